@@ -1,0 +1,1 @@
+"""The import names of the seed page."""

@@ -1,0 +1,232 @@
+"""The events of a run and their JSON form, version 1.
+
+A run is one ordered stream of these. What is shown, what is logged and what is remembered are read from it.
+Types and fields are added within version 1, never changed or removed; readers ignore what they do not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Literal, TypeAlias, get_args
+
+from afkcli.core.errors import ErrorKind
+from afkcli.core.jsonform import Json, JsonObject, dumps, to_plain
+from afkcli.core.messages import FinishReason, Message
+from afkcli.core.result import AgentResult, Usage
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What every event carries.
+
+    `run_id` is a UUIDv7, `thread_id` the thread's name, `thread_key` its identity, `turn` the number of the turn in
+    the thread, `seq` counts 0, 1, 2 ... within the run without gaps, `ts` is UTC in RFC 3339 with milliseconds,
+    `step` the number of the model call and its tools, from 1 (0 before the first).
+    """
+
+    run_id: str
+    thread_id: str
+    thread_key: str
+    turn: int
+    seq: int
+    ts: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Header):
+    agent: str
+    model: str
+    message: str
+    resumed: bool = False
+    parent_run_id: str | None = None
+    type: Literal["run_started"] = "run_started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepStarted(Header):
+    """A model call is about to go out; `request_sha256` is the hash of its neutral JSON form."""
+
+    attempt: int
+    request_sha256: str
+    type: Literal["step_started"] = "step_started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasoningDeltaEvent(Header):
+    reasoning_delta: str
+    type: Literal["reasoning_delta"] = "reasoning_delta"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextDeltaEvent(Header):
+    text_delta: str
+    type: Literal["text_delta"] = "text_delta"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallDeltaEvent(Header):
+    tool_call_id: str
+    tool_name: str
+    arguments_delta: str
+    type: Literal["tool_call_delta"] = "tool_call_delta"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRequested(Header):
+    approval_id: str
+    tool_name: str
+    arguments: JsonObject
+    expires: str | None
+    type: Literal["approval_requested"] = "approval_requested"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalResolved(Header):
+    approval_id: str
+    decision: Literal["allow", "deny"]
+    by: str
+    type: Literal["approval_resolved"] = "approval_resolved"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolStarted(Header):
+    tool_name: str
+    tool_call_id: str
+    arguments: JsonObject
+    type: Literal["tool_started"] = "tool_started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolProgress(Header):
+    tool_name: str
+    tool_call_id: str
+    message: str
+    type: Literal["tool_progress"] = "tool_progress"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCompleted(Header):
+    """Follows every `tool_started`. `tool_error` is None when `tool_success`."""
+
+    tool_name: str
+    tool_call_id: str
+    tool_success: bool
+    tool_output: str
+    tool_error: str | None
+    latency_ms: int
+    type: Literal["tool_completed"] = "tool_completed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrying(Header):
+    """The call failed before any output; attempt number `attempt` follows after `delay_s` seconds."""
+
+    attempt: int
+    delay_s: float
+    error: str
+    type: Literal["retrying"] = "retrying"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned(Header):
+    code: str
+    message: str
+    type: Literal["warning"] = "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCompleted(Header):
+    """The assistant's message in full; the deltas before it add up to it."""
+
+    message: Message
+    usage: Usage
+    finish_reason: FinishReason
+    type: Literal["step_completed"] = "step_completed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorEvent(Header):
+    """Why the run ends without an answer; at most once."""
+
+    error: str
+    kind: ErrorKind
+    type: Literal["error"] = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed(Header):
+    """Exactly one, always last, after the turn was sealed."""
+
+    result: AgentResult
+    type: Literal["completed"] = "completed"
+
+
+Event: TypeAlias = (
+    RunStarted
+    | StepStarted
+    | ReasoningDeltaEvent
+    | TextDeltaEvent
+    | ToolCallDeltaEvent
+    | ApprovalRequested
+    | ApprovalResolved
+    | ToolStarted
+    | ToolProgress
+    | ToolCompleted
+    | Retrying
+    | Warned
+    | StepCompleted
+    | ErrorEvent
+    | Completed
+)
+
+EVENT_TYPES: Mapping[str, type[Event]] = {kind.__dataclass_fields__["type"].default: kind for kind in get_args(Event)}
+_NAMES: Mapping[type, tuple[str, ...]] = {
+    kind: tuple(field.name for field in fields(kind) if field.name != "type") for kind in get_args(Event)
+}
+
+
+def event_to_json(event: Event) -> str:
+    """Return `event` as one line of JSON, without the newline; `v` and `type` come first."""
+    form: dict[str, object] = {"v": VERSION, "type": event.type}
+    for name in _NAMES[type(event)]:
+        form[name] = getattr(event, name)
+    return dumps(form)
+
+
+def message_to_json(message: Message) -> Json:
+    """Return the JSON form of `message`, without the fields that are None."""
+    return _without_none(to_plain(message))
+
+
+def _without_none(value: Json) -> Json:
+    if not isinstance(value, dict):
+        return value
+    form: dict[str, Json] = {}
+    for name, item in value.items():
+        if name == "parts" and isinstance(item, list):
+            form[name] = [_without_none(part) for part in item]
+        elif item is not None:
+            form[name] = item
+    return form
+
+
+def events_schema() -> JsonObject:
+    """Return the JSON Schema of one line of the event stream, generated from the types."""
+    from typing import Annotated
+
+    from pydantic import Field, TypeAdapter
+
+    adapter: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
+    schema = adapter.json_schema(mode="serialization")
+    for kind in EVENT_TYPES.values():
+        definition = schema["$defs"][kind.__name__]
+        definition["properties"]["v"] = {"const": VERSION, "type": "integer", "title": "V"}
+        definition["required"] = ["v", "type", *definition.get("required", [])]
+        definition["additionalProperties"] = True
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "afk event, version 1"
+    return schema

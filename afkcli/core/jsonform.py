@@ -1,0 +1,131 @@
+"""Strict JSON: how everything of ours is written and read.
+
+No NaN or infinity, no lone surrogates, bounded depth and bounded length, both ways.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from enum import Enum
+from functools import cache
+from typing import Any, NoReturn, TypeAlias
+
+Json: TypeAlias = Any  # the JSON edge: None, bool, int, float, str, list or dict of these
+JsonObject: TypeAlias = dict[str, Any]
+
+MAX_DEPTH = 64
+MAX_LINE_BYTES = 64 * 1024 * 1024
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+class JsonError(ValueError):
+    """Text that is not JSON as afk takes it."""
+
+
+def clean_text(text: str) -> str:
+    """Return `text` with surrogate pairs joined and lone surrogates replaced by U+FFFD."""
+    if text.isascii():
+        return text
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def dumps(value: object) -> str:
+    """Return `value` as one line of strict JSON.
+
+    Args:
+        value: JSON values, dataclasses, enums, tuples and mappings with text keys, nested at will.
+
+    Raises:
+        JsonError: for NaN, infinity, a type that has no JSON form, or nesting deeper than `MAX_DEPTH`.
+    """
+    try:
+        text = _encode(to_plain(value))
+    except (ValueError, TypeError) as error:
+        raise JsonError(str(error)) from None
+    return clean_text(text)
+
+
+def loads(text: str | bytes) -> Any:
+    """Return the value of one strict JSON text.
+
+    Raises:
+        JsonError: if it is not JSON, holds NaN or infinity, is too long or nested too deeply.
+    """
+    if len(text) > MAX_LINE_BYTES:
+        raise JsonError(f"longer than {MAX_LINE_BYTES} bytes")
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise JsonError(f"nested deeper than {MAX_DEPTH}") from None
+    except ValueError as error:
+        raise JsonError(str(error)) from None
+    if isinstance(text, bytes):
+        text = text.decode("utf-8")
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        _check_depth(value, 0)
+    if "\\ud" in text or "\\uD" in text:
+        value = _without_surrogates(value)
+    return value
+
+
+def loads_object(text: str | bytes) -> JsonObject:
+    """Return the JSON object in `text`; `JsonError` if it is anything else."""
+    value = loads(text)
+    if not isinstance(value, dict):
+        raise JsonError("not a JSON object")
+    return value
+
+
+def to_plain(value: object, depth: int = 0) -> Json:
+    """Return `value` as plain JSON values: dataclasses become objects, tuples arrays, enums their value."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, str):
+        return value
+    if depth > MAX_DEPTH:
+        raise JsonError(f"nested deeper than {MAX_DEPTH}")
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item, depth + 1) for item in value]
+    if isinstance(value, dict):
+        return {str(key): to_plain(item, depth + 1) for key, item in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {name: to_plain(getattr(value, name), depth + 1) for name in _field_names(type(value))}
+    raise JsonError(f"{type(value).__name__} has no JSON form")
+
+
+@cache
+def _field_names(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise JsonError(f"{name} is not JSON")
+
+
+def _check_depth(value: Json, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise JsonError(f"nested deeper than {MAX_DEPTH}")
+    if isinstance(value, dict):
+        for item in value.values():
+            _check_depth(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            _check_depth(item, depth + 1)
+
+
+def _without_surrogates(value: Json) -> Json:
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {clean_text(key): _without_surrogates(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,143 @@
+"""A store in this process's memory: nothing is written to disk, and it is gone with the process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from afkcli.core.errors import (
+    CounterLimitError,
+    HeadMismatchError,
+    LeaseLostError,
+    NameTakenError,
+    UnknownNameError,
+)
+from afkcli.core.ids import rfc3339, uuid7
+from afkcli.core.protocols import KEPT_KINDS, LEASE_SECONDS, Lease, Owner, Record, RecordKind, ThreadInfo
+
+
+@dataclass(slots=True)
+class _Kept:
+    info: ThreadInfo
+    records: dict[int, Record] = field(default_factory=dict)
+    token: str = ""
+    owner: Owner | None = None
+    expires: float = 0.0
+
+
+class MemoryStore:
+    """The `Store` contract in its simplest form; safe to use from several threads.
+
+    Its owners all live in this process, so none is ever proven dead: a lease that was dropped ends by its time.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._threads: dict[str, _Kept] = {}
+        self._keys: dict[str, str] = {}
+        self._counters: dict[str, float] = {}
+
+    def acquire(self, name: str, owner: Owner, *, create: bool = True) -> Lease | None:
+        with self._lock:
+            kept = self._named(name)
+            if kept is None:
+                if not create:
+                    raise UnknownNameError(f"there is no thread {name!r}")
+                now = rfc3339(time.time())
+                kept = _Kept(info=ThreadInfo(key=uuid7(), name=name, created=now, used=now))
+                self._threads[kept.info.key] = kept
+                self._keys[name] = kept.info.key
+            if kept.token and kept.expires > time.monotonic():
+                return None
+            kept.token, kept.owner, kept.expires = uuid7(), owner, time.monotonic() + LEASE_SECONDS
+            return Lease(token=kept.token, thread=kept.info, expires=kept.expires)
+
+    def holder(self, name: str) -> Owner | None:
+        with self._lock:
+            kept = self._named(name)
+            return kept.owner if kept and kept.token and kept.expires > time.monotonic() else None
+
+    def renew(self, lease: Lease) -> Lease:
+        with self._lock:
+            kept = self._held(lease)
+            kept.expires = time.monotonic() + LEASE_SECONDS
+            return replace(lease, thread=kept.info, expires=kept.expires)
+
+    def release(self, lease: Lease) -> None:
+        with self._lock:
+            kept = self._threads.get(lease.thread.key)
+            if kept is not None and kept.token == lease.token:
+                kept.token, kept.owner = "", None
+
+    def append(self, thread: ThreadInfo, records: Sequence[Record], expected_head: str, lease: Lease) -> None:
+        with self._lock:
+            kept = self._held(lease)
+            if kept.info.head != expected_head:
+                raise HeadMismatchError(f"thread {thread.name!r} has changed since it was read")
+            if thread.name != kept.info.name:
+                if thread.name in self._keys:
+                    raise NameTakenError(f"there is a thread {thread.name!r} already; choose another name")
+                self._keys[thread.name] = self._keys.pop(kept.info.name)
+            for record in records:
+                if record.kind is RecordKind.SEAL:
+                    kept.records = {
+                        index: old
+                        for index, old in kept.records.items()
+                        if old.kind in KEPT_KINDS or old.turn != record.turn
+                    }
+                kept.records[record.index] = record
+            kept.info = thread
+
+    def load(self, key: str, *, after: int = -1, limit: int | None = None, reverse: bool = False) -> Sequence[Record]:
+        with self._lock:
+            kept = self._threads.get(key)
+            indexes = sorted((index for index in kept.records if index > after), reverse=reverse) if kept else []
+            return [kept.records[index] for index in indexes[:limit]] if kept else []
+
+    def find(self, name: str) -> ThreadInfo | None:
+        with self._lock:
+            kept = self._named(name)
+            return kept.info if kept else None
+
+    def list(
+        self, *, limit: int | None = None, folder: str | None = None, search: str | None = None
+    ) -> Sequence[ThreadInfo]:
+        with self._lock:
+            kept = [item for item in self._threads.values() if folder is None or item.info.folder == folder]
+            if search is not None:
+                kept = [item for item in kept if _matches(item, search)]
+            kept.sort(key=lambda item: (item.info.used, item.info.key), reverse=True)
+            return [item.info for item in kept[:limit]]
+
+    def delete(self, lease: Lease) -> None:
+        with self._lock:
+            kept = self._held(lease)
+            del self._threads[kept.info.key], self._keys[kept.info.name]
+
+    def add(self, counter: str, amount: float, limit: float | None = None) -> float:
+        with self._lock:
+            value = self._counters.get(counter, 0.0) + amount
+            if limit is not None and value > limit:
+                raise CounterLimitError(f"the counter {counter!r} would pass its limit of {limit}")
+            self._counters[counter] = value
+            return value
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def _named(self, name: str) -> _Kept | None:
+        key = self._keys.get(name)
+        return self._threads[key] if key is not None else None
+
+    def _held(self, lease: Lease) -> _Kept:
+        kept = self._threads.get(lease.thread.key)
+        if kept is None or kept.token != lease.token:
+            raise LeaseLostError(f"another run took over the thread {lease.thread.name!r}")
+        return kept
+
+
+def _matches(kept: _Kept, search: str) -> bool:
+    text = " ".join([kept.info.name, kept.info.title or "", *(record.body for record in kept.records.values())])
+    return all(word.lower() in text.lower() for word in search.split())

@@ -1,0 +1,233 @@
+"""Messages and their parts, and the provider-neutral request and response."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, TypeAlias
+
+from afkcli.core.jsonform import Json, JsonError, JsonObject
+from afkcli.core.result import Usage
+
+
+class Role(StrEnum):
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+class FinishReason(StrEnum):
+    """Why the model stopped, in the words that OpenTelemetry's semantic conventions use."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CONTENT_FILTER = "content_filter"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderData:
+    """Opaque JSON of one provider and API: stored, never shown, sent back unchanged to them, dropped elsewhere."""
+
+    provider: str
+    api: str
+    model: str
+    payload: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextPart:
+    text: str
+    provider_data: ProviderData | None = None
+    type: Literal["text"] = "text"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasoningPart:
+    text: str
+    provider_data: ProviderData | None = None
+    type: Literal["reasoning"] = "reasoning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallPart:
+    """A call that the model asks for. `invalid_arguments` is what it sent where that was no JSON object."""
+
+    id: str
+    name: str
+    arguments: JsonObject
+    invalid_arguments: str | None = None
+    provider_data: ProviderData | None = None
+    type: Literal["tool_call"] = "tool_call"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolResultPart:
+    """The outcome of the call `id`; paired with the `ToolCallPart` of the same id."""
+
+    id: str
+    name: str
+    parts: tuple[Part, ...]
+    is_error: bool = False
+    provider_data: ProviderData | None = None
+    type: Literal["tool_result"] = "tool_result"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePart:
+    """An image, stored by content hash (SHA-256, hex), never by path or URL."""
+
+    sha256: str
+    media_type: str
+    size: int
+    name: str | None = None
+    provider_data: ProviderData | None = None
+    type: Literal["image"] = "image"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilePart:
+    """A file, stored by content hash (SHA-256, hex), never by path or URL."""
+
+    sha256: str
+    media_type: str
+    size: int
+    name: str | None = None
+    provider_data: ProviderData | None = None
+    type: Literal["file"] = "file"
+
+
+Part: TypeAlias = TextPart | ReasoningPart | ToolCallPart | ToolResultPart | ImagePart | FilePart
+
+_PART_TYPES: Mapping[str, type[Part]] = {
+    "text": TextPart,
+    "reasoning": ReasoningPart,
+    "tool_call": ToolCallPart,
+    "tool_result": ToolResultPart,
+    "image": ImagePart,
+    "file": FilePart,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    role: Role
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        """The text parts, joined."""
+        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+    @property
+    def tool_calls(self) -> tuple[ToolCallPart, ...]:
+        return tuple(part for part in self.parts if isinstance(part, ToolCallPart))
+
+
+def text_message(role: Role, text: str) -> Message:
+    """Return a message of one text part."""
+    return Message(role=role, parts=(TextPart(text=text),))
+
+
+def part_from_json(value: Json) -> Part:
+    """Return the part whose JSON form is `value`; fields that are not known are ignored.
+
+    Raises:
+        JsonError: if it is no part, of an unknown type, or a field is missing.
+    """
+    if not isinstance(value, dict):
+        raise JsonError("a part is not a JSON object")
+    kind = _PART_TYPES.get(str(value.get("type")))
+    if kind is None:
+        raise JsonError(f"a part has the unknown type {value.get('type')!r}")
+    fields = {name: value[name] for name in kind.__slots__ if name in value}
+    data = fields.get("provider_data")
+    try:
+        if isinstance(data, dict):
+            fields["provider_data"] = ProviderData(**data)
+        if kind is ToolResultPart:
+            fields["parts"] = tuple(part_from_json(part) for part in fields["parts"])
+        return kind(**fields)
+    except (TypeError, KeyError) as error:
+        raise JsonError(f"a {value['type']} part is not complete: {error}") from None
+
+
+def message_from_json(value: Json) -> Message:
+    """Return the message whose JSON form is `value`; `JsonError` if it is none."""
+    if not isinstance(value, dict) or not isinstance(value.get("parts"), list):
+        raise JsonError("a message is not a JSON object with parts")
+    try:
+        role = Role(str(value.get("role")))
+    except ValueError:
+        raise JsonError(f"a message has the unknown role {value.get('role')!r}") from None
+    return Message(role=role, parts=tuple(part_from_json(part) for part in value["parts"]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolSpec:
+    """What a model is told of a tool: `parameters` is a JSON Schema of type object."""
+
+    name: str
+    description: str
+    parameters: JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """One model call.
+
+    `model` is the name without the provider. `options` are the typed, portable ones (`temperature`, `top_p`,
+    `max_output_tokens`, `stop`, `seed`); `extra` goes to the provider's API as it is.
+    """
+
+    model: str
+    messages: Sequence[Message]
+    tools: Sequence[ToolSpec] = ()
+    options: Mapping[str, Json] = field(default_factory=dict)
+    extra: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of the arguments of the call `id`; the first piece may be empty and announces the call."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelWarning:
+    """Something that the user should know of this call and that does not end it."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelResponse:
+    """The end marker of a call, always last: without it the stream counts as truncated.
+
+    `message` is the assistant's message in full, with the provider's own data; `model` the name the server answered
+    with.
+    """
+
+    message: Message
+    finish_reason: FinishReason
+    usage: Usage | None = None
+    model: str | None = None
+
+
+ModelEvent: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta | ModelWarning | ModelResponse

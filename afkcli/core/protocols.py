@@ -1,0 +1,286 @@
+"""What the core asks of a provider, a store and a sink.
+
+These are the shapes that a plugin returns from its hook; `afkcli.hookspecs` is the page to start from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from afkcli.core.events import Event
+from afkcli.core.messages import ModelEvent, ModelRequest
+from afkcli.core.result import Usage
+
+LEASE_SECONDS = 10.0
+RENEW_SECONDS = 3.0
+JOURNAL_SECONDS = 0.2  # design: "at least every 250 ms"; the rest is margin for the write itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """US dollars per million tokens. `cache_read` is None where cached input costs the same as `input`."""
+
+    input: float
+    output: float
+    cache_read: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a model can do, as far as its provider knows; None is unknown."""
+
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+    tools: bool | None = None
+    images: bool | None = None
+    files: bool | None = None
+    reasoning: bool | None = None
+    price: Price | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """A model that a provider offers; `id` is the name without the provider."""
+
+    id: str
+    description: str = ""
+
+
+class Provider(Protocol):
+    """A model provider. All but `capabilities` are asynchronous; nothing here may block the event loop."""
+
+    name: str
+    """The name in `provider/model`, as in the entry point `provider.<name>`."""
+
+    default_model: str | None
+    """The model used when only the provider is named, or None where one has to be named."""
+
+    def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        """Make one model call and yield its events, `ModelResponse` last.
+
+        It makes one attempt: retrying is the core's. Closing the iterator (`aclose`, cancellation) closes the request.
+
+        Raises:
+            ProviderError: with one of the kinds of `ErrorKind`, its message fit for a person and free of secrets.
+        """
+        ...
+
+    def capabilities(self, model: str) -> Capabilities: ...
+
+    async def list_models(self) -> Sequence[ModelInfo]: ...
+
+    async def count_tokens(self, request: ModelRequest) -> int:
+        """Return the tokens of the request's input, an estimate where the provider has no count of its own."""
+        ...
+
+    async def prepare(self) -> None:
+        """Do what may be done before a request is known: import, open the connection pool, load weights."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class RecordKind(StrEnum):
+    """What a record of a thread is.
+
+    A turn is opened by its `question`, grows by `journal` records and ends with its `seal`, which holds the whole turn
+    again; once a turn is sealed its question and journal are dropped. `meta` records a change of the thread itself.
+    """
+
+    QUESTION = "question"
+    JOURNAL = "journal"
+    SEAL = "seal"
+    META = "meta"
+
+
+KEPT_KINDS = frozenset({RecordKind.SEAL, RecordKind.META})
+DURABLE_KINDS = frozenset({RecordKind.QUESTION, RecordKind.SEAL, RecordKind.META})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One record of a thread's append-only log.
+
+    `index` grows by one from record to record. `body` is JSON text that the store keeps to the letter. `hash` is the
+    SHA-256 (hex) of all other fields and the thread's key, so it is also the checksum. `prev` is the hash of the record
+    before it; for kept records (`seal`, `meta`) that of the kept record before it, so that the chain of what is kept
+    holds when the journal is dropped.
+    """
+
+    index: int
+    kind: RecordKind
+    turn: int
+    prev: str
+    body: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenTurn:
+    """A turn that is not sealed yet."""
+
+    turn: int
+    run_id: str
+    index: int
+    started: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """Where a thread was forked: the parent's key and name then, and its last turn that was taken over."""
+
+    key: str
+    name: str
+    turn: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadInfo:
+    """A thread's identity and metadata; the store keeps it beside the records, in the same transaction.
+
+    `head` is the hash of the last record, `kept_head` that of the last kept record, both "" at first; `next_index` the
+    index of the next record. `turns` counts the turns that were opened. `created` and `used` are RFC 3339.
+    """
+
+    key: str
+    name: str
+    created: str
+    used: str
+    head: str = ""
+    kept_head: str = ""
+    next_index: int = 0
+    turns: int = 0
+    open_turn: OpenTurn | None = None
+    last_state: str | None = None
+    last_run_id: str | None = None
+    folder: str | None = None
+    title: str | None = None
+    agent: str | None = None
+    model: str | None = None
+    parent: Fork | None = None
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: float | None = 0.0
+    tags: tuple[str, ...] = ()
+    schema: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Who holds a lease, precisely enough to prove a process dead on its own host."""
+
+    host: str
+    boot_id: str
+    pid_namespace: str
+    pid: int
+    start_time: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to write to one thread. `token` is random and different for every acquisition."""
+
+    token: str
+    thread: ThreadInfo
+    expires: float
+
+
+class Store(Protocol):
+    """Where threads are kept. Synchronous; the core calls it on one thread of its own.
+
+    Every method may raise `StoreError`, its message fit for a person.
+    """
+
+    def acquire(self, name: str, owner: Owner, *, create: bool = True) -> Lease | None:
+        """Take the lease of the thread `name` for `LEASE_SECONDS` by the store's clock, in one transaction.
+
+        The thread is created where there is none (`key` a new UUIDv7) and `create` is true. A lease that has expired, or
+        whose owner is proven dead, is replaced.
+
+        Returns:
+            The lease with the thread's metadata as it is now, or None while somebody else holds it.
+
+        Raises:
+            UnknownNameError: there is no such thread and `create` is false.
+        """
+        ...
+
+    def holder(self, name: str) -> Owner | None:
+        """Return who holds an unexpired lease of the thread `name`, if anybody does."""
+        ...
+
+    def renew(self, lease: Lease) -> Lease:
+        """Make the lease last `LEASE_SECONDS` from now; also one that has expired, if nobody took it.
+
+        Raises:
+            LeaseLostError: somebody took it.
+        """
+        ...
+
+    def release(self, lease: Lease) -> None:
+        """Give the lease back; nothing happens if it is no longer held."""
+        ...
+
+    def append(self, thread: ThreadInfo, records: Sequence[Record], expected_head: str, lease: Lease) -> None:
+        """Append `records` and save `thread` as the metadata, all or nothing.
+
+        When it returns, records of `DURABLE_KINDS` survive power loss, `journal` records the death of the process. With
+        a `seal`, the question and journal of its turn are dropped in the same transaction. A change of `thread.name`
+        renames the thread. The cost does not grow with the thread.
+
+        Raises:
+            LeaseLostError: `lease` is not the thread's current one; nothing was written.
+            HeadMismatchError: the thread's head is not `expected_head`; nothing was written.
+            NameTakenError: another thread has the new name; nothing was written.
+        """
+        ...
+
+    def load(self, key: str, *, after: int = -1, limit: int | None = None, reverse: bool = False) -> Sequence[Record]:
+        """Return the records of a thread with an index greater than `after`, in order of index.
+
+        With `reverse` the highest come first (and `limit` takes them from the end). Records are returned as stored, also
+        damaged ones: the reader checks the hashes.
+        """
+        ...
+
+    def find(self, name: str) -> ThreadInfo | None:
+        """Return the metadata of the thread `name`, or None."""
+        ...
+
+    def list(
+        self, *, limit: int | None = None, folder: str | None = None, search: str | None = None
+    ) -> Sequence[ThreadInfo]:
+        """Return threads, the last used first; with `search` those whose text matches all of its words."""
+        ...
+
+    def delete(self, lease: Lease) -> None:
+        """Delete the lease's thread and all its records; `LeaseLostError` if the lease is not held."""
+        ...
+
+    def add(self, counter: str, amount: float, limit: float | None = None) -> float:
+        """Add `amount` to a counter (0 at first) in one transaction and return the new value.
+
+        Raises:
+            CounterLimitError: the new value would be greater than `limit`; nothing was added.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class Sink(Protocol):
+    """Takes every event of every run, in order. Synchronous; the core calls it on a thread of the sink's own.
+
+    A sink that raises is reported once and left out; it never delays a run.
+    """
+
+    name: str
+
+    def emit(self, event: Event) -> None: ...
+
+    def close(self) -> None:
+        """Flush and close; called once, after the last event, and given at most 1 s."""
+        ...

@@ -1,0 +1,92 @@
+"""One thread that makes all calls to a store, in order, and keeps open turns journaled and leases renewed.
+
+It ticks by its own clock, so a run that is stuck (a stopped terminal, a slow reader) still keeps its lease and its text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, ParamSpec, TypeVar
+
+from afkcli.core.protocols import JOURNAL_SECONDS
+from afkcli.core.thread import TurnWriter
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class StoreThread:
+    """Runs store calls on a daemon thread that starts with the first call."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._writers: list[TurnWriter] = []
+        self._thread: threading.Thread | None = None
+        self._start_lock = threading.Lock()
+
+    def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run `function` after all calls submitted before; the future holds what it returns or raises."""
+        future: Future[T] = Future()
+
+        def job() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(function(*args, **kwargs))
+            except BaseException as error:  # handed to whoever waits
+                future.set_exception(error)
+
+        self._start()
+        self._jobs.put(job)
+        return future
+
+    async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `function` and wait for it. If the waiting task is cancelled, the function still runs to its end."""
+        return await asyncio.shield(asyncio.wrap_future(self.submit(function, *args, **kwargs)))
+
+    def watch(self, writer: TurnWriter) -> None:
+        """Tick `writer` from now on; call it on this thread (inside a submitted function)."""
+        self._writers.append(writer)
+
+    def unwatch(self, writer: TurnWriter) -> None:
+        """Tick `writer` no longer; call it on this thread."""
+        if writer in self._writers:
+            self._writers.remove(writer)
+
+    def close(self) -> None:
+        """Finish what was submitted and stop the thread."""
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _start(self) -> None:
+        with self._start_lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="afk-store", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        next_tick = time.monotonic() + JOURNAL_SECONDS
+        while True:
+            wait = max(0.0, next_tick - time.monotonic()) if self._writers else None
+            try:
+                job: Any = self._jobs.get(timeout=wait)
+            except queue.Empty:
+                job = _TICK
+            if job is None:
+                return
+            if job is not _TICK:
+                job()
+            if time.monotonic() >= next_tick:
+                for writer in tuple(self._writers):
+                    writer.tick()
+                next_tick = time.monotonic() + JOURNAL_SECONDS
+
+
+_TICK = object()

@@ -1,0 +1,417 @@
+"""A thread's memory on top of a store: names, records, the history that a model is sent, and the open turn."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import unicodedata
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from afkcli.core.errors import REFUSED_KINDS, ErrorKind, InvalidNameError, LeaseLostError
+from afkcli.core.events import message_to_json
+from afkcli.core.ids import rfc3339
+from afkcli.core.jsonform import JsonError, JsonObject, dumps, loads_object
+from afkcli.core.messages import (
+    Message,
+    ReasoningPart,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    message_from_json,
+    text_message,
+)
+from afkcli.core.protocols import (
+    KEPT_KINDS,
+    RENEW_SECONDS,
+    Lease,
+    OpenTurn,
+    Record,
+    RecordKind,
+    Store,
+    ThreadInfo,
+)
+from afkcli.core.result import RunState, Usage, usage_from_json
+
+MAX_NAME = 200
+
+_CUT_REASONS = {
+    RunState.DEGRADED: "a limit was reached",
+    RunState.FAILED: "the connection broke",
+    RunState.CANCELLED: "it was cancelled",
+    RunState.INTERRUPTED: "the program was interrupted",
+}
+
+
+def check_name(name: str) -> str:
+    """Return `name` in NFC if it may name a thread: 1 to 200 printable characters, not blank, no leading `-`.
+
+    Raises:
+        InvalidNameError: otherwise, saying what is wrong.
+    """
+    name = unicodedata.normalize("NFC", name)
+    rule = "1 to 200 printable characters, no leading '-'"
+    if not name.strip():
+        raise InvalidNameError(f"a thread name is empty; use {rule}")
+    if len(name) > MAX_NAME:
+        raise InvalidNameError(f"a thread name of {len(name)} characters is too long; use {rule}")
+    if name.startswith("-"):
+        raise InvalidNameError(f"the thread name {name!r} starts with '-'; use {rule}")
+    if not name.isprintable():
+        raise InvalidNameError(f"the thread name {ascii(name)} has a character that cannot be printed; use {rule}")
+    return name
+
+
+def record_hash(key: str, record: Record) -> str:
+    """Return the SHA-256 (hex) over the thread's key and all fields of `record` but its hash."""
+    head = f"{key}\n{record.index}\n{record.kind}\n{record.turn}\n{record.prev}\n"
+    return hashlib.sha256((head + record.body).encode("utf-8")).hexdigest()
+
+
+def next_record(thread: ThreadInfo, kind: RecordKind, turn: int, body: JsonObject) -> Record:
+    """Return the record that follows the last one of `thread`."""
+    prev = thread.kept_head if kind in KEPT_KINDS else thread.head
+    record = Record(index=thread.next_index, kind=kind, turn=turn, prev=prev, body=dumps(body), hash="")
+    return replace(record, hash=record_hash(thread.key, record))
+
+
+def advance(thread: ThreadInfo, record: Record) -> ThreadInfo:
+    """Return `thread` as it is after `record` was appended."""
+    kept = record.hash if record.kind in KEPT_KINDS else thread.kept_head
+    return replace(thread, head=record.hash, kept_head=kept, next_index=record.index + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedTurn:
+    """One finished turn as the store keeps it. Times are RFC 3339."""
+
+    turn: int
+    run_id: str
+    state: RunState
+    reason: str | None
+    error: str | None
+    error_kind: ErrorKind | None
+    agent: str
+    model: str
+    started: str
+    sealed: str
+    messages: tuple[Message, ...]
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: float | None = None
+    steps: int = 0
+    parent_run_id: str | None = None
+
+
+def turn_to_json(turn: SealedTurn) -> JsonObject:
+    """Return the body of the turn's seal."""
+    form: JsonObject = {"v": 1}
+    for name in SealedTurn.__slots__:
+        value = getattr(turn, name)
+        form[name] = [message_to_json(message) for message in value] if name == "messages" else value
+    return form
+
+
+def turn_from_json(form: JsonObject) -> SealedTurn:
+    """Return the turn in the body of a seal; `JsonError` if it is not one."""
+    try:
+        return SealedTurn(
+            turn=form["turn"],
+            run_id=form["run_id"],
+            state=RunState(form["state"]),
+            reason=form.get("reason"),
+            error=form.get("error"),
+            error_kind=ErrorKind(form["error_kind"]) if form.get("error_kind") else None,
+            agent=form["agent"],
+            model=form["model"],
+            started=form["started"],
+            sealed=form["sealed"],
+            messages=tuple(message_from_json(message) for message in form["messages"]),
+            usage=usage_from_json(form.get("usage")),
+            cost_usd=form.get("cost_usd"),
+            steps=form.get("steps", 0),
+            parent_run_id=form.get("parent_run_id"),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise JsonError(f"a seal is not complete: {error}") from None
+
+
+def messages_to_send(turn: SealedTurn) -> tuple[Message, ...]:
+    """Return what the next turn sends of `turn`: all of it, the question alone, or nothing (the table of states)."""
+    if turn.state is RunState.COMPLETED:
+        return turn.messages
+    if turn.state is RunState.FAILED:
+        if turn.error_kind in REFUSED_KINDS:
+            return ()
+        if turn.error_kind is not ErrorKind.TRUNCATED:
+            return turn.messages[:1]
+    return mark_cut(turn.messages, turn.reason or _CUT_REASONS[turn.state])
+
+
+def mark_cut(messages: Sequence[Message], reason: str) -> tuple[Message, ...]:
+    """Return `messages` with a note for the model that the answer was cut, every tool call with a result."""
+    note = TextPart(text=f"[This answer was cut off here: {reason}.]")
+    paired = list(pair_tool_calls(messages))
+    if paired and paired[-1].role is Role.ASSISTANT:
+        last = paired.pop()
+        spoken = [part for part in last.parts if not isinstance(part, TextPart) or part.text]
+        paired.append(Message(role=Role.ASSISTANT, parts=(*spoken, note)))
+    else:
+        paired.append(Message(role=Role.ASSISTANT, parts=(note,)))
+    return tuple(paired)
+
+
+def pair_tool_calls(messages: Sequence[Message]) -> Iterable[Message]:
+    """Yield `messages`, adding an error result after each assistant message for the calls that have none."""
+    answered = {part.id for message in messages for part in message.parts if isinstance(part, ToolResultPart)}
+    for message in messages:
+        yield message
+        if message.role is Role.ASSISTANT:
+            missing = [call for call in message.tool_calls if call.id not in answered]
+            if missing:
+                yield Message(role=Role.TOOL, parts=tuple(unfinished_result(call) for call in missing))
+
+
+def unfinished_result(call: ToolCallPart) -> ToolResultPart:
+    """Return the result of a call that was cut off before it had one."""
+    text = TextPart(text="The tool did not finish: the turn was cut off.")
+    return ToolResultPart(id=call.id, name=call.name, parts=(text,), is_error=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What a thread's records say. `damage` names each thing that is damaged or missing, a line each."""
+
+    turns: tuple[SealedTurn, ...]
+    damage: tuple[str, ...]
+    open_records: tuple[Record, ...]
+
+    def messages(self) -> list[Message]:
+        """Return the messages that the next turn sends before its own."""
+        return [message for turn in self.turns for message in messages_to_send(turn)]
+
+
+def read_history(thread: ThreadInfo, records: Iterable[Record]) -> History:
+    """Check the records' hashes and their chain, and return the turns; damaged ones are named and left out."""
+    turns: list[SealedTurn] = []
+    damage: list[str] = []
+    open_records: list[Record] = []
+    kept_head = ""
+    for record in records:
+        label = f"turn {record.turn} of thread {thread.name!r} (record {record.index})"
+        if record_hash(thread.key, record) != record.hash:
+            damage.append(f"{label} is damaged: its checksum does not match")
+            kept_head = record.hash
+            continue
+        if record.kind not in KEPT_KINDS:
+            open_records.append(record)
+            continue
+        if record.prev != kept_head:
+            damage.append(f"a record before {label} is missing or damaged")
+        kept_head = record.hash
+        if record.kind is RecordKind.SEAL:
+            try:
+                turns.append(turn_from_json(loads_object(record.body)))
+            except JsonError as error:
+                damage.append(f"{label} cannot be read: {error}")
+    if kept_head != thread.kept_head:
+        damage.append(f"the last record of thread {thread.name!r} is missing")
+    return History(turns=tuple(turns), damage=tuple(damage), open_records=tuple(open_records))
+
+
+def load_history(store: Store, thread: ThreadInfo) -> History:
+    """Read and check all records of `thread`."""
+    return read_history(thread, store.load(thread.key))
+
+
+def seal_interrupted(store: Store, lease: Lease, history: History) -> tuple[Lease, History]:
+    """Seal the turn that a dead owner left open as `interrupted`, with the text that was journaled.
+
+    Returns the lease and the history as they are afterwards; both unchanged if no turn is open.
+    """
+    thread = lease.thread
+    if thread.open_turn is None:
+        return lease, history
+    turn = interrupted_turn(thread, thread.open_turn, history.open_records)
+    record = next_record(thread, RecordKind.SEAL, turn.turn, turn_to_json(turn))
+    sealed = after_seal(advance(thread, record), turn)
+    store.append(sealed, [record], thread.head, lease)
+    return replace(lease, thread=sealed), replace(history, turns=(*history.turns, turn), open_records=())
+
+
+def after_seal(thread: ThreadInfo, turn: SealedTurn) -> ThreadInfo:
+    """Return the metadata of `thread` after `turn` was sealed."""
+    cost = None if thread.cost_usd is None or turn.cost_usd is None else thread.cost_usd + turn.cost_usd
+    return replace(
+        thread,
+        open_turn=None,
+        last_state=turn.state,
+        last_run_id=turn.run_id,
+        used=turn.sealed,
+        usage=thread.usage + turn.usage,
+        cost_usd=cost,
+    )
+
+
+def interrupted_turn(thread: ThreadInfo, opened: OpenTurn, records: Iterable[Record]) -> SealedTurn:
+    """Put the turn together that its question and journal `records` tell of."""
+    agent, model = thread.agent or "", thread.model or ""
+    parent_run_id = None
+    messages: list[Message] = []
+    text: list[str] = []
+    reasoning: list[str] = []
+    for record in records:
+        body = loads_object(record.body)
+        if record.kind is RecordKind.QUESTION:
+            agent, model, parent_run_id = body["agent"], body["model"], body.get("parent_run_id")
+        for form in body.get("messages", ()):
+            messages.append(message_from_json(form))
+            text.clear()
+            reasoning.clear()
+        text.append(body.get("text", ""))
+        reasoning.append(body.get("reasoning", ""))
+    messages.extend(partial_message("".join(text), "".join(reasoning)))
+    return SealedTurn(
+        turn=opened.turn,
+        run_id=opened.run_id,
+        state=RunState.INTERRUPTED,
+        reason=None,
+        error=None,
+        error_kind=None,
+        agent=agent,
+        model=model,
+        started=opened.started,
+        sealed=rfc3339(time.time()),
+        messages=tuple(messages),
+        steps=sum(message.role is Role.ASSISTANT for message in messages),
+        parent_run_id=parent_run_id,
+    )
+
+
+def partial_message(text: str, reasoning: str) -> list[Message]:
+    """Return the assistant's message of what was streamed so far, or none if nothing was."""
+    parts: list[ReasoningPart | TextPart] = []
+    if reasoning:
+        parts.append(ReasoningPart(text=reasoning))
+    if text:
+        parts.append(TextPart(text=text))
+    return [Message(role=Role.ASSISTANT, parts=tuple(parts))] if parts else []
+
+
+class TurnWriter:
+    """Writes one turn: the question, the journal while it streams, the seal. Holds the lease.
+
+    `open`, `tick`, `seal` and `release` belong to the store's thread; `journal_text`, `journal_reasoning` and
+    `journal_message` only put aside what the next tick writes and may be called from anywhere.
+
+    Args:
+        store: where the thread is kept.
+        lease: the thread's lease.
+        run_id: the run that writes this turn.
+        on_problem: called on the store's thread with the `LeaseLostError` or the first other error of a tick.
+    """
+
+    def __init__(self, store: Store, lease: Lease, run_id: str, on_problem: Callable[[Exception], None]) -> None:
+        self.store = store
+        self.lease = lease
+        self.thread = lease.thread
+        self.turn = lease.thread.turns + 1
+        self.run_id = run_id
+        self.lost = False
+        self.failure: Exception | None = None
+        self._on_problem = on_problem
+        self._renewed = time.monotonic()
+        self._pending: deque[tuple[str, str] | Message] = deque()
+
+    def open(self, question: Message, *, agent: str, model: str, parent_run_id: str | None, now: str) -> None:
+        """Make the question durable; the turn is open from here on.
+
+        Raises:
+            StoreError, LeaseLostError: nothing was written.
+        """
+        body: JsonObject = {
+            "v": 1,
+            "run_id": self.run_id,
+            "agent": agent,
+            "model": model,
+            "parent_run_id": parent_run_id,
+            "messages": [message_to_json(question)],
+        }
+        record = next_record(self.thread, RecordKind.QUESTION, self.turn, body)
+        opened = OpenTurn(turn=self.turn, run_id=self.run_id, index=record.index, started=now)
+        title = self.thread.title or " ".join(question.text.split())[:80] or None
+        thread = replace(
+            advance(self.thread, record),
+            open_turn=opened,
+            turns=self.turn,
+            used=now,
+            agent=agent,
+            model=model,
+            title=title,
+        )
+        self._append(thread, record)
+
+    def journal_text(self, text: str) -> None:
+        self._pending.append(("text", text))
+
+    def journal_reasoning(self, text: str) -> None:
+        self._pending.append(("reasoning", text))
+
+    def journal_message(self, message: Message) -> None:
+        """Put a whole message aside; it stands for the text and reasoning that were journaled before it."""
+        self._pending.append(message)
+
+    def tick(self) -> None:
+        """Write what was put aside as one journal record, and renew the lease when it is time."""
+        if self.lost:
+            return
+        try:
+            self._write_journal()
+            if time.monotonic() - self._renewed >= RENEW_SECONDS:
+                self.lease = self.store.renew(self.lease)
+                self._renewed = time.monotonic()
+        except LeaseLostError as error:
+            self.lost = True
+            self._on_problem(error)
+        except Exception as error:  # a store may be anybody's plugin; the run goes on
+            if self.failure is None:
+                self.failure = error
+                self._on_problem(error)
+
+    def seal(self, turn: SealedTurn) -> None:
+        """Seal the turn, durably.
+
+        Raises:
+            StoreError, LeaseLostError: it was not sealed.
+        """
+        record = next_record(self.thread, RecordKind.SEAL, self.turn, turn_to_json(turn))
+        self._append(after_seal(advance(self.thread, record), turn), record)
+
+    def release(self) -> None:
+        """Give the lease back, so that the next run need not wait."""
+        self.store.release(self.lease)
+
+    def _write_journal(self) -> None:
+        if not self._pending or self.failure is not None:
+            return
+        messages: list[JsonObject] = []
+        streamed: dict[str, list[str]] = {"text": [], "reasoning": []}
+        while self._pending:
+            piece = self._pending.popleft()
+            if isinstance(piece, Message):
+                messages.append(message_to_json(piece))
+                streamed = {"text": [], "reasoning": []}
+            else:
+                streamed[piece[0]].append(piece[1])
+        body: JsonObject = {"v": 1, "messages": messages, **{name: "".join(texts) for name, texts in streamed.items()}}
+        record = next_record(self.thread, RecordKind.JOURNAL, self.turn, body)
+        self._append(advance(self.thread, record), record)
+
+    def _append(self, thread: ThreadInfo, record: Record) -> None:
+        self.store.append(thread, [record], self.thread.head, self.lease)
+        self.thread = thread
+
+
+def user_message(text: str) -> Message:
+    return text_message(Role.USER, text)

@@ -1,0 +1,129 @@
+"""The plugin contract: read this page first when you write a plugin.
+
+A plugin is one module with hook implementations, found by an entry point in the group `afk` whose name is
+`<kind>.<name>`, for example `"provider.openai" = "afk_provider_openai"`. It is imported only when it is selected by
+that name. A provider may also claim model prefixes in the group `afk.models`, for example
+`"gpt-" = "provider.openai"`, so that `-m gpt-x` finds it.
+
+    from dataclasses import dataclass, field
+    from afkcli import hookimpl
+
+    AFK_HOOKS = 1                        # the version of this contract that the module was written for
+
+    @dataclass
+    class Settings:                      # filled from [sinks.NAME] in the user's config
+        path: str = "events.txt"
+        token: str = field(default="", metadata={"secret": True, "env": "MY_TOKEN"})
+
+    @hookimpl
+    def afk_sink(settings: Settings):    # the annotation tells afk which dataclass to fill
+        return MySink(settings.path)
+
+Hooks are synchronous and return objects; what the objects must do stands in the protocols below. A field of the
+settings may carry `metadata`: `secret` (masked everywhere), `env` (the environment variable that fills it where the
+config does not).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from afkcli.core.protocols import (
+    Capabilities,
+    Lease,
+    ModelInfo,
+    Owner,
+    Price,
+    Provider,
+    Record,
+    RecordKind,
+    Sink,
+    Store,
+    ThreadInfo,
+)
+
+if TYPE_CHECKING:
+    import click
+
+    from afkcli.core.tools import Tool
+
+__all__ = [
+    "HOOKS_VERSION",
+    "Capabilities",
+    "Lease",
+    "ModelInfo",
+    "Owner",
+    "Price",
+    "Provider",
+    "Record",
+    "RecordKind",
+    "Sink",
+    "Store",
+    "ThreadInfo",
+    "afk_command",
+    "afk_provider",
+    "afk_sink",
+    "afk_store",
+    "afk_tools",
+    "hookimpl",
+    "hookspec",
+]
+
+HOOKS_VERSION = 1
+"""The version of this contract. A plugin whose `AFK_HOOKS` is greater is named and not used."""
+
+hookspec = pluggy.HookspecMarker("afk")
+hookimpl = pluggy.HookimplMarker("afk")
+
+
+@hookspec(firstresult=True)
+def afk_provider(settings: Any) -> Provider | None:
+    """Return the model provider of the entry point `provider.<name>`.
+
+    Called once in a process, when a run needs it, before the first request. Import an SDK here or in
+    `Provider.prepare`, not at the top of the module: `afk plugins` and `afk doctor` import the module alone.
+
+    Args:
+        settings: the dataclass of the annotation, filled from `[providers.<name>]` and the environment.
+
+    Raises:
+        MissingKeyError: no key was given; say which variable sets it.
+    """
+
+
+@hookspec(firstresult=True)
+def afk_store(settings: Any) -> Store | None:
+    """Return the store of the entry point `store.<name>`; called once, on the thread that the store then lives on.
+
+    Args:
+        settings: the dataclass of the annotation, filled from `[stores.<name>]`.
+
+    Raises:
+        StoreError: the store cannot be opened.
+    """
+
+
+@hookspec(firstresult=True)
+def afk_sink(settings: Any) -> Sink | None:
+    """Return the event sink of the entry point `sink.<name>`; called once, before the first run.
+
+    Args:
+        settings: the dataclass of the annotation, filled from `[sinks.<name>]`.
+    """
+
+
+@hookspec(firstresult=True)
+def afk_tools(settings: Any) -> Sequence[Tool] | None:
+    """Return the tools of the entry point `tools.<name>`; an agent gets those that it names.
+
+    Args:
+        settings: the dataclass of the annotation, filled from `[tools.<name>]`.
+    """
+
+
+@hookspec(firstresult=True)
+def afk_command() -> click.Command | None:
+    """Return the command of the entry point `command.<name>`; called when `afk <name>` is typed."""

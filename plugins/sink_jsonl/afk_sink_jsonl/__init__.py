@@ -1,0 +1,3 @@
+"""Event sink for afk: every event as one line of JSON in a file a day."""
+
+AFK_HOOKS = 1

@@ -1,0 +1,58 @@
+"""What runs: an agent and its fail-safe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from afkcli.core.jsonform import Json
+from afkcli.core.tools import Tool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailSafeConfig:
+    """The limits of a run; None is no limit.
+
+    Args:
+        max_steps: model calls with their tools.
+        max_total_cost_usd: US dollars of all calls.
+        max_wall_time_s: seconds from the start of the run.
+        max_tool_calls: tool calls of all steps.
+        max_llm_calls: model calls, retries included.
+        max_parallel_tools: tool calls of one step that run at the same time.
+        fallback_models: models that take over, in order, while nothing of an answer was shown.
+        on_unknown_price: what a cost limit does with a model whose price is unknown: warn and run, or refuse.
+    """
+
+    max_steps: int | None = 50
+    max_total_cost_usd: float | None = None
+    max_wall_time_s: float | None = None
+    max_tool_calls: int | None = None
+    max_llm_calls: int | None = None
+    max_parallel_tools: int = 8
+    fallback_models: tuple[str, ...] = ()
+    on_unknown_price: Literal["warn", "refuse"] = "warn"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """A model with instructions, tools and limits.
+
+    Args:
+        name: what the agent is called in events and threads.
+        model: `provider/model`, or a bare name that config or a plugin's prefix resolves; None leaves the choice to the
+            thread and the config.
+        instructions: the system message; leading and trailing white space and common indentation are taken away.
+        tools: functions, or what `@tool` made of them; an agent has no others.
+        options: portable sampling options (`temperature`, `top_p`, `max_output_tokens`, `stop`, `seed`).
+        extra: passed on to the provider's API as it is.
+    """
+
+    name: str = "afk"
+    model: str | None = None
+    instructions: str = ""
+    fail_safe: FailSafeConfig = field(default_factory=FailSafeConfig)
+    tools: Sequence[Tool | Callable[..., Any]] = ()
+    options: Mapping[str, Json] = field(default_factory=dict)
+    extra: Mapping[str, Json] = field(default_factory=dict)

@@ -1,0 +1,192 @@
+"""Tools: typed functions that a model may call. Their arguments are validated, their output is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, TypeVar, overload
+
+from afkcli.core.errors import UsageError
+from afkcli.core.jsonform import JsonError, JsonObject, clean_text, dumps
+from afkcli.core.messages import ToolSpec
+
+MAX_OUTPUT_CHARS = 100_000
+"""How much of a tool's output the model is given; about 25,000 tokens, a fifth of a common context."""
+
+Approval = Literal["allow", "ask"]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ToolError(Exception):
+    """Raise it in a tool to tell the model, in your words, that the call failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool:
+    """A function that a model may call.
+
+    `approval` "ask" means that a person (or a rule) has to allow each call. `timeout_s` is seconds, None for no limit.
+    """
+
+    name: str
+    description: str
+    function: Callable[..., Any]
+    approval: Approval = "allow"
+    timeout_s: float | None = None
+
+    @cached_property
+    def spec(self) -> ToolSpec:
+        """What the model is told: the parameters' JSON Schema is made from the type hints by pydantic."""
+        schema = self._adapter.json_schema()
+        schema.pop("title", None)
+        schema.setdefault("properties", {})
+        return ToolSpec(name=self.name, description=self.description, parameters=schema)
+
+    def validate(self, arguments: JsonObject) -> dict[str, Any]:
+        """Return `arguments` as the function's types.
+
+        Raises:
+            ToolError: naming each argument that is wrong and what was expected.
+        """
+        from pydantic import ValidationError
+
+        try:
+            model = self._adapter.validate_python(arguments)
+        except ValidationError as error:
+            wrong = [f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}" for item in error.errors()]
+            raise ToolError(f"wrong arguments for {self.name}: " + "; ".join(wrong)) from None
+        return {name: getattr(model, name) for name in type(model).model_fields}
+
+    async def call(self, arguments: JsonObject) -> str:
+        """Validate `arguments`, run the function and return its output as text, cut to `MAX_OUTPUT_CHARS`.
+
+        A plain function runs on a daemon thread, so that one that never returns holds nothing up.
+
+        Raises:
+            ToolError: the arguments are wrong, or the function raised it.
+            Exception: whatever else the function raises.
+        """
+        values = self.validate(arguments)
+        async with asyncio.timeout(self.timeout_s):
+            if inspect.iscoroutinefunction(self.function):
+                value = await self.function(**values)
+            else:
+                value = await _call_on_thread(self.function, values)
+        return bounded(output_text(value))
+
+    @cached_property
+    def _adapter(self) -> Any:
+        from pydantic import ConfigDict, TypeAdapter, create_model
+
+        hints = inspect.get_annotations(self.function, eval_str=True)
+        fields: dict[str, Any] = {}
+        for name, parameter in inspect.signature(self.function).parameters.items():
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+                raise UsageError(f"the tool {self.name!r} takes {parameter}; use plain named parameters")
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[name] = (hints.get(name, Any), default)
+        model = create_model(self.name, __config__=ConfigDict(extra="forbid"), **fields)
+        return TypeAdapter(model)
+
+
+@overload
+def tool(function: F) -> Tool: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    approval: Approval = "allow",
+    timeout_s: float | None = None,
+) -> Callable[[F], Tool]: ...
+def tool(
+    function: Callable[..., Any] | None = None,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    approval: Approval = "allow",
+    timeout_s: float | None = None,
+) -> Tool | Callable[[F], Tool]:
+    """Make a tool of a typed function: `@tool` or `@tool(approval="ask", timeout_s=30)`.
+
+    Args:
+        name: what the model calls it; the function's name by default.
+        description: what the model is told; the docstring by default.
+        approval: "ask" to have each call allowed by a person or a rule.
+        timeout_s: seconds after which a call fails.
+    """
+
+    def make(target: Callable[..., Any]) -> Tool:
+        return Tool(
+            name=name or target.__name__,
+            description=description or inspect.getdoc(target) or "",
+            function=target,
+            approval=approval,
+            timeout_s=timeout_s,
+        )
+
+    return make(function) if function is not None else make
+
+
+def as_tools(tools: Iterable[Tool | Callable[..., Any]]) -> dict[str, Tool]:
+    """Return the tools by name, functions made into tools.
+
+    Raises:
+        UsageError: two have the same name.
+    """
+    named: dict[str, Tool] = {}
+    for item in tools:
+        made = item if isinstance(item, Tool) else tool(item)
+        if made.name in named:
+            raise UsageError(f"two tools are named {made.name!r}; rename one with @tool(name=...)")
+        named[made.name] = made
+    return named
+
+
+def output_text(value: object) -> str:
+    """Return a tool's return value as text: text as it is, anything else as JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return clean_text(value)
+    try:
+        return dumps(value)
+    except JsonError:
+        return clean_text(str(value))
+
+
+def bounded(text: str) -> str:
+    """Return `text`, its middle cut out with a visible mark where it is longer than `MAX_OUTPUT_CHARS`."""
+    if len(text) <= MAX_OUTPUT_CHARS:
+        return text
+    half = MAX_OUTPUT_CHARS // 2
+    return f"{text[:half]}\n[... {len(text) - 2 * half} characters were cut out here ...]\n{text[-half:]}"
+
+
+async def _call_on_thread(function: Callable[..., Any], values: dict[str, Any]) -> Any:
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def finish(value: Any, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
+
+    def run() -> None:
+        value, failure = None, None
+        try:
+            value = function(**values)
+        except BaseException as error:  # handed to the run
+            failure = error
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(finish, value, failure)
+
+    threading.Thread(target=run, name=f"afk-tool-{function.__name__}", daemon=True).start()
+    return await future

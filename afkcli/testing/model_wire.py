@@ -1,0 +1,286 @@
+"""How the scripted model server's answers look on the wire: one function an API.
+
+Chat Completions: https://developers.openai.com/api/reference/resources/chat/subresources/completions/streaming-events
+Responses: https://developers.openai.com/api/reference/resources/responses/streaming-events
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from afkcli.testing.model_script import Fault, ScriptedCall, ScriptedUsage, Step
+
+Body = Mapping[str, Any]
+
+CREATED = 1_750_000_000
+
+
+@dataclass(slots=True)
+class WireAnswer:
+    """The events of one answer, each without its line ends: `deltas` are the places of the deltas in `events`."""
+
+    events: list[bytes] = field(default_factory=list)
+    deltas: list[int] = field(default_factory=list)
+    tail: list[bytes] = field(default_factory=list)
+    done: bytes = b""
+
+    def add(self, event: bytes) -> None:
+        self.events.append(event)
+
+    def add_delta(self, event: bytes) -> None:
+        self.deltas.append(len(self.events))
+        self.events.append(event)
+
+
+def last_user_text(body: Body) -> str:
+    """Return the text of the last user message of a request to either API."""
+    said = body.get("messages", body.get("input", ""))
+    if isinstance(said, str):
+        return said
+    for item in reversed(said):
+        if item.get("role") == "user":
+            return _content_text(item.get("content"))
+    return ""
+
+
+def chat_answer(step: Step, body: Body, n: int) -> WireAnswer:
+    """Return the streamed answer of Chat Completions to request `n`."""
+    answer = WireAnswer(done=b"data: [DONE]")
+    frame = _ChatFrame(body, n)
+    answer.add(frame.chunk({"role": "assistant", "content": ""}))
+    for text in step.reasoning_deltas():
+        answer.add_delta(frame.chunk({"reasoning_content": text}))
+    deltas = step.text_deltas(n, _said(step, body))
+    encoded = {text: frame.chunk({"content": text}) for text in set(deltas)}  # a benchmark repeats one text
+    for text in deltas:
+        answer.add_delta(encoded[text])
+    for index, call in enumerate(step.tool_calls):
+        answer.add(frame.call(index, {"id": _call_id(call, n, index), "type": "function", "function": _opened(call)}))
+        for piece in call.argument_deltas():
+            answer.add_delta(frame.call(index, {"function": {"arguments": piece}}))
+    answer.tail.append(frame.chunk({}, step.finish()))
+    if step.usage is not None and _wants_usage(body):
+        answer.tail.append(_data({**frame.base, "choices": [], "usage": chat_usage(step.usage)}))
+    return answer
+
+
+def chat_object(step: Step, body: Body, n: int) -> dict[str, Any]:
+    """Return the answer of Chat Completions to a request without `stream`."""
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(step.text_deltas(n, _said(step, body)))}
+    if step.reasoning_deltas():
+        message["reasoning_content"] = "".join(step.reasoning_deltas())
+    if step.tool_calls:
+        message["tool_calls"] = [
+            {
+                "id": _call_id(call, n, index),
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments_text},
+            }
+            for index, call in enumerate(step.tool_calls)
+        ]
+    return {
+        **_ChatFrame(body, n).base,
+        "object": "chat.completion",
+        "choices": [{"index": 0, "message": message, "finish_reason": step.finish()}],
+        "usage": chat_usage(step.usage or ScriptedUsage()),
+    }
+
+
+def chat_usage(usage: ScriptedUsage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+def responses_usage(usage: ScriptedUsage) -> dict[str, Any]:
+    return {
+        "input_tokens": usage.input_tokens,
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+
+
+def responses_answer(step: Step, body: Body, n: int) -> WireAnswer:
+    """Return the streamed answer of the Responses API to request `n`."""
+    stream = _ResponsesStream(step, body, n)
+    stream.event("response.created", response=stream.response("in_progress"))
+    stream.event("response.in_progress", response=stream.response("in_progress"))
+    if step.reasoning_deltas():
+        stream.reasoning(step.reasoning_deltas())
+    if texts := step.text_deltas(n, _said(step, body)):
+        stream.message(texts)
+    for index, call in enumerate(step.tool_calls):
+        stream.function_call(call, _call_id(call, n, index))
+    stream.finish()
+    return stream.answer
+
+
+def responses_object(step: Step, body: Body, n: int) -> dict[str, Any]:
+    """Return the answer of the Responses API to a request without `stream`."""
+    return json.loads(responses_answer(step, body, n).tail[-1].split(b"data: ", 1)[1])["response"]  # type: ignore[no-any-return]
+
+
+def error_event(step: Step, *, responses: bool) -> bytes:
+    """Return the event that reports an error in the stream (`Fault.ERROR_EVENT`)."""
+    error = _error(step)
+    if responses:
+        return b"event: error\n" + _data({"type": "error", "sequence_number": 0, **error})
+    return _data({"error": error})
+
+
+def _error(step: Step) -> dict[str, Any]:
+    default = {"message": "The server had an error", "type": "server_error", "code": "server_error", "param": None}
+    return default | dict(step.body) if isinstance(step.body, Mapping) else default
+
+
+def _data(value: Mapping[str, Any]) -> bytes:
+    return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+
+
+def _said(step: Step, body: Body) -> str:
+    return "" if step.text else last_user_text(body)
+
+
+def _content_text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text", "") for part in content or () if isinstance(part, dict))
+
+
+def _wants_usage(body: Body) -> bool:
+    return bool((body.get("stream_options") or {}).get("include_usage"))
+
+
+def _call_id(call: ScriptedCall, n: int, index: int) -> str:
+    return call.id or f"call_{n}_{index}"
+
+
+def _opened(call: ScriptedCall) -> dict[str, str]:
+    return {"name": call.name, "arguments": ""}
+
+
+class _ChatFrame:
+    """Writes the chunks of one answer, which differ in their delta alone."""
+
+    def __init__(self, body: Body, n: int) -> None:
+        self.base: dict[str, Any] = {
+            "id": f"chatcmpl-{n}",
+            "object": "chat.completion.chunk",
+            "created": CREATED,
+            "model": str(body.get("model", "scripted")),
+        }
+
+    def chunk(self, delta: Mapping[str, Any], finish: str | None = None) -> bytes:
+        return _data({**self.base, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+
+    def call(self, index: int, delta: Mapping[str, Any]) -> bytes:
+        return self.chunk({"tool_calls": [{"index": index, **delta}]})
+
+
+class _ResponsesStream:
+    """Writes the events of one response, numbered, and keeps its output items."""
+
+    def __init__(self, step: Step, body: Body, n: int) -> None:
+        self.answer = WireAnswer()
+        self._step = step
+        self._body = body
+        self._n = n
+        self._number = 0
+        self._output: list[dict[str, Any]] = []
+
+    def response(self, status: str, **fields: Any) -> dict[str, Any]:
+        return {
+            "id": f"resp_{self._n}",
+            "object": "response",
+            "created_at": CREATED,
+            "status": status,
+            "error": None,
+            "incomplete_details": None,
+            "model": str(self._body.get("model", "scripted")),
+            "output": [],
+            "store": self._body.get("store", True),
+            "usage": None,
+            **fields,
+        }
+
+    def event(self, kind: str, **fields: Any) -> None:
+        self.answer.add(self._encode(kind, fields))
+
+    def delta(self, kind: str, **fields: Any) -> None:
+        self.answer.add_delta(self._encode(kind, fields))
+
+    def reasoning(self, texts: Sequence[str]) -> None:
+        place = {"item_id": f"rs_{self._n}", "output_index": len(self._output)}
+        item: dict[str, Any] = {"id": place["item_id"], "type": "reasoning", "summary": []}
+        self.event("response.output_item.added", output_index=place["output_index"], item=dict(item))
+        place["summary_index"] = 0
+        part = {"type": "summary_text", "text": ""}
+        self.event("response.reasoning_summary_part.added", **place, part=part)
+        for text in texts:
+            self.delta("response.reasoning_summary_text.delta", **place, delta=text)
+        part = {"type": "summary_text", "text": "".join(texts)}
+        self.event("response.reasoning_summary_text.done", **place, text=part["text"])
+        self.event("response.reasoning_summary_part.done", **place, part=part)
+        item["summary"] = [part]
+        if "reasoning.encrypted_content" in (self._body.get("include") or ()):
+            item["encrypted_content"] = f"encrypted-{self._n}"
+        self._item_done(item)
+
+    def message(self, texts: Sequence[str]) -> None:
+        place = {"item_id": f"msg_{self._n}", "output_index": len(self._output), "content_index": 0}
+        item = {"id": place["item_id"], "type": "message", "role": "assistant"}
+        added = {**item, "status": "in_progress", "content": []}
+        self.event("response.output_item.added", output_index=place["output_index"], item=added)
+        part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+        self.event("response.content_part.added", **place, part=part)
+        for text in texts:
+            self.delta("response.output_text.delta", **place, delta=text, logprobs=[])
+        part = {**part, "text": "".join(texts)}
+        self.event("response.output_text.done", **place, text=part["text"], logprobs=[])
+        self.event("response.content_part.done", **place, part=part)
+        self._item_done({**item, "status": self._item_status(), "content": [part]})
+
+    def function_call(self, call: ScriptedCall, call_id: str) -> None:
+        place = {"item_id": f"fc_{call_id}", "output_index": len(self._output)}
+        item = {"id": place["item_id"], "type": "function_call", "call_id": call_id, "name": call.name}
+        added = {**item, "arguments": "", "status": "in_progress"}
+        self.event("response.output_item.added", output_index=place["output_index"], item=added)
+        for piece in call.argument_deltas():
+            self.delta("response.function_call_arguments.delta", **place, delta=piece)
+        self.event("response.function_call_arguments.done", **place, name=call.name, arguments=call.arguments_text)
+        self._item_done({**item, "arguments": call.arguments_text, "status": self._item_status()})
+
+    def finish(self) -> None:
+        usage = None if self._step.usage is None else responses_usage(self._step.usage)
+        fields: dict[str, Any] = {"output": self._output, "usage": usage}
+        status = "completed"
+        if self._step.fault is Fault.FAILED:
+            status = "failed"
+            error = _error(self._step)
+            fields["error"] = {"code": error["code"], "message": error["message"]}
+        elif self._step.finish() in ("length", "content_filter"):
+            status = "incomplete"
+            reason = "max_output_tokens" if self._step.finish() == "length" else "content_filter"
+            fields["incomplete_details"] = {"reason": reason}
+        self.answer.tail.append(self._encode(f"response.{status}", {"response": self.response(status, **fields)}))
+
+    def _item_status(self) -> str:
+        return "incomplete" if self._step.finish() in ("length", "content_filter") else "completed"
+
+    def _item_done(self, item: dict[str, Any]) -> None:
+        self.event("response.output_item.done", output_index=len(self._output), item=item)
+        self._output.append(item)
+
+    def _encode(self, kind: str, fields: Mapping[str, Any]) -> bytes:
+        event = _data({"type": kind, "sequence_number": self._number, **fields})
+        self._number += 1
+        return b"event: %s\n%s" % (kind.encode(), event)

@@ -68,8 +68,11 @@ class MemoryStore:
     def release(self, lease: Lease) -> None:
         with self._lock:
             kept = self._threads.get(lease.thread.key)
-            if kept is not None and kept.token == lease.token:
-                kept.token, kept.owner = "", None
+            if kept is None or kept.token != lease.token:
+                return
+            kept.token, kept.owner = "", None
+            if not kept.info.head:
+                del self._threads[kept.info.key], self._keys[kept.info.name]
 
     def append(self, thread: ThreadInfo, records: Sequence[Record], expected_head: str, lease: Lease) -> None:
         with self._lock:

@@ -1,6 +1,6 @@
 """One thread that makes all calls to a store, in order, and keeps open turns journaled and leases renewed.
 
-It ticks by its own clock, so a run that is stuck (a stopped terminal, a slow reader) still keeps its lease and its text.
+It ticks by its own clock, so a run that is stuck (a stopped terminal, a slow reader) keeps its lease and its text.
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ from afkcli.core.messages import (
     ToolCallPart,
     ToolResultPart,
     message_from_json,
-    text_message,
 )
 from afkcli.core.protocols import (
     KEPT_KINDS,
@@ -60,7 +59,7 @@ def check_name(name: str) -> str:
     if name.startswith("-"):
         raise InvalidNameError(f"the thread name {name!r} starts with '-'; use {rule}")
     if not name.isprintable():
-        raise InvalidNameError(f"the thread name {ascii(name)} has a character that cannot be printed; use {rule}")
+        raise InvalidNameError(f"the thread name {name!a} has a character that cannot be printed; use {rule}")
     return name
 
 
@@ -186,6 +185,15 @@ class History:
     turns: tuple[SealedTurn, ...]
     damage: tuple[str, ...]
     open_records: tuple[Record, ...]
+
+    def warnings(self) -> list[tuple[str, str]]:
+        """Return the code and line of each thing that the user should know of what the next turn sends."""
+        warnings = [("damaged_record", line) for line in self.damage]
+        last = self.turns[-1] if self.turns else None
+        if last is not None and not messages_to_send(last):
+            line = f"the message of turn {last.turn} was refused ({last.error_kind}) and is left out from here on"
+            warnings.append(("question_left_out", line))
+        return warnings
 
     def messages(self) -> list[Message]:
         """Return the messages that the next turn sends before its own."""
@@ -411,7 +419,3 @@ class TurnWriter:
     def _append(self, thread: ThreadInfo, record: Record) -> None:
         self.store.append(thread, [record], self.thread.head, self.lease)
         self.thread = thread
-
-
-def user_message(text: str) -> Message:
-    return text_message(Role.USER, text)

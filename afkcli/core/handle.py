@@ -1,0 +1,165 @@
+"""The run handle: what a caller holds of a run in progress."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Literal, Self
+
+from afkcli.core.errors import UsageError
+from afkcli.core.events import Event
+from afkcli.core.result import AgentResult
+
+MAX_BUFFERED_EVENTS = 64
+"""How far a run goes ahead of its reader; then the run, and with it the provider's stream, waits."""
+
+Decision = Literal["allow", "deny"]
+
+
+class EventChannel:
+    """A bounded, ordered channel from one run to one reader."""
+
+    def __init__(self) -> None:
+        self._events: deque[Event] = deque()
+        self._readable = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._unpaused = asyncio.Event()
+        self._unpaused.set()
+        self._bounded = True
+        self._closed = False
+
+    async def put(self, event: Event) -> None:
+        """Hand `event` over; waits while the reader is behind or the run is paused."""
+        self._events.append(event)
+        self._readable.set()
+        if self._bounded:
+            while self._bounded and len(self._events) >= MAX_BUFFERED_EVENTS:
+                self._writable.clear()
+                await self._writable.wait()
+            if not self._unpaused.is_set():
+                await self._unpaused.wait()
+
+    async def get(self) -> Event | None:
+        """Return the next event, or None after the last."""
+        while not self._events:
+            if self._closed:
+                return None
+            self._readable.clear()
+            await self._readable.wait()
+        event = self._events.popleft()
+        if len(self._events) < MAX_BUFFERED_EVENTS:
+            self._writable.set()
+        return event
+
+    def pause(self) -> None:
+        if self._bounded:
+            self._unpaused.clear()
+
+    def resume(self) -> None:
+        self._unpaused.set()
+
+    def unbound(self) -> None:
+        """Let the run end without waiting for its reader."""
+        self._bounded = False
+        self._writable.set()
+        self._unpaused.set()
+
+    def close(self) -> None:
+        self._closed = True
+        self._readable.set()
+
+
+class RunHandle:
+    """A run in progress: iterate over its events, then read `result`.
+
+    `async with handle:` cancels the run when it is left early; a handle that is dropped does so at best effort.
+    A slow reader slows the run; nothing is dropped and memory does not grow.
+    """
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        thread_id: str,
+        channel: EventChannel,
+        drive: asyncio.Task[AgentResult],
+        stop: Callable[[], None],
+        decide: Callable[[str, Decision], None],
+    ) -> None:
+        self.run_id = run_id
+        self.thread_id = thread_id
+        self._channel = channel
+        self._drive = drive
+        self._stop = stop
+        self._decide = decide
+        self._loop = asyncio.get_running_loop()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        event = await self._channel.get()
+        if event is None:
+            await asyncio.shield(self._drive)
+            raise StopAsyncIteration
+        return event
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended."""
+        return self._drive.done()
+
+    @property
+    def result(self) -> AgentResult:
+        """The result; `UsageError` while the run has not ended."""
+        if not self._drive.done():
+            raise UsageError("the run has not ended yet; iterate over the handle to its end, or `await handle.wait()`")
+        return self._drive.result()
+
+    async def wait(self) -> AgentResult:
+        """Read and drop the events that are left, and return the result."""
+        async for _ in self:
+            pass
+        return self.result
+
+    async def cancel(self) -> AgentResult:
+        """Stop the run and return its result once the turn is sealed; nothing happens to a run that has ended.
+
+        The state is `cancelled`, unless the run ended by itself first. Events that were not read can still be.
+        """
+        self._channel.unbound()
+        self._stop()
+        return await asyncio.shield(self._drive)
+
+    def pause(self) -> None:
+        """Hold the run at its next event until `resume`; its lease is kept."""
+        self._channel.pause()
+
+    def resume(self) -> None:
+        """Let a paused run go on."""
+        self._channel.resume()
+
+    def decide(self, approval_id: str, decision: Decision) -> None:
+        """Answer an `approval_requested`; an id that is not waiting is ignored with a warning event."""
+        self._decide(approval_id, decision)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.cancel()
+
+    def __del__(self) -> None:
+        if not self._drive.done() and not self._loop.is_closed():
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._abandon, self._channel, self._stop)
+
+    @staticmethod
+    def _abandon(channel: EventChannel, stop: Callable[[], None]) -> None:
+        channel.unbound()
+        stop()

@@ -1,0 +1,144 @@
+"""One step's model call: streamed, retried while nothing of it was shown, handed to a fallback model if it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import random
+from contextlib import aclosing
+from typing import Any, cast
+
+from afkcli.core.errors import RETRIED_KINDS, ErrorKind, ProviderError
+from afkcli.core.events import Retrying, StepStarted, ToolCallDeltaEvent, message_to_json
+from afkcli.core.jsonform import clean_text, dumps
+from afkcli.core.messages import (
+    ModelRequest,
+    ModelResponse,
+    ModelWarning,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+)
+from afkcli.core.result import Usage
+from afkcli.core.run import Model, Run
+
+FIRST_DELAY_S = 0.5
+MAX_DELAY_S = 30.0
+
+
+async def call_model(run: Run) -> ModelResponse:
+    """Make the model call of the run's current step and return its response; the events are emitted on the way.
+
+    Raises:
+        ProviderError: the call failed, after the retries and fallbacks that it allowed.
+        LimitReachedError: a limit was reached before or during it.
+    """
+    while True:
+        try:
+            return await _call_with_retries(run, run.model)
+        except _CallFailedError as failed:
+            if failed.shown or len(run.models) == 1:
+                raise failed.error from failed.error.__cause__
+            run.models = run.models[1:]
+            await run.warn("fallback", f"{failed.error}; going on with {run.model.full_name}")
+
+
+class _CallFailedError(Exception):
+    """A call failed for good; `shown` tells whether the reader has seen something of it."""
+
+    def __init__(self, error: ProviderError, *, shown: bool) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.shown = shown
+
+
+async def _call_with_retries(run: Run, model: Model) -> ModelResponse:
+    for attempt in itertools.count(1):
+        run.limits.start_call()
+        request = ModelRequest(
+            model=model.name,
+            messages=run.request_messages(),
+            tools=[tool.spec for tool in run.tools.values()],
+            options=run.agent.options,
+            extra=run.agent.extra,
+        )
+        await run.emit(StepStarted, attempt=attempt, request_sha256=request_hash(request))
+        call = _Call(run, model)
+        try:
+            return await call.stream(request)
+        except ProviderError as error:
+            if call.shown or error.kind not in RETRIED_KINDS or attempt > run.max_retries:
+                raise _CallFailedError(_as_truncated(error) if call.shown else error, shown=call.shown) from error
+            delay = retry_delay(attempt, error.retry_after)
+            await run.emit(Retrying, attempt=attempt + 1, delay_s=round(delay, 3), error=run.redact(str(error)))
+            await asyncio.sleep(delay)
+    raise AssertionError("unreachable")
+
+
+class _Call:
+    """One attempt. `shown` turns true with the first event of the answer."""
+
+    def __init__(self, run: Run, model: Model) -> None:
+        self.run = run
+        self.model = model
+        self.shown = False
+
+    async def stream(self, request: ModelRequest) -> ModelResponse:
+        events = self.model.provider.stream(request)
+        async with aclosing(cast("Any", events)):
+            async for event in events:
+                if isinstance(event, ModelResponse):
+                    self.run.limits.charge(event.usage or Usage(), self.model.price)
+                    return event
+                await self._take(event)
+        raise ProviderError(
+            f"the answer of {self.model.full_name} ended without its end marker; what came is kept, run again",
+            kind=ErrorKind.TRUNCATED,
+        )
+
+    async def _take(self, event: TextDelta | ReasoningDelta | ToolCallDelta | ModelWarning) -> None:
+        run = self.run
+        if isinstance(event, TextDelta):
+            if event.text:
+                self.shown = True
+                await run.text(clean_text(event.text))
+                run.limits.stream(event.text, self.model.price)
+        elif isinstance(event, ReasoningDelta):
+            self.shown = True
+            await run.reasoning(clean_text(event.text))
+            run.limits.stream(event.text, self.model.price)
+        elif isinstance(event, ToolCallDelta):
+            self.shown = True
+            await run.emit(
+                ToolCallDeltaEvent,
+                tool_call_id=event.id,
+                tool_name=event.name,
+                arguments_delta=clean_text(event.arguments),
+            )
+        else:
+            await run.warn(event.code, event.message)
+
+
+def retry_delay(attempt: int, retry_after: float | None) -> float:
+    """Return the seconds to wait after failed attempt `attempt` (1, 2 ...): what the server asked for, else
+    exponential with full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)."""
+    if retry_after is not None:
+        return max(0.0, retry_after)
+    ceiling = min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (attempt - 1))
+    return random.uniform(ceiling / 2, ceiling)  # noqa: S311
+
+
+def request_hash(request: ModelRequest) -> str:
+    """Return the SHA-256 (hex) of the request's neutral JSON form."""
+    digest = hashlib.sha256()
+    for message in request.messages:
+        digest.update(dumps(message_to_json(message)).encode())
+    digest.update(dumps([request.model, list(request.tools), dict(request.options), dict(request.extra)]).encode())
+    return digest.hexdigest()
+
+
+def _as_truncated(error: ProviderError) -> ProviderError:
+    if error.kind not in RETRIED_KINDS:
+        return error
+    return ProviderError(f"the answer broke off: {error}", kind=ErrorKind.TRUNCATED, status=error.status)

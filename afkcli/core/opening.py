@@ -1,0 +1,230 @@
+"""What stands before a request: the lease, the thread as it is, and the durable question."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from afkcli.core.errors import AfkError, StoreError, ThreadBusyError
+from afkcli.core.ids import rfc3339, uuid7
+from afkcli.core.messages import Message
+from afkcli.core.protocols import Fork, Lease, Owner, RecordKind, Store, ThreadInfo
+from afkcli.core.store_thread import StoreThread
+from afkcli.core.thread import (
+    History,
+    TurnWriter,
+    advance,
+    load_history,
+    next_record,
+    seal_interrupted,
+    turn_to_json,
+)
+
+BusyMode = Literal["wait", "fail", "fork"]
+_POLL_SECONDS = 0.05
+_NO_HISTORY = History(turns=(), damage=(), open_records=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """A thread that is ready for a turn. Without `lease` the turn cannot be saved, for the reason `unsaved`."""
+
+    thread: ThreadInfo
+    lease: Lease | None
+    unsaved: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """The message that opens a turn, and what is recorded with it."""
+
+    run_id: str
+    message: Message
+    agent: str
+    model: str
+    folder: str | None
+    parent_run_id: str | None
+    on_problem: Callable[[Exception], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """An open turn: its writer, or why it cannot be saved, and the thread's history before it."""
+
+    history: History
+    writer: TurnWriter | None
+    unsaved: str | None
+
+
+class Opener:
+    """Gets threads ready for a run.
+
+    Args:
+        store: returns the store; called on the store's thread.
+        calls: the store's thread.
+        notify: takes one line for a person.
+        busy: what to do while another run holds the thread.
+        busy_timeout_s: seconds to wait for it.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Callable[[], Store],
+        calls: StoreThread,
+        notify: Callable[[str], None],
+        busy: BusyMode,
+        busy_timeout_s: float,
+    ) -> None:
+        self._store = store
+        self._calls = calls
+        self._notify = notify
+        self._busy = busy
+        self._busy_timeout_s = busy_timeout_s
+
+    async def open(self, name: str, owner: Owner, *, create: bool) -> Opening:
+        """Take the thread's lease, waiting for it as configured.
+
+        Raises:
+            ThreadBusyError: another run holds the thread.
+            UnknownNameError: there is no such thread, and it may not be created.
+        """
+        try:
+            lease = await self._acquire(name, owner, create)
+        except StoreError as error:
+            return Opening(thread=await self._read_only(name), lease=None, unsaved=str(error))
+        return Opening(thread=lease.thread, lease=lease)
+
+    async def begin(self, opening: Opening, question: Question) -> Begun:
+        """Read the history, seal a turn that a dead run left open, and make the question durable.
+
+        It is one call on the store's thread, so that all of it happens while the event loop imports an SDK.
+
+        Raises:
+            LeaseLostError: another run took the thread over.
+        """
+        return await self._calls.call(self._begin, opening, question)
+
+    async def release(self, opening: Opening) -> None:
+        """Give the lease back, of a run that did not come to be."""
+        if opening.lease is not None:
+            lease = opening.lease
+            await self._calls.call(lambda: self._store().release(lease))
+
+    async def _acquire(self, name: str, owner: Owner, create: bool) -> Lease:
+        deadline = time.monotonic() + self._busy_timeout_s
+        said = False
+        while True:
+            lease = await self._try(name, owner, create)
+            if lease is not None:
+                return lease
+            holder = await self._calls.call(lambda: self._store().holder(name))
+            who = f" by process {holder.pid} on {holder.host}" if holder else ""
+            if self._busy == "fork":
+                return await self._fork(name, owner, who)
+            if self._busy == "fail" or time.monotonic() >= deadline:
+                waited = "" if self._busy == "fail" else f" after {self._busy_timeout_s:g} s"
+                raise ThreadBusyError(
+                    f"the thread {name!r} is still in use{who}{waited}; try again later, or with --busy wait or fork"
+                )
+            if not said:
+                said = True
+                self._notify(f"the thread {name!r} is in use{who}; waiting up to {self._busy_timeout_s:g} s")
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _try(self, name: str, owner: Owner, create: bool) -> Lease | None:
+        """Acquire once; a lease that arrives after this task was cancelled is given back."""
+        future = self._calls.submit(lambda: self._store().acquire(name, owner, create=create))
+        try:
+            return await asyncio.shield(asyncio.wrap_future(future))
+        except asyncio.CancelledError:
+            future.add_done_callback(
+                lambda done: self._give_back(done.result()) if not done.cancelled() and not done.exception() else None
+            )
+            raise
+
+    def _give_back(self, lease: Lease | None) -> None:
+        if lease is not None:
+            self._store().release(lease)
+
+    async def _fork(self, name: str, owner: Owner, who: str) -> Lease:
+        source = await self._calls.call(lambda: self._store().find(name))
+        if source is None:
+            raise ThreadBusyError(f"the thread {name!r} is in use{who} and has no turn yet that could be forked")
+        fork_name = f"{name[:150]}.{owner.run_id[-8:]}"
+        lease = await self._calls.call(lambda: fork(self._store(), source, fork_name, owner))
+        self._notify(f"the thread {name!r} is in use{who}; going on in its fork {fork_name!r}")
+        return lease
+
+    def _begin(self, opening: Opening, question: Question) -> Begun:
+        history, unsaved, writer = _NO_HISTORY, opening.unsaved, None
+        try:
+            store = self._store()
+            history = load_history(store, opening.thread)
+            if opening.lease is not None:
+                lease, history = seal_interrupted(store, opening.lease, history)
+                writer = self._ask(store, lease, question)
+        except StoreError as error:
+            unsaved = unsaved or str(error)
+            if opening.lease is not None:
+                with contextlib.suppress(StoreError):
+                    self._store().release(opening.lease)
+        return Begun(history=history, writer=writer, unsaved=unsaved)
+
+    def _ask(self, store: Store, lease: Lease, question: Question) -> TurnWriter:
+        writer = TurnWriter(store, lease, question.run_id, question.on_problem)
+        writer.thread = replace(writer.thread, folder=question.folder or writer.thread.folder)
+        now = rfc3339(time.time())
+        writer.open(
+            question.message, agent=question.agent, model=question.model, parent_run_id=question.parent_run_id, now=now
+        )
+        self._calls.watch(writer)
+        return writer
+
+    async def _read_only(self, name: str) -> ThreadInfo:
+        try:
+            found = await self._calls.call(lambda: self._store().find(name))
+        except StoreError:
+            found = None
+        now = rfc3339(time.time())
+        return found or ThreadInfo(key=uuid7(), name=name, created=now, used=now)
+
+
+def fork(store: Store, source: ThreadInfo, name: str, owner: Owner) -> Lease:
+    """Create the thread `name` with the sealed turns of `source` and return its lease.
+
+    Raises:
+        StoreError: `name` exists, or the store failed.
+    """
+    history = load_history(store, source)
+    lease = store.acquire(name, owner)
+    if lease is None or lease.thread.head:
+        raise StoreError(f"there is a thread {name!r} already; choose another name")
+    turns = history.turns
+    last = turns[-1].turn if turns else 0
+    thread = replace(
+        lease.thread,
+        title=source.title,
+        folder=source.folder,
+        agent=source.agent,
+        model=source.model,
+        turns=last,
+        last_state=turns[-1].state if turns else None,
+        last_run_id=turns[-1].run_id if turns else None,
+        parent=Fork(key=source.key, name=source.name, turn=last),
+    )
+    records = []
+    for turn in turns:
+        record = next_record(thread, RecordKind.SEAL, turn.turn, turn_to_json(turn))
+        thread = advance(thread, record)
+        records.append(record)
+    try:
+        store.append(thread, records, lease.thread.head, lease)
+    except AfkError:
+        store.release(lease)
+        raise
+    return replace(lease, thread=thread)

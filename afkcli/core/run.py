@@ -1,0 +1,179 @@
+"""One run while it lasts: who it is, what it has said so far, and the one way by which its events leave."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from afkcli.core.agent import Agent
+from afkcli.core.errors import ErrorKind, LeaseLostError, ProviderError
+from afkcli.core.events import Event, ReasoningDeltaEvent, StepCompleted, TextDeltaEvent, Warned
+from afkcli.core.handle import Decision, EventChannel
+from afkcli.core.ids import Clock
+from afkcli.core.limits import Limits
+from afkcli.core.messages import FinishReason, Message, ModelResponse, Role, text_message
+from afkcli.core.protocols import Price, Provider
+from afkcli.core.result import RunState, ToolExecution, Usage
+from afkcli.core.sink_thread import SinkThread
+from afkcli.core.thread import TurnWriter, partial_message
+from afkcli.core.tools import Tool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model that was resolved: its provider, the name without it, and what it costs."""
+
+    provider: Provider
+    name: str
+    price: Price | None
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.provider.name}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended, before it is sealed."""
+
+    state: RunState
+    reason: str | None = None
+    error: str | None = None
+    error_kind: ErrorKind | None = None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Run:
+    """The state of one run. `emit` is the only way out: to the sinks, then to the reader."""
+
+    run_id: str
+    thread_id: str
+    thread_key: str
+    turn: int
+    agent: Agent
+    tools: dict[str, Tool]
+    models: Sequence[Model]
+    limits: Limits
+    channel: EventChannel
+    sinks: Sequence[SinkThread]
+    redact: Callable[[str], str]
+    history: Sequence[Message]
+    question: Message
+    writer: TurnWriter | None
+    prepared: asyncio.Task[None]
+    unsaved: str | None = None
+    parent_run_id: str | None = None
+    max_retries: int = 4
+    clock: Clock = field(default_factory=Clock)
+    started: float = field(default_factory=time.time)
+    step: int = 0
+    usage: Usage = field(default_factory=Usage)
+    executions: list[ToolExecution] = field(default_factory=list)
+    denied: int = 0
+    answer: list[Message] = field(default_factory=list)
+    approvals: dict[str, asyncio.Future[Decision]] = field(default_factory=dict)
+    lost: LeaseLostError | None = None
+    stop: Callable[[], None] = lambda: None
+    exception: BaseException | None = None
+    pending_warnings: list[tuple[str, str]] = field(default_factory=list)
+    _seq: int = 0
+    _text: list[str] = field(default_factory=list)
+    _reasoning: list[str] = field(default_factory=list)
+
+    @property
+    def model(self) -> Model:
+        """The model in use: the first, or the fallback that took over."""
+        return self.models[0]
+
+    def request_messages(self) -> list[Message]:
+        """Return all messages of the next model call: instructions, history, question, this turn so far."""
+        system = [text_message(Role.SYSTEM, self.agent.instructions)] if self.agent.instructions else []
+        return [*system, *self.history, self.question, *self.answer]
+
+    def messages(self) -> tuple[Message, ...]:
+        """Return the turn's messages so far, what was streamed of an unfinished one included."""
+        return (self.question, *self.answer, *partial_message("".join(self._text), "".join(self._reasoning)))
+
+    def make(self, kind: Callable[..., Event], /, **values: Any) -> Event:
+        """Return the run's next event."""
+        event = kind(
+            run_id=self.run_id,
+            thread_id=self.thread_id,
+            thread_key=self.thread_key,
+            turn=self.turn,
+            seq=self._seq,
+            ts=self.clock.timestamp(),
+            step=self.step,
+            **values,
+        )
+        self._seq += 1
+        return event
+
+    async def emit(self, kind: Callable[..., Event], /, **values: Any) -> None:
+        """Send the run's next event to the sinks and the reader, after the warnings that came from other threads."""
+        if self.pending_warnings:
+            await self._emit_pending()
+        event = self.make(kind, **values)
+        for sink in self.sinks:
+            sink.put(event)
+        await self.channel.put(event)
+
+    async def text(self, text: str) -> None:
+        """Take a piece of the answer: remembered, journaled, emitted."""
+        self._text.append(text)
+        if self.writer is not None:
+            self.writer.journal_text(text)
+        await self.emit(TextDeltaEvent, text_delta=text)
+
+    async def reasoning(self, text: str) -> None:
+        """Take a piece of the model's reasoning."""
+        self._reasoning.append(text)
+        if self.writer is not None:
+            self.writer.journal_reasoning(text)
+        await self.emit(ReasoningDeltaEvent, reasoning_delta=text)
+
+    def add_message(self, message: Message) -> None:
+        """Add a whole message to the turn; it stands for what was streamed of it."""
+        self._text.clear()
+        self._reasoning.clear()
+        self.answer.append(message)
+        if self.writer is not None:
+            self.writer.journal_message(message)
+
+    async def complete_step(self, response: ModelResponse) -> None:
+        """Take the response that ends a model call.
+
+        Raises:
+            ProviderError: the model's content filter stopped it.
+        """
+        usage = response.usage or Usage()
+        self.usage += usage
+        self.add_message(response.message)
+        await self.emit(StepCompleted, message=response.message, usage=usage, finish_reason=response.finish_reason)
+        if response.finish_reason is FinishReason.CONTENT_FILTER:
+            raise ProviderError(
+                f"the content filter of {self.model.full_name} stopped the answer; rephrase the message",
+                kind=ErrorKind.CONTENT_FILTER,
+            )
+
+    def decide(self, approval_id: str, decision: Decision) -> None:
+        """Resolve an approval that is waiting; any other id is ignored with a warning."""
+        future = self.approvals.get(approval_id)
+        if future is None or future.done():
+            self.pending_warnings.append(("unknown_approval", f"no approval {approval_id!r} is waiting; ignored"))
+        else:
+            future.set_result(decision)
+
+    async def warn(self, code: str, message: str) -> None:
+        await self.emit(Warned, code=code, message=self.redact(message))
+
+    async def _emit_pending(self) -> None:
+        while self.pending_warnings:
+            code, message = self.pending_warnings.pop(0)
+            event = self.make(Warned, code=code, message=self.redact(message))
+            for sink in self.sinks:
+                sink.put(event)
+            await self.channel.put(event)

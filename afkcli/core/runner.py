@@ -1,0 +1,343 @@
+"""Runner: the loop. A message goes in, ordered events come out, and the thread remembers the turn."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Literal, Self
+
+from afkcli.core.agent import Agent
+from afkcli.core.closing import outcome_of, seal
+from afkcli.core.errors import LeaseLostError, UnknownNameError, UsageError
+from afkcli.core.events import Completed, ErrorEvent, RunStarted
+from afkcli.core.handle import EventChannel, RunHandle
+from afkcli.core.ids import uuid7
+from afkcli.core.jsonform import clean_text
+from afkcli.core.limits import Limits
+from afkcli.core.memory import MemoryStore
+from afkcli.core.messages import FinishReason, Role, text_message
+from afkcli.core.model_call import call_model
+from afkcli.core.opening import BusyMode, Opener, Opening, Question
+from afkcli.core.protocols import Owner, Price, Provider, Sink, Store, ThreadInfo
+from afkcli.core.result import AgentResult, RunState
+from afkcli.core.run import Model, Outcome, Run
+from afkcli.core.sink_thread import SinkThread
+from afkcli.core.store_thread import StoreThread
+from afkcli.core.thread import SealedTurn, check_name
+from afkcli.core.tool_calls import run_tool_calls
+from afkcli.core.tools import as_tools
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerConfig:
+    """How a runner behaves, the same for all of its runs.
+
+    Args:
+        interaction_mode: who decides on tool calls that need approval: nobody (they are denied), or the caller through
+            `handle.decide`.
+        busy: what to do while another run holds the thread.
+        busy_timeout_s: seconds to wait for the thread.
+        max_retries: how often a call that failed before any output is made again.
+    """
+
+    interaction_mode: Literal["headless", "external"] = "headless"
+    busy: BusyMode = "wait"
+    busy_timeout_s: float = 60.0
+    max_retries: int = 4
+
+
+def unknown_owner(run_id: str) -> Owner:
+    """Return an owner that cannot be proven dead; its lease ends by its time."""
+    return Owner(host="", boot_id="", pid_namespace="", pid=0, start_time="", run_id=run_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wiring:
+    """What surrounds a runner; `afkcli.api` fills it from the config and the plugins.
+
+    Args:
+        owner: says who holds a lease, for a run id.
+        notify: takes one line for a person that belongs to no run's events.
+        redact: takes known secrets out of a text.
+        rescue: keeps a turn that could not be saved and returns where, or None if it cannot.
+        folder: the folder that threads are remembered to be used in.
+        prices: prices by `provider/model`, before what the provider says.
+    """
+
+    owner: Callable[[str], Owner] = unknown_owner
+    notify: Callable[[str], None] = lambda line: None
+    redact: Callable[[str], str] = lambda text: text
+    rescue: Callable[[str, SealedTurn], str | None] = lambda thread_id, turn: None
+    folder: str | None = None
+    prices: Mapping[str, Price] = field(default_factory=dict)
+
+
+class Runner:
+    """Runs agents.
+
+    Args:
+        providers: the model providers by name.
+        store: where threads are kept, or a function that opens it (called on the store's thread); in memory by default.
+        sinks: take every event.
+        config: how to behave.
+        wiring: what surrounds the runner.
+    """
+
+    def __init__(
+        self,
+        *,
+        providers: Mapping[str, Provider],
+        store: Store | Callable[[], Store] | None = None,
+        sinks: Sequence[Sink] = (),
+        config: RunnerConfig | None = None,
+        wiring: Wiring | None = None,
+    ) -> None:
+        self.config = config or RunnerConfig()
+        self._providers = providers
+        self._wiring = wiring or Wiring()
+        self._calls = StoreThread()
+        self._opened: Store | None = None
+        self._store_source = MemoryStore() if store is None else store
+        self._sinks = [SinkThread(sink, self._sink_left_out) for sink in sinks]
+        self._runs: set[Run] = set()
+
+    async def run(self, agent: Agent, *, user_message: str, thread_id: str | None = None) -> AgentResult:
+        """Run `agent` on a message to the end; see `run_stream`."""
+        handle = await self.run_stream(agent, user_message=user_message, thread_id=thread_id)
+        return await handle.wait()
+
+    def run_sync(self, agent: Agent, *, user_message: str, thread_id: str | None = None) -> AgentResult:
+        """As `run`, from code that is not asynchronous.
+
+        Raises:
+            UsageError: it is called inside a running event loop; use `run` there.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(self.run(agent, user_message=user_message, thread_id=thread_id))
+        raise UsageError("run_sync was called inside an event loop; use `await runner.run(...)` there")
+
+    async def run_stream(self, agent: Agent, *, user_message: str, thread_id: str | None = None) -> RunHandle:
+        """Start a run and return its handle.
+
+        Args:
+            agent: what runs.
+            user_message: the user's message.
+            thread_id: the name of the thread; a new thread, named by the run's id, if it is None.
+
+        Raises:
+            UsageError: the run cannot be started: the name, the model, a key or a tool.
+            ThreadBusyError: another run holds the thread.
+        """
+        return await self.start(lambda thread: agent, user_message=user_message, thread_id=thread_id)
+
+    async def start(
+        self,
+        choose: Callable[[ThreadInfo], Agent],
+        *,
+        user_message: str,
+        thread_id: str | None = None,
+        create: bool = True,
+    ) -> RunHandle:
+        """As `run_stream`, the agent chosen once the thread (its last agent and model) is known."""
+        if not user_message.strip():
+            raise UsageError("the message is empty; say what to do")
+        run_id = uuid7()
+        name = check_name(thread_id) if thread_id is not None else run_id
+        opener = Opener(
+            store=self.store,
+            calls=self._calls,
+            notify=self._wiring.notify,
+            busy=self.config.busy,
+            busy_timeout_s=self.config.busy_timeout_s,
+        )
+        opening = await opener.open(name, self._wiring.owner(run_id), create=create)
+        try:
+            run = await self._open_run(opener, opening, choose(opening.thread), run_id, user_message)
+        except BaseException:
+            await opener.release(opening)
+            raise
+        return self._launch(run)
+
+    def store(self) -> Store:
+        """Return the store, opened with the first call; belongs on the store's thread."""
+        if self._opened is None:
+            self._opened = self._store_source() if callable(self._store_source) else self._store_source
+        return self._opened
+
+    async def aclose(self) -> None:
+        """Close the store and the sinks; runs that are in progress should have ended."""
+        await asyncio.to_thread(self.close)
+
+    def close(self) -> None:
+        """As `aclose`, from code that is not asynchronous."""
+        if self._opened is not None:
+            self._calls.submit(self._opened.close)
+        self._calls.close()
+        for sink in self._sinks:
+            sink.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _open_run(self, opener: Opener, opening: Opening, agent: Agent, run_id: str, message: str) -> Run:
+        """Return the run, its question durable, its provider being prepared at the same time."""
+        tools = as_tools(agent.tools)
+        agent = replace(agent, instructions=inspect.cleandoc(agent.instructions).strip())
+        models = [self._model(name) for name in (agent.model, *agent.fail_safe.fallback_models)]
+        warnings = _check_price(agent, models[0])
+        runs: list[Run] = []
+        loop = asyncio.get_running_loop()
+
+        def on_problem(error: Exception) -> None:
+            loop.call_soon_threadsafe(_on_problem, runs, warnings, error)
+
+        question = Question(
+            run_id=run_id,
+            message=text_message(Role.USER, clean_text(message)),
+            agent=agent.name,
+            model=models[0].full_name,
+            folder=self._wiring.folder,
+            parent_run_id=None,
+            on_problem=on_problem,
+        )
+        prepared = asyncio.ensure_future(models[0].provider.prepare())
+        try:
+            begun = await opener.begin(opening, question)
+        except BaseException:
+            prepared.cancel()
+            raise
+        warnings += begun.history.warnings()
+        run = Run(
+            run_id=run_id,
+            thread_id=opening.thread.name,
+            thread_key=opening.thread.key,
+            turn=opening.thread.turns + 1,
+            agent=agent,
+            tools=tools,
+            models=models,
+            limits=Limits(agent.fail_safe),
+            channel=EventChannel(),
+            sinks=self._sinks,
+            redact=self._wiring.redact,
+            history=begun.history.messages(),
+            question=question.message,
+            prepared=prepared,
+            writer=begun.writer,
+            unsaved=begun.unsaved,
+            max_retries=self.config.max_retries,
+            pending_warnings=warnings,
+        )
+        runs.append(run)
+        return run
+
+    def _launch(self, run: Run) -> RunHandle:
+        work = asyncio.ensure_future(self._work(run))
+
+        def stop() -> None:
+            work.cancel()
+
+        run.stop = stop
+        self._runs.add(run)
+        return RunHandle(
+            run_id=run.run_id,
+            thread_id=run.thread_id,
+            channel=run.channel,
+            drive=asyncio.ensure_future(self._drive(run, work)),
+            stop=stop,
+            decide=run.decide,
+        )
+
+    async def _drive(self, run: Run, work: asyncio.Task[Outcome]) -> AgentResult:
+        """See a run through: its work, however that ends, then the error, the seal, `completed`."""
+        try:
+            await asyncio.wait({work})
+        except asyncio.CancelledError:  # the event loop is closing
+            run.channel.unbound()
+            work.cancel()
+            await asyncio.wait({work})
+        run.prepared.cancel()
+        outcome = outcome_of(run, work)
+        if outcome.error is not None and outcome.error_kind is not None:
+            await run.emit(ErrorEvent, error=outcome.error, kind=outcome.error_kind)
+        result = await seal(run, outcome, self._calls, self._wiring.rescue)
+        await run.emit(Completed, result=result)
+        run.channel.close()
+        self._runs.discard(run)
+        for sink in run.sinks:
+            await sink.flush()
+        return result
+
+    async def _work(self, run: Run) -> Outcome:
+        """The loop: call the model, run the tools that it asks for, until it answers."""
+        await run.emit(RunStarted, agent=run.agent.name, model=run.model.full_name, message=run.question.text)
+        external = self.config.interaction_mode == "external"
+        async with asyncio.timeout(run.agent.fail_safe.max_wall_time_s):
+            await run.prepared
+            while True:
+                run.limits.start_step()
+                run.step += 1
+                response = await call_model(run)
+                await run.complete_step(response)
+                if response.finish_reason is FinishReason.LENGTH:
+                    return Outcome(state=RunState.DEGRADED, reason="length")
+                if not response.message.tool_calls:
+                    return Outcome(state=RunState.COMPLETED)
+                await run_tool_calls(run, response.message.tool_calls, external=external)
+
+    def _model(self, full_name: str | None) -> Model:
+        """Return the model named `provider/model`, its provider loaded."""
+        if full_name is None:
+            raise UsageError("the agent names no model; give it one, as provider/model")
+        provider_name, slash, name = full_name.partition("/")
+        if not slash:
+            raise UsageError(f"the model {full_name!r} names no provider; write it as provider/model")
+        try:
+            provider = self._providers[provider_name]
+        except KeyError:
+            known = ", ".join(sorted(self._providers)) or "none"
+            raise UnknownNameError(f"there is no provider {provider_name!r} (installed: {known})") from None
+        name = name or provider.default_model or ""
+        if not name:
+            raise UsageError(f"the provider {provider_name!r} has no default model; name one as {provider_name}/MODEL")
+        price = self._wiring.prices.get(f"{provider_name}/{name}") or provider.capabilities(name).price
+        return Model(provider=provider, name=name, price=price)
+
+    def _sink_left_out(self, line: str) -> None:
+        """Say once that a sink is left out: in the runs that are in progress, or else to the person."""
+        for run in tuple(self._runs):
+            run.pending_warnings.append(("sink_left_out", line))
+        if not self._runs:
+            self._wiring.notify(line)
+
+
+def _check_price(agent: Agent, model: Model) -> list[tuple[str, str]]:
+    """Return the warning for a cost limit that cannot hold; `UsageError` where the agent wants that refused."""
+    limit = agent.fail_safe.max_total_cost_usd
+    if limit is None or model.price is not None:
+        return []
+    line = (
+        f"the price of {model.full_name} is unknown, so the cost limit cannot hold; set it in the user's config under "
+        f'[prices."{model.full_name}"] (input, output: US dollars per million tokens)'
+    )
+    if agent.fail_safe.on_unknown_price == "refuse":
+        raise UsageError(line)
+    return [("price_unknown", line)]
+
+
+def _on_problem(runs: Sequence[Run], warnings: list[tuple[str, str]], error: Exception) -> None:
+    """Take what the store's thread reports of the open turn: a lost lease ends the run, anything else is a warning."""
+    if isinstance(error, LeaseLostError) and runs:
+        runs[0].lost = error
+        runs[0].stop()
+    else:
+        warnings.append(("journal", f"the answer is not being journaled: {error}"))

@@ -1,0 +1,112 @@
+"""Feeds one sink on a thread of its own, so that a sink never delays a run.
+
+A sink that raises, stalls at the end or lets its queue overflow is reported once and left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import fields
+
+from afkcli.core.events import Event
+from afkcli.core.protocols import Sink
+
+MAX_QUEUED_EVENTS = 10_000
+MAX_QUEUED_BYTES = 8 * 1024 * 1024
+FLUSH_SECONDS = 1.0
+_EVENT_BYTES = 500
+
+
+class SinkThread:
+    """The queue and thread of one sink.
+
+    Args:
+        sink: takes the events.
+        on_left_out: called once, on any thread, with one line for a person when the sink is left out.
+    """
+
+    def __init__(self, sink: Sink, on_left_out: Callable[[str], None]) -> None:
+        self._sink = sink
+        self._on_left_out = on_left_out
+        self._queue: queue.SimpleQueue[Event | Future[None] | None] = queue.SimpleQueue()
+        self._put_bytes = 0
+        self._taken_bytes = 0
+        self._left_out = False
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def put(self, event: Event) -> None:
+        """Queue `event`; never waits."""
+        if self._left_out:
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=f"afk-sink-{self._sink.name}", daemon=True)
+            self._thread.start()
+        self._put_bytes += event_bytes(event)
+        self._queue.put(event)
+        if self._put_bytes - self._taken_bytes > MAX_QUEUED_BYTES or self._queue.qsize() > MAX_QUEUED_EVENTS:
+            self._leave_out("it does not keep up")
+
+    async def flush(self) -> None:
+        """Wait until the sink has taken what was put, at most `FLUSH_SECONDS`; else leave it out."""
+        if self._thread is None or self._left_out:
+            return
+        taken: Future[None] = Future()
+        self._queue.put(taken)
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(taken), FLUSH_SECONDS)
+        except TimeoutError:
+            self._leave_out(f"it took longer than {FLUSH_SECONDS:g} s to write its last events")
+
+    def close(self) -> None:
+        """Close the sink, waiting at most `FLUSH_SECONDS`."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join(FLUSH_SECONDS)
+        else:
+            self._close_sink()
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, Future):
+                if item.set_running_or_notify_cancel():
+                    item.set_result(None)
+                continue
+            self._taken_bytes += event_bytes(item)
+            if not self._left_out:
+                try:
+                    self._sink.emit(item)
+                except Exception as error:  # a sink may be anybody's plugin
+                    self._leave_out(str(error) or type(error).__name__)
+        self._close_sink()
+
+    def _close_sink(self) -> None:
+        with contextlib.suppress(Exception):  # nothing is left to be reported to
+            self._sink.close()
+
+    def _leave_out(self, reason: str) -> None:
+        with self._lock:
+            first, self._left_out = not self._left_out, True
+        if first:
+            self._on_left_out(f"the sink {self._sink.name!r} is left out from here on: {reason}")
+
+
+def event_bytes(event: Event) -> int:
+    """Return about how many bytes `event` holds: its texts, and a flat figure for the rest."""
+    if event.type == "text_delta":
+        return _EVENT_BYTES + len(event.text_delta)
+    size = _EVENT_BYTES
+    for field in fields(event):
+        value = getattr(event, field.name)
+        if isinstance(value, str):
+            size += len(value)
+        elif field.name == "message" and not isinstance(value, str):
+            size += len(value.text)
+        elif field.name == "result":
+            size += len(value.final_text)
+    return size

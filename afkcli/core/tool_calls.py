@@ -1,0 +1,104 @@
+"""The tool calls of one step: run in parallel, each reported when it ends, each answered by a result."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Sequence
+
+from afkcli.core.events import ApprovalRequested, ApprovalResolved, ToolCompleted, ToolStarted
+from afkcli.core.messages import Message, Role, TextPart, ToolCallPart, ToolResultPart
+from afkcli.core.result import ToolExecution
+from afkcli.core.run import Run
+from afkcli.core.tools import Tool, ToolError
+
+
+async def run_tool_calls(run: Run, calls: Sequence[ToolCallPart], *, external: bool) -> None:
+    """Carry out `calls` and add their results to the turn, in the order of the calls.
+
+    Args:
+        external: whether the caller decides on calls that need approval; otherwise they are denied.
+
+    Raises:
+        LimitReachedError: more calls were asked for than `max_tool_calls` leaves; those that it leaves were made.
+    """
+    granted = run.limits.take_tool_calls(len(calls))
+    slots = asyncio.Semaphore(max(1, run.agent.fail_safe.max_parallel_tools))
+    results: dict[str, ToolResultPart] = {}
+    try:
+        async with asyncio.TaskGroup() as group:
+            for call in calls[:granted]:
+                group.create_task(_one_call(run, call, slots, results, external))
+    finally:
+        done = tuple(results[call.id] for call in calls if call.id in results)
+        if done:
+            run.add_message(Message(role=Role.TOOL, parts=done))
+    if granted < len(calls):
+        run.limits.refuse_tool_calls()
+
+
+async def _one_call(
+    run: Run, call: ToolCallPart, slots: asyncio.Semaphore, results: dict[str, ToolResultPart], external: bool
+) -> None:
+    async with slots:
+        await run.emit(ToolStarted, tool_name=call.name, tool_call_id=call.id, arguments=call.arguments)
+        started = time.monotonic()
+        output, error = "", "cancelled"
+        try:
+            output, error = await _outcome(run, call, external)
+        finally:
+            latency_ms = int((time.monotonic() - started) * 1000)
+            text = error or output
+            results[call.id] = ToolResultPart(
+                id=call.id, name=call.name, parts=(TextPart(text=text),), is_error=bool(error)
+            )
+            run.executions.append(
+                ToolExecution(tool_name=call.name, tool_call_id=call.id, tool_success=not error, latency_ms=latency_ms)
+            )
+            await run.emit(
+                ToolCompleted,
+                tool_name=call.name,
+                tool_call_id=call.id,
+                tool_success=not error,
+                tool_output=output,
+                tool_error=error or None,
+                latency_ms=latency_ms,
+            )
+
+
+async def _outcome(run: Run, call: ToolCallPart, external: bool) -> tuple[str, str]:
+    """Return (output, "") or ("", error) of one call."""
+    tool = run.tools.get(call.name)
+    if tool is None:
+        return "", f"there is no tool {call.name!r}; the tools are: {', '.join(run.tools) or 'none'}"
+    if call.invalid_arguments is not None:
+        return "", f"the arguments are not a JSON object: {call.invalid_arguments[:200]}"
+    if tool.approval == "ask" and not await _approved(run, call, external):
+        run.denied += 1
+        return "", "denied: this call was not approved"
+    return await _called(tool, call)
+
+
+async def _called(tool: Tool, call: ToolCallPart) -> tuple[str, str]:
+    try:
+        return await tool.call(call.arguments), ""
+    except ToolError as error:
+        return "", str(error) or "the tool failed"
+    except TimeoutError:
+        return "", f"the tool took longer than {tool.timeout_s:g} s" if tool.timeout_s else "the tool timed out"
+    except Exception as error:  # a tool may be anybody's code; the model is told
+        return "", f"{type(error).__name__}: {error}"
+
+
+async def _approved(run: Run, call: ToolCallPart, external: bool) -> bool:
+    approval_id = secrets.token_urlsafe(16)
+    future = run.approvals[approval_id] = asyncio.get_running_loop().create_future()
+    await run.emit(
+        ApprovalRequested, approval_id=approval_id, tool_name=call.name, arguments=call.arguments, expires=None
+    )
+    decision = await future if external else "deny"
+    run.approvals.pop(approval_id, None)
+    by = "caller" if external else "headless"
+    await run.emit(ApprovalResolved, approval_id=approval_id, decision=decision, by=by)
+    return decision == "allow"

@@ -1,3 +1,45 @@
 """Model provider for afk: llama.cpp in this process, with a small model to try afk without a key."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from afkcli.hookspecs import Provider, hookimpl
+
 AFK_HOOKS = 1
+
+
+@dataclass
+class Settings:
+    """`[providers.local]` in the user's config.
+
+    Attributes:
+        model_path: a GGUF file to run; "" is the small demonstration model.
+        threads: threads that compute; 0 is half of the processors that this process may use, at most 8.
+        context_tokens: tokens of conversation and answer together; never more than the model was trained for.
+        max_output_tokens: tokens of one answer.
+        temperature, top_p: sampling, where the request says nothing else.
+        seed: makes answers repeatable; -1 is a new one for every answer.
+        system: the system message of a request that has none; "" sends none.
+    """
+
+    model_path: str = field(default="", metadata={"env": "AFK_LOCAL_MODEL"})
+    threads: int = field(default=0, metadata={"env": "AFK_LOCAL_THREADS"})
+    context_tokens: int = 4096
+    max_output_tokens: int = 1024
+    temperature: float = 0.2
+    top_p: float = 0.9
+    seed: int = -1
+    system: str = "You are a helpful assistant."
+
+
+@hookimpl
+def afk_provider(settings: Settings) -> Provider:
+    """Return the provider `local`.
+
+    Raises:
+        ConfigError: llama.cpp or the weights are missing, or `model_path` is not a usable GGUF file.
+    """
+    from afk_provider_local.provider import LocalProvider
+
+    return LocalProvider(settings)

@@ -1,0 +1,176 @@
+"""llama.cpp in this process: loads the weights, counts tokens, generates on a thread and can be stopped."""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import os
+import secrets
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from afk_provider_local.weights import Weights
+from afkcli.core.errors import ConfigError, ErrorKind, ProviderError
+from afkcli.core.jsonform import JsonObject, dumps, loads_object
+
+_BATCH_TOKENS = 64  # a prompt is read in pieces of this size, and a stop waits for one: 0.4 s on one slow core
+_MOST_THREADS = 8
+_EXIT_SECONDS = 5.0
+
+
+def check_installed() -> None:
+    """Raise `ConfigError` where xllamacpp, the binding to llama.cpp, is not installed. Imports nothing."""
+    if importlib.util.find_spec("xllamacpp") is None:
+        raise ConfigError(
+            "provider local needs xllamacpp, which is not installed here; run: pip install xllamacpp"
+            " (it has wheels for Linux, macOS and Windows on x86-64 and arm64)"
+        )
+
+
+def default_threads() -> int:
+    """Return half of the processors that this process may use, at most 8.
+
+    Half is the physical cores where each has two threads, and leaves room elsewhere: llama.cpp's threads wait for each
+    other by spinning, so one that gets no processor stops all (measured: 57 tokens a second with two threads on two
+    idle cores, 6 when one of the cores was busy, 39 with one thread in both cases).
+    """
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(_MOST_THREADS, usable // 2))
+
+
+class Engine:
+    """One loaded model. The methods block; all but `stop` are called from threads other than the event loop's."""
+
+    def __init__(self, weights: Weights, *, name: str, threads: int, context_tokens: int) -> None:
+        self.name = name
+        self.context_tokens = context_tokens
+        self._weights = weights
+        self._threads = threads
+        self._key = secrets.token_urlsafe(32)
+        self._server: Any = None
+        self._lock = threading.Lock()
+
+    def load(self) -> Any:
+        """Load the weights, once, and return the binding's server.
+
+        xllamacpp keeps the interpreter's lock while it loads (0.2 s for the demonstration model).
+
+        Raises:
+            ProviderError: llama.cpp does not run here or cannot load the file.
+        """
+        with self._lock:
+            if self._server is None:
+                self._server = self._new_server()
+            return self._server
+
+    def _new_server(self) -> Any:
+        try:
+            import xllamacpp
+        except ImportError as error:
+            message = f"llama.cpp (xllamacpp) does not run on this platform: {error}"
+            raise ProviderError(message, kind=ErrorKind.NOT_FOUND) from None
+        try:
+            return xllamacpp.Server(self._parameters(xllamacpp.CommonParams()))
+        except RuntimeError:
+            message = (
+                f"llama.cpp cannot load {self._weights.path}: it is damaged, of a kind that this version does not know,"
+                " or larger than the memory; AFK_DEBUG=1 shows llama.cpp's own words"
+            )
+            raise ProviderError(message, kind=ErrorKind.NOT_FOUND) from None
+
+    def _parameters(self, parameters: Any) -> Any:
+        parameters.model.path = str(self._weights.path)
+        parameters.model_alias = {self.name}
+        parameters.n_ctx = self.context_tokens
+        parameters.n_parallel = 1
+        parameters.n_batch = parameters.n_ubatch = _BATCH_TOKENS
+        parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = self._threads
+        # Both cost more than they save in a process of one short conversation: 0.3 s of 0.5 s.
+        parameters.warmup = parameters.fit_params = False
+        # The binding always listens on a port. Only loopback, only with this key, and nothing to click.
+        parameters.hostnames = ["127.0.0.1"]
+        parameters.port = 0
+        parameters.api_keys = [self._key]
+        parameters.ui = parameters.endpoint_slots = parameters.endpoint_metrics = False
+        parameters.n_threads_http = 1
+        if not os.environ.get("AFK_DEBUG"):
+            parameters.verbosity = -1  # below llama.cpp's own errors: it writes to stderr past Python
+        return parameters
+
+    def count(self, body: JsonObject) -> int:
+        """Return the tokens of a Chat Completions request, its template included, exactly as the model reads it.
+
+        Raises:
+            ProviderError: the model's template refuses these messages.
+        """
+        from http.client import HTTPConnection
+        from urllib.parse import urlsplit
+
+        address = urlsplit(self.load().listening_address)
+        connection = HTTPConnection(address.hostname or "127.0.0.1", address.port, timeout=60)
+        try:
+            headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
+            connection.request("POST", "/v1/chat/completions/input_tokens", dumps(body).encode(), headers)
+            answer = loads_object(connection.getresponse().read())
+        finally:
+            connection.close()
+        if "error" in answer:
+            raise error_of(answer["error"])
+        return int(answer["input_tokens"])
+
+    def unload(self) -> None:
+        """Let go of the weights; they are freed when the last generation has ended."""
+        with self._lock:
+            self._server = None
+
+
+def error_of(error: Any) -> ProviderError:
+    """Return the error that llama.cpp's error object stands for."""
+    form = error if isinstance(error, dict) else {"message": str(error)}
+    message = f"llama.cpp: {form.get('message')}"
+    if form.get("type") == "exceed_context_size_error":
+        return ProviderError(message, kind=ErrorKind.CONTEXT_LENGTH)
+    kind = ErrorKind.BAD_REQUEST if form.get("code") == 400 else ErrorKind.INTERNAL
+    return ProviderError(message, kind=kind)
+
+
+class Job:
+    """Work on a daemon thread that hands items to `put`, in order, and can be asked to stop."""
+
+    def __init__(self, work: Callable[[Job], None], put: Callable[[object], object]) -> None:
+        self._put = put
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=work, args=(self,), name="afk-local", daemon=True)
+        _jobs.add(self)
+        self._thread.start()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped.is_set()
+
+    def put(self, item: object) -> None:
+        try:
+            self._put(item)
+        except RuntimeError:  # the event loop is closed: nobody listens any more
+            self.stop()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def join(self, timeout: float) -> None:
+        self._thread.join(timeout)
+
+
+_jobs: weakref.WeakSet[Job] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_jobs() -> None:
+    """End all work before the interpreter goes: a thread that comes back from C into a dying one aborts the process."""
+    jobs = list(_jobs)
+    for job in jobs:
+        job.stop()
+    for job in jobs:
+        job.join(_EXIT_SECONDS)

@@ -1,0 +1,87 @@
+"""One file of the log: opened so that nobody can redirect it, appended to so that no line is torn."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from pathlib import Path
+
+# O_NONBLOCK: a FIFO in the file's place must not hold up the open. The names that Windows lacks count as 0.
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT
+for _name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
+    _FLAGS |= getattr(os, _name, 0)
+
+_OTHER_WRITER_SECONDS = 0.05  # how long another process may take between the first and the last byte of its line
+
+
+class LogFile:
+    """A file that this and other processes append lines to."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`, and create it 0600 where it is missing.
+
+        Raises:
+            OSError: a symbolic link, a FIFO, a device or another user's file is in its place, or it cannot be opened.
+        """
+        self._path = path
+        self._file = os.open(path, _FLAGS, 0o600)
+        try:
+            self._refuse_foreign(os.fstat(self._file))
+        except OSError:
+            os.close(self._file)
+            raise
+        self._seen = 0  # the size at which the file was last known to end with a whole line
+
+    def _refuse_foreign(self, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(self._path))
+        if not hasattr(os, "geteuid"):
+            return
+        if status.st_uid != os.geteuid():
+            raise OSError(errno.EPERM, "the file belongs to another user", str(self._path))
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            os.fchmod(self._file, 0o600)
+
+    def usable(self, max_bytes: int) -> bool:
+        """Return whether lines may still go here: below `max_bytes` (0 is no limit) and not deleted meanwhile."""
+        status = os.fstat(self._file)
+        return status.st_nlink > 0 and not (max_bytes and status.st_size >= max_bytes)
+
+    def append(self, line: bytes) -> None:
+        """Append `line`, which ends with a newline, in one write.
+
+        After a line that was cut (a full disk, here or in another process) it begins on a new line.
+
+        Raises:
+            OSError: it was not written, or only a part of it.
+        """
+        size = os.fstat(self._file).st_size
+        if size != self._seen and self._ends_torn():
+            line = b"\n" + line
+        try:
+            written = os.write(self._file, line)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from None
+        if written < len(line):
+            self._seen = -1
+            raise OSError(errno.ENOSPC, "only a part of the event could be written", str(self._path))
+        self._seen = size + written
+
+    def _ends_torn(self) -> bool:
+        """Return whether the file ends within a line. One that another process is writing just now is waited for."""
+        until = time.monotonic() + _OTHER_WRITER_SECONDS
+        while self._last_byte() not in (b"\n", b""):
+            if time.monotonic() > until:
+                return True
+            time.sleep(0.001)
+        return False
+
+    def _last_byte(self) -> bytes:
+        size = os.lseek(self._file, 0, os.SEEK_END)
+        os.lseek(self._file, max(0, size - 1), os.SEEK_SET)
+        return os.read(self._file, 1)
+
+    def close(self) -> None:
+        os.close(self._file)

@@ -1,0 +1,61 @@
+"""The sink `jsonl`: one line an event, one write a line, one file a day."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from afk_sink_jsonl.logfile import LogFile
+from afk_sink_jsonl.logfolder import LogFolder
+from afkcli.core.errors import ConfigError
+from afkcli.core.events import Event, event_to_json
+
+if TYPE_CHECKING:
+    from afk_sink_jsonl import Settings
+
+
+class JsonlSink:
+    """Appends events to the file of their day (UTC). Several processes may do so at the same time."""
+
+    name = "jsonl"
+
+    def __init__(self, settings: Settings) -> None:
+        """Check the settings; `ConfigError` if one is not usable."""
+        for name in ("max_file_mb", "keep_days"):
+            if getattr(settings, name) < 0:
+                raise ConfigError(f"[sinks.jsonl] {name} = {getattr(settings, name)} is less than 0")
+        self._folder = LogFolder(_folder(settings.path), ours=not settings.path, keep_days=settings.keep_days)
+        self._max_bytes = settings.max_file_mb * 1_000_000
+        self._day = ""
+        self._file: LogFile | None = None
+
+    def emit(self, event: Event) -> None:
+        """Append one event; `OSError` if it cannot be written, with the file's name."""
+        self._file_for(event.ts[:10]).append(event_to_json(event).encode() + b"\n")
+
+    def _file_for(self, day: str) -> LogFile:
+        if self._file is not None and day == self._day and self._file.usable(self._max_bytes):
+            return self._file
+        self.close()
+        self._file = self._folder.open(day, self._max_bytes)
+        self._day = day
+        return self._file
+
+    def close(self) -> None:
+        """Close the file. There is nothing to flush: every event was written when it was emitted."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _folder(path: str) -> Path:
+    if not path:
+        from afkcli.paths import state_dir
+
+        return state_dir() / "events"
+    folder = Path(path).expanduser()
+    if not folder.is_absolute():
+        raise ConfigError(
+            f"[sinks.jsonl] path = {path!r} is not absolute: the log would move with the working directory"
+        )
+    return folder

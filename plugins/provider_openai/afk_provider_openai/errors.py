@@ -1,0 +1,225 @@
+"""From what a server or the connection did to one `ProviderError`: its kind, its one line, no secret in it.
+
+The codes are those of https://developers.openai.com/api/docs/guides/error-codes, of the Responses API's `error` object,
+and of llama.cpp's and vLLM's servers.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import math
+import re
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from afk_provider_openai.settings import PLACEHOLDER_KEY, Server
+from afkcli.core.errors import ErrorKind, ProviderError
+from afkcli.core.jsonform import Json
+
+if TYPE_CHECKING:
+    import openai
+
+MAX_DETAIL = 300
+
+# `insufficient_quota` comes with status 429, but waiting does not help: the account has to be paid. It counts as
+# `auth`, so that it is not retried and the question is kept for the next turn.
+_KIND_BY_CODE = {
+    "invalid_api_key": ErrorKind.AUTH,
+    "insufficient_quota": ErrorKind.AUTH,
+    "billing_not_active": ErrorKind.AUTH,
+    "billing_hard_limit_reached": ErrorKind.AUTH,
+    "account_deactivated": ErrorKind.AUTH,
+    "authentication_error": ErrorKind.AUTH,
+    "permission_error": ErrorKind.AUTH,
+    "model_not_found": ErrorKind.NOT_FOUND,
+    "not_found_error": ErrorKind.NOT_FOUND,
+    "rate_limit_exceeded": ErrorKind.RATE_LIMIT,
+    "rate_limit_error": ErrorKind.RATE_LIMIT,
+    "server_error": ErrorKind.OVERLOADED,
+    "overloaded_error": ErrorKind.OVERLOADED,
+    "server_is_overloaded": ErrorKind.OVERLOADED,
+    "slow_down": ErrorKind.OVERLOADED,
+    "unavailable_error": ErrorKind.OVERLOADED,
+    "vector_store_timeout": ErrorKind.TIMEOUT,
+    "context_length_exceeded": ErrorKind.CONTEXT_LENGTH,
+    "exceed_context_size_error": ErrorKind.CONTEXT_LENGTH,
+    "string_above_max_length": ErrorKind.CONTEXT_LENGTH,
+    "content_filter": ErrorKind.CONTENT_FILTER,
+    "content_policy_violation": ErrorKind.CONTENT_FILTER,
+    "moderation_blocked": ErrorKind.CONTENT_FILTER,
+    "bio_policy": ErrorKind.CONTENT_FILTER,
+    "misalignment_policy_violation": ErrorKind.CONTENT_FILTER,
+    "image_content_policy_violation": ErrorKind.CONTENT_FILTER,
+}
+
+_KIND_BY_STATUS = {
+    401: ErrorKind.AUTH,
+    402: ErrorKind.AUTH,
+    403: ErrorKind.AUTH,
+    404: ErrorKind.NOT_FOUND,
+    408: ErrorKind.TIMEOUT,
+    409: ErrorKind.OVERLOADED,
+    413: ErrorKind.CONTEXT_LENGTH,
+    429: ErrorKind.RATE_LIMIT,
+}
+
+_CONTEXT_WORDS = re.compile(r"maximum context length|context (size|length|window)|context_length", re.IGNORECASE)
+
+_NEXT_STEP = {
+    ErrorKind.AUTH: "check OPENAI_API_KEY, or api_key under [providers.openai], and the account",
+    ErrorKind.NOT_FOUND: "check the model's name and base_url under [providers.openai]",
+    ErrorKind.RATE_LIMIT: "wait, or use another model",
+    ErrorKind.OVERLOADED: "try again later",
+    ErrorKind.TIMEOUT: "try again, or raise the timeouts under [providers.openai]",
+    ErrorKind.NETWORK: "check the network and base_url under [providers.openai]",
+    ErrorKind.BAD_REQUEST: "change the request",
+    ErrorKind.CONTEXT_LENGTH: "start a new thread, or use a model with a longer context",
+    ErrorKind.CONTENT_FILTER: "rephrase the question",
+    ErrorKind.TRUNCATED: "ask it to go on",
+}
+
+_KEY_LIKE = re.compile(r"\bsk-[\w*.-]{4,}|\b(?:bearer|basic)\s+[\w*.~+/=-]{6,}", re.IGNORECASE)
+_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f]+")
+
+
+def error_line(server: Server, what: str, kind: ErrorKind, detail: str = "") -> str:
+    """Return the line for a person: what happened, what the server said of it, the next step."""
+    said = mask(server, detail)
+    parts = [f"{what}: {said}" if said else what, _NEXT_STEP.get(kind, "")]
+    return "; ".join(part for part in parts if part)
+
+
+def mask(server: Server, text: str) -> str:
+    """Return `text` on one line, shortened, with everything that is or looks like a key replaced by `***`."""
+    for secret in (server.key, *server.settings.headers.values()):
+        if len(secret) > len(PLACEHOLDER_KEY):
+            text = text.replace(secret, "***")
+    text = _UNPRINTABLE.sub(" ", _KEY_LIKE.sub("***", text)).strip()
+    return text if len(text) <= MAX_DETAIL else text[: MAX_DETAIL - 1] + "…"
+
+
+def status_error(server: Server, model: str, error: openai.APIStatusError) -> ProviderError:
+    """Return the error for an HTTP status other than 200."""
+    status = error.status_code
+    detail, codes = _read_body(error.body)
+    kind = _kind(status, codes, detail)
+    if not detail and "html" in error.response.headers.get("content-type", ""):
+        detail = "an HTML page"
+    return ProviderError(
+        error_line(server, f"{_subject(server, kind, model)} ({status})", kind, detail),
+        kind=kind,
+        retry_after=retry_after(error.response.headers),
+        status=status,
+    )
+
+
+def event_error(server: Server, model: str, error: Json) -> ProviderError:
+    """Return the error that a server reports within a stream."""
+    detail, codes = _read_body(error)
+    status = next((int(code) for code in codes if code.isdigit()), None)
+    kind = _kind(status, codes, detail)
+    return ProviderError(error_line(server, _subject(server, kind, model), kind, detail), kind=kind, status=status)
+
+
+def connection_error(server: Server, error: BaseException) -> ProviderError:
+    """Return the error for a request that got no response."""
+    kind, what = ErrorKind.NETWORK, f"cannot reach {server.name}"
+    causes = list(_causes(error))
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+        what = f"the certificate of {server.name} is not valid"
+    elif any(isinstance(cause, socket.gaierror) for cause in causes):
+        what = f"cannot find the host of {server.name}"
+    elif any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        what = f"{server.name} refused the connection"
+    return ProviderError(error_line(server, what, kind, str(causes[-1])), kind=kind)
+
+
+def timeout_error(server: Server, what: str) -> ProviderError:
+    """Return the error for a server that does not answer; `what` says what did not come in time."""
+    return ProviderError(error_line(server, f"{server.name} {what}", ErrorKind.TIMEOUT), kind=ErrorKind.TIMEOUT)
+
+
+def broken_stream(server: Server, what: str, *, begun: bool) -> ProviderError:
+    """Return the error for a stream that broke: `truncated` once it had begun, else `network`."""
+    kind = ErrorKind.TRUNCATED if begun else ErrorKind.NETWORK
+    return ProviderError(error_line(server, f"the answer of {server.name} {what}", kind), kind=kind)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that the server asks to wait.
+
+    `Retry-After` is a number of seconds or a date (RFC 9110, section 10.2.3); `retry-after-ms` is OpenAI's own.
+    """
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    seconds = _number(value)
+    if seconds is not None or value is None:
+        return seconds
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text) if text else math.nan
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _kind(status: int | None, codes: tuple[str, ...], detail: str) -> ErrorKind:
+    for code in codes:
+        if code in _KIND_BY_CODE:
+            return _KIND_BY_CODE[code]
+    if status in (None, 400, 413, 422, 500) and _CONTEXT_WORDS.search(detail):
+        return ErrorKind.CONTEXT_LENGTH
+    if status is None or status >= 500:
+        return ErrorKind.OVERLOADED
+    return _KIND_BY_STATUS.get(status, ErrorKind.BAD_REQUEST)
+
+
+def _subject(server: Server, kind: ErrorKind, model: str) -> str:
+    if kind is ErrorKind.AUTH:
+        return f"{server.name} refused the key or the account"
+    if kind is ErrorKind.NOT_FOUND:
+        return f"{server.name} has no model {model!r} at this URL"
+    if kind is ErrorKind.RATE_LIMIT:
+        return f"{server.name} limits the rate of {model!r}"
+    if kind is ErrorKind.OVERLOADED:
+        return f"{server.name} failed to answer with {model!r}"
+    if kind is ErrorKind.CONTEXT_LENGTH:
+        return f"the conversation is too long for {model!r}"
+    if kind is ErrorKind.CONTENT_FILTER:
+        return f"{server.name} refused the content"
+    return f"{server.name} refused the request to {model!r}"
+
+
+def _read_body(body: object) -> tuple[str, tuple[str, ...]]:
+    """Return what an error body says, and its codes, the most telling first."""
+    if isinstance(body, Mapping):
+        inner = body.get("error")
+        if isinstance(inner, (Mapping, str)):
+            return _read_body(inner)
+        detail = body.get("message") or body.get("detail") or ""
+        codes = (body.get("code"), body.get("type"))
+        return str(detail), tuple(str(code) for code in codes if code is not None)
+    text = body if isinstance(body, str) else ""
+    return ("" if text.lstrip().startswith("<") else text), ()
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what caused it, the members of groups included."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        if isinstance(seen, BaseExceptionGroup):
+            for member in seen.exceptions:
+                yield from _causes(member)
+        seen = seen.__cause__ or seen.__context__

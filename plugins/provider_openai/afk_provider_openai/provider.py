@@ -1,0 +1,104 @@
+"""The provider: one call is one request, its stream read to the end marker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from typing import Protocol
+
+from afk_provider_openai import chat, responses
+from afk_provider_openai.connection import Connection
+from afk_provider_openai.models import is_reasoning_model
+from afk_provider_openai.names import ToolNames
+from afk_provider_openai.settings import Settings, server_from
+from afkcli.core.errors import ProviderError
+from afkcli.core.jsonform import JsonObject, dumps
+from afkcli.core.messages import ModelEvent, ModelRequest, ModelResponse
+from afkcli.core.protocols import Capabilities, ModelInfo
+
+AFTER_FINISH_SECONDS = 5.0
+"""How long a server may take from the finish reason to the usage and the end of the stream."""
+
+BYTES_PER_TOKEN = 4
+
+
+class _Reader(Protocol):
+    """What reads one answer; see `chat.ChatReader`."""
+
+    finished: bool
+    ended: bool
+
+    def feed(self, events: Sequence[str]) -> Iterator[ModelEvent]: ...
+
+    def response(self) -> ModelResponse: ...
+
+
+class OpenAIProvider:
+    """`provider.openai`: the Responses API at OpenAI, Chat Completions anywhere."""
+
+    name = "openai"
+
+    def __init__(self, settings: Settings) -> None:
+        self.default_model: str | None = settings.default_model or None
+        self._server = server_from(settings)
+        self._connection = Connection(self._server)
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        """Make one model call; see `afkcli.core.protocols.Provider.stream`.
+
+        Raises:
+            ProviderError: the call failed, or its stream ended without its end marker.
+            UsageError: an option that this API does not take.
+        """
+        path, body, reader = self._call(request)
+        async with self._connection.stream(path, body) as stream:
+            while not reader.ended:
+                try:
+                    events = await stream.read(AFTER_FINISH_SECONDS if reader.finished else None)
+                except ProviderError:
+                    if not reader.finished:
+                        raise
+                    break  # the answer is whole; what is missing is its usage at most
+                if events is None:
+                    break
+                try:
+                    for event in reader.feed(events):
+                        yield event
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    raise stream.broken(f"is malformed ({type(error).__name__}: {error})") from None
+            if not reader.finished:
+                raise stream.broken("ended without its end marker")
+            await stream.drain()
+        yield reader.response()
+
+    def capabilities(self, model: str) -> Capabilities:
+        """Return what is known of a model: nothing for those of other servers."""
+        if not self._server.is_openai:
+            return Capabilities()
+        return Capabilities(tools=True, reasoning=is_reasoning_model(model))
+
+    async def list_models(self) -> Sequence[ModelInfo]:
+        """Return the models that the server lists, by name; `ProviderError` if it lists none."""
+        listed = await self._connection.get_json("/models")
+        models = listed.get("data") if isinstance(listed, dict) else None
+        names = [model.get("id") for model in models or () if isinstance(model, dict)]
+        return [ModelInfo(id=name) for name in sorted(name for name in names if isinstance(name, str))]
+
+    async def count_tokens(self, request: ModelRequest) -> int:
+        """Return an estimate, four bytes of the request's JSON to a token: the API has no count without a call."""
+        _, body, _ = self._call(request)
+        return -(-len(dumps(body).encode()) // BYTES_PER_TOKEN)
+
+    async def prepare(self) -> None:
+        """Import the SDK and make the client."""
+        await self._connection.client()
+
+    async def aclose(self) -> None:
+        await self._connection.aclose()
+
+    def _call(self, request: ModelRequest) -> tuple[str, JsonObject, _Reader]:
+        names = ToolNames.of(request)
+        server = self._server
+        if server.api == "chat":
+            return chat.PATH, chat.request_body(server, request, names), chat.ChatReader(server, request, names)
+        body = responses.request_body(server, request, names)
+        return responses.PATH, body, responses.ResponsesReader(server, request, names)

@@ -1,0 +1,107 @@
+"""The settings of `[providers.openai]`, and what follows from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit
+
+from afkcli.core.errors import ConfigError, MissingKeyError
+
+OPENAI_URL = "https://api.openai.com/v1"
+OPENAI_HOST = "api.openai.com"
+AZURE_HOST = "openai.azure.com"
+
+PLACEHOLDER_KEY = "none"
+"""What is sent to a server that is not OpenAI's where no key is set: local servers need none, the SDK does."""
+
+ApiName = Literal["chat", "responses"]
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """`[providers.openai]`; times are in seconds.
+
+    `first_byte_timeout` is the time until the answer begins (a reasoning model may be silent for minutes),
+    `idle_timeout` the longest silence within it.
+    """
+
+    api_key: str = field(default="", metadata={"secret": True, "env": "OPENAI_API_KEY"})
+    base_url: str = field(default="", metadata={"env": "OPENAI_BASE_URL"})
+    organization: str = field(default="", metadata={"env": "OPENAI_ORG_ID"})
+    project: str = field(default="", metadata={"env": "OPENAI_PROJECT_ID"})
+    api: Literal["auto", "chat", "responses"] = "auto"
+    default_model: str = "gpt-5.2-mini"
+    connect_timeout: float = 10.0
+    first_byte_timeout: float = 600.0
+    idle_timeout: float = 300.0
+    headers: dict[str, str] = field(default_factory=dict, metadata={"secret": True})
+    reasoning_summary: str = ""
+    stream_usage: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """Where requests go: the usable form of the settings. `name` is how messages call the server."""
+
+    url: str
+    key: str
+    name: str
+    api: ApiName
+    is_openai: bool
+    settings: Settings
+
+
+def server_from(settings: Settings) -> Server:
+    """Return the server that the settings name.
+
+    Raises:
+        MissingKeyError: it is OpenAI's own and there is no key.
+        ConfigError: a setting is not usable.
+    """
+    url = settings.base_url.strip() or OPENAI_URL
+    host = _host(url)
+    # api.openai.com and its regional forms, such as eu.api.openai.com; anything else speaks Chat Completions.
+    is_openai = _is_or_is_below(host, OPENAI_HOST)
+    if settings.api not in ("auto", "chat", "responses"):
+        raise ConfigError(f"[providers.openai] api is {settings.api!r}; it can be auto, chat or responses")
+    for name in ("connect_timeout", "first_byte_timeout", "idle_timeout"):
+        if not getattr(settings, name) > 0:
+            raise ConfigError(f"[providers.openai] {name} is {getattr(settings, name)!r}; it is a number above 0")
+    api: ApiName = settings.api if settings.api != "auto" else "responses" if is_openai else "chat"
+    return Server(
+        url=url,
+        key=_key(settings, is_openai=is_openai),
+        name="OpenAI" if is_openai else f"the server at {urlsplit(url).netloc.rpartition('@')[2]}",
+        api=api,
+        is_openai=is_openai or _is_or_is_below(host, AZURE_HOST),
+        settings=settings,
+    )
+
+
+def _host(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https"):
+        raise ConfigError(
+            f"[providers.openai] base_url (or OPENAI_BASE_URL) is {url!r}; it is a URL such as http://127.0.0.1:8080/v1"
+        )
+    return host
+
+
+def _is_or_is_below(host: str, domain: str) -> bool:
+    return host == domain or host.endswith(f".{domain}")
+
+
+def _key(settings: Settings, *, is_openai: bool) -> str:
+    key = settings.api_key.strip()
+    if not key and is_openai:
+        raise MissingKeyError(
+            "no key for OpenAI: set OPENAI_API_KEY, or api_key under [providers.openai] in the config"
+        )
+    if not (key.isascii() and (key.isprintable() or not key)):
+        raise ConfigError("OPENAI_API_KEY (or [providers.openai] api_key) holds a character that no key has")
+    return key or PLACEHOLDER_KEY

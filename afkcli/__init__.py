@@ -1,0 +1,53 @@
+"""afk runs language-model agents from the shell. The public names are imported when they are first used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from afkcli.api import Runner
+    from afkcli.core.agent import Agent, FailSafeConfig
+    from afkcli.core.memory import MemoryStore
+    from afkcli.core.result import AgentResult
+    from afkcli.core.runner import RunnerConfig
+    from afkcli.core.tools import ToolError, tool
+    from afkcli.hookspecs import hookimpl
+
+__all__ = [
+    "Agent",
+    "AgentResult",
+    "FailSafeConfig",
+    "MemoryStore",
+    "Runner",
+    "RunnerConfig",
+    "ToolError",
+    "hookimpl",
+    "tool",
+]
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Agent": "afkcli.core.agent",
+    "AgentResult": "afkcli.core.result",
+    "FailSafeConfig": "afkcli.core.agent",
+    "MemoryStore": "afkcli.core.memory",
+    "Runner": "afkcli.api",
+    "RunnerConfig": "afkcli.core.runner",
+    "ToolError": "afkcli.core.tools",
+    "hookimpl": "afkcli.hookspecs",
+    "tool": "afkcli.core.tools",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        from importlib import import_module
+
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'afkcli' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

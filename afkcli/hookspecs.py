@@ -20,8 +20,8 @@ that name. A provider may also claim model prefixes in the group `afk.models`, f
         return MySink(settings.path)
 
 Hooks are synchronous and return objects; what the objects must do stands in the protocols below. A field of the
-settings may carry `metadata`: `secret` (masked everywhere), `env` (the environment variable that fills it where the
-config does not).
+settings may carry `metadata`: `secret` (masked everywhere), `env` (the environment variable that fills it, before the
+config).
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ hookimpl = pluggy.HookimplMarker("afk")
 def afk_provider(settings: Any) -> Provider | None:
     """Return the model provider of the entry point `provider.<name>`.
 
-    Called once in a process, when a run needs it, before the first request. Import an SDK here or in
+    Called once for each event loop that a run needs it in, before the first request. Import an SDK here or in
     `Provider.prepare`, not at the top of the module: `afk plugins` and `afk doctor` import the module alone.
 
     Args:

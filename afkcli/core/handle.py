@@ -88,6 +88,7 @@ class RunHandle:
         drive: asyncio.Task[AgentResult],
         stop: Callable[[], None],
         decide: Callable[[str, Decision], None],
+        failure: Callable[[], BaseException | None],
     ) -> None:
         self.run_id = run_id
         self.thread_id = thread_id
@@ -95,6 +96,7 @@ class RunHandle:
         self._drive = drive
         self._stop = stop
         self._decide = decide
+        self._failure = failure
         self._loop = asyncio.get_running_loop()
 
     def __aiter__(self) -> Self:
@@ -118,6 +120,11 @@ class RunHandle:
         if not self._drive.done():
             raise UsageError("the run has not ended yet; iterate over the handle to its end, or `await handle.wait()`")
         return self._drive.result()
+
+    @property
+    def exception(self) -> BaseException | None:
+        """What was raised inside the run, for a traceback; None for a run that ended as it should."""
+        return self._failure()
 
     async def wait(self) -> AgentResult:
         """Read and drop the events that are left, and return the result."""

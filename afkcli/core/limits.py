@@ -51,6 +51,7 @@ class Limits:
 
     def refuse_tool_calls(self) -> None:
         """Raise for tool calls that were not granted."""
+        limit = self.config.max_tool_calls
         raise LimitReachedError(f"the limit max_tool_calls={limit} was reached", limit="max_tool_calls")
 
     def charge(self, usage: Usage, price: Price | None) -> None:

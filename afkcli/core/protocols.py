@@ -197,8 +197,8 @@ class Store(Protocol):
     def acquire(self, name: str, owner: Owner, *, create: bool = True) -> Lease | None:
         """Take the lease of the thread `name` for `LEASE_SECONDS` by the store's clock, in one transaction.
 
-        The thread is created where there is none (`key` a new UUIDv7) and `create` is true; it is dropped again with its
-        lease if nothing was appended. A lease that has expired, or whose owner is proven dead, is replaced.
+        The thread is created where there is none (`key` a new UUIDv7) and `create` is true; it is dropped again with
+        its lease if nothing was appended. A lease that has expired, or whose owner is proven dead, is replaced.
 
         Returns:
             The lease with the thread's metadata as it is now, or None while somebody else holds it.

@@ -163,6 +163,11 @@ class Runner:
             raise
         return self._launch(run)
 
+    async def last_thread(self) -> ThreadInfo | None:
+        """Return the thread that was last used in the runner's folder, or None."""
+        threads = await self._calls.call(lambda: self.store().list(limit=1, folder=self._wiring.folder))
+        return threads[0] if threads else None
+
     def store(self) -> Store:
         """Return the store, opened with the first call; belongs on the store's thread."""
         if self._opened is None:
@@ -255,6 +260,7 @@ class Runner:
             drive=asyncio.ensure_future(self._drive(run, work)),
             stop=stop,
             decide=run.decide,
+            failure=lambda: run.exception,
         )
 
     async def _drive(self, run: Run, work: asyncio.Task[Outcome]) -> AgentResult:

@@ -1,0 +1,91 @@
+"""Runner as users meet it: core's Runner wired with the installed plugins and the user's config."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from afkcli.config import Choice
+from afkcli.core.agent import Agent
+from afkcli.core.handle import RunHandle
+from afkcli.core.memory import MemoryStore
+from afkcli.core.protocols import Provider, Sink, Store, ThreadInfo
+from afkcli.core.runner import Runner as CoreRunner
+from afkcli.core.runner import RunnerConfig
+from afkcli.setup import Setup, load_setup
+
+
+class Providers(Mapping[str, Provider]):
+    """The providers by name, each made when it is first asked for in an event loop: its connections belong to it."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._made: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Provider]]
+        self._made = weakref.WeakKeyDictionary()
+
+    def __getitem__(self, name: str) -> Provider:
+        made = self._made.setdefault(asyncio.get_running_loop(), {})
+        if name not in made:
+            made[name] = self._setup.make_provider(name)
+        return made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._setup.plugins.names("provider"))
+
+    def __len__(self) -> int:
+        return len(self._setup.plugins.names("provider"))
+
+    async def aclose(self) -> None:
+        """Close the providers of the running event loop."""
+        for provider in self._made.pop(asyncio.get_running_loop(), {}).values():
+            await provider.aclose()
+
+
+class Runner(CoreRunner):
+    """Runs agents with the installed plugins, the user's config and the same store as the command line.
+
+    Args:
+        config: how to behave.
+        store: a store, or "memory" for one that is gone with the process; the configured one by default.
+        sinks: event sinks; the configured ones by default.
+        project: whether the afk.toml of the working directory counts too, as on the command line.
+        setup: config and plugins that were loaded already.
+    """
+
+    def __init__(
+        self,
+        config: RunnerConfig | None = None,
+        *,
+        store: Store | Literal["memory"] | None = None,
+        sinks: Sequence[Sink] | None = None,
+        project: bool = False,
+        setup: Setup | None = None,
+    ) -> None:
+        self.setup = setup or load_setup(project=project)
+        self._made = Providers(self.setup)
+        super().__init__(
+            providers=self._made,
+            store=MemoryStore() if store == "memory" else store or self.setup.open_store,
+            sinks=self.setup.make_sinks() if sinks is None else sinks,
+            config=config,
+            wiring=self.setup.wiring(),
+        )
+
+    async def run_stream(self, agent: Agent, *, user_message: str, thread_id: str | None = None) -> RunHandle:
+        def choose(thread: ThreadInfo) -> Agent:
+            named = Choice(value=agent.model, source=f"the agent {agent.name!r}") if agent.model else None
+            fallback = tuple(self.setup.full_model_name(name) for name in agent.fail_safe.fallback_models)
+            return replace(
+                agent,
+                model=self.setup.choose_model(named, thread, None).value,
+                fail_safe=replace(agent.fail_safe, fallback_models=fallback),
+            )
+
+        return await self.start(choose, user_message=user_message, thread_id=thread_id)
+
+    async def aclose(self) -> None:
+        await self._made.aclose()
+        await super().aclose()

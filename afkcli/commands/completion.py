@@ -1,0 +1,39 @@
+"""`afk completion`: the script that a shell sources, and the completion of thread names."""
+
+from __future__ import annotations
+
+import click
+
+from afkcli.core.errors import AfkError
+
+
+def complete_thread(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of threads that begin with `incomplete`, the last used first."""
+    from afkcli.setup import load_setup
+
+    try:
+        store = load_setup().open_store()
+        names = [info.name for info in store.list()]
+        store.close()
+    except AfkError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def command(shell: str) -> None:
+    """Print the completion script for SHELL.
+
+    \b
+    bash:  eval "$(afk completion bash)"      in ~/.bashrc
+    zsh:   eval "$(afk completion zsh)"       in ~/.zshrc
+    fish:  afk completion fish | source       in ~/.config/fish/config.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    from afkcli.cli import cli
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(cli, {}, "afk", "_AFK_COMPLETE").source())

@@ -1,0 +1,85 @@
+"""The message of a run: from the arguments, from stdin, or from both."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Callable, Sequence
+
+from afkcli.core.errors import UsageError
+
+MAX_STDIN_BYTES = 8 * 1024 * 1024
+"""More text than the largest common context (about two million tokens) takes."""
+SILENCE_SECONDS = 3.0
+_CHUNK = 1 << 16
+
+
+def message_with_stdin(words: Sequence[str], *, read_stdin: bool, notify: Callable[[str], None]) -> str:
+    """Return the message: MESSAGE, then a blank line, then stdin where it is a pipe or a file.
+
+    Args:
+        words: the arguments; `-` alone stands for stdin.
+        read_stdin: whether stdin may be read.
+        notify: is told after 3 s of silence what is being waited for.
+
+    Raises:
+        UsageError: there is no message, or stdin is too long or not text.
+    """
+    dash = list(words) == ["-"]
+    message = "" if dash else " ".join(words)
+    if dash and not read_stdin:
+        raise UsageError("`-` reads the message from stdin, which --no-stdin forbids; use one of them")
+    piped = ""
+    if read_stdin and (dash or stdin_is_piped()):
+        piped = _text(_read(notify))
+    text = "\n\n".join(part for part in (message, piped) if part.strip())
+    if not text:
+        raise UsageError('there is no message; say what to do: afk run "MESSAGE", or pipe it in')
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UsageError("the message is not UTF-8 text; check the terminal's encoding") from None
+    return text
+
+
+def stdin_is_piped() -> bool:
+    """Whether stdin is a pipe, a socket or a file (not a terminal, not /dev/null, not closed)."""
+    try:
+        mode = os.fstat(0).st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
+
+
+def _read(notify: Callable[[str], None]) -> bytes:
+    line = "waiting for stdin, which is open but silent; end it with Ctrl-D, or use --no-stdin to leave it alone"
+    timer = threading.Timer(SILENCE_SECONDS, notify, [line])
+    timer.daemon = True
+    timer.start()
+    data = bytearray()
+    try:
+        while chunk := os.read(0, _CHUNK):
+            timer.cancel()
+            data += chunk
+            if len(data) > MAX_STDIN_BYTES:
+                raise UsageError(
+                    f"stdin is longer than {MAX_STDIN_BYTES >> 20} MB, more than any model takes; shorten it"
+                )
+    except OSError as error:
+        raise UsageError(f"stdin cannot be read: {error.strerror}") from None
+    finally:
+        timer.cancel()
+    return bytes(data)
+
+
+def _text(data: bytes) -> str:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"stdin is not UTF-8 text (byte {error.start}); only text can be piped in, other files are for attachments"
+        ) from None
+    if "\0" in text:
+        raise UsageError("stdin holds NUL bytes, so it is not text; other files are for attachments")
+    return text.rstrip("\n")

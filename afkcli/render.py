@@ -1,0 +1,191 @@
+"""Events -> text for a person (stdout and stderr), or JSONL. stdout is the answer and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import re
+import select
+import sys
+from typing import Protocol
+
+from afkcli.core.events import Event, event_to_json
+from afkcli.core.result import AgentResult, RunState
+
+_PIPE_CHUNK = 4096  # PIPE_BUF on Linux: a pipe that polls writable takes this much without blocking
+
+# Everything that moves a terminal or hides text: C0 but tab and newline, DEL, C1, and the bidirectional controls.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    """Return `text` with control characters and bidirectional overrides made visible, so that a terminal shows them."""
+    if text.isascii() and text.isprintable():
+        return text
+    return _UNSAFE.sub(_picture, text.replace("\r\n", "\n"))
+
+
+def one_line(text: str) -> str:
+    """Return `text` on one line, safe for a terminal."""
+    return visible(" ".join(text.split()))
+
+
+def _picture(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x20:
+        return chr(0x2400 + code)  # the Control Pictures block of Unicode
+    return "\u2421" if code == 0x7F else f"<U+{code:04X}>"
+
+
+class Output:
+    """stdout, written without ever blocking the event loop: while nobody reads, signals and the lease still work."""
+
+    def __init__(self, descriptor: int = 1) -> None:
+        self._descriptor = descriptor
+        self.is_terminal = os.isatty(descriptor)
+
+    async def write(self, text: str) -> None:
+        """Write `text` as UTF-8.
+
+        Raises:
+            BrokenPipeError: nobody reads any more.
+            OSError: the disk is full, for instance.
+        """
+        data = text.encode("utf-8", "replace")
+        while data:
+            await self._writable()
+            with contextlib.suppress(BlockingIOError):
+                data = data[os.write(self._descriptor, data[:_PIPE_CHUNK]) :]
+
+    async def _writable(self) -> None:
+        if os.name == "nt":  # select works on sockets only there; the write may block
+            return
+        if select.select([], [self._descriptor], [], 0)[1]:
+            return
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        loop.add_writer(self._descriptor, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_writer(self._descriptor)
+
+
+class Messages:
+    """stderr: status, tool lines and warnings, dimmed or coloured only on a terminal; a closed stderr is no error."""
+
+    def __init__(self) -> None:
+        terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self.before = ""
+
+    def say(self, line: str, style: str = "2") -> None:
+        """Write one line; `style` is an SGR parameter of ECMA-48 (2 dim, 31 red, 33 yellow)."""
+        text = f"afk: {one_line(line)}"
+        if self._colour:
+            text = f"\x1b[{style}m{text}\x1b[0m"
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(f"{self.before}{text}\n")
+            sys.stderr.flush()
+        self.before = ""
+
+    def raw(self, text: str) -> None:
+        """Write text of several lines, as a traceback is."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(visible(text))
+            sys.stderr.flush()
+
+    def warn(self, line: str) -> None:
+        self.say(line, "33")
+
+    def error(self, line: str) -> None:
+        self.say(line, "31")
+
+
+class Renderer(Protocol):
+    async def show(self, event: Event) -> None:
+        """Show one event."""
+
+
+class JsonRenderer:
+    """Every event as one line of JSON on stdout."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    async def show(self, event: Event) -> None:
+        await self._output.write(event_to_json(event) + "\n")
+
+
+class TextRenderer:
+    """The answer on stdout as it is generated; everything else on stderr.
+
+    Args:
+        final: show only the last step's text, once it is there.
+    """
+
+    def __init__(self, output: Output, messages: Messages, *, final: bool = False) -> None:
+        self._output = output
+        self._messages = messages
+        self._final = final
+        self._step = 0
+        self._at_line_start = True
+
+    async def show(self, event: Event) -> None:
+        if event.type == "text_delta":
+            if not self._final:
+                await self._text(event.text_delta, event.step)
+        elif event.type == "completed":
+            if self._final:
+                await self._text(event.result.final_text, event.step)
+            await self._end_line()
+            self._ending(event.result)
+        elif event.type not in ("reasoning_delta", "tool_call_delta"):
+            self._status(event)
+
+    async def _text(self, text: str, step: int) -> None:
+        if step != self._step:
+            await self._end_line()
+            self._step = step
+        if self._output.is_terminal:
+            text = visible(text)
+        if text:
+            await self._output.write(text)
+            self._at_line_start = text.endswith("\n")
+            self._messages.before = "" if self._at_line_start or not self._output.is_terminal else "\n"
+
+    async def _end_line(self) -> None:
+        if not self._at_line_start:
+            await self._output.write("\n")
+            self._at_line_start = True
+            self._messages.before = ""
+
+    def _status(self, event: Event) -> None:
+        say = self._messages
+        if event.type == "tool_started":
+            say.say(f"tool {event.tool_name} {event.arguments}")
+        elif event.type == "tool_completed":
+            outcome = "ok" if event.tool_success else f"failed: {event.tool_error}"
+            say.say(f"tool {event.tool_name} {outcome} ({event.latency_ms} ms)")
+        elif event.type == "approval_resolved":
+            say.say(f"approval: {event.decision} ({event.by})")
+        elif event.type == "retrying":
+            say.warn(f"{event.error}; trying again in {event.delay_s:.1f} s (attempt {event.attempt})")
+        elif event.type == "warning":
+            say.warn(event.message)
+        elif event.type == "error":
+            say.error(event.error)
+
+    def _ending(self, result: AgentResult) -> None:
+        if result.state is RunState.DEGRADED:
+            what = "the model's output limit" if result.reason == "length" else f"the limit {result.reason}"
+            self._messages.warn(f"the answer was cut by {what}; it is kept, marked as cut")
+        elif result.state is RunState.INTERRUPTED:
+            self._messages.error(f"interrupted: {result.reason}")
+
+
+def is_disconnected(error: OSError) -> bool:
+    """Whether a write failed because nobody reads any more."""
+    return isinstance(error, BrokenPipeError) or error.errno in (errno.EPIPE, errno.ESHUTDOWN, errno.EIO)

@@ -1,0 +1,29 @@
+"""Keeps a turn that its store could not take in a file of its own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from afkcli.core.jsonform import dumps
+from afkcli.core.thread import SealedTurn, turn_to_json
+from afkcli.paths import state_dir
+
+
+def rescue(thread_id: str, turn: SealedTurn) -> str | None:
+    """Write `turn` to the state folder, or else to the temporary folder; return the file's path, or None."""
+    line = dumps({"v": 1, "thread_id": thread_id, "turn": turn_to_json(turn)}) + "\n"
+    for folder in (state_dir() / "rescue", Path(tempfile.gettempdir())):
+        path = folder / f"afk-{turn.run_id}.json"
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            continue
+        return str(path)
+    return None

@@ -1,0 +1,281 @@
+"""The config and the plugins of this user on this machine, and what a run is made of by them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+from afkcli.config import (
+    DEFAULT_AGENT,
+    DEFAULT_SINKS,
+    DEFAULT_STORE,
+    AgentConfig,
+    Choice,
+    Config,
+    ConfigFile,
+    environment_choice,
+    fail_safe,
+    load_user_config,
+)
+from afkcli.core.agent import Agent
+from afkcli.core.errors import AfkError, ConfigError, PluginError, StoreError, UnknownNameError
+from afkcli.core.protocols import Provider, Sink, Store, ThreadInfo
+from afkcli.core.runner import Wiring
+from afkcli.owner import current_owner
+from afkcli.plugins import KNOWN, Plugins, discover, missing_line
+from afkcli.rescue import rescue
+from afkcli.settings import SECRETS, Secrets
+
+DEMO_PROVIDER = "local"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """What the command line says of a run; None is unsaid."""
+
+    model: str | None = None
+    agent: str | None = None
+    instructions: str | None = None
+    max_steps: int | None = None
+    max_cost: float | None = None
+    timeout: float | None = None
+
+    def limits(self) -> dict[str, float]:
+        """Return the limits that were said, by their names in `FailSafeConfig`."""
+        said = {
+            "max_steps": self.max_steps,
+            "max_total_cost_usd": self.max_cost,
+            "max_wall_time_s": self.timeout,
+        }
+        return {name: value for name, value in said.items() if value is not None}
+
+
+@dataclass(slots=True, kw_only=True)
+class Setup:
+    """The config and the plugins of this user on this machine.
+
+    `notify` takes one line for a person.
+    """
+
+    config: Config
+    plugins: Plugins
+    notify: Callable[[str], None]
+    secrets: Secrets = SECRETS
+    file_plugins: list[str] = field(default_factory=list)
+
+    # -- models and agents ---------------------------------------------------------------------------------------------
+
+    def full_model_name(self, name: str) -> str:
+        """Return `provider/model` for a name: as it is, by config, by provider, or by prefix.
+
+        Raises:
+            UnknownNameError: nothing claims it.
+        """
+        name = self.config.alias(name) or name
+        if "/" in name:
+            return name
+        if f"provider.{name}" in self.plugins.found or f"provider.{name}" in KNOWN:
+            return f"{name}/"
+        provider = self.plugins.provider_of_prefix(name)
+        if provider is None:
+            known = ", ".join(self.plugins.names("provider")) or "none"
+            raise UnknownNameError(f"unknown model {name!r}; write it as provider/model (providers: {known})")
+        return f"{provider}/{name}"
+
+    def choose_model(self, explicit: Choice | None, thread: ThreadInfo | None, agent_model: Choice | None) -> Choice:
+        """Return the model of a run and why: what was named, the thread's, the config's, a key's, or the demonstration.
+
+        Raises:
+            ConfigError: nothing names a model and the demonstration is forbidden or not installed.
+        """
+        last = Choice(value=thread.model, source="the thread's last turn") if thread and thread.model else None
+        for choice in (explicit, last, agent_model, self.config.value("model"), self._model_of_key()):
+            if choice is not None:
+                return self._allowed(choice, named=choice is not last)
+        return self._allowed(Choice(value=f"{DEMO_PROVIDER}/", source="nothing names another model"), named=False)
+
+    def _model_of_key(self) -> Choice | None:
+        keys = {id_: plugin.key for id_, plugin in KNOWN.items() if plugin.key and os.environ.get(plugin.key)}
+        if not keys:
+            return None
+        id_, variable = next(iter(keys.items()))
+        provider = id_.partition(".")[2]
+        if len(keys) > 1:
+            others = ", ".join(list(keys.values())[1:])
+            self.notify(f"using {provider}, because {variable} is set (also set: {others}); choose with -m")
+        return Choice(value=f"{provider}/", source=f"{variable} is set")
+
+    def _allowed(self, choice: Choice, *, named: bool) -> Choice:
+        """Return `choice` with its full name; say so if it is the demonstration, or refuse that."""
+        full = self.full_model_name(choice.value)
+        if named or full.partition("/")[0] != DEMO_PROVIDER:
+            return replace(choice, value=full)
+        how = "name a model with -m, AFK_MODEL or in the config, or set OPENAI_API_KEY"
+        if os.environ.get("AFK_DEMO", "").lower() in ("off", "0", "false", "no"):
+            raise ConfigError(f"no model is named, and AFK_DEMO=off forbids the embedded demonstration model; {how}")
+        if f"provider.{DEMO_PROVIDER}" not in self.plugins.found:
+            missing = missing_line("provider", DEMO_PROVIDER, ())
+            raise ConfigError(f"no model is named: {how}; to try afk without a key, {missing}")
+        self.notify(f"no model is named: answering with the small embedded demonstration model; {how}")
+        return replace(choice, value=full)
+
+    def choose_agent(self, explicit: Choice | None, thread: ThreadInfo | None) -> AgentConfig:
+        """Return the agent of a run: the one named, the thread's, the config's, or the default.
+
+        Raises:
+            UnknownNameError: the one named does not exist.
+        """
+        agents = {DEFAULT_AGENT: self.config.default_agent(), **self.config.agents()}
+        configured = self.config.value("agent")
+        if explicit is None and thread is not None and thread.agent is not None:
+            if thread.agent in agents:
+                return agents[thread.agent]
+            self.notify(f"the thread's agent {thread.agent!r} is not in the config; going on with the default agent")
+            return agents[DEFAULT_AGENT]
+        choice = explicit or configured
+        if choice is None:
+            return agents[DEFAULT_AGENT]
+        if choice.value not in agents:
+            raise UnknownNameError(f"there is no agent {choice.value!r} (agents: {', '.join(sorted(agents))})")
+        return agents[choice.value]
+
+    def agent_for(self, flags: Flags, thread: ThreadInfo | None) -> Agent:
+        """Return the agent that a run of the command line uses."""
+        named = _choice(flags.agent, "--agent") or environment_choice("AFK_AGENT")
+        described = self.choose_agent(named, thread)
+        own = Choice(value=described.model, source=f"the agent {described.name!r}") if described.model else None
+        explicit = _choice(flags.model, "--model") or environment_choice("AFK_MODEL")
+        switched = named is not None and (thread is None or thread.agent != described.name)
+        model = self.choose_model(explicit or (own if switched else None), thread, own)
+        fallback_models = tuple(self.full_model_name(name) for name in described.fallback_models)
+        limits = {**self.config.limits(), **described.limits, **flags.limits()}
+        return Agent(
+            name=described.name,
+            model=model.value,
+            instructions=flags.instructions if flags.instructions is not None else described.instructions or "",
+            fail_safe=replace(fail_safe(limits), fallback_models=fallback_models),
+            options=described.options,
+            extra=described.extra,
+        )
+
+    # -- what plugins make ---------------------------------------------------------------------------------------------
+
+    def make_provider(self, name: str) -> Provider:
+        """Return a new provider; `UnknownNameError`, `PluginError` or the provider's own `AfkError` if it cannot be."""
+        table = self.config.plugin_table("providers", name)
+        return cast("Provider", self.plugins.make("provider", name, table, self.secrets))
+
+    def open_store(self) -> Store:
+        """Open the configured store.
+
+        Raises:
+            UnknownNameError: its plugin is not installed.
+            StoreError: it cannot be opened, or its plugin is broken.
+        """
+        chosen = environment_choice("AFK_STORE") or self.config.value("store")
+        name = chosen.value if chosen else DEFAULT_STORE
+        try:
+            return cast(
+                "Store", self.plugins.make("store", name, self.config.plugin_table("stores", name), self.secrets)
+            )
+        except PluginError as error:
+            raise StoreError(str(error)) from error
+
+    def make_sinks(self) -> list[Sink]:
+        """Return the sinks in use; one that cannot be made is said and left out."""
+        names = self.config.sink_names()
+        names += [id_.partition(".")[2] for id_ in self.file_plugins if id_.startswith("sink.")]
+        sinks: list[Sink] = []
+        for name in dict.fromkeys(names):
+            table = self.config.plugin_table("sinks", name)
+            table.pop("enabled", None)
+            if name in DEFAULT_SINKS and not table and f"sink.{name}" not in self.plugins.found:
+                continue
+            try:
+                sinks.append(self.plugins.make("sink", name, table, self.secrets))
+            except AfkError as error:
+                self.notify(f"the sink {name!r} is left out: {error}")
+        return sinks
+
+    def wiring(self) -> Wiring:
+        """Return what surrounds a runner of this setup."""
+        for plugin in KNOWN.values():
+            if plugin.key:
+                self.secrets.add(os.environ.get(plugin.key))
+        return Wiring(
+            owner=current_owner,
+            notify=self.notify,
+            redact=self.secrets.mask,
+            rescue=rescue,
+            folder=_working_folder(),
+            prices=self.config.prices(),
+        )
+
+
+def load_setup(
+    *,
+    project: bool = False,
+    plugin_files: Sequence[Path] = (),
+    notify: Callable[[str], None] = lambda line: None,
+) -> Setup:
+    """Read the config and find the plugins.
+
+    Args:
+        project: whether the afk.toml at or above the working directory counts.
+        plugin_files: plugin files that are used in addition.
+        notify: takes one line for a person.
+
+    Raises:
+        ConfigError: a config file is malformed.
+        PluginError: a plugin file cannot be used.
+    """
+    user = load_user_config()
+    plugins = discover()
+    project_file = _project(user, plugins, notify) if project else None
+    setup = Setup(config=Config(user=user, project=project_file), plugins=plugins, notify=notify)
+    for path in setup.config.plugin_paths():
+        try:
+            plugins.add_file(path)
+        except PluginError as error:
+            plugins.failures[str(path)] = str(error)
+            notify(str(error))
+    for path in plugin_files:
+        setup.file_plugins += plugins.add_file(path)
+    return setup
+
+
+def _project(user: ConfigFile, plugins: Plugins, notify: Callable[[str], None]) -> ConfigFile | None:
+    from afkcli.trust import find_project_file, project_config
+
+    file = find_project_file()
+    if file is None:
+        return None
+    alone = Setup(config=Config(user=user), plugins=plugins, notify=lambda line: None)
+
+    def configured(model: str) -> bool:
+        try:
+            provider = alone.full_model_name(model).partition("/")[0]
+        except UnknownNameError:
+            return False
+        known = KNOWN.get(f"provider.{provider}")
+        has_key = known is not None and (known.key is None or bool(os.environ.get(known.key)))
+        return has_key or provider in user.table.get("providers", {})
+
+    config = project_config(file, configured)
+    if config.inert:
+        notify(f"{file.path} is not trusted, so this does not count: {', '.join(config.inert)}; see `afk trust`")
+    return config
+
+
+def _choice(value: str | None, source: str) -> Choice | None:
+    return Choice(value=value, source=source) if value is not None else None
+
+
+def _working_folder() -> str | None:
+    try:
+        return str(Path.cwd())
+    except OSError:  # it was deleted
+        return None

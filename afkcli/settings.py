@@ -39,10 +39,12 @@ SECRETS = Secrets()
 
 def settings_type(factory: Callable[..., Any]) -> type | None:
     """Return the dataclass that annotates the parameter `settings` of a hook, or None."""
-    try:
-        kind = typing.get_type_hints(factory).get("settings")
-    except (NameError, TypeError):
-        return None
+    kind = getattr(factory, "__annotations__", {}).get("settings")
+    if isinstance(kind, str):  # only this one: the others may be names that exist for type checkers alone
+        try:
+            kind = eval(kind, getattr(factory, "__globals__", {}))  # noqa: S307
+        except (NameError, AttributeError, SyntaxError):
+            return None
     return kind if isinstance(kind, type) and dataclasses.is_dataclass(kind) else None
 
 

@@ -108,7 +108,9 @@ class MemoryStore:
         self, *, limit: int | None = None, folder: str | None = None, search: str | None = None
     ) -> Sequence[ThreadInfo]:
         with self._lock:
-            kept = [item for item in self._threads.values() if folder is None or item.info.folder == folder]
+            kept = [item for item in self._threads.values() if item.info.head]
+            if folder is not None:
+                kept = [item for item in kept if item.info.folder == folder]
             if search is not None:
                 kept = [item for item in kept if _matches(item, search)]
             kept.sort(key=lambda item: (item.info.used, item.info.key), reverse=True)
@@ -142,5 +144,6 @@ class MemoryStore:
 
 
 def _matches(kept: _Kept, search: str) -> bool:
-    text = " ".join([kept.info.name, kept.info.title or "", *(record.body for record in kept.records.values())])
+    bodies = (record.body for record in kept.records.values() if record.kind is RecordKind.SEAL)
+    text = " ".join([kept.info.name, kept.info.title or "", *bodies])
     return all(word.lower() in text.lower() for word in search.split())

@@ -1,0 +1,509 @@
+"""The contract of a store as a test suite: what `afkcli.core.protocols.Store` promises, sentence by sentence.
+
+For the author of a store. In your tests:
+
+    from afkcli.testing.store_contract import StoreContract
+    from afkcli.testing.store_model import model_test
+
+    def make_store(path):                        # `path` is a folder that is empty at first
+        return MyStore(path / "threads")         # the same path opens the same threads again
+
+    class TestMyStore(StoreContract):
+        def make_store(self, path):
+            return make_store(path)
+
+    TestMyStoreLikeTheModel = model_test(make_store)
+
+`model_test` compares the store with a model of a few lines, through random calls and with crashes in between: the store
+is dropped without `close` and opened again. A store that keeps nothing on disk sets `keeps_on_disk = False` and passes
+`keeps_on_disk=False`; one that cannot tell whether an owner is dead sets `proves_death = False`. Time is made to pass
+by moving `time.time` and `time.monotonic`; a store that counts leases by another clock overrides `pass_time`.
+
+Needs `pytest` and `hypothesis`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from afkcli.core.errors import (
+    CounterLimitError,
+    HeadMismatchError,
+    LeaseLostError,
+    NameTakenError,
+    StoreError,
+    UnknownNameError,
+)
+from afkcli.core.ids import uuid7
+from afkcli.core.messages import Role, text_message
+from afkcli.core.protocols import LEASE_SECONDS, Fork, Lease, Record, RecordKind, Store
+from afkcli.core.result import Usage
+from afkcli.core.thread import advance, load_history, next_record
+from afkcli.owner import current_owner
+from afkcli.testing.store_steps import (
+    ShiftedTime,
+    acquired,
+    asked,
+    save,
+    save_turn,
+    with_journal,
+    with_meta,
+    with_question,
+    with_seal,
+)
+
+
+def _kinds(records: Sequence[Record]) -> list[str]:
+    return [record.kind.value for record in records]
+
+
+class StoreContract:
+    """Subclass it as `TestSomething` and give `make_store`; see the head of this module."""
+
+    keeps_on_disk: ClassVar[bool] = True
+    proves_death: ClassVar[bool] = True
+
+    def make_store(self, path: Path) -> Store:
+        """Open the store in the folder `path`."""
+        raise NotImplementedError
+
+    def pass_time(self, seconds: float) -> None:
+        """Let `seconds` pass by the store's clock."""
+        self._time.advance(seconds)
+
+    @pytest.fixture(autouse=True)
+    def _shifted_time(self) -> Iterator[None]:
+        self._time = ShiftedTime()
+        self._time.start()
+        yield
+        self._time.stop()
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[Store]:
+        store = self.make_store(tmp_path / "store")
+        yield store
+        store.close()
+
+    # acquire, holder, renew, release
+
+    def test_a_thread_is_created_with_a_key_of_its_own(self, store: Store) -> None:
+        first, second = acquired(store, "one").thread, acquired(store, "two").thread
+        assert first.name == "one"
+        assert first.key[14] == "7"  # the version digit of a UUIDv7
+        assert first.key != second.key
+        assert first.head == first.kept_head == ""
+        assert first.next_index == first.turns == 0
+        assert first.open_turn is None
+        assert first.created.endswith("Z")
+
+    def test_a_thread_is_not_created_where_that_is_not_wanted(self, store: Store) -> None:
+        with pytest.raises(UnknownNameError, match="t-42"):
+            store.acquire("t-42", current_owner("run"), create=False)
+        assert store.find("t-42") is None
+        store.release(asked(store))
+        assert store.acquire("t-42", current_owner("run"), create=False) is not None
+
+    def test_a_thread_that_nothing_was_appended_to_goes_with_its_lease(self, store: Store) -> None:
+        lease = acquired(store)
+        assert list(store.list()) == []
+        store.release(lease)
+        assert store.find("t-42") is None
+        assert acquired(store).thread.key != lease.thread.key
+
+    @pytest.mark.parametrize(
+        "name", ["../up", "a/b", "ünï", "日本語", "'; --", "%", "_", "a b", "x" * 200, "name/x", "🙂"]
+    )
+    def test_a_name_is_kept_to_the_letter(self, store: Store, name: str) -> None:
+        key = asked(store, name).thread.key
+        found = store.find(name)
+        assert found is not None
+        assert (found.key, found.name) == (key, name)
+        assert [info.name for info in store.list()] == [name]
+
+    def test_names_that_differ_in_case_are_two_threads(self, store: Store) -> None:
+        assert acquired(store, "Thread").thread.key != acquired(store, "thread").thread.key
+
+    def test_nobody_gets_a_lease_that_somebody_holds(self, store: Store) -> None:
+        lease = acquired(store)
+        assert store.acquire("t-42", current_owner("other")) is None
+        self.pass_time(LEASE_SECONDS - 1)
+        assert store.acquire("t-42", current_owner("other")) is None
+        save_turn(store, lease, "still", "mine")
+
+    def test_a_lease_comes_with_the_thread_as_it_is_now(self, store: Store) -> None:
+        lease = save_turn(store, acquired(store), "question", "answer")
+        store.release(lease)
+        assert acquired(store).thread == lease.thread
+
+    def test_every_lease_has_a_token_of_its_own(self, store: Store) -> None:
+        lease = asked(store)
+        tokens = {lease.token}
+        for _ in range(20):
+            store.release(lease)
+            lease = acquired(store)
+            tokens.add(lease.token)
+        assert len(tokens) == 21
+
+    def test_an_expired_lease_is_replaced_and_its_owner_fenced(self, store: Store) -> None:
+        old = asked(store)
+        self.pass_time(LEASE_SECONDS + 1)
+        new = acquired(store)
+        assert new.thread == old.thread
+        step = with_journal(old.thread, "too late")
+        with pytest.raises(LeaseLostError, match="t-42"):
+            save(store, old, step)
+        with pytest.raises(LeaseLostError):
+            store.renew(old)
+        with pytest.raises(LeaseLostError):
+            store.delete(old)
+        store.release(old)
+        assert store.holder("t-42") is not None
+        save(store, new, step)
+
+    def test_an_owner_whose_expired_lease_nobody_took_goes_on(self, store: Store) -> None:
+        lease = asked(store)
+        self.pass_time(LEASE_SECONDS * 3)
+        assert store.holder("t-42") is None
+        lease = save(store, lease, with_journal(lease.thread, "text"))
+        lease = store.renew(lease)
+        assert store.holder("t-42") is not None
+        assert store.acquire("t-42", current_owner("other")) is None
+
+    def test_a_renewed_lease_lasts_from_now(self, store: Store) -> None:
+        lease = acquired(store)
+        self.pass_time(LEASE_SECONDS - 1)
+        renewed = store.renew(lease)
+        assert renewed.token == lease.token
+        assert renewed.expires > lease.expires
+        self.pass_time(LEASE_SECONDS - 1)
+        assert store.acquire("t-42", current_owner("other")) is None
+        self.pass_time(2)
+        assert store.acquire("t-42", current_owner("other")) is not None
+
+    def test_a_released_lease_is_free_at_once(self, store: Store) -> None:
+        lease = acquired(store)
+        store.release(lease)
+        assert store.holder("t-42") is None
+        store.release(lease)
+        with pytest.raises(LeaseLostError):
+            store.renew(lease)
+        with pytest.raises(LeaseLostError):
+            save(store, lease, with_question(lease.thread, "question"))
+        acquired(store)
+
+    def test_the_holder_is_told(self, store: Store) -> None:
+        assert store.holder("t-42") is None
+        owner = current_owner("a-run")
+        assert store.acquire("t-42", owner) is not None
+        assert store.holder("t-42") == owner
+        self.pass_time(LEASE_SECONDS + 1)
+        assert store.holder("t-42") is None
+
+    def test_an_owner_that_is_proven_dead_is_replaced_at_once(self, store: Store) -> None:
+        if not self.proves_death:
+            return
+        owner = current_owner("dead")
+        for dead in (replace(owner, start_time="1"), replace(owner, boot_id="an-earlier-boot")):
+            assert store.acquire("t-42", dead) is not None
+            lease = acquired(store)
+            store.release(lease)
+
+    def test_an_owner_elsewhere_is_waited_for(self, store: Store) -> None:
+        elsewhere = replace(current_owner("far"), host="another-host", pid=2**22 + 1)
+        assert store.acquire("t-42", elsewhere) is not None
+        assert store.acquire("t-42", current_owner("other")) is None
+        self.pass_time(LEASE_SECONDS + 1)
+        assert store.acquire("t-42", current_owner("other")) is not None
+
+    def test_of_many_that_want_a_lease_one_gets_it(self, store: Store) -> None:
+        leases: list[Lease | None] = []
+        start = threading.Barrier(8)
+
+        def want() -> None:
+            start.wait()
+            leases.append(store.acquire("t-42", current_owner("run")))
+
+        _in_threads(want, 8)
+        assert len(leases) == 8
+        assert sum(lease is not None for lease in leases) == 1
+
+    # append and load
+
+    def test_records_come_back_to_the_letter(self, store: Store) -> None:
+        lease = acquired(store)
+        bodies = [
+            '{"v":1}',
+            '{ "spaced" : [1, 2.50, 1e3],\n "é": "\\u00e9 🙂 \\n \\u0000" }',
+            '{"long":"' + "x" * 100_000 + '"}',
+        ]
+        records = []
+        thread = lease.thread
+        for body in bodies:
+            record = replace(next_record(thread, RecordKind.META, 0, {}), body=body)
+            thread = advance(thread, record)
+            records.append(record)
+        store.append(thread, records, "", lease)
+        assert store.load(thread.key) == records
+
+    def test_metadata_comes_back_as_it_was(self, store: Store) -> None:
+        lease = asked(store)
+        everything = replace(
+            lease.thread,
+            folder="/home/someone/project",
+            title='a "title"',
+            agent="agent",
+            model="provider/model",
+            parent=Fork(key=uuid7(), name="parent", turn=3),
+            usage=Usage(input_tokens=1, output_tokens=2, total_tokens=3, cache_read_input_tokens=4),
+            cost_usd=None,
+            tags=("one", "two"),
+        )
+        store.append(everything, [], lease.thread.head, lease)
+        assert store.find("t-42") == everything
+        assert store.renew(lease).thread == everything
+
+    def test_a_seal_drops_the_question_and_journal_of_its_turn(self, store: Store) -> None:
+        lease = asked(store)
+        lease = save(store, lease, with_journal(lease.thread, "some"))
+        assert _kinds(store.load(lease.thread.key)) == ["question", "journal"]
+        lease = save(store, lease, with_meta(lease.thread, title="title"))
+        lease = save(store, lease, with_seal(lease.thread, [text_message(Role.USER, "question")]))
+        assert _kinds(store.load(lease.thread.key)) == ["meta", "seal"]
+        lease = save(store, lease, with_question(lease.thread, "next"))
+        assert _kinds(store.load(lease.thread.key)) == ["meta", "seal", "question"]
+
+    def test_a_history_is_whole(self, store: Store) -> None:
+        lease = acquired(store)
+        for number in range(5):
+            lease = save_turn(store, lease, f"question {number}", f"answer {number}")
+        history = load_history(store, lease.thread)
+        assert history.damage == ()
+        assert [turn.messages[1].text for turn in history.turns] == [f"answer {number}" for number in range(5)]
+
+    def test_several_records_are_appended_all_or_none(self, store: Store) -> None:
+        lease = acquired(store)
+        thread, question = with_question(lease.thread, "question")
+        thread, journal = with_journal(thread, "text")
+        with pytest.raises(HeadMismatchError):
+            store.append(thread, [question, journal], "another head", lease)
+        assert store.load(thread.key) == []
+        store.append(thread, [question, journal], "", lease)
+        assert store.load(thread.key) == [question, journal]
+
+    def test_an_append_needs_the_head_that_is_there(self, store: Store) -> None:
+        lease = asked(store)
+        before, records = store.find("t-42"), store.load(lease.thread.key)
+        stale = replace(lease.thread, head="", next_index=0)
+        with pytest.raises(HeadMismatchError, match="t-42"):
+            save(store, replace(lease, thread=stale), with_journal(stale, "text"))
+        assert store.find("t-42") == before
+        assert store.load(lease.thread.key) == records
+
+    def test_an_append_needs_the_lease_of_that_thread(self, store: Store) -> None:
+        lease, other = acquired(store), acquired(store, "other")
+        with pytest.raises(LeaseLostError):
+            save(store, replace(lease, token=other.token), with_question(lease.thread, "question"))
+        with pytest.raises(LeaseLostError):
+            save(store, replace(lease, token=""), with_question(lease.thread, "question"))
+        assert store.load(lease.thread.key) == []
+
+    def test_a_new_name_renames_the_thread(self, store: Store) -> None:
+        lease = save_turn(store, acquired(store, "old"), "question", "answer")
+        lease = save(store, lease, with_meta(lease.thread, name="new"))
+        assert store.find("old") is None
+        assert store.find("new") == lease.thread
+        assert [info.name for info in store.list()] == ["new"]
+        assert store.holder("new") is not None
+        assert len(store.load(lease.thread.key)) == 2
+        assert acquired(store, "old").thread.key != lease.thread.key
+
+    def test_a_name_that_is_taken_is_refused(self, store: Store) -> None:
+        taken, lease = acquired(store, "taken"), acquired(store, "mine")
+        with pytest.raises(NameTakenError, match="taken"):
+            save(store, lease, with_meta(lease.thread, name="taken"))
+        assert store.load(lease.thread.key) == []
+        found = store.find("taken")
+        assert found is not None
+        assert found.key == taken.thread.key
+        assert store.find("mine") == lease.thread
+
+    def test_load_pages_both_ways(self, store: Store) -> None:
+        lease = acquired(store)
+        for number in range(4):
+            lease = save_turn(store, lease, f"question {number}", "answer")
+        lease = save(store, lease, with_question(lease.thread, "open"))
+        lease = save(store, lease, with_journal(lease.thread, "text"))
+        key = lease.thread.key
+        every = list(store.load(key))
+        assert [record.index for record in every] == [2, 5, 8, 11, 12, 13]
+        for after in (-1, 0, 2, 8, 11, 12, 13, 99):
+            wanted = [record for record in every if record.index > after]
+            for limit in (None, 0, 1, 3, 5, 50):
+                assert list(store.load(key, after=after, limit=limit)) == wanted[:limit]
+                assert list(store.load(key, after=after, limit=limit, reverse=True)) == wanted[::-1][:limit]
+
+    def test_an_unknown_thread_has_no_records(self, store: Store) -> None:
+        acquired(store)
+        assert list(store.load(uuid7())) == []
+        assert list(store.load("")) == []
+
+    def test_text_that_is_not_unicode_is_refused_and_harms_nothing(self, store: Store) -> None:
+        lease = save_turn(store, acquired(store), "question", "answer")
+        thread, record = with_meta(lease.thread, title="title")
+        try:
+            store.append(thread, [replace(record, body='{"text":"\ud800"}')], lease.thread.head, lease)
+        except StoreError:
+            assert len(store.load(lease.thread.key)) == 1
+            assert store.find("t-42") == lease.thread
+
+    # find, list, delete
+
+    def test_find_tells_what_is_there(self, store: Store) -> None:
+        assert store.find("t-42") is None
+        lease = acquired(store)
+        assert store.find("t-42") == lease.thread
+
+    def test_threads_are_listed_the_last_used_first(self, store: Store) -> None:
+        assert list(store.list()) == []
+        leases = [
+            save_turn(store, acquired(store, name), "question", "answer", second)
+            for second, name in enumerate(["one", "two", "three"])
+        ]
+        save_turn(store, leases[0], "again", "answer", 9)
+        assert [info.name for info in store.list()] == ["one", "three", "two"]
+        assert [info.name for info in store.list(limit=2)] == ["one", "three"]
+        assert list(store.list(limit=0)) == []
+        assert store.list()[0] == store.find("one")
+
+    def test_threads_are_listed_by_folder(self, store: Store) -> None:
+        for name, folder in [("one", "/a"), ("two", "/a/b"), ("three", None)]:
+            lease = acquired(store, name)
+            save(store, lease, with_meta(lease.thread, folder=folder))
+        assert [info.name for info in store.list(folder="/a")] == ["one"]
+        assert list(store.list(folder="/")) == []
+
+    def test_search_finds_threads_by_all_words(self, store: Store) -> None:
+        save_turn(store, acquired(store, "alpha"), "Where does Voltaire live?", "In the château of Ferney.", 1)
+        lease = save_turn(store, acquired(store, "beta"), "Where does 伏尔泰 live?", 'He said: "100%_sure" (a*b)', 2)
+        lease = save(store, lease, with_meta(lease.thread, title="An ordinary heading"))
+
+        def found(search: str) -> list[str]:
+            return [info.name for info in store.list(search=search)]
+
+        assert found("where live") == ["beta", "alpha"]
+        assert found("VOLTAIRE") == found("ferney where") == found("CHÂTEAU") == ["alpha"]
+        assert found("voltaire 伏尔泰") == []
+        assert found("alpha") == ["alpha"]
+        assert found("heading") == ["beta"]
+        assert found("伏尔泰") == ["beta"]
+        assert found("100%_sure") == found("a*b") == ["beta"]
+        assert found("") == found("  ") == ["beta", "alpha"]
+        assert [info.name for info in store.list(search="where", limit=1)] == ["beta"]
+
+    @pytest.mark.parametrize(
+        "search", ['"', "'", "a AND", "NOT", "(", "*", "a:b", "^", "-x", "NEAR(", "\\", "%", "\0", "{}"]
+    )
+    def test_no_search_is_an_error(self, store: Store, search: str) -> None:
+        save_turn(store, acquired(store), "question", "answer")
+        assert len(store.list(search=search)) <= 1
+
+    def test_search_follows_what_changes(self, store: Store) -> None:
+        lease = save_turn(store, acquired(store), "apple", "answer")
+        assert len(store.list(search="apple")) == 1
+        lease = save_turn(store, lease, "banana", "answer")
+        assert len(store.list(search="apple banana")) == 1
+        lease = save(store, lease, with_meta(lease.thread, name="renamed"))
+        assert len(store.list(search="renamed")) == 1
+        store.delete(lease)
+        assert len(store.list(search="apple")) == 0
+
+    def test_a_deleted_thread_is_gone(self, store: Store) -> None:
+        lease = save_turn(store, acquired(store), "question", "answer")
+        other = save_turn(store, acquired(store, "other"), "question", "answer")
+        assert len(store.list()) == 2
+        store.delete(lease)
+        assert store.find("t-42") is None
+        assert store.holder("t-42") is None
+        assert list(store.load(lease.thread.key)) == []
+        assert [info.key for info in store.list()] == [other.thread.key]
+        assert len(store.load(other.thread.key)) == 1
+        with pytest.raises(LeaseLostError):
+            store.delete(lease)
+        with pytest.raises(LeaseLostError):
+            save(store, lease, with_question(lease.thread, "question"))
+        assert acquired(store).thread.key != lease.thread.key
+
+    # counters
+
+    def test_a_counter_adds_up_to_its_limit(self, store: Store) -> None:
+        assert store.add("budget", 0.25) == 0.25
+        assert store.add("budget", 0.5, limit=0.75) == 0.75
+        with pytest.raises(CounterLimitError, match="budget"):
+            store.add("budget", 0.25, limit=0.75)
+        assert store.add("budget", 0) == 0.75
+        assert store.add("budget", -0.5, limit=0.75) == 0.25
+        assert store.add("other", 1) == 1
+
+    def test_no_addition_is_lost(self, store: Store) -> None:
+        def add() -> None:
+            for _ in range(10):
+                store.add("turns", 1)
+
+        _in_threads(add, 4)
+        assert store.add("turns", 0) == 40
+
+    # across openings
+
+    def test_what_was_written_is_there_when_it_is_opened_again(self, tmp_path: Path) -> None:
+        if not self.keeps_on_disk:
+            return
+        store = self.make_store(tmp_path / "store")
+        lease = save_turn(store, acquired(store), "question", "answer")
+        lease = save(store, lease, with_question(lease.thread, "open"))
+        store.add("budget", 1)
+        records, threads = store.load(lease.thread.key), store.list()
+        store.close()
+        again = self.make_store(tmp_path / "store")
+        assert again.load(lease.thread.key) == records
+        assert again.list() == threads
+        assert again.add("budget", 1) == 2
+        assert again.acquire("t-42", current_owner("other")) is None
+        save(again, lease, with_journal(lease.thread, "by the same owner"))
+        again.close()
+
+    def test_two_openings_see_each_other(self, tmp_path: Path) -> None:
+        if not self.keeps_on_disk:
+            return
+        one, two = self.make_store(tmp_path / "store"), self.make_store(tmp_path / "store")
+        lease = save_turn(one, acquired(one), "question", "answer")
+        assert two.acquire("t-42", current_owner("other")) is None
+        assert two.find("t-42") == lease.thread
+        assert len(two.list(search="question")) == 1
+        one.release(lease)
+        save_turn(two, acquired(two), "second", "answer")
+        assert len(one.load(lease.thread.key)) == 2
+        one.close()
+        two.close()
+
+
+def _in_threads(target: Callable[[], None], count: int) -> None:
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            target()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []

@@ -1,0 +1,190 @@
+"""The database: a diskcache `Cache` that is memory and not a cache."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import diskcache
+
+from afk_store_disk.disk import JsonTextDisk
+from afk_store_disk.problems import BUSY_SECONDS
+from afkcli.core.errors import StoreError
+
+SCHEMA_VERSION = 1
+"""The layout of the rows, kept in the database's header (`PRAGMA user_version`); see rows.py."""
+
+SETTINGS = {
+    "eviction_policy": "none",
+    "cull_limit": 0,
+    "size_limit": 2**62,
+    "disk_min_file_size": 2**62,
+    "sqlite_auto_vacuum": 0,
+    "sqlite_mmap_size": 0,  # a mapped file that is cut short kills the process with SIGBUS
+    "sqlite_journal_mode": "wal",
+    "sqlite_synchronous": 2,
+}
+"""diskcache's settings: nothing is ever evicted or put in side files, and all is durable unless said otherwise."""
+
+_EACH_CONNECTION = (
+    "PRAGMA mmap_size = 0",
+    "PRAGMA trusted_schema = OFF",
+    "PRAGMA cell_size_check = ON",
+    "PRAGMA journal_size_limit = 8388608",
+    *(["PRAGMA fullfsync = ON"] if sys.platform == "darwin" else []),
+)
+_DURABLE = ("PRAGMA synchronous = FULL", "PRAGMA wal_autocheckpoint = 1000")
+# A checkpoint is the one thing that syncs at NORMAL, so it is left to the next durable transaction, up to 32 MB.
+_NOT_DURABLE = ("PRAGMA synchronous = NORMAL", "PRAGMA wal_autocheckpoint = 8000")
+
+_ROW = "SELECT mode, filename, value FROM Cache WHERE raw = 1 AND key = ?"
+_RANGE = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key >= ? AND key < ? ORDER BY key"
+_KEYS = "SELECT key FROM Cache WHERE raw = 1 AND key >= ? AND key < ? ORDER BY key"
+_DELETE = "DELETE FROM Cache WHERE raw = 1 AND key >= ? AND key < ?"
+
+
+class ThreadCache(diskcache.Cache):  # type: ignore[misc]
+    """An existing database of afk's.
+
+    `diskcache.Cache.__init__` writes every setting again whenever it opens a database, a commit each; this one knows
+    them. Text comes out with damaged bytes replaced, so that damage is found by its checksum and not by a crash.
+
+    Raises:
+        StoreError: the database has a newer schema, or is none of afk's.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._directory = str(file.parent)
+        self._timeout = BUSY_SECONDS
+        self._local = threading.local()
+        self._txn_id: int | None = None
+        self._disk = JsonTextDisk(self._directory, min_file_size=SETTINGS["disk_min_file_size"])
+        for name, value in (diskcache.DEFAULT_SETTINGS | SETTINGS).items():
+            setattr(self, name, value)
+        self._con  # noqa: B018 - opens the database, so that what is wrong with it is said now
+
+    @property
+    def _con(self) -> sqlite3.Connection:
+        """The connection of this thread in this process; one that came through a fork is left alone."""
+        con: sqlite3.Connection | None = getattr(self._local, "con", None)
+        if con is None or self._local.pid != os.getpid():
+            self._local.inherited = con
+            self._local.con = con = self._connect()
+            self._local.pid = os.getpid()
+        return con
+
+    def _connect(self) -> sqlite3.Connection:
+        con = sqlite3.connect(f"{self._file.as_uri()}?mode=rw", uri=True, timeout=self._timeout, isolation_level=None)
+        try:
+            con.text_factory = partial(str, encoding="utf-8", errors="replace")
+            for pragma in _EACH_CONNECTION:
+                con.execute(pragma)
+            check_version(con, self._file)
+        except BaseException:
+            con.close()
+            raise
+        return con
+
+    @contextmanager
+    def transaction(self, *, durable: bool) -> Iterator[None]:
+        """Make what is written inside one transaction; with `durable` it survives power loss once this returns."""
+        con = self._con
+        for pragma in _DURABLE if durable else _NOT_DURABLE:
+            con.execute(pragma)
+        con.execute("BEGIN IMMEDIATE")
+        try:
+            self._txn_id = threading.get_ident()  # diskcache's own methods join the transaction
+            try:
+                yield
+            finally:
+                self._txn_id = None
+            con.execute("COMMIT")
+        except BaseException:
+            if con.in_transaction:
+                con.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Make what is read inside one moment's state."""
+        con = self._con
+        con.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if con.in_transaction:
+                con.execute("ROLLBACK")
+
+    def text(self, key: str) -> str | None:
+        """Return the text of the row `key`, or None where there is none; `StoreError` if it is not text of ours."""
+        row = self._con.execute(_ROW, (key,)).fetchone()
+        return None if row is None else self._fetch(key, *row)
+
+    def texts(
+        self, start: str, end: str, *, limit: int = -1, reverse: bool = False
+    ) -> Iterator[tuple[str, str | None]]:
+        """Yield key and text of the rows from `start` to before `end`; the text of a row that is not ours is None."""
+        order = " DESC" if reverse else ""
+        for key, *row in self._con.execute(f"{_RANGE}{order} LIMIT ?", (start, end, limit)):
+            try:
+                yield key, self._fetch(key, *row)
+            except StoreError:
+                yield key, None
+
+    def keys_from(self, start: str, end: str) -> Iterator[str]:
+        """Yield the keys from `start` to before `end`; the index alone is read."""
+        for (key,) in self._con.execute(_KEYS, (start, end)):
+            yield key
+
+    def put(self, key: str, text: str) -> None:
+        """Write the row `key`."""
+        self.set(key, text)
+
+    def drop(self, start: str, end: str) -> None:
+        """Delete the rows from `start` to before `end`."""
+        self._con.execute(_DELETE, (start, end))
+
+    def drop_row(self, key: str) -> None:
+        """Delete the row `key`, if there is one."""
+        self.drop(key, key + "\0")
+
+    def _fetch(self, key: str, mode: object, filename: object, value: object) -> str:
+        try:
+            return self._disk.fetch(mode, filename, value, False)
+        except StoreError as error:
+            raise StoreError(f"the row {key!r} of {self._file} is refused: {error}") from None
+
+
+class NewCache(diskcache.Cache):  # type: ignore[misc]
+    """Creates a database in `file`, which is empty, with diskcache's own schema; used once and closed."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        super().__init__(str(file.parent), timeout=BUSY_SECONDS, disk=JsonTextDisk, **SETTINGS)
+        self._con.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    @property
+    def _con(self) -> Any:
+        if getattr(self._local, "con", None) is None:
+            self._local.con = sqlite3.connect(self._file, timeout=BUSY_SECONDS, isolation_level=None)
+        return self._local.con
+
+
+def check_version(con: sqlite3.Connection, file: Path) -> None:
+    """Raise `StoreError` if the database has a newer schema than this code knows, or none."""
+    ((version,),) = con.execute("PRAGMA user_version").fetchall()
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{file} has the schema version {version}, and this afk knows versions up to {SCHEMA_VERSION}: "
+            "update afk (the file is left as it is)"
+        )
+    if version < 1:
+        raise StoreError(f"{file} is empty, damaged or not afk's; restore it from a backup or move it away")

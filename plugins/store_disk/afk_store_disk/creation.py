@@ -1,0 +1,113 @@
+"""Finds the folder of the store, and creates folder and database so that nobody else can read them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from afk_store_disk.cache import NewCache, ThreadCache
+from afk_store_disk.mounts import network_type
+from afk_store_disk.problems import ELSEWHERE
+from afkcli.core.errors import StoreError
+
+DATABASE, INDEX, LOCK = "threads.db", "index.db", "threads.lock"
+
+
+def open_database(folder: Path) -> ThreadCache:
+    """Return the database in `folder`; both are created where they are not there.
+
+    Raises:
+        StoreError: the folder is on a network file system, or the database cannot be used.
+    """
+    refuse_network(folder)
+    file = folder / DATABASE
+    if not file.exists():
+        make_private_folder(folder)
+        with _locked(folder / LOCK):
+            if not file.exists():
+                _create(file)
+    elif file.stat().st_mode & 0o077 and os.name == "posix":
+        file.chmod(0o600)
+    return ThreadCache(file)
+
+
+def refuse_network(folder: Path) -> None:
+    """Raise `StoreError` if `folder` is on a network file system."""
+    kind = network_type(folder)
+    if kind is not None:
+        raise StoreError(
+            f"{folder} is on a network file system ({kind}), where locks do not keep two runs apart; {ELSEWHERE}"
+        )
+
+
+def make_private_folder(folder: Path) -> None:
+    """Create `folder` and those of its parents that are missing, each 0700 whatever the umask is."""
+    if folder.is_dir():
+        return
+    make_private_folder(folder.parent)
+    try:
+        folder.mkdir(0o700)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+    else:
+        folder.chmod(0o700)
+
+
+def private_file(file: Path) -> int:
+    """Create `file` empty, 0600 whatever the umask is, and return its descriptor; an old one is emptied."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    if os.name == "posix":
+        os.fchmod(descriptor, 0o600)
+    return descriptor
+
+
+def _create(file: Path) -> None:
+    """Build the database beside `file` and put it there in one step, so that nobody ever sees half of it."""
+    new = file.with_suffix(".new")
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        Path(f"{new}{suffix}").unlink(missing_ok=True)
+    os.close(private_file(new))
+    NewCache(new).close()
+    new.replace(file)
+    _sync_folder(file.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name survive power loss; Windows has no such call."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Hold the lock file; a process that dies gives it back."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "r+") as stream:
+        if os.name == "posix":
+            os.fchmod(descriptor, 0o600)
+        _lock(stream)
+        yield
+
+
+if sys.platform == "win32":
+
+    def _lock(stream: IO[str]) -> None:
+        import msvcrt
+
+        msvcrt.locking(stream.fileno(), msvcrt.LK_LOCK, 1)
+else:
+
+    def _lock(stream: IO[str]) -> None:
+        import fcntl
+
+        fcntl.flock(stream, fcntl.LOCK_EX)

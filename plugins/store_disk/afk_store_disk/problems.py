@@ -1,0 +1,66 @@
+"""Turns every failure of SQLite, diskcache and the file system into a `StoreError` of one line for a person."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import diskcache
+
+from afkcli.core.errors import AfkError, StoreError
+from afkcli.core.jsonform import JsonError
+
+BUSY_SECONDS = 10.0
+ELSEWHERE = "set AFK_HOME or [stores.disk] path to another folder"
+
+_FULL = "the disk is full: nothing was written to {file}; free some space"
+_BUSY = "{file} was locked by another process for {seconds:.0f} s; try again"
+_READ_ONLY = f"{{file}} cannot be written ({{error}}); change its permissions, or {ELSEWHERE}"
+_CANNOT_OPEN = f"{{file}} cannot be opened ({{error}}); check the folder and its permissions, or {ELSEWHERE}"
+_DAMAGED = f"{{file}} is damaged ({{error}}); restore it from a backup, or {ELSEWHERE}"
+_IO = f"reading or writing {{file}} failed ({{error}}); check the disk and its free space, or {ELSEWHERE}"
+_OTHER = "the store {file} failed ({error}); `afk doctor` tells more"
+
+_LINES = {
+    sqlite3.SQLITE_FULL: _FULL,
+    sqlite3.SQLITE_BUSY: _BUSY,
+    sqlite3.SQLITE_LOCKED: _BUSY,
+    sqlite3.SQLITE_PROTOCOL: _BUSY,
+    sqlite3.SQLITE_READONLY: _READ_ONLY,
+    sqlite3.SQLITE_PERM: _READ_ONLY,
+    sqlite3.SQLITE_AUTH: _READ_ONLY,
+    sqlite3.SQLITE_CANTOPEN: _CANNOT_OPEN,
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_NOTADB: _DAMAGED,
+    sqlite3.SQLITE_FORMAT: _DAMAGED,
+    sqlite3.SQLITE_ERROR: _DAMAGED,  # our statements are fixed, so only a wrong schema makes them fail
+    sqlite3.SQLITE_SCHEMA: _DAMAGED,
+    sqlite3.SQLITE_CONSTRAINT: _DAMAGED,
+    sqlite3.SQLITE_MISMATCH: _DAMAGED,
+    sqlite3.SQLITE_IOERR: _IO,
+}
+
+
+@contextmanager
+def store_errors(file: Path) -> Iterator[None]:
+    """Raise what fails inside as a `StoreError` that names `file`; errors of afk's own pass unchanged."""
+    try:
+        yield
+    except AfkError:
+        raise
+    except diskcache.Timeout:
+        raise StoreError(_BUSY.format(file=file, seconds=BUSY_SECONDS)) from None
+    except sqlite3.Error as error:
+        raise StoreError(_sqlite_line(error, file)) from error
+    except OSError as error:
+        raise StoreError(_CANNOT_OPEN.format(file=error.filename or file, error=error.strerror or error)) from error
+    except (UnicodeError, JsonError, OverflowError) as error:
+        raise StoreError(f"this cannot be stored in {file}: {error}") from error
+
+
+def _sqlite_line(error: sqlite3.Error, file: Path) -> str:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_INTERNAL) & 0xFF  # the low byte is the primary code
+    text = " ".join(str(error).split())
+    return _LINES.get(code, _OTHER).format(file=file, error=text, seconds=BUSY_SECONDS)

@@ -1,0 +1,96 @@
+"""A thread's metadata, made again from its records where its row is damaged, so that no turn becomes unreachable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from afk_store_disk import rows
+from afk_store_disk.cache import ThreadCache
+from afkcli.core.errors import StoreError
+from afkcli.core.ids import rfc3339
+from afkcli.core.jsonform import JsonError, loads_object
+from afkcli.core.protocols import KEPT_KINDS, OpenTurn, Record, RecordKind, ThreadInfo
+from afkcli.core.thread import SealedTurn, after_seal, turn_from_json
+
+_TITLE_LENGTH = 80
+
+
+def read_info(cache: ThreadCache, key: str) -> rows.InfoRow:
+    """Return the metadata of the thread `key`, from its row or, if that is damaged or missing, from its records."""
+    try:
+        return rows.info_from_text(key, cache.text(rows.info_key(key)) or "")
+    except StoreError:
+        return rows.InfoRow(info_from_records(key, _name(cache, key), read_records(cache, key)), _number(cache, key))
+
+
+def read_records(
+    cache: ThreadCache, key: str, *, after: int = -1, limit: int | None = None, reverse: bool = False
+) -> list[Record]:
+    """Return the records of the thread `key` as `Store.load` does."""
+    start, end = rows.index_key(key, after + 1), rows.after_all(rows.part_prefix(key, rows.KEPT))
+    kept = cache.texts(start, end, limit=-1 if limit is None else limit, reverse=reverse)
+    records = [rows.record_from_text(row, text) for row, text in kept]
+    prefix = rows.part_prefix(key, rows.OPEN)
+    opened = (rows.record_from_text(row, text) for row, text in cache.texts(f"{prefix}/", rows.after_all(prefix)))
+    records.extend(record for record in opened if record.index > after)
+    records.sort(key=lambda record: record.index, reverse=reverse)
+    return records[:limit]
+
+
+def info_from_records(key: str, name: str, records: Sequence[Record]) -> ThreadInfo:
+    """Return the metadata that `records` tell of. Folder, tags and parent are not in them and are lost."""
+    created = _created(key)
+    info = ThreadInfo(key=key, name=name, created=created, used=created)
+    for record in records:
+        kept = record.hash if record.kind in KEPT_KINDS else info.kept_head
+        info = replace(info, head=record.hash, kept_head=kept, next_index=record.index + 1)
+        info = replace(info, turns=max(info.turns, record.turn))
+        if record.kind is RecordKind.SEAL:
+            info = _with_seal(info, record)
+        elif record.kind is RecordKind.QUESTION:
+            info = _with_question(info, record)
+    return info
+
+
+def _with_seal(info: ThreadInfo, record: Record) -> ThreadInfo:
+    try:
+        turn = turn_from_json(loads_object(record.body))
+    except JsonError:
+        return info
+    info = after_seal(info, turn)
+    return replace(info, agent=turn.agent, model=turn.model, title=info.title or _title(turn))
+
+
+def _with_question(info: ThreadInfo, record: Record) -> ThreadInfo:
+    try:
+        run_id = str(loads_object(record.body).get("run_id", ""))
+    except JsonError:
+        run_id = ""
+    opened = OpenTurn(turn=record.turn, run_id=run_id, index=record.index, started=_created(run_id))
+    return replace(info, open_turn=opened, used=opened.started)
+
+
+def _title(turn: SealedTurn) -> str | None:
+    text = turn.messages[0].text if turn.messages else ""
+    return " ".join(text.split())[:_TITLE_LENGTH] or None
+
+
+def _created(identity: str) -> str:
+    """Return the time in a UUIDv7 (its first 48 bits are milliseconds since the epoch; RFC 9562, section 5.7)."""
+    try:
+        return rfc3339(int(identity.replace("-", "")[:12], 16) / 1000)
+    except (ValueError, OSError, OverflowError):
+        return rfc3339(0)
+
+
+def _name(cache: ThreadCache, key: str) -> str:
+    """Return the name that leads to the thread `key`, or the key itself."""
+    names = cache.texts(f"{rows.NAME}/", rows.after_all(rows.NAME))
+    return next((row.partition("/")[2] for row, text in names if text == f'"{key}"'), key)
+
+
+def _number(cache: ThreadCache, key: str) -> int:
+    """Return the number of the thread's last change, 0 if it has none."""
+    changes = (rows.changed_from_key(row) for row in cache.keys_from(f"{rows.CHANGED}/", rows.after_all(rows.CHANGED)))
+    return next((number for thread, number in changes if thread == key), 0)

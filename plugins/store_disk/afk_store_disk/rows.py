@@ -1,0 +1,205 @@
+"""The rows of the database: their keys, and the text that they hold.
+
+A thread's rows all start alike, so that they are one range of the database's index:
+
+    thread/<key>/holder                  the lease: token, owner, expiry
+    thread/<key>/info                    the thread's metadata
+    thread/<key>/kept/<index>/<turn>     a sealed turn, or a change of the thread itself
+    thread/<key>/open/<turn>/<index>     the question and the journal of a turn that is not sealed
+
+Beside them there are `name/<name>` (the thread's key), `changed/<number>/<key>` (one a thread: when it changed last,
+see index.py), `last_change` (the greatest such number) and `counter/<name>`. Info and records are two lines: a line of
+JSON about the row, then the JSON itself to the letter.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+from afkcli.core.errors import StoreError
+from afkcli.core.jsonform import JsonError, JsonObject, dumps, loads, loads_object
+from afkcli.core.protocols import KEPT_KINDS, Fork, OpenTurn, Owner, Record, RecordKind, ThreadInfo
+from afkcli.core.result import usage_from_json
+
+CHANGED, LAST_CHANGE = "changed", "last_change"
+NAME = "name"
+KEPT, OPEN = "kept", "open"
+
+
+def name_key(name: str) -> str:
+    return f"{NAME}/{name}"
+
+
+def counter_key(counter: str) -> str:
+    return f"counter/{counter}"
+
+
+def changed_key(number: int, thread: str) -> str:
+    return f"{CHANGED}/{number:016d}/{thread}"
+
+
+def changed_from_key(key: str) -> tuple[str, int]:
+    """Return the thread and the number in the key of a `changed/` row."""
+    number, _, thread = key.partition("/")[2].partition("/")
+    return thread, int(number) if number.isdecimal() else 0
+
+
+def thread_prefix(thread: str) -> str:
+    return f"thread/{thread}"
+
+
+def info_key(thread: str) -> str:
+    return f"thread/{thread}/info"
+
+
+def holder_key(thread: str) -> str:
+    return f"thread/{thread}/holder"
+
+
+def part_prefix(thread: str, part: str) -> str:
+    return f"thread/{thread}/{part}"
+
+
+def index_key(thread: str, index: int) -> str:
+    """Return what the key of a thread's kept record `index` starts with, before a slash."""
+    return f"{part_prefix(thread, KEPT)}/{index:012d}"
+
+
+def turn_prefix(thread: str, turn: int) -> str:
+    """Return what the keys of a turn's question and journal start with, before a slash."""
+    return f"{part_prefix(thread, OPEN)}/{turn:010d}"
+
+
+def record_key(thread: str, record: Record) -> str:
+    if record.kind in KEPT_KINDS:
+        return f"{index_key(thread, record.index)}/{record.turn:010d}"
+    return f"{turn_prefix(thread, record.turn)}/{record.index:012d}"
+
+
+def after_all(prefix: str) -> str:
+    """Return the least text that is greater than every text that starts with `prefix` and a slash."""
+    return f"{prefix}0"  # "0" follows "/" in ASCII
+
+
+def record_to_text(record: Record) -> str:
+    """Return the text of a record's row."""
+    about = {"index": record.index, "kind": record.kind, "turn": record.turn, "prev": record.prev, "hash": record.hash}
+    return f"{dumps(about)}\n{record.body}"
+
+
+def record_from_text(key: str, text: str | None) -> Record:
+    """Return the record of a row; one that cannot be read comes without a hash, so that its reader finds it damaged."""
+    line, _, body = (text or "").partition("\n")
+    try:
+        about = loads_object(line)
+        return Record(
+            index=_whole(about["index"]),
+            kind=RecordKind(about["kind"]),
+            turn=_whole(about["turn"]),
+            prev=_text(about["prev"]),
+            body=body,
+            hash=_text(about["hash"]),
+        )
+    except (JsonError, KeyError, ValueError, TypeError):
+        return damaged_record(key, body)
+
+
+def damaged_record(key: str, body: str) -> Record:
+    """Return a record that stands for a row that cannot be read: what its key tells, and no hash."""
+    part, first, second = key.rsplit("/", 3)[1:]
+    index, turn = (first, second) if part == KEPT else (second, first)
+    return Record(
+        index=int(index) if index.isdecimal() else 0,
+        kind=RecordKind.SEAL if part == KEPT else RecordKind.JOURNAL,
+        turn=int(turn) if turn.isdecimal() else 0,
+        prev="",
+        body=body,
+        hash="",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class InfoRow:
+    """A thread's metadata, and the number of its last change (0 where it is not listed yet)."""
+
+    info: ThreadInfo
+    changed: int
+
+
+def info_to_text(row: InfoRow) -> str:
+    """Return the text of a metadata row; its checksum covers all of it."""
+    body = dumps(row.info)
+    return f"{dumps({'changed': row.changed, 'crc32': _crc32(row.changed, body)})}\n{body}"
+
+
+def info_from_text(key: str, text: str) -> InfoRow:
+    """Return the metadata in a row of the thread `key`; `StoreError` if it is damaged."""
+    line, _, body = text.partition("\n")
+    try:
+        about = loads_object(line)
+        changed = _whole(about["changed"])
+        if about["crc32"] == _crc32(changed, body):
+            return InfoRow(thread_from_json(loads_object(body)), changed)
+    except (JsonError, KeyError, ValueError, TypeError):
+        pass
+    raise StoreError(f"the metadata of thread {key} is damaged")
+
+
+def _crc32(changed: int, body: str) -> int:
+    return zlib.crc32(f"{changed}\n{body}".encode())
+
+
+def thread_from_json(form: JsonObject) -> ThreadInfo:
+    """Return the metadata in `form`; fields that a later version added are left out."""
+    known = {name: form[name] for name in ThreadInfo.__slots__ if name in form}
+    known["usage"] = usage_from_json(form.get("usage"))
+    known["tags"] = tuple(form.get("tags") or ())
+    if form.get("open_turn"):
+        known["open_turn"] = OpenTurn(**{name: form["open_turn"][name] for name in OpenTurn.__slots__})
+    if form.get("parent"):
+        known["parent"] = Fork(**{name: form["parent"][name] for name in Fork.__slots__})
+    return ThreadInfo(**known)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who holds a lease and until when: by the monotonic clock of the boot `boot_id`, and by the wall clock."""
+
+    token: str
+    owner: Owner
+    boot_id: str
+    expires: float
+    expires_wall: float
+
+
+def holder_from_text(text: str | None) -> Holder | None:
+    """Return the holder in a lease's row; a damaged row is nobody's, so that it locks nobody out."""
+    try:
+        form = loads_object(text or "")
+        fields = {name: form[name] for name in Holder.__slots__}
+        fields["owner"] = Owner(**{name: form["owner"][name] for name in Owner.__slots__})
+        holder = Holder(**fields)
+        return holder if holder.expires + holder.expires_wall > 0 and holder.owner.pid >= 0 else None
+    except (JsonError, KeyError, ValueError, TypeError):
+        return None
+
+
+def number_from_text(text: str | None) -> float:
+    """Return the number in a row, 0 if there is no row; `StoreError` if it holds anything else."""
+    value = loads(text) if text is not None else 0
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise StoreError("a number is damaged")
+    return value
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int:
+        raise ValueError("not a whole number")
+    return value
+
+
+def _text(value: object) -> str:
+    if type(value) is not str:
+        raise ValueError("not text")
+    return value

@@ -1,0 +1,245 @@
+"""The store: the contract of `afkcli.core.protocols.Store` on rows of a diskcache database."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import wraps
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from afk_store_disk import rows
+from afk_store_disk.creation import DATABASE, INDEX, open_database
+from afk_store_disk.index import list_keys
+from afk_store_disk.problems import store_errors
+from afk_store_disk.repair import read_info, read_records
+from afkcli.core.errors import (
+    CounterLimitError,
+    HeadMismatchError,
+    LeaseLostError,
+    NameTakenError,
+    StoreError,
+    UnknownNameError,
+)
+from afkcli.core.ids import rfc3339, uuid7
+from afkcli.core.jsonform import dumps, loads
+from afkcli.core.protocols import DURABLE_KINDS, LEASE_SECONDS, Lease, Owner, Record, RecordKind, Store, ThreadInfo
+from afkcli.owner import boot_id, proven_dead
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def open_store(path: str = "") -> Store:
+    """Open the store in the folder `path`, or in the platform's data folder for afk; it is created if it is missing.
+
+    Raises:
+        StoreError: it cannot be opened.
+    """
+    if path:
+        return DiskStore(Path(path).expanduser().absolute())
+    from afkcli.paths import data_dir
+
+    return DiskStore(data_dir())
+
+
+def _one_line_errors(
+    method: Callable[Concatenate[DiskStore, P], T],
+) -> Callable[Concatenate[DiskStore, P], T]:
+    @wraps(method)
+    def wrapped(self: DiskStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with store_errors(self.file):
+            return method(self, *args, **kwargs)
+
+    return wrapped
+
+
+class DiskStore:
+    """Threads in one SQLite database, shared by any number of processes and threads of one host.
+
+    Args:
+        folder: where the database is; created (0700) where it is missing.
+
+    Raises:
+        StoreError: the database cannot be opened.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / DATABASE
+        self._boot_id = boot_id()
+        with store_errors(self.file):
+            self._cache = open_database(folder)
+
+    @_one_line_errors
+    def acquire(self, name: str, owner: Owner, *, create: bool = True) -> Lease | None:
+        with self._cache.transaction(durable=False):
+            key = self._key_of(name)
+            if key is None:
+                if not create:
+                    raise UnknownNameError(f"there is no thread {name!r}")
+                key = self._create(name)
+            info = self._info(key).info
+            holder = self._holder(key)
+            if holder is not None and not self._expired(holder) and not proven_dead(holder.owner):
+                return None
+            token = os.urandom(16).hex()
+            return Lease(token=token, thread=info, expires=self._hold(key, token, owner))
+
+    @_one_line_errors
+    def holder(self, name: str) -> Owner | None:
+        with self._cache.snapshot():
+            key = self._key_of(name)
+            holder = self._holder(key) if key is not None else None
+            return holder.owner if holder is not None and not self._expired(holder) else None
+
+    @_one_line_errors
+    def renew(self, lease: Lease) -> Lease:
+        key = lease.thread.key
+        with self._cache.transaction(durable=False):
+            holder = self._held(lease)
+            expires = self._hold(key, lease.token, holder.owner)
+            return replace(lease, thread=self._info(key).info, expires=expires)
+
+    @_one_line_errors
+    def release(self, lease: Lease) -> None:
+        key = lease.thread.key
+        with self._cache.transaction(durable=False):
+            holder = self._holder(key)
+            if holder is None or holder.token != lease.token:
+                return
+            self._cache.drop_row(rows.holder_key(key))
+            row = self._info(key)
+            if not row.info.head:
+                self._drop(key, row)
+
+    @_one_line_errors
+    def append(self, thread: ThreadInfo, records: Sequence[Record], expected_head: str, lease: Lease) -> None:
+        key = lease.thread.key
+        journal_only = bool(records) and not any(record.kind in DURABLE_KINDS for record in records)
+        with self._cache.transaction(durable=not journal_only):
+            self._held(lease)
+            row = self._info(key)
+            if row.info.head != expected_head:
+                raise HeadMismatchError(f"thread {thread.name!r} has changed since it was read")
+            if thread.name != row.info.name:
+                self._rename(key, row.info.name, thread.name)
+            for record in records:
+                self._add_record(key, record)
+            changed = row.changed if journal_only else self._mark_changed(key, row.changed)
+            self._cache.put(rows.info_key(key), rows.info_to_text(rows.InfoRow(thread, changed)))
+
+    @_one_line_errors
+    def load(self, key: str, *, after: int = -1, limit: int | None = None, reverse: bool = False) -> Sequence[Record]:
+        with self._cache.snapshot():
+            return read_records(self._cache, key, after=after, limit=limit, reverse=reverse)
+
+    @_one_line_errors
+    def find(self, name: str) -> ThreadInfo | None:
+        with self._cache.snapshot():
+            key = self._key_of(name)
+            return self._info(key).info if key is not None else None
+
+    @_one_line_errors
+    def list(
+        self, *, limit: int | None = None, folder: str | None = None, search: str | None = None
+    ) -> Sequence[ThreadInfo]:
+        with self._cache.snapshot():
+            keys = list_keys(self._cache, self.file.with_name(INDEX), folder, search)
+            return [self._info(key).info for key in keys[:limit]]
+
+    @_one_line_errors
+    def delete(self, lease: Lease) -> None:
+        key = lease.thread.key
+        with self._cache.transaction(durable=True):
+            self._held(lease)
+            self._drop(key, self._info(key))
+
+    @_one_line_errors
+    def add(self, counter: str, amount: float, limit: float | None = None) -> float:
+        key = rows.counter_key(counter)
+        with self._cache.transaction(durable=False):
+            value = rows.number_from_text(self._cache.text(key)) + amount
+            if limit is not None and value > limit:
+                raise CounterLimitError(f"the counter {counter!r} would pass its limit of {limit}")
+            self._cache.put(key, dumps(value))
+            return value
+
+    @_one_line_errors
+    def close(self) -> None:
+        self._cache.close()
+
+    def _key_of(self, name: str) -> str | None:
+        text = self._cache.text(rows.name_key(name))
+        if text is None:
+            return None
+        key = loads(text)
+        if not isinstance(key, str):
+            raise StoreError(f"the name {name!r} is damaged")
+        return key
+
+    def _create(self, name: str) -> str:
+        key, now = uuid7(), rfc3339(time.time())
+        info = ThreadInfo(key=key, name=name, created=now, used=now)
+        self._cache.put(rows.name_key(name), dumps(key))
+        self._cache.put(rows.info_key(key), rows.info_to_text(rows.InfoRow(info, 0)))
+        return key
+
+    def _drop(self, key: str, row: rows.InfoRow) -> None:
+        """Drop all rows of a thread."""
+        self._cache.drop_row(rows.changed_key(row.changed, key))
+        self._cache.drop_row(rows.name_key(row.info.name))
+        prefix = rows.thread_prefix(key)
+        self._cache.drop(f"{prefix}/", rows.after_all(prefix))
+
+    def _rename(self, key: str, old: str, new: str) -> None:
+        if self._cache.text(rows.name_key(new)) is not None:
+            raise NameTakenError(f"there is a thread {new!r} already; choose another name")
+        self._cache.drop_row(rows.name_key(old))
+        self._cache.put(rows.name_key(new), dumps(key))
+
+    def _info(self, key: str) -> rows.InfoRow:
+        return read_info(self._cache, key)
+
+    def _mark_changed(self, key: str, before: int) -> int:
+        """Make the thread's row in `changed/` the last one, in place of the row `before`; return its number."""
+        number = int(rows.number_from_text(self._cache.text(rows.LAST_CHANGE))) + 1
+        self._cache.put(rows.LAST_CHANGE, dumps(number))
+        self._cache.drop_row(rows.changed_key(before, key))
+        self._cache.put(rows.changed_key(number, key), "true")
+        return number
+
+    def _add_record(self, key: str, record: Record) -> None:
+        if record.kind is RecordKind.SEAL:
+            prefix = rows.turn_prefix(key, record.turn)
+            self._cache.drop(f"{prefix}/", rows.after_all(prefix))
+        self._cache.put(rows.record_key(key, record), rows.record_to_text(record))
+
+    def _holder(self, key: str) -> rows.Holder | None:
+        return rows.holder_from_text(self._cache.text(rows.holder_key(key)))
+
+    def _held(self, lease: Lease) -> rows.Holder:
+        holder = self._holder(lease.thread.key)
+        if holder is None or holder.token != lease.token:
+            raise LeaseLostError(f"another run took over the thread {lease.thread.name!r}")
+        return holder
+
+    def _hold(self, key: str, token: str, owner: Owner) -> float:
+        """Write the lease's row and return when it expires, by the store's clock."""
+        expires = time.monotonic() + LEASE_SECONDS
+        holder = rows.Holder(
+            token=token,
+            owner=owner,
+            boot_id=self._boot_id,
+            expires=expires,
+            expires_wall=time.time() + LEASE_SECONDS,
+        )
+        self._cache.put(rows.holder_key(key), dumps(holder))
+        return expires
+
+    def _expired(self, holder: rows.Holder) -> bool:
+        """Return whether a lease has run out; the wall clock decides only where the boots cannot be compared."""
+        if self._boot_id and holder.boot_id == self._boot_id:
+            return holder.expires <= time.monotonic()
+        return holder.expires_wall <= time.time()

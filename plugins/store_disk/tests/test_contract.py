@@ -1,0 +1,19 @@
+"""The disk store keeps the contract of every store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from afk_store_disk.store import DiskStore
+
+from afkcli.core.protocols import Store
+from afkcli.testing.store_contract import StoreContract
+from afkcli.testing.store_model import model_test
+
+
+class TestDiskStore(StoreContract):
+    def make_store(self, path: Path) -> Store:
+        return DiskStore(path)
+
+
+TestDiskStoreLikeTheModel = model_test(DiskStore)

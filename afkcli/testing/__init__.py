@@ -2,5 +2,5 @@
 
 - `afkcli.testing.model_server`: a model server on a real socket that says what a script tells it to.
 - `afkcli.testing.provider_contract`: the tests that every provider passes.
-- `afkcli.testing.fixtures`: pytest fixtures, for `pytest_plugins = ["afkcli.testing.fixtures"]`.
+- `afkcli.testing.fixtures`: pytest fixtures to import into a `conftest.py`.
 """

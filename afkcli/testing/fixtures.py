@@ -1,4 +1,4 @@
-"""Pytest fixtures for plugin authors: `pytest_plugins = ["afkcli.testing.fixtures"]`."""
+"""Pytest fixtures for plugin authors; in a `conftest.py`: `from afkcli.testing.fixtures import model_server`."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def error_event(step: Step, *, responses: bool) -> bytes:
     """Return the event that reports an error in the stream (`Fault.ERROR_EVENT`)."""
     error = _error(step)
     if responses:
-        return b"event: error\n" + _data({"type": "error", "sequence_number": 0, **error})
+        return b"event: error\n" + _data({**error, "type": "error", "sequence_number": 0})
     return _data({"error": error})
 
 
@@ -143,7 +143,12 @@ def _error(step: Step) -> dict[str, Any]:
 
 
 def _data(value: Mapping[str, Any]) -> bytes:
-    return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    """Return the line of an event; a text with a lone surrogate is written in JSON's escapes, as servers do."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return b"data: " + text.encode()
+    except UnicodeEncodeError:
+        return b"data: " + json.dumps(value, separators=(",", ":")).encode()
 
 
 def _said(step: Step, body: Body) -> str:

@@ -1,0 +1,263 @@
+"""Chat Completions in particular: the body, the end of the stream, the habits of other servers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from afk_provider_openai import Settings, afk_provider
+from afk_provider_openai.chat import ChatReader, request_body
+from afk_provider_openai.names import ToolNames
+from afk_provider_openai.settings import server_from
+
+from afkcli.core.errors import ErrorKind, ProviderError
+from afkcli.core.jsonform import dumps
+from afkcli.core.messages import (
+    FinishReason,
+    ImagePart,
+    Message,
+    ModelEvent,
+    ModelRequest,
+    ModelResponse,
+    ModelWarning,
+    ReasoningPart,
+    Role,
+    TextDelta,
+    TextPart,
+    ToolCallDelta,
+    ToolCallPart,
+    ToolResultPart,
+    ToolSpec,
+    text_message,
+)
+from afkcli.testing.model_server import Fault, ModelServer, Step
+
+QUESTION = text_message(Role.USER, "q")
+REQUEST = ModelRequest(model="m", messages=[QUESTION])
+
+
+def ask(server: ModelServer, request: ModelRequest = REQUEST, **settings: Any) -> list[ModelEvent]:
+    async def run() -> list[ModelEvent]:
+        provider = afk_provider(Settings(base_url=server.base_url, **settings))
+        try:
+            return [event async for event in provider.stream(request)]
+        finally:
+            await provider.aclose()
+
+    return asyncio.run(run())
+
+
+def read(*chunks: object, **settings: Any) -> list[ModelEvent]:
+    server = server_from(Settings(base_url="http://127.0.0.1:1/v1", **settings))
+    reader = ChatReader(server, REQUEST, ToolNames([]))
+    events = list(reader.feed([dumps(chunk) for chunk in chunks]))
+    return [*events, reader.response()] if reader.finished else events
+
+
+def delta(finish: str | None = None, **fields: object) -> dict[str, object]:
+    return {"choices": [{"index": 0, "delta": fields, "finish_reason": finish}]}
+
+
+def body_of(request: ModelRequest, base_url: str = "http://127.0.0.1:1/v1", **settings: Any) -> dict[str, Any]:
+    server = server_from(Settings(api_key="k", base_url=base_url, api="chat", **settings))
+    return request_body(server, request, ToolNames.of(request))
+
+
+def test_the_body_is_that_of_the_documented_api() -> None:
+    call = ToolCallPart(id="c1", name="files.read", arguments={"path": "ü"})
+    result = ToolResultPart(id="c1", name="files.read", parts=(TextPart(text="no such file"),), is_error=True)
+    request = ModelRequest(
+        model="m",
+        messages=[
+            text_message(Role.SYSTEM, "s"),
+            QUESTION,
+            Message(role=Role.ASSISTANT, parts=(ReasoningPart(text="secret thought"), TextPart(text="a"), call)),
+            Message(role=Role.TOOL, parts=(result,)),
+        ],
+        tools=[ToolSpec(name="files.read", description="d", parameters={"type": "object"})],
+        options={
+            "temperature": 0.5,
+            "top_p": 0.5,
+            "stop": ["x"],
+            "seed": 3,
+            "reasoning_effort": "low",
+            "max_output_tokens": 9,
+            "unknown_option": 1,
+        },
+        extra={"logit_bias": {"1": 2}, "stream": False},
+    )
+    assert body_of(request) == {
+        "model": "m",
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "messages": [
+            {"role": "system", "content": "s"},
+            {"role": "user", "content": "q"},
+            {
+                "role": "assistant",
+                "content": "a",
+                "tool_calls": [
+                    {
+                        "id": "c1",
+                        "type": "function",
+                        "function": {"name": "files__read", "arguments": '{"path":"ü"}'},
+                    }
+                ],
+            },
+            {"role": "tool", "tool_call_id": "c1", "content": "Error: no such file"},
+        ],
+        "tools": [
+            {
+                "type": "function",
+                "function": {"name": "files__read", "description": "d", "parameters": {"type": "object"}},
+            }
+        ],
+        "temperature": 0.5,
+        "top_p": 0.5,
+        "stop": ["x"],
+        "seed": 3,
+        "reasoning_effort": "low",
+        "max_tokens": 9,
+        "logit_bias": {"1": 2},
+    }
+
+
+def test_openai_s_own_server_is_told_the_limit_under_its_new_name() -> None:
+    request = ModelRequest(model="m", messages=[QUESTION], options={"max_output_tokens": 9})
+    for url in ("", "https://me.openai.azure.com/openai/v1"):
+        body = body_of(request, url)
+        assert body["max_completion_tokens"] == 9
+        assert "max_tokens" not in body
+
+
+def test_stream_options_can_be_left_out_for_servers_that_refuse_them() -> None:
+    assert "stream_options" not in body_of(REQUEST, stream_usage=False)
+
+
+def test_an_image_is_refused_clearly() -> None:
+    image = ImagePart(sha256="a" * 64, media_type="image/png", size=3, name="cat.png")
+    with pytest.raises(ProviderError, match=r"cat\.png") as caught:
+        body_of(ModelRequest(model="m", messages=[Message(role=Role.USER, parts=(image,))]))
+    assert caught.value.kind is ErrorKind.BAD_REQUEST
+
+
+def test_a_stream_without_done_is_whole_once_the_finish_reason_came(model_server: ModelServer) -> None:
+    model_server.script(Step(text=["a", "b"], fault=Fault.NO_DONE))
+    assert isinstance(ask(model_server)[-1], ModelResponse)
+
+
+def test_an_error_status_names_the_server_the_model_and_the_next_step(model_server: ModelServer) -> None:
+    model_server.script(Step(status=404, body={"error": {"message": "model 'm' not found"}}))
+    with pytest.raises(ProviderError, match=r"127\.0\.0\.1:\d+ has no model 'm'.*404.*base_url"):
+        ask(model_server)
+
+
+def test_a_used_up_quota_is_not_something_to_wait_for(model_server: ModelServer) -> None:
+    error = {"message": "You exceeded your current quota", "type": "insufficient_quota", "code": "insufficient_quota"}
+    model_server.script(Step(status=429, body={"error": error}))
+    with pytest.raises(ProviderError) as caught:
+        ask(model_server)
+    assert caught.value.kind is ErrorKind.AUTH
+
+
+def test_milliseconds_to_wait_go_before_seconds(model_server: ModelServer) -> None:
+    model_server.script(Step(status=429, headers={"retry-after-ms": "250", "Retry-After": "9"}))
+    with pytest.raises(ProviderError) as caught:
+        ask(model_server)
+    assert caught.value.retry_after == 0.25
+
+
+def test_a_secret_header_is_sent_and_never_shown(model_server: ModelServer) -> None:
+    model_server.script(Step(status=400, body={"error": {"message": "bad token hunter2-hunter2"}}))
+    with pytest.raises(ProviderError) as caught:
+        ask(model_server, headers={"X-Gateway-Token": "hunter2-hunter2"})
+    assert model_server.requests[0].headers["x-gateway-token"] == "hunter2-hunter2"
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_page_instead_of_a_stream_points_to_the_base_url(model_server: ModelServer) -> None:
+    model_server.script(Step(headers={"Content-Type": "text/html"}))
+    with pytest.raises(ProviderError, match="base_url") as caught:
+        ask(model_server)
+    assert caught.value.kind is ErrorKind.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "settings"),
+    [
+        (Fault.HANG_BEFORE_HEADERS, ErrorKind.TIMEOUT, {"first_byte_timeout": 0.2}),
+        (Fault.HANG, ErrorKind.TRUNCATED, {"idle_timeout": 0.2}),
+    ],
+)
+def test_silence_is_ended_by_its_own_timeout(
+    model_server: ModelServer, fault: Fault, kind: ErrorKind, settings: dict[str, float]
+) -> None:
+    model_server.script(Step(text=["a", "b"], fault=fault, fault_after=1))
+    with pytest.raises(ProviderError, match=r"0\.2 s") as caught:
+        ask(model_server, **settings)
+    assert caught.value.kind is kind
+
+
+def test_a_host_that_does_not_exist_is_named() -> None:
+    async def run() -> None:
+        provider = afk_provider(Settings(base_url="http://no-such-host.invalid/v1"))
+        with pytest.raises(ProviderError, match=r"cannot (find the host|reach).*no-such-host\.invalid") as caught:
+            await anext(provider.stream(REQUEST))
+        assert caught.value.kind is ErrorKind.NETWORK
+
+    asyncio.run(run())
+
+
+def test_the_next_call_uses_the_same_connection(model_server: ModelServer) -> None:
+    async def run() -> None:
+        provider = afk_provider(Settings(base_url=model_server.base_url))
+        for _ in range(3):
+            assert [event async for event in provider.stream(REQUEST)]
+        await provider.aclose()
+
+    asyncio.run(run())
+    assert len({request.connection for request in model_server.requests}) == 1
+
+
+def test_a_provider_outlives_its_event_loop(model_server: ModelServer) -> None:
+    provider = afk_provider(Settings(base_url=model_server.base_url))
+
+    async def run() -> None:
+        assert [event async for event in provider.stream(REQUEST)]
+
+    asyncio.run(run())
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_reasoning_has_two_names(field: str) -> None:
+    response = read(delta(**{field: "thought"}), delta("stop"))[-1]
+    assert isinstance(response, ModelResponse)
+    assert response.message.parts == (ReasoningPart(text="thought"),)
+
+
+def test_calls_without_number_or_id_and_with_an_object_for_arguments_are_taken() -> None:
+    call = {"function": {"name": "f", "arguments": {"a": 1}}}
+    events = read(delta(tool_calls=[call, call]), delta("stop"))
+    response = events[-1]
+    assert isinstance(response, ModelResponse)
+    assert [part.arguments for part in response.message.tool_calls] == [{"a": 1}, {"a": 1}]
+    assert len({event.id for event in events if isinstance(event, ToolCallDelta)}) == 2
+    assert response.finish_reason is FinishReason.TOOL_CALLS
+
+
+def test_an_unknown_finish_reason_ends_the_answer_with_a_warning() -> None:
+    *_, warning, response = read(delta(content="a"), delta("eos"))
+    assert isinstance(warning, ModelWarning)
+    assert "eos" in warning.message
+    assert isinstance(response, ModelResponse)
+
+
+def test_a_gateway_s_error_is_no_finish_reason() -> None:
+    assert read(delta(content="a"), delta("error")) == [TextDelta("a")]
+
+
+def test_content_in_parts_is_joined() -> None:
+    content = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    assert read(delta(content=content)) == [TextDelta("ab")]

@@ -171,7 +171,7 @@ def load_user_config(path: Path | None = None) -> ConfigFile:
     path = path or config_file()
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ConfigFile(path=path, table={})
     except OSError as error:
         raise ConfigError(f"the config {path} cannot be read: {error.strerror}") from None

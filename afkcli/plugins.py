@@ -213,7 +213,7 @@ def foreign_afk_package() -> str | None:
 
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise PluginError(f"there is no plugin file {path}")
+        raise UnknownNameError(f"there is no plugin file {path}")
     spec = util.spec_from_file_location(f"afk_plugin_file_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise PluginError(f"{path} is not a Python file")

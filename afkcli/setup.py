@@ -239,7 +239,7 @@ def load_setup(
     for path in setup.config.plugin_paths():
         try:
             plugins.add_file(path)
-        except PluginError as error:
+        except AfkError as error:
             plugins.failures[str(path)] = str(error)
             notify(str(error))
     for path in plugin_files:

@@ -188,7 +188,7 @@ def _read_record() -> dict[str, Any]:
     path = record_file()
     try:
         return parse_toml(path.read_bytes(), path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise ConfigError(f"the record of trusted files {path} cannot be read: {error.strerror}") from None

@@ -1,0 +1,32 @@
+"""The fixtures of the end-to-end tests: the installed `afk` in a clean home, and a scripted server on a real socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from afkcli.testing.model_server import ModelServer
+from tests.e2e.shell import Shell
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    home, folder = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    folder.mkdir()
+    return Shell(home=home, folder=folder)
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    with ModelServer() as model_server:
+        yield model_server
+
+
+@pytest.fixture
+def keyed(shell: Shell, server: ModelServer) -> Shell:
+    """A shell whose default model is the scripted server's."""
+    shell.env.update(OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY="sk-canary-0123456789", AFK_MODEL="gpt-5.2-mini")
+    return shell

@@ -1,0 +1,104 @@
+"""Runs the installed `afk` in real processes, as a user would."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+AFK = Path(sys.executable).parent / ("afk.exe" if os.name == "nt" else "afk")
+LIMIT = 120  # seconds after which a command hangs; never a measure of speed
+
+
+@dataclass
+class Finished:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    def types(self) -> list[str]:
+        return [event["type"] for event in self.events]
+
+
+@dataclass
+class Shell:
+    """Runs the installed `afk` as a user would, with a home and a folder of its own and no key."""
+
+    home: Path
+    folder: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT")
+        env = {name: os.environ[name] for name in kept if name in os.environ}
+        return {**env, "HOME": str(self.home), "AFK_HOME": str(self.home / "afk"), **self.env, **extra}
+
+    def afk(self, *arguments: str, stdin: bytes | None = None, **env: str) -> Finished:
+        """Run `afk` to its end; stdin is empty (/dev/null) unless bytes are given."""
+        done = subprocess.run(
+            [AFK, *arguments],
+            cwd=self.folder,
+            env=self.environment(**env),
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            input=stdin,
+            capture_output=True,
+            timeout=LIMIT,
+        )
+        return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Start `afk` and return the process, its pipes open."""
+        options.setdefault("stdin", subprocess.DEVNULL)
+        options.setdefault("stdout", subprocess.PIPE)
+        options.setdefault("stderr", subprocess.PIPE)
+        return subprocess.Popen([AFK, *arguments], cwd=self.folder, env=self.environment(), **options)
+
+    def python(self, script: Path, **env: str) -> Finished:
+        """Run a Python script with the interpreter that has afk installed."""
+        done = subprocess.run(
+            [sys.executable, script],
+            cwd=self.folder,
+            env=self.environment(**env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=LIMIT,
+        )
+        return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def log(self) -> list[dict[str, Any]]:
+        """Return all events of the event log."""
+        files = sorted((self.home / "afk" / "state" / "events").glob("*.jsonl"))
+        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def roles_and_texts(body: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the role and text of each message of a Chat Completions request."""
+    return [(message["role"], message["content"]) for message in body["messages"]]
+
+
+def kill(process: subprocess.Popen[bytes], number: int = signal.SIGKILL) -> tuple[bytes, bytes]:
+    """Send a signal and return what the process wrote to stdout and stderr."""
+    process.send_signal(number)
+    return process.communicate(timeout=LIMIT)
+
+
+def wait_for_output(process: subprocess.Popen[bytes], wanted: bytes) -> bytes:
+    """Read the process's stdout until `wanted` was in it."""
+    assert process.stdout is not None
+    seen = b""
+    while wanted not in seen:
+        piece = os.read(process.stdout.fileno(), 4096)
+        assert piece, f"stdout ended without {wanted!r}: {seen!r}"
+        seen += piece
+    return seen

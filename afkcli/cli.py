@@ -11,6 +11,7 @@ import click
 
 from afkcli import __version__
 from afkcli.core.errors import EXIT_INTERNAL, EXIT_USAGE, AfkError
+from afkcli.signals import die_of
 
 COMMANDS = {
     "run": "Run an agent on a message and stream its answer.",
@@ -89,13 +90,6 @@ def main() -> NoReturn:
         _fail(f"something went wrong inside afk: {type(error).__name__}: {error}{hint}", debug)
         code = EXIT_INTERNAL
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def die_of(number: int) -> NoReturn:
-    """End this process by the signal itself, so that shell loops and `make` stop."""
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-    os._exit(128 + number)
 
 
 def _fail(line: str, debug: bool) -> None:

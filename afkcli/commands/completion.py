@@ -32,8 +32,6 @@ def command(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    from afkcli.cli import cli
-
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(cli, {}, "afk", "_AFK_COMPLETE").source())
+    click.echo(kind(click.get_current_context().find_root().command, {}, "afk", "_AFK_COMPLETE").source())

@@ -13,11 +13,11 @@ from typing import Any
 
 import click
 
-from afkcli.cli import die_of
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.stdin import message_with_stdin
 from afkcli.core.errors import EXIT_INTERNAL, UsageError
 from afkcli.render import JsonRenderer, Messages, Output, Renderer, TextRenderer, is_disconnected
+from afkcli.signals import die_of
 
 SIGPIPE = getattr(signal, "SIGPIPE", signal.SIGTERM)
 

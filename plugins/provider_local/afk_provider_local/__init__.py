@@ -20,7 +20,7 @@ class Settings:
         max_output_tokens: tokens of one answer.
         temperature, top_p: sampling, where the request says nothing else.
         seed: makes answers repeatable; -1 is a new one for every answer.
-        system: the system message of a request that has none; "" sends none.
+        system: the system message of a request that has none; "" is none, and a short one for the demonstration model.
     """
 
     model_path: str = field(default="", metadata={"env": "AFK_LOCAL_MODEL"})
@@ -30,7 +30,7 @@ class Settings:
     temperature: float = 0.2
     top_p: float = 0.9
     seed: int = -1
-    system: str = "You are a helpful assistant."
+    system: str = ""
 
 
 @hookimpl

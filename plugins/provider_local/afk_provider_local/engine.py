@@ -9,6 +9,7 @@ import secrets
 import threading
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from afk_provider_local.weights import Weights
@@ -18,6 +19,10 @@ from afkcli.core.jsonform import JsonObject, dumps, loads_object
 _BATCH_TOKENS = 64  # a prompt is read in pieces of this size, and a stop waits for one: 0.4 s on one slow core
 _MOST_THREADS = 8
 _EXIT_SECONDS = 5.0
+_KEY = secrets.token_urlsafe(32)  # of the loopback ports; it never leaves this process
+
+_servers: dict[tuple[Path, str, int, int], Any] = {}
+_loading = threading.Lock()
 
 
 def check_installed() -> None:
@@ -41,29 +46,28 @@ def default_threads() -> int:
 
 
 class Engine:
-    """One loaded model. The methods block; all but `stop` are called from threads other than the event loop's."""
+    """One model. The methods block, so they are called from threads other than the event loop's."""
 
     def __init__(self, weights: Weights, *, name: str, threads: int, context_tokens: int) -> None:
         self.name = name
         self.context_tokens = context_tokens
         self._weights = weights
         self._threads = threads
-        self._key = secrets.token_urlsafe(32)
-        self._server: Any = None
-        self._lock = threading.Lock()
 
     def load(self) -> Any:
-        """Load the weights, once, and return the binding's server.
+        """Load the weights, once in a process, and return the binding's server.
 
         xllamacpp keeps the interpreter's lock while it loads (0.2 s for the demonstration model).
 
         Raises:
             ProviderError: llama.cpp does not run here or cannot load the file.
         """
-        with self._lock:
-            if self._server is None:
-                self._server = self._new_server()
-            return self._server
+        loaded = (self._weights.path, self.name, self._threads, self.context_tokens)
+        with _loading:
+            if loaded not in _servers:
+                _servers[loaded] = self._new_server()
+                _keep(_servers[loaded])
+            return _servers[loaded]
 
     def _new_server(self) -> Any:
         try:
@@ -92,9 +96,9 @@ class Engine:
         # The binding always listens on a port. Only loopback, only with this key, and nothing to click.
         parameters.hostnames = ["127.0.0.1"]
         parameters.port = 0
-        parameters.api_keys = [self._key]
+        parameters.api_keys = [_KEY]
         parameters.ui = parameters.endpoint_slots = parameters.endpoint_metrics = False
-        parameters.n_threads_http = 1
+        parameters.n_threads_http = 2  # with 1 it can hang when it is told to stop
         if not os.environ.get("AFK_DEBUG"):
             parameters.verbosity = -1  # below llama.cpp's own errors: it writes to stderr past Python
         return parameters
@@ -111,7 +115,7 @@ class Engine:
         address = urlsplit(self.load().listening_address)
         connection = HTTPConnection(address.hostname or "127.0.0.1", address.port, timeout=60)
         try:
-            headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
+            headers = {"Authorization": f"Bearer {_KEY}", "Content-Type": "application/json"}
             connection.request("POST", "/v1/chat/completions/input_tokens", dumps(body).encode(), headers)
             answer = loads_object(connection.getresponse().read())
         finally:
@@ -120,10 +124,18 @@ class Engine:
             raise error_of(answer["error"])
         return int(answer["input_tokens"])
 
-    def unload(self) -> None:
-        """Let go of the weights; they are freed when the last generation has ended."""
-        with self._lock:
-            self._server = None
+
+def _keep(server: Any) -> None:
+    """Hold on to a server until the process ends.
+
+    Freeing one waits for its HTTP thread, which at times never ends (xllamacpp 2026.10), and the interpreter's lock is
+    held meanwhile: the process would hang at its exit. The frame of a thread that sleeps is never taken down.
+    """
+    threading.Thread(target=_sleep, args=(server,), name="afk-local-keep", daemon=True).start()
+
+
+def _sleep(_server: Any) -> None:
+    threading.Event().wait()
 
 
 def error_of(error: Any) -> ProviderError:

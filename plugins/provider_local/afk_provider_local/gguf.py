@@ -91,7 +91,8 @@ class _Header:
     def _tensor(self) -> int:
         """Skip the description of one tensor and return where its data begins."""
         self._string()
-        self._position += 8 * self._number("<I") + 4
+        dimensions = self._number("<I")
+        self._position += 8 * dimensions + 4
         return self._number("<Q")
 
     def _string(self) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from afk_provider_local.answer import Answer
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from afk_provider_local import Settings
 
 _Result = TypeVar("_Result")
+# Asked for a short answer, the small model stays on its subject; without that one of five ran on to the limit.
+_DEMO_SYSTEM = "You are a helpful assistant. Answer in one or two short sentences."
 _FREE = Price(input=0.0, output=0.0)
 _SHORTEST_CONTEXT = 256  # llama.cpp rounds a context up to a multiple of this
 
@@ -39,6 +42,7 @@ class LocalProvider:
         _check(settings)
         self._settings = settings
         self._engines: dict[str, Engine] = {}
+        self._jobs: set[Job] = set()
         self.default_model: str | None = DEMO_MODEL
         demo = demo_weights()
         if demo:
@@ -76,12 +80,14 @@ class LocalProvider:
         return await _in_thread(lambda: engine.count(self._body(request, self._messages(request))))
 
     async def prepare(self) -> None:
-        """Load the default model, on a thread of its own."""
-        await _in_thread(self._find(self.default_model or DEMO_MODEL).load)
+        """Load the default model; if that fails, the call that asks for it says so."""
+        with suppress(ProviderError):
+            await _in_thread(self._find(self.default_model or DEMO_MODEL).load)
 
     async def aclose(self) -> None:
-        for engine in self._engines.values():
-            engine.unload()
+        """Stop what is generating. Loaded weights stay until the process ends, for the next provider in it."""
+        for job in list(self._jobs):
+            job.stop()
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         engine = self._find(request.model)
@@ -92,6 +98,7 @@ class LocalProvider:
             lambda job: self._generate(job, engine, request),
             lambda item: loop.call_soon_threadsafe(items.put_nowait, item),
         )
+        self._jobs.add(job)
         answer = Answer(engine.name)
         try:
             while (item := await items.get()) is not None:
@@ -105,6 +112,7 @@ class LocalProvider:
             yield answer.response()
         finally:
             job.stop()
+            self._jobs.discard(job)
 
     def _generate(self, job: Job, engine: Engine, request: ModelRequest) -> None:
         """Put a warning if messages were left out, then the chunks; last None, or the error."""
@@ -125,6 +133,8 @@ class LocalProvider:
             if not job.stopped:
                 server.handle_chat_completions(self._body(request, messages), on_chunk)
             job.put(None)
+        except ValueError as error:  # the binding's word for options and templates that it refuses
+            job.put(ProviderError(f"llama.cpp refuses the request: {error}", kind=ErrorKind.BAD_REQUEST))
         except Exception as error:
             job.put(error)
 
@@ -156,9 +166,10 @@ class LocalProvider:
         )
 
     def _messages(self, request: ModelRequest) -> Sequence[Message]:
-        if not self._settings.system or any(message.role is Role.SYSTEM for message in request.messages):
+        system = self._settings.system or (_DEMO_SYSTEM if request.model == DEMO_MODEL else "")
+        if not system or any(message.role is Role.SYSTEM for message in request.messages):
             return request.messages
-        return [text_message(Role.SYSTEM, self._settings.system), *request.messages]
+        return [text_message(Role.SYSTEM, system), *request.messages]
 
     def _longest_answer(self, request: ModelRequest) -> int:
         asked = request.options.get("max_output_tokens")
@@ -205,7 +216,7 @@ def _check(settings: Settings) -> None:
         "threads": settings.threads < 0,
         "context_tokens": settings.context_tokens < _SHORTEST_CONTEXT,
         "max_output_tokens": settings.max_output_tokens < 1,
-        "temperature": settings.temperature < 0,
+        "temperature": not settings.temperature >= 0,
         "top_p": not 0 <= settings.top_p <= 1,
     }
     for name, wrong in problems.items():

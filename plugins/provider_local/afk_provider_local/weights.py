@@ -56,7 +56,7 @@ def user_weights(model_path: str) -> Weights:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ConfigError(f"model_path {path} is not a file; name a .gguf file")
-        return Weights(path=path.resolve(), trained_tokens=read_trained_tokens(path))
+        return Weights(path=path.absolute(), trained_tokens=read_trained_tokens(path))
     except OSError as error:
         raise ConfigError(f"model_path {path} cannot be read: {error.strerror}; name a .gguf file") from None
     except GgufError as error:

@@ -16,6 +16,7 @@ import diskcache
 
 from afk_store_disk.disk import JsonTextDisk
 from afk_store_disk.problems import BUSY_SECONDS
+from afk_store_disk.rows import all_under
 from afkcli.core.errors import StoreError
 
 SCHEMA_VERSION = 1
@@ -44,9 +45,12 @@ _DURABLE = ("PRAGMA synchronous = FULL", "PRAGMA wal_autocheckpoint = 1000")
 # A checkpoint is the one thing that syncs at NORMAL, so it is left to the next durable transaction, up to 32 MB.
 _NOT_DURABLE = ("PRAGMA synchronous = NORMAL", "PRAGMA wal_autocheckpoint = 8000")
 
+_CANNOT_SHARE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)  # primary codes, the low byte
+
 _ROW = "SELECT mode, filename, value FROM Cache WHERE raw = 1 AND key = ?"
 _RANGE = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key >= ? AND key < ? ORDER BY key"
 _KEYS = "SELECT key FROM Cache WHERE raw = 1 AND key >= ? AND key < ? ORDER BY key"
+_LAST_KEY = f"{_KEYS} DESC LIMIT 1"
 _DELETE = "DELETE FROM Cache WHERE raw = 1 AND key >= ? AND key < ?"
 
 
@@ -61,7 +65,7 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
     """
 
     def __init__(self, file: Path) -> None:
-        self._file = file
+        self.file = file
         self._directory = str(file.parent)
         self._timeout = BUSY_SECONDS
         self._local = threading.local()
@@ -82,12 +86,25 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         return con
 
     def _connect(self) -> sqlite3.Connection:
-        con = sqlite3.connect(f"{self._file.as_uri()}?mode=rw", uri=True, timeout=self._timeout, isolation_level=None)
+        try:
+            return self._open("mode=rw")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in _CANNOT_SHARE or not self._is_at_rest():
+                raise
+        return self._open("mode=ro&immutable=1")  # a folder that cannot be written can still be read
+
+    def _is_at_rest(self) -> bool:
+        """Return whether all of the database is in its one file, so that it can be read without shared memory."""
+        wal = self.file.with_name(f"{self.file.name}-wal")
+        return self.file.is_file() and not (wal.exists() and wal.stat().st_size)
+
+    def _open(self, how: str) -> sqlite3.Connection:
+        con = sqlite3.connect(f"{self.file.as_uri()}?{how}", uri=True, timeout=self._timeout, isolation_level=None)
         try:
             con.text_factory = partial(str, encoding="utf-8", errors="replace")
             for pragma in _EACH_CONNECTION:
                 con.execute(pragma)
-            check_version(con, self._file)
+            check_version(con, self.file)
         except BaseException:
             con.close()
             raise
@@ -128,21 +145,28 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         row = self._con.execute(_ROW, (key,)).fetchone()
         return None if row is None else self._fetch(key, *row)
 
+    def text_if_sound(self, key: str) -> tuple[str | None, bool]:
+        """Return the text of the row `key`, None if it is not ours, and whether there is such a row."""
+        row = self._con.execute(_ROW, (key,)).fetchone()
+        return (self._fetch_if_sound(key, *row), True) if row is not None else (None, False)
+
     def texts(
         self, start: str, end: str, *, limit: int = -1, reverse: bool = False
     ) -> Iterator[tuple[str, str | None]]:
         """Yield key and text of the rows from `start` to before `end`; the text of a row that is not ours is None."""
         order = " DESC" if reverse else ""
         for key, *row in self._con.execute(f"{_RANGE}{order} LIMIT ?", (start, end, limit)):
-            try:
-                yield key, self._fetch(key, *row)
-            except StoreError:
-                yield key, None
+            yield key, self._fetch_if_sound(key, *row)
 
-    def keys_from(self, start: str, end: str) -> Iterator[str]:
-        """Yield the keys from `start` to before `end`; the index alone is read."""
-        for (key,) in self._con.execute(_KEYS, (start, end)):
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that start with `prefix` and a slash, in order; the index alone is read."""
+        for (key,) in self._con.execute(_KEYS, all_under(prefix)):
             yield key
+
+    def last_key(self, prefix: str) -> str:
+        """Return the greatest key that starts with `prefix` and a slash, "" if there is none."""
+        row = self._con.execute(_LAST_KEY, all_under(prefix)).fetchone()
+        return row[0] if row is not None else ""
 
     def put(self, key: str, text: str) -> None:
         """Write the row `key`."""
@@ -156,25 +180,31 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         """Delete the row `key`, if there is one."""
         self.drop(key, key + "\0")
 
+    def _fetch_if_sound(self, key: str, mode: object, filename: object, value: object) -> str | None:
+        try:
+            return self._fetch(key, mode, filename, value)
+        except StoreError:
+            return None
+
     def _fetch(self, key: str, mode: object, filename: object, value: object) -> str:
         try:
             return self._disk.fetch(mode, filename, value, False)
         except StoreError as error:
-            raise StoreError(f"the row {key!r} of {self._file} is refused: {error}") from None
+            raise StoreError(f"the row {key!r} of {self.file} is refused: {error}") from None
 
 
 class NewCache(diskcache.Cache):  # type: ignore[misc]
     """Creates a database in `file`, which is empty, with diskcache's own schema; used once and closed."""
 
     def __init__(self, file: Path) -> None:
-        self._file = file
+        self.file = file
         super().__init__(str(file.parent), timeout=BUSY_SECONDS, disk=JsonTextDisk, **SETTINGS)
         self._con.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     @property
     def _con(self) -> Any:
         if getattr(self._local, "con", None) is None:
-            self._local.con = sqlite3.connect(self._file, timeout=BUSY_SECONDS, isolation_level=None)
+            self._local.con = sqlite3.connect(self.file, timeout=BUSY_SECONDS, isolation_level=None)
         return self._local.con
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -31,7 +31,8 @@ def open_database(folder: Path) -> ThreadCache:
             if not file.exists():
                 _create(file)
     elif file.stat().st_mode & 0o077 and os.name == "posix":
-        file.chmod(0o600)
+        with suppress(PermissionError):  # somebody else's: they decide who reads it
+            file.chmod(0o600)
     return ThreadCache(file)
 
 

@@ -160,16 +160,17 @@ class Index:
 
     def _behind(self, cache: ThreadCache) -> dict[str, int | None]:
         """Return the threads that differ from the database, with their number there; None if they are gone."""
-        there = changed_threads(cache)
+        there = rows.changed_threads(cache.keys(rows.CHANGED))
         here = dict(self._con.execute("SELECT key, number FROM thread"))
         gone: dict[str, int | None] = dict.fromkeys(here.keys() - there.keys())
         return gone | {key: number for key, number in there.items() if here.get(key) != number}
 
     def _take(self, cache: ThreadCache, key: str, number: int | None) -> None:
-        if number is None:
+        row = read_info(cache, key) if number is not None else None
+        if row is None:
             self._forget(key)
             return
-        info = read_info(cache, key).info
+        info = row.info
         self._con.execute(
             "INSERT INTO thread (key, number, used, folder, title) VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE"
             " SET number = excluded.number, used = excluded.used, folder = excluded.folder, title = excluded.title",
@@ -189,8 +190,7 @@ class Index:
 
     def _add_records(self, cache: ThreadCache, thread: int, key: str, first: int) -> int:
         """Add the text of the sealed records from `first` on; return the number of the one to come."""
-        start, end = rows.index_key(key, first), rows.after_all(rows.part_prefix(key, rows.KEPT))
-        for row, text in cache.texts(start, end):
+        for row, text in cache.texts(*rows.kept_from(key, first)):
             record = rows.record_from_text(row, text)
             self._add_text(thread, record.index, _spoken(record.body))
             first = max(first, record.index + 1)
@@ -211,11 +211,6 @@ class Index:
             if self._con.in_transaction:
                 self._con.execute("ROLLBACK")
             raise
-
-
-def changed_threads(cache: ThreadCache) -> dict[str, int]:
-    """Return the keys of all threads of the database, each with the number of its last change."""
-    return dict(rows.changed_from_key(key) for key in cache.keys_from(f"{rows.CHANGED}/", rows.after_all(rows.CHANGED)))
 
 
 def _spoken(body: str) -> str:

@@ -12,7 +12,9 @@ import diskcache
 from afkcli.core.errors import AfkError, StoreError
 from afkcli.core.jsonform import JsonError
 
-BUSY_SECONDS = 10.0
+BUSY_SECONDS = 15.0
+"""How long to wait for another writer: longer than a lease, should one be stopped for that long in the middle."""
+
 ELSEWHERE = "set AFK_HOME or [stores.disk] path to another folder"
 
 _FULL = "the disk is full: nothing was written to {file}; free some space"

@@ -16,23 +16,51 @@ from afkcli.core.thread import SealedTurn, after_seal, turn_from_json
 _TITLE_LENGTH = 80
 
 
-def read_info(cache: ThreadCache, key: str) -> rows.InfoRow:
+def find_thread(cache: ThreadCache, name: str) -> rows.InfoRow | None:
+    """Return the metadata of the thread `name`, or None if there is no such thread.
+
+    The name is kept in two rows, and the metadata has it too, so no single damage makes a thread look new.
+
+    Raises:
+        StoreError: the rows of the name are damaged and no thread has it.
+    """
+    damaged = False
+    for row_key in rows.name_keys(name):
+        text, there = cache.text_if_sound(row_key)
+        row = read_info(cache, text.strip('"')) if text else None
+        if row is not None and row.info.name == name:
+            return row
+        damaged = damaged or there
+    return _find_by_metadata(cache, name) if damaged else None
+
+
+def read_info(cache: ThreadCache, key: str) -> rows.InfoRow | None:
     """Return the metadata of the thread `key`, from its row or, if that is damaged or missing, from its records."""
-    try:
-        return rows.info_from_text(key, cache.text(rows.info_key(key)) or "")
-    except StoreError:
-        return rows.InfoRow(info_from_records(key, _name(cache, key), read_records(cache, key)), _number(cache, key))
+    text, _ = cache.text_if_sound(rows.info_key(key))
+    row = rows.info_from_text(text) if text else None
+    if row is not None and row.info.key == key:
+        return row
+    records = read_records(cache, key)
+    return rows.InfoRow(info_from_records(key, _name(cache, key), records), _number(cache, key)) if records else None
+
+
+def _find_by_metadata(cache: ThreadCache, name: str) -> rows.InfoRow:
+    for key in rows.changed_threads(cache.keys(rows.CHANGED)):
+        row = read_info(cache, key)
+        if row is not None and row.info.name == name:
+            return row
+    raise StoreError(f"the name {name!r} is damaged in {cache.file}; restore it from a backup")
 
 
 def read_records(
     cache: ThreadCache, key: str, *, after: int = -1, limit: int | None = None, reverse: bool = False
 ) -> list[Record]:
     """Return the records of the thread `key` as `Store.load` does."""
-    start, end = rows.index_key(key, after + 1), rows.after_all(rows.part_prefix(key, rows.KEPT))
-    kept = cache.texts(start, end, limit=-1 if limit is None else limit, reverse=reverse)
+    kept = cache.texts(*rows.kept_from(key, after + 1), limit=-1 if limit is None else limit, reverse=reverse)
     records = [rows.record_from_text(row, text) for row, text in kept]
-    prefix = rows.part_prefix(key, rows.OPEN)
-    opened = (rows.record_from_text(row, text) for row, text in cache.texts(f"{prefix}/", rows.after_all(prefix)))
+    opened = (
+        rows.record_from_text(row, text) for row, text in cache.texts(*rows.all_under(rows.part_prefix(key, rows.OPEN)))
+    )
     records.extend(record for record in opened if record.index > after)
     records.sort(key=lambda record: record.index, reverse=reverse)
     return records[:limit]
@@ -86,11 +114,10 @@ def _created(identity: str) -> str:
 
 def _name(cache: ThreadCache, key: str) -> str:
     """Return the name that leads to the thread `key`, or the key itself."""
-    names = cache.texts(f"{rows.NAME}/", rows.after_all(rows.NAME))
+    names = cache.texts(*rows.all_under(rows.NAME))
     return next((row.partition("/")[2] for row, text in names if text == f'"{key}"'), key)
 
 
 def _number(cache: ThreadCache, key: str) -> int:
     """Return the number of the thread's last change, 0 if it has none."""
-    changes = (rows.changed_from_key(row) for row in cache.keys_from(f"{rows.CHANGED}/", rows.after_all(rows.CHANGED)))
-    return next((number for thread, number in changes if thread == key), 0)
+    return rows.changed_threads(cache.keys(rows.CHANGED)).get(key, 0)

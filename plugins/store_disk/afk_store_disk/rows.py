@@ -7,28 +7,28 @@ A thread's rows all start alike, so that they are one range of the database's in
     thread/<key>/kept/<index>/<turn>     a sealed turn, or a change of the thread itself
     thread/<key>/open/<turn>/<index>     the question and the journal of a turn that is not sealed
 
-Beside them there are `name/<name>` (the thread's key), `changed/<number>/<key>` (one a thread: when it changed last,
-see index.py), `last_change` (the greatest such number) and `counter/<name>`. Info and records are two lines: a line of
-JSON about the row, then the JSON itself to the letter.
+Beside them there are `name/<name>` and `name_copy/<name>` (the thread's key, twice, so that one damaged row does not
+hide a thread), `changed/<number>/<key>` (one a thread, the number grows with every change, see index.py) and
+`counter/<name>`. Info and records are two lines: a line of JSON about the row, then the JSON itself to the letter.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from afkcli.core.errors import StoreError
 from afkcli.core.jsonform import JsonError, JsonObject, dumps, loads, loads_object
 from afkcli.core.protocols import KEPT_KINDS, Fork, OpenTurn, Owner, Record, RecordKind, ThreadInfo
 from afkcli.core.result import usage_from_json
 
-CHANGED, LAST_CHANGE = "changed", "last_change"
-NAME = "name"
+CHANGED = "changed"
+NAME, NAME_COPY = "name", "name_copy"
 KEPT, OPEN = "kept", "open"
 
 
-def name_key(name: str) -> str:
-    return f"{NAME}/{name}"
+def name_keys(name: str) -> tuple[str, str]:
+    return f"{NAME}/{name}", f"{NAME_COPY}/{name}"
 
 
 def counter_key(counter: str) -> str:
@@ -39,10 +39,10 @@ def changed_key(number: int, thread: str) -> str:
     return f"{CHANGED}/{number:016d}/{thread}"
 
 
-def changed_from_key(key: str) -> tuple[str, int]:
-    """Return the thread and the number in the key of a `changed/` row."""
-    number, _, thread = key.partition("/")[2].partition("/")
-    return thread, int(number) if number.isdecimal() else 0
+def changed_threads(keys: Iterable[str]) -> dict[str, int]:
+    """Return the threads in the keys of `changed/` rows, each with its number."""
+    parts = (key.split("/") for key in keys)
+    return {part[2]: int(part[1]) for part in parts if len(part) == 3 and part[1].isdecimal()}
 
 
 def thread_prefix(thread: str) -> str:
@@ -77,9 +77,14 @@ def record_key(thread: str, record: Record) -> str:
     return f"{turn_prefix(thread, record.turn)}/{record.index:012d}"
 
 
-def after_all(prefix: str) -> str:
-    """Return the least text that is greater than every text that starts with `prefix` and a slash."""
-    return f"{prefix}0"  # "0" follows "/" in ASCII
+def all_under(prefix: str) -> tuple[str, str]:
+    """Return the start and the end of the keys that start with `prefix` and a slash."""
+    return f"{prefix}/", f"{prefix}0"  # "0" follows "/" in ASCII
+
+
+def kept_from(thread: str, index: int) -> tuple[str, str]:
+    """Return the start and the end of the keys of a thread's kept records from `index` on."""
+    return index_key(thread, index), all_under(part_prefix(thread, KEPT))[1]
 
 
 def record_to_text(record: Record) -> str:
@@ -133,8 +138,8 @@ def info_to_text(row: InfoRow) -> str:
     return f"{dumps({'changed': row.changed, 'crc32': _crc32(row.changed, body)})}\n{body}"
 
 
-def info_from_text(key: str, text: str) -> InfoRow:
-    """Return the metadata in a row of the thread `key`; `StoreError` if it is damaged."""
+def info_from_text(text: str) -> InfoRow | None:
+    """Return the metadata in a row, or None if it is damaged."""
     line, _, body = text.partition("\n")
     try:
         about = loads_object(line)
@@ -143,7 +148,7 @@ def info_from_text(key: str, text: str) -> InfoRow:
             return InfoRow(thread_from_json(loads_object(body)), changed)
     except (JsonError, KeyError, ValueError, TypeError):
         pass
-    raise StoreError(f"the metadata of thread {key} is damaged")
+    return None
 
 
 def _crc32(changed: int, body: str) -> int:
@@ -185,12 +190,13 @@ def holder_from_text(text: str | None) -> Holder | None:
         return None
 
 
-def number_from_text(text: str | None) -> float:
-    """Return the number in a row, 0 if there is no row; `StoreError` if it holds anything else."""
-    value = loads(text) if text is not None else 0
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise StoreError("a number is damaged")
-    return value
+def number_from_text(text: str | None) -> float | None:
+    """Return the number in a row, 0 if there is no row, or None if it is damaged."""
+    try:
+        value = loads(text) if text is not None else 0
+    except JsonError:
+        return None
+    return value if type(value) in (int, float) else None
 
 
 def _whole(value: object) -> int:

@@ -14,7 +14,7 @@ from afk_store_disk import rows
 from afk_store_disk.creation import DATABASE, INDEX, open_database
 from afk_store_disk.index import list_keys
 from afk_store_disk.problems import store_errors
-from afk_store_disk.repair import read_info, read_records
+from afk_store_disk.repair import find_thread, read_info, read_records
 from afkcli.core.errors import (
     CounterLimitError,
     HeadMismatchError,
@@ -24,7 +24,7 @@ from afkcli.core.errors import (
     UnknownNameError,
 )
 from afkcli.core.ids import rfc3339, uuid7
-from afkcli.core.jsonform import dumps, loads
+from afkcli.core.jsonform import dumps
 from afkcli.core.protocols import DURABLE_KINDS, LEASE_SECONDS, Lease, Owner, Record, RecordKind, Store, ThreadInfo
 from afkcli.owner import boot_id, proven_dead
 
@@ -75,23 +75,21 @@ class DiskStore:
     @_one_line_errors
     def acquire(self, name: str, owner: Owner, *, create: bool = True) -> Lease | None:
         with self._cache.transaction(durable=False):
-            key = self._key_of(name)
-            if key is None:
-                if not create:
-                    raise UnknownNameError(f"there is no thread {name!r}")
-                key = self._create(name)
-            info = self._info(key).info
-            holder = self._holder(key)
+            row = find_thread(self._cache, name)
+            if row is None and not create:
+                raise UnknownNameError(f"there is no thread {name!r}")
+            info = row.info if row is not None else self._create(name)
+            holder = self._holder(info.key)
             if holder is not None and not self._expired(holder) and not proven_dead(holder.owner):
                 return None
             token = os.urandom(16).hex()
-            return Lease(token=token, thread=info, expires=self._hold(key, token, owner))
+            return Lease(token=token, thread=info, expires=self._hold(info.key, token, owner))
 
     @_one_line_errors
     def holder(self, name: str) -> Owner | None:
         with self._cache.snapshot():
-            key = self._key_of(name)
-            holder = self._holder(key) if key is not None else None
+            row = find_thread(self._cache, name)
+            holder = self._holder(row.info.key) if row is not None else None
             return holder.owner if holder is not None and not self._expired(holder) else None
 
     @_one_line_errors
@@ -100,7 +98,7 @@ class DiskStore:
         with self._cache.transaction(durable=False):
             holder = self._held(lease)
             expires = self._hold(key, lease.token, holder.owner)
-            return replace(lease, thread=self._info(key).info, expires=expires)
+            return replace(lease, thread=self._info(lease).info, expires=expires)
 
     @_one_line_errors
     def release(self, lease: Lease) -> None:
@@ -110,9 +108,9 @@ class DiskStore:
             if holder is None or holder.token != lease.token:
                 return
             self._cache.drop_row(rows.holder_key(key))
-            row = self._info(key)
-            if not row.info.head:
-                self._drop(key, row)
+            row = read_info(self._cache, key)
+            if row is not None and not row.info.head:
+                self._drop(row)
 
     @_one_line_errors
     def append(self, thread: ThreadInfo, records: Sequence[Record], expected_head: str, lease: Lease) -> None:
@@ -120,7 +118,7 @@ class DiskStore:
         journal_only = bool(records) and not any(record.kind in DURABLE_KINDS for record in records)
         with self._cache.transaction(durable=not journal_only):
             self._held(lease)
-            row = self._info(key)
+            row = self._info(lease)
             if row.info.head != expected_head:
                 raise HeadMismatchError(f"thread {thread.name!r} has changed since it was read")
             if thread.name != row.info.name:
@@ -138,8 +136,8 @@ class DiskStore:
     @_one_line_errors
     def find(self, name: str) -> ThreadInfo | None:
         with self._cache.snapshot():
-            key = self._key_of(name)
-            return self._info(key).info if key is not None else None
+            row = find_thread(self._cache, name)
+            return row.info if row is not None else None
 
     @_one_line_errors
     def list(
@@ -147,20 +145,23 @@ class DiskStore:
     ) -> Sequence[ThreadInfo]:
         with self._cache.snapshot():
             keys = list_keys(self._cache, self.file.with_name(INDEX), folder, search)
-            return [self._info(key).info for key in keys[:limit]]
+            found = (read_info(self._cache, key) for key in keys[:limit])
+            return [row.info for row in found if row is not None]
 
     @_one_line_errors
     def delete(self, lease: Lease) -> None:
-        key = lease.thread.key
         with self._cache.transaction(durable=True):
             self._held(lease)
-            self._drop(key, self._info(key))
+            self._drop(self._info(lease))
 
     @_one_line_errors
     def add(self, counter: str, amount: float, limit: float | None = None) -> float:
         key = rows.counter_key(counter)
         with self._cache.transaction(durable=False):
-            value = rows.number_from_text(self._cache.text(key)) + amount
+            before = rows.number_from_text(self._cache.text(key))
+            if before is None:
+                raise StoreError(f"the counter {counter!r} is damaged in {self.file}; restore it from a backup")
+            value = before + amount
             if limit is not None and value > limit:
                 raise CounterLimitError(f"the counter {counter!r} would pass its limit of {limit}")
             self._cache.put(key, dumps(value))
@@ -170,54 +171,55 @@ class DiskStore:
     def close(self) -> None:
         self._cache.close()
 
-    def _key_of(self, name: str) -> str | None:
-        text = self._cache.text(rows.name_key(name))
-        if text is None:
-            return None
-        key = loads(text)
-        if not isinstance(key, str):
-            raise StoreError(f"the name {name!r} is damaged")
-        return key
+    def _create(self, name: str) -> ThreadInfo:
+        now = rfc3339(time.time())
+        info = ThreadInfo(key=uuid7(), name=name, created=now, used=now)
+        self._put_name(name, info.key)
+        self._cache.put(rows.info_key(info.key), rows.info_to_text(rows.InfoRow(info, 0)))
+        return info
 
-    def _create(self, name: str) -> str:
-        key, now = uuid7(), rfc3339(time.time())
-        info = ThreadInfo(key=key, name=name, created=now, used=now)
-        self._cache.put(rows.name_key(name), dumps(key))
-        self._cache.put(rows.info_key(key), rows.info_to_text(rows.InfoRow(info, 0)))
-        return key
+    def _put_name(self, name: str, key: str) -> None:
+        for row in rows.name_keys(name):
+            self._cache.put(row, dumps(key))
 
-    def _drop(self, key: str, row: rows.InfoRow) -> None:
+    def _drop_name(self, name: str) -> None:
+        for row in rows.name_keys(name):
+            self._cache.drop_row(row)
+
+    def _drop(self, row: rows.InfoRow) -> None:
         """Drop all rows of a thread."""
+        key = row.info.key
         self._cache.drop_row(rows.changed_key(row.changed, key))
-        self._cache.drop_row(rows.name_key(row.info.name))
-        prefix = rows.thread_prefix(key)
-        self._cache.drop(f"{prefix}/", rows.after_all(prefix))
+        self._drop_name(row.info.name)
+        self._cache.drop(*rows.all_under(rows.thread_prefix(key)))
 
     def _rename(self, key: str, old: str, new: str) -> None:
-        if self._cache.text(rows.name_key(new)) is not None:
+        if find_thread(self._cache, new) is not None:
             raise NameTakenError(f"there is a thread {new!r} already; choose another name")
-        self._cache.drop_row(rows.name_key(old))
-        self._cache.put(rows.name_key(new), dumps(key))
+        self._drop_name(old)
+        self._put_name(new, key)
 
-    def _info(self, key: str) -> rows.InfoRow:
-        return read_info(self._cache, key)
+    def _info(self, lease: Lease) -> rows.InfoRow:
+        row = read_info(self._cache, lease.thread.key)
+        if row is None:
+            raise StoreError(f"thread {lease.thread.name!r} is damaged in {self.file}; restore it from a backup")
+        return row
 
     def _mark_changed(self, key: str, before: int) -> int:
         """Make the thread's row in `changed/` the last one, in place of the row `before`; return its number."""
-        number = int(rows.number_from_text(self._cache.text(rows.LAST_CHANGE))) + 1
-        self._cache.put(rows.LAST_CHANGE, dumps(number))
+        last = rows.changed_threads([self._cache.last_key(rows.CHANGED)])
+        number = max(before, *last.values()) + 1 if last else before + 1
         self._cache.drop_row(rows.changed_key(before, key))
         self._cache.put(rows.changed_key(number, key), "true")
         return number
 
     def _add_record(self, key: str, record: Record) -> None:
         if record.kind is RecordKind.SEAL:
-            prefix = rows.turn_prefix(key, record.turn)
-            self._cache.drop(f"{prefix}/", rows.after_all(prefix))
+            self._cache.drop(*rows.all_under(rows.turn_prefix(key, record.turn)))
         self._cache.put(rows.record_key(key, record), rows.record_to_text(record))
 
     def _holder(self, key: str) -> rows.Holder | None:
-        return rows.holder_from_text(self._cache.text(rows.holder_key(key)))
+        return rows.holder_from_text(self._cache.text_if_sound(rows.holder_key(key))[0])
 
     def _held(self, lease: Lease) -> rows.Holder:
         holder = self._holder(lease.thread.key)

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from afk_provider_openai import Settings, afk_provider
+from afk_provider_openai import Settings, afk_provider, connection
 from afk_provider_openai.chat import ChatReader, request_body
 from afk_provider_openai.names import ToolNames
 from afk_provider_openai.settings import server_from
@@ -209,7 +209,11 @@ def test_a_host_that_does_not_exist_is_named() -> None:
     asyncio.run(run())
 
 
-def test_the_next_call_uses_the_same_connection(model_server: ModelServer) -> None:
+def test_where_connections_are_kept_the_next_call_uses_the_same_one(
+    model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_keeps_connections", lambda server: True)
+
     async def run() -> None:
         provider = afk_provider(Settings(base_url=model_server.base_url))
         for _ in range(3):
@@ -218,6 +222,17 @@ def test_the_next_call_uses_the_same_connection(model_server: ModelServer) -> No
 
     asyncio.run(run())
     assert len({request.connection for request in model_server.requests}) == 1
+
+
+def test_a_server_without_tls_gets_a_new_connection_for_each_call(model_server: ModelServer) -> None:
+    async def run() -> None:
+        provider = afk_provider(Settings(base_url=model_server.base_url))
+        for _ in range(3):
+            assert [event async for event in provider.stream(REQUEST)]
+        await provider.aclose()
+
+    asyncio.run(run())
+    assert len({request.connection for request in model_server.requests}) == 3
 
 
 def test_a_provider_outlives_its_event_loop(model_server: ModelServer) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from afk_provider_openai import sse
 from afk_provider_openai.sse import EventParser, EventTooLongError
 from hypothesis import given
 from hypothesis import strategies as st
 
-STREAM = 'event: x\r\ndata: {"a": "日本\u2028é"}\r\n\r\n: comment\n\ndata:one\ndata: two\n\nid: 1\nretry: 5\ndata: 3\r\rdata: end'
+STREAM = (
+    'event: x\r\ndata: {"a": "日本\u2028é"}\r\n\r\n'
+    ": comment\n\ndata:one\ndata: two\n\n"
+    "id: 1\nretry: 5\ndata: 3\r\r"
+    "data: end"
+)
 EVENTS = ['{"a": "日本\u2028é"}', "one\ntwo", "3", "end"]
 
 
@@ -17,7 +24,7 @@ def test_the_events_do_not_depend_on_the_cuts(cuts: list[int]) -> None:
     data = STREAM.encode()
     places = [0, *sorted(cuts), len(data)]
     parser = EventParser()
-    events = [event for start, end in zip(places, places[1:], strict=False) for event in parser.feed(data[start:end])]
+    events = [event for start, end in itertools.pairwise(places) for event in parser.feed(data[start:end])]
     assert events + parser.close() == EVENTS
 
 

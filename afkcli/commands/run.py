@@ -1,13 +1,9 @@
-"""`afk run`: one turn, streamed."""
+"""`afk run`: the options of one turn."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +11,10 @@ import click
 
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.stdin import message_with_stdin
-from afkcli.core.errors import EXIT_INTERNAL, UsageError
-from afkcli.render import JsonRenderer, Messages, Output, Renderer, TextRenderer, is_disconnected
+from afkcli.commands.turn import RunOptions, Turn
+from afkcli.core.errors import UsageError
+from afkcli.render import Messages
 from afkcli.signals import die_of
-
-SIGPIPE = getattr(signal, "SIGPIPE", signal.SIGTERM)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """The options of `afk run` but those that name a model or agent."""
-
-    thread: str | None
-    continue_: bool
-    json: bool
-    final: bool
-    memory: bool
-    busy: str
-    busy_timeout: float
-    debug: bool
 
 
 def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -131,134 +112,7 @@ def command(
         timeout=timeout,
     )
     setup = load_setup(project=True, plugin_files=plugins, notify=messages.say)
-    ending = asyncio.run(_Turn(run_options, setup, flags, text, messages).run())
+    ending = asyncio.run(Turn(run_options, setup, flags, text, messages).run())
     if ending.signal is not None:
         die_of(ending.signal)
     sys.exit(ending.code)
-
-
-@dataclass(slots=True)
-class _Ending:
-    """How the process ends: with a code, or of a signal."""
-
-    code: int = EXIT_INTERNAL
-    signal: int | None = None
-
-
-@dataclass(slots=True)
-class _Turn:
-    """One turn of the command line, from the runner to the exit code."""
-
-    options: RunOptions
-    setup: Any
-    flags: Any
-    text: str
-    messages: Messages
-    ending: _Ending = field(default_factory=_Ending)
-    _cancel: Callable[[], object] = lambda: None
-
-    async def run(self) -> _Ending:
-        from afkcli.api import Runner
-        from afkcli.core.runner import RunnerConfig
-
-        config: Any = {"busy": self.options.busy, "busy_timeout_s": self.options.busy_timeout}
-        runner = Runner(
-            RunnerConfig(**config),
-            store=None if self.options.memory else "memory",
-            sinks=None if self.options.memory else (),
-            setup=self.setup,
-        )
-        self._listen()
-        try:
-            await self._stream(runner)
-        except asyncio.CancelledError:
-            if self.ending.signal is None:
-                raise
-        finally:
-            await runner.aclose()
-        return self.ending
-
-    async def _stream(self, runner: Any) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._cancel = task.cancel
-        thread_id = await self._thread(runner)
-        handle = await runner.start(
-            lambda thread: self.setup.agent_for(self.flags, thread), user_message=self.text, thread_id=thread_id
-        )
-        if thread_id is None and self.options.memory:
-            self.messages.say(f"thread {handle.thread_id}")
-        stopping: list[asyncio.Task[Any]] = []
-        self._cancel = lambda: stopping.append(asyncio.ensure_future(handle.cancel()))
-        if self.ending.signal is not None:  # it came while the run was opened
-            self._cancel()
-        await self._show(handle)
-        await self._end(handle)
-
-    async def _show(self, handle: Any) -> None:
-        renderer = self._renderer()
-        failed = False
-        async for event in handle:
-            if failed:
-                continue
-            try:
-                await renderer.show(event)
-            except OSError as error:
-                failed = True
-                if is_disconnected(error):
-                    self.ending.signal = self.ending.signal or SIGPIPE
-                else:
-                    self.messages.error(
-                        f"stdout cannot be written: {error.strerror}; the answer goes on into the thread"
-                    )
-                    self.ending.code = EXIT_INTERNAL
-                    continue
-                await handle.cancel()
-
-    async def _end(self, handle: Any) -> None:
-        from afkcli.core.result import exit_code
-
-        result = await handle.wait()
-        self.ending.code = exit_code(result)
-        if self.options.debug and handle.exception is not None:
-            import traceback
-
-            lines = traceback.format_exception(handle.exception)
-            self.messages.raw(self.setup.secrets.mask("".join(lines)))
-
-    async def _thread(self, runner: Any) -> str | None:
-        if not self.options.continue_:
-            thread: str | None = self.options.thread
-            return thread
-        if not self.options.memory:
-            raise UsageError("--continue needs the memory that --no-memory leaves out; use one of them")
-        last = await runner.last_thread()
-        if last is None:
-            raise UsageError(f"no thread was used in {Path.cwd()} yet; begin one with --thread NAME")
-        self.messages.say(f"thread {last.name}")
-        name: str = last.name
-        return name
-
-    def _renderer(self) -> Renderer:
-        output = Output()
-        if self.options.json:
-            return JsonRenderer(output)
-        return TextRenderer(output, self.messages, final=self.options.final)
-
-    def _listen(self) -> None:
-        """Have SIGINT, SIGTERM and SIGHUP cancel the run; a signal that is ignored stays so (nohup)."""
-        loop = asyncio.get_running_loop()
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is None or signal.getsignal(number) is signal.SIG_IGN:
-                continue
-            try:
-                loop.add_signal_handler(number, self._on_signal, number)
-            except NotImplementedError:  # Windows: only Ctrl-C, and not through the loop
-                signal.signal(number, lambda got, frame: loop.call_soon_threadsafe(self._on_signal, got))
-
-    def _on_signal(self, number: int) -> None:
-        if self.ending.signal is not None:
-            os._exit(128 + number) if os.name == "nt" else die_of(number)
-        self.ending.signal = number
-        self._cancel()

@@ -52,11 +52,15 @@ class ModelInfo:
 class Provider(Protocol):
     """A model provider. All but `capabilities` are asynchronous; nothing here may block the event loop."""
 
-    name: str
-    """The name in `provider/model`, as in the entry point `provider.<name>`."""
+    @property
+    def name(self) -> str:
+        """The name in `provider/model`, as in the entry point `provider.<name>`."""
+        ...
 
-    default_model: str | None
-    """The model used when only the provider is named, or None where one has to be named."""
+    @property
+    def default_model(self) -> str | None:
+        """The model used when only the provider is named, or None where one has to be named."""
+        ...
 
     def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         """Make one model call and yield its events, `ModelResponse` last.
@@ -277,7 +281,10 @@ class Sink(Protocol):
     A sink that raises is reported once and left out; it never delays a run.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The name by which the sink is reported, as in the entry point `sink.<name>`."""
+        ...
 
     def emit(self, event: Event) -> None: ...
 

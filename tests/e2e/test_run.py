@@ -7,6 +7,9 @@ import os
 import pty
 import signal
 import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -457,3 +460,34 @@ def on_a_terminal(shell: Shell, *arguments: str, **env: str) -> str:
     os.close(main)
     assert process.wait(timeout=LIMIT) == 0
     return shown.decode()
+
+
+class TestSlowReaders:
+    def test_a_signal_ends_a_run_whose_output_nobody_takes(self, keyed: Shell, server: ModelServer) -> None:
+        server.script(Step(text="x" * 1000, repeat=2000))
+        process = keyed.start("run", "-t", "t", "hi")
+        server.wait_for_requests(1)
+        wait_until(lambda: len(keyed.log()) > 60)  # the pipe is full by then, and the run waits for its reader
+
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=LIMIT)
+
+        assert process.returncode == -signal.SIGTERM
+        assert keyed.log()[-1]["result"]["state"] == "cancelled"
+
+    def test_a_full_disk_under_stdout_keeps_the_answer_in_the_thread(self, keyed: Shell) -> None:
+        with Path("/dev/full").open("wb") as full:
+            process = keyed.start("run", "-t", "t", "hi", stdout=full)
+            _, err = process.communicate(timeout=LIMIT)
+
+        assert process.returncode == 1
+        assert b"stdout cannot be written: No space left on device" in err
+        assert keyed.afk("run", "-t", "t", "more").out == "reply 2: more\n"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until `condition` holds; a test that hangs is ended by its own limit."""
+    end = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -1,0 +1,169 @@
+"""One turn of the command line: from the runner to the way in which the process ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from afkcli.core.errors import EXIT_INTERNAL, EXIT_OK, UsageError
+from afkcli.render import JsonRenderer, Messages, Output, Renderer, TextRenderer, is_disconnected
+from afkcli.signals import die_of
+
+if TYPE_CHECKING:
+    from afkcli.api import Runner
+    from afkcli.core.handle import RunHandle
+    from afkcli.setup import Flags, Setup
+
+LAST_WORDS_SECONDS = 0.5
+SIGPIPE = getattr(signal, "SIGPIPE", signal.SIGTERM)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """The options of `afk run` but those that name a model or agent."""
+
+    thread: str | None
+    continue_: bool
+    json: bool
+    final: bool
+    memory: bool
+    busy: str
+    busy_timeout: float
+    debug: bool
+
+
+@dataclass(slots=True)
+class Ending:
+    """How the process ends: with a code, or of a signal."""
+
+    code: int = EXIT_OK
+    signal: int | None = None
+
+
+@dataclass(slots=True)
+class Turn:
+    """One turn of the command line, from the runner to the exit code."""
+
+    options: RunOptions
+    setup: Setup
+    flags: Flags
+    text: str
+    messages: Messages
+    ending: Ending = field(default_factory=Ending)
+    _cancel: Callable[[], object] = lambda: None
+
+    async def run(self) -> Ending:
+        from afkcli.api import Runner
+        from afkcli.core.runner import RunnerConfig
+
+        config: Any = {"busy": self.options.busy, "busy_timeout_s": self.options.busy_timeout}
+        runner = Runner(
+            RunnerConfig(**config),
+            store=None if self.options.memory else "memory",
+            sinks=None if self.options.memory else (),
+            setup=self.setup,
+        )
+        self._listen()
+        try:
+            await self._stream(runner)
+        except asyncio.CancelledError:
+            if self.ending.signal is None:
+                raise
+        finally:
+            await runner.aclose()
+        return self.ending
+
+    async def _stream(self, runner: Runner) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._cancel = task.cancel
+        thread_id = await self._thread(runner)
+        handle = await runner.start(
+            lambda thread: self.setup.agent_for(self.flags, thread), user_message=self.text, thread_id=thread_id
+        )
+        if thread_id is None and self.options.memory:
+            self.messages.say(f"thread {handle.thread_id}")
+        showing = asyncio.ensure_future(self._show(handle))
+        stopping: list[asyncio.Task[None]] = []
+        self._cancel = lambda: stopping.append(asyncio.ensure_future(_stop(handle, showing)))
+        if self.ending.signal is not None:  # it came while the run was opened
+            self._cancel()
+        await asyncio.wait({showing})
+        await self._end(handle)
+        if not showing.cancelled():
+            showing.result()
+
+    async def _show(self, handle: RunHandle) -> None:
+        renderer = self._renderer()
+        failed = False
+        async for event in handle:
+            if failed:
+                continue
+            try:
+                await renderer.show(event)
+            except OSError as error:
+                failed = True
+                if is_disconnected(error):
+                    self.ending.signal = self.ending.signal or SIGPIPE
+                    await handle.cancel()
+                else:
+                    what = f"stdout cannot be written: {error.strerror}"
+                    self.messages.error(f"{what}; the answer is kept in the thread")
+                    self.ending.code = EXIT_INTERNAL
+
+    async def _end(self, handle: RunHandle) -> None:
+        from afkcli.core.result import exit_code
+
+        self.ending.code = exit_code(await handle.wait()) or self.ending.code
+        if self.options.debug and handle.exception is not None:
+            import traceback
+
+            lines = traceback.format_exception(handle.exception)
+            self.messages.raw(self.setup.secrets.mask("".join(lines)))
+
+    async def _thread(self, runner: Runner) -> str | None:
+        if not self.options.continue_:
+            return self.options.thread
+        if not self.options.memory:
+            raise UsageError("--continue needs the memory that --no-memory leaves out; use one of them")
+        last = await runner.last_thread()
+        if last is None:
+            raise UsageError(f"no thread was used in {Path.cwd()} yet; begin one with --thread NAME")
+        self.messages.say(f"thread {last.name}")
+        return last.name
+
+    def _renderer(self) -> Renderer:
+        output = Output()
+        if self.options.json:
+            return JsonRenderer(output)
+        return TextRenderer(output, self.messages, final=self.options.final)
+
+    def _listen(self) -> None:
+        """Have SIGINT, SIGTERM and SIGHUP cancel the run; a signal that is ignored stays so (nohup)."""
+        loop = asyncio.get_running_loop()
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is None or signal.getsignal(number) is signal.SIG_IGN:
+                continue
+            try:
+                loop.add_signal_handler(number, self._on_signal, number)
+            except NotImplementedError:  # Windows: only Ctrl-C, and not through the loop
+                signal.signal(number, lambda got, frame: loop.call_soon_threadsafe(self._on_signal, got))
+
+    def _on_signal(self, number: int) -> None:
+        if self.ending.signal is not None:
+            os._exit(128 + number) if os.name == "nt" else die_of(number)
+        self.ending.signal = number
+        self._cancel()
+
+
+async def _stop(handle: RunHandle, showing: asyncio.Task[None]) -> None:
+    """Cancel the run; a reader that takes nothing any more (a stopped terminal) is not waited for."""
+    await handle.cancel()
+    await asyncio.wait({showing}, timeout=LAST_WORDS_SECONDS)
+    showing.cancel()

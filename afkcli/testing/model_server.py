@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import select
 import socket
 import struct
@@ -39,6 +40,7 @@ __all__ = ["Fault", "ModelServer", "RecordedRequest", "ScriptedCall", "ScriptedU
 WRITE_BYTES = 64 * 1024
 POLL_SECONDS = 0.02
 COMMENT = b": keep-alive"
+LINGER_ZERO = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 MODELS = ("scripted-small", "scripted-large")
 
 
@@ -151,7 +153,8 @@ class ModelServer:
     def close(self) -> None:
         """Stop, closing every open connection."""
         self._released.set()
-        self._http.shutdown()
+        if self._thread.is_alive():
+            self._http.shutdown()
         self._http.close_connections()
         self._http.server_close()
 
@@ -341,7 +344,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Close the connection at once, with RST if `reset`."""
         self.close_connection = True
         if reset:
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
             self.connection.close()
         else:
             self.connection.shutdown(socket.SHUT_RDWR)

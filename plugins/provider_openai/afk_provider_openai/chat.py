@@ -58,6 +58,8 @@ def request_body(server: Server, request: ModelRequest, names: ToolNames) -> Jso
     body: JsonObject = {"model": request.model, "messages": list(_messages(request.messages, names)), "stream": True}
     if server.settings.stream_usage:
         body["stream_options"] = {"include_usage": True}
+    if server.is_openai:
+        body["store"] = False  # an account may store by default
     if request.tools:
         body["tools"] = [_tool(tool, names) for tool in request.tools]
     for option, field in _OPTIONS.items():
@@ -65,7 +67,7 @@ def request_body(server: Server, request: ModelRequest, names: ToolNames) -> Jso
             body[field] = request.options[option]
     if "max_output_tokens" in request.options:
         # OpenAI's reasoning models refuse the old name; many other servers know no other.
-        field = "max_completion_tokens" if server.is_openai else "max_tokens"
+        field = "max_completion_tokens" if server.has_openai_models else "max_tokens"
         body[field] = request.options["max_output_tokens"]
     return {**body, **request.extra, "stream": True}
 

@@ -68,6 +68,8 @@ _KIND_BY_STATUS = {
 
 _CONTEXT_WORDS = re.compile(r"maximum context length|context (size|length|window)|context_length", re.IGNORECASE)
 
+_BAD_REQUEST_CODE = re.compile(r"^invalid_|image")  # `invalid_prompt`, `image_too_large`, ... without a status
+
 _NEXT_STEP = {
     ErrorKind.AUTH: "check OPENAI_API_KEY, or api_key under [providers.openai], and the account",
     ErrorKind.NOT_FOUND: "check the model's name and base_url under [providers.openai]",
@@ -180,6 +182,8 @@ def _kind(status: int | None, codes: tuple[str, ...], detail: str) -> ErrorKind:
             return _KIND_BY_CODE[code]
     if status in (None, 400, 413, 422, 500) and _CONTEXT_WORDS.search(detail):
         return ErrorKind.CONTEXT_LENGTH
+    if status is None and any(_BAD_REQUEST_CODE.search(code) for code in codes):
+        return ErrorKind.BAD_REQUEST
     if status is None or status >= 500:
         return ErrorKind.OVERLOADED
     return _KIND_BY_STATUS.get(status, ErrorKind.BAD_REQUEST)

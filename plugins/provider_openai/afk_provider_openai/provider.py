@@ -72,7 +72,7 @@ class OpenAIProvider:
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what is known of a model: nothing for those of other servers."""
-        if not self._server.is_openai:
+        if not self._server.has_openai_models:
             return Capabilities()
         return Capabilities(tools=True, reasoning=is_reasoning_model(model))
 

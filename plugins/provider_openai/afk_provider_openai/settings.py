@@ -26,7 +26,7 @@ class Settings:
     `idle_timeout` the longest silence within it.
     """
 
-    api_key: str = field(default="", metadata={"secret": True, "env": "OPENAI_API_KEY"})
+    api_key: str = field(default="", repr=False, metadata={"secret": True, "env": "OPENAI_API_KEY"})
     base_url: str = field(default="", metadata={"env": "OPENAI_BASE_URL"})
     organization: str = field(default="", metadata={"env": "OPENAI_ORG_ID"})
     project: str = field(default="", metadata={"env": "OPENAI_PROJECT_ID"})
@@ -35,20 +35,24 @@ class Settings:
     connect_timeout: float = 10.0
     first_byte_timeout: float = 600.0
     idle_timeout: float = 300.0
-    headers: dict[str, str] = field(default_factory=dict, metadata={"secret": True})
+    headers: dict[str, str] = field(default_factory=dict, repr=False, metadata={"secret": True})
     reasoning_summary: str = ""
     stream_usage: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """Where requests go: the usable form of the settings. `name` is how messages call the server."""
+    """Where requests go: the usable form of the settings. `name` is how messages call the server.
+
+    `has_openai_models` is true of OpenAI's own server and of Azure's.
+    """
 
     url: str
-    key: str
+    key: str = field(repr=False)
     name: str
     api: ApiName
     is_openai: bool
+    has_openai_models: bool
     settings: Settings
 
 
@@ -74,7 +78,8 @@ def server_from(settings: Settings) -> Server:
         key=_key(settings, is_openai=is_openai),
         name="OpenAI" if is_openai else f"the server at {urlsplit(url).netloc.rpartition('@')[2]}",
         api=api,
-        is_openai=is_openai or _is_or_is_below(host, AZURE_HOST),
+        is_openai=is_openai,
+        has_openai_models=is_openai or _is_or_is_below(host, AZURE_HOST),
         settings=settings,
     )
 

@@ -131,6 +131,11 @@ def test_openai_s_own_server_is_told_the_limit_under_its_new_name() -> None:
         assert "max_tokens" not in body
 
 
+def test_nothing_is_stored_at_openai() -> None:
+    assert body_of(REQUEST, "")["store"] is False
+    assert "store" not in body_of(REQUEST)
+
+
 def test_stream_options_can_be_left_out_for_servers_that_refuse_them() -> None:
     assert "stream_options" not in body_of(REQUEST, stream_usage=False)
 

@@ -231,6 +231,8 @@ def test_a_cut_for_an_unknown_reason_is_a_cut() -> None:
         ("rate_limit_exceeded", ErrorKind.RATE_LIMIT),
         ("context_length_exceeded", ErrorKind.CONTEXT_LENGTH),
         ("image_content_policy_violation", ErrorKind.CONTENT_FILTER),
+        ("invalid_prompt", ErrorKind.BAD_REQUEST),
+        ("image_too_large", ErrorKind.BAD_REQUEST),
     ],
 )
 def test_a_failed_response_is_an_error_of_its_kind(model_server: ModelServer, code: str, kind: ErrorKind) -> None:

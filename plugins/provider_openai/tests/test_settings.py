@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 from afk_provider_openai import AFK_HOOKS, Settings, afk_provider
@@ -74,3 +76,27 @@ def test_secrets_and_variables_are_declared() -> None:
 def test_the_default_model_is_the_provider_s() -> None:
     assert afk_provider(Settings(api_key="k")).default_model == "gpt-5.2-mini"
     assert afk_provider(Settings(api_key="k", default_model="")).default_model is None
+
+
+def test_no_secret_is_in_a_representation() -> None:
+    settings = Settings(api_key="sk-hidden-1", headers={"X-Token": "sk-hidden-2"})
+    assert "hidden" not in repr(settings)
+    assert "hidden" not in repr(server_from(settings))
+
+
+@pytest.mark.parametrize(
+    ("code", "unwanted"),
+    [
+        ("import afk_provider_openai", ("openai", "httpx", "httpx2", "pydantic", "asyncio")),
+        (
+            "import asyncio; from afk_provider_openai import *\n"
+            "asyncio.run(afk_provider(Settings(base_url='http://127.0.0.1:1/v1')).prepare())",
+            ("openai.resources.responses.responses", "openai.resources.chat.completions.completions"),
+        ),
+    ],
+    ids=["module", "prepare"],
+)
+def test_only_what_is_needed_is_imported(code: str, unwanted: tuple[str, ...]) -> None:
+    script = f"{code}\nimport sys; print([name for name in {unwanted!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

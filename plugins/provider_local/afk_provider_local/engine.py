@@ -5,8 +5,10 @@ from __future__ import annotations
 import atexit
 import importlib.util
 import os
+import re
 import secrets
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -97,7 +99,8 @@ class Engine:
         parameters.hostnames = ["127.0.0.1"]
         parameters.port = 0
         parameters.api_keys = [_KEY]
-        parameters.ui = parameters.endpoint_slots = parameters.endpoint_metrics = False
+        parameters.ui = parameters.endpoint_slots = False
+        parameters.endpoint_metrics = True  # `_wait_until_idle` asks them
         parameters.n_threads_http = 2  # with 1 it can hang when it is told to stop
         if not os.environ.get("AFK_DEBUG"):
             parameters.verbosity = -1  # below llama.cpp's own errors: it writes to stderr past Python
@@ -179,10 +182,20 @@ _jobs: weakref.WeakSet[Job] = weakref.WeakSet()
 
 
 @atexit.register
-def _stop_jobs() -> None:
-    """End all work before the interpreter goes: a thread that comes back from C into a dying one aborts the process."""
+def _end() -> None:
+    """End all work before the interpreter and C++'s statics go: threads still in llama.cpp would crash the process."""
+    until = time.monotonic() + _EXIT_SECONDS
     jobs = list(_jobs)
     for job in jobs:
         job.stop()
     for job in jobs:
-        job.join(_EXIT_SECONDS)
+        job.join(max(0.0, until - time.monotonic()))
+    for server in _servers.values():
+        _wait_until_idle(server, until)
+
+
+def _wait_until_idle(server: Any, until: float) -> None:
+    """Wait for llama.cpp's own thread, which goes on for a moment after an answer has ended or was stopped."""
+    busy = re.compile(r"^llamacpp:requests_(processing|deferred) [1-9]", re.MULTILINE)
+    while busy.search(server.handle_metrics()) and time.monotonic() < until:
+        time.sleep(0.002)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
+import contextlib
+import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,20 @@ DEFAULT_STORE = "disk"
 DEFAULT_SINKS = ("jsonl",)
 PLUGIN_SECTIONS = ("providers", "stores", "sinks", "tools")
 
-_LIMITS: Mapping[str, tuple[type, ...]] = {
+LIMITS: Mapping[str, tuple[type, ...]] = {
     "max_steps": (int,),
     "max_total_cost_usd": (int, float),
     "max_wall_time_s": (int, float),
     "max_tool_calls": (int,),
     "max_llm_calls": (int,),
     "max_parallel_tools": (int,),
+}
+OPTIONS: Mapping[str, tuple[type, ...]] = {
+    "temperature": (int, float),
+    "top_p": (int, float),
+    "max_output_tokens": (int,),
+    "stop": (str, list),
+    "seed": (int,),
 }
 _AGENT_KEYS: Mapping[str, tuple[type, ...]] = {
     "model": (str,),
@@ -53,16 +61,32 @@ _KEYS: Mapping[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
-    """An agent as the config describes it; `source` says where."""
+    """An agent as the config describes it; `source` says where. `text` or `instructions_file` are its instructions."""
 
     name: str
     source: str
     model: str | None = None
-    instructions: str | None = None
+    text: str | None = None
+    instructions_file: Path | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, Any] = field(default_factory=dict)
     fallback_models: tuple[str, ...] = ()
+
+    @property
+    def instructions(self) -> str | None:
+        """The instructions; a file is read only here, for the agent that is used. `ConfigError` if it cannot be."""
+        if self.instructions_file is None:
+            return self.text
+        try:
+            return self.instructions_file.read_text(encoding="utf-8")
+        except OSError as error:
+            why = error.strerror
+        except UnicodeDecodeError:
+            why = "it is not UTF-8"
+        raise ConfigError(
+            f"the instructions_file {self.instructions_file} of agent {self.name!r} cannot be read: {why}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,27 +139,50 @@ class Config:
         return [name for name in names if self.plugin_table("sinks", name).get("enabled", True)]
 
     def agents(self) -> dict[str, AgentConfig]:
-        """Return all named agents, those of the project file before those of the user's."""
-        agents: dict[str, AgentConfig] = {}
-        for item in reversed(self.files):
-            for name, table in item.table.get("agents", {}).items():
-                agents[name] = _agent(name, table, str(item.path))
-        return agents
+        """Return all named agents; what the project file says of one goes over what the user's says."""
+        names = [name for item in self.files for name in item.table.get("agents", {})]
+        return {name: self._agent(name, [_agent_table(item, name) for item in self.files]) for name in names}
 
     def default_agent(self) -> AgentConfig:
         """Return the agent that the top-level keys describe."""
+        tables = [{key: item.table[key] for key in _AGENT_KEYS if key in item.table} for item in self.files]
+        agent = self._agent(DEFAULT_AGENT, tables)
+        return replace(agent, model=None)  # the top-level model is a choice of its own, below the thread's
+
+    def _agent(self, name: str, tables: Sequence[Mapping[str, Any]]) -> AgentConfig:
+        """Return the agent that `tables`, one of each of `files`, describe together, merged key by key."""
         merged: dict[str, Any] = {}
-        for item in reversed(self.files):
-            merged.update({key: item.table[key] for key in _AGENT_KEYS if key in item.table})
-        merged.pop("model", None)  # the top-level model is a choice of its own, below the thread's
-        return _agent(DEFAULT_AGENT, merged, "the config")
+        source = "default"
+        for item, own in reversed(list(zip(self.files, tables, strict=True))):
+            if not own:
+                continue
+            source = str(item.path)
+            if "instructions" in own or "instructions_file" in own:
+                merged["instructions"], merged["instructions_file"] = own.get("instructions"), None
+            if "instructions_file" in own:
+                merged["instructions_file"] = relative_to(item.path, own["instructions_file"])
+            for key in ("options", "extra", "limits"):
+                merged[key] = {**merged.get(key, {}), **own.get(key, {})}
+            for key in ("model", "fallback_models"):
+                merged[key] = own.get(key, merged.get(key))
+        return AgentConfig(
+            name=name,
+            source=source,
+            model=merged.get("model"),
+            text=merged.get("instructions"),
+            instructions_file=merged.get("instructions_file"),
+            options=merged.get("options", {}),
+            extra=merged.get("extra", {}),
+            limits=merged.get("limits", {}),
+            fallback_models=tuple(merged.get("fallback_models") or ()),
+        )
 
     def limits(self) -> dict[str, Any]:
-        """Return the limits for every run; the project file's only where they are lower."""
-        limits = dict(self.user.table.get("limits", {}))
-        if self.project is not None:
-            limits = lower_limits(limits, self.project.table.get("limits", {}))
-        return limits
+        """Return the limits for every run, those of the project file before those of the user's."""
+        merged: dict[str, Any] = {}
+        for item in reversed(self.files):
+            merged.update(item.table.get("limits", {}))
+        return merged
 
     def alias(self, name: str) -> str | None:
         """Return the full model name that `[models]` gives to a bare one."""
@@ -154,12 +201,11 @@ class Config:
 
     def plugin_paths(self) -> list[Path]:
         """Return the plugin files of `[plugins] paths`."""
-        paths: list[Path] = []
-        for item in self.files:
-            paths += [
-                (item.path.parent / Path(text).expanduser()) for text in item.table.get("plugins", {}).get("paths", [])
-            ]
-        return paths
+        return [
+            relative_to(item.path, text)
+            for item in self.files
+            for text in item.table.get("plugins", {}).get("paths", [])
+        ]
 
 
 def load_user_config(path: Path | None = None) -> ConfigFile:
@@ -179,24 +225,37 @@ def load_user_config(path: Path | None = None) -> ConfigFile:
 
 
 def parse_config(data: bytes, path: Path) -> dict[str, Any]:
-    """Return the checked table in the bytes of a config file; relative instruction files are read.
+    """Return the checked table in the bytes of a config file.
 
     Raises:
         ConfigError: naming the file, the line and what was expected.
     """
     table = parse_toml(data, path)
-    check_table(table, _KEYS, data, path, "")
-    check_table(table.get("limits", {}), _LIMITS, data, path, "limits.")
-    for name, agent in table.get("agents", {}).items():
-        if not isinstance(agent, dict):
-            raise _wrong(path, data, name, f"agents.{name}", (dict,))
-        check_table(agent, _AGENT_KEYS, data, path, f"agents.{name}.")
-        check_table(agent.get("limits", {}), _LIMITS, data, path, f"agents.{name}.limits.")
-    for section in PLUGIN_SECTIONS:
-        for name, settings in table.get(section, {}).items():
-            if not isinstance(settings, dict):
-                raise _wrong(path, data, name, f"{section}.{name}", (dict,))
+    check_config(table, data, path)
     return table
+
+
+def check_config(table: Mapping[str, Any], data: bytes, path: Path) -> None:
+    """Check a config table; `data` are the bytes it was read from, to name the line.
+
+    Raises:
+        ConfigError: an unknown key, with the nearest known one, or a value that cannot be.
+    """
+    check = _Check(data, path)
+    check.table(table, _KEYS, ())
+    check.agent(table, ())
+    for name, agent in check.tables(table, "agents"):
+        check.table(agent, _AGENT_KEYS, ("agents", name))
+        check.agent(agent, ("agents", name))
+    for section in PLUGIN_SECTIONS:
+        check.tables(table, section)
+    check.table(table.get("plugins", {}), {"paths": (list,)}, ("plugins",))
+    check.texts(table.get("plugins", {}).get("paths", []), ("plugins", "paths"))
+    for name, model in table.get("models", {}).items():
+        if not isinstance(model, str):
+            raise check.wrong(("models", name), (str,))
+    for model, price in check.tables(table, "prices"):
+        check.price(price, ("prices", model))
 
 
 def parse_toml(data: bytes, path: Path) -> dict[str, Any]:
@@ -204,11 +263,13 @@ def parse_toml(data: bytes, path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
-        return tomllib.loads(data.decode("utf-8"))
+        return tomllib.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise ConfigError(f"{path}: not valid TOML: nested too deeply") from None
+    except ValueError as error:  # TOMLDecodeError, and a number of thousands of digits
         what, where = str(error), ""
         found = re.search(r" \(at line (\d+), column \d+\)$", what)
         if found:
@@ -218,26 +279,17 @@ def parse_toml(data: bytes, path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}{where}: not valid TOML: {what}") from None
 
 
-def check_table(
-    table: Mapping[str, Any], known: Mapping[str, tuple[type, ...]], data: bytes, path: Path, prefix: str
-) -> None:
-    """Raise `ConfigError` for an unknown key, with the nearest known one, or a value of the wrong type."""
-    for key, value in table.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
-            raise ConfigError(f"{path}, line {_line_of(data, key)}: unknown key {prefix + key!r}{hint}")
-        if not isinstance(value, known[key]) or (isinstance(value, bool) and bool not in known[key]):
-            raise _wrong(path, data, key, prefix + key, known[key])
+def relative_to(file: Path, text: str) -> Path:
+    """Return the path that a config file names: relative to its own folder, `~` expanded where there is such a home."""
+    path = Path(text)
+    with contextlib.suppress(RuntimeError):
+        path = path.expanduser()
+    return file.parent / path
 
 
-def lower_limits(limits: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `limits` with those of `others` that are lower, or that are not in it."""
-    merged = dict(limits)
-    for name, value in others.items():
-        default = limits.get(name, getattr(FailSafeConfig(), name))
-        merged[name] = value if default is None else min(default, value)
-    return merged
+def _agent_table(file: ConfigFile, name: str) -> Mapping[str, Any]:
+    table: Mapping[str, Any] = file.table.get("agents", {}).get(name, {})
+    return table
 
 
 def fail_safe(limits: Mapping[str, Any], base: FailSafeConfig | None = None) -> FailSafeConfig:
@@ -255,49 +307,95 @@ def environment_choice(variable: str, getenv: Callable[[str], str | None] = os.e
     return Choice(value=value, source=f"the environment variable {variable}") if value else None
 
 
-def _agent(name: str, table: Mapping[str, Any], source: str) -> AgentConfig:
-    instructions = table.get("instructions")
-    if "instructions_file" in table:
-        instructions = _read_instructions(name, table["instructions_file"], source)
-    return AgentConfig(
-        name=name,
-        source=source,
-        model=table.get("model"),
-        instructions=instructions,
-        options=table.get("options", {}),
-        extra=table.get("extra", {}),
-        limits=table.get("limits", {}),
-        fallback_models=tuple(table.get("fallback_models", ())),
-    )
+def _price(model: str, table: Mapping[str, Any], path: Path) -> Price:
+    return Price(input=table["input"], output=table["output"], cache_read=table.get("cache_read"))
 
 
-def _read_instructions(name: str, text: str, source: str) -> str:
-    path = Path(source).parent / Path(text).expanduser()
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the instructions_file of agent {name!r} cannot be read: {path}: {error}") from None
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """Checks the tables of one config file; `data` are its bytes."""
+
+    data: bytes
+    path: Path
+
+    def table(self, table: Any, known: Mapping[str, tuple[type, ...]], at: Sequence[str]) -> None:
+        """Refuse an unknown key, with the nearest known one, and a value of the wrong type."""
+        for key, value in table.items():
+            if key not in known:
+                raise self._unknown(key, known, at)
+            if not isinstance(value, known[key]) or isinstance(value, bool):
+                raise self.wrong((*at, key), known[key])
+
+    def agent(self, table: Mapping[str, Any], at: Sequence[str]) -> None:
+        """Check what an agent's table has within."""
+        self.table(table.get("limits", {}), LIMITS, (*at, "limits"))
+        for name, value in table.get("limits", {}).items():
+            if not (math.isfinite(value) and value > 0):
+                raise self._error((*at, "limits", name), "must be greater than 0")
+        self.table(table.get("options", {}), OPTIONS, (*at, "options"))
+        self.texts(table.get("fallback_models", []), (*at, "fallback_models"))
+        if "instructions" in table and "instructions_file" in table:
+            raise self._error((*at, "instructions_file"), "cannot stand beside 'instructions'; keep one of them")
+
+    def tables(self, table: Mapping[str, Any], section: str) -> list[tuple[str, Mapping[str, Any]]]:
+        """Return the tables of a section by name; refuse anything else in it."""
+        for name, value in table.get(section, {}).items():
+            if not isinstance(value, dict):
+                raise self.wrong((section, name), (dict,))
+        return list(table.get(section, {}).items())
+
+    def texts(self, values: Sequence[Any], at: Sequence[str]) -> None:
+        if not all(isinstance(value, str) for value in values):
+            raise self._error(at, "must be an array of texts")
+
+    def price(self, table: Mapping[str, Any], at: Sequence[str]) -> None:
+        numbers = [value for value in table.values() if isinstance(value, (int, float)) and not isinstance(value, bool)]
+        usable = len(numbers) == len(table) and all(math.isfinite(value) and value >= 0 for value in numbers)
+        if not usable or not {"input", "output"} <= set(table) <= {"input", "output", "cache_read"}:
+            raise self._error(at, "takes the numbers input, output and cache_read (US dollars per million tokens)")
+
+    def wrong(self, at: Sequence[str], kinds: tuple[type, ...]) -> ConfigError:
+        words = {str: "text", int: "a whole number", float: "a number", dict: "a table", list: "an array"}
+        return self._error(at, f"must be {words[kinds[-1]]}")
+
+    def _unknown(self, key: str, known: Mapping[str, Any], at: Sequence[str]) -> ConfigError:
+        from difflib import get_close_matches
+
+        near = get_close_matches(key, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
+        name = ".".join((*at, key))
+        return ConfigError(f"{self.path}, line {line_of(self.data, (*at, key))}: unknown key {name!r}; {hint}")
+
+    def _error(self, at: Sequence[str], what: str) -> ConfigError:
+        return ConfigError(f"{self.path}, line {line_of(self.data, at)}: {'.'.join(at)!r} {what}")
 
 
-def _price(model: str, table: Any, path: Path) -> Price:
-    if isinstance(table, dict):
-        numbers = {key: value for key, value in table.items() if isinstance(value, (int, float))}
-        if {"input", "output"} <= set(numbers) <= {"input", "output", "cache_read"} and len(numbers) == len(table):
-            return Price(**numbers)
-    raise ConfigError(
-        f'{path}: [prices."{model}"] takes the numbers input, output and cache_read (US dollars per million tokens)'
-    )
+def line_of(data: bytes, at: Sequence[str]) -> int:
+    """Return the line on which the key with the path `at` stands, or the nearest table above it; 1 where none is."""
+    header: tuple[str, ...] = ()
+    best, found = 1, 0
+    for number, line in enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1):
+        if line.lstrip().startswith("["):
+            header = path = _key_path(line)
+        else:
+            path = (*header, *_key_path(f"{line.partition('=')[0]} = 0")) if "=" in line else ()
+        common = len(path) if path == tuple(at[: len(path)]) else 0
+        if common > found:
+            best, found = number, common
+    return best
 
 
-def _wrong(path: Path, data: bytes, key: str, name: str, kinds: tuple[type, ...]) -> ConfigError:
-    words = {str: "text", int: "a whole number", float: "a number", dict: "a table", list: "an array"}
-    expected = words[kinds[-1]]
-    return ConfigError(f"{path}, line {_line_of(data, key)}: {name!r} must be {expected}")
+def _key_path(text: str) -> tuple[str, ...]:
+    """Return the path of the only key in one line of TOML, () if it has none."""
+    import tomllib
 
-
-def _line_of(data: bytes, key: str) -> int:
-    """Return the line on which a key stands first, 1 where it cannot be told."""
-    pattern = rf"^\s*(?:\[+[^\]\n]*\b{re.escape(key)}\b|[\"']?{re.escape(key)}[\"']?\s*[=.])"
-    text = data.decode("utf-8", "replace")
-    found = re.search(pattern, text, re.MULTILINE)
-    return text.count("\n", 0, found.start()) + 1 if found else 1
+    path: list[str] = []
+    with contextlib.suppress(ValueError):
+        value: Any = tomllib.loads(text)
+        while (isinstance(value, dict) and value) or (isinstance(value, list) and value):
+            if isinstance(value, list):
+                (value,) = value
+                continue
+            ((key, value),) = value.items()
+            path.append(key)
+    return tuple(path)

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
-from collections.abc import Mapping, Sequence
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from importlib import import_module, util
 from pathlib import Path
@@ -18,7 +21,7 @@ import pluggy
 
 from afkcli import hookspecs
 from afkcli.core.errors import AfkError, PluginError, UnknownNameError
-from afkcli.settings import Secrets, fill_settings
+from afkcli.settings import Secrets, fill_settings, settings_type
 
 GROUP = "afk"
 MODELS_GROUP = "afk.models"
@@ -64,12 +67,13 @@ class Plugin:
 
 @dataclass(slots=True)
 class Plugins:
-    """All plugins that were found. `conflicts` and `failures` give the reason by id."""
+    """All plugins that were found. `conflicts` and `failures` give the reason by id, `prefix_conflicts` by prefix."""
 
     found: dict[str, Plugin] = field(default_factory=dict)
     prefixes: dict[str, str] = field(default_factory=dict)
     conflicts: dict[str, str] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    prefix_conflicts: dict[str, str] = field(default_factory=dict)
     _modules: dict[str, ModuleType] = field(default_factory=dict)
     _manager: pluggy.PluginManager | None = None
 
@@ -78,28 +82,40 @@ class Plugins:
         return sorted(plugin.name for plugin in self.found.values() if plugin.kind == kind)
 
     def provider_of_prefix(self, model: str) -> str | None:
-        """Return the provider that claims the longest prefix of the bare model name, if one does."""
-        claimed = [prefix for prefix in self.prefixes if model.startswith(prefix)]
-        return self.prefixes[max(claimed, key=len)].partition(".")[2] if claimed else None
+        """Return the provider that claims the longest prefix of the bare model name, if one does.
+
+        Raises:
+            UnknownNameError: two distributions claim that prefix, so neither has it.
+        """
+        claimed = [prefix for prefix in (*self.prefixes, *self.prefix_conflicts) if model.startswith(prefix)]
+        prefix = max(claimed, key=len, default="")
+        if prefix in self.prefix_conflicts:
+            raise UnknownNameError(self.prefix_conflicts[prefix])
+        return self.prefixes[prefix].partition(".")[2] if prefix else None
 
     def add_file(self, path: Path) -> list[str]:
         """Import the plugin file at `path` and return the ids of what it offers, named by `AFK_NAME` or its stem.
 
+        It goes before an installed plugin of the same id, because it was named; two files with one id are an error.
+
         Raises:
-            PluginError: it cannot be read or imported, or is no plugin.
+            UnknownNameError: there is no such file.
+            PluginError: it cannot be imported, or is no plugin.
         """
         module = _import_file(path)
         _check_version(module, str(path))
         name = getattr(module, "AFK_NAME", path.stem)
-        ids = []
-        for kind in KINDS:
-            if hasattr(module, f"afk_{kind}"):
-                plugin = Plugin(id=f"{kind}.{name}", source=str(path), distribution=path.name, version="", file=path)
-                self.found[plugin.id] = plugin
-                self._modules[plugin.id] = module
-                ids.append(plugin.id)
+        ids = [f"{kind}.{name}" for kind in KINDS if hasattr(module, f"afk_{kind}")]
         if not ids:
             raise PluginError(f"{path} has no hook of afk (afk_provider, afk_store, afk_sink, afk_tools, afk_command)")
+        for id_ in ids:
+            before = self.found.get(id_)
+            if before is not None and before.file is not None and before.file.resolve() != path.resolve():
+                raise PluginError(f"the plugin files {before.file} and {path} both offer {id_}; leave one out")
+        for id_ in ids:
+            self.found[id_] = Plugin(id=id_, source=str(path), distribution=path.name, version="", file=path)
+            self.conflicts.pop(id_, None)
+            self._modules[id_] = module
         return ids
 
     def load(self, kind: str, name: str) -> ModuleType:
@@ -116,18 +132,20 @@ class Plugins:
         if plugin is None:
             raise UnknownNameError(missing_line(kind, name, self.names(kind)))
         try:
-            module = self._modules.get(id_) or import_module(plugin.source)
-            _check_version(module, id_)
-            if not self._hooks().is_registered(module):
-                self._hooks().register(module, name=f"{id_}:{plugin.source}")
+            with _foreign_code(f"the plugin {id_} ({plugin.distribution}) cannot be loaded"):
+                module = self._modules.get(id_) or import_module(_module_name(plugin.source))
+                _check_version(module, id_)
+                self._register(module, f"{id_}:{plugin.source}")
         except PluginError as error:
             self.failures[id_] = str(error)
             raise
-        except Exception as error:  # whatever a plugin's module does when it is imported
-            self.failures[id_] = f"{type(error).__name__}: {error}"
-            raise PluginError(f"the plugin {id_} ({plugin.distribution}) cannot be loaded: {error}") from error
         self._modules[id_] = module
         return module
+
+    def settings_type(self, kind: str, name: str) -> type | None:
+        """Return the dataclass of a plugin's settings, if it has one; raises as `load`, or `ConfigError`."""
+        factory = getattr(self.load(kind, name), f"afk_{kind}", None)
+        return settings_type(inspect.unwrap(factory)) if factory else None
 
     def make(self, kind: str, name: str, table: Mapping[str, Any], secrets: Secrets) -> Any:
         """Return what the hook of the plugin `<kind>.<name>` makes, its settings filled from `table`.
@@ -145,15 +163,23 @@ class Plugins:
             where = f"[{section(kind)}.{name}]"
             arguments["settings"] = fill_settings(inspect.unwrap(factory), table, where, secrets) if factory else None
         try:
-            made = caller(**arguments)
-        except AfkError:
+            with _foreign_code(f"the plugin {kind}.{name} failed"):
+                made = caller(**arguments)
+        except PluginError as error:
+            self.failures[f"{kind}.{name}"] = str(error)
             raise
-        except Exception as error:  # whatever a plugin's hook does
-            self.failures[f"{kind}.{name}"] = f"its hook raised {type(error).__name__}: {error}"
-            raise PluginError(f"the plugin {kind}.{name} failed: {type(error).__name__}: {error}") from error
         if made is None:
-            raise PluginError(f"the plugin {kind}.{name} has no hook afk_{kind}, or it returned nothing")
+            raise PluginError(f"the plugin {kind}.{name} has no @hookimpl afk_{kind}, or it returned nothing")
         return made
+
+    def _register(self, module: ModuleType, name: str) -> None:
+        if self._hooks().is_registered(module):
+            return
+        try:
+            self._hooks().register(module, name=name)
+        except BaseException:  # it stays half registered otherwise, and would pass the next time
+            self._hooks().unregister(module)
+            raise
 
     def _hooks(self) -> pluggy.PluginManager:
         if self._manager is None:
@@ -196,7 +222,8 @@ def discover() -> Plugins:
         if len(by_distribution) > 1:
             what = "plugin name" if group == GROUP else "model prefix"
             both = " and ".join(sorted(by_distribution))
-            plugins.conflicts[name] = f"the {what} {name!r} is claimed by {both}; uninstall one of them"
+            conflicts = plugins.conflicts if group == GROUP else plugins.prefix_conflicts
+            conflicts[name] = f"the {what} {name!r} is claimed by {both}; uninstall one of them"
         elif group == GROUP:
             (plugins.found[name],) = by_distribution.values()
         else:
@@ -211,23 +238,51 @@ def foreign_afk_package() -> str | None:
     return next((owner for owner in owners if owner != "afkcli"), None)
 
 
+@contextmanager
+def _foreign_code(what: str) -> Iterator[None]:
+    """Run code of a plugin: what it prints goes to stderr, whatever it raises (`sys.exit` included) is a `PluginError`.
+
+    afk's own errors go through as they are.
+    """
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except (AfkError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise PluginError(f"{what}: {type(error).__name__}: {error}") from error
+
+
+def _module_name(source: str) -> str:
+    """Return the module that an entry point names; a plugin is a whole module, so `module:object` is refused."""
+    if not all(part.isidentifier() for part in source.split(".")):
+        raise PluginError(f"its entry point {source!r} is not the name of a module")
+    return source
+
+
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise UnknownNameError(f"there is no plugin file {path}")
-    spec = util.spec_from_file_location(f"afk_plugin_file_{path.stem}", path)
+    import hashlib
+
+    name = f"afk_plugin_file_{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]}"
+    spec = util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise PluginError(f"{path} is not a Python file")
+        raise PluginError(f"the plugin file {path} is not a Python file (its name ends in .py)")
     module = util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and annotations look their module up there
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever the file does when it is imported
-        raise PluginError(f"the plugin file {path} cannot be loaded: {type(error).__name__}: {error}") from error
+        with _foreign_code(f"the plugin file {path} cannot be loaded"):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 
 def _check_version(module: ModuleType, what: str) -> None:
     wanted = getattr(module, "AFK_HOOKS", None)
-    if not isinstance(wanted, int):
+    if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
         raise PluginError(f"the plugin {what} does not say which hook version it was written for (AFK_HOOKS = 1)")
     if wanted > hookspecs.HOOKS_VERSION:
         raise PluginError(

@@ -142,14 +142,18 @@ class Setup:
             raise UnknownNameError(f"there is no agent {choice.value!r} (agents: {', '.join(sorted(agents))})")
         return agents[choice.value]
 
-    def agent_for(self, flags: Flags, thread: ThreadInfo | None) -> Agent:
-        """Return the agent that a run of the command line uses."""
+    def agent_and_model(self, flags: Flags, thread: ThreadInfo | None) -> tuple[AgentConfig, Choice]:
+        """Return the agent of a run of the command line, and its model with the reason."""
         named = _choice(flags.agent, "--agent") or environment_choice("AFK_AGENT")
         described = self.choose_agent(named, thread)
         own = Choice(value=described.model, source=f"the agent {described.name!r}") if described.model else None
         explicit = _choice(flags.model, "--model") or environment_choice("AFK_MODEL")
         switched = named is not None and (thread is None or thread.agent != described.name)
-        model = self.choose_model(explicit or (own if switched else None), thread, own)
+        return described, self.choose_model(explicit or (own if switched else None), thread, own)
+
+    def agent_for(self, flags: Flags, thread: ThreadInfo | None) -> Agent:
+        """Return the agent that a run of the command line uses."""
+        described, model = self.agent_and_model(flags, thread)
         fallback_models = tuple(self.full_model_name(name) for name in described.fallback_models)
         limits = {**self.config.limits(), **described.limits, **flags.limits()}
         return Agent(
@@ -184,18 +188,23 @@ class Setup:
         except PluginError as error:
             raise StoreError(str(error)) from error
 
+    def make_sink(self, name: str) -> Sink:
+        """Return a new sink; raises as `make_provider`."""
+        table = self.config.plugin_table("sinks", name)
+        table.pop("enabled", None)
+        return cast("Sink", self.plugins.make("sink", name, table, self.secrets))
+
     def make_sinks(self) -> list[Sink]:
         """Return the sinks in use; one that cannot be made is said and left out."""
         names = self.config.sink_names()
         names += [id_.partition(".")[2] for id_ in self.file_plugins if id_.startswith("sink.")]
         sinks: list[Sink] = []
         for name in dict.fromkeys(names):
-            table = self.config.plugin_table("sinks", name)
-            table.pop("enabled", None)
-            if name in DEFAULT_SINKS and not table and f"sink.{name}" not in self.plugins.found:
+            known = f"sink.{name}" in (*self.plugins.found, *self.plugins.conflicts)
+            if name in DEFAULT_SINKS and not known and not self.config.plugin_table("sinks", name):
                 continue
             try:
-                sinks.append(self.plugins.make("sink", name, table, self.secrets))
+                sinks.append(self.make_sink(name))
             except AfkError as error:
                 self.notify(f"the sink {name!r} is left out: {error}")
         return sinks
@@ -248,7 +257,7 @@ def load_setup(
 
 
 def _project(user: ConfigFile, plugins: Plugins, notify: Callable[[str], None]) -> ConfigFile | None:
-    from afkcli.trust import find_project_file, project_config
+    from afkcli.trust import find_project_file, inert_line, project_config
 
     file = find_project_file()
     if file is None:
@@ -264,9 +273,9 @@ def _project(user: ConfigFile, plugins: Plugins, notify: Callable[[str], None]) 
         has_key = known is not None and (known.key is None or bool(os.environ.get(known.key)))
         return has_key or provider in user.table.get("providers", {})
 
-    config = project_config(file, configured)
+    config = project_config(file, configured, user.table)
     if config.inert:
-        notify(f"{file.path} is not trusted, so this does not count: {', '.join(config.inert)}; see `afk trust`")
+        notify(inert_line(config))
     return config
 
 

@@ -9,18 +9,30 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from afkcli.config import ConfigFile, parse_config, parse_toml
+from afkcli.config import LIMITS, OPTIONS, ConfigFile, check_config, parse_config, parse_toml, relative_to
+from afkcli.core.agent import FailSafeConfig
 from afkcli.core.errors import ConfigError
 from afkcli.paths import state_dir
 
 FILE_NAME = "afk.toml"
-_OPTIONS = frozenset({"temperature", "top_p", "max_output_tokens", "stop", "seed"})
-_HARMLESS = frozenset({"agent", "instructions", "limits"})
+_MAX_BYTES = 1_000_000  # a config is written by hand; more is not read into memory
+_NAMED = 8  # keys that one line names
+
+
+class TrustState(StrEnum):
+    """What the user said of a project file: `CHANGED` is one that was trusted with other contents."""
+
+    TRUSTED = "trusted"
+    CHANGED = "changed"
+    UNTRUSTED = "untrusted"
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +46,17 @@ class ProjectFile:
 
 
 def find_project_file(start: Path | None = None) -> ProjectFile | None:
-    """Return the nearest afk.toml at or above `start` (the working directory), not above the home folder."""
-    start = (start or Path.cwd()).resolve()
-    home = Path.home().resolve()
+    """Return the nearest afk.toml at or above `start` (the working directory), never one above the home folder."""
+    try:
+        start = (start or Path.cwd()).resolve()
+        home = Path.home().resolve()
+    except (OSError, RuntimeError):  # the working directory was deleted, or nobody knows the home folder
+        return None
     for folder in (start, *start.parents):
+        if folder in home.parents:
+            break
         path = folder / FILE_NAME
-        if path.is_file():
+        if os.path.lexists(path) and not os.path.isdir(path):  # noqa: PTH112 - is_dir raises where it may not look
             return read_project_file(path)
         if folder == home:
             break
@@ -47,83 +64,133 @@ def find_project_file(start: Path | None = None) -> ProjectFile | None:
 
 
 def read_project_file(path: Path) -> ProjectFile:
-    """Read a project file; one that others own or can write is refused."""
-    path = path.resolve()
+    """Read a project file, or one that it references; one that others own or can write is refused."""
     try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            data = file.read()
-    except OSError as error:
-        return ProjectFile(path=path, refused=f"it cannot be read: {error.strerror}")
-    if hasattr(os, "geteuid"):
-        if status.st_uid != os.geteuid():
-            return ProjectFile(path=path, owner=status.st_uid, refused="another user owns it")
-        if status.st_mode & 0o022:
-            return ProjectFile(path=path, owner=status.st_uid, refused="others can write it; chmod go-w it")
-    return ProjectFile(path=path, data=data, owner=status.st_uid)
+        real = path.resolve(strict=True)
+        link = path.lstat()
+        # Not blocking: a FIFO in the file's place must not hold up the open.
+        descriptor = os.open(real, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            refused = _refused(status, link)
+            data = b"" if refused else file.read(_MAX_BYTES + 1)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
+        why = getattr(error, "strerror", None) or "a loop of symbolic links"
+        return ProjectFile(path=Path(os.path.abspath(path)), refused=f"it cannot be read: {why}")  # noqa: PTH100
+    if len(data) > _MAX_BYTES:
+        refused = f"it is longer than {_MAX_BYTES} bytes"
+    return ProjectFile(path=real, data=b"" if refused else data, owner=status.st_uid, refused=refused)
 
 
-def project_config(file: ProjectFile, configured: Callable[[str], bool]) -> ConfigFile:
+def _refused(status: os.stat_result, link: os.stat_result) -> str | None:
+    """Return why a file does not count: what it is, who owns it (or the link to it) and who can write it."""
+    if not stat.S_ISREG(status.st_mode):
+        return "it is not a regular file"
+    if not hasattr(os, "geteuid"):
+        return None
+    if {status.st_uid, link.st_uid} != {os.geteuid()}:
+        return "another user owns it"
+    if status.st_mode & 0o022:
+        return "others can write it; chmod go-w it"
+    return None
+
+
+def project_config(file: ProjectFile, configured: Callable[[str], bool], user: Mapping[str, Any]) -> ConfigFile:
     """Return what counts of a project file: all of it if it is trusted, else what needs no trust.
 
     Args:
         configured: whether the user has configured the provider of a model name.
+        user: the table of the user's config, whose limits may be lowered.
 
     Raises:
         ConfigError: it is malformed.
     """
     if file.refused is not None:
-        return ConfigFile(path=file.path, table={}, inert=(f"everything ({file.refused})",))
-    if is_trusted(file):
+        return ConfigFile(path=file.path, table={}, inert=(f"everything, because {file.refused}",))
+    if trust_state(file) is TrustState.TRUSTED:
         return ConfigFile(path=file.path, table=parse_config(file.data, file.path))
-    table, inert = without_trust(parse_toml(file.data, file.path), configured)
-    parse_config(_known_part(table, file), file.path)
+    table, inert = without_trust(parse_toml(file.data, file.path), configured, user)
+    check_config(table, file.data, file.path)
     return ConfigFile(path=file.path, table=table, inert=tuple(inert))
 
 
-def without_trust(table: Mapping[str, Any], configured: Callable[[str], bool]) -> tuple[dict[str, Any], list[str]]:
+def inert_line(config: ConfigFile) -> str:
+    """Return the line that says what of a project file does not count."""
+    names = ", ".join(config.inert[:_NAMED])
+    more = f" and {len(config.inert) - _NAMED} more" if len(config.inert) > _NAMED else ""
+    return f"{config.path} is not trusted, so this does not count: {names}{more}; see `afk trust`"
+
+
+def without_trust(
+    table: Mapping[str, Any], configured: Callable[[str], bool], user: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
     """Return the part of a project file's table that counts without trust, and the names of the keys that do not."""
-    allowed: dict[str, Any] = {}
-    inert: list[str] = []
-    for key, value in table.items():
-        if key == "agents" and isinstance(value, dict):
-            agents = {}
-            for name, agent in value.items():
-                if isinstance(agent, dict):
-                    agents[name], dropped = without_trust(agent, configured)
-                    inert += [f"agents.{name}.{item}" for item in dropped]
-                else:
-                    inert.append(f"agents.{name}")
-            allowed[key] = agents
-        elif key == "options" and isinstance(value, dict):
-            allowed[key] = {name: item for name, item in value.items() if name in _OPTIONS}
-            inert += [f"options.{name}" for name in value if name not in _OPTIONS]
-        elif key in _HARMLESS or (key == "model" and isinstance(value, str) and configured(value)):
-            allowed[key] = value
-        else:
-            inert.append(key)
-    return allowed, inert
+    sieve = _Sieve(configured)
+    limits = {item.name: item.default for item in fields(FailSafeConfig)} | _table(user.get("limits"))
+    allowed = sieve.agent({key: value for key, value in table.items() if key not in ("agent", "agents")}, limits, "")
+    if "agent" in table:
+        allowed["agent"] = table["agent"]
+    if "agents" in table:
+        allowed["agents"] = {}
+    for name, agent in _table(table.get("agents")).items():
+        own = _table(_table(_table(user.get("agents")).get(name)).get("limits"))
+        allowed["agents"][name] = sieve.agent(_table(agent), limits | own, f"agents.{name}.")
+    return allowed, sieve.inert
 
 
-def _known_part(table: Mapping[str, Any], file: ProjectFile) -> bytes:
-    """Return the file's own bytes if all of it counts, so that errors name its lines; else the part that counts."""
-    if table == parse_toml(file.data, file.path):
-        return file.data
-    import tomli_w
+class _Sieve:
+    """Takes out of tables what counts without trust; `inert` has the names of the rest."""
 
-    return tomli_w.dumps(table).encode()
+    def __init__(self, configured: Callable[[str], bool]) -> None:
+        self._configured = configured
+        self.inert: list[str] = []
+
+    def agent(self, table: Mapping[str, Any], limits: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+        """Return what counts of an agent's table, with `limits` as those that may only be lowered."""
+        allowed: dict[str, Any] = {}
+        for key, value in table.items():
+            if key == "instructions" or (key in ("model", "fallback_models") and self._are_configured(value)):
+                allowed[key] = value
+            elif key == "options":
+                allowed[key] = self._part(value, OPTIONS, f"{prefix}options.")
+            elif key == "limits":
+                allowed[key] = self._lower(value, limits, f"{prefix}limits.")
+            else:
+                self.inert.append(f"{prefix}{key}")
+        return allowed
+
+    def _are_configured(self, value: Any) -> bool:
+        models = value if isinstance(value, list) else [value]
+        return all(isinstance(model, str) and self._configured(model) for model in models)
+
+    def _part(self, value: Any, known: Mapping[str, Any], prefix: str) -> Any:
+        """Return the known keys of a table; what is no table is left to the check of the config."""
+        if not isinstance(value, dict):
+            return value
+        self.inert += [prefix + key for key in value if key not in known]
+        return {key: item for key, item in value.items() if key in known}
+
+    def _lower(self, value: Any, limits: Mapping[str, Any], prefix: str) -> Any:
+        part = self._part(value, LIMITS, prefix)
+        if not isinstance(part, dict):
+            return part
+        higher = [key for key, item in part.items() if _is_higher(item, limits[key])]
+        self.inert += [f"{prefix}{key} (it is higher than {limits[key]})" for key in higher]
+        return {key: item for key, item in part.items() if key not in higher}
+
+
+def _is_higher(value: Any, limit: float | None) -> bool:
+    return limit is not None and isinstance(value, (int, float)) and value > limit
 
 
 def referenced_files(file: ProjectFile) -> list[Path]:
     """Return the files that a project file references: instructions and plugin files."""
     table = parse_toml(file.data, file.path)
-    texts: list[Any] = [table.get("instructions_file")]
-    agents = table.get("agents")
-    texts += [agent.get("instructions_file") for agent in _tables(agents)]
-    plugins = table.get("plugins")
-    if isinstance(plugins, dict) and isinstance(plugins.get("paths"), list):
-        texts += plugins["paths"]
-    return [(file.path.parent / Path(text).expanduser()).resolve() for text in texts if isinstance(text, str)]
+    tables = [table, *(_table(agent) for agent in _table(table.get("agents")).values())]
+    texts = [item.get("instructions_file") for item in tables]
+    paths = _table(table.get("plugins")).get("paths")
+    texts += paths if isinstance(paths, list) else []
+    return [relative_to(file.path, text) for text in texts if isinstance(text, str)]
 
 
 def fingerprint(file: ProjectFile) -> dict[str, Any]:
@@ -137,7 +204,7 @@ def fingerprint(file: ProjectFile) -> dict[str, Any]:
         read = read_project_file(path)
         if read.refused is not None:
             raise ConfigError(f"{path}, which {file.path} references, cannot be trusted: {read.refused}")
-        references[str(path)] = hashlib.sha256(read.data).hexdigest()
+        references[str(path)] = f"{read.path} {hashlib.sha256(read.data).hexdigest()}"
     return {
         "owner": file.owner,
         "sha256": hashlib.sha256(file.data).hexdigest(),
@@ -145,15 +212,17 @@ def fingerprint(file: ProjectFile) -> dict[str, Any]:
     }
 
 
-def is_trusted(file: ProjectFile) -> bool:
-    """Whether the user trusts the file as it is now."""
+def trust_state(file: ProjectFile) -> TrustState:
+    """Return whether the user trusts the file as it is now."""
+    if file.refused is not None:
+        return TrustState.REFUSED
     recorded = _read_record().get(str(file.path))
-    if recorded is None or file.refused is not None:
-        return False
+    if recorded is None:
+        return TrustState.UNTRUSTED
     try:
-        return bool(recorded == fingerprint(file))
-    except ConfigError:
-        return False
+        return TrustState.TRUSTED if recorded == fingerprint(file) else TrustState.CHANGED
+    except ConfigError:  # a file that it references is gone or refused, or it is no TOML any more
+        return TrustState.CHANGED
 
 
 def trust(file: ProjectFile) -> None:
@@ -205,9 +274,12 @@ def _write_record(record: Mapping[str, Any]) -> None:
         with os.fdopen(descriptor, "wb") as file:
             tomli_w.dump(record, file)
         new.replace(path)
+    except UnicodeEncodeError:
+        raise ConfigError("a file whose path is not UTF-8 cannot be trusted; rename its folder") from None
     except OSError as error:
         raise ConfigError(f"the record of trusted files {path} cannot be written: {error.strerror}") from None
 
 
-def _tables(value: Any) -> Iterable[Mapping[str, Any]]:
-    return [item for item in value.values() if isinstance(item, dict)] if isinstance(value, dict) else []
+def _table(value: Any) -> dict[str, Any]:
+    """Return `value` if it is a table, else an empty one."""
+    return value if isinstance(value, dict) else {}

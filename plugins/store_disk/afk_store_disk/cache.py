@@ -49,6 +49,7 @@ _CANNOT_SHARE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)  # primary co
 
 _ROW = "SELECT mode, filename, value FROM Cache WHERE raw = 1 AND key = ?"
 _RANGE = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key >= ? AND key < ? ORDER BY key"
+_SCAN = _RANGE.replace("Cache", "Cache NOT INDEXED")
 _KEYS = "SELECT key FROM Cache WHERE raw = 1 AND key >= ? AND key < ? ORDER BY key"
 _LAST_KEY = f"{_KEYS} DESC LIMIT 1"
 _DELETE = "DELETE FROM Cache WHERE raw = 1 AND key >= ? AND key < ?"
@@ -156,6 +157,11 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         """Yield key and text of the rows from `start` to before `end`; the text of a row that is not ours is None."""
         order = " DESC" if reverse else ""
         for key, *row in self._con.execute(f"{_RANGE}{order} LIMIT ?", (start, end, limit)):
+            yield key, self._fetch_if_sound(key, *row)
+
+    def scanned_texts(self, start: str, end: str) -> Iterator[tuple[str, str | None]]:
+        """Yield the same by reading the whole table: slow, but it also finds rows that a damaged index hides."""
+        for key, *row in self._con.execute(_SCAN, (start, end)):
             yield key, self._fetch_if_sound(key, *row)
 
     def keys(self, prefix: str) -> Iterator[str]:

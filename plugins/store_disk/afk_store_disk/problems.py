@@ -58,6 +58,8 @@ def store_errors(file: Path) -> Iterator[None]:
         raise StoreError(_sqlite_line(error, file)) from error
     except OSError as error:
         raise StoreError(_CANNOT_OPEN.format(file=error.filename or file, error=error.strerror or error)) from error
+    except UnicodeDecodeError as error:  # SQLite's own message about a damaged schema
+        raise StoreError(_DAMAGED.format(file=file, error=error.reason)) from error
     except (UnicodeError, JsonError, OverflowError) as error:
         raise StoreError(f"this cannot be stored in {file}: {error}") from error
 

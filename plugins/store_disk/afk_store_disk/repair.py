@@ -40,8 +40,16 @@ def read_info(cache: ThreadCache, key: str) -> rows.InfoRow | None:
     row = rows.info_from_text(text) if text else None
     if row is not None and row.info.key == key:
         return row
-    records = read_records(cache, key)
+    records = _scanned_records(cache, key)
     return rows.InfoRow(info_from_records(key, _name(cache, key), records), _number(cache, key)) if records else None
+
+
+def _scanned_records(cache: ThreadCache, key: str) -> list[Record]:
+    """Return the records of the thread `key` that are anywhere in the table."""
+    texts = cache.scanned_texts(*rows.all_under(rows.thread_prefix(key)))
+    parts = (f"{rows.part_prefix(key, rows.KEPT)}/", f"{rows.part_prefix(key, rows.OPEN)}/")
+    records = [rows.record_from_text(row, text) for row, text in texts if row.startswith(parts)]
+    return sorted(records, key=lambda record: record.index)
 
 
 def _find_by_metadata(cache: ThreadCache, name: str) -> rows.InfoRow:
@@ -114,7 +122,7 @@ def _created(identity: str) -> str:
 
 def _name(cache: ThreadCache, key: str) -> str:
     """Return the name that leads to the thread `key`, or the key itself."""
-    names = cache.texts(*rows.all_under(rows.NAME))
+    names = cache.scanned_texts(*rows.all_under(rows.NAME))
     return next((row.partition("/")[2] for row, text in names if text == f'"{key}"'), key)
 
 

@@ -7,7 +7,7 @@ A thread's rows all start alike, so that they are one range of the database's in
     thread/<key>/kept/<index>/<turn>     a sealed turn, or a change of the thread itself
     thread/<key>/open/<turn>/<index>     the question and the journal of a turn that is not sealed
 
-Beside them there are `name/<name>` and `name_copy/<name>` (the thread's key, twice, so that one damaged row does not
+Beside them there are `name/<name>` and `thread_name/<name>` (the thread's key, twice, so that one damaged row does not
 hide a thread), `changed/<number>/<key>` (one a thread, the number grows with every change, see index.py) and
 `counter/<name>`. Info and records are two lines: a line of JSON about the row, then the JSON itself to the letter.
 """
@@ -23,7 +23,7 @@ from afkcli.core.protocols import KEPT_KINDS, Fork, OpenTurn, Owner, Record, Rec
 from afkcli.core.result import usage_from_json
 
 CHANGED = "changed"
-NAME, NAME_COPY = "name", "name_copy"
+NAME, NAME_COPY = "name", "thread_name"  # far from each other in the order of keys, so on different pages
 KEPT, OPEN = "kept", "open"
 
 
@@ -112,7 +112,7 @@ def record_from_text(key: str, text: str | None) -> Record:
 
 def damaged_record(key: str, body: str) -> Record:
     """Return a record that stands for a row that cannot be read: what its key tells, and no hash."""
-    part, first, second = key.rsplit("/", 3)[1:]
+    part, first, second = ["", "", "", *key.split("/")][-3:]
     index, turn = (first, second) if part == KEPT else (second, first)
     return Record(
         index=int(index) if index.isdecimal() else 0,

@@ -205,7 +205,7 @@ def test_damaged_metadata_is_made_again_from_the_records(folder: Path, expressio
     store.close()
 
 
-@pytest.mark.parametrize("row", ["name", "name_copy"])
+@pytest.mark.parametrize("row", ["name", "thread_name"])
 @pytest.mark.parametrize("expression", ["value = '\"nobody\"'", "value = ''", "value = 5", "key = 'lost'"])
 def test_a_damaged_name_still_leads_to_its_thread(folder: Path, row: str, expression: str) -> None:
     key = key_of(folder, NAMES[1])
@@ -217,7 +217,7 @@ def test_a_damaged_name_still_leads_to_its_thread(folder: Path, row: str, expres
 
 def test_a_name_that_is_damaged_twice_is_found_by_the_metadata(folder: Path) -> None:
     key = key_of(folder, NAMES[1])
-    change(folder, f"name%/{NAMES[1]}", "value = '\"nobody\"'")
+    change(folder, f"%name/{NAMES[1]}", "value = '\"nobody\"'")
     store = DiskStore(folder)
     assert acquired(store, NAMES[1]).thread.key == key
     store.close()
@@ -225,7 +225,7 @@ def test_a_name_that_is_damaged_twice_is_found_by_the_metadata(folder: Path) -> 
 
 def test_a_name_that_leads_nowhere_is_an_error_and_no_new_thread(folder: Path) -> None:
     key = key_of(folder, NAMES[1])
-    change(folder, f"name%/{NAMES[1]}", "value = '\"nobody\"'")
+    change(folder, f"%name/{NAMES[1]}", "value = '\"nobody\"'")
     change(folder, f"thread/{key}/%", "key = 'lost' || key")
     store = DiskStore(folder)
     with pytest.raises(StoreError, match=f"'{NAMES[1]}' is damaged"):

@@ -160,7 +160,7 @@ def test_a_planted_counter_is_refused_by_name(store: DiskStore, folder: Path, tm
 
 
 @pytest.mark.parametrize("form", PLANTS)
-@pytest.mark.parametrize("where", ["name/%", "name_copy/%", "%/info", "%/holder", "changed/%"])
+@pytest.mark.parametrize("where", ["name/%", "thread_name/%", "%/info", "%/holder", "changed/%"])
 def test_other_planted_rows_do_no_harm(store: DiskStore, folder: Path, tmp_path: Path, form, where: str) -> None:
     lease = save_turn(store, acquired(store), "question", "answer")
     store.release(lease)

@@ -1,0 +1,195 @@
+"""A thread's turns as text for a person, as Markdown, and as JSON objects."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
+
+from afkcli.commands.output import BOLD, DIM, YELLOW, Stdout
+from afkcli.commands.thread_access import RUNNING
+from afkcli.core.jsonform import JsonObject, dumps, to_plain
+from afkcli.core.messages import (
+    FilePart,
+    ImagePart,
+    Message,
+    Part,
+    ReasoningPart,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from afkcli.core.protocols import ThreadInfo
+from afkcli.core.result import RunState
+from afkcli.core.thread import History, SealedTurn, interrupted_turn, messages_to_send, turn_to_json
+
+_MINUTE, _HOUR, _DAY, _WEEK = 60, 3600, 86400, 7 * 86400
+
+
+def turns_of(thread: ThreadInfo, history: History, state: str | None) -> list[tuple[SealedTurn, str]]:
+    """Return the turns with their states; one that is running now with what has come so far."""
+    turns = [(turn, str(turn.state)) for turn in history.turns]
+    if thread.open_turn is not None and state is not None:
+        turns.append((interrupted_turn(thread, thread.open_turn, history.open_records), state))
+    return turns
+
+
+def note(turn: SealedTurn, state: str) -> str | None:
+    """Return what is to be known of a turn that did not simply end with its answer, and what the next turn sends."""
+    if state == RUNNING:
+        return "running now"
+    if turn.state is RunState.COMPLETED:
+        return None
+    sent = messages_to_send(turn)
+    why = f": {turn.error}" if turn.error else ""
+    if not sent:
+        return f"refused ({turn.error_kind}){why}; it is left out of what the next turn sends"
+    if turn.state is RunState.FAILED and len(sent) == 1:
+        return f"failed ({turn.error_kind}){why}; the next turn sends the question again"
+    return f"{_last_text(sent[-1])}{why}"
+
+
+def thread_form(info: ThreadInfo, state: str | None) -> JsonObject:
+    """Return the JSON form of a thread in a list."""
+    return {
+        "v": 1,
+        "type": "thread",
+        "thread_id": info.name,
+        "thread_key": info.key,
+        "state": state,
+        "title": info.title,
+        "turns": info.turns,
+        "agent": info.agent,
+        "model": info.model,
+        "created": info.created,
+        "used": info.used,
+        "folder": info.folder,
+        "parent": info.parent,
+        "usage": info.usage,
+        "total_cost_usd": info.cost_usd,
+        "tags": info.tags,
+        "last_run_id": info.last_run_id,
+    }
+
+
+def turn_form(thread: ThreadInfo, turn: SealedTurn, state: str) -> JsonObject:
+    """Return the JSON form of a turn, without the data that belongs to providers alone."""
+    shown = replace(turn, messages=tuple(map(_without_provider_data, turn.messages)))
+    form = {**turn_to_json(shown), "state": state, "note": note(turn, state)}
+    form["total_cost_usd"] = form.pop("cost_usd")
+    if state == RUNNING:
+        form["sealed"] = None
+    form["messages"] = [_without_none(message) for message in to_plain(form["messages"])]
+    return {"v": 1, "type": "turn", "thread_id": thread.name, "thread_key": thread.key, **form}
+
+
+def shown_turn(stdout: Stdout, turn: SealedTurn, state: str) -> Iterator[str]:
+    """Yield the lines of a turn for a person."""
+    head = f"turn {turn.turn} · {local_time(turn.started)} · {state} · {turn.model or '-'}"
+    yield stdout.styled(stdout.text(head), BOLD)
+    for message in turn.messages:
+        for part in message.parts:
+            label, text = _labelled(message.role, part)
+            style = DIM if isinstance(part, (ReasoningPart, ToolResultPart)) else ""
+            line = stdout.text(f"{label}: {text}")
+            yield stdout.styled(line, style) if style else line
+    said = note(turn, state)
+    if said:
+        yield stdout.styled(stdout.text(said if said.startswith("[") else f"[{said}]"), YELLOW)
+    yield ""
+
+
+def markdown(thread: ThreadInfo, turns: list[tuple[SealedTurn, str]]) -> str:
+    """Return a thread as a Markdown document."""
+    lines = [f"# {_markdown_line(thread.title or thread.name)}", ""]
+    lines += [f"Thread `{thread.name}`, begun {local_time(thread.created)}, {len(turns)} turns.", ""]
+    for turn, state in turns:
+        lines += [f"## Turn {turn.turn}", "", f"{local_time(turn.started)} · {state} · {turn.model or '-'}", ""]
+        for message in turn.messages:
+            for part in message.parts:
+                lines += _markdown_part(message.role, part)
+        said = note(turn, state)
+        if said:
+            lines += [f"*{_markdown_line(said)}*", ""]
+    return "\n".join(lines)
+
+
+def local_time(stamp: str) -> str:
+    """Return an RFC 3339 time as the day and minute where the user is."""
+    try:
+        return datetime.fromisoformat(stamp).astimezone().strftime("%Y-%m-%d %H:%M")
+    except ValueError:
+        return stamp
+
+
+def ago(stamp: str, now: Callable[[], float] = time.time) -> str:
+    """Return how long an RFC 3339 time is past, shortly; the day, where that is more than eight weeks."""
+    try:
+        seconds = max(0.0, now() - datetime.fromisoformat(stamp).timestamp())
+    except ValueError:
+        return stamp
+    if seconds < _MINUTE:
+        return "now"
+    for unit, name, end in ((_MINUTE, "min", _HOUR), (_HOUR, "h", _DAY), (_DAY, "d", 2 * _WEEK)):
+        if seconds < end:
+            return f"{int(seconds // unit)} {name}"
+    if seconds < 8 * _WEEK:
+        return f"{int(seconds // _WEEK)} wk"
+    return local_time(stamp)[:10]
+
+
+def _labelled(role: Role, part: Part) -> tuple[str, str]:
+    """Return what a part is and what it says."""
+    if isinstance(part, ReasoningPart):
+        return "reasoning", part.text
+    if isinstance(part, ToolCallPart):
+        arguments = dumps(part.arguments) if part.invalid_arguments is None else part.invalid_arguments
+        return "tool call", f"{part.name} {arguments}"
+    if isinstance(part, ToolResultPart):
+        outcome = "tool error" if part.is_error else "tool result"
+        return outcome, f"{part.name}: {' '.join(_labelled(role, inner)[1] for inner in part.parts)}"
+    if isinstance(part, (ImagePart, FilePart)):
+        name = f" {part.name}" if part.name else ""
+        return str(role), f"[{part.type}{name}, {part.media_type}, {part.size} bytes, sha256 {part.sha256[:12]}]"
+    return str(role), part.text
+
+
+def _markdown_part(role: Role, part: Part) -> list[str]:
+    label, text = _labelled(role, part)
+    if isinstance(part, TextPart):
+        return [f"**{label}**", "", text, ""]
+    fence = "`" * max(3, _longest_ticks(text) + 1)
+    return [f"**{label}**", "", fence, text, fence, ""]
+
+
+def _longest_ticks(text: str) -> int:
+    longest = run = 0
+    for char in text:
+        run = run + 1 if char == "`" else 0
+        longest = max(longest, run)
+    return longest
+
+
+def _markdown_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _last_text(message: Message) -> str:
+    part = message.parts[-1]
+    return part.text if isinstance(part, TextPart) else ""
+
+
+def _without_provider_data(message: Message) -> Message:
+    parts = tuple(
+        replace(part, provider_data=None)
+        for part in message.parts
+        if not (isinstance(part, ReasoningPart) and not part.text)  # it held nothing but the provider's data
+    )
+    return replace(message, parts=parts)
+
+
+def _without_none(message: JsonObject) -> JsonObject:
+    parts = [{name: value for name, value in part.items() if value is not None} for part in message["parts"]]
+    return {**message, "parts": parts}

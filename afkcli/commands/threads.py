@@ -1,0 +1,201 @@
+"""`afk threads`: list, show, rename, export and delete threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from afkcli.commands.completion import complete_thread
+from afkcli.commands.output import GREEN, YELLOW, Stdout, confirmed, json_option, write_file
+from afkcli.commands.thread_access import RUNNING, find_thread, held, opened_store, settled
+from afkcli.core.errors import EXIT_BUSY, StoreError, ThreadBusyError, UnknownNameError, UsageError
+from afkcli.core.protocols import Record, RecordKind, Store, ThreadInfo
+from afkcli.core.thread import advance, check_name, load_history, next_record
+from afkcli.render import Messages
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_STYLES = {RUNNING: GREEN, "interrupted": YELLOW, "failed": YELLOW}
+_SNAPSHOT_TRIES = 20
+
+
+def _name_argument(name: str = "name", **options: Any) -> Callable[[F], F]:
+    return click.argument(name, shell_complete=complete_thread, **options)
+
+
+@click.group("threads", invoke_without_command=True)
+@click.option("--limit", "-n", type=click.IntRange(min=1), metavar="N", help="Show only the N threads last used.")
+@click.option("--search", "-q", metavar="WORDS", help="Show only threads in whose text all of WORDS are.")
+@click.option("--here", is_flag=True, help="Show only threads that were last used in this folder.")
+@json_option
+@click.pass_context
+def command(ctx: click.Context, limit: int | None, search: str | None, here: bool, as_json: bool) -> None:
+    """List threads, the last used first; the commands below do more with them."""
+    if ctx.invoked_subcommand is not None:
+        if limit is not None or search is not None or here or as_json:
+            raise UsageError(f"the options of the list stand before {ctx.invoked_subcommand!r}; put yours behind it")
+        return
+    with opened_store() as store:
+        listed = store.list(limit=limit, search=search, folder=str(Path.cwd()) if here else None)
+        threads = [seen for info in listed if (seen := _settled(store, info)) is not None]
+    if not threads:
+        wanted = search is not None or here
+        Messages().say("no thread matches" if wanted else "there are no threads yet; `afk run MESSAGE` begins one")
+        return
+    _write_list(threads, as_json)
+
+
+def _settled(store: Store, info: ThreadInfo) -> tuple[ThreadInfo, str | None] | None:
+    try:
+        return settled(store, info)
+    except UnknownNameError:  # it was deleted or renamed meanwhile
+        return None
+
+
+def _write_list(threads: list[tuple[ThreadInfo, str | None]], as_json: bool) -> None:
+    from afkcli.commands.conversation import ago, thread_form
+
+    stdout = Stdout()
+    if as_json:
+        stdout.objects(thread_form(info, state) for info, state in threads)
+        return
+    rows = [
+        (info.name, ago(info.used), str(info.turns), state or "", info.model or "", info.title or "")
+        for info, state in threads
+    ]
+    styles = [_STYLES.get(state or "", "") for _, state in threads]
+    stdout.table(("NAME", "USED", "TURNS", "STATE", "MODEL", "TITLE"), rows, styles)
+
+
+@command.command("show")
+@_name_argument()
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Show the conversation of the thread NAME; with --json one object a turn."""
+    from afkcli.commands.conversation import shown_turn, turn_form, turns_of
+
+    with opened_store() as store:
+        thread, state = settled(store, find_thread(store, name))
+        history = load_history(store, thread)
+    messages, stdout = Messages(), Stdout()
+    for line in history.damage:
+        messages.warn(line)
+    turns = turns_of(thread, history, state)
+    if not turns:
+        messages.say(f"the thread {thread.name!r} has no turn that can be shown")
+    if as_json:
+        stdout.objects(turn_form(thread, *turn) for turn in turns)
+    else:
+        stdout.lines(line for turn in turns for line in shown_turn(stdout, *turn))
+
+
+@command.command("rm")
+@_name_argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@json_option
+def remove(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
+    """Delete threads and all that was said in them. It asks first; without a terminal it needs --yes."""
+    messages, stdout = Messages(), Stdout()
+    busy = 0
+    with opened_store() as store:
+        threads = {info.key: info for info in (find_thread(store, name) for name in names)}
+        if not confirmed(_rm_question(list(threads.values())), yes=yes):
+            messages.say("nothing was deleted")
+            return
+        for info in threads.values():
+            try:
+                with held(store, info.name) as lease:
+                    store.delete(lease)
+            except ThreadBusyError as error:
+                messages.error(f"not deleted: {error}")
+                busy += 1
+                continue
+            messages.say(f"deleted {info.name!r}")
+            if as_json:
+                stdout.objects([{"v": 1, "type": "deleted", "thread_id": info.name, "thread_key": info.key}])
+    if busy:
+        raise click.exceptions.Exit(EXIT_BUSY)
+
+
+def _rm_question(threads: list[ThreadInfo]) -> str:
+    names = ", ".join(repr(info.name) for info in threads)
+    turns = sum(info.turns for info in threads)
+    what = "the thread" if len(threads) == 1 else f"{len(threads)} threads"
+    return f"Delete {what} {names} ({turns} turn{'' if turns == 1 else 's'})?"
+
+
+@command.command("rename")
+@_name_argument("old")
+@click.argument("new")
+@json_option
+def rename(old: str, new: str, as_json: bool) -> None:
+    """Give the thread OLD the name NEW."""
+    new = check_name(new)
+    with opened_store() as store:
+        info = find_thread(store, old)
+        with held(store, info.name) as lease:
+            thread = lease.thread
+            if thread.name == new:
+                raise UsageError(f"the thread is called {new!r} already")
+            body = {"v": 1, "changes": {"name": new}, "was": {"name": thread.name}}
+            record = next_record(thread, RecordKind.META, thread.turns, body)
+            store.append(replace(advance(thread, record), name=new), [record], thread.head, lease)
+    Messages().say(f"{info.name!r} is now {new!r}")
+    if as_json:
+        Stdout().objects([{"v": 1, "type": "renamed", "thread_id": new, "thread_key": info.key, "was": info.name}])
+
+
+@command.command("export")
+@_name_argument()
+@click.option("--output", "-o", metavar="FILE", help="Write to FILE (readable by you alone) instead of stdout.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["json", "markdown"]),
+    default="json",
+    show_default=True,
+    help="json: the thread's metadata, then its records to the letter, an object a line; markdown: for people.",
+)
+def export(name: str, output: str | None, form: str) -> None:
+    """Write all of the thread NAME to stdout or a file."""
+    with opened_store() as store:
+        thread, state = settled(store, find_thread(store, name))
+        thread, records = _snapshot(store, thread)
+    text = _as_markdown(thread, records, state) if form == "markdown" else _as_jsonl(thread, records)
+    if output is None or output == "-":
+        Stdout().write(text)
+    else:
+        write_file(output, text)
+        Messages().say(f"wrote {output}")
+
+
+def _snapshot(store: Store, thread: ThreadInfo) -> tuple[ThreadInfo, list[Record]]:
+    """Return a thread and its records as they were at one moment, also while a run writes to it."""
+    for _ in range(_SNAPSHOT_TRIES):
+        before = find_thread(store, thread.name)
+        records = list(store.load(before.key))
+        if find_thread(store, thread.name).head == before.head:
+            return before, records
+    raise StoreError(f"the thread {thread.name!r} is written to all the time; export it when its run has ended")
+
+
+def _as_jsonl(thread: ThreadInfo, records: list[Record]) -> str:
+    from afkcli.core.jsonform import dumps, to_plain
+
+    head = {"v": 1, "type": "thread", "thread": to_plain(thread)}
+    rows = [{"v": 1, "type": "record", **to_plain(record)} for record in records]
+    return "".join(f"{dumps(row)}\n" for row in (head, *rows))
+
+
+def _as_markdown(thread: ThreadInfo, records: list[Record], state: str | None) -> str:
+    from afkcli.commands.conversation import markdown, turns_of
+    from afkcli.core.thread import read_history
+
+    history = read_history(thread, records)
+    for line in history.damage:
+        Messages().warn(line)
+    return markdown(thread, turns_of(thread, history, state))

@@ -110,6 +110,9 @@ def afk_store(settings: Any) -> Store | None:
 def afk_sink(settings: Any) -> Sink | None:
     """Return the event sink of the entry point `sink.<name>`; called once, before the first run.
 
+    A sink whose log is in files of one JSON event a line (`event_to_json`) may also have `files() -> Sequence[Path]`:
+    those that there are now, oldest first, only ever appended to. `afk events tail` reads the first sink that has it.
+
     Args:
         settings: the dataclass of the annotation, filled from `[sinks.<name>]`.
     """

@@ -48,6 +48,16 @@ class LogFolder:
             file.close()
         raise AssertionError("unreachable")
 
+    def files(self) -> list[Path]:
+        """Return the files of the log that are there, oldest first; none where there is no folder yet."""
+        found: list[tuple[str, int, Path]] = []
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self._path) as entries:
+            for entry in entries:
+                match = _NAME.fullmatch(entry.name)
+                if match and entry.is_file(follow_symlinks=False):
+                    found.append((match[1], int((match[2] or "-0")[1:]), Path(entry.path)))
+        return [path for _, _, path in sorted(found)]
+
     def _make(self) -> None:
         missing = [folder for folder in (self._path, *self._path.parents) if not folder.exists()]
         for folder in reversed(missing):

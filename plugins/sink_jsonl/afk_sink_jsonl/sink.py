@@ -33,6 +33,10 @@ class JsonlSink:
         """Append one event; `OSError` if it cannot be written, with the file's name."""
         self._file_for(event.ts[:10]).append(event_to_json(event).encode() + b"\n")
 
+    def files(self) -> list[Path]:
+        """Return the files of the log, oldest first, for `afk events tail`."""
+        return self._folder.files()
+
     def _file_for(self, day: str) -> LogFile:
         if self._file is not None and day == self._day and self._file.usable(self._max_bytes):
             return self._file

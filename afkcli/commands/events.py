@@ -1,0 +1,173 @@
+"""`afk events`: the JSON Schema of events, and the log."""
+
+from __future__ import annotations
+
+import json
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from afkcli.commands.completion import complete_thread
+from afkcli.commands.event_log import EventLog, LoggedEvent
+from afkcli.commands.output import DIM, RED, YELLOW, Stdout, die_of_closed_stdout, json_option
+from afkcli.core.errors import AfkError, ConfigError
+from afkcli.core.jsonform import JsonObject, dumps
+from afkcli.render import Messages, one_line
+from afkcli.setup import load_setup
+from afkcli.signals import die_of
+
+_POLL_SECONDS = 0.2
+_ID_LENGTH = 8  # of a run's id, the end of which is random
+_STYLES = {"error": RED, "warning": YELLOW, "retrying": YELLOW, "text_delta": DIM, "reasoning_delta": DIM}
+_LINE_LENGTH = 200
+
+
+@click.group("events")
+def command() -> None:
+    """Read the event log; print the events' JSON Schema."""
+
+
+@command.command("schema")
+@json_option
+def schema(as_json: bool) -> None:
+    """Print the JSON Schema of one line of the event stream."""
+    from afkcli.core.events import events_schema
+
+    form = events_schema()
+    Stdout().lines([dumps(form) if as_json else json.dumps(form, indent=2, ensure_ascii=False)])
+
+
+@command.command("tail")
+@click.option("--follow", "-f", is_flag=True, help="Go on with the events that are logged from now on.")
+@click.option(
+    "--lines", "-n", type=click.IntRange(min=0), default=10, show_default=True, metavar="N", help="The last N."
+)
+@click.option("--thread", "-t", metavar="NAME", shell_complete=complete_thread, help="Only events of this thread.")
+@click.option("--run", metavar="ID", help="Only events of this run; the beginning or end of its id is enough.")
+@json_option
+def tail(follow: bool, lines: int, thread: str | None, run: str | None, as_json: bool) -> None:
+    """Show the last events of the log; with --json the lines to the letter."""
+    log = EventLog(_log_files(), _filter(thread, run))
+    stdout, messages = Stdout(), Messages()
+    show = _show_json if as_json else _show_text
+    try:
+        events = log.last(lines)
+        show(stdout, events)
+        if not events and not follow:
+            messages.say("no event matches" if thread or run else "the event log is empty")
+        _say_left_out(log, messages)
+        while follow:
+            _wait_or_die(stdout)
+            show(stdout, log.more())
+            _say_left_out(log, messages)
+    except KeyboardInterrupt:
+        die_of(signal.SIGINT)
+    except OSError as error:
+        raise AfkError(f"the event log {error.filename} cannot be read: {error.strerror}") from None
+
+
+def _log_files() -> Callable[[], Sequence[Path]]:
+    """Return what lists the files of the log: the `files` of the first sink in use that has it.
+
+    Raises:
+        ConfigError: no sink in use keeps such a log.
+    """
+    setup = load_setup(project=True)
+    reasons = []
+    for name in setup.config.sink_names():
+        try:
+            sink: Any = setup.make_sink(name)
+        except AfkError as error:
+            reasons.append(f"{name}: {error}")
+            continue
+        if callable(getattr(sink, "files", None)):
+            files: Callable[[], Sequence[Path]] = sink.files
+            return files
+        sink.close()
+    why = f" ({'; '.join(reasons)})" if reasons else ""
+    raise ConfigError(f"no sink in use keeps a log that can be read{why}; the sink `jsonl` does")
+
+
+def _filter(thread: str | None, run: str | None) -> Callable[[JsonObject], bool]:
+    def wanted(event: JsonObject) -> bool:
+        if thread is not None and thread not in (event.get("thread_id"), event.get("thread_key")):
+            return False
+        run_id = str(event.get("run_id", ""))
+        return run is None or run_id.startswith(run) or run_id.endswith(run)
+
+    return wanted
+
+
+def _show_json(stdout: Stdout, events: Sequence[LoggedEvent]) -> None:
+    stdout.lines(event.line for event in events)
+
+
+def _show_text(stdout: Stdout, events: Sequence[LoggedEvent]) -> None:
+    stdout.lines(stdout.styled(_as_text(event.form), _STYLES.get(str(event.form.get("type")), "")) for event in events)
+
+
+def _as_text(event: JsonObject) -> str:
+    """Return an event on one line: when, thread, run, type and what it says, shortened."""
+    run = str(event.get("run_id", ""))[-_ID_LENGTH:]
+    columns = [_clock(str(event.get("ts", ""))), str(event.get("thread_id", "")), run, str(event.get("type", ""))]
+    line = one_line("  ".join([*columns, _said(event)]).rstrip())
+    return line if len(line) <= _LINE_LENGTH else f"{line[: _LINE_LENGTH - 1]}…"
+
+
+_SAID: dict[str, Sequence[str]] = {
+    "run_started": ("model", "message"),
+    "step_started": ("attempt",),
+    "reasoning_delta": ("reasoning_delta",),
+    "text_delta": ("text_delta",),
+    "tool_call_delta": ("tool_name", "arguments_delta"),
+    "approval_requested": ("tool_name", "arguments"),
+    "approval_resolved": ("decision", "by"),
+    "tool_started": ("tool_name", "arguments"),
+    "tool_progress": ("tool_name", "message"),
+    "tool_completed": ("tool_name", "tool_output", "tool_error"),
+    "retrying": ("attempt", "error"),
+    "warning": ("message",),
+    "step_completed": ("finish_reason",),
+    "error": ("kind", "error"),
+}
+
+
+def _said(event: JsonObject) -> str:
+    """Return what an event says; of a type that is not known, nothing."""
+    kind = str(event.get("type"))
+    if kind == "completed" and isinstance(event.get("result"), dict):
+        result = event["result"]
+        return " ".join(str(result[name]) for name in ("state", "final_text") if result.get(name))
+    values = [event[name] for name in _SAID.get(kind, ()) if event.get(name) not in (None, "")]
+    return " ".join(value if isinstance(value, str) else dumps(value) for value in values)
+
+
+def _clock(stamp: str) -> str:
+    try:
+        return datetime.fromisoformat(stamp).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    except ValueError:
+        return stamp
+
+
+def _say_left_out(log: EventLog, messages: Messages) -> None:
+    if log.left_out:
+        messages.warn(f"{log.left_out} line(s) of the log are no event and were left out")
+        log.left_out = 0
+
+
+def _wait_or_die(stdout: Stdout) -> None:
+    """Wait a moment; die of SIGPIPE if nobody reads stdout any more, which no write may tell for hours."""
+    if sys.platform == "win32" or stdout.is_terminal:
+        time.sleep(_POLL_SECONDS)
+        return
+    poll = select.poll()
+    poll.register(1, 0)
+    if any(flags & (select.POLLERR | select.POLLHUP) for _, flags in poll.poll(_POLL_SECONDS * 1000)):
+        die_of_closed_stdout()

@@ -1,0 +1,145 @@
+"""Runs the blocks of a page as a reader would, one after the other, in a home and a folder of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from afkcli.config import parse_config
+from afkcli.testing.model_server import ModelServer
+from tests.docs.pages import Block
+
+LIMIT = 180  # seconds after which a block hangs; never a measure of speed
+DOCUMENTED_URL = "http://127.0.0.1:8080/v1"
+"""The server that the pages name; the scripted server stands in for it."""
+
+SHELL_LANGUAGES = ("console", "sh")
+
+# What a reader installs from a registry is installed already; `uv run` runs what is there.
+_SHIMS = {
+    "pip": f"#!/bin/sh\nexec '{sys.executable}' '{Path(__file__).with_name('pip_shim.py')}' \"$@\"\n",
+    "uv": '#!/bin/sh\n[ "$1" = run ] && shift && exec "$@"\n',
+}
+_ANY = "..."
+
+
+@dataclass
+class Terminal:
+    """A reader's terminal: `folder` is a git repository with a few files, the model a scripted server."""
+
+    home: Path
+    folder: Path
+    server: ModelServer
+    left_out: list[str] = field(default_factory=list)
+
+    def prepare(self) -> None:
+        """Lay out what the pages take for granted."""
+        bin_folder = self.home / "bin"
+        for path in (self.home, self.folder, bin_folder):
+            path.mkdir(parents=True)
+        for name, text in _SHIMS.items():
+            (bin_folder / name).write_text(text)
+            (bin_folder / name).chmod(0o755)
+        (self.folder / "notes.md").write_text("# Notes\n\nBeans need sun. Spinach grows in the shade.\n")
+        (self.folder / "questions.txt").write_text("What is a bean?\nWhat is spinach?\n")
+        git = ["git", "-c", "user.name=A Reader", "-c", "user.email=reader@example.com"]
+        for arguments in (["init", "-q"], ["add", "notes.md"], ["commit", "-qm", "Begin"]):
+            subprocess.run([*git, *arguments], cwd=self.folder, env=self._environment(), check=True)
+        (self.folder / "notes.md").write_text("# Notes\n\nBeans need sun. Spinach and chard grow in the shade.\n")
+
+    def run(self, block: Block) -> None:
+        """Run, check or write a block, by its language and marks; `AssertionError` where it does not do what it says.
+
+        Marks: `file: NAME` writes it, `user config` writes it as the user's config, `not run: REASON` leaves it out,
+        `embedded model` runs it without a key, so that the embedded model answers.
+        """
+        if block.mark("not run") is not None:
+            return
+        if re.search(r"\bjq\b", block.text) and block.language in SHELL_LANGUAGES and shutil.which("jq") is None:
+            self.left_out.append(f"{block.place} (jq is not installed)")
+            return
+        self._write(block)
+        if block.language == "console":
+            self._console(block)
+        elif block.language == "sh":
+            self._succeeds(block, f"set -eo pipefail\n{block.text}")
+        elif block.language == "python" and block.mark("file") is None:
+            self._python(block)
+        elif block.language == "toml" and block.mark("pyproject") is None:
+            parse_config(block.text.encode(), Path(block.place))
+
+    def _write(self, block: Block) -> None:
+        name = block.mark("file")
+        path = self.folder / name if name else self._user_config() if block.mark("user config") is not None else None
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text)
+            path.chmod(0o644)
+
+    def _user_config(self) -> Path:
+        return self.home / "afk" / "config" / "config.toml"
+
+    def _console(self, block: Block) -> None:
+        """Run each command behind a `$`, and compare what is shown below with what is written; `...` is anything."""
+        commands = [line[2:] for line in block.text.splitlines() if line.startswith("$ ")]
+        shown = [line for line in block.text.splitlines() if not line.startswith("$ ")]
+        script = "".join(f"{{ {command}\n}} || exit\n" for command in commands)
+        written = self._succeeds(block, f"set -o pipefail\n{script}")
+        if block.mark("embedded model") is not None:
+            assert len(written.splitlines()) >= len(shown), f"{block.place} wrote only:\n{written}"
+        elif shown:
+            pattern = _pattern(shown)
+            assert re.fullmatch(pattern, written), f"{block.place} wrote:\n{written}"
+
+    def _succeeds(self, block: Block, script: str) -> str:
+        """Run a script by bash; return what it wrote, stdout and stderr as on a terminal."""
+        script = script.replace(DOCUMENTED_URL, self.server.base_url)
+        embedded = block.mark("embedded model") is not None
+        return self._run(block, ["bash", "-c", script], self._environment(key=not embedded))
+
+    def _python(self, block: Block) -> None:
+        script = self.folder / "snippet.py"
+        script.write_text(block.text.replace(DOCUMENTED_URL, self.server.base_url))
+        self._run(block, [sys.executable, str(script)], self._environment())
+        script.unlink()
+
+    def _run(self, block: Block, command: list[str], environment: dict[str, str]) -> str:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=LIMIT,
+        )
+        written = done.stdout.decode()
+        assert done.returncode == 0, f"{block.place} ended with {done.returncode}:\n{written}"
+        return written
+
+    def _environment(self, *, key: bool = True) -> dict[str, str]:
+        environment = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TMPDIR") if name in os.environ}
+        environment |= {
+            "PATH": os.pathsep.join([str(self.home / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "HOME": str(self.home),
+            "AFK_HOME": str(self.home / "afk"),
+            "AFK_LOCAL_THREADS": "1",
+            "PYTHONPATH": str(self.home / "site"),
+        }
+        if key:
+            environment |= {"OPENAI_BASE_URL": self.server.base_url, "OPENAI_API_KEY": "sk-documented-0123456789"}
+        return environment
+
+
+def _pattern(shown: list[str]) -> str:
+    """Return the pattern of the lines that a page shows: a line `...` is any lines, `...` within a line any text."""
+    lines = [
+        "(?:.*\n)*" if line.strip() == _ANY else ".*".join(re.escape(part) for part in line.split(_ANY)) + "\n"
+        for line in shown
+    ]
+    return "".join(lines)

@@ -1,0 +1,69 @@
+"""Every command, script and config of the documentation works as printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from afkcli.testing.model_server import ModelServer
+from tests.docs.pages import REPOSITORY, Block, blocks, pages
+from tests.docs.terminal import Terminal
+
+NOT_RUN = 0
+"""How many blocks are marked `not run`: one more is a decision, to be made here."""
+
+LANGUAGES = {"console", "sh", "python", "toml", "json", "text"}
+MARKS = {"file", "user config", "pyproject", "not run", "embedded model"}
+
+ALL_BLOCKS = [block for page in pages() for block in blocks(page)]
+
+needs_bash = pytest.mark.skipif(os.name == "nt" or shutil.which("bash") is None, reason="the pages are for bash")
+
+
+def place(page: Path) -> str:
+    return str(page.relative_to(REPOSITORY))
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    with ModelServer() as server:
+        opened = Terminal(home=tmp_path / "home", folder=tmp_path / "work", server=server)
+        opened.prepare()
+        yield opened
+
+
+@needs_bash
+@pytest.mark.parametrize("page", pages(), ids=place)
+def test_a_page_works_as_printed(page: Path, terminal: Terminal) -> None:
+    for block in blocks(page):
+        terminal.run(block)
+
+    if terminal.left_out:
+        pytest.skip(f"all other blocks of {place(page)} work; left out: {', '.join(terminal.left_out)}")
+
+
+@pytest.mark.parametrize("block", ALL_BLOCKS, ids=lambda block: block.place)
+def test_a_block_says_what_it_is(block: Block) -> None:
+    assert block.language in LANGUAGES, f"{block.place}: a block is one of {sorted(LANGUAGES)}, to be run or checked"
+    for mark in block.marks:
+        assert mark.partition(":")[0] in MARKS, f"{block.place}: unknown mark {mark!r}"
+    assert block.mark("not run") != "", f"{block.place}: say why it is not run"
+
+
+def test_what_is_not_run_is_counted() -> None:
+    not_run = [f"{block.place}: {block.mark('not run')}" for block in ALL_BLOCKS if block.mark("not run")]
+
+    assert len(not_run) == NOT_RUN, "\n".join(not_run)
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in ALL_BLOCKS if block.language == "json"], ids=lambda block: block.place
+)
+def test_json_is_json(block: Block) -> None:
+    for line in block.text.splitlines():
+        json.loads(line)

@@ -1,0 +1,142 @@
+"""The reference names what there is, all of it and nothing else: checked against the code."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+import click
+import pytest
+
+from afkcli import config
+from afkcli.cli import COMMANDS, cli
+from afkcli.core.errors import ErrorKind
+from afkcli.core.events import EVENT_TYPES, Header
+from afkcli.core.messages import Message, Part
+from afkcli.core.result import AgentResult, RunState, ToolExecution, Usage
+from afkcli.plugins import discover
+from afkcli.settings import settings_type
+from tests.docs.pages import REPOSITORY, first_column, sections
+
+REFERENCE = REPOSITORY / "docs" / "reference"
+
+HEADER = {field.name for field in dataclasses.fields(Header)}
+
+
+def names(section: str) -> set[str]:
+    """Return the names in the first column of the tables of a section."""
+    return {name for row in first_column(section) for name in row}
+
+
+def fields(kind: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)}
+
+
+class TestEvents:
+    page = sections(REFERENCE / "events.md")
+
+    def test_the_header_is_what_every_event_carries(self) -> None:
+        assert names(self.page["What every event carries"]) == HEADER | {"v", "type"}
+
+    def test_every_type_has_its_section(self) -> None:
+        known = list(self.page)
+        types = known[known.index("Types") + 1 : known.index("Objects")]
+
+        assert sorted(types) == sorted(EVENT_TYPES)
+
+    @pytest.mark.parametrize("name", EVENT_TYPES)
+    def test_a_type_has_its_fields(self, name: str) -> None:
+        section = self.page[name].partition("| code |")[0]
+
+        assert names(section) == fields(EVENT_TYPES[name]) - HEADER - {"type"}
+
+    @pytest.mark.parametrize("kind", [AgentResult, Usage, ToolExecution, Message])
+    def test_an_object_has_its_fields(self, kind: Any) -> None:
+        assert names(self.page[kind.__name__]) == fields(kind)
+
+    @pytest.mark.parametrize("part", get_args(Part))
+    def test_a_part_has_its_fields(self, part: Any) -> None:
+        type_ = next(field.default for field in dataclasses.fields(part) if field.name == "type")
+        text = " ".join(self.page["Message"].split())
+        found = re.search(rf"`{type_}`(?: and `\w+`)? \(([^)]*)\)", text)
+
+        assert found is not None
+        assert set(re.findall(r"`(\w+)`", found[1])) == fields(part) - {"type", "provider_data"}
+
+    def test_every_kind_of_error_is_told(self) -> None:
+        assert names(self.page["Kinds of errors"]) == {str(kind) for kind in ErrorKind}
+
+    def test_every_state_is_told(self) -> None:
+        assert set(re.findall(r"\| `(\w+)`", self.page["States and exit codes"])) >= {str(state) for state in RunState}
+
+
+class TestConfig:
+    page = sections(REFERENCE / "config.md")
+
+    @pytest.mark.parametrize(
+        ("heading", "known"),
+        [
+            ("Keys of the top level", config._KEYS),
+            ("Keys of an agent", config._AGENT_KEYS),
+            ("Options", config.OPTIONS),
+            ("Limits", config.LIMITS),
+        ],
+    )
+    def test_every_key_is_told(self, heading: str, known: Mapping[str, object]) -> None:
+        assert names(self.page[heading]) == set(known)
+
+    @pytest.mark.parametrize(
+        ("kind", "name"), [("provider", "openai"), ("provider", "local"), ("store", "disk"), ("sink", "jsonl")]
+    )
+    def test_every_setting_of_our_plugins_is_told(self, kind: str, name: str) -> None:
+        module = discover().load(kind, name)
+        settings = settings_type(inspect.unwrap(getattr(module, f"afk_{kind}")))
+
+        assert names(self.page[f"[{kind}s.{name}]"]) == fields(settings)
+
+    def test_every_variable_is_told(self) -> None:
+        sources = [*REPOSITORY.glob("afkcli/**/*.py"), *REPOSITORY.glob("plugins/*/afk_*/**/*.py")]
+        named = {name for path in sources for name in re.findall(r'"(AFK_[A-Z_]+)"', path.read_text(encoding="utf-8"))}
+
+        assert names(self.page["Environment variables"]) == named - {"AFK_HOOKS", "AFK_NAME"}
+
+
+def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
+    """Yield every command of afk, the groups' own ones included: its path, itself, its context."""
+    root = click.Context(cli, info_name="afk")
+    for name in COMMANDS:
+        command = cli.get_command(root, name)
+        assert command is not None
+        context = click.Context(command, info_name=name, parent=root)
+        yield context.command_path, command, context
+        if isinstance(command, click.Group):
+            for inner_name, inner in command.commands.items():
+                inner_context = click.Context(inner, info_name=inner_name, parent=context)
+                yield inner_context.command_path, inner, inner_context
+
+
+ALL_COMMANDS = list(commands())
+
+
+class TestCommandLine:
+    page = sections(REFERENCE / "cli.md")
+
+    def test_every_command_has_its_section_and_no_other(self) -> None:
+        told = [heading for heading in self.page if heading.startswith("afk ")]
+
+        assert told == [path for path, _, _ in ALL_COMMANDS]
+
+    @pytest.mark.parametrize(("path", "command", "context"), ALL_COMMANDS, ids=[path for path, _, _ in ALL_COMMANDS])
+    def test_a_command_has_its_options_and_no_other(
+        self, path: str, command: click.Command, context: click.Context
+    ) -> None:
+        section = self.page[path]
+        options = [param for param in command.params if isinstance(param, click.Option) and not param.hidden]
+
+        assert names(section) == {name for option in options for name in (*option.opts, *option.secondary_opts)}
+        assert f"{path} {' '.join(command.collect_usage_pieces(context))}" in section
+        for option in options:
+            assert option.envvar is None or f"`{option.envvar}`" in section

@@ -1,0 +1,119 @@
+"""Imports every plugin module in a process of its own, so that whatever one does when it is imported stops nothing.
+
+The parent asks with `check_plugins`. The child is this module run with the plugins as JSON on stdin; it reports a line
+of JSON a plugin on a copy of stdout that the plugins do not know of. A plugin that ends the child, or hangs, is named,
+and the others are asked of a new child.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from afkcli.core.errors import AfkError
+from afkcli.plugins import Plugin, Plugins
+
+HANG_SECONDS = 30.0
+
+
+def check_plugins(plugins: Sequence[Plugin]) -> dict[str, str | None]:
+    """Return for each plugin's id why its module cannot be used, or None where it can."""
+    reasons: dict[str, str | None] = {}
+    waiting = list(plugins)
+    while waiting:
+        reported, ending = _ask(waiting)
+        reasons.update(reported)
+        waiting = [plugin for plugin in waiting if plugin.id not in reasons]
+        if waiting:  # the one that was being imported when the child ended
+            reasons[waiting.pop(0).id] = ending
+    return reasons
+
+
+def _ask(plugins: Sequence[Plugin]) -> tuple[dict[str, str | None], str]:
+    """Return what a child reports of `plugins`, and how it ended."""
+    child = subprocess.Popen(
+        # -P: the working directory is not on the path
+        [sys.executable, "-P", "-m", "afkcli.commands.plugin_check"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    hung = threading.Event()
+    alarm = _alarm(child, hung)
+    reported: dict[str, str | None] = {}
+    try:
+        child.stdin.write(json.dumps([_to_json(plugin) for plugin in plugins]).encode())
+        child.stdin.close()
+        for line in child.stdout:
+            alarm.cancel()
+            reported.update(json.loads(line))
+            alarm = _alarm(child, hung)
+        code = child.wait()
+    finally:
+        alarm.cancel()
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    how = f"it did not end within {HANG_SECONDS:g} s" if hung.is_set() else f"it ended the process (exit {code})"
+    return reported, f"when it is imported, {how}"
+
+
+def _alarm(child: subprocess.Popen[bytes], hung: threading.Event) -> threading.Timer:
+    def end() -> None:
+        hung.set()
+        child.kill()
+
+    timer = threading.Timer(HANG_SECONDS, end)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+def _to_json(plugin: Plugin) -> dict[str, str | None]:
+    return {
+        "id": plugin.id,
+        "source": plugin.source,
+        "distribution": plugin.distribution,
+        "file": str(plugin.file) if plugin.file else None,
+    }
+
+
+def _report() -> None:
+    """Be the child."""
+    report = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    for item in json.load(sys.stdin):
+        report.write(json.dumps({item["id"]: _reason(item)}) + "\n")
+        report.flush()
+    report.close()
+    os._exit(0)  # threads and exit handlers of plugins are not waited for
+
+
+def _reason(item: dict[str, str]) -> str | None:
+    plugins = Plugins()
+    kind, _, name = item["id"].partition(".")
+    try:
+        if item["file"]:
+            plugins.add_file(Path(item["file"]))
+        else:
+            plugins.found[item["id"]] = Plugin(
+                id=item["id"], source=item["source"], distribution=item["distribution"], version=""
+            )
+        module = plugins.load(kind, name)
+        plugins.settings_type(kind, name)
+    except AfkError as error:
+        return str(error)
+    except KeyboardInterrupt:
+        return "it raised KeyboardInterrupt when it was imported"
+    return None if hasattr(module, f"afk_{kind}") else f"it has no hook afk_{kind}"
+
+
+if __name__ == "__main__":
+    _report()

@@ -1,0 +1,118 @@
+"""`afk plugins`: which there are, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from afkcli.commands.output import DIM, RED, Stdout, json_option
+from afkcli.commands.plugin_check import check_plugins
+from afkcli.core.errors import AfkError
+from afkcli.plugins import KINDS, KNOWN, Plugins, foreign_afk_package
+from afkcli.render import Messages
+from afkcli.setup import load_setup
+
+OK, BROKEN, CONFLICT, MISSING = "ok", "broken", "conflict", "not installed"
+_STYLES = {BROKEN: RED, CONFLICT: RED, MISSING: DIM}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One plugin, model prefix or plugin file in the list; `reason` says what is wrong, or what to do."""
+
+    id: str
+    distribution: str
+    version: str
+    status: str
+    reason: str | None = None
+
+
+@click.command("plugins")
+@click.option(
+    "--plugin",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Look at this plugin file too; may be given more than once.",
+)
+@json_option
+def command(files: tuple[Path, ...], as_json: bool) -> None:
+    """List plugins, and what is wrong with them: each module is imported once, the SDK that it uses is not."""
+    messages, stdout = Messages(), Stdout()
+    setup = load_setup(project=True)
+    broken = [_broken_file(path, reason) for path, reason in setup.plugins.failures.items()]
+    broken += add_files(setup.plugins, files)
+    rows = plugin_rows(setup.plugins) + broken
+    if as_json:
+        stdout.objects({"v": 1, "type": "plugin", **_fields(row)} for row in rows)
+    else:
+        table = [(row.id, row.distribution, row.version, _status(row)) for row in rows]
+        stdout.table(("ID", "DISTRIBUTION", "VERSION", "STATUS"), table, [_STYLES.get(row.status, "") for row in rows])
+    foreign = foreign_afk_package()
+    if foreign is not None:
+        messages.warn(foreign_line(foreign))
+
+
+def add_files(plugins: Plugins, files: Sequence[Path]) -> list[Row]:
+    """Add plugin files, and return a row for each that cannot be used."""
+    broken = []
+    for path in files:
+        try:
+            plugins.add_file(path)
+        except AfkError as error:
+            broken.append(_broken_file(str(path), str(error)))
+    return broken
+
+
+def _broken_file(path: str, reason: str) -> Row:
+    return Row(id=Path(path).stem, distribution=path, version="", status=BROKEN, reason=reason)
+
+
+def plugin_rows(plugins: Plugins) -> list[Row]:
+    """Return all plugins by kind and name, what conflicts, and what of ours is not installed."""
+    found = sorted(plugins.found.values(), key=lambda plugin: (_order(plugin.kind), plugin.name))
+    reasons = check_plugins([plugin for plugin in found if plugin.kind in KINDS])
+    rows = []
+    for plugin in found:
+        reason = reasons.get(plugin.id) if plugin.kind in KINDS else f"its kind is none of {', '.join(KINDS)}"
+        status = BROKEN if reason else OK
+        rows.append(
+            Row(
+                id=plugin.id,
+                distribution=plugin.distribution,
+                version=plugin.version,
+                status=status,
+                reason=reason,
+            )
+        )
+    for id_, reason in {**plugins.conflicts, **plugins.prefix_conflicts}.items():
+        rows.append(Row(id=id_, distribution="", version="", status=CONFLICT, reason=reason))
+    for id_, known in KNOWN.items():
+        if id_ not in plugins.found and id_ not in plugins.conflicts:
+            how = f"pip install {known.distribution}"
+            rows.append(Row(id=id_, distribution=known.distribution, version="", status=MISSING, reason=how))
+    return rows
+
+
+def foreign_line(distribution: str) -> str:
+    """Return the line about another distribution that installs a package `afk`."""
+    return (
+        f"the distribution {distribution!r} also installs a package `afk`, so `import afk` may be that one;"
+        f" uninstall it, or import `afkcli` instead"
+    )
+
+
+def _order(kind: str) -> int:
+    return KINDS.index(kind) if kind in KINDS else len(KINDS)
+
+
+def _status(row: Row) -> str:
+    return f"{row.status}: {row.reason}" if row.reason else row.status
+
+
+def _fields(row: Row) -> dict[str, str | None]:
+    return {name: getattr(row, name) for name in Row.__slots__}

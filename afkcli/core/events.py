@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias, get_args
 
 from afkcli.core.errors import ErrorKind
-from afkcli.core.jsonform import Json, JsonObject, dumps, to_plain
-from afkcli.core.messages import FinishReason, Message
+from afkcli.core.jsonform import JsonObject, dumps, to_plain
+from afkcli.core.messages import FinishReason, Message, Part
 from afkcli.core.result import AgentResult, Usage
 
 VERSION = 1
@@ -197,20 +197,19 @@ def event_to_json(event: Event) -> str:
     return dumps(form)
 
 
-def message_to_json(message: Message) -> Json:
+def message_to_json(message: Message) -> JsonObject:
     """Return the JSON form of `message`, without the fields that are None."""
-    return _without_none(to_plain(message))
+    return {"role": message.role.value, "parts": [_part_to_json(part) for part in message.parts]}
 
 
-def _without_none(value: Json) -> Json:
-    if not isinstance(value, dict):
-        return value
-    form: dict[str, Json] = {}
-    for name, item in value.items():
-        if name == "parts" and isinstance(item, list):
-            form[name] = [_without_none(part) for part in item]
-        elif item is not None:
-            form[name] = item
+def _part_to_json(part: Part) -> JsonObject:
+    form: JsonObject = {}
+    for name in part.__slots__:
+        value = getattr(part, name)
+        if name == "parts":
+            form[name] = [_part_to_json(inner) for inner in value]
+        elif value is not None:
+            form[name] = to_plain(value)
     return form
 
 

@@ -1,0 +1,98 @@
+"""`afk config`: the files, and the effective values with where they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from afkcli.commands.output import Stdout, json_option
+from afkcli.core.jsonform import dumps
+from afkcli.paths import config_file, data_dir, state_dir
+from afkcli.render import Messages
+from afkcli.trust import TrustState, find_project_file, record_file, trust_state
+
+_EXPLAINED = {
+    TrustState.TRUSTED: "trusted",
+    TrustState.CHANGED: "changed since it was trusted",
+    TrustState.UNTRUSTED: "not trusted: only what is harmless counts",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A file or folder that afk uses: `trust` is None where there is nothing to trust."""
+
+    what: str
+    path: Path
+    exists: bool
+    trust: str | None = None
+
+
+@click.group("config")
+def command() -> None:
+    """Show the config and where it comes from."""
+
+
+@command.command("path")
+@json_option
+def path(as_json: bool) -> None:
+    """Show which files and folders afk uses, which of them exist, and whether the project's afk.toml is trusted."""
+    stdout = Stdout()
+    found = places()
+    if as_json:
+        stdout.objects(
+            {
+                "v": 1,
+                "type": "path",
+                "what": place.what,
+                "path": str(place.path),
+                "exists": place.exists,
+                "trust": place.trust,
+            }
+            for place in found
+        )
+    else:
+        rows = [(place.what, _status(place), str(place.path)) for place in found]
+        stdout.table(("WHAT", "STATUS", "PATH"), rows)
+    if all(place.what != "project config" for place in found):
+        Messages().say("there is no afk.toml here or above; `afk init` writes one")
+
+
+def places() -> list[Place]:
+    """Return the files and folders that afk uses."""
+    user = config_file()
+    found = [Place(what="user config", path=user, exists=user.exists(), trust="trusted")]
+    project = find_project_file()
+    if project is not None:
+        state = trust_state(project)
+        trust = _EXPLAINED.get(state, f"refused: {project.refused}")
+        found.append(Place(what="project config", path=project.path, exists=True, trust=trust))
+    for what, place in (("threads", data_dir()), ("state", state_dir()), ("trusted files", record_file())):
+        found.append(Place(what=what, path=place, exists=place.exists()))
+    return found
+
+
+def _status(place: Place) -> str:
+    if not place.exists:
+        return "not there"
+    return place.trust or "there"
+
+
+@command.command("show")
+@json_option
+def show(as_json: bool) -> None:
+    """Show every value that is set and where; secrets are masked."""
+    from afkcli.commands.effective import effective
+    from afkcli.setup import load_setup
+
+    setup = load_setup(project=True, notify=Messages().say)
+    values = effective(setup)
+    stdout = Stdout()
+    if as_json:
+        stdout.objects(
+            {"v": 1, "type": "value", "key": item.key, "value": item.value, "source": item.source} for item in values
+        )
+    else:
+        stdout.table(("KEY", "VALUE", "SOURCE"), [(item.key, dumps(item.value), item.source) for item in values])

@@ -1,0 +1,139 @@
+"""The effective config as rows of key, value and source, with every secret masked."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from afkcli.config import DEFAULT_STORE, LIMITS, PLUGIN_SECTIONS
+from afkcli.core.agent import FailSafeConfig
+from afkcli.core.errors import AfkError
+from afkcli.core.jsonform import Json
+from afkcli.plugins import KNOWN
+from afkcli.settings import MASK
+from afkcli.setup import Setup
+
+DEFAULT = "default"
+_KINDS = {"providers": "provider", "stores": "store", "sinks": "sink", "tools": "tools"}
+_ENVIRONMENT = {
+    "AFK_MODEL": "model",
+    "AFK_AGENT": "agent",
+    "AFK_STORE": "store",
+    "AFK_BUSY": "busy",
+    "AFK_BUSY_TIMEOUT": "busy_timeout",
+    "AFK_MAX_STEPS": "limits.max_steps",
+    "AFK_MAX_COST": "limits.max_total_cost_usd",
+    "AFK_TIMEOUT": "limits.max_wall_time_s",
+}
+# Names that tell a secret where no plugin says so: `headers.Authorization`, `extra.api_key`; not `max_output_tokens`.
+_SECRET_NAME = re.compile(
+    r"(^|[^a-z])(api[_-]?key|key|token|secret|password|passwd|authorization|credentials?|cookie)([^a-z]|$)",
+    re.IGNORECASE,
+)
+_USER_INFO = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """One effective value: the path of its key, what it is (secrets masked) and where it comes from."""
+
+    key: str
+    value: Json
+    source: str
+
+
+def effective(setup: Setup) -> list[Value]:
+    """Return all values that are set, and the defaults of store, sinks and limits."""
+    values: dict[str, Value] = {}
+    for value in (*_defaults(setup), *_of_files(setup), *_of_environment(), *_of_plugins(setup)):
+        values[value.key] = value
+    return sorted(values.values(), key=lambda value: value.key)
+
+
+def _defaults(setup: Setup) -> Iterator[Value]:
+    yield Value(key="store", value=DEFAULT_STORE, source=DEFAULT)
+    for name in setup.config.sink_names():
+        yield Value(key=f"sinks.{name}.enabled", value=True, source=DEFAULT)
+    for field in dataclasses.fields(FailSafeConfig):
+        if field.name in LIMITS and field.default is not None:
+            yield Value(key=f"limits.{field.name}", value=field.default, source=DEFAULT)
+
+
+def _of_files(setup: Setup) -> Iterator[Value]:
+    for file in reversed(setup.config.files):
+        for key, value in file.table.items():
+            if key not in PLUGIN_SECTIONS:
+                yield from _flat((key,), value, str(file.path))
+
+
+def _flat(path: tuple[str, ...], value: Any, source: str) -> Iterator[Value]:
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _flat((*path, key), item, source)
+    else:
+        yield Value(key=_dotted(path), value=masked(path[-1], value), source=source)
+
+
+def _of_environment() -> Iterator[Value]:
+    for variable, key in _ENVIRONMENT.items():
+        if os.environ.get(variable):
+            yield Value(key=key, value=os.environ[variable], source=f"environment {variable}")
+
+
+def _of_plugins(setup: Setup) -> Iterator[Value]:
+    """Yield the settings of the plugins that are installed or have a table."""
+    for section, kind in _KINDS.items():
+        named = [name for file in setup.config.files for name in file.table.get(section, {})]
+        for name in dict.fromkeys([*setup.plugins.names(kind), *named]):
+            yield from _settings_of(setup, section, name)
+    for plugin in KNOWN.values():
+        if plugin.key and os.environ.get(plugin.key):
+            yield Value(key=plugin.key, value=MASK, source="environment")
+
+
+def _settings_of(setup: Setup, section: str, name: str) -> Iterator[Value]:
+    fields = _fields(setup, section, name)
+    for file in reversed(setup.config.files):
+        for key, value in file.table.get(section, {}).get(name, {}).items():
+            field = (fields or {}).get(key)
+            # Where nobody tells which settings are secret, all but switches and numbers are taken for it.
+            secret = (
+                field.metadata.get("secret") if field else fields is None and not isinstance(value, (bool, int, float))
+            )
+            shown = MASK if secret else masked(key, value)
+            yield Value(key=_dotted((section, name, key)), value=shown, source=str(file.path))
+    for key, field in (fields or {}).items():
+        variable = field.metadata.get("env")
+        if variable and os.environ.get(variable):
+            shown = MASK if field.metadata.get("secret") else masked(key, os.environ[variable])
+            yield Value(key=_dotted((section, name, key)), value=shown, source=f"environment {variable}")
+
+
+def _fields(setup: Setup, section: str, name: str) -> Mapping[str, dataclasses.Field[Any]] | None:
+    """Return the fields of a plugin's settings by name, or None where they cannot be known."""
+    try:
+        kind: Any = setup.plugins.settings_type(_KINDS[section], name)
+    except AfkError:
+        return None
+    return {field.name: field for field in dataclasses.fields(kind)} if kind is not None else None
+
+
+def masked(key: str, value: Json) -> Json:
+    """Return `value` without what its name, or a user in an address, gives away as secret; tables and arrays too."""
+    if isinstance(value, dict):
+        return {name: masked(name, item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [masked(key, item) for item in value]
+    if isinstance(value, str):
+        return MASK if _SECRET_NAME.search(key) else _USER_INFO.sub(MASK, value)
+    is_plain = isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value))
+    return value if is_plain else str(value)  # dates and the like, which TOML has and JSON has not
+
+
+def _dotted(path: tuple[str, ...]) -> str:
+    return ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else f'"{part}"' for part in path)

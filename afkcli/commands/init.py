@@ -1,0 +1,95 @@
+"""`afk init`: a commented afk.toml to begin with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from afkcli.commands.output import Stdout, json_option
+from afkcli.core.errors import UsageError
+from afkcli.render import Messages
+from afkcli.trust import FILE_NAME
+
+# A line that begins with "# " is prose; one that begins with "#" and no space is a setting to switch on.
+TEMPLATE = """\
+# afk.toml: how `afk` runs in this folder and those below it.
+# `afk config show` tells what counts, and where it comes from; flags and AFK_* variables go before this file.
+
+# What may stand here without trust: instructions, sampling, models of providers that you have configured, agents, and
+# limits that are lower than yours. The rest, marked below, counts only after `afk trust`.
+
+# The system message of every run in this folder.
+#instructions = "Answer in one paragraph."
+
+# The model of threads that have none yet, as provider/model.
+#model = "openai/gpt-5.2-mini"
+
+# The agent that runs unless one is named with --agent.
+#agent = "reviewer"
+
+# Sampling.
+#[options]
+#temperature = 0.2
+#top_p = 0.9
+#max_output_tokens = 2000
+
+# Limits of every run; a run that reaches one ends with what it has.
+#[limits]
+#max_steps = 20
+#max_tool_calls = 50
+#max_wall_time_s = 600
+#max_total_cost_usd = 0.50
+
+# An agent by name: afk run --agent reviewer "..."
+#[agents.reviewer]
+#model = "openai/gpt-5.2-mini"
+#instructions = "You review changes: say what is wrong and where, nothing else."
+#[agents.reviewer.options]
+#temperature = 0.0
+#[agents.reviewer.limits]
+#max_steps = 5
+
+# From here on it needs trust.
+
+# Instructions from a file beside this one.
+#[agents.writer]
+#instructions_file = "writer.md"
+
+# A short name for a model: afk run --model fast "..."
+#[models]
+#fast = "openai/gpt-5.2-mini"
+
+# A server of your own that speaks the OpenAI API. Keys belong in the environment, not in a project's file.
+#[providers.openai]
+#base_url = "http://127.0.0.1:8080/v1"
+
+# What a model costs, in US dollars per million tokens, where its provider does not know.
+#[prices."openai/my-model"]
+#input = 0.5
+#output = 1.5
+
+# Plugin files of one module each.
+#[plugins]
+#paths = ["plugins/my_sink.py"]
+"""
+
+
+@click.command("init")
+@json_option
+def command(as_json: bool) -> None:
+    """Write a commented afk.toml here. One that is there already is left alone."""
+    path = Path.cwd() / FILE_NAME
+    try:
+        # 0644 whatever the umask is: a file that others can write would not count
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(TEMPLATE)
+    except FileExistsError:
+        raise UsageError(f"{path} is there already; it was left as it is") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+    Messages().say(f"wrote {path}; every setting in it is a comment, take the # away from those that you want")
+    if as_json:
+        Stdout().objects([{"v": 1, "type": "written", "path": str(path)}])

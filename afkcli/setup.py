@@ -256,12 +256,8 @@ def load_setup(
     return setup
 
 
-def _project(user: ConfigFile, plugins: Plugins, notify: Callable[[str], None]) -> ConfigFile | None:
-    from afkcli.trust import find_project_file, inert_line, project_config
-
-    file = find_project_file()
-    if file is None:
-        return None
+def configured_models(user: ConfigFile, plugins: Plugins) -> Callable[[str], bool]:
+    """Return what tells whether the user has configured the provider of a model: by a key, or by its table."""
     alone = Setup(config=Config(user=user), plugins=plugins, notify=lambda line: None)
 
     def configured(model: str) -> bool:
@@ -273,7 +269,16 @@ def _project(user: ConfigFile, plugins: Plugins, notify: Callable[[str], None]) 
         has_key = known is not None and (known.key is None or bool(os.environ.get(known.key)))
         return has_key or provider in user.table.get("providers", {})
 
-    config = project_config(file, configured, user.table)
+    return configured
+
+
+def _project(user: ConfigFile, plugins: Plugins, notify: Callable[[str], None]) -> ConfigFile | None:
+    from afkcli.trust import find_project_file, inert_line, project_config
+
+    file = find_project_file()
+    if file is None:
+        return None
+    config = project_config(file, configured_models(user, plugins), user.table)
     if config.inert:
         notify(inert_line(config))
     return config

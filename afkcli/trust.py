@@ -123,8 +123,8 @@ def inert_line(config: ConfigFile) -> str:
 
 def without_trust(
     table: Mapping[str, Any], configured: Callable[[str], bool], user: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
-    """Return the part of a project file's table that counts without trust, and the names of the keys that do not."""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the part of a project file's table that counts without trust, and the keys that do not, by dotted name."""
     sieve = _Sieve(configured)
     limits = {item.name: item.default for item in fields(FailSafeConfig)} | _table(user.get("limits"))
     allowed = sieve.agent({key: value for key, value in table.items() if key not in ("agent", "agents")}, limits, "")
@@ -143,7 +143,7 @@ class _Sieve:
 
     def __init__(self, configured: Callable[[str], bool]) -> None:
         self._configured = configured
-        self.inert: list[str] = []
+        self.inert: dict[str, Any] = {}
 
     def agent(self, table: Mapping[str, Any], limits: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         """Return what counts of an agent's table, with `limits` as those that may only be lowered."""
@@ -156,7 +156,7 @@ class _Sieve:
             elif key == "limits":
                 allowed[key] = self._lower(value, limits, f"{prefix}limits.")
             else:
-                self.inert.append(f"{prefix}{key}")
+                self.inert[f"{prefix}{key}"] = value
         return allowed
 
     def _are_configured(self, value: Any) -> bool:
@@ -167,7 +167,7 @@ class _Sieve:
         """Return the known keys of a table; what is no table is left to the check of the config."""
         if not isinstance(value, dict):
             return value
-        self.inert += [prefix + key for key in value if key not in known]
+        self.inert |= {prefix + key: item for key, item in value.items() if key not in known}
         return {key: item for key, item in value.items() if key in known}
 
     def _lower(self, value: Any, limits: Mapping[str, Any], prefix: str) -> Any:
@@ -175,7 +175,7 @@ class _Sieve:
         if not isinstance(part, dict):
             return part
         higher = [key for key, item in part.items() if _is_higher(item, limits[key])]
-        self.inert += [f"{prefix}{key} (it is higher than {limits[key]})" for key in higher]
+        self.inert |= {f"{prefix}{key}": part[key] for key in higher}
         return {key: item for key, item in part.items() if key not in higher}
 
 

@@ -1,0 +1,138 @@
+"""`afk trust`: let all of a project's afk.toml count."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from afkcli.commands.effective import masked
+from afkcli.commands.output import Stdout, json_option
+from afkcli.config import load_user_config, parse_config
+from afkcli.core.errors import EXIT_USAGE, UsageError
+from afkcli.plugins import discover
+from afkcli.render import Messages
+from afkcli.setup import configured_models
+from afkcli.trust import (
+    FILE_NAME,
+    ProjectFile,
+    TrustState,
+    distrust,
+    find_project_file,
+    read_project_file,
+    trust,
+    trust_state,
+    without_trust,
+)
+
+NOT_NEEDED = "not needed"
+
+
+@click.command("trust")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--check", is_flag=True, help="Only say whether all of the file counts: exit 0 if so, 2 if not.")
+@click.option("--remove", is_flag=True, help="Take trust back.")
+@json_option
+def command(file: Path | None, check: bool, remove: bool, as_json: bool) -> None:
+    """Trust the afk.toml of this project, or FILE: all of it counts from then on, until it changes.
+
+    It shows first what that switches on, and asks on a terminal. Trust covers the files that it references too.
+
+    With --check the exit code is 0 when all of the file counts (it is trusted, or needs no trust) or there is none to
+    trust, and 2 when it is not trusted, has changed since, is refused, or is named and not there.
+    """
+    if check and remove:
+        raise UsageError("--check and --remove are two things; use one of them")
+    project = _project_file(file)
+    if project is None:
+        if not check:
+            raise UsageError(f"there is no {FILE_NAME} here or above; `afk init` writes one")
+        Messages().say(f"there is no {FILE_NAME} here or above, so there is nothing to trust")
+        return
+    if remove:
+        _remove(project, as_json)
+    elif check:
+        _check(project, as_json)
+    else:
+        _trust(project, as_json)
+
+
+def _project_file(file: Path | None) -> ProjectFile | None:
+    if file is None:
+        return find_project_file()
+    path = file / FILE_NAME if file.is_dir() else file
+    if path.name != FILE_NAME:
+        raise UsageError(f"{path} is not called {FILE_NAME}, so afk would never read it")
+    return read_project_file(path)
+
+
+def _check(project: ProjectFile, as_json: bool) -> None:
+    state, inert = _state(project)
+    _report(project, state, inert, as_json)
+    if state in (TrustState.TRUSTED, NOT_NEEDED):
+        return
+    why = f"is refused: {project.refused}" if project.refused else f"is {_words(state)}; see `afk trust`"
+    Messages().error(f"{project.path} {why}")
+    raise click.exceptions.Exit(EXIT_USAGE)
+
+
+def _trust(project: ProjectFile, as_json: bool) -> None:
+    messages = Messages()
+    if project.refused is not None:
+        raise UsageError(f"{project.path} cannot be trusted: {project.refused}")
+    state, inert = _state(project)
+    if state == TrustState.TRUSTED:
+        messages.say(f"{project.path} is trusted already")
+    elif state == NOT_NEEDED:
+        messages.say(f"nothing in {project.path} needs trust: all of it counts already")
+    else:
+        messages.say(f"trusting {project.path} switches on:")
+        for key, value in inert.items():
+            messages.say(f"  {key} = {_shortened(key, value)}")
+        if _can_ask() and not click.confirm("Trust it?", err=True):
+            messages.say("it is not trusted")
+            raise click.exceptions.Exit(EXIT_USAGE)
+        trust(project)
+        state, inert = TrustState.TRUSTED, {}
+        messages.say("trusted, until it changes")
+    _report(project, state, inert, as_json)
+
+
+def _remove(project: ProjectFile, as_json: bool) -> None:
+    known = distrust(project)
+    Messages().say(f"{project.path} is no longer trusted" if known else f"{project.path} was not trusted")
+    _report(project, TrustState.UNTRUSTED, {}, as_json)
+
+
+def _state(project: ProjectFile) -> tuple[str, dict[str, Any]]:
+    """Return the file's state and the keys that do not count in it, with their values."""
+    state = trust_state(project)
+    if state in (TrustState.TRUSTED, TrustState.REFUSED):
+        return state, {}
+    user = load_user_config()
+    table = parse_config(project.data, project.path)
+    _, inert = without_trust(table, configured_models(user, discover()), user.table)
+    return (state, inert) if inert else (NOT_NEEDED, {})
+
+
+def _report(project: ProjectFile, state: str, inert: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        form = {"v": 1, "type": "trust", "path": str(project.path), "state": str(state), "inert": list(inert)}
+        Stdout().objects([form])
+
+
+def _words(state: str) -> str:
+    return "not trusted" if state == TrustState.UNTRUSTED else "changed since it was trusted"
+
+
+def _shortened(key: str, value: Any) -> str:
+    text = json.dumps(masked(key, value), ensure_ascii=False)
+    return text if len(text) <= 200 else f"{text[:199]}…"
+
+
+def _can_ask() -> bool:
+    return bool(sys.stdin is not None and sys.stdin.isatty() and os.isatty(2))

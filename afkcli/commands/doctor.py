@@ -1,0 +1,182 @@
+"""`afk doctor`: what is installed, what works, and which model a bare run would use and why."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from afkcli import __version__
+from afkcli.commands.config import places
+from afkcli.commands.output import GREEN, RED, YELLOW, Stdout, json_option
+from afkcli.commands.plugins import MISSING, OK, foreign_line, plugin_rows
+from afkcli.core.errors import EXIT_INTERNAL, AfkError
+from afkcli.paths import config_dir, data_dir, state_dir
+from afkcli.plugins import KNOWN, Plugins, discover, foreign_afk_package
+from afkcli.settings import MASK, SECRETS
+from afkcli.setup import Flags, Setup, load_setup
+
+WARN, FAIL = "warn", "fail"
+_STYLES = {OK: GREEN, WARN: YELLOW, FAIL: RED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one check found. A `fail` keeps `afk run` from working; its detail says what to do."""
+
+    check: str
+    status: str
+    detail: str
+
+
+@click.command("doctor")
+@json_option
+def command(as_json: bool) -> None:
+    """Check the installation. The exit code is 0 if `afk run` with nothing configured by flags would work, else 1."""
+    findings = list(examine())
+    stdout = Stdout()
+    if as_json:
+        stdout.objects(
+            {"v": 1, "type": "finding", "check": item.check, "status": item.status, "detail": item.detail}
+            for item in findings
+        )
+    else:
+        rows = [(item.check, item.status, item.detail) for item in findings]
+        width = max(len(row[0]) for row in rows)
+        for name, status, detail in rows:
+            line = f"{name:<{width}}  {stdout.styled(f'{status:<4}', _STYLES[status])}  {stdout.text(detail)}"
+            stdout.lines([line])
+    if any(item.status == FAIL for item in findings):
+        raise click.exceptions.Exit(EXIT_INTERNAL)
+
+
+def examine() -> Iterator[Finding]:
+    """Yield what each check finds."""
+    yield Finding(check="afk", status=OK, detail=f"{__version__}, {Path(__file__).parents[1]}")
+    yield Finding(
+        check="python", status=OK, detail=f"{platform.python_version()}, {sys.executable}, {platform.platform()}"
+    )
+    foreign = foreign_afk_package()
+    if foreign is not None:
+        yield Finding(check="package afk", status=WARN, detail=foreign_line(foreign))
+    yield from _folders()
+    yield from _keys()
+    notices: list[str] = []
+    try:
+        setup = load_setup(project=True, notify=notices.append)
+    except AfkError as error:
+        yield from _plugins(discover())
+        yield Finding(check="config", status=FAIL, detail=_masked(error))
+        return
+    yield from _config()
+    yield from (Finding(check="config", status=WARN, detail=line) for line in notices)
+    yield from _plugins(setup.plugins)
+    yield from _store(setup)
+    yield from _sinks(setup)
+    yield from _model(setup)
+
+
+def _folders() -> Iterator[Finding]:
+    for name, find in (("config", config_dir), ("data", data_dir), ("state", state_dir)):
+        yield _folder(f"{name} folder", find, needed=name == "data")
+
+
+def _folder(check: str, find: Callable[[], Path], *, needed: bool) -> Finding:
+    folder = find()
+    there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
+    usable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    if usable:
+        later = "" if there == folder else " (made when it is needed)"
+        return Finding(check=check, status=OK, detail=f"{folder}{later}")
+    why = f"{there} cannot be written" if there.is_dir() else f"{there} is not a folder"
+    return Finding(
+        check=check,
+        status=FAIL if needed else WARN,
+        detail=f"{folder}: {why}; change its rights, or point AFK_HOME to a folder of yours",
+    )
+
+
+def _keys() -> Iterator[Finding]:
+    keys = [plugin.key for plugin in KNOWN.values() if plugin.key]
+    for key in keys:
+        SECRETS.add(os.environ.get(key))
+    found = [key for key in keys if os.environ.get(key)]
+    said = ", ".join(f"{key} is set ({MASK})" for key in found)
+    yield Finding(check="keys", status=OK, detail=said or f"none is set ({', '.join(keys)})")
+
+
+def _config() -> Iterator[Finding]:
+    for place in places():
+        if place.trust is not None:
+            detail = f"{place.path} ({place.trust if place.exists else 'not there'})"
+            yield Finding(check=place.what, status=OK, detail=detail)
+
+
+def _plugins(plugins: Plugins) -> Iterator[Finding]:
+    for row in plugin_rows(plugins):
+        if row.status == OK:
+            yield Finding(check=row.id, status=OK, detail=" ".join(filter(None, (row.distribution, row.version))))
+        elif row.status != MISSING:
+            yield Finding(check=row.id, status=WARN, detail=f"{row.status}: {row.reason}")
+
+
+def _store(setup: Setup) -> Iterator[Finding]:
+    try:
+        store = setup.open_store()
+        try:
+            count = len(store.list())
+        finally:
+            store.close()
+    except AfkError as error:
+        yield Finding(check="store", status=FAIL, detail=_masked(error))
+        return
+    yield Finding(check="store", status=OK, detail=f"opens; {count} thread{'' if count == 1 else 's'}")
+
+
+def _sinks(setup: Setup) -> Iterator[Finding]:
+    for name in setup.config.sink_names():
+        try:
+            setup.make_sink(name).close()
+        except AfkError as error:
+            yield Finding(check=f"sink {name}", status=WARN, detail=_masked(error))
+
+
+def _model(setup: Setup) -> Iterator[Finding]:
+    """Say which model a bare run would use, by making its provider, without any request."""
+    notices: list[str] = []
+    setup.notify = notices.append
+    try:
+        agent, choice = setup.agent_and_model(Flags(), None)
+        provider, _, model = choice.value.partition("/")
+        default = asyncio.run(_made(setup, provider))
+    except Exception as error:  # a provider may be anybody's plugin
+        kind = "" if isinstance(error, AfkError) else f"{type(error).__name__}: "
+        yield Finding(check="model", status=FAIL, detail=f"{kind}{_masked(error)}")
+        return
+    if not model and not default:
+        detail = f"{provider} has no default model; name one with -m {provider}/MODEL or in the config"
+        yield Finding(check="model", status=FAIL, detail=detail)
+        return
+    yield from (Finding(check="model", status=WARN, detail=line) for line in notices)
+    detail = f"{provider}/{model or default} ({choice.source}), agent {agent.name!r}"
+    yield Finding(check="model", status=OK, detail=detail)
+
+
+async def _made(setup: Setup, provider: str) -> str | None:
+    """Make a provider as a run does, and return its default model."""
+    made = setup.make_provider(provider)
+    try:
+        await made.prepare()
+        return made.default_model
+    finally:
+        await made.aclose()
+
+
+def _masked(error: Exception) -> str:
+    return SECRETS.mask(str(error))

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from afk_provider_openai import errors
-from afk_provider_openai.names import ToolNames
-from afk_provider_openai.parts import arguments_text, count, decode_event, result_text, text_of, tool_call
+from afk_provider_openai.parts import arguments_text, result_text, text_of
 from afk_provider_openai.settings import Server
 from afkcli.core.jsonform import Json, JsonObject, clean_text, dumps
 from afkcli.core.messages import (
@@ -32,6 +31,8 @@ from afkcli.core.messages import (
     ToolSpec,
 )
 from afkcli.core.result import Usage
+from afkcli.providers.tool_names import ToolNames
+from afkcli.providers.wire import count, decode_event, tool_call
 
 PATH = "/chat/completions"
 DONE = "[DONE]"

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from afk_provider_openai import errors
 from afk_provider_openai.settings import Server
-from afk_provider_openai.sse import EventParser, EventTooLongError
 from afkcli.core.errors import ErrorKind, ProviderError
 from afkcli.core.jsonform import JsonObject
+from afkcli.providers.sse import EventParser, EventTooLongError
 
 if TYPE_CHECKING:
     import openai

@@ -6,23 +6,17 @@ and of llama.cpp's and vLLM's servers.
 
 from __future__ import annotations
 
-import email.utils
-import math
 import re
-import socket
-import ssl
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from afk_provider_openai.settings import PLACEHOLDER_KEY, Server
+from afk_provider_openai.settings import Server
 from afkcli.core.errors import ErrorKind, ProviderError
 from afkcli.core.jsonform import Json
+from afkcli.providers.failures import connection_failure, masked, retry_after
 
 if TYPE_CHECKING:
     import openai
-
-MAX_DETAIL = 300
 
 # `insufficient_quota` comes with status 429, but waiting does not help: the account has to be paid. It counts as
 # `auth`, so that it is not retried and the question is kept for the next turn.
@@ -83,24 +77,12 @@ _NEXT_STEP = {
     ErrorKind.TRUNCATED: "ask it to go on",
 }
 
-_KEY_LIKE = re.compile(r"\bsk-[\w*.-]{4,}|\b(?:bearer|basic)\s+[\w*.~+/=-]{6,}", re.IGNORECASE)
-_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f]+")
-
 
 def error_line(server: Server, what: str, kind: ErrorKind, detail: str = "") -> str:
     """Return the line for a person: what happened, what the server said of it, the next step."""
-    said = mask(server, detail)
+    said = masked(detail, (server.key, *server.settings.headers.values()))
     parts = [f"{what}: {said}" if said else what, _NEXT_STEP.get(kind, "")]
     return "; ".join(part for part in parts if part)
-
-
-def mask(server: Server, text: str) -> str:
-    """Return `text` on one line, shortened, with everything that is or looks like a key replaced by `***`."""
-    for secret in (server.key, *server.settings.headers.values()):
-        if len(secret) > len(PLACEHOLDER_KEY):
-            text = text.replace(secret, "***")
-    text = _UNPRINTABLE.sub(" ", _KEY_LIKE.sub("***", text)).strip()
-    return text if len(text) <= MAX_DETAIL else text[: MAX_DETAIL - 1] + "…"
 
 
 def status_error(server: Server, model: str, error: openai.APIStatusError) -> ProviderError:
@@ -128,15 +110,8 @@ def event_error(server: Server, model: str, error: Json) -> ProviderError:
 
 def connection_error(server: Server, error: BaseException) -> ProviderError:
     """Return the error for a request that got no response."""
-    kind, what = ErrorKind.NETWORK, f"cannot reach {server.name}"
-    causes = list(_causes(error))
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
-        what = f"the certificate of {server.name} is not valid"
-    elif any(isinstance(cause, socket.gaierror) for cause in causes):
-        what = f"cannot find the host of {server.name}"
-    elif any(isinstance(cause, ConnectionRefusedError) for cause in causes):
-        what = f"{server.name} refused the connection"
-    return ProviderError(error_line(server, what, kind, str(causes[-1])), kind=kind)
+    what, detail = connection_failure(server.name, error)
+    return ProviderError(error_line(server, what, ErrorKind.NETWORK, detail), kind=ErrorKind.NETWORK)
 
 
 def timeout_error(server: Server, what: str) -> ProviderError:
@@ -148,32 +123,6 @@ def broken_stream(server: Server, what: str, *, begun: bool) -> ProviderError:
     """Return the error for a stream that broke: `truncated` once it had begun, else `network`."""
     kind = ErrorKind.TRUNCATED if begun else ErrorKind.NETWORK
     return ProviderError(error_line(server, f"the answer of {server.name} {what}", kind), kind=kind)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that the server asks to wait.
-
-    `Retry-After` is a number of seconds or a date (RFC 9110, section 10.2.3); `retry-after-ms` is OpenAI's own.
-    """
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    value = headers.get("retry-after")
-    seconds = _number(value)
-    if seconds is not None or value is None:
-        return seconds
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        number = float(text) if text else math.nan
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and number >= 0 else None
 
 
 def _kind(status: int | None, codes: tuple[str, ...], detail: str) -> ErrorKind:
@@ -216,14 +165,3 @@ def _read_body(body: object) -> tuple[str, tuple[str, ...]]:
         return str(detail), tuple(str(code) for code in codes if code is not None)
     text = body if isinstance(body, str) else ""
     return ("" if text.lstrip().startswith("<") else text), ()
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what caused it, the members of groups included."""
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        if isinstance(seen, BaseExceptionGroup):
-            for member in seen.exceptions:
-                yield from _causes(member)
-        seen = seen.__cause__ or seen.__context__

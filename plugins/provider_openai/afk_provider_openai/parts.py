@@ -1,16 +1,13 @@
-"""What both APIs need of messages: texts of parts, and tool arguments between JSON text and objects."""
+"""What both APIs need of messages: texts of parts, and tool arguments as JSON text."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Iterable
 
 from afkcli.core.errors import ErrorKind, ProviderError
-from afkcli.core.jsonform import Json, JsonError, JsonObject, dumps, loads_object
+from afkcli.core.jsonform import dumps
 from afkcli.core.messages import FilePart, ImagePart, Message, Part, TextPart, ToolCallPart, ToolResultPart
-
-INVALID_ARGUMENTS = "invalid_arguments"
+from afkcli.providers.wire import sent_arguments
 
 
 def text_of(message: Message) -> str:
@@ -31,48 +28,8 @@ def result_text(part: ToolResultPart) -> str:
 
 
 def arguments_text(call: ToolCallPart) -> str:
-    """Return the arguments of a call as JSON text; what was no JSON goes back wrapped, because servers parse it."""
-    if call.invalid_arguments is not None:
-        return dumps({INVALID_ARGUMENTS: call.invalid_arguments})
-    return dumps(call.arguments)
-
-
-def tool_call(id: str, name: str, arguments: str, **fields: Any) -> ToolCallPart:  # noqa: A002  (the part's own name)
-    """Return the call for a model's argument text, which may be empty or no JSON object at all."""
-    try:
-        return ToolCallPart(id=id, name=name, arguments=loads_object(arguments or "{}"), **fields)
-    except JsonError:
-        return ToolCallPart(id=id, name=name, arguments={}, invalid_arguments=arguments, **fields)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
-
-
-def decode_event(data: str) -> JsonObject:
-    """Return the JSON object of one event; `ValueError` if it is none.
-
-    This is on the path of every delta, so it does without the checks of `afkcli.core.jsonform.loads`: the texts taken
-    out of an event are cleaned one by one.
-    """
-    try:
-        value = _decode(data)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
-    return value
-
-
-def count(usage: Mapping[str, Json], *path: str) -> int:
-    """Return the token count at `path` in a usage object; 0 where a server leaves it out."""
-    value: Json = usage
-    for name in path:
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value if isinstance(value, int) else 0
+    """Return the arguments of a call as JSON text."""
+    return dumps(sent_arguments(call))
 
 
 def _refuse_attachments(parts: Iterable[Part]) -> None:

@@ -8,12 +8,12 @@ from typing import Protocol
 from afk_provider_openai import chat, responses
 from afk_provider_openai.connection import Connection
 from afk_provider_openai.models import is_reasoning_model
-from afk_provider_openai.names import ToolNames
 from afk_provider_openai.settings import Settings, server_from
 from afkcli.core.errors import ProviderError
 from afkcli.core.jsonform import JsonObject, dumps
 from afkcli.core.messages import ModelEvent, ModelRequest, ModelResponse
 from afkcli.core.protocols import Capabilities, ModelInfo
+from afkcli.providers.tool_names import ToolNames
 
 AFTER_FINISH_SECONDS = 5.0
 """How long a server may take from the finish reason to the usage and the end of the stream."""

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from afk_provider_openai import Settings, afk_provider, connection
 from afk_provider_openai.chat import ChatReader, request_body
-from afk_provider_openai.names import ToolNames
 from afk_provider_openai.settings import server_from
 
 from afkcli.core.errors import ErrorKind, ProviderError
@@ -31,6 +30,7 @@ from afkcli.core.messages import (
     ToolSpec,
     text_message,
 )
+from afkcli.providers.tool_names import ToolNames
 from afkcli.testing.model_server import Fault, ModelServer, Step
 
 QUESTION = text_message(Role.USER, "q")

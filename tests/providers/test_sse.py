@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from afk_provider_openai import sse
-from afk_provider_openai.sse import EventParser, EventTooLongError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from afkcli.providers import sse
+from afkcli.providers.sse import EventParser, EventTooLongError
 
 STREAM = (
     'event: x\r\ndata: {"a": "日本\u2028é"}\r\n\r\n'

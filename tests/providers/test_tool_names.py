@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from afk_provider_openai.names import ToolNames
+from afkcli.providers.tool_names import ToolNames
 
 LEGAL = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 

@@ -1,0 +1,7 @@
+"""What providers that speak HTTP share, for plugin authors: events of a stream, tool names, what went wrong.
+
+- `afkcli.providers.sse`: bytes to the data of server-sent events.
+- `afkcli.providers.tool_names`: `server.tool` to a name that an API allows, and back.
+- `afkcli.providers.wire`: the JSON of an event, a tool call, a token count.
+- `afkcli.providers.failures`: `Retry-After`, the cause of a failed connection, text without secrets.
+"""

@@ -1,0 +1,77 @@
+"""What a failed call to a server tells: how long to wait, why there was no connection, text without secrets."""
+
+from __future__ import annotations
+
+import email.utils
+import math
+import re
+import socket
+import ssl
+import time
+from collections.abc import Iterable, Iterator, Mapping
+
+MAX_DETAIL = 300
+MIN_SECRET = 5
+"""Shorter texts are no secrets: replacing them would only garble a message."""
+
+_KEY_LIKE = re.compile(r"\bsk-[\w*.-]{4,}|\b(?:bearer|basic)\s+[\w*.~+/=-]{6,}", re.IGNORECASE)
+_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f]+")
+
+
+def masked(text: str, secrets: Iterable[str]) -> str:
+    """Return `text` on one line, shortened, with everything that is or looks like a key replaced by `***`."""
+    for secret in secrets:
+        if len(secret) >= MIN_SECRET:
+            text = text.replace(secret, "***")
+    text = _UNPRINTABLE.sub(" ", _KEY_LIKE.sub("***", text)).strip()
+    return text if len(text) <= MAX_DETAIL else text[: MAX_DETAIL - 1] + "…"
+
+
+def connection_failure(server: str, error: BaseException) -> tuple[str, str]:
+    """Return why a request to `server` got no response, for a person, and what the innermost error says."""
+    causes = list(_causes(error))
+    what = f"cannot reach {server}"
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+        what = f"the certificate of {server} is not valid"
+    elif any(isinstance(cause, socket.gaierror) for cause in causes):
+        what = f"cannot find the host of {server}"
+    elif any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        what = f"{server} refused the connection"
+    return what, str(causes[-1])
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that a server asks to wait.
+
+    `Retry-After` is a number of seconds or a date (RFC 9110, section 10.2.3); `retry-after-ms` is OpenAI's own.
+    """
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    seconds = _number(value)
+    if seconds is not None or value is None:
+        return seconds
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text) if text else math.nan
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what caused it, the members of groups included."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        if isinstance(seen, BaseExceptionGroup):
+            for member in seen.exceptions:
+                yield from _causes(member)
+        seen = seen.__cause__ or seen.__context__

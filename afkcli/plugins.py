@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from importlib import import_module, util
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pluggy
-
-from afkcli import hookspecs
 from afkcli.core.errors import AfkError, PluginError, UnknownNameError
 from afkcli.settings import Secrets, fill_settings, settings_type
+
+if TYPE_CHECKING:
+    import pluggy
 
 GROUP = "afk"
 MODELS_GROUP = "afk.models"
@@ -183,6 +183,10 @@ class Plugins:
 
     def _hooks(self) -> pluggy.PluginManager:
         if self._manager is None:
+            import pluggy  # here, because finding plugins (for the help, say) takes neither of the two
+
+            from afkcli import hookspecs
+
             self._manager = pluggy.PluginManager("afk")
             self._manager.add_hookspecs(hookspecs)
         return self._manager
@@ -281,10 +285,12 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _check_version(module: ModuleType, what: str) -> None:
+    from afkcli.hookspecs import HOOKS_VERSION
+
     wanted = getattr(module, "AFK_HOOKS", None)
     if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
         raise PluginError(f"the plugin {what} does not say which hook version it was written for (AFK_HOOKS = 1)")
-    if wanted > hookspecs.HOOKS_VERSION:
+    if wanted > HOOKS_VERSION:
         raise PluginError(
-            f"the plugin {what} needs hook version {wanted}, this afk has {hookspecs.HOOKS_VERSION}; upgrade afkcli"
+            f"the plugin {what} needs hook version {wanted}, this afk has {HOOKS_VERSION}; upgrade afkcli"
         )

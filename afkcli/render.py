@@ -44,16 +44,22 @@ class Output:
 
     def __init__(self, descriptor: int = 1) -> None:
         self._descriptor = descriptor
+        self._texts: list[str] = []
         self.is_terminal = os.isatty(descriptor)
 
-    async def write(self, text: str) -> None:
-        """Write `text` as UTF-8.
+    def put(self, text: str) -> None:
+        """Put `text` aside for the next `flush`."""
+        self._texts.append(text)
+
+    async def flush(self) -> None:
+        """Write what was put aside, as UTF-8; what arrived together is written together.
 
         Raises:
             BrokenPipeError: nobody reads any more.
             OSError: the disk is full, for instance.
         """
-        data = text.encode("utf-8", "replace")
+        data = "".join(self._texts).encode("utf-8", "replace")
+        self._texts.clear()
         while data:
             await self._writable()
             with contextlib.suppress(BlockingIOError):
@@ -105,8 +111,8 @@ class Messages:
 
 
 class Renderer(Protocol):
-    async def show(self, event: Event) -> None:
-        """Show one event."""
+    async def show(self, event: Event, *, more: bool) -> None:
+        """Show one event. With `more`, the next one is there already, so that both may be written together."""
 
 
 class JsonRenderer:
@@ -115,8 +121,10 @@ class JsonRenderer:
     def __init__(self, output: Output) -> None:
         self._output = output
 
-    async def show(self, event: Event) -> None:
-        await self._output.write(event_to_json(event) + "\n")
+    async def show(self, event: Event, *, more: bool) -> None:
+        self._output.put(event_to_json(event) + "\n")
+        if not more:
+            await self._output.flush()
 
 
 class TextRenderer:
@@ -133,32 +141,36 @@ class TextRenderer:
         self._step = 0
         self._at_line_start = True
 
-    async def show(self, event: Event) -> None:
+    async def show(self, event: Event, *, more: bool) -> None:
         if event.type == "text_delta":
             if not self._final:
-                await self._text(event.text_delta, event.step)
+                self._text(event.text_delta, event.step)
         elif event.type == "completed":
             if self._final:
-                await self._text(event.result.final_text, event.step)
-            await self._end_line()
+                self._text(event.result.final_text, event.step)
+            self._end_line()
+            await self._output.flush()
             self._ending(event.result)
         elif event.type not in ("reasoning_delta", "tool_call_delta"):
+            await self._output.flush()
             self._status(event)
+        if not more:
+            await self._output.flush()
 
-    async def _text(self, text: str, step: int) -> None:
+    def _text(self, text: str, step: int) -> None:
         if step != self._step:
-            await self._end_line()
+            self._end_line()
             self._step = step
         if self._output.is_terminal:
             text = visible(text)
         if text:
-            await self._output.write(text)
+            self._output.put(text)
             self._at_line_start = text.endswith("\n")
             self._messages.before = "" if self._at_line_start or not self._output.is_terminal else "\n"
 
-    async def _end_line(self) -> None:
+    def _end_line(self) -> None:
         if not self._at_line_start:
-            await self._output.write("\n")
+            self._output.put("\n")
             self._at_line_start = True
             self._messages.before = ""
 

@@ -110,7 +110,7 @@ class Turn:
             if failed:
                 continue
             try:
-                await renderer.show(event)
+                await renderer.show(event, more=handle.pending)
             except OSError as error:
                 failed = True
                 if is_disconnected(error):

@@ -54,6 +54,10 @@ class EventChannel:
             self._writable.set()
         return event
 
+    @property
+    def pending(self) -> bool:
+        return bool(self._events)
+
     def pause(self) -> None:
         if self._bounded:
             self._unpaused.clear()
@@ -108,6 +112,11 @@ class RunHandle:
             await asyncio.shield(self._drive)
             raise StopAsyncIteration
         return event
+
+    @property
+    def pending(self) -> bool:
+        """Whether the next event is there already."""
+        return self._channel.pending
 
     @property
     def done(self) -> bool:

@@ -13,14 +13,14 @@ _last = 0
 def uuid7() -> str:
     """Return a new UUIDv7 (RFC 9562, section 5.7) as text.
 
-    Ids of one process are strictly increasing, also within a millisecond and when the clock steps back;
-    ids of different machines differ by 74 random bits.
+    Ids of one process are strictly increasing, also within a millisecond and when the clock steps back; ids of
+    different machines, and of a process and its forks, differ by random bits.
     """
     global _last
     with _lock:
         value = (time.time_ns() // 1_000_000) << 74 | int.from_bytes(os.urandom(10), "big") >> 6
         if value <= _last:
-            value = _last + 1
+            value = _last + 1 + int.from_bytes(os.urandom(4), "big")  # random, or forks would count alike
         _last = value
     milliseconds, random_a, random_b = value >> 74, (value >> 62) & 0xFFF, value & ((1 << 62) - 1)
     number = milliseconds << 80 | 0x7 << 76 | random_a << 64 | 0b10 << 62 | random_b

@@ -1,12 +1,14 @@
 """Strict JSON: how everything of ours is written and read.
 
-No NaN or infinity, no lone surrogates, bounded depth and bounded length, both ways.
+UTF-8, no NaN or infinity, no lone surrogates, bounded depth and bounded length, both ways: what is written can be
+read again. Of a key that stands twice in one object the last value counts, as in most readers (RFC 8259, section 4).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from enum import Enum
 from functools import cache
 from typing import Any, NoReturn, TypeAlias
@@ -40,7 +42,8 @@ def dumps(value: object) -> str:
         value: JSON values, dataclasses, enums, tuples and mappings with text keys, nested at will.
 
     Raises:
-        JsonError: for NaN, infinity, a type that has no JSON form, or nesting deeper than `MAX_DEPTH`.
+        JsonError: for NaN, infinity, a type that has no JSON form, nesting deeper than `MAX_DEPTH`, or a length that
+            could not be read again.
     """
     try:
         text = _encode(value)
@@ -50,6 +53,8 @@ def dumps(value: object) -> str:
         raise JsonError(str(error)) from None
     if text.count("[") + text.count("{") > MAX_DEPTH:
         to_plain(value)  # raises where it is nested too deeply
+    if len(text) > MAX_LINE_BYTES // 4 and len(text.encode("utf-8", "replace")) > MAX_LINE_BYTES:
+        raise JsonError(f"longer than {MAX_LINE_BYTES} bytes")
     return clean_text(text)
 
 
@@ -57,13 +62,12 @@ def loads(text: str | bytes) -> Any:
     """Return the value of one strict JSON text.
 
     Raises:
-        JsonError: if it is not JSON, holds NaN or infinity, is too long or nested too deeply.
+        JsonError: if it is not JSON in UTF-8, holds NaN or infinity, is too long or nested too deeply.
     """
     if len(text) > MAX_LINE_BYTES:
         raise JsonError(f"longer than {MAX_LINE_BYTES} bytes")
     try:
-        if isinstance(text, bytes):
-            text = text.decode("utf-8")
+        text = text.decode("utf-8") if isinstance(text, bytes) else clean_text(text)
         value = _decode(text)
     except RecursionError:
         raise JsonError(f"nested deeper than {MAX_DEPTH}") from None
@@ -92,7 +96,7 @@ def to_plain(value: object, depth: int = 0) -> Json:
         return str(value.value)
     if isinstance(value, str):
         return value
-    if depth > MAX_DEPTH:
+    if depth >= MAX_DEPTH:
         raise JsonError(f"nested deeper than {MAX_DEPTH}")
     if isinstance(value, (list, tuple)):
         return [to_plain(item, depth + 1) for item in value]
@@ -121,20 +125,25 @@ def _refuse_constant(name: str) -> NoReturn:
     raise JsonError(f"{name} is not JSON")
 
 
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):  # 1e999, for instance
+        raise JsonError(f"{digits[:40]} is too large a number")
+    return number
+
+
 # Made once: `json.dumps` and `json.loads` with options of one's own make them anew for every call.
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_leaf_to_plain).encode
-_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_decode = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
 
 
 def _check_depth(value: Json, depth: int) -> None:
-    if depth > MAX_DEPTH:
+    if not isinstance(value, (dict, list)):
+        return
+    if depth >= MAX_DEPTH:
         raise JsonError(f"nested deeper than {MAX_DEPTH}")
-    if isinstance(value, dict):
-        for item in value.values():
-            _check_depth(item, depth + 1)
-    elif isinstance(value, list):
-        for item in value:
-            _check_depth(item, depth + 1)
+    for item in value.values() if isinstance(value, dict) else value:
+        _check_depth(item, depth + 1)
 
 
 def _without_surrogates(value: Json) -> Json:

@@ -109,6 +109,14 @@ _PART_TYPES: Mapping[str, type[Part]] = {
     "image": ImagePart,
     "file": FilePart,
 }
+_FIELD_TYPES: Mapping[str, type] = {
+    "arguments": dict,
+    "is_error": bool,
+    "parts": list,
+    "provider_data": dict,
+    "size": int,
+}
+"""The JSON types of the fields of parts that are not text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,18 +143,22 @@ def part_from_json(value: Json) -> Part:
     """Return the part whose JSON form is `value`; fields that are not known are ignored.
 
     Raises:
-        JsonError: if it is no part, of an unknown type, or a field is missing.
+        JsonError: if it is no part, of an unknown type, or a field is missing or of the wrong type.
     """
     if not isinstance(value, dict):
         raise JsonError("a part is not a JSON object")
     kind = _PART_TYPES.get(str(value.get("type")))
     if kind is None:
         raise JsonError(f"a part has the unknown type {value.get('type')!r}")
-    fields = {name: value[name] for name in kind.__slots__ if name in value}
-    data = fields.get("provider_data")
+    fields = {name: value[name] for name in kind.__slots__ if value.get(name) is not None}
+    for name, item in fields.items():
+        wanted = _FIELD_TYPES.get(name, str)
+        if not isinstance(item, wanted) or (wanted is int and isinstance(item, bool)):
+            raise JsonError(f"the field {name!r} of a {value['type']} part is not of type {wanted.__name__}")
     try:
-        if isinstance(data, dict):
-            fields["provider_data"] = ProviderData(**data)
+        if "provider_data" in fields:
+            data = fields["provider_data"]
+            fields["provider_data"] = ProviderData(**{name: data[name] for name in ProviderData.__slots__})
         if kind is ToolResultPart:
             fields["parts"] = tuple(part_from_json(part) for part in fields["parts"])
         return kind(**fields)

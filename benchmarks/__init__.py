@@ -1,0 +1,1 @@
+"""What afk costs, as ratios to other programs that do the same; `python -m benchmarks` prints the table."""

@@ -1,0 +1,234 @@
+"""What is measured. Each case returns the rows of the table that it fills."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.measure import Measured, environment, interleaved, own_peak, run
+from benchmarks.peer import NotInstalledError, configure, install
+from benchmarks.programs.long_thread import ANSWER, QUESTION
+from benchmarks.report import Row, compare
+from benchmarks.server import MODEL, BenchmarkServer, answer
+
+PROGRAMS = Path(__file__).parent / "programs"
+AFK = Path(sys.executable).with_name("afk")
+PYTHON = Path(sys.executable)
+DELTAS = 20_000
+FEW_DELTAS = 200
+LONG_TURNS, SHORT_TURNS = 2_500, 5  # two messages a turn
+EVENTS_PER_PACKED_CHUNK = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What the cases share: the server, a folder of their own, the rounds, and where progress is said."""
+
+    server: BenchmarkServer
+    folder: Path
+    runs: int
+    say: Callable[[str], None]
+    peer: bool = True
+
+    def home(self, name: str) -> dict[str, str]:
+        """Make an empty home and return the environment of a program that lives there."""
+        home = self.folder / name
+        home.mkdir()
+        return environment(
+            home, OPENAI_BASE_URL=self.server.base_url, OPENAI_API_KEY="none", BENCH_MODEL=MODEL, AFK_DEMO="off"
+        )
+
+    def side(
+        self, command: Sequence[str | Path], env: dict[str, str], *, requests: bool = True
+    ) -> Callable[[], Measured]:
+        """Return the call that measures one run of `command`."""
+        return lambda: run(command, env, self.server if requests else None, cwd=self.folder)
+
+    def interleave(self, sides: dict[str, Callable[[], Measured]]) -> dict[str, list[Measured]]:
+        return interleaved(sides, self.runs, self.say)
+
+
+def _ms(values: Sequence[float]) -> list[float]:
+    return [value * 1000 for value in values]
+
+
+def start_to_request(bench: Bench) -> list[Row]:
+    """From exec to the arrival of the request at the server, memory and log on, the thread existing."""
+    bench.server.answer = answer(1)
+    env = bench.home("start")
+    sides = {
+        "afk": bench.side([AFK, "run", "-n", "-t", "bench", "-m", MODEL, "hi"], env),
+        "sdk": bench.side([PYTHON, PROGRAMS / "bare_turn.py"], env),
+        "pass": bench.side([PYTHON, "-c", "pass"], env, requests=False),
+    }
+    why_no_peer = "left out with --no-peer"
+    if bench.peer:
+        try:
+            bench.say("installing the peer llm")
+            llm = install(bench.folder)
+            env_of_peer = {**env, **configure(bench.folder, bench.server.base_url)}
+            run([llm, "-m", "bench", "hi"], env_of_peer, bench.server, cwd=bench.folder)  # begins the conversation
+            sides["llm"] = bench.side([llm, "-c", "-m", "bench", "hi"], env_of_peer)
+        except NotInstalledError as error:
+            why_no_peer = str(error)
+    bench.side([AFK, "run", "-n", "-t", "bench", "-m", MODEL, "hi"], env)()  # begins the thread
+    results = bench.interleave(sides)
+    mine = _ms([one.to_request for one in results["afk"]])
+    case = "exec to request-at-server"
+    cpu = {name: _ms([one.cpu_to_request for one in ones]) for name, ones in results.items()}
+    rows = [
+        compare(case, "bare openai SDK", "ms", mine, _ms([one.to_request for one in results["sdk"]]), goal=1.25),
+        compare(f"{case}, CPU", "bare openai SDK", "ms", cpu["afk"], cpu["sdk"]),
+        compare(case, "python -c pass", "ms", mine, _ms([one.wall for one in results["pass"]])),
+    ]
+    if "llm" in results:
+        rows.append(compare(case, "llm from PyPI", "ms", mine, _ms([one.to_request for one in results["llm"]])))
+    else:
+        rows.append(Row(case=case, against="llm from PyPI", unit="ms", note=why_no_peer))
+    return rows
+
+
+def small_commands(bench: Bench) -> list[Row]:
+    """Commands that ask no model."""
+    env = bench.home("small")
+    sides = {
+        "click": bench.side([PYTHON, "-c", "import click"], env, requests=False),
+        "--version": bench.side([AFK, "--version"], env, requests=False),
+        "--help": bench.side([AFK, "--help"], env, requests=False),
+        "threads": bench.side([AFK, "threads"], env, requests=False),
+    }
+    results = bench.interleave(sides)
+    click = _ms([one.wall for one in results["click"]])
+    goals = {"--version": 2.0, "--help": None, "threads": None}
+    return [
+        compare(f"afk {name}", "import click", "ms", _ms([one.wall for one in results[name]]), click, goal=goal)
+        for name, goal in goals.items()
+    ]
+
+
+def streaming(bench: Bench) -> list[Row]:
+    """Deltas a second, from the request's arrival to the end of the process: sealing and exit count, start-up does not.
+
+    Memory and log are on; stdout is a pipe that is read.
+    """
+    env = bench.home("streaming")
+    rows = []
+    for name, events_per_chunk in (("an event a chunk", 1), ("packed", EVENTS_PER_PACKED_CHUNK)):
+        bench.server.answer = answer(DELTAS, events_per_chunk=events_per_chunk)
+        sides = {
+            "text": bench.side([AFK, "run", "-n", "-m", MODEL, "hi"], env),
+            "--json": bench.side([AFK, "run", "-n", "--json", "-m", MODEL, "hi"], env),
+            "sdk": bench.side([PYTHON, PROGRAMS / "bare_turn.py"], env),
+            "raw": lambda: _raw_read(bench.server),
+        }
+        results = bench.interleave(sides)
+        rates = {side: [DELTAS / one.after_request for one in ones] for side, ones in results.items()}
+        case = f"{DELTAS:,} deltas, {name}"
+        rows += [
+            compare(case, "bare SDK loop", "/s", rates["text"], rates["sdk"], goal=1.5, more_is_better=True),
+            compare(f"{case}, --json", "bare SDK loop", "/s", rates["--json"], rates["sdk"], more_is_better=True),
+            compare(f"{case}", "a raw socket", "/s", rates["text"], rates["raw"], note="what the server could do"),
+        ]
+    return rows
+
+
+def _raw_read(server: BenchmarkServer) -> Measured:
+    """Read the answer without looking at it: how fast the server is."""
+    begin = time.monotonic()
+    with socket.create_connection(server.address) as connection:
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}")
+        left = len(server.answer)
+        while left > 0:
+            left -= len(connection.recv(1 << 16))
+    seconds = time.monotonic() - begin
+    return Measured(wall=seconds, to_request=0, cpu_to_request=0, after_request=seconds, cpu=0, peak=0)
+
+
+def long_thread(bench: Bench) -> list[Row]:
+    """CPU time of one more turn in a thread of 5,000 messages, to that in one of 10, without the request's body.
+
+    The body is taken out by a provider that does everything but build and send it (programs/instant.py): it imports the
+    SDK and makes its client, then answers at once. Without the SDK, in the second row, afk's own work stands alone.
+    The third row is a whole turn, body included, against a bare script that sends the same body.
+    """
+    bench.server.answer = answer(1)
+    env = bench.home("threads")
+    home, saved = Path(env["AFK_HOME"]), bench.folder / "saved"
+    for name, turns in (("long", LONG_TURNS), ("short", SHORT_TURNS)):
+        subprocess.run([PYTHON, PROGRAMS / "long_thread.py", name, str(turns)], env=env, check=True)
+    body = bench.folder / "long.json"
+    body.write_text(json.dumps(_messages(LONG_TURNS)), encoding="utf-8")
+    shutil.copytree(home, saved)
+
+    def turn(name: str, variables: dict[str, str], *model: str | Path) -> Callable[[], Measured]:
+        def measure() -> Measured:
+            shutil.rmtree(home)
+            shutil.copytree(saved, home)  # every turn is the same turn
+            command: list[str | Path] = [AFK, "run", "-n", "-t", name, *model, "hi"]
+            return run(command, {**env, **variables}, bench.server if MODEL in model else None, cwd=bench.folder)
+
+        return measure
+
+    instant = ("--plugin", PROGRAMS / "instant.py", "-m", "instant/instant")
+    sdk = {"BENCH_SDK": "1"}
+    results = bench.interleave(
+        {
+            "long": turn("long", sdk, *instant),
+            "short": turn("short", sdk, *instant),
+            "long alone": turn("long", {}, *instant),
+            "short alone": turn("short", {}, *instant),
+            "long sent": turn("long", {}, "-m", MODEL),
+            "bare sent": bench.side([PYTHON, PROGRAMS / "bare_turn.py", body], env),
+        }
+    )
+    cpu = {name: _ms([one.cpu for one in ones]) for name, ones in results.items()}
+    case = f"CPU of a turn after {LONG_TURNS * 2:,} messages"
+    against = f"after {SHORT_TURNS * 2}"
+    return [
+        compare(case, against, "ms", cpu["long"], cpu["short"], goal=1.5),
+        compare(f"{case}, no SDK", against, "ms", cpu["long alone"], cpu["short alone"]),
+        compare(f"{case}, sent", "bare SDK, same body", "ms", cpu["long sent"], cpu["bare sent"]),
+    ]
+
+
+def _messages(turns: int) -> list[dict[str, str]]:
+    """Return the messages of a thread that programs/long_thread.py made, as the bare script sends them."""
+    pair = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
+    return [*pair * turns, {"role": "user", "content": "hi"}]
+
+
+def memory(bench: Bench) -> list[Row]:
+    """The largest resident memory of a run of many deltas, to that of one of few."""
+    env = bench.home("memory")
+    command: list[str | Path] = [AFK, "run", "-n", "-m", MODEL, "hi"]
+
+    def measure(deltas: int) -> Callable[[], Measured]:
+        prepared = answer(deltas)
+
+        def one() -> Measured:
+            bench.server.answer = prepared
+            return run(command, env, bench.server, cwd=bench.folder)
+
+        return one
+
+    results = bench.interleave({"many": measure(DELTAS), "few": measure(FEW_DELTAS)})
+    peaks = {name: [one.peak / 1e6 for one in ones] for name, ones in results.items()}
+    note = f"the benchmark's own peak, below which it cannot see: {own_peak() / 1e6:.0f} MB"
+    case = f"peak memory, {DELTAS:,} deltas"
+    return [compare(case, f"{FEW_DELTAS} deltas", "MB", peaks["many"], peaks["few"], note=note)]
+
+
+CASES: dict[str, Callable[[Bench], list[Row]]] = {
+    "start": start_to_request,
+    "commands": small_commands,
+    "streaming": streaming,
+    "thread": long_thread,
+    "memory": memory,
+}

@@ -1,0 +1,55 @@
+"""Makes a thread in afk's store: `python long_thread.py NAME TURNS`, two messages a turn."""
+
+from __future__ import annotations
+
+import sys
+
+QUESTION = "And what follows from that for the case before us? Please answer in a sentence or two, with the reason."
+ANSWER = (
+    "It follows that the second case is like the first, because nothing in it depends on the order of the parts. " * 3
+)
+
+
+def make(name: str, turns: int) -> None:
+    """Make the thread `name` with so many sealed turns, as runs would have left it."""
+    import time
+    from dataclasses import replace
+
+    from afk_store_disk.store import open_store
+
+    from afkcli.core.ids import rfc3339, uuid7
+    from afkcli.core.messages import Role, text_message
+    from afkcli.core.protocols import RecordKind
+    from afkcli.core.result import RunState
+    from afkcli.core.runner import unknown_owner
+    from afkcli.core.thread import SealedTurn, advance, after_seal, next_record, turn_to_json
+
+    store = open_store()
+    lease = store.acquire(name, unknown_owner(uuid7()))
+    assert lease is not None
+    thread, records, now = lease.thread, [], rfc3339(time.time())
+    for number in range(1, turns + 1):
+        turn = SealedTurn(
+            turn=number,
+            run_id=uuid7(),
+            state=RunState.COMPLETED,
+            reason=None,
+            error=None,
+            error_kind=None,
+            agent="afk",
+            model="instant/instant",
+            started=now,
+            sealed=now,
+            messages=(text_message(Role.USER, QUESTION), text_message(Role.ASSISTANT, ANSWER)),
+            steps=1,
+        )
+        record = next_record(thread, RecordKind.SEAL, number, turn_to_json(turn))
+        thread = replace(after_seal(advance(thread, record), turn), turns=number)
+        records.append(record)
+    store.append(thread, records, lease.thread.head, lease)
+    store.release(lease)
+    store.close()
+
+
+if __name__ == "__main__":
+    make(sys.argv[1], int(sys.argv[2]))

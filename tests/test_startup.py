@@ -1,0 +1,100 @@
+"""It starts at once: what is imported is what is used. Facts about imports, not times; those are in benchmarks/."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from afkcli.testing.model_server import ModelServer
+from tests.e2e.shell import AFK, LIMIT, Shell
+
+SDKS = {"openai", "anthropic", "litellm", "httpx", "httpx2", "xllamacpp"}
+NOT_FOR_THE_VERSION = {"pluggy", "asyncio", "sqlite3", "importlib.metadata", "dataclasses", "json"}
+NOT_FOR_A_RUN = {"afkcli.testing", "sqlite3.dump", "afkcli.commands.threads", "afkcli.commands.config", "unittest"}
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    home, folder = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    folder.mkdir()
+    return Shell(home=home, folder=folder)
+
+
+def imported(shell: Shell, *command: str | Path) -> set[str]:
+    """Run a Python command in a clean process and return the modules that it imported."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *command],
+        cwd=shell.folder,
+        env=shell.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip() for line in lines}
+
+
+def of(modules: set[str], packages: set[str]) -> set[str]:
+    """Return those of `modules` that are, or are inside, one of `packages`."""
+    return {name for name in modules if any(name == package or name.startswith(f"{package}.") for package in packages)}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["--help"], ["run", "--help"], ["threads"], ["plugins"]], ids=" ".join
+)
+def test_what_asks_no_model_imports_no_provider_sdk(shell: Shell, arguments: list[str]) -> None:
+    assert not of(imported(shell, AFK, *arguments), SDKS)
+
+
+def test_the_version_takes_click_and_nothing_more(shell: Shell) -> None:
+    modules = imported(shell, AFK, "--version")
+
+    assert not of(modules, NOT_FOR_THE_VERSION)
+    assert of(modules, {"afkcli"}) <= {"afkcli", "afkcli.cli", "afkcli.signals", "afkcli.core", "afkcli.core.errors"}
+
+
+def test_the_help_finds_plugins_without_loading_the_plugin_system(shell: Shell) -> None:
+    assert not of(imported(shell, AFK, "--help"), {"pluggy", "asyncio", "sqlite3", "pydantic", "afkcli.core.events"})
+
+
+def test_importing_afkcli_imports_nothing_else_of_ours(shell: Shell) -> None:
+    modules = imported(shell, "-c", "import afkcli")
+
+    assert of(modules, {"afkcli"}) == {"afkcli"}
+    assert not of(modules, SDKS | NOT_FOR_THE_VERSION | {"click"})
+
+
+def test_the_names_of_the_package_bring_no_sdk_and_no_command_line(shell: Shell) -> None:
+    script = "from afkcli import Agent, FailSafeConfig, Runner, RunnerConfig, AgentResult, tool, hookimpl"
+
+    assert not of(imported(shell, "-c", script), SDKS | {"click", "pydantic", "afkcli.commands"})
+
+
+def test_a_run_imports_only_the_plugins_that_it_uses(shell: Shell) -> None:
+    with ModelServer() as server:
+        shell.env.update(OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY="sk-canary-0123456789")
+        modules = imported(shell, AFK, "run", "-n", "-m", "gpt-5.2-mini", "hi")
+
+    assert "afk_provider_openai.provider" in modules
+    assert not of(modules, {"afk_provider_local", "xllamacpp", "anthropic", "litellm"} | NOT_FOR_A_RUN)
+
+
+def test_a_run_without_memory_opens_no_store_and_no_log(shell: Shell) -> None:
+    with ModelServer() as server:
+        shell.env.update(OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY="sk-canary-0123456789")
+        modules = imported(shell, AFK, "run", "-n", "--no-memory", "-m", "gpt-5.2-mini", "hi")
+
+    assert not of(modules, {"afk_store_disk", "diskcache", "sqlite3", "afk_sink_jsonl"})
+
+
+def test_the_local_model_imports_no_sdk_of_another_provider(shell: Shell) -> None:
+    modules = imported(shell, AFK, "run", "-n", "-m", "local/", "Say hello.")
+
+    assert "afk_provider_local.provider" in modules
+    assert not of(modules, (SDKS - {"xllamacpp"}) | {"afk_provider_openai"} | NOT_FOR_A_RUN)

@@ -1,0 +1,148 @@
+"""`afk events`, as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from afkcli.commands.event_log import EventLog
+from tests.e2e.shell import Shell, kill, wait_for_output
+
+
+def log_file(shell: Shell, day: int = 0, number: int = 0) -> Path:
+    name = (datetime.now(UTC) + timedelta(days=day)).strftime("%Y-%m-%d") + (f"-{number}" if number else "")
+    return shell.home / "afk" / "state" / "events" / f"{name}.jsonl"
+
+
+def event(text: str) -> str:
+    return json.dumps({"v": 1, "type": "text_delta", "thread_id": "x", "run_id": "r", "text_delta": text})
+
+
+class TestSchema:
+    def test_is_a_json_schema_that_names_every_type(self, shell: Shell) -> None:
+        schema = json.loads(shell.afk("events", "schema").out)
+        assert schema["$schema"].startswith("https://json-schema.org/")
+        assert {"run_started", "completed"} <= set(schema["discriminator"]["mapping"])
+        assert len(shell.afk("events", "schema", "--json").out.splitlines()) == 1
+
+
+class TestTail:
+    def test_in_json_is_the_log_to_the_letter(self, talked: Shell) -> None:
+        lines = log_file(talked).read_text().splitlines()
+        assert talked.afk("events", "tail", "--json", "-n", "1000").out.splitlines() == lines
+        assert talked.afk("events", "tail", "--json", "-n", "3").out.splitlines() == lines[-3:]
+
+    def test_is_of_a_thread_or_a_run(self, talked: Shell) -> None:
+        events = talked.afk("events", "tail", "--json", "-n", "99", "--thread", "trip").events
+        assert {item["thread_id"] for item in events} == {"trip"}
+        run = events[0]["run_id"]
+        events = [item for item in events if item["run_id"] == run]
+        assert talked.afk("events", "tail", "--json", "-n", "99", "--run", run[-8:]).events == events
+        nothing = talked.afk("events", "tail", "--run", "nope")
+        assert (nothing.code, nothing.out) == (0, "")
+        assert "no event matches" in nothing.err
+
+    def test_for_a_person_is_a_line_an_event(self, talked: Shell) -> None:
+        last = talked.afk("events", "tail", "-n", "1").out
+        assert "soup" in last
+        assert "completed" in last
+        assert "reply 3: Onion soup" in last
+
+    def test_of_no_log_is_empty(self, shell: Shell) -> None:
+        done = shell.afk("events", "tail")
+        assert (done.code, done.out) == (0, "")
+        assert "the event log is empty" in done.err
+
+    def test_leaves_out_a_torn_line_and_says_so(self, talked: Shell) -> None:
+        with log_file(talked).open("a") as file:
+            file.write('{"v":1,"type":"te\n' + event("after") + "\n" + '{"v":1,"half')
+        done = talked.afk("events", "tail", "--json", "-n", "2")
+        assert [item["type"] for item in done.events] == ["completed", "text_delta"]
+        assert "1 line(s)" in done.err
+
+    def test_reads_the_log_where_the_sink_keeps_it(self, keyed: Shell, tmp_path: Path) -> None:
+        config = keyed.home / "afk" / "config" / "config.toml"
+        config.parent.mkdir(parents=True)
+        config.write_text(f'[sinks.jsonl]\npath = "{tmp_path}/elsewhere"\n')
+        keyed.afk("run", "hi")
+        assert keyed.afk("events", "tail", "-n", "1", "--json").events[0]["type"] == "completed"
+        config.write_text("[sinks.jsonl]\nenabled = false\n")
+        done = keyed.afk("events", "tail")
+        assert done.code == 2
+        assert "no sink in use keeps a log" in done.err
+
+
+class TestFollow:
+    def follow(self, shell: Shell) -> subprocess.Popen[bytes]:
+        return shell.start("events", "tail", "-f", "--json", "-n", "1")
+
+    def test_sees_a_rotated_file_a_new_day_and_a_line_once_it_is_whole(self, talked: Shell) -> None:
+        process = self.follow(talked)
+        wait_for_output(process, b"completed")
+        first = log_file(talked)
+        with first.open("a") as file:
+            line = event("halved")
+            file.write(line[:20])
+            file.flush()
+            log_file(talked, number=1).write_text(event("rotated") + "\n")
+            wait_for_output(process, b"rotated")
+            file.write(line[20:] + "\n")
+        wait_for_output(process, b"halved")
+        log_file(talked, day=1).write_text(event("tomorrow") + "\n")
+        wait_for_output(process, b"tomorrow")
+        _, err = kill(process, signal.SIGINT)
+        assert process.returncode == -signal.SIGINT  # 130 to a shell
+        assert err == b""
+
+    def test_ends_quietly_when_nobody_reads_even_if_nothing_comes(self, talked: Shell) -> None:
+        process = self.follow(talked)
+        wait_for_output(process, b"completed")
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(60) == -signal.SIGPIPE
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+    def test_goes_on_from_an_empty_log(self, shell: Shell) -> None:
+        process = self.follow(shell)
+        folder = log_file(shell).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        log_file(shell).write_text(event("first") + "\n")
+        wait_for_output(process, b"first")
+        kill(process)
+
+
+class TestEventLog:
+    def log(self, *files: Path) -> EventLog:
+        return EventLog(lambda: [file for file in files if file.exists()], lambda form: True)
+
+    @pytest.mark.parametrize("size", [10, 65_000, 65_536, 200_000])
+    def test_finds_the_last_lines_whatever_their_size(self, tmp_path: Path, size: int) -> None:
+        file = tmp_path / "log"
+        file.write_text("".join(event(f"{number}" * size) + "\n" for number in range(5)))
+        found = self.log(file).last(3)
+        assert [item.form["text_delta"][0] for item in found] == ["2", "3", "4"]
+
+    def test_goes_on_where_it_read_to_and_forgets_deleted_files(self, tmp_path: Path) -> None:
+        old, new = tmp_path / "1", tmp_path / "2"
+        old.write_text(event("a") + "\n")
+        log = self.log(old, new)
+        assert len(log.last(10)) == 1
+        new.write_text(event("b") + "\n" + event("c")[:9])
+        assert [item.form["text_delta"] for item in log.more()] == ["b"]
+        old.unlink()
+        new.write_text(event("b") + "\n" + event("c") + "\n")
+        assert [item.form["text_delta"] for item in log.more()] == ["c"]
+        assert log.more() == []
+
+    def test_takes_lines_with_line_separators_within_for_one(self, tmp_path: Path) -> None:
+        file = tmp_path / "log"
+        file.write_bytes(json.dumps({"type": "x", "text_delta": "a\u2028b\x85c"}, ensure_ascii=False).encode() + b"\n")
+        log = self.log(file)
+        assert len(log.last(1)) == 1
+        assert log.left_out == 0

@@ -1,0 +1,233 @@
+"""`afk threads`, as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from afkcli.core.protocols import Record, RecordKind
+from afkcli.core.thread import record_hash
+from afkcli.testing.model_server import Fault, ModelServer, ScriptedCall, Step
+from tests.commands.conftest import on_terminal
+from tests.e2e.shell import Shell, kill, wait_for_output
+
+
+class TestList:
+    def test_is_empty_on_stdout_and_says_so_where_there_is_none(self, shell: Shell) -> None:
+        done = shell.afk("threads")
+        assert (done.code, done.out) == (0, "")
+        assert "there are no threads yet" in done.err
+
+    def test_shows_the_last_used_first(self, talked: Shell) -> None:
+        rows = [line.split() for line in talked.afk("threads").out.splitlines()]
+        assert [row[0] for row in rows] == ["soup", "trip"]
+        assert rows[1][1:] == ["now", "2", "completed", "openai/gpt-5.2-mini", "To", "Paris"]
+
+    def test_in_json_is_one_object_a_line_with_the_words_of_the_events(self, talked: Shell) -> None:
+        soup, trip = talked.afk("threads", "--json").events
+        assert (trip["thread_id"], trip["turns"], trip["state"], trip["title"]) == ("trip", 2, "completed", "To Paris")
+        assert trip["usage"]["total_tokens"] == 38
+        assert soup["thread_key"] != trip["thread_key"]
+
+    def test_is_limited_searched_and_of_this_folder(self, talked: Shell, tmp_path: Path) -> None:
+        assert len(talked.afk("threads", "-n", "1").out.splitlines()) == 1
+        assert talked.afk("threads", "-q", "onion SOUP").out.startswith("soup")
+        nothing = talked.afk("threads", "--search", "carrots")
+        assert (nothing.code, nothing.out) == (0, "")
+        assert "no thread matches" in nothing.err
+        assert len(talked.afk("threads", "--here", "--json").events) == 2
+        talked.folder = tmp_path
+        assert talked.afk("threads", "--here").out == ""
+
+    def test_on_a_terminal_has_a_head_and_fits_the_width(self, keyed: Shell) -> None:
+        keyed.afk("run", "-t", "wide", "日本語 " * 60)
+        code, seen = on_terminal(keyed, "threads", NO_COLOR="1", columns=80)
+        head, row = seen.split("\r\n")[:2]
+        assert code == 0
+        assert head.split() == ["NAME", "USED", "TURNS", "STATE", "MODEL", "TITLE"]
+        assert row.endswith("…")
+        assert "\x1b" not in seen
+
+    def test_imports_no_provider_and_no_sdk(self, talked: Shell, tmp_path: Path) -> None:
+        script = tmp_path / "modules.py"
+        script.write_text(
+            "import sys\nfrom afkcli.cli import main\nsys.argv = ['afk', 'threads']\n"
+            "try:\n    main()\nexcept SystemExit:\n    pass\n"
+            "print(sorted({name.partition('.')[0] for name in sys.modules}))\n"
+        )
+        modules = talked.python(script).out.splitlines()[-1]
+        assert "'afk_store_disk'" in modules
+        for name in ("openai", "httpx", "pydantic", "xllamacpp", "afk_provider_openai", "afk_sink_jsonl"):
+            assert f"'{name}'" not in modules
+
+    def test_dies_quietly_of_a_closed_pipe(self, talked: Shell) -> None:
+        process = talked.start("threads", "--json")
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(60) == -signal.SIGPIPE
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+    def test_options_of_the_list_before_a_subcommand_are_refused(self, shell: Shell) -> None:
+        assert shell.afk("threads", "--json", "show", "x").code == 2
+
+
+class TestShow:
+    def test_is_the_conversation(self, talked: Shell) -> None:
+        out = talked.afk("threads", "show", "trip").out
+        assert out.index("user: To Paris") < out.index("assistant: reply 1: To Paris") < out.index("user: By train")
+
+    def test_in_json_is_one_object_a_turn(self, talked: Shell) -> None:
+        first, second = talked.afk("threads", "show", "trip", "--json").events
+        assert (first["turn"], second["turn"], first["state"]) == (1, 2, "completed")
+        assert [message["role"] for message in first["messages"]] == ["user", "assistant"]
+        assert first["note"] is None
+
+    def test_has_tool_calls_with_their_results(self, keyed: Shell, server: ModelServer) -> None:
+        server.script(Step(tool_calls=[ScriptedCall(name="weather", arguments={"city": "Paris"})]), Step(text="Rain."))
+        keyed.afk("run", "-t", "tools", "Weather?")
+        out = keyed.afk("threads", "show", "tools").out
+        assert 'tool call: weather {"city":"Paris"}' in out
+        assert "tool error: weather:" in out  # the agent has no tools, and the model is told so
+
+    def test_names_a_cut_and_its_state(self, keyed: Shell, server: ModelServer) -> None:
+        server.script(Step(text=["Half an ", "answer"], fault=Fault.CUT, fault_after=1))
+        assert keyed.afk("run", "-t", "cut", "Go on").code == 4
+        (turn,) = keyed.afk("threads", "show", "cut", "--json").events
+        assert (turn["state"], turn["error_kind"]) == ("failed", "truncated")
+        assert "cut off here" in turn["note"]
+        assert "Half an" in keyed.afk("threads", "show", "cut").out
+
+    def test_says_that_a_refused_question_is_left_out(self, keyed: Shell, server: ModelServer) -> None:
+        server.script(Step(status=400, body={"error": {"message": "no such thing", "type": "invalid_request_error"}}))
+        assert keyed.afk("run", "-t", "refused", "Hm").code == 4
+        assert "left out of what the next turn sends" in keyed.afk("threads", "show", "refused").out
+
+    def test_on_a_terminal_shows_escape_sequences_as_text(self, keyed: Shell, server: ModelServer) -> None:
+        server.script(Step(text="\x1b]0;owned\x07 hi"))
+        keyed.afk("run", "-t", "evil", "x")
+        _, seen = on_terminal(keyed, "threads", "show", "evil", NO_COLOR="1")
+        assert "\x1b" not in seen
+        assert "␛]0;owned␇ hi" in seen
+
+    @pytest.mark.parametrize(
+        ("name", "said"), [("tripp", "'trip'"), ("zzz", "`afk threads` lists"), ("a\nb", "printed")]
+    )
+    def test_of_an_unknown_thread_is_exit_2_with_near_names(self, talked: Shell, name: str, said: str) -> None:
+        done = talked.afk("threads", "show", name)
+        assert (done.code, done.out) == (2, "")
+        assert said in done.err
+        assert done.err.count("\n") == 1
+
+
+class TestRunsThatDoNotEnd:
+    def test_are_shown_running_and_may_not_be_touched(self, keyed: Shell, server: ModelServer) -> None:
+        server.script(Step(text=["So far ", "so good"], fault=Fault.HANG, fault_after=1))
+        process = keyed.start("run", "-t", "busy", "Go")
+        wait_for_output(process, b"So far")
+        assert keyed.afk("threads", "--json").events[0]["state"] == "running"
+        assert keyed.afk("threads", "show", "busy", "--json").events[0]["state"] == "running"
+        for command in (("rm", "-y", "busy"), ("rename", "busy", "other")):
+            done = keyed.afk("threads", *command)
+            assert done.code == 5
+            assert "in use" in done.err
+        assert keyed.afk("threads", "export", "busy").code == 0
+        server.release()
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert keyed.afk("threads", "--json").events[0]["state"] == "completed"
+
+    @pytest.mark.parametrize("command", [("threads", "--json"), ("threads", "show", "dead", "--json")])
+    def test_are_sealed_as_interrupted_once_they_are_dead(
+        self, keyed: Shell, server: ModelServer, command: tuple[str, ...]
+    ) -> None:
+        server.script(Step(text=["Last ", "words"], fault=Fault.HANG, fault_after=1))
+        process = keyed.start("run", "-t", "dead", "Go")
+        wait_for_output(process, b"Last")
+        kill(process)
+        assert keyed.afk(*command).events[0]["state"] == "interrupted"
+        records = [row for row in keyed.afk("threads", "export", "dead").events if row["type"] == "record"]
+        assert [record["kind"] for record in records] == ["seal"]
+        server.release()
+
+
+class TestRemove:
+    def test_without_a_terminal_needs_yes_and_deletes_nothing(self, talked: Shell) -> None:
+        done = talked.afk("threads", "rm", "trip")
+        assert done.code == 2
+        assert "--yes" in done.err
+        assert len(talked.afk("threads").out.splitlines()) == 2
+
+    def test_deletes_several_and_says_so(self, talked: Shell) -> None:
+        done = talked.afk("threads", "rm", "--yes", "trip", "soup", "--json")
+        assert done.code == 0
+        assert [row["thread_id"] for row in done.events] == ["trip", "soup"]
+        assert talked.afk("threads").out == ""
+
+    def test_of_one_unknown_name_deletes_none(self, talked: Shell) -> None:
+        assert talked.afk("threads", "rm", "-y", "trip", "nope").code == 2
+        assert len(talked.afk("threads").out.splitlines()) == 2
+
+    @pytest.mark.parametrize(("typed", "left"), [(b"n\n", 2), (b"y\n", 1)])
+    def test_asks_on_a_terminal(self, talked: Shell, typed: bytes, left: int) -> None:
+        code, seen = on_terminal(talked, "threads", "rm", "trip", typed=typed)
+        assert code == 0
+        assert "Delete the thread 'trip' (2 turns)?" in seen
+        assert len(talked.afk("threads").out.splitlines()) == left
+
+
+class TestRename:
+    def test_keeps_the_identity_and_the_conversation(self, talked: Shell, server: ModelServer) -> None:
+        key = talked.afk("threads", "-q", "paris", "--json").events[0]["thread_key"]
+        assert talked.afk("threads", "rename", "trip", "Île de France").code == 0
+        renamed = talked.afk("threads", "-q", "paris", "--json").events[0]
+        assert (renamed["thread_id"], renamed["thread_key"]) == ("Île de France", key)
+        assert talked.afk("run", "-t", "Île de France", "And then?").code == 0
+        assert len(server.bodies[-1]["messages"]) >= 5
+        assert talked.afk("threads", "show", "Île de France").err == ""  # the chain of records holds
+
+    @pytest.mark.parametrize("new", ["soup", "trip", "-x", "a" * 201, "", "a\x1bb"])
+    def test_to_a_name_that_cannot_be_is_exit_2(self, talked: Shell, new: str) -> None:
+        done = talked.afk("threads", "rename", "--", "trip", new)
+        assert done.code == 2
+        assert done.err.count("\n") == 1
+        assert len(talked.afk("threads", "-q", "paris").out.splitlines()) == 1
+
+
+class TestExport:
+    def test_is_lossless_and_its_hashes_can_be_checked(self, talked: Shell) -> None:
+        talked.afk("threads", "rename", "trip", "journey")
+        head, *rows = talked.afk("threads", "export", "journey").events
+        assert (head["v"], head["type"], head["thread"]["name"]) == (1, "thread", "journey")
+        assert [row["kind"] for row in rows] == ["seal", "seal", "meta"]
+        previous = ""
+        for row in rows:
+            fields = {name: row[name] for name in ("index", "turn", "prev", "body", "hash")}
+            record = Record(kind=RecordKind(row["kind"]), **fields)
+            assert record_hash(head["thread"]["key"], record) == record.hash
+            assert record.prev == previous
+            previous = record.hash
+        assert previous == head["thread"]["kept_head"]
+
+    def test_goes_to_a_file_that_only_the_user_reads(self, talked: Shell, tmp_path: Path) -> None:
+        talked.folder = tmp_path / "work"
+        done = talked.afk("threads", "export", "trip", "-o", "trip.jsonl")
+        path = talked.folder / "trip.jsonl"
+        assert (done.code, done.out) == (0, "")
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert len([json.loads(line) for line in path.read_text().splitlines()]) == 3
+        assert [item.name for item in talked.folder.iterdir()] == ["trip.jsonl"]
+
+    def test_to_a_folder_that_is_not_there_is_exit_2(self, talked: Shell) -> None:
+        done = talked.afk("threads", "export", "trip", "-o", "no/such/file")
+        assert done.code == 2
+        assert "cannot be written" in done.err
+
+    def test_as_markdown_is_for_people(self, talked: Shell) -> None:
+        out = talked.afk("threads", "export", "trip", "--format", "markdown").out
+        assert out.startswith("# To Paris\n")
+        assert "## Turn 2" in out
+        assert "reply 2: By train" in out

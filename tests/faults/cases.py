@@ -1,0 +1,36 @@
+"""All cases with their numbers: small ones for every test run, those of the issue for the long form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tests.faults import kills, races, signals
+from tests.faults.table import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A case: `short` and `long` take the seed and return the row of the table."""
+
+    name: str
+    short: Callable[[str], Row]
+    long: Callable[[str], Row]
+
+
+def _case(name: str, run: Callable[..., Row], short: Sequence[object] = (), long: Sequence[object] = ()) -> Case:
+    return Case(name, lambda seed: run(seed, *short), lambda seed: run(seed, *long))
+
+
+CASES = (
+    _case("kill", kills.random_moments, [8], [200]),
+    _case("boundaries", kills.write_boundaries, [8], [200]),
+    _case("race-one", races.race, [4, 2, 1, 1.5], [16, 25, 1, races.REAL_LEASE]),
+    _case("race-eight", races.race, [4, 2, 8, 1.5], [16, 25, 8, races.REAL_LEASE]),
+    _case("signals", signals.random_moments, [6], [60]),
+    _case("signal-twice", signals.twice),
+    _case("terminal-stop", signals.stop_and_continue),
+    _case("head", signals.closed_stdout, [2], [20]),
+    _case("loop", signals.shell_loop),
+    _case("first-runs", signals.first_runs, [8], [16]),
+)

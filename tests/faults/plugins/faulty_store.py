@@ -1,0 +1,58 @@
+"""The disk store with faults: it kills its own process at a chosen point between its writes, or has short leases.
+
+What to do is read from the environment, so that a test can say it for each run (see `tests.faults.world`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import afk_store_disk.store
+
+import afkcli.core.thread
+from afkcli.hookspecs import Store, hookimpl
+
+AFK_HOOKS = 1
+
+_WRITES = ("BEGIN", "INSERT", "UPDATE", "DELETE", "COMMIT")
+
+
+class FaultyConnection(sqlite3.Connection):
+    """A connection with a point before each statement that writes, and one after each COMMIT."""
+
+    passed = 0
+
+    def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+        word = sql.split()[0]
+        if word in _WRITES and sql != "BEGIN":  # a bare BEGIN only reads
+            pass_point(f"before {word}")
+        cursor = super().execute(sql, *arguments)
+        if word == "COMMIT":
+            pass_point("after COMMIT")
+        return cursor
+
+
+def pass_point(name: str) -> None:
+    """Note the point, and die here if it is the chosen one."""
+    FaultyConnection.passed += 1
+    if path := os.environ.get("AFK_TEST_POINTS"):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(f"{name}\n")
+    if FaultyConnection.passed == int(os.environ.get("AFK_TEST_KILL_AT", 0)):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@hookimpl
+def afk_store(settings: object) -> Store:
+    if lease := float(os.environ.get("AFK_TEST_LEASE", 0)):
+        afk_store_disk.store.LEASE_SECONDS = lease
+        afkcli.core.thread.RENEW_SECONDS = lease / 4
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+    sqlite3.connect = partial(connect, factory=FaultyConnection)  # type: ignore[assignment]
+    return afk_store_disk.store.open_store()

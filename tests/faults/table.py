@@ -1,0 +1,78 @@
+"""What a case found: one row a case, with the same columns in the short and in the long form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+MOST_TEXT_LOST_MS = 250
+"""The promise of design.md: streamed text is journaled at least this often."""
+
+_HEADINGS = (
+    "case",
+    "tries",
+    "turns finished",
+    "turns lost",
+    "messages lost",
+    "threads damaged",
+    "text lost (ms)",
+    "goal",
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Row:
+    """What a case found.
+
+    Attributes:
+        finished: turns that afk had reported as finished; `lost` of them are not in their thread as they were.
+        messages_lost: messages that afk had accepted, or the model had been sent, and that are in no thread.
+        text_lost_ms: the age of the oldest piece of an answer that was sent before a kill and is not kept; None where
+            the case kills nothing in the middle of an answer.
+        problems: what must not be, a few lines each.
+        notes: what a reader of the table should know, a line each; they break no goal.
+    """
+
+    case: str
+    tries: int = 0
+    finished: int = 0
+    lost: int = 0
+    messages_lost: int = 0
+    damaged: int = 0
+    text_lost_ms: float | None = None
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing was lost and nothing happened that must not; the milliseconds are not looked at."""
+        return not (self.lost or self.messages_lost or self.damaged or self.problems)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the goal holds, the milliseconds included."""
+        return self.whole and (self.text_lost_ms or 0) <= MOST_TEXT_LOST_MS
+
+    def add_text_lost(self, milliseconds: float) -> None:
+        self.text_lost_ms = max(self.text_lost_ms or 0.0, milliseconds)
+
+    def cells(self) -> tuple[str, ...]:
+        text = "-" if self.text_lost_ms is None else f"{self.text_lost_ms:.0f}"
+        numbers = (self.tries, self.finished, self.lost, self.messages_lost, self.damaged)
+        return (self.case, *map(str, numbers), text, "holds" if self.holds else "BROKEN")
+
+
+def table(rows: Iterable[Row]) -> str:
+    """Return the rows as a table of text, the notes and the problems below it."""
+    rows = list(rows)
+    lines = _aligned([_HEADINGS, *(row.cells() for row in rows)])
+    for row in rows:
+        lines += [f"{row.case}: {note}" for note in row.notes]
+    for row in rows:
+        lines += [f"{row.case}: PROBLEM: {problem}" for problem in row.problems]
+    return "\n".join(lines)
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]

@@ -27,7 +27,7 @@ class Fault(StrEnum):
     END = "end"
     """The body ends properly, but neither a finish reason nor an end event is sent."""
     NO_DONE = "no_done"
-    """Everything is sent but `data: [DONE]` (Chat Completions)."""
+    """Everything is sent but `data: [DONE]` (Chat Completions) or `message_stop` (Messages)."""
     MALFORMED = "malformed"
     """A line that is not JSON is sent, then the answer goes on."""
     INVALID_UTF8 = "invalid_utf8"
@@ -35,7 +35,7 @@ class Fault(StrEnum):
     ERROR_EVENT = "error_event"
     """An error is sent as an event of the stream (`Step.body`, if given), then the body ends."""
     FAILED = "failed"
-    """The Responses API's `response.failed` with `Step.body` as its `error`; an error event in Chat Completions."""
+    """The Responses API's `response.failed` with `Step.body` as its `error`; an error event in the others."""
     HANG_BEFORE_HEADERS = "hang_before_headers"
     """Nothing is sent until `ModelServer.release()`."""
     HANG = "hang"
@@ -83,7 +83,8 @@ class Step:
         reasoning: the deltas of the reasoning that comes before the text.
         tool_calls: the calls that come after the text.
         finish_reason: in the words of Chat Completions (`length` and `content_filter` make the Responses API's answer
-            `incomplete`); where empty, `tool_calls` or `stop`, as it fits.
+            `incomplete`, and become `max_tokens` and `refusal` in the Messages API); where empty, `tool_calls` or
+            `stop`, as it fits.
         usage: the token counts, or None to send none.
         status, headers, body: an HTTP answer without a stream where `status` is not 200. A mapping is sent as JSON, a
             text as it is (HTML where it starts with `<`), None as an empty body.

@@ -10,8 +10,9 @@ As a process of its own, which prints its base URL as the first line and appends
     python -m afkcli.testing.model_server --port 0 --script FILE --log requests.jsonl
     python -m afkcli.testing.model_server --reply "Hello there"
 
-It speaks Chat Completions (`/chat/completions`), the Responses API (`/responses`) and `/models`, with whatever stands
-before these. A script is one step a request, the last one repeated (see `afkcli.testing.model_script`).
+It speaks Chat Completions (`/chat/completions`), the Responses API (`/responses`), Anthropic's Messages API
+(`/messages`, `/messages/count_tokens`) and `/models`, with whatever stands before these. A script is one step a
+request, the last one repeated (see `afkcli.testing.model_script`).
 """
 
 from __future__ import annotations
@@ -45,17 +46,23 @@ MODELS = ("scripted-small", "scripted-large")
 
 
 class _Api(NamedTuple):
-    """One API: how its streamed and its plain answer are written."""
+    """One API: how its streamed and its plain answer are written, and the event that reports an error.
+
+    `tells_failure` is true where a streamed answer itself tells that it failed (`Fault.FAILED`).
+    """
 
     answer: Callable[[Step, Mapping[str, Any], int], wire.WireAnswer]
     plain: Callable[[Step, Mapping[str, Any], int], dict[str, Any]]
-    responses: bool
+    error: Callable[[Step], bytes]
+    tells_failure: bool = False
 
 
 APIS = {
-    "/chat/completions": _Api(wire.chat_answer, wire.chat_object, responses=False),
-    "/responses": _Api(wire.responses_answer, wire.responses_object, responses=True),
+    "/chat/completions": _Api(wire.chat_answer, wire.chat_object, wire.chat_error),
+    "/responses": _Api(wire.responses_answer, wire.responses_object, wire.responses_error, tells_failure=True),
+    "/messages": _Api(wire.messages_answer, wire.messages_object, wire.messages_error),
 }
+COUNT_PATH = "/messages/count_tokens"
 
 
 @dataclass(slots=True, eq=False)
@@ -108,7 +115,7 @@ class ModelServer:
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """The requests to a model so far, in order of arrival (those to `/models` are left out)."""
+        """The requests to a model so far, in order of arrival (those to `/models` and `/count_tokens` are left out)."""
         with self._lock:
             return self._posts()
 
@@ -161,9 +168,9 @@ class ModelServer:
     def record(self, method: str, path: str, headers: Mapping[str, str], body: Any, port: int) -> RecordedRequest:
         """Record a request and append it to the log."""
         with self._arrived:
-            n = len(self._posts()) + (method == "POST")
-            request = RecordedRequest(n, method, path, headers, body, time.time(), port)
+            request = RecordedRequest(0, method, path, headers, body, time.time(), port)
             self._requests.append(request)
+            request.n = len(self._posts())
             if self._log is not None:
                 with self._log.open("a", encoding="utf-8") as file:
                     file.write(request.to_json() + "\n")
@@ -171,7 +178,8 @@ class ModelServer:
         return request
 
     def _posts(self) -> list[RecordedRequest]:
-        return [request for request in self._requests if request.method == "POST"]
+        posts = (request for request in self._requests if request.method == "POST")
+        return [request for request in posts if not _path(request.path).endswith(COUNT_PATH)]
 
     def next_step(self) -> Step:
         with self._lock:
@@ -232,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._record(None).done.set()
-        if not self.path.split("?")[0].endswith("/models"):
+        if not _path(self.path).endswith("/models"):
             self._send_json(404, {"error": {"message": f"no such path: {self.path}", "type": "not_found"}})
             return
         models = [{"id": name, "object": "model", "created": wire.CREATED, "owned_by": "afk"} for name in MODELS]
@@ -247,6 +255,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_json(400, {"error": {"message": "the body is not JSON", "type": "invalid_request_error"}})
             return
         request = self._record(body)
+        if _path(self.path).endswith(COUNT_PATH):
+            request.done.set()
+            self._send_json(200, wire.counted_tokens(body))
+            return
         try:
             self._respond(request, self.server.model_server.next_step())
         except (_ClientLeft, ConnectionError):
@@ -263,7 +275,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.server.model_server.record(self.command, self.path, headers, body, self.client_address[1])
 
     def _respond(self, request: RecordedRequest, step: Step) -> None:
-        api = next((api for path, api in APIS.items() if request.path.split("?")[0].endswith(path)), None)
+        api = next((api for path, api in APIS.items() if _path(request.path).endswith(path)), None)
         if api is None:
             self._send_json(404, {"error": {"message": f"no such path: {self.path}", "type": "not_found"}})
             return
@@ -277,9 +289,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif not request.body.get("stream"):
             self._send_json(200, api.plain(step, request.body, request.n))
         else:
-            self._stream(step, api.answer(step, request.body, request.n), responses=api.responses)
+            self._stream(step, api, api.answer(step, request.body, request.n))
 
-    def _stream(self, step: Step, answer: wire.WireAnswer, *, responses: bool) -> None:
+    def _stream(self, step: Step, api: _Api, answer: wire.WireAnswer) -> None:
         self._send_headers(
             200, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"} | dict(step.headers)
         )
@@ -296,8 +308,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._write_chunk(step, _lines(step, b'data: {"id": "chatcmpl-1", "choices": [{'))
         if step.fault is Fault.INVALID_UTF8:
             self._write_chunk(step, _lines(step, b'data: {"id": "\xff\xfe", "choices": []}'))
-        if step.fault is Fault.ERROR_EVENT or (step.fault is Fault.FAILED and not responses):
-            self._write_chunk(step, _lines(step, wire.error_event(step, responses=responses)))
+        if step.fault is Fault.ERROR_EVENT or (step.fault is Fault.FAILED and not api.tells_failure):
+            self._write_chunk(step, _lines(step, api.error(step)))
         elif step.fault is not Fault.END:
             offset = len(before)
             self._send_events(step, after, [place - offset for place in answer.deltas if place >= offset])
@@ -377,6 +389,11 @@ def _split(step: Step, answer: wire.WireAnswer) -> tuple[list[bytes], list[bytes
         return answer.events, []
     end = answer.deltas[step.fault_after] if step.fault_after < len(answer.deltas) else len(answer.events)
     return answer.events[:end], answer.events[end:]
+
+
+def _path(path: str) -> str:
+    """Return a request's path without its query."""
+    return path.partition("?")[0]
 
 
 def _lines(step: Step, event: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 Chat Completions: https://developers.openai.com/api/reference/resources/chat/subresources/completions/streaming-events
 Responses: https://developers.openai.com/api/reference/resources/responses/streaming-events
+Messages: https://platform.claude.com/docs/en/build-with-claude/streaming
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from afkcli.testing.model_script import Fault, ScriptedCall, ScriptedUsage, Step
 
@@ -36,14 +37,18 @@ class WireAnswer:
 
 
 def last_user_text(body: Body) -> str:
-    """Return the text of the last user message of a request to either API."""
+    """Return the text of the last user message of a request to any of the APIs; results of tools are none."""
     said = body.get("messages", body.get("input", ""))
     if isinstance(said, str):
         return said
     for item in reversed(said):
-        if item.get("role") == "user":
+        if item.get("role") == "user" and not _holds_results_only(item.get("content")):
             return _content_text(item.get("content"))
     return ""
+
+
+def _holds_results_only(content: Any) -> bool:
+    return bool(content) and isinstance(content, list) and all(part.get("type") == "tool_result" for part in content)
 
 
 def chat_answer(step: Step, body: Body, n: int) -> WireAnswer:
@@ -129,12 +134,66 @@ def responses_object(step: Step, body: Body, n: int) -> dict[str, Any]:
     return json.loads(responses_answer(step, body, n).tail[-1].split(b"data: ", 1)[1])["response"]  # type: ignore[no-any-return]
 
 
-def error_event(step: Step, *, responses: bool) -> bytes:
-    """Return the event that reports an error in the stream (`Fault.ERROR_EVENT`)."""
-    error = _error(step)
-    if responses:
-        return b"event: error\n" + _data({**error, "type": "error", "sequence_number": 0})
-    return _data({"error": error})
+def messages_answer(step: Step, body: Body, n: int) -> WireAnswer:
+    """Return the streamed answer of Anthropic's Messages API to request `n`."""
+    stream = _MessagesStream(step, body, n)
+    stream.event("message_start", message=stream.message())
+    if step.reasoning_deltas():
+        stream.thinking(step.reasoning_deltas())
+    if texts := step.text_deltas(n, _said(step, body)):
+        stream.text(texts)
+    for index, call in enumerate(step.tool_calls):
+        stream.tool_use(call, call.id or f"toolu_{n}_{index}")
+    stream.finish()
+    return stream.answer
+
+
+def messages_object(step: Step, body: Body, n: int) -> dict[str, Any]:
+    """Return the answer of the Messages API to a request without `stream`."""
+    stream = _MessagesStream(step, body, n)
+    content: list[dict[str, Any]] = []
+    if thought := "".join(step.reasoning_deltas()):
+        content.append({"type": "thinking", "thinking": thought, "signature": stream.signature})
+    if text := "".join(step.text_deltas(n, _said(step, body))):
+        content.append({"type": "text", "text": text})
+    for index, call in enumerate(step.tool_calls):
+        use = {"type": "tool_use", "id": call.id or f"toolu_{n}_{index}", "name": call.name}
+        content.append({**use, "input": json.loads(call.arguments_text or "{}")})
+    usage = messages_usage(step.usage or ScriptedUsage())
+    return {**stream.message(), "content": content, "stop_reason": stream.stop_reason, "usage": usage}
+
+
+def messages_usage(usage: ScriptedUsage) -> dict[str, Any]:
+    """Return the token counts in the words of the Messages API, whose `input_tokens` leave out the cached ones."""
+    return {
+        "input_tokens": usage.input_tokens - usage.cached_tokens,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": usage.cached_tokens,
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"thinking_tokens": usage.reasoning_tokens},
+    }
+
+
+def counted_tokens(body: Body) -> dict[str, int]:
+    """Return the answer of the Messages API's `count_tokens`: four characters of the request to a token."""
+    return {"input_tokens": -(-len(json.dumps(body)) // 4)}
+
+
+def chat_error(step: Step) -> bytes:
+    """Return the event by which Chat Completions reports an error in the stream (`Fault.ERROR_EVENT`)."""
+    return _data({"error": _error(step)})
+
+
+def responses_error(step: Step) -> bytes:
+    """Return the event by which the Responses API reports an error in the stream."""
+    return b"event: error\n" + _data({**_error(step), "type": "error", "sequence_number": 0})
+
+
+def messages_error(step: Step) -> bytes:
+    """Return the event by which the Messages API reports an error in the stream."""
+    default = {"type": "overloaded_error", "message": "Overloaded"}
+    error = default | dict(step.body) if isinstance(step.body, Mapping) else default
+    return b"event: error\n" + _data({"type": "error", "error": error})
 
 
 def _error(step: Step) -> dict[str, Any]:
@@ -289,3 +348,81 @@ class _ResponsesStream:
         event = _data({"type": kind, "sequence_number": self._number, **fields})
         self._number += 1
         return b"event: %s\n%s" % (kind.encode(), event)
+
+
+class _MessagesStream:
+    """Writes the events of one answer of the Messages API: content blocks, numbered, each opened and closed."""
+
+    _STOP_REASONS: ClassVar[Mapping[str, str]] = {
+        "stop": "end_turn",
+        "tool_calls": "tool_use",
+        "length": "max_tokens",
+        "content_filter": "refusal",
+    }
+
+    def __init__(self, step: Step, body: Body, n: int) -> None:
+        self.answer = WireAnswer()
+        self.signature = f"signature-{n}"
+        self.stop_reason = self._STOP_REASONS.get(step.finish(), step.finish())
+        self._usage = None if step.usage is None else messages_usage(step.usage)
+        self._model = str(body.get("model", "scripted"))
+        self._n = n
+        self._index = 0
+
+    def message(self) -> dict[str, Any]:
+        message: dict[str, Any] = {
+            "id": f"msg_{self._n}",
+            "type": "message",
+            "role": "assistant",
+            "model": self._model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+        }
+        if self._usage is not None:
+            message["usage"] = {**self._usage, "output_tokens": 1, "output_tokens_details": None}
+        return message
+
+    def event(self, kind: str, **fields: Any) -> None:
+        self.answer.add(self._encode(kind, fields))
+
+    def thinking(self, texts: Sequence[str]) -> None:
+        self._open({"type": "thinking", "thinking": "", "signature": ""})
+        self.event("ping")
+        for text in texts:
+            self._delta({"type": "thinking_delta", "thinking": text})
+        delta = {"type": "signature_delta", "signature": self.signature}
+        self.event("content_block_delta", index=self._index, delta=delta)
+        self._close()
+
+    def text(self, texts: Sequence[str]) -> None:
+        self._open({"type": "text", "text": ""})
+        for text in texts:
+            self._delta({"type": "text_delta", "text": text})
+        self._close()
+
+    def tool_use(self, call: ScriptedCall, id: str) -> None:  # noqa: A002  (the field's name)
+        self._open({"type": "tool_use", "id": id, "name": call.name, "input": {}})
+        for piece in call.argument_deltas():
+            self._delta({"type": "input_json_delta", "partial_json": piece})
+        self._close()
+
+    def finish(self) -> None:
+        fields: dict[str, Any] = {"delta": {"stop_reason": self.stop_reason, "stop_sequence": None}}
+        if self._usage is not None:
+            fields["usage"] = self._usage
+        self.answer.tail.append(self._encode("message_delta", fields))
+        self.answer.done = self._encode("message_stop", {})
+
+    def _open(self, block: Mapping[str, Any]) -> None:
+        self.event("content_block_start", index=self._index, content_block=block)
+
+    def _delta(self, delta: Mapping[str, Any]) -> None:
+        self.answer.add_delta(self._encode("content_block_delta", {"index": self._index, "delta": delta}))
+
+    def _close(self) -> None:
+        self.event("content_block_stop", index=self._index)
+        self._index += 1
+
+    def _encode(self, kind: str, fields: Mapping[str, Any]) -> bytes:
+        return b"event: %s\n%s" % (kind.encode(), _data({"type": kind, **fields}))

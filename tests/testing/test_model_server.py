@@ -1,4 +1,4 @@
-"""The scripted model server, asked by the official SDK and by a bare socket."""
+"""The scripted model server, asked by the official SDKs and by a bare socket."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import anthropic
 import openai
 import pytest
 
@@ -73,6 +74,37 @@ def test_the_official_sdk_reads_the_same_from_both_apis_streamed_or_not(server: 
     assert [call.function.name for call in plain.tool_calls or ()] == [name for name, _ in calls]
 
 
+@pytest.mark.parametrize("step", STEPS, ids=["echo", "everything", "cut"])
+def test_the_official_sdk_reads_the_messages_api_streamed_or_not(server: ModelServer, step: Step) -> None:
+    server.script(step)
+    asked = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+    url = server.base_url.removesuffix("/v1")
+    with anthropic.Anthropic(base_url=url, api_key="x", max_retries=0) as sdk:
+        plain = sdk.messages.create(**asked)
+        with sdk.messages.stream(**asked) as stream:
+            streamed = stream.get_final_message()
+        counted = sdk.messages.count_tokens(model="m", messages=asked["messages"])
+    said = "".join(step.text)
+    for n, message in enumerate((plain, streamed), 1):
+        texts = [block.text for block in message.content if block.type == "text"]
+        uses = [(block.name, block.input) for block in message.content if block.type == "tool_use"]
+        thoughts = [(block.thinking, block.signature) for block in message.content if block.type == "thinking"]
+        assert texts == [said or f"reply {n}: hi"]
+        assert uses == [(call.name, call.arguments) for call in step.tool_calls]
+        assert thoughts == ([("rs", f"signature-{n}")] if step.reasoning else [])
+        assert message.stop_reason == ("tool_use" if step.tool_calls else "end_turn")
+        assert (message.usage.input_tokens, message.usage.output_tokens) == (12, 7)
+    assert counted.input_tokens > 0
+    assert len(server.requests) == 2
+
+
+def test_cached_tokens_are_told_in_each_api_s_own_way(server: ModelServer) -> None:
+    server.script(Step(text="a", usage=ScriptedUsage(input_tokens=41, cached_tokens=30)))
+    said = post(server, "/v1/messages")[1]
+    assert b'"input_tokens":11,' in said
+    assert b'"cache_read_input_tokens":30,' in said
+
+
 def test_usage_comes_only_when_it_is_asked_for(server: ModelServer) -> None:
     server.script(Step(text="a", usage=ScriptedUsage(input_tokens=41)))
     assert b"41" not in post(server)[1]
@@ -128,6 +160,31 @@ def test_a_fault_happens_after_so_many_deltas(server: ModelServer, fault: Fault,
     assert said.endswith(ends)
     assert b'"two"' in said
     assert (b'"three"' in said) == (fault in (Fault.NO_DONE, Fault.MALFORMED))
+
+
+@pytest.mark.parametrize(
+    ("fault", "ends"),
+    [
+        (Fault.CUT, b"\n\n<broken>"),
+        (Fault.END, b'"text":"two"}}\n\n'),
+        (Fault.NO_DONE, b'"output_tokens_details":{"thinking_tokens":0}}}\n\n'),
+        (Fault.ERROR_EVENT, b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'),
+        (Fault.MALFORMED, b'event: message_stop\ndata: {"type":"message_stop"}\n\n'),
+    ],
+)
+def test_the_messages_api_has_the_same_faults(server: ModelServer, fault: Fault, ends: bytes) -> None:
+    server.script(Step(text=["one", "two", "three"], fault=fault, fault_after=2))
+    status, said = post(server, "/v1/messages")
+    assert status == 200
+    assert said.endswith(ends)
+    assert b'"two"' in said
+    assert (b'"three"' in said) == (fault in (Fault.NO_DONE, Fault.MALFORMED))
+
+
+def test_the_result_of_a_tool_is_not_what_the_user_said(server: ModelServer) -> None:
+    result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "r"}]}
+    said = [{"role": "user", "content": [{"type": "text", "text": "asked"}]}, result]
+    assert b'" asked"' in post(server, "/v1/messages", {**BODY, "messages": said})[1]
 
 
 def test_a_line_can_be_cut_in_the_middle(server: ModelServer) -> None:

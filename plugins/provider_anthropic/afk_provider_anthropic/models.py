@@ -1,0 +1,79 @@
+"""What this plugin has to know of Claude models by name: their limits, and which parameters they refuse.
+
+The figures are those of https://platform.claude.com/docs/en/about-claude/models/overview. A name that is not known
+counts as a newer model, except that nothing is said of what is no Claude model at all.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from afkcli.core.protocols import Capabilities
+
+_NEW_NAME = re.compile(r"claude-([a-z]+)-(\d{1,2})(?:-(\d{1,2}))?(?!\d)")  # claude-opus-4-6, claude-sonnet-5
+_OLD_NAME = re.compile(r"claude-(\d{1,2})(?:-(\d{1,2}))?-([a-z]+)")  # claude-3-5-haiku-20241022
+
+
+@dataclass(frozen=True, slots=True)
+class Claude:
+    """A Claude model: its family (`opus`, `sonnet`, ...) and its version, such as (4, 6)."""
+
+    family: str
+    version: tuple[int, int]
+
+    @property
+    def takes_sampling(self) -> bool:
+        """Whether it takes `temperature` and `top_p`; from 4.7 on, models answer them with 400."""
+        return self.version < (4, 7)
+
+    @property
+    def thinks_adaptively(self) -> bool:
+        """Whether it takes `thinking: {"type": "adaptive"}`; earlier models take a budget of tokens instead."""
+        return self.version >= (4, 6)
+
+    @property
+    def takes_effort(self) -> bool:
+        return self.thinks_adaptively or (self.family == "opus" and self.version >= (4, 5))
+
+    @property
+    def context_tokens(self) -> int:
+        return 1_000_000 if self.version >= (4, 6) else 200_000
+
+    @property
+    def max_output_tokens(self) -> int:
+        if self.version >= (4, 6):
+            return 64_000 if self.family == "sonnet" and self.version < (5, 0) else 128_000
+        if self.version < (3, 7):
+            return 8_192 if self.version >= (3, 5) else 4_096
+        return 32_000 if self.family == "opus" and self.version < (4, 5) else 64_000
+
+
+def claude(model: str) -> Claude | None:
+    """Return what the name says of a Claude model, also with a prefix as gateways have it; None for any other name."""
+    name = model.rpartition("/")[2]
+    found = _NEW_NAME.search(name)
+    if found:
+        return Claude(found[1], (int(found[2]), int(found[3] or 0)))
+    found = _OLD_NAME.search(name)
+    if found:
+        return Claude(found[3], (int(found[1]), int(found[2] or 0)))
+    return Claude("", (99, 0)) if name.startswith("claude-") else None
+
+
+def capabilities(model: str) -> Capabilities:
+    """Return what is known of a model: nothing where its name is not a Claude model's.
+
+    Every Claude model can see images; this plugin cannot send them yet, so that it says no.
+    """
+    known = claude(model)
+    if known is None:
+        return Capabilities()
+    return Capabilities(
+        context_tokens=known.context_tokens,
+        max_output_tokens=known.max_output_tokens,
+        tools=True,
+        images=False,
+        files=False,
+        reasoning=known.version >= (3, 7),
+    )

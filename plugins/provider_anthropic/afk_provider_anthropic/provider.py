@@ -1,0 +1,101 @@
+"""The provider: one call is one request, its stream read to the end marker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+
+from afk_provider_anthropic import models
+from afk_provider_anthropic.answer import AnswerReader
+from afk_provider_anthropic.connection import Connection
+from afk_provider_anthropic.request import PATH, counted_body, request_body, request_prefix
+from afk_provider_anthropic.settings import Settings, server_from
+from afkcli.core.errors import ErrorKind, ProviderError
+from afkcli.core.jsonform import dumps
+from afkcli.core.messages import ModelEvent, ModelRequest
+from afkcli.core.protocols import Capabilities, ModelInfo
+from afkcli.providers.tool_names import ToolNames
+
+AFTER_FINISH_SECONDS = 5.0
+"""How long a server may take from the stop reason to the end of the stream."""
+
+BYTES_PER_TOKEN = 4
+NO_SUCH_ENDPOINT = (404, 405, 501)
+COUNT_PATH = f"{PATH}/count_tokens"
+MODELS_PATH = "/v1/models?limit=1000"
+
+
+class AnthropicProvider:
+    """`provider.anthropic`: the Messages API, at Anthropic or anywhere."""
+
+    name = "anthropic"
+
+    def __init__(self, settings: Settings) -> None:
+        self.default_model: str | None = settings.default_model or None
+        self._server = server_from(settings)
+        self._connection = Connection(self._server)
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        """Make one model call; see `afkcli.core.protocols.Provider.stream`.
+
+        Raises:
+            ProviderError: the call failed, or its stream ended without its end marker.
+            UsageError: an option that the API, or the model, does not take.
+        """
+        names = ToolNames.of(request)
+        body = request_body(self._server, request, names)
+        reader = AnswerReader(self._server, request, names, request_prefix(request, names))
+        async with self._connection.stream(PATH, body) as stream:
+            while not reader.ended:
+                try:
+                    events = await stream.read(AFTER_FINISH_SECONDS if reader.finished else None)
+                except ProviderError:
+                    if not reader.finished:
+                        raise
+                    break  # the answer is whole
+                if events is None:
+                    break
+                try:
+                    for event in reader.feed(events):
+                        yield event
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    raise stream.broken(f"is malformed ({type(error).__name__}: {error})") from None
+            if not reader.finished:
+                raise stream.broken("ended without its end marker")
+            await stream.drain()
+        yield reader.response()
+
+    def capabilities(self, model: str) -> Capabilities:
+        """Return what is known of a model: nothing where its name is not a Claude model's."""
+        return models.capabilities(model)
+
+    async def list_models(self) -> Sequence[ModelInfo]:
+        """Return the models that the server lists, by name; `ProviderError` if it lists none."""
+        listed = await self._connection.get_json(MODELS_PATH)
+        found = listed.get("data") if isinstance(listed, dict) else None
+        named = [model for model in found or () if isinstance(model, dict) and isinstance(model.get("id"), str)]
+        infos = [ModelInfo(id=model["id"], description=str(model.get("display_name") or "")) for model in named]
+        return sorted(infos, key=lambda info: info.id)
+
+    async def count_tokens(self, request: ModelRequest) -> int:
+        """Return the server's own count; where it has none, an estimate: four bytes of the request's JSON to a token.
+
+        Raises:
+            ProviderError: the server could not be asked.
+            UsageError: an option that the API, or the model, does not take.
+        """
+        body = counted_body(request_body(self._server, request, ToolNames.of(request)))
+        try:
+            counted = await self._connection.post_json(COUNT_PATH, body)
+        except ProviderError as error:
+            if error.status not in NO_SUCH_ENDPOINT and error.kind is not ErrorKind.NOT_FOUND:
+                raise
+            counted = None
+        tokens = counted.get("input_tokens") if isinstance(counted, dict) else None
+        return tokens if isinstance(tokens, int) else -(-len(dumps(body).encode()) // BYTES_PER_TOKEN)
+
+    async def prepare(self) -> None:
+        """Import the SDK and make the client."""
+        await self._connection.client()
+
+    async def aclose(self) -> None:
+        await self._connection.aclose()

@@ -1,0 +1,243 @@
+"""What is sent to the Messages API: https://platform.claude.com/docs/en/api/messages/create
+
+The body of a turn is the beginning of the next turn's, byte for byte but for the cache marks. Prompt caching needs
+that, and newer models refuse thinking whose prefix has changed
+(https://platform.claude.com/docs/en/build-with-claude/preserved-thinking).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from afk_provider_anthropic.models import Claude, claude
+from afk_provider_anthropic.settings import Server
+from afkcli.core.errors import ErrorKind, ProviderError, UsageError
+from afkcli.core.jsonform import JsonObject, dumps
+from afkcli.core.messages import (
+    FilePart,
+    ImagePart,
+    Message,
+    ModelRequest,
+    Part,
+    ProviderData,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from afkcli.providers.tool_names import ToolNames
+from afkcli.providers.wire import sent_arguments
+
+PATH = "/v1/messages"
+PROVIDER = "anthropic"
+API = "messages"
+
+BLOCK = "block"
+PREFIX = "prefix"
+
+CACHE_MARK = {"type": "ephemeral"}
+MARKED_MESSAGES = 2
+
+API_VERSION = "2026-10-21"
+SAMPLING_API_VERSION = "2023-06-01"
+"""The last version that takes `temperature` and `top_p`, for models that do: https://platform.claude.com/docs/en/api/versioning"""
+
+_SAMPLING = ("temperature", "top_p")
+_TAKEN = (*_SAMPLING, "max_output_tokens", "stop", "reasoning_effort")
+_LEGAL_ID = re.compile(r"[a-zA-Z0-9_-]+")
+
+
+def request_body(server: Server, request: ModelRequest, names: ToolNames) -> JsonObject:
+    """Return the body of the request, `extra` last.
+
+    Raises:
+        UsageError: an option that the API, or the model, does not take.
+        ProviderError: `bad_request`, for an image or a file.
+    """
+    model = claude(request.model)
+    _refuse_options(request, model)
+    tools = _tools(request, names)
+    system = _system(request.messages)
+    messages = _merged(_messages(request.messages, names, prefix_digest(system, tools)))
+    if server.settings.cache:
+        _mark(tools, system, messages)
+    body: JsonObject = {
+        "model": request.model,
+        "max_tokens": request.options.get("max_output_tokens") or _max_tokens(server, model),
+        "messages": messages,
+        "stream": True,
+    }
+    if system:
+        body["system"] = system
+    if tools:
+        body["tools"] = tools
+    body |= {name: request.options[name] for name in _SAMPLING if name in request.options}
+    if "stop" in request.options:
+        stop = request.options["stop"]
+        body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
+    return {**body, **_thinking(server, request, model), **request.extra, "stream": True}
+
+
+def counted_body(body: JsonObject) -> JsonObject:
+    """Return what of a request's body the token count takes: https://platform.claude.com/docs/en/api/messages/count_tokens"""
+    taken = ("model", "messages", "system", "tools", "tool_choice", "thinking", "output_config")
+    return {name: body[name] for name in taken if name in body}
+
+
+def api_version(body: JsonObject) -> str:
+    """Return the version of the API that takes this body."""
+    return SAMPLING_API_VERSION if any(name in body for name in (*_SAMPLING, "top_k")) else API_VERSION
+
+
+def request_prefix(request: ModelRequest, names: ToolNames) -> str:
+    """Return the digest of what stands before all messages of a request."""
+    return prefix_digest(_system(request.messages), _tools(request, names))
+
+
+def prefix_digest(system: Sequence[JsonObject], tools: Sequence[JsonObject]) -> str:
+    """Return a digest of what stands before all messages: thinking is valid only behind the one it was made behind."""
+    return hashlib.sha256(dumps([system, tools]).encode()).hexdigest()[:16]
+
+
+def _refuse_options(request: ModelRequest, model: Claude | None) -> None:
+    for option in request.options:
+        if option not in _TAKEN:
+            raise UsageError(f"the Messages API takes no {option!r}: leave it out")
+        if option in _SAMPLING and model is not None and not model.takes_sampling:
+            raise UsageError(f"the model {request.model!r} takes no {option!r}: leave it out")
+        if option == "reasoning_effort" and model is not None and not model.takes_effort:
+            raise UsageError(
+                f"the model {request.model!r} takes no {option!r}: leave it out, or set thinking ="
+                ' {type = "enabled", budget_tokens = 8000} in extra'
+            )
+
+
+def _max_tokens(server: Server, model: Claude | None) -> int:
+    wanted = server.settings.max_output_tokens
+    return wanted if model is None else min(wanted, model.max_output_tokens)
+
+
+def _thinking(server: Server, request: ModelRequest, model: Claude | None) -> JsonObject:
+    """Return the fields that ask for thinking: the models up to 4.8 do not think unless they are asked to."""
+    fields: JsonObject = {}
+    display = server.settings.thinking_display
+    effort = request.options.get("reasoning_effort")
+    if model is not None and model.thinks_adaptively and (display or effort is not None):
+        fields["thinking"] = {"type": "adaptive", "display": display} if display else {"type": "adaptive"}
+    if effort is not None:
+        fields["output_config"] = {"effort": effort}
+    return fields
+
+
+def _tools(request: ModelRequest, names: ToolNames) -> list[JsonObject]:
+    return [
+        {"name": names.to_wire(tool.name), "description": tool.description, "input_schema": tool.parameters}
+        for tool in request.tools
+    ]
+
+
+def _system(messages: Sequence[Message]) -> list[JsonObject]:
+    return [block for message in messages if message.role is Role.SYSTEM for block in _texts(message.parts)]
+
+
+def _messages(messages: Sequence[Message], names: ToolNames, prefix: str) -> Iterator[JsonObject]:
+    for message in messages:
+        if message.role is Role.USER:
+            yield {"role": "user", "content": list(_texts(message.parts))}
+        elif message.role is Role.ASSISTANT:
+            yield {"role": "assistant", "content": list(_answer(message.parts, names, prefix))}
+        elif message.role is Role.TOOL:
+            results = [_result(part) for part in message.parts if isinstance(part, ToolResultPart)]
+            yield {"role": "user", "content": results}
+
+
+def _merged(messages: Iterable[JsonObject]) -> list[JsonObject]:
+    """Return messages of alternating roles: neighbours of one role are joined, empty ones left out.
+
+    Results of tools come first in their message; the API refuses text before them
+    (https://platform.claude.com/docs/en/agents-and-tools/tool-use/handle-tool-calls).
+    """
+    merged: list[JsonObject] = []
+    for message in messages:
+        if not message["content"]:
+            continue
+        if merged and merged[-1]["role"] == message["role"]:
+            merged[-1]["content"] += message["content"]
+        else:
+            merged.append(message)
+    for message in merged:
+        message["content"].sort(key=lambda block: message["role"] == "user" and block["type"] != "tool_result")
+    return merged
+
+
+def _texts(parts: Iterable[Part]) -> Iterator[JsonObject]:
+    """Yield the text blocks of some parts; the API refuses blank ones.
+
+    Raises:
+        ProviderError: `bad_request`, for an image or a file.
+    """
+    for part in parts:
+        if isinstance(part, (ImagePart, FilePart)):
+            raise ProviderError(
+                f"the anthropic provider cannot send the {part.type} {part.name or part.sha256[:12]!r}; leave it out",
+                kind=ErrorKind.BAD_REQUEST,
+            )
+        if isinstance(part, TextPart) and part.text.strip():
+            yield {"type": "text", "text": part.text}
+
+
+def _answer(parts: Sequence[Part], names: ToolNames, prefix: str) -> Iterator[JsonObject]:
+    """Yield the blocks of an answer in the order in which they came, with what only this API understands unchanged."""
+    for part in parts:
+        own = own_block(part.provider_data, prefix)
+        if own is not None:
+            yield own
+        elif isinstance(part, ToolCallPart):
+            call = {"id": wire_id(part.id), "name": names.to_wire(part.name), "input": sent_arguments(part)}
+            yield {"type": "tool_use", **call}
+        else:
+            yield from _texts([part])
+
+
+def _result(part: ToolResultPart) -> JsonObject:
+    result: JsonObject = {"type": "tool_result", "tool_use_id": wire_id(part.id)}
+    content = list(_texts(part.parts))
+    if content:
+        result["content"] = content
+    if part.is_error:
+        result["is_error"] = True
+    return result
+
+
+def own_block(data: ProviderData | None, prefix: str) -> JsonObject | None:
+    """Return the block that this API is to have back: thinking, and whatever else has no neutral form.
+
+    Thinking goes back whatever model comes next: the API itself leaves out what that model cannot read. Behind another
+    system prompt or other tools it stays here, because newer models refuse the whole request for it.
+    """
+    if data is None or data.provider != PROVIDER or data.api != API or not isinstance(data.payload, dict):
+        return None
+    block = data.payload.get(BLOCK)
+    return dict(block) if isinstance(block, dict) and data.payload.get(PREFIX) == prefix else None
+
+
+def wire_id(id: str) -> str:  # noqa: A002  (the part's own name)
+    """Return the id of a call as the API allows it, `[a-zA-Z0-9_-]+`; those of other providers may differ."""
+    return id if _LEGAL_ID.fullmatch(id) else f"toolu_{hashlib.sha256(id.encode()).hexdigest()[:24]}"
+
+
+def _mark(tools: list[JsonObject], system: list[JsonObject], messages: list[JsonObject]) -> None:
+    """Mark where the prompt is cached: behind the tools and the system prompt, and behind the last two user messages.
+
+    The last mark writes what the next turn reads. The one before it stands where the last request wrote, so that it is
+    found also where more than 20 blocks came since; further back the API does not look
+    (https://platform.claude.com/docs/en/build-with-claude/prompt-caching). That is three marks of the four allowed.
+    """
+    stable = system or tools
+    if stable:
+        stable[-1]["cache_control"] = CACHE_MARK
+    asked = [message for message in messages if message["role"] == "user"]
+    for message in asked[-MARKED_MESSAGES:]:
+        message["content"][-1]["cache_control"] = CACHE_MARK

@@ -1,0 +1,98 @@
+"""The settings of `[providers.anthropic]`, and what follows from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit
+
+from afkcli.core.errors import ConfigError, MissingKeyError
+
+ANTHROPIC_URL = "https://api.anthropic.com"
+ANTHROPIC_HOST = "api.anthropic.com"
+
+PLACEHOLDER_KEY = "none"
+"""What is sent to a server that is not Anthropic's where no key is set: local servers need none, the SDK does."""
+
+_ABOVE_ZERO = ("max_output_tokens", "connect_timeout", "first_byte_timeout", "idle_timeout")
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """`[providers.anthropic]`; times are in seconds.
+
+    `max_output_tokens` is what a run without that option asks for, as far as the model allows it: the API demands a
+    number. `cache` marks the prompt for prompt caching. `thinking_display` asks for thinking and says how it is shown.
+    `first_byte_timeout` is the time until the answer begins, `idle_timeout` the longest silence within it.
+    """
+
+    api_key: str = field(default="", repr=False, metadata={"secret": True, "env": "ANTHROPIC_API_KEY"})
+    base_url: str = field(default="", metadata={"env": "ANTHROPIC_BASE_URL"})
+    default_model: str = "claude-sonnet-5-5"
+    max_output_tokens: int = 32_000
+    cache: bool = True
+    thinking_display: Literal["", "summarized", "omitted"] = ""
+    connect_timeout: float = 10.0
+    first_byte_timeout: float = 600.0
+    idle_timeout: float = 300.0
+    headers: dict[str, str] = field(default_factory=dict, repr=False, metadata={"secret": True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """Where requests go: the usable form of the settings. `name` is how messages call the server."""
+
+    url: str
+    key: str = field(repr=False)
+    name: str
+    settings: Settings
+
+
+def server_from(settings: Settings) -> Server:
+    """Return the server that the settings name. A `/v1` at the end of its URL is left out: the paths have it.
+
+    Raises:
+        MissingKeyError: it is Anthropic's own and there is no key.
+        ConfigError: a setting is not usable.
+    """
+    url = (settings.base_url.strip() or ANTHROPIC_URL).rstrip("/").removesuffix("/v1")
+    host = _host(url)
+    is_anthropic = host == ANTHROPIC_HOST or host.endswith(f".{ANTHROPIC_HOST}")
+    if settings.thinking_display not in ("", "summarized", "omitted"):
+        raise ConfigError(
+            f"[providers.anthropic] thinking_display is {settings.thinking_display!r}; it can be summarized or omitted"
+        )
+    for name in _ABOVE_ZERO:
+        if not getattr(settings, name) > 0:
+            raise ConfigError(f"[providers.anthropic] {name} is {getattr(settings, name)!r}; it is a number above 0")
+    return Server(
+        url=url,
+        key=_key(settings, is_anthropic=is_anthropic),
+        name="Anthropic" if is_anthropic else f"the server at {urlsplit(url).netloc.rpartition('@')[2]}",
+        settings=settings,
+    )
+
+
+def _host(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https"):
+        raise ConfigError(
+            f"[providers.anthropic] base_url (or ANTHROPIC_BASE_URL) is {url!r}; it is a URL such as"
+            " http://127.0.0.1:8080"
+        )
+    return host
+
+
+def _key(settings: Settings, *, is_anthropic: bool) -> str:
+    key = settings.api_key.strip()
+    if not key and is_anthropic:
+        raise MissingKeyError(
+            "no key for Anthropic: set ANTHROPIC_API_KEY, or api_key under [providers.anthropic] in the config"
+        )
+    if not (key.isascii() and (key.isprintable() or not key)):
+        raise ConfigError("ANTHROPIC_API_KEY (or [providers.anthropic] api_key) holds a character that no key has")
+    return key or PLACEHOLDER_KEY

@@ -58,8 +58,12 @@ def dumps(value: object) -> str:
     return clean_text(text)
 
 
-def loads(text: str | bytes) -> Any:
+def loads(text: str | bytes, *, exactly: bool = False) -> Any:
     """Return the value of one strict JSON text.
+
+    Args:
+        text: the JSON.
+        exactly: refuse what would not come out as it went in: a key that stands twice in an object, a lone surrogate.
 
     Raises:
         JsonError: if it is not JSON in UTF-8, holds NaN or infinity, is too long or nested too deeply.
@@ -68,7 +72,7 @@ def loads(text: str | bytes) -> Any:
         raise JsonError(f"longer than {MAX_LINE_BYTES} bytes")
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else clean_text(text)
-        value = _decode(text)
+        value = (_decode_exactly if exactly else _decode)(text)
     except RecursionError:
         raise JsonError(f"nested deeper than {MAX_DEPTH}") from None
     except ValueError as error:
@@ -76,13 +80,16 @@ def loads(text: str | bytes) -> Any:
     if text.count("[") + text.count("{") > MAX_DEPTH:
         _check_depth(value, 0)
     if "\\ud" in text or "\\uD" in text:
-        value = _without_surrogates(value)
+        cleaned = _without_surrogates(value)
+        if exactly and cleaned != value:
+            raise JsonError("a lone surrogate is no text")
+        value = cleaned
     return value
 
 
-def loads_object(text: str | bytes) -> JsonObject:
-    """Return the JSON object in `text`; `JsonError` if it is anything else."""
-    value = loads(text)
+def loads_object(text: str | bytes, *, exactly: bool = False) -> JsonObject:
+    """Return the JSON object in `text`, read as `loads` does; `JsonError` if it is anything else."""
+    value = loads(text, exactly=exactly)
     if not isinstance(value, dict):
         raise JsonError("not a JSON object")
     return value
@@ -132,9 +139,19 @@ def _finite(digits: str) -> float:
     return number
 
 
+def _unique_keys(pairs: list[tuple[str, Json]]) -> JsonObject:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise JsonError("a key stands twice in one object")
+    return value
+
+
 # Made once: `json.dumps` and `json.loads` with options of one's own make them anew for every call.
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_leaf_to_plain).encode
 _decode = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
+_decode_exactly = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique_keys
+).decode
 
 
 def _check_depth(value: Json, depth: int) -> None:

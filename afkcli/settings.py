@@ -157,8 +157,8 @@ def _converted(value: Any, hint: Any) -> Any:
             raise ValueError
         items = [_converted(inner, arguments[0] if arguments else Any) for inner in value]
         return tuple(items) if kind is tuple else items
-    if not isinstance(value, kind):
-        raise ValueError
+    if not isinstance(value, kind) or (isinstance(value, str) and kind not in (str, object)):
+        raise ValueError  # a text is a sequence of texts to Python, and to nobody else
     return value
 
 

@@ -131,10 +131,13 @@ def without_trust(
     if "agent" in table:
         allowed["agent"] = table["agent"]
     if "agents" in table:
-        allowed["agents"] = {}
-    for name, agent in _table(table.get("agents")).items():
-        own = _table(_table(_table(user.get("agents")).get(name)).get("limits"))
-        allowed["agents"][name] = sieve.agent(_table(agent), limits | own, f"agents.{name}.")
+        allowed["agents"] = table["agents"]
+    if isinstance(table.get("agents"), dict):
+        known = _table(user.get("agents"))
+        allowed["agents"] = {
+            name: sieve.agent(agent, limits | _table(_table(known.get(name)).get("limits")), f"agents.{name}.")
+            for name, agent in table["agents"].items()
+        }
     return allowed, sieve.inert
 
 
@@ -145,8 +148,13 @@ class _Sieve:
         self._configured = configured
         self.inert: dict[str, Any] = {}
 
-    def agent(self, table: Mapping[str, Any], limits: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-        """Return what counts of an agent's table, with `limits` as those that may only be lowered."""
+    def agent(self, table: Any, limits: Mapping[str, Any], prefix: str) -> Any:
+        """Return what counts of an agent's table, with `limits` as those that may only be lowered.
+
+        What is no table where one belongs is returned as it is: the check of the config names it.
+        """
+        if not isinstance(table, dict):
+            return table
         allowed: dict[str, Any] = {}
         for key, value in table.items():
             if key == "instructions" or (key in ("model", "fallback_models") and self._are_configured(value)):
@@ -164,7 +172,7 @@ class _Sieve:
         return all(isinstance(model, str) and self._configured(model) for model in models)
 
     def _part(self, value: Any, known: Mapping[str, Any], prefix: str) -> Any:
-        """Return the known keys of a table; what is no table is left to the check of the config."""
+        """Return the known keys of a table."""
         if not isinstance(value, dict):
             return value
         self.inert |= {prefix + key: item for key, item in value.items() if key not in known}

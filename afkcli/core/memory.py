@@ -12,6 +12,7 @@ from afkcli.core.errors import (
     HeadMismatchError,
     LeaseLostError,
     NameTakenError,
+    StoreError,
     UnknownNameError,
 )
 from afkcli.core.ids import rfc3339, uuid7
@@ -39,14 +40,16 @@ class MemoryStore:
         self._keys: dict[str, str] = {}
         self._counters: dict[str, float] = {}
 
-    def acquire(self, name: str, owner: Owner, *, create: bool = True) -> Lease | None:
+    def acquire(self, name: str, owner: Owner, *, create: bool = True, key: str | None = None) -> Lease | None:
         with self._lock:
             kept = self._named(name)
             if kept is None:
                 if not create:
                     raise UnknownNameError(f"there is no thread {name!r}")
+                if key in self._threads:
+                    raise StoreError(f"another thread has the key of {name!r}")
                 now = rfc3339(time.time())
-                kept = _Kept(info=ThreadInfo(key=uuid7(), name=name, created=now, used=now))
+                kept = _Kept(info=ThreadInfo(key=key or uuid7(), name=name, created=now, used=now))
                 self._threads[kept.info.key] = kept
                 self._keys[name] = kept.info.key
             if kept.token and kept.expires > time.monotonic():

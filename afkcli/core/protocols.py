@@ -198,17 +198,19 @@ class Store(Protocol):
     Every method may raise `StoreError`, its message fit for a person.
     """
 
-    def acquire(self, name: str, owner: Owner, *, create: bool = True) -> Lease | None:
+    def acquire(self, name: str, owner: Owner, *, create: bool = True, key: str | None = None) -> Lease | None:
         """Take the lease of the thread `name` for `LEASE_SECONDS` by the store's clock, in one transaction.
 
-        The thread is created where there is none (`key` a new UUIDv7) and `create` is true; it is dropped again with
-        its lease if nothing was appended. A lease that has expired, or whose owner is proven dead, is replaced.
+        The thread is created where there is none and `create` is true; it is dropped again with its lease if nothing
+        was appended. Its key is `key`, which nothing but an import gives, else a new UUIDv7. A lease that has expired,
+        or whose owner is proven dead, is replaced.
 
         Returns:
             The lease with the thread's metadata as it is now, or None while somebody else holds it.
 
         Raises:
             UnknownNameError: there is no such thread and `create` is false.
+            StoreError: a thread would be created, and another one has the key `key`.
         """
         ...
 

@@ -197,6 +197,20 @@ class StoreContract:
             save(store, lease, with_question(lease.thread, "question"))
         acquired(store)
 
+    def test_an_import_may_give_a_new_thread_its_key(self, store: Store) -> None:
+        key = uuid7()
+        lease = store.acquire("t-42", current_owner("run"), key=key)
+        assert lease is not None
+        assert lease.thread.key == key
+        save_turn(store, lease, "question", "answer")
+        store.release(lease)
+        with pytest.raises(StoreError, match="key"):
+            store.acquire("other", current_owner("run"), key=key)
+        assert store.find("other") is None
+        again = store.acquire("t-42", current_owner("run"), key=uuid7())
+        assert again is not None
+        assert again.thread.key == key
+
     def test_the_holder_is_told(self, store: Store) -> None:
         assert store.holder("t-42") is None
         owner = current_owner("a-run")

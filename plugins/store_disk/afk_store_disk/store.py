@@ -73,12 +73,12 @@ class DiskStore:
             self._cache = open_database(folder)
 
     @_one_line_errors
-    def acquire(self, name: str, owner: Owner, *, create: bool = True) -> Lease | None:
+    def acquire(self, name: str, owner: Owner, *, create: bool = True, key: str | None = None) -> Lease | None:
         with self._cache.transaction(durable=False):
             row = find_thread(self._cache, name)
             if row is None and not create:
                 raise UnknownNameError(f"there is no thread {name!r}")
-            info = row.info if row is not None else self._create(name)
+            info = row.info if row is not None else self._create(name, key)
             holder = self._holder(info.key)
             if holder is not None and not self._expired(holder) and not proven_dead(holder.owner):
                 return None
@@ -171,9 +171,11 @@ class DiskStore:
     def close(self) -> None:
         self._cache.close()
 
-    def _create(self, name: str) -> ThreadInfo:
+    def _create(self, name: str, key: str | None) -> ThreadInfo:
+        if key is not None and any(self._cache.keys(rows.thread_prefix(key))):
+            raise StoreError(f"another thread has the key of {name!r}")
         now = rfc3339(time.time())
-        info = ThreadInfo(key=uuid7(), name=name, created=now, used=now)
+        info = ThreadInfo(key=key or uuid7(), name=name, created=now, used=now)
         self._put_name(name, info.key)
         self._cache.put(rows.info_key(info.key), rows.info_to_text(rows.InfoRow(info, 0)))
         return info

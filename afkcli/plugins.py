@@ -10,7 +10,7 @@ import inspect
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from importlib import import_module, util
 from pathlib import Path
@@ -177,8 +177,10 @@ class Plugins:
             return
         try:
             self._hooks().register(module, name=name)
-        except BaseException:  # it stays half registered otherwise, and would pass the next time
-            self._hooks().unregister(module)
+        except BaseException:  # some versions of pluggy leave it half registered: it would pass the next time
+            if self._hooks().is_registered(module):
+                with suppress(ValueError, AssertionError):
+                    self._hooks().unregister(module)
             raise
 
     def _hooks(self) -> pluggy.PluginManager:

@@ -1,0 +1,192 @@
+"""`afk config`, `afk init` and `afk trust`, as a user meets them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from afkcli.commands.init import TEMPLATE
+from afkcli.config import parse_config
+from tests.commands.conftest import Install, on_terminal
+from tests.e2e.shell import Shell
+
+SECRETS = ("sk-canary-0123456789", "canary-password", "canary-token", "canary-of-plugin", "canary-header")
+
+
+def user_config(shell: Shell, text: str) -> Path:
+    path = shell.home / "afk" / "config" / "config.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def project(shell: Shell, text: str) -> Path:
+    path = shell.folder / "afk.toml"
+    path.write_text(text)
+    path.chmod(0o644)
+    return path
+
+
+def shown(shell: Shell) -> dict[str, dict[str, Any]]:
+    return {row["key"]: row for row in shell.afk("config", "show", "--json").events}
+
+
+class TestShow:
+    def test_gives_each_value_with_its_source(self, shell: Shell) -> None:
+        user = user_config(shell, "model = 'openai/a'\n[limits]\nmax_steps = 4\nmax_tool_calls = 9\n")
+        here = project(shell, "instructions = 'x'\n[limits]\nmax_tool_calls = 2\n")
+        shell.env["AFK_MODEL"] = "openai/b"
+        rows = shown(shell)
+        assert (rows["model"]["value"], rows["model"]["source"]) == ("openai/b", "environment AFK_MODEL")
+        assert (rows["limits.max_steps"]["value"], rows["limits.max_steps"]["source"]) == (4, str(user))
+        assert (rows["limits.max_tool_calls"]["value"], rows["limits.max_tool_calls"]["source"]) == (2, str(here))
+        assert (rows["store"]["value"], rows["store"]["source"]) == ("disk", "default")
+        assert shell.afk("config", "show").out.count("\n") == len(rows)
+
+    def test_masks_every_secret(self, keyed: Shell, install: Install) -> None:
+        keyed.env["ANTHROPIC_API_KEY"] = SECRETS[0]
+        install("broken", {"afk": {"sink.broken": "broken_sink"}}, broken_sink="raise SystemExit")
+        user_config(
+            keyed,
+            """
+            [extra.headers]
+            Authorization = "Bearer canary-token"
+            [providers.openai]
+            api_key = "canary-of-plugin"
+            base_url = "http://me:canary-password@127.0.0.1/v1"
+            default_model = "shown"
+            headers = { X-Anything = "canary-header" }
+            [sinks.broken]
+            whatever = "canary-of-plugin"
+            [sinks.unknown]
+            where = "canary-of-plugin"
+            since = 2020-01-01
+            """,
+        )
+        del keyed.env["OPENAI_BASE_URL"]
+        done = keyed.afk("config", "show")
+        assert done.code == 0
+        for secret in SECRETS:
+            assert secret not in done.out + done.err
+        assert shown(keyed)["providers.openai.default_model"]["value"] == "shown"
+
+    def test_of_a_malformed_file_is_exit_2_with_file_and_line(self, shell: Shell) -> None:
+        path = user_config(shell, "\nmodl = 'x'\n")
+        done = shell.afk("config", "show")
+        assert (done.code, done.out) == (2, "")
+        assert f"{path}, line 2: unknown key 'modl'" in done.err
+
+    def test_says_what_does_not_count(self, shell: Shell) -> None:
+        project(shell, "store = 'x'\n")
+        done = shell.afk("config", "show")
+        assert "so this does not count: store; see `afk trust`" in done.err
+        assert shown(shell)["store"]["value"] == "disk"
+
+
+class TestPath:
+    def test_says_which_files_there_are_and_whether_they_are_trusted(self, shell: Shell) -> None:
+        done = shell.afk("config", "path")
+        assert "there is no afk.toml here or above" in done.err
+        assert "not there" in done.out
+        path = project(shell, "store = 'x'\n")
+        rows = {row["what"]: row for row in shell.afk("config", "path", "--json").events}
+        assert rows["user config"]["exists"] is False
+        assert rows["project config"]["path"] == str(path)
+        assert rows["project config"]["trust"].startswith("not trusted")
+        path.chmod(0o666)
+        assert "refused: others can write it" in shell.afk("config", "path").out
+
+
+class TestInit:
+    def test_writes_a_file_that_changes_nothing_and_never_over_one(self, shell: Shell) -> None:
+        done = shell.afk("init")
+        assert (done.code, done.out) == (0, "")
+        path = shell.folder / "afk.toml"
+        assert path.stat().st_mode & 0o022 == 0
+        assert parse_config(path.read_bytes(), path) == {}
+        assert shell.afk("trust", "--check").code == 0
+        path.write_text("instructions = 'mine'\n")
+        again = shell.afk("init")
+        assert again.code == 2
+        assert "is there already" in again.err
+        assert path.read_text() == "instructions = 'mine'\n"
+
+    def test_follows_no_link(self, shell: Shell, tmp_path: Path) -> None:
+        (shell.folder / "afk.toml").symlink_to(tmp_path / "elsewhere")
+        assert shell.afk("init").code == 2
+        assert not (tmp_path / "elsewhere").exists()
+
+    def test_every_setting_in_it_is_one_that_afk_knows(self, tmp_path: Path) -> None:
+        switched_on = re.sub(r"^#(?! )", "", TEMPLATE, flags=re.MULTILINE)
+        table = parse_config(switched_on.encode(), tmp_path / "afk.toml")
+        assert set(table["agents"]) == {"reviewer", "writer"}
+        assert {"limits", "options", "providers", "plugins", "prices", "models"} <= set(table)
+
+
+class TestTrust:
+    NEEDS = "store = 'disk'\n[limits]\nmax_steps = 99\n[providers.openai]\napi_key = 'canary-of-plugin'\n"
+
+    def test_shows_what_it_switches_on_then_does_it_until_a_change(self, shell: Shell) -> None:
+        path = project(shell, self.NEEDS)
+        assert shell.afk("trust", "--check").code == 2
+        done = shell.afk("trust")
+        assert (done.code, done.out) == (0, "")
+        assert 'store = "disk"' in done.err
+        assert "limits.max_steps = 99" in done.err
+        assert "canary" not in done.err
+        assert shell.afk("trust", "--check").code == 0
+        assert shown(shell)["limits.max_steps"]["value"] == 99
+        project(shell, path.read_text() + "\n")
+        changed = shell.afk("trust", "--check", "--json")
+        assert changed.code == 2
+        assert changed.events[0]["state"] == "changed"
+        assert changed.events[0]["inert"] == ["store", "limits.max_steps", "providers"]
+
+    @pytest.mark.parametrize(("typed", "code"), [(b"n\n", 2), (b"y\n", 0)])
+    def test_asks_on_a_terminal(self, shell: Shell, typed: bytes, code: int) -> None:
+        project(shell, self.NEEDS)
+        ended, seen = on_terminal(shell, "trust", typed=typed)
+        assert ended == code
+        assert "Trust it?" in seen
+        assert shell.afk("trust", "--check").code == code
+
+    def test_can_be_taken_back(self, shell: Shell) -> None:
+        project(shell, self.NEEDS)
+        shell.afk("trust")
+        assert "no longer trusted" in shell.afk("trust", "--remove").err
+        assert shell.afk("trust", "--check").code == 2
+        assert "was not trusted" in shell.afk("trust", "--remove").err
+
+    @pytest.mark.parametrize(
+        ("text", "code", "said"),
+        [
+            (None, 0, "there is nothing to trust"),
+            ("instructions = 'x'\n", 0, ""),
+            ("store = 'x'\n", 2, "is not trusted"),
+            ("modl = 1\n", 2, "line 1: unknown key"),
+        ],
+    )
+    def test_check_is_for_scripts(self, shell: Shell, text: str | None, code: int, said: str) -> None:
+        if text is not None:
+            project(shell, text)
+        done = shell.afk("trust", "--check")
+        assert (done.code, done.out) == (code, "")
+        assert said in done.err
+
+    def test_takes_a_file_or_folder_and_no_other_name(self, shell: Shell, tmp_path: Path) -> None:
+        path = project(shell, self.NEEDS)
+        path.chmod(0o666)
+        assert "cannot be trusted: others can write it" in shell.afk("trust", str(shell.folder)).err
+        path.chmod(0o644)
+        shell.folder = tmp_path
+        assert shell.afk("trust", str(path)).code == 0
+        assert shell.afk("trust", "--check", str(path.parent)).code == 0
+        assert shell.afk("trust", "--check", "gone/afk.toml").code == 2
+        assert "is not called afk.toml" in shell.afk("trust", "other.toml").err
+
+    def test_without_a_file_or_with_two_wishes_is_exit_2(self, shell: Shell) -> None:
+        assert "there is no afk.toml here or above" in shell.afk("trust").err
+        assert shell.afk("trust", "--check", "--remove").code == 2

@@ -133,6 +133,7 @@ class Terminal:
         }
         if key:
             environment |= {"OPENAI_BASE_URL": self.server.base_url, "OPENAI_API_KEY": "sk-documented-0123456789"}
+            environment |= {"ANTHROPIC_BASE_URL": self.server.base_url}
         return environment
 
 

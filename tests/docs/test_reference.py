@@ -17,12 +17,13 @@ from afkcli.core.errors import ErrorKind
 from afkcli.core.events import EVENT_TYPES, Header
 from afkcli.core.messages import Message, Part
 from afkcli.core.result import AgentResult, RunState, ToolExecution, Usage
-from afkcli.plugins import discover
+from afkcli.plugins import discover, section
 from afkcli.settings import settings_type
 from tests.docs.pages import REPOSITORY, first_column, sections
 
 REFERENCE = REPOSITORY / "docs" / "reference"
 
+OUR_PLUGINS = sorted(path.parent.name for path in REPOSITORY.glob("plugins/*/pyproject.toml"))
 HEADER = {field.name for field in dataclasses.fields(Header)}
 
 
@@ -88,14 +89,13 @@ class TestConfig:
     def test_every_key_is_told(self, heading: str, known: Mapping[str, object]) -> None:
         assert names(self.page[heading]) == set(known)
 
-    @pytest.mark.parametrize(
-        ("kind", "name"), [("provider", "openai"), ("provider", "local"), ("store", "disk"), ("sink", "jsonl")]
-    )
-    def test_every_setting_of_our_plugins_is_told(self, kind: str, name: str) -> None:
+    @pytest.mark.parametrize("folder", OUR_PLUGINS)
+    def test_every_setting_of_our_plugins_is_told(self, folder: str) -> None:
+        kind, _, name = folder.partition("_")
         module = discover().load(kind, name)
         settings = settings_type(inspect.unwrap(getattr(module, f"afk_{kind}")))
 
-        assert names(self.page[f"[{kind}s.{name}]"]) == fields(settings)
+        assert names(self.page[f"[{section(kind)}.{name}]"]) == fields(settings)
 
     def test_every_variable_is_told(self) -> None:
         sources = [*REPOSITORY.glob("afkcli/**/*.py"), *REPOSITORY.glob("plugins/*/afk_*/**/*.py")]

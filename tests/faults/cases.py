@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.faults import kills, races, signals
+from tests.faults import damage, disk, endurance, kills, races, signals, sinks
 from tests.faults.table import Row
 
 
@@ -32,5 +32,14 @@ CASES = (
     _case("terminal-stop", signals.stop_and_continue),
     _case("head", signals.closed_stdout, [2], [20]),
     _case("loop", signals.shell_loop),
+    _case("disk-full", disk.full, [2], [20]),
+    _case("file-limit", disk.file_limit, [1], [10]),
+    _case("read-only", disk.read_only),
+    _case("permission", disk.permission, [1], [10]),
+    _case("damage", damage.database, [25], [200]),
+    _case("damage-log", damage.write_ahead_log, [4], [50]),
     _case("first-runs", signals.first_runs, [8], [16]),
+    _case("one-process", endurance.one_process, [200], [10_000]),
+    _case("many-processes", endurance.many_processes, [20], [1_000]),
+    _case("sinks", sinks.misbehaving),
 )

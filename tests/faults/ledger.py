@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from afkcli.core.protocols import Record, RecordKind, ThreadInfo
@@ -122,7 +123,10 @@ def _check_run(world: World, running: Running, thread: KeptThread, row: Row) -> 
     turns = thread.of(running.message)
     if len(turns) > 1:
         row.problems.append(f"{running.message!r} is {len(turns)} times in {thread.name}")
-    if not turns and _accepted(world, running):
+    rescued = _rescued(running)
+    if rescued is not None and rescued.answer != shown_text(running):
+        row.problems.append(f"the rescue file of {running.message!r} holds {rescued}")
+    if not turns and rescued is None and _accepted(world, running):
         row.messages_lost += 1
         row.problems.append(f"{running.message!r} is not in {thread.name}; it printed: {running.out.read_text()}")
     result = result_of(running)
@@ -144,11 +148,15 @@ def _check_exit(running: Running, row: Row) -> None:
     code, disturbed = running.process.returncode, " ".join(running.disturbed) or "nothing"
     if "Traceback" in running.stderr:
         row.problems.append(f"{running.message!r} ended in a traceback after {disturbed}: {running.stderr}")
+    elif any(not line.startswith("afk: ") for line in running.stderr.splitlines()):
+        row.problems.append(f"{running.message!r} wrote more than lines for a person to stderr: {running.stderr}")
     elif "hung" in disturbed:
         row.problems.append(f"{running.message!r} {disturbed}: {running.stderr}")
     elif code == 0 and result_of(running) is None:
         row.problems.append(f"{running.message!r} ended with 0 and without `completed`")
-    elif code not in (0, 5) and code >= 0:
+    elif code == 1 and _rescued(running) is None:
+        row.problems.append(f"{running.message!r} ended with 1, is not saved and not rescued: {running.stderr}")
+    elif code not in (0, 1, 5) and code >= 0:
         row.problems.append(f"{running.message!r} ended with {code} after {disturbed}: {running.stderr}")
 
 
@@ -200,6 +208,16 @@ def _accepted(world: World, running: Running) -> bool:
     """Whether afk had taken the message: it had printed `run_started`, or the model was asked."""
     started = any(event["type"] == "run_started" for event in running.events())
     return started or bool(world.server.requests_of(running.message))
+
+
+def _rescued(running: Running) -> KeptTurn | None:
+    """Return the turn in the rescue file that the run named, if it named one."""
+    for event in running.events():
+        if event["type"] == "warning" and event["code"] == "not_saved":
+            path = Path(event["message"].rpartition("it is kept in ")[2])
+            if path.is_file():
+                return _kept_turn(json.loads(path.read_text("utf-8"))["turn"])
+    return None
 
 
 def result_of(running: Running) -> dict[str, Any] | None:

@@ -74,7 +74,7 @@ class _Chaos:
             waker.join()
 
     def _act(self) -> None:
-        while not self._over.wait(self._chance.uniform(0.2, 1.2)):
+        while not self._over.wait(self._chance.uniform(0.1, 0.8) * self._lease):
             victim = self._victim()
             if victim is None:
                 continue

@@ -86,14 +86,15 @@ class World:
         message: str,
         arguments: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
+        before: Sequence[str] = (),
         **options: Any,
     ) -> Running:
-        """Start `afk run --json -t THREAD MESSAGE`."""
+        """Start `afk run --json -t THREAD MESSAGE`; `before` stands before it, as `nice` would."""
         number = len(self.runs)
         out, err = self.root / f"{number}.{message}.out", self.root / f"{number}.{message}.err"
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
-                [AFK, "run", "--json", "-t", thread, *arguments, message],
+                [*before, AFK, "run", "--json", "-t", thread, *arguments, message],
                 cwd=self.shell.folder,
                 env=self.shell.environment(**(env or {})),
                 stdin=subprocess.DEVNULL,
@@ -132,11 +133,12 @@ def new_world(seed: str, *steps: Step) -> Iterator[World]:
     """Make a world, and leave nothing of it behind."""
     with tempfile.TemporaryDirectory(prefix="afk-faults-", ignore_cleanup_errors=True) as name:
         root = Path(name)
-        for folder in ("home", "work", "runs"):
+        for folder in ("home", "work", "runs", "tmp"):
             (root / folder).mkdir()
         with StampingServer(steps) as server:
             shell = Shell(home=root / "home", folder=root / "work")
             shell.env.update(OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY=KEY, AFK_MODEL="gpt-5.2-mini")
+            shell.env.update(TMPDIR=str(root / "tmp"))
             world = World(root / "runs", server, seed, shell)
             try:
                 yield world

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import time
 import unicodedata
 from collections import deque
@@ -143,8 +145,11 @@ def messages_to_send(turn: SealedTurn) -> tuple[Message, ...]:
     if turn.state is RunState.FAILED:
         if turn.error_kind in REFUSED_KINDS:
             return ()
-        if turn.error_kind is not ErrorKind.TRUNCATED:
+        acted = any(message.role is Role.TOOL for message in turn.messages)  # what tools did must not look undone
+        if turn.error_kind is not ErrorKind.TRUNCATED and not acted:
             return turn.messages[:1]
+    if not turn.messages:  # its question was damaged
+        return ()
     return mark_cut(turn.messages, turn.reason or _CUT_REASONS[turn.state])
 
 
@@ -162,14 +167,25 @@ def mark_cut(messages: Sequence[Message], reason: str) -> tuple[Message, ...]:
 
 
 def pair_tool_calls(messages: Sequence[Message]) -> Iterable[Message]:
-    """Yield `messages`, adding an error result after each assistant message for the calls that have none."""
-    answered = {part.id for message in messages for part in message.parts if isinstance(part, ToolResultPart)}
-    for message in messages:
+    """Yield `messages`, each with tool calls followed by one message with a result of every call of it.
+
+    A call that has none gets an error result. Results belong to the step before them, because ids may repeat.
+    """
+    for position, message in enumerate(messages):
+        if message.role is Role.TOOL:
+            continue
         yield message
-        if message.role is Role.ASSISTANT:
-            missing = [call for call in message.tool_calls if call.id not in answered]
-            if missing:
-                yield Message(role=Role.TOOL, parts=tuple(unfinished_result(call) for call in missing))
+        if message.tool_calls:
+            following = itertools.takewhile(lambda later: later.role is Role.TOOL, messages[position + 1 :])
+            answers = [part for later in following for part in later.parts if isinstance(part, ToolResultPart)]
+            yield Message(role=Role.TOOL, parts=tuple(_take_result(call, answers) for call in message.tool_calls))
+
+
+def _take_result(call: ToolCallPart, answers: list[ToolResultPart]) -> ToolResultPart:
+    for position, answer in enumerate(answers):
+        if answer.id == call.id:
+            return answers.pop(position)
+    return unfinished_result(call)
 
 
 def unfinished_result(call: ToolCallPart) -> ToolResultPart:
@@ -190,7 +206,7 @@ class History:
         """Return the code and line of each thing that the user should know of what the next turn sends."""
         warnings = [("damaged_record", line) for line in self.damage]
         last = self.turns[-1] if self.turns else None
-        if last is not None and not messages_to_send(last):
+        if last is not None and last.error_kind in REFUSED_KINDS:
             line = f"the message of turn {last.turn} was refused ({last.error_kind}) and is left out from here on"
             warnings.append(("question_left_out", line))
         return warnings
@@ -205,25 +221,27 @@ def read_history(thread: ThreadInfo, records: Iterable[Record]) -> History:
     turns: list[SealedTurn] = []
     damage: list[str] = []
     open_records: list[Record] = []
-    kept_head = ""
+    kept_head = head = ""
     for record in records:
         label = f"turn {record.turn} of thread {thread.name!r} (record {record.index})"
+        kept = record.kind in KEPT_KINDS
+        before = kept_head if kept else head
+        head = record.hash
+        kept_head = head if kept else kept_head
         if record_hash(thread.key, record) != record.hash:
             damage.append(f"{label} is damaged: its checksum does not match")
-            kept_head = record.hash
             continue
-        if record.kind not in KEPT_KINDS:
-            open_records.append(record)
-            continue
-        if record.prev != kept_head:
+        if record.prev != before:
             damage.append(f"a record before {label} is missing or damaged")
-        kept_head = record.hash
-        if record.kind is RecordKind.SEAL:
-            try:
-                turns.append(turn_from_json(loads_object(record.body)))
-            except JsonError as error:
-                damage.append(f"{label} cannot be read: {error}")
-    if kept_head != thread.kept_head:
+        try:
+            body = loads_object(record.body)
+            if record.kind is RecordKind.SEAL:
+                turns.append(turn_from_json(body))
+            elif not kept:
+                open_records.append(record)
+        except JsonError as error:
+            damage.append(f"{label} cannot be read: {error}")
+    if kept_head != thread.kept_head or head != thread.head:
         damage.append(f"the last record of thread {thread.name!r} is missing")
     return History(turns=tuple(turns), damage=tuple(damage), open_records=tuple(open_records))
 
@@ -234,14 +252,19 @@ def load_history(store: Store, thread: ThreadInfo) -> History:
 
 
 def seal_interrupted(store: Store, lease: Lease, history: History) -> tuple[Lease, History]:
-    """Seal the turn that a dead owner left open as `interrupted`, with the text that was journaled.
+    """Seal the turn that a dead owner left open as `interrupted`; see `seal_open_turn`."""
+    return seal_open_turn(store, lease, history, RunState.INTERRUPTED)
+
+
+def seal_open_turn(store: Store, lease: Lease, history: History, state: RunState) -> tuple[Lease, History]:
+    """Seal the turn that is open, with its question and the text that was journaled.
 
     Returns the lease and the history as they are afterwards; both unchanged if no turn is open.
     """
     thread = lease.thread
     if thread.open_turn is None:
         return lease, history
-    turn = interrupted_turn(thread, thread.open_turn, history.open_records)
+    turn = replace(interrupted_turn(thread, thread.open_turn, history.open_records), state=state)
     record = next_record(thread, RecordKind.SEAL, turn.turn, turn_to_json(turn))
     sealed = after_seal(advance(thread, record), turn)
     store.append(sealed, [record], thread.head, lease)
@@ -272,13 +295,15 @@ def interrupted_turn(thread: ThreadInfo, opened: OpenTurn, records: Iterable[Rec
     for record in records:
         body = loads_object(record.body)
         if record.kind is RecordKind.QUESTION:
-            agent, model, parent_run_id = body["agent"], body["model"], body.get("parent_run_id")
+            agent, model = body.get("agent", agent), body.get("model", model)
+            parent_run_id = body.get("parent_run_id")
         for form in body.get("messages", ()):
-            messages.append(message_from_json(form))
+            with contextlib.suppress(JsonError):  # of a part that this version does not know, the rest is kept
+                messages.append(message_from_json(form))
             text.clear()
             reasoning.clear()
-        text.append(body.get("text", ""))
-        reasoning.append(body.get("reasoning", ""))
+        text.append(str(body.get("text", "")))
+        reasoning.append(str(body.get("reasoning", "")))
     messages.extend(partial_message("".join(text), "".join(reasoning)))
     return SealedTurn(
         turn=opened.turn,
@@ -327,10 +352,11 @@ class TurnWriter:
         self.turn = lease.thread.turns + 1
         self.run_id = run_id
         self.lost = False
-        self.failure: Exception | None = None
+        self._failed = False
         self._on_problem = on_problem
         self._renewed = time.monotonic()
         self._pending: deque[tuple[str, str] | Message] = deque()
+        self._unwritten: list[tuple[str, str] | Message] = []
 
     def open(self, question: Message, *, agent: str, model: str, parent_run_id: str | None, now: str) -> None:
         """Make the question durable; the turn is open from here on.
@@ -371,21 +397,21 @@ class TurnWriter:
         self._pending.append(message)
 
     def tick(self) -> None:
-        """Write what was put aside as one journal record, and renew the lease when it is time."""
-        if self.lost:
-            return
-        try:
-            self._write_journal()
-            if time.monotonic() - self._renewed >= RENEW_SECONDS:
-                self.lease = self.store.renew(self.lease)
-                self._renewed = time.monotonic()
-        except LeaseLostError as error:
-            self.lost = True
-            self._on_problem(error)
-        except Exception as error:  # a store may be anybody's plugin; the run goes on
-            if self.failure is None:
-                self.failure = error
+        """Renew the lease when it is time, and write what was put aside as one journal record."""
+        for step in (self._renew, self._write_journal):
+            if self.lost:
+                return
+            try:
+                step()
+            except LeaseLostError as error:
+                self.lost = True
                 self._on_problem(error)
+            except (
+                Exception
+            ) as error:  # a store may be anybody's plugin; the run goes on, and the next tick tries again
+                if not self._failed:
+                    self._failed = True
+                    self._on_problem(error)
 
     def seal(self, turn: SealedTurn) -> None:
         """Seal the turn, durably.
@@ -400,13 +426,19 @@ class TurnWriter:
         """Give the lease back, so that the next run need not wait."""
         self.store.release(self.lease)
 
+    def _renew(self) -> None:
+        if time.monotonic() - self._renewed >= RENEW_SECONDS:
+            self.lease = self.store.renew(self.lease)
+            self._renewed = time.monotonic()
+
     def _write_journal(self) -> None:
-        if not self._pending or self.failure is not None:
+        while self._pending:
+            self._unwritten.append(self._pending.popleft())
+        if not self._unwritten:
             return
         messages: list[JsonObject] = []
         streamed: dict[str, list[str]] = {"text": [], "reasoning": []}
-        while self._pending:
-            piece = self._pending.popleft()
+        for piece in self._unwritten:
             if isinstance(piece, Message):
                 messages.append(message_to_json(piece))
                 streamed = {"text": [], "reasoning": []}
@@ -415,6 +447,7 @@ class TurnWriter:
         body: JsonObject = {"v": 1, "messages": messages, **{name: "".join(texts) for name, texts in streamed.items()}}
         record = next_record(self.thread, RecordKind.JOURNAL, self.turn, body)
         self._append(advance(self.thread, record), record)
+        self._unwritten.clear()
 
     def _append(self, thread: ThreadInfo, record: Record) -> None:
         self.store.append(thread, [record], self.thread.head, self.lease)

@@ -1,42 +1,74 @@
-"""What stands after a run's work: how it ended, and the seal."""
+"""What stands after a run's work: how it ended, the seal, and the last event."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
-from afkcli.core.errors import ErrorKind, LimitReachedError, ProviderError
+from afkcli.core.errors import ErrorKind, LeaseLostError, LimitReachedError, ProviderError
+from afkcli.core.events import Completed, ErrorEvent
 from afkcli.core.ids import rfc3339
+from afkcli.core.jsonform import clean_text
+from afkcli.core.messages import Role
 from afkcli.core.result import AgentResult, RunState
-from afkcli.core.run import Outcome, Run
+from afkcli.core.run import CANCELLED, Outcome, Run
 from afkcli.core.store_thread import StoreThread
 from afkcli.core.thread import SealedTurn, TurnWriter
 
 Rescue = Callable[[str, SealedTurn], str | None]
 
 
-def outcome_of(run: Run, work: asyncio.Task[Outcome]) -> Outcome:
-    """Return how the run's finished `work` ended, by the table of states; the exception is kept for `--debug`."""
-    if work.cancelled():
-        if run.lost is not None:
-            return Outcome(state=RunState.INTERRUPTED, reason=str(run.lost))
-        return Outcome(state=RunState.CANCELLED)
-    error = work.exception()
-    if error is None:
+async def see_through(run: Run, work: asyncio.Task[Outcome], calls: StoreThread, rescue: Rescue) -> AgentResult:
+    """See a run through: its work, however that ends, then the error, the seal, `completed`."""
+    await _end_of_work(run, work)
+    outcome = _outcome_of(run, work)
+    run.post_pending()
+    if outcome.error is not None and outcome.error_kind is not None:
+        run.post(ErrorEvent, error=outcome.error, kind=outcome.error_kind)
+    outcome, saved = await _seal(run, outcome, calls, rescue)
+    run.post_pending()
+    result = _result(run, outcome, saved)
+    run.post(Completed, result=result)
+    return result
+
+
+async def _end_of_work(run: Run, work: asyncio.Task[Outcome]) -> None:
+    """Wait for the work, by the run's limit of time; work that was stopped and does not end is left behind."""
+    loop = asyncio.get_running_loop()
+    seconds = run.agent.fail_safe.max_wall_time_s
+    out_of_time = Outcome(state=RunState.DEGRADED, reason="max_wall_time_s")
+    timer = loop.call_later(seconds, run.stop, out_of_time) if seconds is not None else None
+    ends: set[asyncio.Future[Any]] = {work, run.given_up}
+    while not (work.done() or run.given_up.done()):
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:  # the event loop is closing, and has cancelled the work as well
+            run.stop(CANCELLED)
+            run.ending = run.ending or CANCELLED
+    run.prepared.cancel()
+    if timer is not None:
+        timer.cancel()
+
+
+def _outcome_of(run: Run, work: asyncio.Task[Outcome]) -> Outcome:
+    """Return how the run ended, by the table of states; the exception is kept for `--debug`."""
+    ended_by_itself = work.done() and not work.cancelled()
+    error = work.exception() if ended_by_itself else None
+    if ended_by_itself and error is None:
         return work.result()
-    run.exception = error
+    if run.ending is not None:
+        return run.ending
     if isinstance(error, LimitReachedError):
         return Outcome(state=RunState.DEGRADED, reason=error.limit)
-    if isinstance(error, TimeoutError):
-        return Outcome(state=RunState.DEGRADED, reason="max_wall_time_s")
+    run.exception = error
     kind = error.kind if isinstance(error, ProviderError) else ErrorKind.INTERNAL
-    line = run.redact(" ".join(str(error).split()) or type(error).__name__)
-    return Outcome(state=RunState.FAILED, reason=kind, error=line, error_kind=kind)
+    said = " ".join(str(error).split()) if error is not None else f"{run.model.full_name} cancelled its own call"
+    return Outcome(state=RunState.FAILED, reason=kind, error=run.redact(said or type(error).__name__), error_kind=kind)
 
 
-async def seal(run: Run, outcome: Outcome, calls: StoreThread, rescue: Rescue) -> AgentResult:
-    """Seal the run's turn, or have it rescued and say so, and return the result."""
-    messages = run.messages()
+async def _seal(run: Run, outcome: Outcome, calls: StoreThread, rescue: Rescue) -> tuple[Outcome, bool]:
+    """Seal the run's turn, or have it rescued and say so; return how the run ended and whether it is saved."""
     turn = SealedTurn(
         turn=run.turn,
         run_id=run.run_id,
@@ -48,15 +80,43 @@ async def seal(run: Run, outcome: Outcome, calls: StoreThread, rescue: Rescue) -
         model=run.model.full_name,
         started=rfc3339(run.started),
         sealed=rfc3339(run.clock.now()),
-        messages=messages,
+        messages=run.messages(),
         usage=run.usage,
         cost_usd=run.limits.cost_usd,
         steps=run.step,
         parent_run_id=run.parent_run_id,
     )
-    saved = await _save(run, turn, calls, rescue)
+    reason = run.unsaved
+    if run.writer is not None:
+        try:
+            await calls.finish(_seal_on_store, calls, run.writer, turn)
+        except Exception as error:  # a store may be anybody's plugin
+            reason = str(error) or type(error).__name__
+            if isinstance(error, LeaseLostError):
+                outcome = Outcome(state=RunState.INTERRUPTED, reason=reason)
+        else:
+            return outcome, True
+    try:
+        where = await calls.finish(rescue, run.thread_id, turn)
+    except Exception:  # it is the last resort; what failed before is what is said
+        where = None
+    kept = f"it is kept in {where}" if where else "it could not be kept anywhere else either"
+    run.warn("not_saved", f"this turn is not saved in the thread: {reason}; {kept}")
+    return outcome, False
+
+
+def _seal_on_store(calls: StoreThread, writer: TurnWriter, turn: SealedTurn) -> None:
+    calls.unwatch(writer)
+    try:
+        writer.seal(turn)
+    finally:
+        writer.release()
+
+
+def _result(run: Run, outcome: Outcome, saved: bool) -> AgentResult:
+    answers = [message for message in run.messages() if message.role is Role.ASSISTANT]
     return AgentResult(
-        final_text=next((message.text for message in reversed(messages[1:]) if message.text), ""),
+        final_text=clean_text(answers[-1].text) if answers else "",
         state=outcome.state,
         reason=outcome.reason,
         run_id=run.run_id,
@@ -71,26 +131,3 @@ async def seal(run: Run, outcome: Outcome, calls: StoreThread, rescue: Rescue) -
         error_kind=outcome.error_kind,
         saved=saved,
     )
-
-
-async def _save(run: Run, turn: SealedTurn, calls: StoreThread, rescue: Rescue) -> bool:
-    reason = run.unsaved
-    if run.writer is not None:
-        try:
-            await calls.call(_seal_on_store, calls, run.writer, turn)
-        except Exception as error:  # a store may be anybody's plugin
-            reason = str(error) or type(error).__name__
-        else:
-            return True
-    where = await asyncio.to_thread(rescue, run.thread_id, turn)
-    kept = f"it is kept in {where}" if where else "it could not be kept anywhere else either"
-    await run.warn("not_saved", f"this turn is not saved in the thread: {reason}; {kept}")
-    return False
-
-
-def _seal_on_store(calls: StoreThread, writer: TurnWriter, turn: SealedTurn) -> None:
-    calls.unwatch(writer)
-    try:
-        writer.seal(turn)
-    finally:
-        writer.release()

@@ -31,16 +31,18 @@ class EventChannel:
         self._bounded = True
         self._closed = False
 
-    async def put(self, event: Event) -> None:
-        """Hand `event` over; waits while the reader is behind or the run is paused."""
+    def put(self, event: Event) -> None:
+        """Hand `event` over."""
         self._events.append(event)
         self._readable.set()
-        if self._bounded:
-            while self._bounded and len(self._events) >= MAX_BUFFERED_EVENTS:
-                self._writable.clear()
-                await self._writable.wait()
-            if not self._unpaused.is_set():
-                await self._unpaused.wait()
+
+    async def drain(self) -> None:
+        """Wait while the reader is behind or the run is paused."""
+        while self._bounded and len(self._events) >= MAX_BUFFERED_EVENTS:
+            self._writable.clear()
+            await self._writable.wait()
+        if not self._unpaused.is_set():
+            await self._unpaused.wait()
 
     async def get(self) -> Event | None:
         """Return the next event, or None after the last."""

@@ -11,10 +11,12 @@ CHARS_PER_TOKEN = 4
 """The usual estimate for English text; only used between two usage reports, while an answer streams."""
 
 
-def cost_of(usage: Usage, price: Price | None) -> float | None:
-    """Return US dollars, or None where the price is unknown."""
+def cost_of(usage: Usage | None, price: Price | None) -> float | None:
+    """Return US dollars, or None where the price or the usage is unknown; what is free costs 0 all the same."""
     if price is None:
         return None
+    if usage is None:
+        return None if price.input or price.output else 0.0
     cached_price = price.input if price.cache_read is None else price.cache_read
     cached = usage.cache_read_input_tokens
     dollars = (usage.input_tokens - cached) * price.input + cached * cached_price + usage.output_tokens * price.output
@@ -22,7 +24,11 @@ def cost_of(usage: Usage, price: Price | None) -> float | None:
 
 
 class Limits:
-    """Counts what a run has used and raises `LimitReachedError` where one more would be too many."""
+    """Counts what a run has used and raises `LimitReachedError` where one more would be too many.
+
+    `cost_usd` is what the run has cost, None once a part of it is unknown. The cost limit goes on counting then, by
+    what is known and by estimates of what was streamed.
+    """
 
     def __init__(self, config: FailSafeConfig) -> None:
         self.config = config
@@ -30,6 +36,7 @@ class Limits:
         self.llm_calls = 0
         self.tool_calls = 0
         self.cost_usd: float | None = 0.0
+        self._counted_usd = 0.0
         self._streamed_usd = 0.0
 
     def start_step(self) -> None:
@@ -40,7 +47,6 @@ class Limits:
     def start_call(self) -> None:
         self._check("max_llm_calls", self.llm_calls, self.config.max_llm_calls)
         self.llm_calls += 1
-        self._streamed_usd = 0.0
 
     def take_tool_calls(self, wanted: int) -> int:
         """Return how many of the `wanted` tool calls may be made, and count them."""
@@ -54,10 +60,11 @@ class Limits:
         limit = self.config.max_tool_calls
         raise LimitReachedError(f"the limit max_tool_calls={limit} was reached", limit="max_tool_calls")
 
-    def charge(self, usage: Usage, price: Price | None) -> None:
-        """Add the cost of a call that has ended."""
+    def charge(self, usage: Usage | None, price: Price | None) -> None:
+        """Add the cost of a call that has ended; `usage` is None where the provider did not say it."""
         cost = cost_of(usage, price)
         self.cost_usd = None if cost is None or self.cost_usd is None else self.cost_usd + cost
+        self._counted_usd += self._streamed_usd if cost is None else cost
         self._streamed_usd = 0.0
 
     def stream(self, text: str, price: Price | None) -> None:
@@ -72,8 +79,8 @@ class Limits:
 
     def _check_cost(self) -> None:
         limit = self.config.max_total_cost_usd
-        if limit is None or self.cost_usd is None:
+        if limit is None:
             return
-        used = self.cost_usd + self._streamed_usd
+        used = self._counted_usd + self._streamed_usd
         if used > limit or used >= limit > 0:  # a limit of 0 lets what costs nothing run
             raise LimitReachedError(f"the limit max_total_cost_usd={limit:g} was reached", limit="max_total_cost_usd")

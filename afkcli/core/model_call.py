@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import random
-from contextlib import aclosing
-from typing import Any, cast
+from collections.abc import AsyncIterator
 
 from afkcli.core.errors import RETRIED_KINDS, ErrorKind, ProviderError
 from afkcli.core.events import Retrying, StepStarted, ToolCallDeltaEvent, message_to_json
-from afkcli.core.jsonform import clean_text, dumps
+from afkcli.core.jsonform import JsonError, clean_text, dumps
 from afkcli.core.messages import (
+    ModelEvent,
     ModelRequest,
     ModelResponse,
     ModelWarning,
@@ -25,6 +26,8 @@ from afkcli.core.run import Model, Run
 
 FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 30.0
+MAX_RETRY_AFTER_S = 120.0
+"""A server that asks for a longer wait than this is not waited for: the run fails, or a fallback takes over."""
 
 
 async def call_model(run: Run) -> ModelResponse:
@@ -41,7 +44,7 @@ async def call_model(run: Run) -> ModelResponse:
             if failed.shown or len(run.models) == 1:
                 raise failed.error from failed.error.__cause__
             run.models = run.models[1:]
-            await run.warn("fallback", f"{failed.error}; going on with {run.model.full_name}")
+            run.warn("fallback", f"{failed.error}; going on with {run.model.full_name}")
 
 
 class _CallFailedError(Exception):
@@ -68,9 +71,10 @@ async def _call_with_retries(run: Run, model: Model) -> ModelResponse:
         try:
             return await call.stream(request)
         except ProviderError as error:
-            if call.shown or error.kind not in RETRIED_KINDS or attempt > run.max_retries:
-                raise _CallFailedError(_as_truncated(error) if call.shown else error, shown=call.shown) from error
             delay = retry_delay(attempt, error.retry_after)
+            retried = error.kind in RETRIED_KINDS and attempt <= run.max_retries and delay <= MAX_RETRY_AFTER_S
+            if call.shown or not retried:
+                raise _CallFailedError(_as_truncated(error) if call.shown else error, shown=call.shown) from error
             await run.emit(Retrying, attempt=attempt + 1, delay_s=round(delay, 3), error=run.redact(str(error)))
             await asyncio.sleep(delay)
     raise AssertionError("unreachable")
@@ -86,12 +90,17 @@ class _Call:
 
     async def stream(self, request: ModelRequest) -> ModelResponse:
         events = self.model.provider.stream(request)
-        async with aclosing(cast("Any", events)):
+        usage: Usage | None = None
+        try:
             async for event in events:
                 if isinstance(event, ModelResponse):
-                    self.run.limits.charge(event.usage or Usage(), self.model.price)
-                    return event
+                    self.shown, usage = True, event.usage
+                    return self._checked(event)
                 await self._take(event)
+        finally:
+            if self.shown:
+                self.run.limits.charge(usage, self.model.price)
+            await _close(events)
         raise ProviderError(
             f"the answer of {self.model.full_name} ended without its end marker; what came is kept, run again",
             kind=ErrorKind.TRUNCATED,
@@ -105,9 +114,10 @@ class _Call:
                 await run.text(clean_text(event.text))
                 run.limits.stream(event.text, self.model.price)
         elif isinstance(event, ReasoningDelta):
-            self.shown = True
-            await run.reasoning(clean_text(event.text))
-            run.limits.stream(event.text, self.model.price)
+            if event.text:
+                self.shown = True
+                await run.reasoning(clean_text(event.text))
+                run.limits.stream(event.text, self.model.price)
         elif isinstance(event, ToolCallDelta):
             self.shown = True
             await run.emit(
@@ -117,7 +127,24 @@ class _Call:
                 arguments_delta=clean_text(event.arguments),
             )
         else:
-            await run.warn(event.code, event.message)
+            run.warn(event.code, event.message)
+
+    def _checked(self, response: ModelResponse) -> ModelResponse:
+        """Return `response`, unless it could not be stored: then no event may carry it."""
+        try:
+            dumps(response.message)
+        except JsonError as error:
+            line = f"{self.model.full_name} answered what cannot be stored as JSON: {error}"
+            raise ProviderError(line, kind=ErrorKind.INTERNAL) from error
+        return response
+
+
+async def _close(events: AsyncIterator[ModelEvent]) -> None:
+    """Close the request. What fails in that costs no answer: it is there by then, or another error is on its way."""
+    close = getattr(events, "aclose", None)
+    if close is not None:
+        with contextlib.suppress(Exception):
+            await close()
 
 
 def retry_delay(attempt: int, retry_after: float | None) -> float:

@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
-from afkcli.core.errors import AfkError, StoreError, ThreadBusyError
+from afkcli.core.errors import AfkError, LeaseLostError, StoreError, ThreadBusyError, UsageError
 from afkcli.core.ids import rfc3339, uuid7
 from afkcli.core.messages import Message
 from afkcli.core.protocols import Fork, Lease, Owner, RecordKind, Store, ThreadInfo
+from afkcli.core.result import RunState
 from afkcli.core.store_thread import StoreThread
 from afkcli.core.thread import (
     History,
@@ -21,9 +23,11 @@ from afkcli.core.thread import (
     load_history,
     next_record,
     seal_interrupted,
+    seal_open_turn,
     turn_to_json,
 )
 
+LeaseOrNone = TypeVar("LeaseOrNone", Lease, Lease | None)
 BusyMode = Literal["wait", "fail", "fork"]
 _POLL_SECONDS = 0.05
 _NO_HISTORY = History(turns=(), damage=(), open_records=())
@@ -95,8 +99,11 @@ class Opener:
         """
         try:
             lease = await self._acquire(name, owner, create)
-        except StoreError as error:
-            return Opening(thread=await self._read_only(name), lease=None, unsaved=str(error))
+        except (UsageError, ThreadBusyError):
+            raise
+        except Exception as error:  # a store may be anybody's plugin; the answer is not lost with it
+            reason = str(error) or type(error).__name__
+            return Opening(thread=await self._read_only(name), lease=None, unsaved=reason)
         return Opening(thread=lease.thread, lease=lease)
 
     async def begin(self, opening: Opening, question: Question) -> Begun:
@@ -107,19 +114,24 @@ class Opener:
         Raises:
             LeaseLostError: another run took the thread over.
         """
-        return await self._calls.call(self._begin, opening, question)
+        begun = self._calls.submit(self._begin, opening, question)
+        try:
+            return await asyncio.shield(asyncio.wrap_future(begun))
+        except asyncio.CancelledError:
+            self._calls.submit(self._abandon, begun)
+            raise
 
     async def release(self, opening: Opening) -> None:
         """Give the lease back, of a run that did not come to be."""
         if opening.lease is not None:
-            lease = opening.lease
-            await self._calls.call(lambda: self._store().release(lease))
+            with contextlib.suppress(Exception):  # what failed before is what is said
+                await self._calls.call(self._give_back, opening.lease)
 
     async def _acquire(self, name: str, owner: Owner, create: bool) -> Lease:
         deadline = time.monotonic() + self._busy_timeout_s
         said = False
         while True:
-            lease = await self._try(name, owner, create)
+            lease = await self._leased(lambda: self._store().acquire(name, owner, create=create))
             if lease is not None:
                 return lease
             holder = await self._calls.call(lambda: self._store().holder(name))
@@ -136,15 +148,13 @@ class Opener:
                 self._notify(f"the thread {name!r} is in use{who}; waiting up to {self._busy_timeout_s:g} s")
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def _try(self, name: str, owner: Owner, create: bool) -> Lease | None:
-        """Acquire once; a lease that arrives after this task was cancelled is given back."""
-        future = self._calls.submit(lambda: self._store().acquire(name, owner, create=create))
+    async def _leased(self, acquire: Callable[[], LeaseOrNone]) -> LeaseOrNone:
+        """Return what `acquire` returns; a lease that arrives after this task was cancelled is given back."""
+        future = self._calls.submit(acquire)
         try:
             return await asyncio.shield(asyncio.wrap_future(future))
         except asyncio.CancelledError:
-            future.add_done_callback(
-                lambda done: self._give_back(done.result()) if not done.cancelled() and not done.exception() else None
-            )
+            self._calls.submit(lambda: self._give_back(future.result()))
             raise
 
     def _give_back(self, lease: Lease | None) -> None:
@@ -156,7 +166,7 @@ class Opener:
         if source is None:
             raise ThreadBusyError(f"the thread {name!r} is in use{who} and has no turn yet that could be forked")
         fork_name = f"{name[:150]}.{owner.run_id[-8:]}"
-        lease = await self._calls.call(lambda: fork(self._store(), source, fork_name, owner))
+        lease = await self._leased(lambda: fork(self._store(), source, fork_name, owner))
         self._notify(f"the thread {name!r} is in use{who}; going on in its fork {fork_name!r}")
         return lease
 
@@ -168,11 +178,12 @@ class Opener:
             if opening.lease is not None:
                 lease, history = seal_interrupted(store, opening.lease, history)
                 writer = self._ask(store, lease, question)
-        except StoreError as error:
-            unsaved = unsaved or str(error)
-            if opening.lease is not None:
-                with contextlib.suppress(StoreError):
-                    self._store().release(opening.lease)
+        except LeaseLostError:
+            raise
+        except Exception as error:  # a store may be anybody's plugin; the answer is not lost with it
+            unsaved = unsaved or str(error) or type(error).__name__
+            with contextlib.suppress(Exception):
+                self._give_back(opening.lease)
         return Begun(history=history, writer=writer, unsaved=unsaved)
 
     def _ask(self, store: Store, lease: Lease, question: Question) -> TurnWriter:
@@ -185,11 +196,18 @@ class Opener:
         self._calls.watch(writer)
         return writer
 
+    def _abandon(self, begun: Future[Begun]) -> None:
+        """Seal a turn whose run was cancelled before it was there: its question is kept."""
+        writer = begun.result().writer
+        if writer is not None:
+            self._calls.unwatch(writer)
+            lease = replace(writer.lease, thread=writer.thread)
+            seal_open_turn(writer.store, lease, load_history(writer.store, writer.thread), RunState.CANCELLED)
+
     async def _read_only(self, name: str) -> ThreadInfo:
-        try:
+        found = None
+        with contextlib.suppress(Exception):
             found = await self._calls.call(lambda: self._store().find(name))
-        except StoreError:
-            found = None
         now = rfc3339(time.time())
         return found or ThreadInfo(key=uuid7(), name=name, created=now, used=now)
 

@@ -21,6 +21,9 @@ from afkcli.core.sink_thread import SinkThread
 from afkcli.core.thread import TurnWriter, partial_message
 from afkcli.core.tools import Tool
 
+STOP_SECONDS = 0.5
+"""How long a run that is stopped waits for the provider's and the tools' code to end."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
@@ -45,9 +48,12 @@ class Outcome:
     error_kind: ErrorKind | None = None
 
 
+CANCELLED = Outcome(state=RunState.CANCELLED)
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Run:
-    """The state of one run. `emit` is the only way out: to the sinks, then to the reader."""
+    """The state of one run. `post` is the only way out: to the sinks, then to the reader."""
 
     run_id: str
     thread_id: str
@@ -60,10 +66,10 @@ class Run:
     channel: EventChannel
     sinks: Sequence[SinkThread]
     redact: Callable[[str], str]
-    history: Sequence[Message]
     question: Message
-    writer: TurnWriter | None
     prepared: asyncio.Task[None]
+    history: Sequence[Message] = ()
+    writer: TurnWriter | None = None
     unsaved: str | None = None
     parent_run_id: str | None = None
     max_retries: int = 4
@@ -75,8 +81,9 @@ class Run:
     denied: int = 0
     answer: list[Message] = field(default_factory=list)
     approvals: dict[str, asyncio.Future[Decision]] = field(default_factory=dict)
-    lost: LeaseLostError | None = None
-    stop: Callable[[], None] = lambda: None
+    work: asyncio.Task[Outcome] | None = None
+    ending: Outcome | None = None
+    given_up: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     exception: BaseException | None = None
     pending_warnings: list[tuple[str, str]] = field(default_factory=list)
     _seq: int = 0
@@ -97,8 +104,8 @@ class Run:
         """Return the turn's messages so far, what was streamed of an unfinished one included."""
         return (self.question, *self.answer, *partial_message("".join(self._text), "".join(self._reasoning)))
 
-    def make(self, kind: Callable[..., Event], /, **values: Any) -> Event:
-        """Return the run's next event."""
+    def post(self, kind: Callable[..., Event], /, **values: Any) -> None:
+        """Send the run's next event to the sinks and the reader, without waiting."""
         event = kind(
             run_id=self.run_id,
             thread_id=self.thread_id,
@@ -110,16 +117,49 @@ class Run:
             **values,
         )
         self._seq += 1
-        return event
-
-    async def emit(self, kind: Callable[..., Event], /, **values: Any) -> None:
-        """Send the run's next event to the sinks and the reader, after the warnings that came from other threads."""
-        if self.pending_warnings:
-            await self._emit_pending()
-        event = self.make(kind, **values)
         for sink in self.sinks:
             sink.put(event)
-        await self.channel.put(event)
+        self.channel.put(event)
+
+    async def emit(self, kind: Callable[..., Event], /, **values: Any) -> None:
+        """Post the run's next event after the warnings that came from elsewhere, then wait for the reader.
+
+        Raises:
+            CancelledError: the run has ended without its work, which was told to end and did not.
+        """
+        if self.given_up.done():
+            raise asyncio.CancelledError
+        if self.pending_warnings:
+            self.post_pending()
+        self.post(kind, **values)
+        await self.channel.drain()
+
+    def post_pending(self) -> None:
+        """Post the warnings that came from other threads, or before the run."""
+        while self.pending_warnings:
+            code, message = self.pending_warnings.pop(0)
+            self.warn(code, message)
+
+    def warn(self, code: str, message: str) -> None:
+        self.post(Warned, code=code, message=self.redact(message))
+
+    def stop(self, ending: Outcome) -> None:
+        """Have the run's work end, and the run as `ending`; the first call counts, and none once the work has ended.
+
+        Work that does not end within `STOP_SECONDS` is left behind.
+        """
+        if self.ending is None and not (self.work is not None and self.work.done()):
+            self.ending = ending
+            if self.work is not None:
+                self.work.cancel()
+                asyncio.get_running_loop().call_later(STOP_SECONDS, self.given_up.set_result, None)
+
+    def on_problem(self, error: Exception) -> None:
+        """Take what the store's thread reports of the open turn: a lost lease ends the run, all else is a warning."""
+        if isinstance(error, LeaseLostError):
+            self.stop(Outcome(state=RunState.INTERRUPTED, reason=str(error)))
+        else:
+            self.pending_warnings.append(("journal", f"the answer is not being journaled: {error}"))
 
     async def text(self, text: str) -> None:
         """Take a piece of the answer: remembered, journaled, emitted."""
@@ -166,14 +206,3 @@ class Run:
             self.pending_warnings.append(("unknown_approval", f"no approval {approval_id!r} is waiting; ignored"))
         else:
             future.set_result(decision)
-
-    async def warn(self, code: str, message: str) -> None:
-        await self.emit(Warned, code=code, message=self.redact(message))
-
-    async def _emit_pending(self) -> None:
-        while self.pending_warnings:
-            code, message = self.pending_warnings.pop(0)
-            event = self.make(Warned, code=code, message=self.redact(message))
-            for sink in self.sinks:
-                sink.put(event)
-            await self.channel.put(event)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,9 +11,9 @@ from types import TracebackType
 from typing import Literal, Self
 
 from afkcli.core.agent import Agent
-from afkcli.core.closing import outcome_of, seal
-from afkcli.core.errors import LeaseLostError, UnknownNameError, UsageError
-from afkcli.core.events import Completed, ErrorEvent, RunStarted
+from afkcli.core.closing import see_through
+from afkcli.core.errors import UnknownNameError, UsageError
+from afkcli.core.events import RunStarted
 from afkcli.core.handle import EventChannel, RunHandle
 from afkcli.core.ids import uuid7
 from afkcli.core.jsonform import clean_text
@@ -23,9 +24,10 @@ from afkcli.core.model_call import call_model
 from afkcli.core.opening import BusyMode, Opener, Opening, Question
 from afkcli.core.protocols import Owner, Price, Provider, Sink, Store, ThreadInfo
 from afkcli.core.result import AgentResult, RunState
-from afkcli.core.run import Model, Outcome, Run
+from afkcli.core.run import CANCELLED, Model, Outcome, Run
 from afkcli.core.sink_thread import SinkThread
 from afkcli.core.store_thread import StoreThread
+from afkcli.core.tasks import started
 from afkcli.core.thread import SealedTurn, check_name
 from afkcli.core.tool_calls import run_tool_calls
 from afkcli.core.tools import as_tools
@@ -106,8 +108,8 @@ class Runner:
 
     async def run(self, agent: Agent, *, user_message: str, thread_id: str | None = None) -> AgentResult:
         """Run `agent` on a message to the end; see `run_stream`."""
-        handle = await self.run_stream(agent, user_message=user_message, thread_id=thread_id)
-        return await handle.wait()
+        async with await self.run_stream(agent, user_message=user_message, thread_id=thread_id) as handle:
+            return await handle.wait()
 
     def run_sync(self, agent: Agent, *, user_message: str, thread_id: str | None = None) -> AgentResult:
         """As `run`, from code that is not asynchronous.
@@ -157,10 +159,12 @@ class Runner:
         )
         opening = await opener.open(name, self._wiring.owner(run_id), create=create)
         try:
-            run = await self._open_run(opener, opening, choose(opening.thread), run_id, user_message)
+            agent = choose(opening.thread)
+            run = await self._open_run(opener, opening, agent, run_id, user_message)
         except BaseException:
             await opener.release(opening)
             raise
+        run.post(RunStarted, agent=agent.name, model=run.model.full_name, message=run.question.text)
         return self._launch(run)
 
     async def last_thread(self) -> ThreadInfo | None:
@@ -199,29 +203,7 @@ class Runner:
         tools = as_tools(agent.tools)
         agent = replace(agent, instructions=inspect.cleandoc(agent.instructions).strip())
         models = [self._model(name) for name in (agent.model, *agent.fail_safe.fallback_models)]
-        warnings = _check_price(agent, models[0])
-        runs: list[Run] = []
-        loop = asyncio.get_running_loop()
-
-        def on_problem(error: Exception) -> None:
-            loop.call_soon_threadsafe(_on_problem, runs, warnings, error)
-
-        question = Question(
-            run_id=run_id,
-            message=text_message(Role.USER, clean_text(message)),
-            agent=agent.name,
-            model=models[0].full_name,
-            folder=self._wiring.folder,
-            parent_run_id=None,
-            on_problem=on_problem,
-        )
-        prepared = asyncio.ensure_future(models[0].provider.prepare())
-        try:
-            begun = await opener.begin(opening, question)
-        except BaseException:
-            prepared.cancel()
-            raise
-        warnings += begun.history.warnings()
+        warnings = [warning for model in models for warning in _check_price(agent, model)]
         run = Run(
             run_id=run_id,
             thread_id=opening.thread.name,
@@ -234,71 +216,74 @@ class Runner:
             channel=EventChannel(),
             sinks=self._sinks,
             redact=self._wiring.redact,
-            history=begun.history.messages(),
-            question=question.message,
-            prepared=prepared,
-            writer=begun.writer,
-            unsaved=begun.unsaved,
+            question=text_message(Role.USER, clean_text(message)),
+            prepared=started(models[0].provider.prepare()),
             max_retries=self.config.max_retries,
             pending_warnings=warnings,
         )
-        runs.append(run)
+        loop = asyncio.get_running_loop()
+
+        def on_problem(error: Exception) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+                loop.call_soon_threadsafe(run.on_problem, error)
+
+        question = Question(
+            run_id=run_id,
+            message=run.question,
+            agent=agent.name,
+            model=run.model.full_name,
+            folder=self._wiring.folder,
+            parent_run_id=None,
+            on_problem=on_problem,
+        )
+        try:
+            begun = await opener.begin(opening, question)
+        except BaseException:
+            run.prepared.cancel()
+            raise
+        run.history, run.writer, run.unsaved = begun.history.messages(), begun.writer, begun.unsaved
+        run.pending_warnings += begun.history.warnings()
         return run
 
     def _launch(self, run: Run) -> RunHandle:
-        work = asyncio.ensure_future(self._work(run))
-
-        def stop() -> None:
+        run.work = work = started(self._work(run))
+        if run.ending is not None:  # the lease was lost in the meantime
             work.cancel()
-
-        run.stop = stop
         self._runs.add(run)
         return RunHandle(
             run_id=run.run_id,
             thread_id=run.thread_id,
             channel=run.channel,
             drive=asyncio.ensure_future(self._drive(run, work)),
-            stop=stop,
+            stop=lambda: run.stop(CANCELLED),
             decide=run.decide,
             failure=lambda: run.exception,
         )
 
     async def _drive(self, run: Run, work: asyncio.Task[Outcome]) -> AgentResult:
-        """See a run through: its work, however that ends, then the error, the seal, `completed`."""
         try:
-            await asyncio.wait({work})
-        except asyncio.CancelledError:  # the event loop is closing
-            run.channel.unbound()
-            work.cancel()
-            await asyncio.wait({work})
-        run.prepared.cancel()
-        outcome = outcome_of(run, work)
-        if outcome.error is not None and outcome.error_kind is not None:
-            await run.emit(ErrorEvent, error=outcome.error, kind=outcome.error_kind)
-        result = await seal(run, outcome, self._calls, self._wiring.rescue)
-        await run.emit(Completed, result=result)
-        run.channel.close()
-        self._runs.discard(run)
-        for sink in run.sinks:
-            await sink.flush()
-        return result
+            return await see_through(run, work, self._calls, self._wiring.rescue)
+        finally:
+            run.channel.close()
+            self._runs.discard(run)
+            await asyncio.gather(*(sink.flush() for sink in run.sinks))
+            for _, line in run.pending_warnings:  # they came after the last event
+                self._wiring.notify(line)
 
     async def _work(self, run: Run) -> Outcome:
         """The loop: call the model, run the tools that it asks for, until it answers."""
-        await run.emit(RunStarted, agent=run.agent.name, model=run.model.full_name, message=run.question.text)
         external = self.config.interaction_mode == "external"
-        async with asyncio.timeout(run.agent.fail_safe.max_wall_time_s):
-            await run.prepared
-            while True:
-                run.limits.start_step()
-                run.step += 1
-                response = await call_model(run)
-                await run.complete_step(response)
-                if response.finish_reason is FinishReason.LENGTH:
-                    return Outcome(state=RunState.DEGRADED, reason="length")
-                if not response.message.tool_calls:
-                    return Outcome(state=RunState.COMPLETED)
-                await run_tool_calls(run, response.message.tool_calls, external=external)
+        await run.prepared
+        while True:
+            run.limits.start_step()
+            run.step += 1
+            response = await call_model(run)
+            await run.complete_step(response)
+            if response.finish_reason is FinishReason.LENGTH:
+                return Outcome(state=RunState.DEGRADED, reason="length")
+            if not response.message.tool_calls:
+                return Outcome(state=RunState.COMPLETED)
+            await run_tool_calls(run, response.message.tool_calls, external=external)
 
     def _model(self, full_name: str | None) -> Model:
         """Return the model named `provider/model`, its provider loaded."""
@@ -338,12 +323,3 @@ def _check_price(agent: Agent, model: Model) -> list[tuple[str, str]]:
     if agent.fail_safe.on_unknown_price == "refuse":
         raise UsageError(line)
     return [("price_unknown", line)]
-
-
-def _on_problem(runs: Sequence[Run], warnings: list[tuple[str, str]], error: Exception) -> None:
-    """Take what the store's thread reports of the open turn: a lost lease ends the run, anything else is a warning."""
-    if isinstance(error, LeaseLostError) and runs:
-        runs[0].lost = error
-        runs[0].stop()
-    else:
-        warnings.append(("journal", f"the answer is not being journaled: {error}"))

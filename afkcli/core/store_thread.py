@@ -6,6 +6,7 @@ It ticks by its own clock, so a run that is stuck (a stopped terminal, a slow re
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 import time
@@ -48,6 +49,14 @@ class StoreThread:
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function` and wait for it. If the waiting task is cancelled, the function still runs to its end."""
         return await asyncio.shield(asyncio.wrap_future(self.submit(function, *args, **kwargs)))
+
+    async def finish(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `call`, and wait for the end even if the waiting task is cancelled, as by an event loop that closes."""
+        future = asyncio.wrap_future(self.submit(function, *args, **kwargs))
+        while not future.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({future})
+        return future.result()
 
     def watch(self, writer: TurnWriter) -> None:
         """Tick `writer` from now on; call it on this thread (inside a submitted function)."""

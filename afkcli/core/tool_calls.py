@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from afkcli.core.events import ApprovalRequested, ApprovalResolved, ToolCompleted, ToolStarted
+from afkcli.core.jsonform import clean_text
 from afkcli.core.messages import Message, Role, TextPart, ToolCallPart, ToolResultPart
 from afkcli.core.result import ToolExecution
 from afkcli.core.run import Run
-from afkcli.core.tools import Tool, ToolError
+from afkcli.core.tools import Tool, ToolError, bounded
 
 
 async def run_tool_calls(run: Run, calls: Sequence[ToolCallPart], *, external: bool) -> None:
@@ -25,21 +27,24 @@ async def run_tool_calls(run: Run, calls: Sequence[ToolCallPart], *, external: b
     """
     granted = run.limits.take_tool_calls(len(calls))
     slots = asyncio.Semaphore(max(1, run.agent.fail_safe.max_parallel_tools))
-    results: dict[str, ToolResultPart] = {}
+    results: dict[int, ToolResultPart] = {}  # by position, because a server may give two calls the same id
     try:
         async with asyncio.TaskGroup() as group:
-            for call in calls[:granted]:
-                group.create_task(_one_call(run, call, slots, results, external))
+            for position, call in enumerate(calls[:granted]):
+                group.create_task(_one_call(run, call, slots, partial(results.__setitem__, position), external))
     finally:
-        done = tuple(results[call.id] for call in calls if call.id in results)
-        if done:
-            run.add_message(Message(role=Role.TOOL, parts=done))
+        if results:
+            run.add_message(Message(role=Role.TOOL, parts=tuple(results[position] for position in sorted(results))))
     if granted < len(calls):
         run.limits.refuse_tool_calls()
 
 
 async def _one_call(
-    run: Run, call: ToolCallPart, slots: asyncio.Semaphore, results: dict[str, ToolResultPart], external: bool
+    run: Run,
+    call: ToolCallPart,
+    slots: asyncio.Semaphore,
+    answer: Callable[[ToolResultPart], None],
+    external: bool,
 ) -> None:
     async with slots:
         await run.emit(ToolStarted, tool_name=call.name, tool_call_id=call.id, arguments=call.arguments)
@@ -49,14 +54,13 @@ async def _one_call(
             output, error = await _outcome(run, call, external)
         finally:
             latency_ms = int((time.monotonic() - started) * 1000)
-            text = error or output
-            results[call.id] = ToolResultPart(
-                id=call.id, name=call.name, parts=(TextPart(text=text),), is_error=bool(error)
-            )
+            error = bounded(clean_text(error))
+            part = TextPart(text=error or output)
+            answer(ToolResultPart(id=call.id, name=call.name, parts=(part,), is_error=bool(error)))
             run.executions.append(
                 ToolExecution(tool_name=call.name, tool_call_id=call.id, tool_success=not error, latency_ms=latency_ms)
             )
-            await run.emit(
+            run.post(
                 ToolCompleted,
                 tool_name=call.name,
                 tool_call_id=call.id,
@@ -65,6 +69,7 @@ async def _one_call(
                 tool_error=error or None,
                 latency_ms=latency_ms,
             )
+        await run.channel.drain()
 
 
 async def _outcome(run: Run, call: ToolCallPart, external: bool) -> tuple[str, str]:
@@ -85,8 +90,6 @@ async def _called(tool: Tool, call: ToolCallPart) -> tuple[str, str]:
         return await tool.call(call.arguments), ""
     except ToolError as error:
         return "", str(error) or "the tool failed"
-    except TimeoutError:
-        return "", f"the tool took longer than {tool.timeout_s:g} s" if tool.timeout_s else "the tool timed out"
     except Exception as error:  # a tool may be anybody's code; the model is told
         return "", f"{type(error).__name__}: {error}"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import inspect
 import threading
 from collections.abc import Callable, Iterable
@@ -13,9 +15,13 @@ from typing import Any, Literal, TypeVar, overload
 from afkcli.core.errors import UsageError
 from afkcli.core.jsonform import JsonError, JsonObject, clean_text, dumps
 from afkcli.core.messages import ToolSpec
+from afkcli.core.tasks import started
 
 MAX_OUTPUT_CHARS = 100_000
 """How much of a tool's output the model is given; about 25,000 tokens, a fifth of a common context."""
+
+TOOL_STOP_SECONDS = 0.25
+"""How long a tool that is stopped may take to clean up."""
 
 Approval = Literal["allow", "ask"]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,7 +46,11 @@ class Tool:
 
     @cached_property
     def spec(self) -> ToolSpec:
-        """What the model is told: the parameters' JSON Schema is made from the type hints by pydantic."""
+        """What the model is told: the parameters' JSON Schema is made from the type hints by pydantic.
+
+        Raises:
+            UsageError: the function's parameters have no schema.
+        """
         schema = self._adapter.json_schema()
         schema.pop("title", None)
         schema.setdefault("properties", {})
@@ -59,38 +69,57 @@ class Tool:
         except ValidationError as error:
             wrong = [f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}" for item in error.errors()]
             raise ToolError(f"wrong arguments for {self.name}: " + "; ".join(wrong)) from None
-        return {name: getattr(model, name) for name in type(model).model_fields}
+        return {field.alias: getattr(model, name) for name, field in type(model).model_fields.items()}
 
     async def call(self, arguments: JsonObject) -> str:
         """Validate `arguments`, run the function and return its output as text, cut to `MAX_OUTPUT_CHARS`.
 
-        A plain function runs on a daemon thread, so that one that never returns holds nothing up.
+        A plain function runs on a daemon thread. One that does not end when it is told to, by its time limit or by
+        cancellation, is left behind after `TOOL_STOP_SECONDS` and holds nothing up.
 
         Raises:
-            ToolError: the arguments are wrong, or the function raised it.
+            ToolError: the arguments are wrong, the function raised it, or it took too long.
             Exception: whatever else the function raises.
         """
-        values = self.validate(arguments)
-        async with asyncio.timeout(self.timeout_s):
+        running = started(self._run(self.validate(arguments)))
+        try:
+            await asyncio.wait({running}, timeout=self.timeout_s)
+            if not running.done():
+                raise ToolError(f"the tool took longer than {self.timeout_s:g} s")
+            return bounded(output_text(running.result()))
+        finally:
+            if not running.done():
+                running.cancel()
+                await asyncio.wait({running}, timeout=TOOL_STOP_SECONDS)
+
+    async def _run(self, values: dict[str, Any]) -> Any:
+        try:
             if inspect.iscoroutinefunction(self.function):
-                value = await self.function(**values)
-            else:
-                value = await _call_on_thread(self.function, values)
-        return bounded(output_text(value))
+                return await self.function(**values)
+            value = await _call_on_thread(self.function, values)
+            return await value if inspect.isawaitable(value) else value
+        except (SystemExit, KeyboardInterrupt) as error:  # neither may end the event loop
+            raise ToolError(f"{type(error).__name__}: {error}") from None
 
     @cached_property
     def _adapter(self) -> Any:
-        from pydantic import ConfigDict, TypeAdapter, create_model
+        from pydantic import ConfigDict, Field, TypeAdapter, create_model
+        from pydantic.errors import PydanticUserError
 
-        hints = inspect.get_annotations(self.function, eval_str=True)
         fields: dict[str, Any] = {}
-        for name, parameter in inspect.signature(self.function).parameters.items():
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-                raise UsageError(f"the tool {self.name!r} takes {parameter}; use plain named parameters")
-            default = ... if parameter.default is parameter.empty else parameter.default
-            fields[name] = (hints.get(name, Any), default)
-        model = create_model(self.name, __config__=ConfigDict(extra="forbid"), **fields)
-        return TypeAdapter(model)
+        try:
+            hints = inspect.get_annotations(self.function, eval_str=True)
+            for number, (name, parameter) in enumerate(inspect.signature(self.function).parameters.items()):
+                if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+                    raise UsageError(f"the tool {self.name!r} takes {parameter}; use plain named parameters")
+                default = ... if parameter.default is parameter.empty else parameter.default
+                # By alias, because pydantic has names of its own: `schema`, `copy`, `_x` ...
+                fields[f"field_{number}"] = (hints.get(name, Any), Field(default, alias=name))
+            return TypeAdapter(create_model(self.name, __config__=ConfigDict(extra="forbid"), **fields))
+        except (NameError, TypeError, SyntaxError, PydanticUserError) as error:
+            raise UsageError(
+                f"the parameters of the tool {self.name!r} have no schema: {str(error).splitlines()[0]}"
+            ) from error
 
 
 @overload
@@ -136,14 +165,17 @@ def as_tools(tools: Iterable[Tool | Callable[..., Any]]) -> dict[str, Tool]:
     """Return the tools by name, functions made into tools.
 
     Raises:
-        UsageError: two have the same name.
+        UsageError: two have the same name, or one has none or no schema.
     """
     named: dict[str, Tool] = {}
     for item in tools:
+        if not isinstance(item, Tool) and not hasattr(item, "__name__"):
+            raise UsageError(f"{item!r} cannot be a tool: it has no name; make it one with tool(name=...)(...)")
         made = item if isinstance(item, Tool) else tool(item)
         if made.name in named:
             raise UsageError(f"two tools are named {made.name!r}; rename one with @tool(name=...)")
         named[made.name] = made
+        _ = made.spec  # now, where it can still be refused
     return named
 
 
@@ -170,8 +202,9 @@ def bounded(text: str) -> str:
 async def _call_on_thread(function: Callable[..., Any], values: dict[str, Any]) -> Any:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
+    context = contextvars.copy_context()
 
-    def finish(value: Any, error: BaseException | None) -> None:
+    def finish(value: Any, error: Exception | None) -> None:
         if future.done():
             return
         if error is None:
@@ -180,13 +213,17 @@ async def _call_on_thread(function: Callable[..., Any], values: dict[str, Any]) 
             future.set_exception(error)
 
     def run() -> None:
-        value, failure = None, None
+        value: Any = None
+        failure: Exception | None = None
         try:
-            value = function(**values)
-        except BaseException as error:  # handed to the run
+            value = context.run(function, **values)
+        except (SystemExit, KeyboardInterrupt, StopIteration) as error:  # an event loop and a future take none of them
+            failure = ToolError(f"{type(error).__name__}: {error}")
+        except Exception as error:  # handed to the run
             failure = error
-        if not loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(finish, value, failure)
 
-    threading.Thread(target=run, name=f"afk-tool-{function.__name__}", daemon=True).start()
+    name = getattr(function, "__name__", "function")
+    threading.Thread(target=run, name=f"afk-tool-{name}", daemon=True).start()
     return await future

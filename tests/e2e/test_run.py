@@ -360,7 +360,7 @@ class TestBadInput:
             (["run"], "there is no message"),
             (["run", "-m", "nope", "hi"], "unknown model 'nope'"),
             (["run", "-m", "nope/x", "hi"], "no provider 'nope'"),
-            (["run", "-m", "anthropic/claude", "hi"], "pip install afk-provider-anthropic"),
+            (["run", "-m", "anthropic/claude-x", "hi"], "set ANTHROPIC_API_KEY"),
             (["run", "-a", "nope", "hi"], "no agent 'nope'"),
             (["run", "--plugin", "nope.py", "hi"], "no plugin file nope.py"),
             (["run", "-t", "", "hi"], "thread name is empty"),

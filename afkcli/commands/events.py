@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import select
+import shutil
 import signal
 import sys
 import time
@@ -16,7 +17,7 @@ import click
 
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.event_log import EventLog, LoggedEvent
-from afkcli.commands.output import DIM, RED, YELLOW, Stdout, die_of_closed_stdout, json_option
+from afkcli.commands.output import DIM, RED, YELLOW, Stdout, die_of_closed_stdout, json_option, shortened
 from afkcli.core.errors import AfkError, ConfigError
 from afkcli.core.jsonform import JsonObject, dumps
 from afkcli.render import Messages, one_line
@@ -110,15 +111,16 @@ def _show_json(stdout: Stdout, events: Sequence[LoggedEvent]) -> None:
 
 
 def _show_text(stdout: Stdout, events: Sequence[LoggedEvent]) -> None:
-    stdout.lines(stdout.styled(_as_text(event.form), _STYLES.get(str(event.form.get("type")), "")) for event in events)
+    width = shutil.get_terminal_size().columns if stdout.is_terminal else _LINE_LENGTH
+    lines = [(str(event.form.get("type")), shortened(_as_text(event.form), width)) for event in events]
+    stdout.lines(stdout.styled(line, _STYLES[kind]) if kind in _STYLES else line for kind, line in lines)
 
 
 def _as_text(event: JsonObject) -> str:
-    """Return an event on one line: when, thread, run, type and what it says, shortened."""
+    """Return an event on one line: when, thread, run, type and what it says."""
     run = str(event.get("run_id", ""))[-_ID_LENGTH:]
     columns = [_clock(str(event.get("ts", ""))), str(event.get("thread_id", "")), run, str(event.get("type", ""))]
-    line = one_line("  ".join([*columns, _said(event)]).rstrip())
-    return line if len(line) <= _LINE_LENGTH else f"{line[: _LINE_LENGTH - 1]}…"
+    return one_line(" ".join([*columns, _said(event)]))
 
 
 _SAID: dict[str, Sequence[str]] = {

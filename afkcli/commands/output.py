@@ -75,7 +75,7 @@ class Stdout:
         """
         cells = [[one_line(cell) or "-" for cell in row] for row in rows]
         if self.is_terminal:
-            cells = [[*(_cut(cell, _WIDEST) for cell in row[:-1]), row[-1]] for row in cells]
+            cells = [[*(shortened(cell, _WIDEST) for cell in row[:-1]), row[-1]] for row in cells]
         shown = [list(head), *cells] if self.is_terminal else cells
         widths = [max(map(_width, column)) for column in zip(*shown, strict=True)]
         if self.is_terminal:
@@ -127,10 +127,11 @@ def write_file(path: str, text: str) -> None:
 def _columns(cells: Sequence[str], widths: Sequence[int], *, cut: bool) -> str:
     *first, last = cells
     padded = [cell + " " * (width - _width(cell)) for cell, width in zip(first, widths, strict=False)]
-    return GAP.join([*padded, _cut(last, widths[-1]) if cut else last])
+    return GAP.join([*padded, shortened(last, widths[-1]) if cut else last])
 
 
-def _cut(text: str, width: int) -> str:
+def shortened(text: str, width: int) -> str:
+    """Return `text` on at most `width` columns of a terminal, with an ellipsis where it is cut."""
     if _width(text) <= width:
         return text
     while text and _width(text) >= width:

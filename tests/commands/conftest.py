@@ -27,9 +27,9 @@ def talked_home(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("work")
     talked = Shell(home=home, folder=folder)
     with ModelServer() as model_server:
-        env = {"OPENAI_BASE_URL": model_server.base_url, "OPENAI_API_KEY": "sk-canary-0123456789"}
+        talked.env.update(OPENAI_BASE_URL=model_server.base_url, OPENAI_API_KEY="sk-canary-0123456789")
         for thread, message in (("trip", "To Paris"), ("trip", "By train"), ("soup", "Onion soup")):
-            assert talked.afk("run", "-m", "gpt-5.2-mini", "-t", thread, message, **env).code == 0
+            assert talked.afk("run", "-m", "gpt-5.2-mini", "-t", thread, message).code == 0
     return talked
 
 

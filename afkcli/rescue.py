@@ -6,14 +6,17 @@ import os
 import tempfile
 from pathlib import Path
 
-from afkcli.core.jsonform import dumps
-from afkcli.core.thread import SealedTurn, turn_to_json
+from afkcli.core.exchange import rescued_line
+from afkcli.core.thread import SealedTurn
 from afkcli.paths import state_dir
 
 
 def rescue(thread_id: str, turn: SealedTurn) -> str | None:
-    """Write `turn` to the state folder, or else to the temporary folder; return the file's path, or None."""
-    line = dumps({"v": 1, "thread_id": thread_id, "turn": turn_to_json(turn)}) + "\n"
+    """Write `turn` to the state folder, or else to the temporary folder; return the file's path, or None.
+
+    `afk threads import` takes the file back.
+    """
+    line = rescued_line(thread_id, turn)
     for folder in (state_dir() / "rescue", Path(tempfile.gettempdir())):
         path = folder / f"afk-{turn.run_id}.json"
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import shutil
@@ -105,22 +104,39 @@ def confirmed(question: str, *, yes: bool) -> bool:
     return click.confirm(one_line(question), err=True)
 
 
-def write_file(path: str, text: str) -> None:
-    """Write `text` to a file that only the user can read, in one step: it is never half there.
+def write_file(path: str, pieces: Iterable[str]) -> None:
+    """Write `pieces` to a file that only the user can read, in one step: it is never half there.
+
+    What is no file (a pipe, `/dev/null`) is written to as it is.
 
     Raises:
         UsageError: it cannot be written.
     """
     target = os.path.realpath(path)
-    new = f"{target}.{os.getpid()}.new"
+    if os.path.exists(target) and not os.path.isfile(target):  # noqa: PTH110, PTH113
+        _write_to(target, path, pieces)
+        return
+    new, created = f"{target}.{os.getpid()}.new", False
     try:
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        created = True
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+            file.writelines(pieces)
+            file.flush()
+            os.fsync(descriptor)
         os.replace(new, target)  # noqa: PTH105
     except OSError as error:
-        if error.errno != errno.EEXIST and os.path.lexists(new):
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+    finally:
+        if created and os.path.lexists(new):
             os.unlink(new)  # noqa: PTH108
+
+
+def _write_to(target: str, path: str, pieces: Iterable[str]) -> None:
+    try:
+        with open(target, "w", encoding="utf-8", newline="\n") as file:  # noqa: PTH123
+            file.writelines(pieces)
+    except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
 
 

@@ -1,4 +1,4 @@
-"""`afk threads`: list, show, rename, export and delete threads."""
+"""`afk threads`: list, show, rename and delete threads; the commands that are more have modules of their own."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from typing import Any, TypeVar
 import click
 
 from afkcli.commands.completion import complete_thread
-from afkcli.commands.output import GREEN, YELLOW, Stdout, confirmed, json_option, write_file
+from afkcli.commands.output import GREEN, YELLOW, Stdout, confirmed, json_option
 from afkcli.commands.thread_access import RUNNING, find_thread, held, opened_store, settled
-from afkcli.core.errors import EXIT_BUSY, StoreError, ThreadBusyError, UnknownNameError, UsageError
-from afkcli.core.protocols import Record, RecordKind, Store, ThreadInfo
+from afkcli.commands.thread_export import export
+from afkcli.commands.thread_import import import_threads
+from afkcli.core.errors import EXIT_BUSY, ThreadBusyError, UnknownNameError, UsageError
+from afkcli.core.protocols import RecordKind, Store, ThreadInfo
 from afkcli.core.thread import advance, check_name, load_history, next_record
 from afkcli.render import Messages
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _STYLES = {RUNNING: GREEN, "interrupted": YELLOW, "failed": YELLOW}
-_SNAPSHOT_TRIES = 20
 
 
 def _name_argument(name: str = "name", **options: Any) -> Callable[[F], F]:
@@ -149,53 +150,5 @@ def rename(old: str, new: str, as_json: bool) -> None:
         Stdout().objects([{"v": 1, "type": "renamed", "thread_id": new, "thread_key": info.key, "was": info.name}])
 
 
-@command.command("export")
-@_name_argument()
-@click.option("--output", "-o", metavar="FILE", help="Write to FILE (readable by you alone) instead of stdout.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["json", "markdown"]),
-    default="json",
-    show_default=True,
-    help="json: the thread's metadata, then its records to the letter, an object a line; markdown: for people.",
-)
-def export(name: str, output: str | None, form: str) -> None:
-    """Write all of the thread NAME to stdout or a file."""
-    with opened_store() as store:
-        thread, state = settled(store, find_thread(store, name))
-        thread, records = _snapshot(store, thread)
-    text = _as_markdown(thread, records, state) if form == "markdown" else _as_jsonl(thread, records)
-    if output is None or output == "-":
-        Stdout().write(text)
-    else:
-        write_file(output, text)
-        Messages().say(f"wrote {output}")
-
-
-def _snapshot(store: Store, thread: ThreadInfo) -> tuple[ThreadInfo, list[Record]]:
-    """Return a thread and its records as they were at one moment, also while a run writes to it."""
-    for _ in range(_SNAPSHOT_TRIES):
-        before = find_thread(store, thread.name)
-        records = list(store.load(before.key))
-        if find_thread(store, thread.name).head == before.head:
-            return before, records
-    raise StoreError(f"the thread {thread.name!r} is written to all the time; export it when its run has ended")
-
-
-def _as_jsonl(thread: ThreadInfo, records: list[Record]) -> str:
-    from afkcli.core.jsonform import dumps, to_plain
-
-    head = {"v": 1, "type": "thread", "thread": to_plain(thread)}
-    rows = [{"v": 1, "type": "record", **to_plain(record)} for record in records]
-    return "".join(f"{dumps(row)}\n" for row in (head, *rows))
-
-
-def _as_markdown(thread: ThreadInfo, records: list[Record], state: str | None) -> str:
-    from afkcli.commands.conversation import markdown, turns_of
-    from afkcli.core.thread import read_history
-
-    history = read_history(thread, records)
-    for line in history.damage:
-        Messages().warn(line)
-    return markdown(thread, turns_of(thread, history, state))
+command.add_command(export)
+command.add_command(import_threads)

@@ -64,6 +64,10 @@ class InvalidNameError(UsageError):
     """A thread name breaks the rules for names."""
 
 
+class ConflictError(UsageError):
+    """What is to be imported does not go with what is there; nothing was changed."""
+
+
 class PluginError(AfkError):
     """A plugin failed to load or broke its contract."""
 

@@ -1,0 +1,133 @@
+"""`afk threads import`: threads from a backup, and turns that were rescued."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import click
+
+from afkcli.commands.output import Stdout, json_option
+from afkcli.commands.thread_access import opened_store
+from afkcli.core.errors import EXIT_OK, EXIT_USAGE, ConflictError, ThreadBusyError, UsageError
+from afkcli.core.exchange import ExportedThread, Item, Refused, RescuedTurn, read_lines
+from afkcli.core.ids import uuid7
+from afkcli.core.jsonform import MAX_LINE_BYTES
+from afkcli.core.restore import Restored, Restorer
+from afkcli.owner import current_owner
+from afkcli.render import Messages
+
+
+@click.command("import")
+@click.argument("file", required=False, default="-", metavar="[FILE]")
+@click.option("--rename", is_flag=True, help="Give a thread whose name is taken another one, with a number behind it.")
+@json_option
+def import_threads(file: str, rename: bool, as_json: bool) -> None:
+    """Add the threads in FILE, as `afk threads export` wrote them, or the turn of a rescue file.
+
+    Without FILE, or with `-`, they are read from stdin. A thread that is there already is left as it is.
+    """
+    importer = _Import(file, Messages(), Stdout() if as_json else None)
+    with _opened(file) as stream, opened_store() as store:
+        restorer = Restorer(store, lambda: current_owner(uuid7()), rename=rename)
+        try:
+            for item in read_lines(_lines(stream)):
+                importer.take(restorer, item)
+        finally:
+            importer.say_sum()
+    raise click.exceptions.Exit(importer.exit_code)
+
+
+class _Import:
+    """Takes one item after the other, says what cannot be taken, and counts."""
+
+    def __init__(self, file: str, messages: Messages, stdout: Stdout | None) -> None:
+        self.exit_code = EXIT_OK
+        self._file = "stdin" if file == "-" else file
+        self._messages = messages
+        self._stdout = stdout
+        self._counts = {"imported": 0, "appended": 0, "present": 0, "refused": 0}
+
+    def take(self, restorer: Restorer, item: Item) -> None:
+        """Restore `item`, or say why it is refused.
+
+        Raises:
+            StoreError: the store cannot be written, so that nothing after it could be either.
+        """
+        if isinstance(item, Refused):
+            self._refuse(item.line, item.what)
+            return
+        try:
+            restored = restorer.thread(item) if isinstance(item, ExportedThread) else restorer.rescued(item)
+        except (ConflictError, ThreadBusyError) as error:
+            self._refuse(item.line, str(error))
+            return
+        self._counts[restored.outcome] += 1
+        self._report(item, restored)
+
+    def say_sum(self) -> None:
+        """Say how much was imported."""
+        words = {
+            "imported": "imported",
+            "appended": "appended to their threads",
+            "present": "there already",
+            "refused": "refused",
+        }
+        told = [f"{count} {words[outcome]}" for outcome, count in self._counts.items() if count]
+        self._messages.say(", ".join(told) or f"{self._file} holds no thread")
+
+    def _refuse(self, line: int, what: str) -> None:
+        self._counts["refused"] += 1
+        self.exit_code = EXIT_USAGE
+        self._messages.error(f"{self._file}, line {line}: {what}")
+
+    def _report(self, item: ExportedThread | RescuedTurn, restored: Restored) -> None:
+        thread = restored.thread
+        name = item.thread.name if isinstance(item, ExportedThread) else item.thread_id
+        if restored.outcome == "imported" and thread.name != name:
+            self._messages.say(f"{name!r} is imported as {thread.name!r}")
+        if self._stdout is not None:
+            form = {"v": 1, "type": restored.outcome, "thread_id": thread.name, "thread_key": thread.key}
+            self._stdout.objects([{**form, "turns": thread.turns}])
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[IO[bytes]]:
+    """Open FILE, or take stdin.
+
+    Raises:
+        UsageError: it cannot be read, or it is a terminal.
+    """
+    if file == "-":
+        if sys.stdin is None or sys.stdin.isatty():
+            raise UsageError("there is nothing to import: name a file, or pipe an export in")
+        yield sys.stdin.buffer
+        return
+    with _readable(file) as stream:
+        yield stream
+
+
+def _readable(file: str) -> IO[bytes]:
+    try:
+        return Path(file).open("rb")
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield the lines of `stream`; of one that is longer than afk's JSON may be, no more than tells that it is.
+
+    Raises:
+        UsageError: it cannot be read any further.
+    """
+    try:
+        while line := stream.readline(MAX_LINE_BYTES + 1):
+            rest = line
+            while len(rest) > MAX_LINE_BYTES and not rest.endswith(b"\n"):
+                rest = stream.readline(MAX_LINE_BYTES + 1)
+            yield line
+    except OSError as error:
+        raise UsageError(f"the import cannot be read any further: {error.strerror}") from None

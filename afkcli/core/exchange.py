@@ -1,0 +1,264 @@
+"""Threads as lines of JSON: written to the letter for a backup, and checked line by line where they come back.
+
+A thread is a line of type `thread` (its metadata) and a line of type `record` for each of its records. A turn that was
+rescued is a line of type `rescued_turn`. What is read here is data: it is checked and returned, nothing of it is run,
+opened or taken as a permission.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from afkcli.core.errors import InvalidNameError
+from afkcli.core.jsonform import JsonError, JsonObject, dumps, loads_object, to_plain
+from afkcli.core.protocols import KEPT_KINDS, Record, RecordKind, ThreadInfo
+from afkcli.core.thread import SealedTurn, check_name, interrupted_turn, record_hash, turn_from_json, turn_to_json
+
+VERSION = 1
+SCHEMA = 1
+_KEY = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+_MAX_INDEX, _MAX_TURN = 10**12, 10**10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportedThread:
+    """A whole thread whose hashes are right; `line` is where it begins (1 is the first)."""
+
+    line: int
+    thread: ThreadInfo
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RescuedTurn:
+    """A turn that could not be saved in the thread of the name `thread_id`."""
+
+    line: int
+    thread_id: str
+    turn: SealedTurn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """What cannot be taken, in words; with it goes the thread that the line belongs to."""
+
+    line: int
+    what: str
+
+
+Item = ExportedThread | RescuedTurn | Refused
+
+
+def thread_lines(thread: ThreadInfo, records: Iterable[Record]) -> Iterator[str]:
+    """Yield a thread as lines of JSON, each with its newline: the metadata, then the records to the letter.
+
+    Raises:
+        JsonError: a record is longer than a line may be.
+    """
+    yield dumps({"v": VERSION, "type": "thread", "thread": to_plain(thread)}) + "\n"
+    for record in records:
+        yield dumps({"v": VERSION, "type": "record", **to_plain(record)}) + "\n"
+
+
+def rescued_line(thread_id: str, turn: SealedTurn) -> str:
+    """Return a turn that could not be saved as a line of JSON, with its newline."""
+    form = {"v": VERSION, "type": "rescued_turn", "thread_id": thread_id, "turn": turn_to_json(turn)}
+    return dumps(form) + "\n"
+
+
+def read_lines(lines: Iterable[bytes]) -> Iterator[Item]:
+    """Yield what `lines` hold, in their order: threads that are whole, rescued turns, and what is refused."""
+    reader = _Reader()
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield from reader.take(number, line)
+    yield from reader.finish()
+
+
+class _Reader:
+    """Puts threads together from lines. After a line that is refused, records are left out up to the next thread."""
+
+    def __init__(self) -> None:
+        self._checker: _Checker | None = None
+        self._skipping = False
+
+    def take(self, number: int, line: bytes) -> Iterator[Item]:
+        try:
+            form = loads_object(line, exactly=True)
+            if form.get("v") != VERSION:
+                raise JsonError(f"it is of version {form.get('v')!r}, and this afk knows version {VERSION}")
+            kind = form.get("type")
+            if kind == "record":
+                yield from self._take_record(number, form)
+                return
+            yield from self.finish()
+            if kind == "thread":
+                self._checker = _Checker(number, form)
+                self._skipping = False
+            elif kind == "rescued_turn":
+                yield _rescued_turn(number, form)
+            else:
+                raise JsonError(f"it is of the unknown type {kind!r}")
+        except JsonError as error:
+            yield from self.finish()
+            self._skipping = True
+            yield Refused(line=number, what=_shortly(error))
+
+    def finish(self) -> Iterator[Item]:
+        """Yield the thread that was being read, or why it is left out."""
+        checker, self._checker = self._checker, None
+        if checker is not None:
+            try:
+                yield checker.whole()
+            except JsonError as error:
+                yield Refused(line=checker.line, what=f"{checker.label} is left out: {_shortly(error)}")
+
+    def _take_record(self, number: int, form: JsonObject) -> Iterator[Item]:
+        checker = self._checker
+        if checker is None:
+            if not self._skipping:
+                raise JsonError("a record stands before any thread")
+            return
+        try:
+            checker.add(form)
+        except JsonError as error:
+            self._checker, self._skipping = None, True
+            yield Refused(line=number, what=f"{checker.label} is left out: {_shortly(error)}")
+
+
+class _Checker:
+    """One thread while it is read: every record has to fit those before it.
+
+    Args:
+        line: where the thread begins.
+        form: its line.
+
+    Raises:
+        JsonError: the metadata is not such as afk writes.
+    """
+
+    def __init__(self, line: int, form: JsonObject) -> None:
+        self.line = line
+        self.thread = _thread(form.get("thread"))
+        self.label = f"the thread {self.thread.name!r}"
+        self._records: list[Record] = []
+        self._head = self._kept_head = ""
+
+    def add(self, form: JsonObject) -> None:
+        """Take the next record; `JsonError` if it does not fit."""
+        record = _record(form)
+        kept = record.kind in KEPT_KINDS
+        label = f"its record {record.index}"
+        if record_hash(self.thread.key, record) != record.hash:
+            raise JsonError(f"{label} is damaged or not of this thread: its hash does not match")
+        if self._records and record.index <= self._records[-1].index:
+            raise JsonError(f"{label} is out of order")
+        if record.prev != (self._kept_head if kept else self._head):
+            raise JsonError(f"a record before {label} is missing")
+        if record.kind is RecordKind.SEAL and _turn(loads_object(record.body, exactly=True)).turn != record.turn:
+            raise JsonError(f"{label} is of another turn than it says")
+        self._records.append(record)
+        self._head = record.hash
+        if kept:
+            self._kept_head = record.hash
+
+    def whole(self) -> ExportedThread:
+        """Return the thread; `JsonError` if something of it is missing."""
+        thread, records = self.thread, self._records
+        if not records or (thread.head, thread.kept_head) != (self._head, self._kept_head):
+            raise JsonError("its last record is missing")
+        turns = max(record.turn for record in records)
+        if (thread.next_index, thread.turns) != (records[-1].index + 1, turns):
+            raise JsonError("its metadata does not fit its records")
+        _check_open_turn(thread, [record for record in records if record.kind not in KEPT_KINDS])
+        return ExportedThread(line=self.line, thread=thread, records=tuple(records))
+
+
+def _check_open_turn(thread: ThreadInfo, records: list[Record]) -> None:
+    """Raise `JsonError` if the question and journal `records` are not those of the turn that is open."""
+    opened = thread.open_turn
+    if opened is None:
+        if records:
+            raise JsonError("it has records of a turn that is not open")
+        return
+    if not records or records[0].kind is not RecordKind.QUESTION or records[0].index != opened.index:
+        raise JsonError("the question of its open turn is missing")
+    if any(record.turn != opened.turn for record in records):
+        raise JsonError("it has records of a turn that is not open")
+    try:
+        _turn(turn_to_json(interrupted_turn(thread, opened, records)))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise JsonError(f"its open turn cannot be read: {error}") from None
+
+
+def _thread(form: Any) -> ThreadInfo:
+    if isinstance(form, dict) and isinstance(form.get("schema"), int) and form["schema"] > SCHEMA:
+        raise JsonError(
+            f"it is of the schema version {form['schema']}, and this afk knows version {SCHEMA}: update afk"
+        )
+    thread: ThreadInfo = _validated(ThreadInfo, form)
+    try:
+        name = check_name(thread.name)
+    except InvalidNameError as error:
+        raise JsonError(str(error)) from None
+    if name != thread.name:
+        raise JsonError(f"the thread name {thread.name!a} is not in its normal form (NFC)")
+    if not _KEY.fullmatch(thread.key):
+        raise JsonError("the key of the thread is not a UUIDv7")
+    if not (_TIME.fullmatch(thread.created) and _TIME.fullmatch(thread.used)):
+        raise JsonError("a time of the thread is not RFC 3339 in UTC")
+    return thread
+
+
+def _record(form: JsonObject) -> Record:
+    record: Record = _validated(Record, form)
+    if not (0 <= record.index < _MAX_INDEX and 0 <= record.turn < _MAX_TURN):
+        raise JsonError("a record has a number that no thread reaches")
+    loads_object(record.body, exactly=True)
+    return record
+
+
+def _rescued_turn(line: int, form: JsonObject) -> RescuedTurn:
+    try:
+        name = check_name(str(form.get("thread_id", "")))
+    except InvalidNameError as error:
+        raise JsonError(str(error)) from None
+    body = form.get("turn")
+    turn = _turn(body if isinstance(body, dict) else {})
+    if not turn.messages:
+        raise JsonError("the turn has no message")
+    return RescuedTurn(line=line, thread_id=name, turn=turn)
+
+
+def _turn(form: JsonObject) -> SealedTurn:
+    """Return the turn in the body of a seal, all types of it checked; a later reader is not asked to be careful."""
+    _validated(SealedTurn, form)
+    return turn_from_json(form)
+
+
+def _validated(kind: Any, form: Any) -> Any:
+    """Return `form` as the dataclass `kind`, no value converted; `JsonError` names the first field that is wrong."""
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(kind).validate_json(dumps(form), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the line"
+        raise JsonError(f"{where}: {first['msg']}") from None
+
+
+@cache
+def _adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def _shortly(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

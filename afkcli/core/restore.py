@@ -1,0 +1,164 @@
+"""Puts exported threads and rescued turns into a store. What is there already is never changed, only added to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from afkcli.core.errors import ConflictError, ThreadBusyError
+from afkcli.core.exchange import ExportedThread, RescuedTurn
+from afkcli.core.protocols import KEPT_KINDS, Lease, Owner, RecordKind, Store, ThreadInfo
+from afkcli.core.result import RunState
+from afkcli.core.thread import (
+    MAX_NAME,
+    SealedTurn,
+    advance,
+    after_seal,
+    load_history,
+    next_record,
+    seal_interrupted,
+    turn_to_json,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """What became of a thread or a turn: it is new, it was added to a thread, or it had been there before."""
+
+    outcome: Literal["imported", "appended", "present"]
+    thread: ThreadInfo
+
+
+class Restorer:
+    """Adds to a store.
+
+    Args:
+        store: where to.
+        owner: returns who holds the leases that this takes.
+        rename: whether a name that is taken gets a suffix; else the thread is refused.
+    """
+
+    def __init__(self, store: Store, owner: Callable[[], Owner], *, rename: bool) -> None:
+        self._store = store
+        self._owner = owner
+        self._rename = rename
+        self._known = {info.key: info for info in store.list()}
+
+    def thread(self, exported: ExportedThread) -> Restored:
+        """Add a thread as it was exported, with its key and its records to the letter.
+
+        Raises:
+            ConflictError: another thread has its name, and it may not be renamed; or the same thread has gone on
+                differently here.
+            StoreError: the store failed.
+        """
+        thread = exported.thread
+        there = self._known.get(thread.key)
+        if there is not None:
+            if not self._holds(there, exported):
+                raise ConflictError(
+                    f"the thread {exported.thread.name!r} is {there.name!r} here, which has gone on differently; to "
+                    "have this one, export that one and delete it first"
+                )
+            return Restored(outcome="present", thread=there)
+        lease = self._new(thread.name, thread.key)
+        thread = replace(thread, name=lease.thread.name)
+        try:
+            self._store.append(thread, exported.records, lease.thread.head, lease)
+        finally:
+            self._store.release(lease)
+        self._known[thread.key] = thread
+        return Restored(outcome="imported", thread=thread)
+
+    def rescued(self, rescued: RescuedTurn) -> Restored:
+        """Add a turn that could not be saved to its thread, if nothing came after it; else to a new one.
+
+        A turn of the same run that was left open, or sealed as interrupted since, gives way to it.
+
+        Raises:
+            ConflictError: the thread has gone on without it, and a new one may not be named with a suffix.
+            ThreadBusyError: a run holds the thread.
+            StoreError: the store failed.
+        """
+        there = self._store.find(rescued.thread_id)
+        if there is None:
+            return self._as_new(rescued)
+        lease = self._store.acquire(there.name, self._owner(), create=False)
+        if lease is None:
+            raise ThreadBusyError(f"the thread {there.name!r} is in use; import again when its run has ended")
+        try:
+            lease, history = seal_interrupted(self._store, lease, load_history(self._store, lease.thread))
+            number = _number_of(rescued.turn, history.turns, lease.thread)
+            if number == 0:
+                return Restored(outcome="present", thread=lease.thread)
+            if number is not None:
+                return Restored(outcome="appended", thread=self._append(lease, rescued.turn, number))
+        finally:
+            self._store.release(lease)
+        if not self._rename:
+            raise ConflictError(
+                f"the thread {there.name!r} has gone on without this turn; with --rename it goes to a thread of its own"
+            )
+        return self._as_new(rescued)
+
+    def _as_new(self, rescued: RescuedTurn) -> Restored:
+        lease = self._new(rescued.thread_id, None)
+        try:
+            thread = self._append(lease, rescued.turn, 1)
+        finally:
+            self._store.release(lease)
+        return Restored(outcome="imported", thread=thread)
+
+    def _append(self, lease: Lease, turn: SealedTurn, number: int) -> ThreadInfo:
+        """Append `turn` as turn `number`, and return the thread as it is then."""
+        turn = replace(turn, turn=number)
+        thread = lease.thread
+        record = next_record(thread, RecordKind.SEAL, number, turn_to_json(turn))
+        title = thread.title or " ".join(turn.messages[0].text.split())[:80] or None
+        thread = replace(advance(thread, record), turns=number, agent=turn.agent, model=turn.model, title=title)
+        thread = after_seal(thread, turn)
+        self._store.append(thread, [record], lease.thread.head, lease)
+        return thread
+
+    def _holds(self, there: ThreadInfo, exported: ExportedThread) -> bool:
+        """Whether all that was exported is in the thread that is there, which may have gone on since."""
+        if there.head == exported.thread.head:
+            return True
+        records = self._store.load(there.key)
+        hashes = {record.hash for record in records}
+        if any(record.hash not in hashes for record in exported.records if record.kind in KEPT_KINDS):
+            return False
+        opened = exported.thread.open_turn
+        if opened is None or any(record.hash in hashes for record in exported.records if record.turn == opened.turn):
+            return True
+        return any(turn.run_id == opened.run_id for turn in load_history(self._store, there).turns)
+
+    def _new(self, name: str, key: str | None) -> Lease:
+        """Return the lease of a new thread, its name `name` or, if that may be and has to be, with a suffix."""
+        for wanted in _names(name) if self._rename else (name,):
+            lease = self._store.acquire(wanted, self._owner(), key=key)
+            if lease is not None and not lease.thread.head and lease.thread.key != (key or lease.thread.key):
+                self._store.release(lease)  # a start that failed left it behind; it is gone with its lease
+                lease = self._store.acquire(wanted, self._owner(), key=key)
+            if lease is not None and not lease.thread.head:
+                return lease
+            if lease is not None:
+                self._store.release(lease)
+        raise ConflictError(f"there is a thread {name!r} already; with --rename this one gets another name")
+
+
+def _names(name: str) -> Iterator[str]:
+    """Yield `name`, and what a thread may be called where it is taken."""
+    yield name
+    for number in range(2, 10_000):
+        yield f"{name[: MAX_NAME - len('-9999')]}-{number}"
+
+
+def _number_of(turn: SealedTurn, turns: tuple[SealedTurn, ...], thread: ThreadInfo) -> int | None:
+    """Return the number that a rescued turn gets in a thread: 0 if it is there, None if others came after it."""
+    same = [there for there in turns if there.run_id == turn.run_id]
+    if any(there.state is not RunState.INTERRUPTED or there.messages == turn.messages for there in same):
+        return 0
+    last = thread.turns == (same[-1].turn if same else turn.turn - 1)
+    return thread.turns + 1 if last else None

@@ -70,7 +70,7 @@ class Runner(CoreRunner):
             providers=self._made,
             store=MemoryStore() if store == "memory" else store or self.setup.open_store,
             sinks=self.setup.make_sinks() if sinks is None else sinks,
-            config=config,
+            config=config or self.setup.runner_config(),
             wiring=self.setup.wiring(),
         )
 

@@ -119,10 +119,13 @@ class Config:
 
     def value(self, key: str) -> Choice | None:
         """Return the value of a top-level text key and the file that sets it."""
-        for item in self.files:
-            if key in item.table:
-                return Choice(value=item.table[key], source=str(item.path))
-        return None
+        return next(
+            (Choice(value=item.table[key], source=str(item.path)) for item in self.files if key in item.table), None
+        )
+
+    def setting(self, key: str) -> Any:
+        """Return the value of a top-level key, or None where no file sets it."""
+        return next((item.table[key] for item in self.files if key in item.table), None)
 
     def plugin_table(self, section: str, name: str) -> dict[str, Any]:
         """Return the settings of a plugin, both files merged."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast, get_args
 
 from afkcli.config import (
     DEFAULT_AGENT,
@@ -22,8 +22,9 @@ from afkcli.config import (
 )
 from afkcli.core.agent import Agent
 from afkcli.core.errors import AfkError, ConfigError, PluginError, StoreError, UnknownNameError
+from afkcli.core.opening import BusyMode
 from afkcli.core.protocols import Provider, Sink, Store, ThreadInfo
-from afkcli.core.runner import Wiring
+from afkcli.core.runner import RunnerConfig, Wiring
 from afkcli.owner import current_owner
 from afkcli.plugins import KNOWN, Plugins, discover, missing_line
 from afkcli.rescue import rescue
@@ -208,6 +209,25 @@ class Setup:
             except AfkError as error:
                 self.notify(f"the sink {name!r} is left out: {error}")
         return sinks
+
+    def runner_config(self, busy: str | None = None, busy_timeout: float | None = None) -> RunnerConfig:
+        """Return how a runner behaves: as said, else as the config says, else by default.
+
+        Raises:
+            ConfigError: the config's `busy` is no mode.
+        """
+        said: dict[str, Any] = {}
+        mode = busy or self.config.setting("busy")
+        if mode is not None:
+            if mode not in get_args(BusyMode):
+                raise ConfigError(
+                    f"busy = {mode!r} in the config is not known; use one of {', '.join(get_args(BusyMode))}"
+                )
+            said["busy"] = mode
+        seconds = busy_timeout if busy_timeout is not None else self.config.setting("busy_timeout")
+        if seconds is not None:
+            said["busy_timeout_s"] = float(seconds)
+        return RunnerConfig(**said)
 
     def wiring(self) -> Wiring:
         """Return what surrounds a runner of this setup."""

@@ -39,19 +39,15 @@ def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -
 @click.option(
     "--busy",
     type=click.Choice(["wait", "fail", "fork"]),
-    default="wait",
     envvar="AFK_BUSY",
-    show_default=True,
-    help="What to do while another run holds the thread.",
+    help="What to do while another run holds the thread; wait by default.",
 )
 @click.option(
     "--busy-timeout",
     type=float,
-    default=60.0,
     envvar="AFK_BUSY_TIMEOUT",
     metavar="SECONDS",
-    show_default=True,
-    help="How long to wait for the thread.",
+    help="How long to wait for the thread; 60 by default.",
 )
 @click.option("--max-steps", type=click.IntRange(min=1), envvar="AFK_MAX_STEPS", help="At most this many model calls.")
 @click.option(

@@ -33,8 +33,8 @@ class RunOptions:
     json: bool
     final: bool
     memory: bool
-    busy: str
-    busy_timeout: float
+    busy: str | None
+    busy_timeout: float | None
     debug: bool
 
 
@@ -60,12 +60,10 @@ class Turn:
 
     async def run(self) -> Ending:
         from afkcli.api import Runner
-        from afkcli.core.runner import RunnerConfig
 
         gc.disable()  # until the request leaves: looking for garbage in what is imported costs a tenth of that time
-        config: Any = {"busy": self.options.busy, "busy_timeout_s": self.options.busy_timeout}
         runner = Runner(
-            RunnerConfig(**config),
+            self.setup.runner_config(self.options.busy, self.options.busy_timeout),
             store=None if self.options.memory else "memory",
             sinks=None if self.options.memory else (),
             setup=self.setup,

@@ -491,3 +491,20 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+class TestConfig:
+    def test_the_config_says_what_to_do_with_a_busy_thread(self, keyed: Shell, server: ModelServer) -> None:
+        config = keyed.home / "afk" / "config" / "config.toml"
+        config.parent.mkdir(parents=True)
+        config.write_text('busy = "fail"\n')
+        server.script(Step(text="word ", repeat=1000, delay_between=0.05))
+        process = keyed.start("run", "-t", "t", "hi")
+        wait_for_output(process, b"word")
+
+        done = keyed.afk("run", "-t", "t", "me too")
+        kill(process, signal.SIGTERM)
+
+        assert (done.code, done.out) == (5, "")
+        config.write_text('busy = "patient"\n')
+        assert "use one of wait, fail, fork" in keyed.afk("run", "-t", "t", "again").err

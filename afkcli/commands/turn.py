@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from afkcli.core.errors import EXIT_INTERNAL, EXIT_OK, UsageError
 from afkcli.render import JsonRenderer, Messages, Output, Renderer, TextRenderer, is_disconnected

@@ -165,7 +165,13 @@ class Runner:
             await opener.release(opening)
             raise
         run.post(RunStarted, agent=agent.name, model=run.model.full_name, message=run.question.text)
-        return self._launch(run)
+        handle = self._launch(run)
+        try:
+            await asyncio.sleep(0)  # its task begins: from here on an event loop that closes ends the run as it should
+        except asyncio.CancelledError:
+            await handle.cancel()
+            raise
+        return handle
 
     async def last_thread(self) -> ThreadInfo | None:
         """Return the thread that was last used in the runner's folder, or None."""

@@ -204,7 +204,7 @@ async def _call_on_thread(function: Callable[..., Any], values: dict[str, Any]) 
     future: asyncio.Future[Any] = loop.create_future()
     context = contextvars.copy_context()
 
-    def finish(value: Any, error: Exception | None) -> None:
+    def finish(value: Any, error: BaseException | None) -> None:
         if future.done():
             return
         if error is None:
@@ -214,13 +214,12 @@ async def _call_on_thread(function: Callable[..., Any], values: dict[str, Any]) 
 
     def run() -> None:
         value: Any = None
-        failure: Exception | None = None
+        failure: BaseException | None = None
         try:
             value = context.run(function, **values)
-        except (SystemExit, KeyboardInterrupt, StopIteration) as error:  # an event loop and a future take none of them
-            failure = ToolError(f"{type(error).__name__}: {error}")
-        except Exception as error:  # handed to the run
-            failure = error
+        except BaseException as error:  # handed to the run, as one that a future and an event loop can take
+            fit = isinstance(error, Exception) and not isinstance(error, StopIteration)
+            failure = error if fit else ToolError(f"{type(error).__name__}: {error}")
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(finish, value, failure)
 

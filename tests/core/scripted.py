@@ -16,7 +16,6 @@ from afkcli.core.messages import (
     ModelEvent,
     ModelRequest,
     ModelResponse,
-    ReasoningDelta,
     ReasoningPart,
     Role,
     TextDelta,
@@ -69,7 +68,7 @@ def forever(reached: asyncio.Event, *pieces: str) -> list[Action]:
 
 
 class Scripted:
-    """A provider that plays one script a call. In a script an error is raised, an event waited for, a function called."""
+    """A provider that plays one script a call: an error is raised, an event waited for, a function called."""
 
     default_model: str | None = "small"
 

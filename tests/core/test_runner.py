@@ -12,24 +12,22 @@ from afkcli.core.errors import (
     ErrorKind,
     HeadMismatchError,
     LeaseLostError,
-    LimitReachedError,
     ProviderError,
     StoreError,
     ThreadBusyError,
     UnknownNameError,
     UsageError,
 )
-from afkcli.core.events import Completed, Event, StepCompleted
+from afkcli.core.events import Completed, Event
 from afkcli.core.memory import MemoryStore
-from afkcli.core.messages import FinishReason, Message, ModelWarning, ReasoningDelta, Role, TextDelta, ToolCallPart
+from afkcli.core.messages import FinishReason, ModelWarning, ReasoningDelta, TextDelta
 from afkcli.core.model_call import retry_delay
-from afkcli.core.protocols import Lease, Owner, Price, Record, ThreadInfo
+from afkcli.core.protocols import Lease, Owner, Price, ThreadInfo
 from afkcli.core.result import AgentResult, RunState, exit_code
 from afkcli.core.runner import Runner, RunnerConfig, Wiring, unknown_owner
 from afkcli.core.thread import SealedTurn, load_history, seal_interrupted
 from afkcli.core.tools import tool
 from tests.core.scripted import (
-    USAGE,
     Scripted,
     agent,
     answer,
@@ -247,15 +245,16 @@ class TestBusy:
         assert "fork" in said[0]
 
 
+QUESTION = [("user", "hi")]
+LEFT_OUT: list[tuple[str, str]] = []
+
+
+def cut(text: str, reason: str) -> list[tuple[str, str]]:
+    return [*QUESTION, ("assistant", f"{text}[This answer was cut off here: {reason}.]")]
+
+
 class TestTableOfStates:
     """What happened -> state, exit code and what the next turn sends, as design.md has it."""
-
-    QUESTION = [("user", "hi")]
-    LEFT_OUT: list[tuple[str, str]] = []
-
-    @staticmethod
-    def cut(text: str, reason: str) -> list[tuple[str, str]]:
-        return [("user", "hi"), ("assistant", f"{text}[This answer was cut off here: {reason}.]")]
 
     @pytest.mark.parametrize(
         ("script", "state", "code", "sent"),
@@ -438,7 +437,7 @@ class TestRefusals:
         async def run() -> None:
             runner_of(Scripted()).run_sync(agent(), user_message="hi")
 
-        with pytest.raises(UsageError, match="await runner.run"):
+        with pytest.raises(UsageError, match="inside an event loop"):
             asyncio.run(run())
 
     def test_a_thread_that_has_to_exist(self) -> None:
@@ -564,7 +563,7 @@ class TestLostLease:
                 while not run.pending_warnings:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
                 store.broken = set()
-                while not [record for record in store.load(run.thread_key) if record.kind == "journal"]:
+                while not any(record.kind == "journal" for record in store.load(run.thread_key)):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
                 journaled.set()
                 return await collect(handle)

@@ -1,0 +1,351 @@
+"""Tools: what a model is told of them, how they are called, and that nothing they do costs the run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal
+
+import pytest
+
+from afkcli.core.agent import FailSafeConfig
+from afkcli.core.errors import UsageError
+from afkcli.core.events import ApprovalRequested, Event, ToolCompleted
+from afkcli.core.messages import Role, ToolCallPart, ToolResultPart
+from afkcli.core.runner import RunnerConfig
+from afkcli.core.tools import MAX_OUTPUT_CHARS, Tool, ToolError, as_tools, bounded, tool
+from tests.core.scripted import Scripted, agent, answer, call, calls, events_of, runner_of, types
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+@dataclass
+class Point:
+    x: int
+    y: int = 0
+
+
+def called(function: Any, **arguments: Any) -> str:
+    made = function if isinstance(function, Tool) else tool(function)
+    return asyncio.run(made.call(arguments))
+
+
+def completed(events: list[Event]) -> list[ToolCompleted]:
+    return [event for event in events if isinstance(event, ToolCompleted)]
+
+
+def run_tool(function: Any, **arguments: Any) -> ToolCompleted:
+    """Have a model call one tool once, and return how that was reported."""
+    name = function.name if isinstance(function, Tool) else function.__name__
+    events = events_of(Scripted(calls(call(name, **arguments)), answer("ok")), agent(tools=[function]))
+    assert types(events)[-1] == "completed"
+    assert types(events).count("tool_started") == 1
+    return completed(events)[0]
+
+
+class TestSpec:
+    def test_is_made_from_the_function(self) -> None:
+        @tool
+        def read(path: str, lines: int = 10, mode: Literal["text", "hex"] = "text") -> str:
+            """Read a file."""
+            return path
+
+        spec = read.spec
+        assert (spec.name, spec.description) == ("read", "Read a file.")
+        assert spec.parameters["required"] == ["path"]
+        assert list(spec.parameters["properties"]) == ["path", "lines", "mode"]
+        assert spec.parameters["properties"]["mode"]["enum"] == ["text", "hex"]
+        assert spec.parameters["additionalProperties"] is False
+
+    def test_can_be_named_and_described_otherwise(self) -> None:
+        @tool(name="files.read", description="Reads.", approval="ask", timeout_s=3)
+        def read() -> None: ...
+
+        assert (read.name, read.spec.description, read.approval, read.timeout_s) == ("files.read", "Reads.", "ask", 3)
+        assert read.spec.parameters["properties"] == {}
+
+    def test_parameters_may_be_called_as_they_like(self) -> None:
+        @tool
+        def odd(schema: str, copy: int, _private: int, model_config: str, validate: bool = True) -> dict[str, Any]:
+            return {"schema": schema, "copy": copy, "_private": _private, "model_config": model_config}
+
+        given = {"schema": "s", "copy": 1, "_private": 2, "model_config": "m"}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert set(odd.spec.parameters["properties"]) == {*given, "validate"}
+            assert called(odd, **given) == '{"schema":"s","copy":1,"_private":2,"model_config":"m"}'
+
+    @pytest.mark.parametrize("source", ["*many", "**more", "a, /", "a: Nope", "a: object()"])
+    def test_a_function_that_has_none_is_refused_by_name(self, source: str) -> None:
+        scope: dict[str, Any] = {}
+        exec(f"def broken({source}): ...", scope) if "Nope" not in source else exec(
+            f"from __future__ import annotations\ndef broken({source}): ...", scope
+        )
+        with pytest.raises(UsageError, match="broken"):
+            as_tools([scope["broken"]])
+
+    def test_two_of_one_name_and_one_without_are_refused(self) -> None:
+        def same() -> None: ...
+
+        with pytest.raises(UsageError, match="two tools"):
+            as_tools([same, tool(same)])
+        with pytest.raises(UsageError, match="has no name"):
+            as_tools([functools.partial(same)])
+
+
+class TestArguments:
+    def test_are_turned_into_the_types_of_the_function(self) -> None:
+        def take(point: Point, colour: Colour, numbers: tuple[int, ...], flag: bool | None = None) -> str:
+            assert isinstance(point, Point)
+            return f"{point.x} {colour.name} {numbers} {flag}"
+
+        assert called(take, point={"x": 1}, colour="red", numbers=[1, 2]) == "1 RED (1, 2) None"
+
+    def test_that_are_wrong_are_said_to_the_model(self) -> None:
+        def take(number: int) -> None: ...
+
+        for arguments, said in (
+            ({"number": "x"}, "number: "),
+            ({}, "number: "),
+            ({"number": 1, "extra": 2}, "extra: "),
+        ):
+            reported = run_tool(take, **arguments)
+            assert not reported.tool_success
+            assert said in (reported.tool_error or "")
+
+    def test_that_are_no_json_object_are_said_to_the_model(self) -> None:
+        part = ToolCallPart(id="c1", name="f", arguments={}, invalid_arguments='{"a": ')
+        events = events_of(Scripted(calls(part), answer("ok")), agent(tools=[tool(name="f")(lambda: "x")]))
+        assert "not a JSON object" in (completed(events)[0].tool_error or "")
+
+    def test_an_unknown_tool_is_answered_with_those_that_there_are(self) -> None:
+        def known() -> None: ...
+
+        events = events_of(Scripted(calls(call("nope")), answer("ok")), agent(tools=[known]))
+        assert completed(events)[0].tool_error == "there is no tool 'nope'; the tools are: known"
+
+
+class TestCalling:
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [("a", "a"), (None, ""), (3, "3"), ({"a": [1]}, '{"a":[1]}'), (Point(1), '{"x":1,"y":0}'), ({1}, "{1}")],
+    )
+    def test_what_it_returns_becomes_text(self, value: Any, text: str) -> None:
+        assert called(lambda_tool(lambda: value)) == text
+
+    def test_async_functions_and_those_that_return_an_awaitable(self) -> None:
+        async def direct() -> str:
+            return "a"
+
+        @tool
+        def hidden() -> Any:
+            return direct()
+
+        assert called(direct) == "a"
+        assert called(hidden) == "a"
+
+    def test_a_plain_function_runs_on_a_thread_with_the_callers_context(self) -> None:
+        variable = contextvars.ContextVar("variable", default="unset")
+
+        def where() -> str:
+            return f"{threading.current_thread().name} {variable.get()}"
+
+        variable.set("set")
+        assert called(where) == "afk-tool-where set"
+
+    def test_long_output_is_cut_in_the_middle_with_a_mark(self) -> None:
+        text = called(lambda_tool(lambda: "a" * MAX_OUTPUT_CHARS + "b" * MAX_OUTPUT_CHARS))
+        assert text.startswith("a" * 100)
+        assert text.endswith("b" * 100)
+        assert f"{MAX_OUTPUT_CHARS} characters were cut out" in text
+        assert bounded("a" * MAX_OUTPUT_CHARS) == "a" * MAX_OUTPUT_CHARS
+
+    def test_long_errors_are_cut_too_and_have_no_lone_surrogates(self) -> None:
+        def fail() -> None:
+            raise OSError("\udc80" + "x" * 3 * MAX_OUTPUT_CHARS)
+
+        error = run_tool(fail).tool_error or ""
+        assert len(error) < MAX_OUTPUT_CHARS + 200
+        error.encode("utf-8")
+
+
+def lambda_tool(function: Callable[[], Any]) -> Tool:
+    return tool(name="lambda")(function)
+
+
+def _raises(error: BaseException) -> Callable[[], None]:
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+def _raises_async(error: BaseException) -> Callable[[], Any]:
+    async def fail() -> None:
+        raise error
+
+    return fail
+
+
+class TestFailures:
+    @pytest.mark.parametrize("make", [_raises, _raises_async])
+    @pytest.mark.parametrize(
+        ("error", "said"),
+        [
+            (ToolError("no such file"), "no such file"),
+            (ToolError(), "the tool failed"),
+            (ValueError("odd"), "ValueError: odd"),
+            (TimeoutError("idle"), "TimeoutError: idle"),
+            (StopIteration(), "StopIteration"),
+            (SystemExit(3), "SystemExit: 3"),
+            (KeyboardInterrupt(), "KeyboardInterrupt"),
+            (asyncio.CancelledError(), "cancelled"),
+        ],
+    )
+    def test_are_said_to_the_model_and_cost_nothing_else(self, make: Any, error: BaseException, said: str) -> None:
+        if make is _raises and isinstance(error, asyncio.CancelledError):
+            said = "CancelledError"
+        reported = run_tool(make(error))
+        assert not reported.tool_success
+        assert said in (reported.tool_error or "")
+
+    @pytest.mark.parametrize("kind", ["async", "plain", "stubborn"])
+    def test_a_tool_that_takes_too_long_is_left_behind(self, kind: str) -> None:
+        release = threading.Event()
+
+        @tool(timeout_s=0.01)
+        def plain() -> None:
+            release.wait()
+
+        @tool(name="plain", timeout_s=0.01)
+        async def waits() -> None:
+            await asyncio.Event().wait()
+
+        @tool(name="plain", timeout_s=0.01)
+        async def stubborn() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:  # it goes on after the cancellation, until the event loop closes
+                await asyncio.Event().wait()
+
+        reported = run_tool({"async": waits, "plain": plain, "stubborn": stubborn}[kind])
+        release.set()
+        assert reported.tool_error == "the tool took longer than 0.01 s"
+
+
+class TestParallel:
+    @pytest.mark.parametrize("limit", [1, 2, 6, 10])
+    def test_calls_of_one_step_are_as_many_at_once_as_allowed(self, limit: int) -> None:
+        running: list[int] = [0, 0]
+
+        @tool
+        async def work() -> None:
+            running[0] += 1
+            running[1] = max(running)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            running[0] -= 1
+
+        model = Scripted(calls(*(call("work", f"c{number}") for number in range(6))), answer("ok"))
+        events_of(model, agent(tools=[work], fail_safe=FailSafeConfig(max_parallel_tools=limit)))
+        assert running[1] == min(limit, 6)
+
+    def test_each_is_reported_when_it_ends_and_answered_in_the_order_of_the_calls(self) -> None:
+        release = asyncio.Event()
+
+        @tool
+        async def work(first: bool) -> str:
+            if first:
+                await release.wait()
+            else:
+                release.set()
+            return "first" if first else "second"
+
+        model = Scripted(calls(call("work", "c1", first=True), call("work", "c2", first=False)), answer("ok"))
+        events = events_of(model, agent(tools=[work]))
+        assert [event.tool_call_id for event in completed(events)] == ["c2", "c1"]
+        assert model.said()[2] == ("tool", "first|second")
+
+    def test_calls_that_share_an_id_each_keep_their_result(self) -> None:
+        @tool
+        def echo(text: str) -> str:
+            return text
+
+        model = Scripted(calls(call("echo", "", text="a"), call("echo", "", text="b")), answer("ok"))
+        events_of(model, agent(tools=[echo]))
+        results = [part for part in model.requests[1].messages[-1].parts if isinstance(part, ToolResultPart)]
+        assert model.requests[1].messages[-1].role is Role.TOOL
+        assert sorted(result.parts[0].text for result in results if hasattr(result.parts[0], "text")) == ["a", "b"]
+
+
+class TestApprovals:
+    def ask(self, decide: str, mode: Literal["headless", "external"] = "external") -> tuple[list[Event], list[str]]:
+        ran: list[str] = []
+
+        @tool(approval="ask")
+        def delete(path: str) -> str:
+            ran.append(path)
+            return "gone"
+
+        async def run() -> list[Event]:
+            model = Scripted(calls(call("delete", path="/x")), answer("ok"))
+            async with runner_of(model, config=RunnerConfig(interaction_mode=mode)) as runner:
+                handle = await runner.run_stream(agent(tools=[delete]), user_message="hi", thread_id="t")
+                handle.decide("early", "allow")
+                events: list[Event] = []
+                async for event in handle:
+                    events.append(event)
+                    if isinstance(event, ApprovalRequested) and mode == "external":
+                        handle.decide("wrong", "allow")
+                        handle.decide(event.approval_id, decide)  # type: ignore[arg-type]
+                        handle.decide(event.approval_id, "allow")
+                return events
+
+        return asyncio.run(run()), ran
+
+    def test_the_caller_allows(self) -> None:
+        events, ran = self.ask("allow")
+        assert ran == ["/x"]
+        assert [event.decision for event in events if event.type == "approval_resolved"] == ["allow"]
+        assert events[-1].type == "completed"
+        assert events[-1].result.denied == 0
+
+    def test_the_caller_denies_and_a_second_decision_does_not_count(self) -> None:
+        events, ran = self.ask("deny")
+        assert ran == []
+        assert completed(events)[0].tool_error == "denied: this call was not approved"
+        assert events[-1].type == "completed"
+        assert events[-1].result.denied == 1
+
+    def test_ids_that_do_not_wait_are_ignored_with_a_warning(self) -> None:
+        events, _ = self.ask("deny")
+        warned = [event.message for event in events if event.type == "warning"]
+        assert len(warned) == 3
+        assert "'early'" in warned[0]
+        assert "'wrong'" in warned[1]
+
+    def test_nobody_is_asked_headless(self) -> None:
+        events, ran = self.ask("", "headless")
+        assert ran == []
+        assert [event.by for event in events if event.type == "approval_resolved"] == ["headless"]
+
+    def test_ids_are_random(self) -> None:
+        ids = {
+            event.approval_id for _ in range(3) for event in self.ask("deny")[0] if event.type == "approval_requested"
+        }
+        assert len(ids) == 3
+        assert min(map(len, ids)) >= 20
+
+
+def test_the_core_has_no_tools_of_its_own() -> None:
+    model = Scripted(answer("ok"))
+    events_of(model)
+    assert list(model.requests[0].tools) == []

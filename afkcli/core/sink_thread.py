@@ -64,12 +64,12 @@ class SinkThread:
             self._leave_out(f"it took longer than {FLUSH_SECONDS:g} s to write its last events")
 
     def close(self) -> None:
-        """Close the sink, waiting at most `FLUSH_SECONDS`."""
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join(FLUSH_SECONDS)
-        else:
+        """Close the sink, waiting at most `FLUSH_SECONDS`, and not at all for one that is left out."""
+        if self._thread is None:
             self._close_sink()
+        else:
+            self._queue.put(None)
+            self._thread.join(0 if self._left_out else FLUSH_SECONDS)
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:

@@ -1,0 +1,117 @@
+"""The events' JSON form: one line each, versioned, and valid by the schema that is generated from the types."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import Annotated, Any, get_args
+
+import pytest
+from pydantic import Field, TypeAdapter
+
+from afkcli.core.errors import ErrorKind
+from afkcli.core.events import EVENT_TYPES, Event, event_to_json, events_schema
+from afkcli.core.jsonform import loads_object
+from afkcli.core.messages import FinishReason, Message, ProviderData, Role, TextPart, ToolCallPart
+from afkcli.core.result import AgentResult, RunState, ToolExecution, Usage
+
+HEADER: dict[str, Any] = {
+    "run_id": "0197",
+    "thread_id": "t",
+    "thread_key": "key",
+    "turn": 1,
+    "seq": 3,
+    "ts": "2026-01-01T00:00:00.000Z",
+    "step": 1,
+}
+DATA = ProviderData(provider="p", api="a", model="m", payload={"x": [None]})
+MESSAGE = Message(
+    role=Role.ASSISTANT,
+    parts=(TextPart(text="a", provider_data=DATA), ToolCallPart(id="1", name="f", arguments={"a": 1})),
+)
+RESULT = AgentResult(
+    final_text="a",
+    state=RunState.FAILED,
+    reason="network",
+    run_id="0197",
+    thread_id="t",
+    usage=Usage(input_tokens=1),
+    total_cost_usd=None,
+    steps=1,
+    tool_executions=(ToolExecution(tool_name="f", tool_call_id="1", tool_success=True, latency_ms=1),),
+    denied=0,
+    model="p/m",
+    error="it broke",
+    error_kind=ErrorKind.NETWORK,
+)
+VALUES: dict[str, dict[str, Any]] = {
+    "run_started": {"agent": "a", "model": "p/m", "message": "hi"},
+    "step_started": {"attempt": 1, "request_sha256": "00"},
+    "reasoning_delta": {"reasoning_delta": "hm"},
+    "text_delta": {"text_delta": "a\u2028b\nc\u202e"},
+    "tool_call_delta": {"tool_call_id": "1", "tool_name": "f", "arguments_delta": "{"},
+    "approval_requested": {"approval_id": "x", "tool_name": "f", "arguments": {"a": 1}, "expires": None},
+    "approval_resolved": {"approval_id": "x", "decision": "deny", "by": "caller"},
+    "tool_started": {"tool_name": "f", "tool_call_id": "1", "arguments": {"a": [1, None]}},
+    "tool_progress": {"tool_name": "f", "tool_call_id": "1", "message": "half"},
+    "tool_completed": {
+        "tool_name": "f",
+        "tool_call_id": "1",
+        "tool_success": False,
+        "tool_output": "",
+        "tool_error": "no",
+        "latency_ms": 3,
+    },
+    "retrying": {"attempt": 2, "delay_s": 0.5, "error": "busy"},
+    "warning": {"code": "odd", "message": "odd"},
+    "step_completed": {"message": MESSAGE, "usage": Usage(), "finish_reason": FinishReason.STOP},
+    "error": {"error": "it broke", "kind": ErrorKind.NETWORK},
+    "completed": {"result": RESULT},
+}
+SAMPLES = [EVENT_TYPES[name](**HEADER, **values) for name, values in VALUES.items()]
+adapter: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
+
+
+def test_every_type_has_a_sample_here() -> None:
+    assert set(VALUES) == set(EVENT_TYPES) == {kind.__dataclass_fields__["type"].default for kind in get_args(Event)}
+
+
+@pytest.mark.parametrize("event", SAMPLES, ids=lambda event: event.type)
+class TestEachType:
+    def test_is_one_line_that_begins_with_version_and_type(self, event: Event) -> None:
+        line = event_to_json(event)
+        assert "\n" not in line
+        assert list(loads_object(line))[:2] == ["v", "type"]
+        assert loads_object(line)["v"] == 1
+
+    def test_carries_the_header_and_its_own_fields(self, event: Event) -> None:
+        form = loads_object(event_to_json(event))
+        assert {name: form[name] for name in HEADER} == HEADER
+        assert set(form) == {"v", *(field.name for field in fields(event))}
+
+    def test_is_rebuilt_from_its_line(self, event: Event) -> None:
+        assert adapter.validate_json(event_to_json(event)) == event
+
+    def test_is_as_the_schema_says(self, event: Event) -> None:
+        form = loads_object(event_to_json(event))
+        definition = events_schema()["$defs"][type(event).__name__]
+        assert set(definition["required"]) <= set(form) <= set(definition["properties"])
+        assert definition["properties"]["type"]["const"] == event.type
+        assert definition["properties"]["v"] == {"const": 1, "type": "integer", "title": "V"}
+        assert definition["additionalProperties"] is True
+
+
+def test_readers_ignore_fields_that_they_do_not_know() -> None:
+    form = {**json.loads(event_to_json(SAMPLES[0])), "later": 1}
+    assert adapter.validate_python(form) == SAMPLES[0]
+
+
+def test_states_are_text() -> None:
+    assert f"{RunState.COMPLETED}" == "completed"
+    assert loads_object(event_to_json(SAMPLES[-1]))["result"]["state"] == "failed"
+
+
+def test_the_schema_names_its_version_and_lists_all_types() -> None:
+    schema = events_schema()
+    assert schema["$schema"].startswith("https://json-schema.org/draft/2020-12")
+    assert set(schema["discriminator"]["mapping"]) == set(EVENT_TYPES)

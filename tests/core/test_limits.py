@@ -1,0 +1,143 @@
+"""Limits: N means N, before a call and while it streams, and what was produced is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from afkcli.core.agent import FailSafeConfig
+from afkcli.core.errors import ErrorKind, LimitReachedError, ProviderError
+from afkcli.core.events import Event
+from afkcli.core.limits import Limits, cost_of
+from afkcli.core.messages import TextDelta
+from afkcli.core.protocols import Price
+from afkcli.core.result import AgentResult, RunState, Usage, exit_code
+from afkcli.core.tools import tool
+from tests.core.scripted import USAGE, Scripted, agent, answer, call, calls, events_of, types
+
+PRICE = Price(input=1_000_000, output=2_000_000)  # a dollar a token in, two dollars a token out
+FREE = Price(input=0, output=0)
+
+
+@tool
+def look() -> str:
+    """Look."""
+    return "seen"
+
+
+def limited(model: Scripted, **limits: Any) -> tuple[AgentResult, list[Event]]:
+    events = events_of(model, agent(tools=[look], fail_safe=FailSafeConfig(**limits)))
+    last = events[-1]
+    assert last.type == "completed"
+    return last.result, events
+
+
+def looks(number: int, *, at_once: int = 1, **options: Any) -> Scripted:
+    """A model that looks `number` times before it answers."""
+    step = calls(*(call("look", f"c{position}") for position in range(at_once)))
+    return Scripted(*([step] * number), answer("done"), **options)
+
+
+def is_cut_by(result: AgentResult, limit: str) -> bool:
+    return (result.state, result.reason, exit_code(result), result.saved) == (RunState.DEGRADED, limit, 3, True)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+@pytest.mark.parametrize("name", ["max_steps", "max_llm_calls"])
+def test_steps_and_calls_are_as_many_as_allowed(name: str, limit: int) -> None:
+    model = looks(10)
+    result, _ = limited(model, **{name: limit})
+    assert is_cut_by(result, name)
+    assert len(model.requests) == limit
+
+    enough = looks(limit - 1)
+    assert limited(enough, **{name: limit})[0].state is RunState.COMPLETED
+
+
+def test_retries_count_as_calls() -> None:
+    busy = [ProviderError("busy", kind=ErrorKind.OVERLOADED, retry_after=0)]
+    model = Scripted(busy, busy, busy, answer("a"))
+    assert is_cut_by(limited(model, max_llm_calls=3)[0], "max_llm_calls")
+    assert len(model.requests) == 3
+
+
+@pytest.mark.parametrize(("limit", "at_once", "made"), [(0, 1, 0), (1, 3, 1), (2, 3, 2), (4, 3, 4), (5, 1, 5)])
+def test_tool_calls_are_as_many_as_allowed(limit: int, at_once: int, made: int) -> None:
+    result, events = limited(looks(10, at_once=at_once), max_tool_calls=limit)
+    assert is_cut_by(result, "max_tool_calls")
+    assert types(events).count("tool_started") == types(events).count("tool_completed") == made
+    assert len(result.tool_executions) == made
+
+
+def test_as_many_tool_calls_as_allowed_are_no_reason_to_end() -> None:
+    assert limited(looks(2, at_once=2), max_tool_calls=4)[0].state is RunState.COMPLETED
+
+
+def test_time_is_up_while_an_answer_streams_and_what_came_is_kept() -> None:
+    result, _ = limited(Scripted([TextDelta("part"), asyncio.Event()]), max_wall_time_s=0.01)
+    assert is_cut_by(result, "max_wall_time_s")
+    assert result.final_text == "part"
+
+
+def test_cost_is_checked_before_the_next_call() -> None:
+    model = looks(10, price=PRICE)  # a call costs 10 * 1 + 5 * 2 = 20 dollars
+    result, _ = limited(model, max_total_cost_usd=40)
+    assert is_cut_by(result, "max_total_cost_usd")
+    assert (len(model.requests), result.total_cost_usd) == (2, 40)
+
+
+def test_cost_is_checked_while_an_answer_streams() -> None:
+    pieces = ["12345678"] * 100  # about 4 dollars each
+    model = Scripted(answer(*pieces), price=PRICE)
+    result, events = limited(model, max_total_cost_usd=10)
+    assert is_cut_by(result, "max_total_cost_usd")
+    assert types(events).count("text_delta") == 3
+    assert result.total_cost_usd is None  # the server did not get to say what it was
+
+
+def test_a_limit_of_nothing_lets_run_what_costs_nothing() -> None:
+    assert limited(looks(2, price=FREE), max_total_cost_usd=0)[0].state is RunState.COMPLETED
+    assert is_cut_by(limited(looks(2, price=PRICE), max_total_cost_usd=0)[0], "max_total_cost_usd")
+
+
+def test_an_unknown_price_warns_and_costs_an_unknown_amount() -> None:
+    result, events = limited(looks(1), max_total_cost_usd=1)
+    assert result.state is RunState.COMPLETED
+    assert result.total_cost_usd is None
+    assert [event.code for event in events if event.type == "warning"] == ["price_unknown"]
+
+
+def test_usage_that_was_not_said_makes_the_cost_unknown_never_zero() -> None:
+    assert limited(Scripted(answer("a", usage=None), price=PRICE))[0].total_cost_usd is None
+    assert limited(Scripted(answer("a", usage=None), price=FREE))[0].total_cost_usd == 0
+    assert limited(Scripted(answer("a"), price=PRICE))[0].total_cost_usd == 20
+    assert limited(Scripted([TextDelta("a")], price=PRICE))[0].total_cost_usd is None
+
+
+def test_a_call_that_failed_before_any_output_costs_nothing() -> None:
+    busy = [ProviderError("busy", kind=ErrorKind.OVERLOADED, retry_after=0)]
+    assert limited(Scripted(busy, answer("a"), price=PRICE))[0].total_cost_usd == 20
+
+
+def test_usage_is_the_sum_of_all_steps() -> None:
+    assert limited(looks(2))[0].usage == USAGE + USAGE + USAGE
+
+
+def test_cached_tokens_have_their_own_price() -> None:
+    usage = Usage(input_tokens=10, output_tokens=1, cache_read_input_tokens=8)
+    assert cost_of(usage, Price(input=1_000_000, output=0, cache_read=500_000)) == 6
+    assert cost_of(usage, Price(input=1_000_000, output=0)) == 10
+    assert cost_of(usage, None) is None
+
+
+def test_the_cost_limit_goes_on_counting_when_a_part_of_the_cost_is_unknown() -> None:
+    limits = Limits(FailSafeConfig(max_total_cost_usd=50))
+    limits.charge(USAGE, PRICE)
+    limits.stream("12345678", PRICE)
+    limits.charge(None, PRICE)
+    assert limits.cost_usd is None
+    limits.charge(USAGE, PRICE)
+    with pytest.raises(LimitReachedError):
+        limits.stream("x" * 24, PRICE)

@@ -1,8 +1,7 @@
 """The SDK's client, and one streamed request over it, read raw.
 
-The requests go through `AsyncAnthropic.post`, which the SDK documents for calls of one's own: authentication, URLs,
-headers and errors are the SDK's, but its typed transforms (which walk every message) and typed chunks (six times the
-cost of their JSON) are left out, as is the import of the resource modules.
+The requests go through `AsyncAnthropic.post`, the SDK's route for calls of one's own: authentication, URLs, headers and
+errors are the SDK's, but its typed transforms (which walk every message) and its typed events are left out.
 """
 
 from __future__ import annotations

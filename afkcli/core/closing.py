@@ -84,7 +84,8 @@ async def _seal(run: Run, outcome: Outcome, calls: StoreThread, rescue: Rescue) 
         usage=run.usage,
         cost_usd=run.limits.cost_usd,
         steps=run.step,
-        parent_run_id=run.parent_run_id,
+        parent_run_id=run.beginning.resumes,
+        resumed=run.beginning.resumes is not None,
     )
     reason = run.unsaved
     if run.writer is not None:
@@ -114,7 +115,7 @@ def _seal_on_store(calls: StoreThread, writer: TurnWriter, turn: SealedTurn) -> 
 
 
 def _result(run: Run, outcome: Outcome, saved: bool) -> AgentResult:
-    answers = [message for message in run.messages() if message.role is Role.ASSISTANT]
+    answers = [message for message in run.own_messages() if message.role is Role.ASSISTANT]
     return AgentResult(
         final_text=clean_text(answers[-1].text) if answers else "",
         state=outcome.state,

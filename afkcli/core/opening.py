@@ -15,8 +15,10 @@ from afkcli.core.ids import rfc3339, uuid7
 from afkcli.core.messages import Message
 from afkcli.core.protocols import Fork, Lease, Owner, RecordKind, Store, ThreadInfo
 from afkcli.core.result import RunState
+from afkcli.core.resuming import beginning_of_resumed
 from afkcli.core.store_thread import StoreThread
 from afkcli.core.thread import (
+    Beginning,
     History,
     TurnWriter,
     advance,
@@ -35,23 +37,26 @@ _NO_HISTORY = History(turns=(), damage=(), open_records=())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """A thread that is ready for a turn. Without `lease` the turn cannot be saved, for the reason `unsaved`."""
+    """A thread that is ready for a turn. Without `lease` the turn cannot be saved, for the reason `unsaved`.
+
+    `forked` tells whether the thread was made for this run, as a copy of one that is in use.
+    """
 
     thread: ThreadInfo
     lease: Lease | None
     unsaved: str | None = None
+    forked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """The message that opens a turn, and what is recorded with it."""
+    """The message that opens a turn (None: it goes on with the last one), and what is recorded with it."""
 
     run_id: str
-    message: Message
+    message: Message | None
     agent: str
     model: str
     folder: str | None
-    parent_run_id: str | None
     on_problem: Callable[[Exception], None]
 
 
@@ -60,6 +65,7 @@ class Begun:
     """An open turn: its writer, or why it cannot be saved, and the thread's history before it."""
 
     history: History
+    beginning: Beginning
     writer: TurnWriter | None
     unsaved: str | None
 
@@ -104,7 +110,7 @@ class Opener:
         except Exception as error:  # a store may be anybody's plugin; the answer is not lost with it
             reason = str(error) or type(error).__name__
             return Opening(thread=await self._read_only(name), lease=None, unsaved=reason)
-        return Opening(thread=lease.thread, lease=lease)
+        return Opening(thread=lease.thread, lease=lease, forked=lease.thread.name != name)
 
     async def begin(self, opening: Opening, question: Question) -> Begun:
         """Read the history, seal a turn that a dead run left open, and make the question durable.
@@ -113,6 +119,8 @@ class Opener:
 
         Raises:
             LeaseLostError: another run took the thread over.
+            UsageError: there is no turn to go on with.
+            StoreError: the turn to go on with cannot be read.
         """
         begun = self._calls.submit(self._begin, opening, question)
         try:
@@ -122,10 +130,11 @@ class Opener:
             raise
 
     async def release(self, opening: Opening) -> None:
-        """Give the lease back, of a run that did not come to be."""
+        """Give the lease back, of a run that did not come to be; with it goes a fork that was made for it."""
         if opening.lease is not None:
             with contextlib.suppress(Exception):  # what failed before is what is said
-                await self._calls.call(self._give_back, opening.lease)
+                give_back = self._drop if opening.forked else self._give_back
+                await self._calls.call(give_back, opening.lease)
 
     async def _acquire(self, name: str, owner: Owner, create: bool) -> Lease:
         deadline = time.monotonic() + self._busy_timeout_s
@@ -161,6 +170,9 @@ class Opener:
         if lease is not None:
             self._store().release(lease)
 
+    def _drop(self, lease: Lease) -> None:
+        self._store().delete(lease)
+
     async def _fork(self, name: str, owner: Owner, who: str) -> Lease:
         source = await self._calls.call(lambda: self._store().find(name))
         if source is None:
@@ -171,28 +183,39 @@ class Opener:
         return lease
 
     def _begin(self, opening: Opening, question: Question) -> Begun:
+        if question.message is None:
+            return self._begin_again(opening, question)
         history, unsaved, writer = _NO_HISTORY, opening.unsaved, None
+        beginning = Beginning(messages=(question.message,))
         try:
             store = self._store()
             history = load_history(store, opening.thread)
             if opening.lease is not None:
                 lease, history = seal_interrupted(store, opening.lease, history)
-                writer = self._ask(store, lease, question)
+                writer = self._ask(store, lease, question, beginning)
         except LeaseLostError:
             raise
         except Exception as error:  # a store may be anybody's plugin; the answer is not lost with it
             unsaved = unsaved or str(error) or type(error).__name__
             with contextlib.suppress(Exception):
                 self._give_back(opening.lease)
-        return Begun(history=history, writer=writer, unsaved=unsaved)
+        return Begun(history=history, beginning=beginning, writer=writer, unsaved=unsaved)
 
-    def _ask(self, store: Store, lease: Lease, question: Question) -> TurnWriter:
+    def _begin_again(self, opening: Opening, question: Question) -> Begun:
+        """Open a turn that goes on with the last one."""
+        if opening.lease is None:
+            raise StoreError(f"the thread {opening.thread.name!r} cannot be resumed: {opening.unsaved}")
+        store = self._store()
+        lease, history = seal_interrupted(store, opening.lease, load_history(store, opening.thread))
+        beginning = beginning_of_resumed(lease.thread, history.turns)
+        writer = self._ask(store, lease, question, beginning)
+        return Begun(history=history, beginning=beginning, writer=writer, unsaved=None)
+
+    def _ask(self, store: Store, lease: Lease, question: Question, beginning: Beginning) -> TurnWriter:
         writer = TurnWriter(store, lease, question.run_id, question.on_problem)
         writer.thread = replace(writer.thread, folder=question.folder or writer.thread.folder)
         now = rfc3339(time.time())
-        writer.open(
-            question.message, agent=question.agent, model=question.model, parent_run_id=question.parent_run_id, now=now
-        )
+        writer.open(beginning, agent=question.agent, model=question.model, now=now)
         self._calls.watch(writer)
         return writer
 

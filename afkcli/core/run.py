@@ -14,11 +14,11 @@ from afkcli.core.events import Event, ReasoningDeltaEvent, StepCompleted, TextDe
 from afkcli.core.handle import Decision, EventChannel
 from afkcli.core.ids import Clock
 from afkcli.core.limits import Limits
-from afkcli.core.messages import FinishReason, Message, ModelResponse, Role, text_message
+from afkcli.core.messages import FinishReason, Message, ModelResponse, Role, ToolResultPart, text_message
 from afkcli.core.protocols import Price, Provider
 from afkcli.core.result import RunState, ToolExecution, Usage
 from afkcli.core.sink_thread import SinkThread
-from afkcli.core.thread import TurnWriter, partial_message
+from afkcli.core.thread import Beginning, TurnWriter, pair_tool_calls, partial_message
 from afkcli.core.tools import Tool
 
 STOP_SECONDS = 0.5
@@ -66,12 +66,11 @@ class Run:
     channel: EventChannel
     sinks: Sequence[SinkThread]
     redact: Callable[[str], str]
-    question: Message
     prepared: asyncio.Task[None]
+    beginning: Beginning
     history: Sequence[Message] = ()
     writer: TurnWriter | None = None
     unsaved: str | None = None
-    parent_run_id: str | None = None
     max_retries: int = 4
     clock: Clock = field(default_factory=Clock)
     started: float = field(default_factory=time.time)
@@ -98,11 +97,15 @@ class Run:
     def request_messages(self) -> list[Message]:
         """Return all messages of the next model call: instructions, history, question, this turn so far."""
         system = [text_message(Role.SYSTEM, self.agent.instructions)] if self.agent.instructions else []
-        return [*system, *self.history, self.question, *self.answer]
+        return [*system, *self.history, *pair_tool_calls([*self.beginning.messages, *self.answer])]
 
     def messages(self) -> tuple[Message, ...]:
-        """Return the turn's messages so far, what was streamed of an unfinished one included."""
-        return (self.question, *self.answer, *partial_message("".join(self._text), "".join(self._reasoning)))
+        """Return the turn's messages so far, what it goes on with and what was streamed included."""
+        return (*self.beginning.messages, *self.own_messages())
+
+    def own_messages(self) -> tuple[Message, ...]:
+        """Return what this run has added so far."""
+        return (*self.answer, *partial_message("".join(self._text), "".join(self._reasoning)))
 
     def post(self, kind: Callable[..., Event], /, **values: Any) -> None:
         """Send the run's next event to the sinks and the reader, without waiting."""
@@ -182,6 +185,11 @@ class Run:
         self.answer.append(message)
         if self.writer is not None:
             self.writer.journal_message(message)
+
+    def journal_result(self, result: ToolResultPart) -> None:
+        """Have the result of one tool call journaled, before the message that holds all results of its step."""
+        if self.writer is not None:
+            self.writer.journal_message(Message(role=Role.TOOL, parts=(result,)))
 
     async def complete_step(self, response: ModelResponse) -> None:
         """Take the response that ends a model call.

@@ -28,8 +28,8 @@ from afkcli.core.run import CANCELLED, Model, Outcome, Run
 from afkcli.core.sink_thread import SinkThread
 from afkcli.core.store_thread import StoreThread
 from afkcli.core.tasks import started
-from afkcli.core.thread import SealedTurn, check_name
-from afkcli.core.tool_calls import run_tool_calls
+from afkcli.core.thread import Beginning, SealedTurn, check_name
+from afkcli.core.tool_calls import finish_tool_calls, run_tool_calls
 from afkcli.core.tools import as_tools
 
 
@@ -120,8 +120,17 @@ class Runner:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return asyncio.run(self.run(agent, user_message=user_message, thread_id=thread_id))
+            return asyncio.run(self._run_and_leave(agent, user_message, thread_id))
         raise UsageError("run_sync was called inside an event loop; use `await runner.run(...)` there")
+
+    async def _run_and_leave(self, agent: Agent, user_message: str, thread_id: str | None) -> AgentResult:
+        try:
+            return await self.run(agent, user_message=user_message, thread_id=thread_id)
+        finally:
+            await self.leave_loop()
+
+    async def leave_loop(self) -> None:
+        """Close what belongs to the running event loop, which is about to end; the runner can go on in another."""
 
     async def run_stream(self, agent: Agent, *, user_message: str, thread_id: str | None = None) -> RunHandle:
         """Start a run and return its handle.
@@ -137,16 +146,37 @@ class Runner:
         """
         return await self.start(lambda thread: agent, user_message=user_message, thread_id=thread_id)
 
+    async def resume(self, agent: Agent, *, thread_id: str) -> AgentResult:
+        """Go on with the last turn of a thread, which was cut, to the end; see `resume_stream`."""
+        return await (await self.resume_stream(agent, thread_id=thread_id)).wait()
+
+    async def resume_stream(self, agent: Agent, *, thread_id: str) -> RunHandle:
+        """Start a run that goes on with the last turn of a thread, and return its handle.
+
+        The turn was cut: cancelled, interrupted, by a limit, or it failed. Its finished tool calls are not made again.
+        One that did not finish is made again if the agent's tool is `idempotent`, or if the caller allows it now; else
+        the model is told that it did not finish.
+
+        Raises:
+            UsageError: there is no such thread, its last turn was not cut, or the run cannot be started.
+            StoreError: the thread cannot be read and written.
+            ThreadBusyError: another run holds the thread.
+        """
+        return await self.start(lambda thread: agent, user_message=None, thread_id=thread_id, create=False)
+
     async def start(
         self,
         choose: Callable[[ThreadInfo], Agent],
         *,
-        user_message: str,
+        user_message: str | None,
         thread_id: str | None = None,
         create: bool = True,
     ) -> RunHandle:
-        """As `run_stream`, the agent chosen once the thread (its last agent and model) is known."""
-        if not user_message.strip():
+        """As `run_stream`, the agent chosen once the thread (its last agent and model) is known.
+
+        Without a `user_message` it goes on with the thread's last turn, as `resume_stream` does.
+        """
+        if user_message is not None and not user_message.strip():
             raise UsageError("the message is empty; say what to do")
         run_id = uuid7()
         name = check_name(thread_id) if thread_id is not None else run_id
@@ -164,7 +194,14 @@ class Runner:
         except BaseException:
             await opener.release(opening)
             raise
-        run.post(RunStarted, agent=agent.name, model=run.model.full_name, message=run.question.text)
+        run.post(
+            RunStarted,
+            agent=agent.name,
+            model=run.model.full_name,
+            message=run.beginning.messages[0].text,
+            resumed=run.beginning.resumes is not None,
+            parent_run_id=run.beginning.resumes,
+        )
         handle = self._launch(run)
         try:
             await asyncio.sleep(0)  # its task begins: from here on an event loop that closes ends the run as it should
@@ -190,8 +227,9 @@ class Runner:
 
     def close(self) -> None:
         """As `aclose`, from code that is not asynchronous."""
-        if self._opened is not None:
-            self._calls.submit(self._opened.close)
+        store, self._opened = self._opened, None
+        if store is not None:
+            self._calls.submit(store.close)
         self._calls.close()
         for sink in self._sinks:
             sink.close()
@@ -204,7 +242,7 @@ class Runner:
     ) -> None:
         await self.aclose()
 
-    async def _open_run(self, opener: Opener, opening: Opening, agent: Agent, run_id: str, message: str) -> Run:
+    async def _open_run(self, opener: Opener, opening: Opening, agent: Agent, run_id: str, message: str | None) -> Run:
         """Return the run, its question durable, its provider being prepared at the same time."""
         tools = as_tools(agent.tools)
         agent = replace(agent, instructions=inspect.cleandoc(agent.instructions).strip())
@@ -222,7 +260,7 @@ class Runner:
             channel=EventChannel(),
             sinks=self._sinks,
             redact=self._wiring.redact,
-            question=text_message(Role.USER, clean_text(message)),
+            beginning=Beginning(messages=()),
             prepared=started(models[0].provider.prepare()),
             max_retries=self.config.max_retries,
             pending_warnings=warnings,
@@ -235,11 +273,10 @@ class Runner:
 
         question = Question(
             run_id=run_id,
-            message=run.question,
+            message=text_message(Role.USER, clean_text(message)) if message is not None else None,
             agent=agent.name,
             model=run.model.full_name,
             folder=self._wiring.folder,
-            parent_run_id=None,
             on_problem=on_problem,
         )
         try:
@@ -247,7 +284,8 @@ class Runner:
         except BaseException:
             run.prepared.cancel()
             raise
-        run.history, run.writer, run.unsaved = begun.history.messages(), begun.writer, begun.unsaved
+        run.beginning, run.writer, run.unsaved = begun.beginning, begun.writer, begun.unsaved
+        run.history = begun.history.messages(begun.beginning.resumes)
         run.pending_warnings += begun.history.warnings()
         return run
 
@@ -280,6 +318,8 @@ class Runner:
         """The loop: call the model, run the tools that it asks for, until it answers."""
         external = self.config.interaction_mode == "external"
         await run.prepared
+        if run.beginning.unfinished:
+            await finish_tool_calls(run, run.beginning.unfinished, external=external)
         while True:
             run.limits.start_step()
             run.step += 1
@@ -289,7 +329,13 @@ class Runner:
                 return Outcome(state=RunState.DEGRADED, reason="length")
             if not response.message.tool_calls:
                 return Outcome(state=RunState.COMPLETED)
+            await self._journal(run)
             await run_tool_calls(run, response.message.tool_calls, external=external)
+
+    async def _journal(self, run: Run) -> None:
+        """Journal the tool calls before they are made, so that no call is made again because nobody knows of it."""
+        if run.writer is not None:
+            await self._calls.call(run.writer.tick)
 
     def _model(self, full_name: str | None) -> Model:
         """Return the model named `provider/model`, its provider loaded."""

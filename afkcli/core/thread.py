@@ -85,8 +85,23 @@ def advance(thread: ThreadInfo, record: Record) -> ThreadInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """What a turn begins with: a question, or all of the turn of the run `resumes`, which was cut.
+
+    `unfinished` are the tool calls of its last step that have no result.
+    """
+
+    messages: tuple[Message, ...]
+    unfinished: tuple[ToolCallPart, ...] = ()
+    resumes: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SealedTurn:
-    """One finished turn as the store keeps it. Times are RFC 3339."""
+    """One finished turn as the store keeps it. Times are RFC 3339.
+
+    A turn that was `resumed` holds all that the turn of the run `parent_run_id` holds, and stands in its place.
+    """
 
     turn: int
     run_id: str
@@ -103,6 +118,7 @@ class SealedTurn:
     cost_usd: float | None = None
     steps: int = 0
     parent_run_id: str | None = None
+    resumed: bool = False
 
 
 def turn_to_json(turn: SealedTurn) -> JsonObject:
@@ -133,6 +149,7 @@ def turn_from_json(form: JsonObject) -> SealedTurn:
             cost_usd=form.get("cost_usd"),
             steps=form.get("steps", 0),
             parent_run_id=form.get("parent_run_id"),
+            resumed=form.get("resumed") is True,
         )
     except (KeyError, ValueError, TypeError) as error:
         raise JsonError(f"a seal is not complete: {error}") from None
@@ -141,16 +158,34 @@ def turn_from_json(form: JsonObject) -> SealedTurn:
 def messages_to_send(turn: SealedTurn) -> tuple[Message, ...]:
     """Return what the next turn sends of `turn`: all of it, the question alone, or nothing (the table of states)."""
     if turn.state is RunState.COMPLETED:
-        return turn.messages
+        return tuple(pair_tool_calls(turn.messages))
     if turn.state is RunState.FAILED:
         if turn.error_kind in REFUSED_KINDS:
             return ()
         acted = any(message.role is Role.TOOL for message in turn.messages)  # what tools did must not look undone
-        if turn.error_kind is not ErrorKind.TRUNCATED and not acted:
+        went_on = turn.resumed and len(turn.messages) > 1  # nor what had been said before
+        if turn.error_kind is not ErrorKind.TRUNCATED and not acted and not went_on:
             return turn.messages[:1]
     if not turn.messages:  # its question was damaged
         return ()
-    return mark_cut(turn.messages, turn.reason or _CUT_REASONS[turn.state])
+    return mark_cut(turn.messages, cut_reason(turn))
+
+
+def cut_reason(turn: SealedTurn) -> str:
+    """Return why the answer of a turn that is not completed was cut, for the model."""
+    return turn.reason or _CUT_REASONS[turn.state]
+
+
+def resumed_by(turns: Sequence[SealedTurn]) -> dict[int, SealedTurn]:
+    """Return the turns that stand in the place of others, by the position of the other in `turns`."""
+    taken: dict[int, SealedTurn] = {}
+    for position, turn in enumerate(turns):
+        if turn.resumed:
+            for earlier in range(position - 1, -1, -1):
+                if turns[earlier].run_id == turn.parent_run_id:
+                    taken[earlier] = turn
+                    break
+    return taken
 
 
 def mark_cut(messages: Sequence[Message], reason: str) -> tuple[Message, ...]:
@@ -211,9 +246,12 @@ class History:
             warnings.append(("question_left_out", line))
         return warnings
 
-    def messages(self) -> list[Message]:
-        """Return the messages that the next turn sends before its own."""
-        return [message for turn in self.turns for message in messages_to_send(turn)]
+    def messages(self, resumes: str | None = None) -> list[Message]:
+        """Return the messages that the next turn sends before its own, those of the run that it `resumes` left out."""
+        resumed = resumed_by(self.turns)
+        turns = (turn for position, turn in enumerate(self.turns) if position not in resumed)
+        sent = (turn for turn in turns if resumes is None or turn.run_id != resumes)
+        return [message for turn in sent for message in messages_to_send(turn)]
 
 
 def read_history(thread: ThreadInfo, records: Iterable[Record]) -> History:
@@ -288,7 +326,7 @@ def after_seal(thread: ThreadInfo, turn: SealedTurn) -> ThreadInfo:
 def interrupted_turn(thread: ThreadInfo, opened: OpenTurn, records: Iterable[Record]) -> SealedTurn:
     """Put the turn together that its question and journal `records` tell of."""
     agent, model = thread.agent or "", thread.model or ""
-    parent_run_id = None
+    parent_run_id, resumed, steps = None, False, 0
     messages: list[Message] = []
     text: list[str] = []
     reasoning: list[str] = []
@@ -296,7 +334,8 @@ def interrupted_turn(thread: ThreadInfo, opened: OpenTurn, records: Iterable[Rec
         body = loads_object(record.body)
         if record.kind is RecordKind.QUESTION:
             agent, model = body.get("agent", agent), body.get("model", model)
-            parent_run_id = body.get("parent_run_id")
+            parent_run_id, resumed = body.get("parent_run_id"), body.get("resumed") is True
+            steps -= _count_steps(body.get("messages", ()))  # what it resumes was counted there
         for form in body.get("messages", ()):
             with contextlib.suppress(JsonError):  # of a part that this version does not know, the rest is kept
                 messages.append(message_from_json(form))
@@ -317,9 +356,14 @@ def interrupted_turn(thread: ThreadInfo, opened: OpenTurn, records: Iterable[Rec
         started=opened.started,
         sealed=rfc3339(time.time()),
         messages=tuple(messages),
-        steps=sum(message.role is Role.ASSISTANT for message in messages),
+        steps=steps + sum(message.role is Role.ASSISTANT for message in messages),
         parent_run_id=parent_run_id,
+        resumed=resumed,
     )
+
+
+def _count_steps(forms: Iterable[JsonObject]) -> int:
+    return sum(isinstance(form, dict) and form.get("role") == Role.ASSISTANT for form in forms)
 
 
 def partial_message(text: str, reasoning: str) -> list[Message]:
@@ -358,8 +402,8 @@ class TurnWriter:
         self._pending: deque[tuple[str, str] | Message] = deque()
         self._unwritten: list[tuple[str, str] | Message] = []
 
-    def open(self, question: Message, *, agent: str, model: str, parent_run_id: str | None, now: str) -> None:
-        """Make the question durable; the turn is open from here on.
+    def open(self, beginning: Beginning, *, agent: str, model: str, now: str) -> None:
+        """Make the question, and what came before a resumption, durable; the turn is open from here on.
 
         Raises:
             StoreError, LeaseLostError: nothing was written.
@@ -369,12 +413,13 @@ class TurnWriter:
             "run_id": self.run_id,
             "agent": agent,
             "model": model,
-            "parent_run_id": parent_run_id,
-            "messages": [message_to_json(question)],
+            "parent_run_id": beginning.resumes,
+            "resumed": beginning.resumes is not None,
+            "messages": [message_to_json(message) for message in beginning.messages],
         }
         record = next_record(self.thread, RecordKind.QUESTION, self.turn, body)
         opened = OpenTurn(turn=self.turn, run_id=self.run_id, index=record.index, started=now)
-        title = self.thread.title or " ".join(question.text.split())[:80] or None
+        title = self.thread.title or " ".join(beginning.messages[0].text.split())[:80] or None
         thread = replace(
             advance(self.thread, record),
             open_turn=opened,

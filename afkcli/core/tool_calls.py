@@ -13,14 +13,37 @@ from afkcli.core.jsonform import clean_text
 from afkcli.core.messages import Message, Role, TextPart, ToolCallPart, ToolResultPart
 from afkcli.core.result import ToolExecution
 from afkcli.core.run import Run
+from afkcli.core.thread import unfinished_result
 from afkcli.core.tools import Tool, ToolError, bounded
 
 
-async def run_tool_calls(run: Run, calls: Sequence[ToolCallPart], *, external: bool) -> None:
+async def finish_tool_calls(run: Run, calls: Sequence[ToolCallPart], *, external: bool) -> None:
+    """Answer `calls`, which the turn that is resumed left unfinished; arguments and errors as in `run_tool_calls`.
+
+    Nobody knows how far they came. So a call is made again only if the agent's tool of that name is idempotent, or the
+    caller allows it now; what the record says of the tool does not count. Else the model is told of it.
+    """
+    left = [call for call in calls if not (external or _is_repeatable(run, call))]
+    for call in left:
+        line = f"the tool {call.name!r} did not finish before and is not marked idempotent, so it is not called again"
+        run.warn("tool_not_repeated", line)
+    if left:
+        run.add_message(Message(role=Role.TOOL, parts=tuple(unfinished_result(call) for call in left)))
+    again = [call for call in calls if external or _is_repeatable(run, call)]
+    await run_tool_calls(run, again, external=external, repeated=True)
+
+
+def _is_repeatable(run: Run, call: ToolCallPart) -> bool:
+    tool = run.tools.get(call.name)
+    return tool is None or tool.idempotent or call.invalid_arguments is not None  # the others only get their error
+
+
+async def run_tool_calls(run: Run, calls: Sequence[ToolCallPart], *, external: bool, repeated: bool = False) -> None:
     """Carry out `calls` and add their results to the turn, in the order of the calls.
 
     Args:
         external: whether the caller decides on calls that need approval; otherwise they are denied.
+        repeated: whether they may have been made before, so that those that are not idempotent need approval.
 
     Raises:
         LimitReachedError: more calls were asked for than `max_tool_calls` leaves; those that it leaves were made.
@@ -31,10 +54,11 @@ async def run_tool_calls(run: Run, calls: Sequence[ToolCallPart], *, external: b
     try:
         async with asyncio.TaskGroup() as group:
             for position, call in enumerate(calls[:granted]):
-                group.create_task(_one_call(run, call, slots, partial(results.__setitem__, position), external))
+                answer = partial(results.__setitem__, position)
+                group.create_task(_one_call(run, call, slots, answer, external, repeated))
     finally:
         if results:
-            run.add_message(Message(role=Role.TOOL, parts=tuple(results[position] for position in sorted(results))))
+            run.answer.append(Message(role=Role.TOOL, parts=tuple(results[position] for position in sorted(results))))
     if granted < len(calls):
         run.limits.refuse_tool_calls()
 
@@ -45,18 +69,22 @@ async def _one_call(
     slots: asyncio.Semaphore,
     answer: Callable[[ToolResultPart], None],
     external: bool,
+    repeated: bool,
 ) -> None:
+    """Carry out one call. One that is cancelled gets no answer, so that a run which resumes knows of it."""
     async with slots:
         await run.emit(ToolStarted, tool_name=call.name, tool_call_id=call.id, arguments=call.arguments)
         started = time.monotonic()
         output, error = "", "cancelled"
         try:
-            output, error = await _outcome(run, call, external)
-        finally:
-            latency_ms = int((time.monotonic() - started) * 1000)
+            output, error = await _outcome(run, call, external, repeated)
             error = bounded(clean_text(error))
             part = TextPart(text=error or output)
-            answer(ToolResultPart(id=call.id, name=call.name, parts=(part,), is_error=bool(error)))
+            result = ToolResultPart(id=call.id, name=call.name, parts=(part,), is_error=bool(error))
+            run.journal_result(result)
+            answer(result)
+        finally:
+            latency_ms = int((time.monotonic() - started) * 1000)
             run.executions.append(
                 ToolExecution(tool_name=call.name, tool_call_id=call.id, tool_success=not error, latency_ms=latency_ms)
             )
@@ -72,16 +100,17 @@ async def _one_call(
         await run.channel.drain()
 
 
-async def _outcome(run: Run, call: ToolCallPart, external: bool) -> tuple[str, str]:
+async def _outcome(run: Run, call: ToolCallPart, external: bool, repeated: bool) -> tuple[str, str]:
     """Return (output, "") or ("", error) of one call."""
     tool = run.tools.get(call.name)
     if tool is None:
         return "", f"there is no tool {call.name!r}; the tools are: {', '.join(run.tools) or 'none'}"
     if call.invalid_arguments is not None:
         return "", f"the arguments are not a JSON object: {call.invalid_arguments[:200]}"
-    if tool.approval == "ask" and not await _approved(run, call, external):
+    if (tool.approval == "ask" or (repeated and not tool.idempotent)) and not await _approved(run, call, external):
         run.denied += 1
-        return "", "denied: this call was not approved"
+        again = " to be made again; it had not finished before" if repeated else ""
+        return "", f"denied: this call was not approved{again}"
     return await _called(tool, call)
 
 

@@ -36,6 +36,7 @@ class Tool:
     """A function that a model may call.
 
     `approval` "ask" means that a person (or a rule) has to allow each call. `timeout_s` is seconds, None for no limit.
+    `idempotent` means that a call may be made twice: a run that resumes a turn makes one again that did not finish.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Tool:
     function: Callable[..., Any]
     approval: Approval = "allow"
     timeout_s: float | None = None
+    idempotent: bool = False
 
     @cached_property
     def spec(self) -> ToolSpec:
@@ -131,6 +133,7 @@ def tool(
     description: str | None = None,
     approval: Approval = "allow",
     timeout_s: float | None = None,
+    idempotent: bool = False,
 ) -> Callable[[F], Tool]: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -139,6 +142,7 @@ def tool(
     description: str | None = None,
     approval: Approval = "allow",
     timeout_s: float | None = None,
+    idempotent: bool = False,
 ) -> Tool | Callable[[F], Tool]:
     """Make a tool of a typed function: `@tool` or `@tool(approval="ask", timeout_s=30)`.
 
@@ -147,6 +151,7 @@ def tool(
         description: what the model is told; the docstring by default.
         approval: "ask" to have each call allowed by a person or a rule.
         timeout_s: seconds after which a call fails.
+        idempotent: whether a call that may have been made can be made again without harm.
     """
 
     def make(target: Callable[..., Any]) -> Tool:
@@ -156,6 +161,7 @@ def tool(
             function=target,
             approval=approval,
             timeout_s=timeout_s,
+            idempotent=idempotent,
         )
 
     return make(function) if function is not None else make

@@ -231,7 +231,8 @@ class TestCancelling:
         assert [(event.tool_call_id, event.tool_error) for event in done] == [("c1", "cancelled")]
         assert types(seen)[-1] == "completed"
         assert states(store) == ["cancelled", "completed"]
-        assert model.said()[2] == ("tool", "cancelled|The tool did not finish: the turn was cut off.")
+        unfinished = "The tool did not finish: the turn was cut off."
+        assert model.said()[2] == ("tool", f"{unfinished}|{unfinished}")
 
     def test_a_provider_that_ignores_it_is_left_behind(self) -> None:
         reached, end = asyncio.Event(), asyncio.Event()

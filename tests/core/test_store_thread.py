@@ -14,7 +14,7 @@ from afkcli.core.messages import Role, text_message
 from afkcli.core.protocols import Lease
 from afkcli.core.runner import unknown_owner
 from afkcli.core.store_thread import StoreThread
-from afkcli.core.thread import TurnWriter, interrupted_turn, load_history
+from afkcli.core.thread import Beginning, TurnWriter, interrupted_turn, load_history
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ class Journal:
         assert lease is not None
         self.writer = TurnWriter(store, lease, "run", self.problems.append)
         question = text_message(Role.USER, "hi")
-        self.writer.open(question, agent="a", model="m", parent_run_id=None, now="2026-01-01T00:00:00.000Z")
+        self.writer.open(Beginning(messages=(question,)), agent="a", model="m", now="2026-01-01T00:00:00.000Z")
         calls.submit(calls.watch, self.writer).result()
 
     def journaled(self) -> str:

@@ -1,0 +1,63 @@
+"""How a run goes on with a turn that was cut: what it sends, and which tool calls are still to be answered."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from afkcli.core.errors import REFUSED_KINDS, UsageError
+from afkcli.core.messages import Message, Role, ToolCallPart, ToolResultPart, text_message
+from afkcli.core.protocols import ThreadInfo
+from afkcli.core.result import RunState
+from afkcli.core.thread import Beginning, SealedTurn, cut_reason, mark_cut, pair_tool_calls
+
+GO_ON = "[Go on exactly where your answer was cut off; repeat nothing of it.]"
+"""The message of a resumed turn that follows the text that was cut."""
+
+
+def beginning_of_resumed(thread: ThreadInfo, turns: Sequence[SealedTurn]) -> Beginning:
+    """Return how a turn begins that goes on with the last one of `turns`.
+
+    It begins with all that the last turn holds, so that it stands in its place from then on. Text that was cut is
+    followed by a message to go on; what ends with tools needs none; a question that nothing came of is asked again as
+    it is.
+
+    Raises:
+        UsageError: there is nothing to go on with.
+    """
+    if not turns:
+        raise UsageError(f"there is nothing to resume: the thread {thread.name!r} has no turn")
+    turn = turns[-1]
+    if turn.state is RunState.COMPLETED:
+        raise UsageError(f"there is nothing to resume: turn {turn.turn} of thread {thread.name!r} is completed")
+    if turn.error_kind in REFUSED_KINDS:
+        raise UsageError(
+            f"there is nothing to resume: turn {turn.turn} of thread {thread.name!r} was refused ({turn.error_kind}); "
+            "ask in another way with `afk run`"
+        )
+    if not turn.messages:
+        raise UsageError(f"turn {turn.turn} of thread {thread.name!r} cannot be resumed: its question is damaged")
+    results = tuple(itertools.takewhile(lambda message: message.role is Role.TOOL, reversed(turn.messages)))[::-1]
+    before = turn.messages[: len(turn.messages) - len(results)]
+    last = before[-1]
+    if last.tool_calls:
+        messages = (*pair_tool_calls(before[:-1]), last, *results)
+        return Beginning(messages=messages, unfinished=_unanswered(last, results), resumes=turn.run_id)
+    if last.role is not Role.ASSISTANT:
+        return Beginning(messages=tuple(pair_tool_calls(before)), resumes=turn.run_id)
+    if not last.text:  # it was cut while the model was still reasoning
+        return Beginning(messages=tuple(pair_tool_calls(before[:-1])), resumes=turn.run_id)
+    cut = mark_cut(before, cut_reason(turn))
+    return Beginning(messages=(*cut, text_message(Role.USER, GO_ON)), resumes=turn.run_id)
+
+
+def _unanswered(asked: Message, results: Sequence[Message]) -> tuple[ToolCallPart, ...]:
+    """Return the calls of `asked` that none of `results` answers; ids may repeat."""
+    answers = [part.id for message in results for part in message.parts if isinstance(part, ToolResultPart)]
+    open_calls: list[ToolCallPart] = []
+    for call in asked.tool_calls:
+        if call.id in answers:
+            answers.remove(call.id)
+        else:
+            open_calls.append(call)
+    return tuple(open_calls)

@@ -75,6 +75,9 @@ def main() -> NoReturn:
         die_of(signal.SIGINT)
     except BrokenPipeError:
         die_of(getattr(signal, "SIGPIPE", signal.SIGTERM))
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
+        code = EXIT_USAGE
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "afk"
         _fail(f"{error.format_message().rstrip('.')}; see `{path} --help`", debug)

@@ -29,13 +29,14 @@ LIMITS: Mapping[str, tuple[type, ...]] = {
     "max_llm_calls": (int,),
     "max_parallel_tools": (int,),
 }
-OPTIONS: Mapping[str, tuple[type, ...]] = {
+SAMPLING: Mapping[str, tuple[type, ...]] = {
     "temperature": (int, float),
     "top_p": (int, float),
     "max_output_tokens": (int,),
     "stop": (str, list),
     "seed": (int,),
 }
+OPTIONS: Mapping[str, tuple[type, ...]] = {**SAMPLING, "reasoning_effort": (str,)}
 _AGENT_KEYS: Mapping[str, tuple[type, ...]] = {
     "model": (str,),
     "instructions": (str,),
@@ -333,7 +334,8 @@ class _Check:
         """Check what an agent's table has within."""
         self.table(table.get("limits", {}), LIMITS, (*at, "limits"))
         for name, value in table.get("limits", {}).items():
-            if not (math.isfinite(value) and value > 0):
+            free = value == 0 and name == "max_total_cost_usd"  # only what costs nothing may run
+            if not (math.isfinite(value) and (value > 0 or free)):
                 raise self._error((*at, "limits", name), "must be greater than 0")
         self.table(table.get("options", {}), OPTIONS, (*at, "options"))
         self.texts(table.get("fallback_models", []), (*at, "fallback_models"))

@@ -30,20 +30,23 @@ KINDS = ("provider", "store", "sink", "tools", "command")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownPlugin:
-    """A plugin of ours that may not be installed: what to install, and the variable that holds its key."""
+    """A plugin of ours that may not be installed: what to install, and the variables of its key and its server."""
 
     distribution: str
     key: str | None = None
+    server: str | None = None
 
 
 KNOWN: Mapping[str, KnownPlugin] = {
-    "provider.openai": KnownPlugin(distribution="afk-provider-openai", key="OPENAI_API_KEY"),
-    "provider.anthropic": KnownPlugin(distribution="afk-provider-anthropic", key="ANTHROPIC_API_KEY"),
+    "provider.openai": KnownPlugin(distribution="afk-provider-openai", key="OPENAI_API_KEY", server="OPENAI_BASE_URL"),
+    "provider.anthropic": KnownPlugin(
+        distribution="afk-provider-anthropic", key="ANTHROPIC_API_KEY", server="ANTHROPIC_BASE_URL"
+    ),
     "provider.local": KnownPlugin(distribution="afk-provider-local"),
     "store.disk": KnownPlugin(distribution="afk-store-disk"),
     "sink.jsonl": KnownPlugin(distribution="afk-sink-jsonl"),
 }
-"""In the order in which a key that is set names the model of a bare run."""
+"""In the order in which a key or a server that is given names the model of a bare run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

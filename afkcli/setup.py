@@ -26,7 +26,7 @@ from afkcli.core.opening import BusyMode
 from afkcli.core.protocols import Provider, Sink, Store, ThreadInfo
 from afkcli.core.runner import RunnerConfig, Wiring
 from afkcli.owner import current_owner
-from afkcli.plugins import KNOWN, Plugins, discover, missing_line
+from afkcli.plugins import KNOWN, KnownPlugin, Plugins, discover, missing_line
 from afkcli.rescue import rescue
 from afkcli.settings import SECRETS, Secrets
 
@@ -99,15 +99,26 @@ class Setup:
         return self._allowed(Choice(value=f"{DEMO_PROVIDER}/", source="nothing names another model"), named=False)
 
     def _model_of_key(self) -> Choice | None:
-        keys = {id_: plugin.key for id_, plugin in KNOWN.items() if plugin.key and os.environ.get(plugin.key)}
-        if not keys:
+        """Return the default model of the first known provider that was given a key, a server or settings."""
+        given = {id_.partition(".")[2]: self.why_given(id_, plugin) for id_, plugin in KNOWN.items()}
+        reasons = {name: why for name, why in given.items() if why is not None}
+        if not reasons:
             return None
-        id_, variable = next(iter(keys.items()))
-        provider = id_.partition(".")[2]
-        if len(keys) > 1:
-            others = ", ".join(list(keys.values())[1:])
-            self.notify(f"using {provider}, because {variable} is set (also set: {others}); choose with -m")
-        return Choice(value=f"{provider}/", source=f"{variable} is set")
+        provider, why = next(iter(reasons.items()))
+        if len(reasons) > 1:
+            others = ", ".join(list(reasons.values())[1:])
+            self.notify(f"using {provider}, because {why} (also: {others}); choose with -m")
+        return Choice(value=f"{provider}/", source=why)
+
+    def why_given(self, id_: str, plugin: KnownPlugin) -> str | None:
+        """Return why a provider names the model of a bare run, or None where the user has given it nothing."""
+        kind, _, name = id_.partition(".")
+        if kind != "provider" or name == DEMO_PROVIDER:
+            return None
+        variable = next((item for item in (plugin.key, plugin.server) if item and os.environ.get(item)), None)
+        if variable is not None:
+            return f"{variable} is set"
+        return f"[providers.{name}] is in the config" if self.config.plugin_table("providers", name) else None
 
     def _allowed(self, choice: Choice, *, named: bool) -> Choice:
         """Return `choice` with its full name; say so if it is the demonstration, or refuse that."""
@@ -286,8 +297,8 @@ def configured_models(user: ConfigFile, plugins: Plugins) -> Callable[[str], boo
         except UnknownNameError:
             return False
         known = KNOWN.get(f"provider.{provider}")
-        has_key = known is not None and (known.key is None or bool(os.environ.get(known.key)))
-        return has_key or provider in user.table.get("providers", {})
+        given = known is not None and alone.why_given(f"provider.{provider}", known) is not None
+        return given or provider == DEMO_PROVIDER or provider in user.table.get("providers", {})
 
     return configured
 

@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from afkcli.config import LIMITS, OPTIONS, ConfigFile, check_config, parse_config, parse_toml, relative_to
+from afkcli.config import LIMITS, SAMPLING, ConfigFile, check_config, parse_config, parse_toml, relative_to
 from afkcli.core.agent import FailSafeConfig
 from afkcli.core.errors import ConfigError
 from afkcli.paths import state_dir
@@ -90,9 +90,26 @@ def _refused(status: os.stat_result, link: os.stat_result) -> str | None:
         return None
     if {status.st_uid, link.st_uid} != {os.geteuid()}:
         return "another user owns it"
-    if status.st_mode & 0o022:
+    if status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and not is_private_group(status)):
         return "others can write it; chmod go-w it"
     return None
+
+
+def is_private_group(status: os.stat_result) -> bool:
+    """Whether a file's group is its owner's own, as where the usual umask is 002: nobody else can write by it.
+
+    Not for root, whose group some systems give to other accounts too.
+    """
+    import grp
+    import pwd
+
+    if status.st_uid == 0:
+        return False
+    try:
+        owner, group = pwd.getpwuid(status.st_uid), grp.getgrgid(status.st_gid)
+    except KeyError:
+        return False
+    return (group.gr_gid, group.gr_name) == (owner.pw_gid, owner.pw_name) and set(group.gr_mem) <= {owner.pw_name}
 
 
 def project_config(file: ProjectFile, configured: Callable[[str], bool], user: Mapping[str, Any]) -> ConfigFile:
@@ -160,7 +177,7 @@ class _Sieve:
             if key == "instructions" or (key in ("model", "fallback_models") and self._are_configured(value)):
                 allowed[key] = value
             elif key == "options":
-                allowed[key] = self._part(value, OPTIONS, f"{prefix}options.")
+                allowed[key] = self._part(value, SAMPLING, f"{prefix}options.")
             elif key == "limits":
                 allowed[key] = self._lower(value, limits, f"{prefix}limits.")
             else:

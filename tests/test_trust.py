@@ -395,3 +395,29 @@ X = "Y"
         assert "store.disk" in out
         assert "planted" not in out
         assert not (tmp_path / "loaded").exists()
+
+
+class TestPrivateGroup:
+    """With the umask 002 of many desktops a clone's files can be written by the user's group, which is the user."""
+
+    @pytest.mark.parametrize(
+        ("owner", "group", "members", "private"),
+        [
+            ("ada", "ada", [], True),
+            ("ada", "ada", ["ada"], True),
+            ("ada", "staff", [], False),
+            ("ada", "ada", ["bob"], False),
+        ],
+    )
+    def test_is_a_group_of_one(
+        self, monkeypatch: pytest.MonkeyPatch, owner: str, group: str, members: list[str], private: bool
+    ) -> None:
+        grp, pwd = pytest.importorskip("grp"), pytest.importorskip("pwd")
+        monkeypatch.setattr(pwd, "getpwuid", lambda uid: pwd.struct_passwd((owner, "x", uid, 1000, "", "/", "/")))
+        monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group((group, "x", gid, members)))
+        status = os.stat_result((stat.S_IFREG | 0o664, 0, 0, 1, 1000, 1000, 0, 0, 0, 0))
+
+        assert trust.is_private_group(status) is private
+
+    def test_of_root_is_not_one(self) -> None:
+        assert not trust.is_private_group(os.stat_result((stat.S_IFREG | 0o664, 0, 0, 1, 0, 0, 0, 0, 0, 0)))

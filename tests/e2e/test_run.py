@@ -508,3 +508,36 @@ class TestConfig:
         assert (done.code, done.out) == (5, "")
         config.write_text('busy = "patient"\n')
         assert "use one of wait, fail, fork" in keyed.afk("run", "-t", "t", "again").err
+
+
+class TestWhichModel:
+    def test_a_server_without_a_key_names_its_provider(self, shell: Shell, server: ModelServer) -> None:
+        done = shell.afk("run", "-t", "t", "hi", OPENAI_BASE_URL=server.base_url)
+
+        assert (done.code, done.out, done.err) == (0, "reply 1: hi\n", "")
+
+    def test_settings_in_the_config_name_their_provider(self, shell: Shell, server: ModelServer) -> None:
+        config = shell.home / "afk" / "config" / "config.toml"
+        config.parent.mkdir(parents=True)
+        config.write_text(f'[providers.openai]\nbase_url = "{server.base_url}"\ndefault_model = "mine"\n')
+
+        assert shell.afk("run", "-t", "t", "hi").out == "reply 1: hi\n"
+        assert server.bodies[0]["model"] == "mine"
+
+    def test_with_several_keys_openai_is_first_and_stderr_says_so(self, shell: Shell, server: ModelServer) -> None:
+        shell.env.update(OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY="sk-one", ANTHROPIC_API_KEY="sk-two")
+
+        done = shell.afk("run", "-t", "t", "hi")
+
+        assert (done.code, done.out) == (0, "reply 1: hi\n")
+        assert "using openai, because OPENAI_API_KEY is set (also: ANTHROPIC_API_KEY is set)" in done.err
+
+
+class TestHelp:
+    def test_no_command_shows_the_help_on_stderr(self, shell: Shell) -> None:
+        for arguments in ([], ["events"]):
+            done = shell.afk(*arguments)
+
+            assert (done.code, done.out) == (2, "")
+            assert done.err.startswith("Usage: afk")
+            assert "\nCommands:\n" in done.err

@@ -104,7 +104,8 @@ class AnswerReader:
         return ModelResponse(
             message=message,
             finish_reason=finish,
-            usage=usage_from(self._usage) if self._usage else None,
+            # llama.cpp leaves out `message_start`, and the input's count with it, where the first token is half a character
+            usage=usage_from(self._usage) if "input_tokens" in self._usage else None,
             model=self._answered_by,
         )
 

@@ -436,6 +436,10 @@ def test_cached_tokens_are_part_of_the_input() -> None:
     )
 
 
+def test_usage_without_the_input_is_not_known() -> None:
+    assert response_of(read({**ended()[0], "usage": {"output_tokens": 20}})).usage is None
+
+
 def test_arguments_and_text_that_come_whole_with_the_start_are_taken() -> None:
     call = {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}
     events = read(*block(0, {"type": "text", "text": "whole"}), *block(1, call), *ended("tool_use"))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -15,7 +16,7 @@ from afkcli.core.memory import MemoryStore
 from afkcli.core.protocols import Provider, Sink, Store, ThreadInfo
 from afkcli.core.runner import Runner as CoreRunner
 from afkcli.core.runner import RunnerConfig
-from afkcli.setup import Setup, load_setup
+from afkcli.setup import NOTHING_NAMED, Setup, load_setup
 
 
 class Providers(Mapping[str, Provider]):
@@ -52,7 +53,8 @@ class Runner(CoreRunner):
         store: a store, or "memory" for one that is gone with the process; the configured one by default.
         sinks: event sinks; the configured ones by default.
         project: whether the afk.toml of the working directory counts too, as on the command line.
-        setup: config and plugins that were loaded already.
+        setup: config and plugins that were loaded already. Without it, what belongs to no run's events (the embedded
+            model answers, a sink is left out) is said as a warning of the logger `afkcli`, so on stderr by default.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class Runner(CoreRunner):
         project: bool = False,
         setup: Setup | None = None,
     ) -> None:
-        self.setup = setup or load_setup(project=project)
+        self.setup = setup or load_setup(project=project, notify=logging.getLogger("afkcli").warning)
         self._made = Providers(self.setup)
         super().__init__(
             providers=self._made,
@@ -75,17 +77,32 @@ class Runner(CoreRunner):
         )
 
     async def run_stream(self, agent: Agent, *, user_message: str, thread_id: str | None = None) -> RunHandle:
+        return await self.start(self._choice_of(agent), user_message=user_message, thread_id=thread_id)
+
+    async def resume_stream(self, agent: Agent, *, thread_id: str) -> RunHandle:
+        return await self.start(self._choice_of(agent), user_message=None, thread_id=thread_id, create=False)
+
+    def _choice_of(self, agent: Agent) -> Callable[[ThreadInfo], Agent]:
+        """Return what gives `agent` its model, once the thread is known."""
+
         def choose(thread: ThreadInfo) -> Agent:
             named = Choice(value=agent.model, source=f"the agent {agent.name!r}") if agent.model else None
             fallback = tuple(self.setup.full_model_name(name) for name in agent.fail_safe.fallback_models)
+            model = self.setup.choose_model(named, thread, None)
             return replace(
                 agent,
-                model=self.setup.choose_model(named, thread, None).value,
+                model=model.value,
+                remember_model=agent.remember_model and model.source != NOTHING_NAMED,
                 fail_safe=replace(agent.fail_safe, fallback_models=fallback),
             )
 
-        return await self.start(choose, user_message=user_message, thread_id=thread_id)
+        return choose
+
+    async def leave_loop(self) -> None:
+        await self._made.aclose()
 
     async def aclose(self) -> None:
-        await self._made.aclose()
-        await super().aclose()
+        try:
+            await self.leave_loop()
+        finally:
+            await super().aclose()

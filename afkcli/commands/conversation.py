@@ -23,23 +23,30 @@ from afkcli.core.messages import (
 )
 from afkcli.core.protocols import ThreadInfo
 from afkcli.core.result import RunState
-from afkcli.core.thread import History, SealedTurn, interrupted_turn, messages_to_send, turn_to_json
+from afkcli.core.thread import History, SealedTurn, interrupted_turn, messages_to_send, resumed_by, turn_to_json
 
 _MINUTE, _HOUR, _DAY, _WEEK = 60, 3600, 86400, 7 * 86400
 
 
-def turns_of(thread: ThreadInfo, history: History, state: str | None) -> list[tuple[SealedTurn, str]]:
-    """Return the turns with their states; one that is running now with what has come so far."""
+ShownTurn = tuple[SealedTurn, str, int | None]
+"""A turn, its state, and the number of the turn that goes on with it and holds all of it, if one does."""
+
+
+def turns_of(thread: ThreadInfo, history: History, state: str | None) -> list[ShownTurn]:
+    """Return the turns as they are shown; one that is running now with what has come so far."""
     turns = [(turn, str(turn.state)) for turn in history.turns]
     if thread.open_turn is not None and state is not None:
         turns.append((interrupted_turn(thread, thread.open_turn, history.open_records), state))
-    return turns
+    resumed = {position: later.turn for position, later in resumed_by([turn for turn, _ in turns]).items()}
+    return [(turn, state, resumed.get(position)) for position, (turn, state) in enumerate(turns)]
 
 
-def note(turn: SealedTurn, state: str) -> str | None:
+def note(turn: SealedTurn, state: str, resumed_as: int | None) -> str | None:
     """Return what is to be known of a turn that did not simply end with its answer, and what the next turn sends."""
     if state == RUNNING:
         return "running now"
+    if resumed_as is not None:
+        return f"cut off; turn {resumed_as} goes on with it and holds all of it"
     if turn.state is RunState.COMPLETED:
         return None
     sent = messages_to_send(turn)
@@ -74,10 +81,10 @@ def thread_form(info: ThreadInfo, state: str | None) -> JsonObject:
     }
 
 
-def turn_form(thread: ThreadInfo, turn: SealedTurn, state: str) -> JsonObject:
+def turn_form(thread: ThreadInfo, turn: SealedTurn, state: str, resumed_as: int | None) -> JsonObject:
     """Return the JSON form of a turn, without the data that belongs to providers alone."""
     shown = replace(turn, messages=tuple(map(_without_provider_data, turn.messages)))
-    form = {**turn_to_json(shown), "state": state, "note": note(turn, state)}
+    form = {**turn_to_json(shown), "state": state, "resumed_as": resumed_as, "note": note(turn, state, resumed_as)}
     form["total_cost_usd"] = form.pop("cost_usd")
     if state == RUNNING:
         form["sealed"] = None
@@ -85,32 +92,32 @@ def turn_form(thread: ThreadInfo, turn: SealedTurn, state: str) -> JsonObject:
     return {"v": 1, "type": "turn", "thread_id": thread.name, "thread_key": thread.key, **form}
 
 
-def shown_turn(stdout: Stdout, turn: SealedTurn, state: str) -> Iterator[str]:
+def shown_turn(stdout: Stdout, turn: SealedTurn, state: str, resumed_as: int | None) -> Iterator[str]:
     """Yield the lines of a turn for a person."""
     head = f"turn {turn.turn} · {local_time(turn.started)} · {state} · {turn.model or '-'}"
     yield stdout.styled(stdout.text(head), BOLD)
-    for message in turn.messages:
+    for message in turn.messages if resumed_as is None else ():
         for part in message.parts:
             label, text = _labelled(message.role, part)
             style = DIM if isinstance(part, (ReasoningPart, ToolResultPart)) else ""
             line = stdout.text(f"{label}: {text}")
             yield stdout.styled(line, style) if style else line
-    said = note(turn, state)
+    said = note(turn, state, resumed_as)
     if said:
         yield stdout.styled(stdout.text(said if said.startswith("[") else f"[{said}]"), YELLOW)
     yield ""
 
 
-def markdown(thread: ThreadInfo, turns: list[tuple[SealedTurn, str]]) -> str:
+def markdown(thread: ThreadInfo, turns: list[ShownTurn]) -> str:
     """Return a thread as a Markdown document."""
     lines = [f"# {_markdown_line(thread.title or thread.name)}", ""]
     lines += [f"Thread `{thread.name}`, begun {local_time(thread.created)}, {len(turns)} turns.", ""]
-    for turn, state in turns:
+    for turn, state, resumed_as in turns:
         lines += [f"## Turn {turn.turn}", "", f"{local_time(turn.started)} · {state} · {turn.model or '-'}", ""]
-        for message in turn.messages:
+        for message in turn.messages if resumed_as is None else ():
             for part in message.parts:
                 lines += _markdown_part(message.role, part)
-        said = note(turn, state)
+        said = note(turn, state, resumed_as)
         if said:
             lines += [f"*{_markdown_line(said)}*", ""]
     return "\n".join(lines)

@@ -14,6 +14,7 @@ from afkcli.commands.output import GREEN, YELLOW, Stdout, confirmed, json_option
 from afkcli.commands.thread_access import RUNNING, find_thread, held, opened_store, settled
 from afkcli.commands.thread_export import export
 from afkcli.commands.thread_import import import_threads
+from afkcli.commands.thread_resume import resume
 from afkcli.core.errors import EXIT_BUSY, ThreadBusyError, UnknownNameError, UsageError
 from afkcli.core.protocols import RecordKind, Store, ThreadInfo
 from afkcli.core.thread import advance, check_name, load_history, next_record
@@ -152,3 +153,4 @@ def rename(old: str, new: str, as_json: bool) -> None:
 
 command.add_command(export)
 command.add_command(import_threads)
+command.add_command(resume)

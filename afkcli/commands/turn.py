@@ -26,7 +26,7 @@ SIGPIPE = getattr(signal, "SIGPIPE", signal.SIGTERM)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """The options of `afk run` but those that name a model or agent."""
+    """The options of a turn but those that name a model or agent."""
 
     thread: str | None
     continue_: bool
@@ -48,12 +48,12 @@ class Ending:
 
 @dataclass(slots=True)
 class Turn:
-    """One turn of the command line, from the runner to the exit code."""
+    """One turn of the command line, from the runner to the exit code. Without `text` it resumes the thread's last."""
 
     options: RunOptions
     setup: Setup
     flags: Flags
-    text: str
+    text: str | None
     messages: Messages
     ending: Ending = field(default_factory=Ending)
     _cancel: Callable[[], object] = lambda: None
@@ -84,7 +84,10 @@ class Turn:
         self._cancel = task.cancel
         thread_id = await self._thread(runner)
         handle = await runner.start(
-            lambda thread: self.setup.agent_for(self.flags, thread), user_message=self.text, thread_id=thread_id
+            lambda thread: self.setup.agent_for(self.flags, thread),
+            user_message=self.text,
+            thread_id=thread_id,
+            create=self.text is not None,
         )
         if thread_id is None and self.options.memory:
             self.messages.say(f"thread {handle.thread_id}")

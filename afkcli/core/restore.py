@@ -90,10 +90,13 @@ class Restorer:
         try:
             lease, history = seal_interrupted(self._store, lease, load_history(self._store, lease.thread))
             number = _number_of(rescued.turn, history.turns, lease.thread)
+            left = any(turn.run_id == rescued.turn.run_id for turn in history.turns)
             if number == 0:
                 return Restored(outcome="present", thread=lease.thread)
             if number is not None:
-                return Restored(outcome="appended", thread=self._append(lease, rescued.turn, number))
+                run_id = rescued.turn.run_id
+                turn = replace(rescued.turn, resumed=True, parent_run_id=run_id) if left else rescued.turn
+                return Restored(outcome="appended", thread=self._append(lease, turn, number))
         finally:
             self._store.release(lease)
         if not self._rename:

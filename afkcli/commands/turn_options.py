@@ -1,0 +1,122 @@
+"""What `afk run` and `afk threads resume` share: the options of a turn, and the way from them to the process's end."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from afkcli.commands.turn import RunOptions, Turn
+from afkcli.render import Messages
+from afkcli.signals import die_of
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and value <= 0:
+        raise click.BadParameter("must be greater than 0", ctx, param)
+    return value
+
+
+_OPTIONS = (
+    click.option("--model", "-m", metavar="MODEL", help="The model, as provider/model or a name that a plugin knows."),
+    click.option("--agent", "-a", metavar="NAME", help="The agent, by its name in the config."),
+    click.option("--instructions", "-s", metavar="TEXT", help="Instructions (the system message) for this run."),
+    click.option("--json", "json_", is_flag=True, help="Write every event as one line of JSON."),
+    click.option("--final", is_flag=True, help="Write only the text of the last step, when it is there."),
+    click.option(
+        "--busy",
+        type=click.Choice(["wait", "fail", "fork"]),
+        envvar="AFK_BUSY",
+        help="What to do while another run holds the thread; wait by default.",
+    ),
+    click.option(
+        "--busy-timeout",
+        type=float,
+        envvar="AFK_BUSY_TIMEOUT",
+        metavar="SECONDS",
+        help="How long to wait for the thread; 60 by default.",
+    ),
+    click.option(
+        "--max-steps", type=click.IntRange(min=1), envvar="AFK_MAX_STEPS", help="At most this many model calls."
+    ),
+    click.option(
+        "--max-cost",
+        type=click.FloatRange(min=0),
+        envvar="AFK_MAX_COST",
+        metavar="USD",
+        help="At most this many US dollars; the price of the model has to be known.",
+    ),
+    click.option(
+        "--timeout",
+        type=float,
+        callback=_positive,
+        envvar="AFK_TIMEOUT",
+        metavar="SECONDS",
+        help="At most this long; what came until then is kept.",
+    ),
+    click.option(
+        "--plugin",
+        "plugins",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Use this plugin file too; may be given more than once.",
+    ),
+    click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+)
+
+
+def turn_options(function: F) -> F:
+    """Give a command the options of a turn; their values are for `run_turn`."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def run_turn(
+    text: str | None,
+    messages: Messages,
+    *,
+    model: str | None,
+    agent: str | None,
+    instructions: str | None,
+    max_steps: int | None,
+    max_cost: float | None,
+    timeout: float | None,
+    plugins: tuple[Path, ...],
+    json_: bool,
+    thread: str | None,
+    continue_: bool = False,
+    memory: bool = True,
+    **options: Any,
+) -> NoReturn:
+    """Run one turn and end the process as it ended.
+
+    Args:
+        text: the message; without one the thread's last turn is gone on with.
+        messages: stderr.
+        model, agent, instructions, max_steps, max_cost, timeout, plugins, json_, options: the options of a turn.
+        thread, continue_, memory: as in `RunOptions`.
+    """
+    from afkcli.setup import Flags, load_setup
+
+    run_options = RunOptions(memory=memory, json=json_, thread=thread, continue_=continue_, **options)
+    flags = Flags(
+        model=model,
+        agent=agent,
+        instructions=instructions,
+        max_steps=max_steps,
+        max_cost=max_cost,
+        timeout=timeout,
+    )
+    setup = load_setup(project=True, plugin_files=plugins, notify=messages.say)
+    ending = asyncio.run(Turn(run_options, setup, flags, text, messages).run())
+    if ending.signal is not None:
+        die_of(ending.signal)
+    sys.exit(ending.code)

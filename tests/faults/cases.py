@@ -23,10 +23,10 @@ def _case(name: str, run: Callable[..., Row], short: Sequence[object] = (), long
 
 
 CASES = (
-    _case("kill", kills.random_moments, [8], [200]),
+    _case("kill", kills.random_moments, [6], [200]),
     _case("boundaries", kills.write_boundaries, [8], [200]),
-    _case("race-one", races.race, [4, 2, 1, 1.5], [16, 25, 1, races.REAL_LEASE]),
-    _case("race-eight", races.race, [4, 2, 8, 1.5], [16, 25, 8, races.REAL_LEASE]),
+    _case("race-one", races.race, [3, 2, 1, 1.5], [16, 25, 1, races.REAL_LEASE]),
+    _case("race-eight", races.race, [4, 1, 8, 1.5], [16, 25, 8, races.REAL_LEASE]),
     _case("signals", signals.random_moments, [6], [60]),
     _case("signal-twice", signals.twice),
     _case("terminal-stop", signals.stop_and_continue),
@@ -40,6 +40,6 @@ CASES = (
     _case("damage-log", damage.write_ahead_log, [4], [50]),
     _case("first-runs", signals.first_runs, [8], [16]),
     _case("one-process", endurance.one_process, [200], [10_000]),
-    _case("many-processes", endurance.many_processes, [20], [1_000]),
+    _case("many-processes", endurance.many_processes, [12], [1_000]),
     _case("sinks", sinks.misbehaving),
 )

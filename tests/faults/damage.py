@@ -46,7 +46,7 @@ def write_ahead_log(seed: str, variants: int) -> Row:
     SQLite ends its log at the first damaged frame and says nothing, so the open turn can be lost; this is counted in a
     note. The turns that were sealed before are in the database and have to be as they were.
     """
-    return _damage(seed, variants, "write-ahead log damaged", leave_log=True)
+    return _damage(seed, variants, "sealed turns, damaged write-ahead log", leave_log=True)
 
 
 def _damage(seed: str, variants: int, case: str, *, leave_log: bool) -> Row:
@@ -107,9 +107,9 @@ class _Variants:
         how = self._harm(home / "data" / self._file, number, chance)
         shell = Shell(home=home, folder=self._world.shell.folder, env={**self._world.shell.env, "AFK_HOME": str(home)})
         before = len(self._row.problems)
-        for name in _THREADS:
-            self._judge_thread(name, shell.afk("threads", "show", "--json", name))
-        if number % 5 == 0:
+        name = _THREADS[chance.randrange(len(_THREADS))]
+        self._judge_thread(name, shell.afk("threads", "show", "--json", name))
+        if number % 6 == 0:
             self._judge_lines("threads", shell.afk("threads"))
             self._judge_run(shell.afk("run", "-t", _THREADS[0], f"variant {number}"), number)
         if len(self._row.problems) > before:

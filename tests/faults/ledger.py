@@ -40,7 +40,6 @@ class KeptThread:
     name: str
     turns: tuple[KeptTurn, ...]
     damage: tuple[str, ...]
-    export: str
 
     def of(self, message: str) -> list[KeptTurn]:
         return [turn for turn in self.turns if turn.question == message]
@@ -70,7 +69,7 @@ def settle(world: World, row: Row, *, last_word: bool = True) -> None:
         for running in runs:
             _check_run(world, running, thread, row)
         if len(row.problems) + row.lost + row.messages_lost > before:
-            row.problems.append(f"the export of {name}, seed {world.seed}:\n{thread.export}")
+            row.problems.append(f"{name}, by its export (seed {world.seed}):\n{_listing(thread)}")
 
 
 def read_thread(world: World, name: str) -> KeptThread | None:
@@ -87,7 +86,12 @@ def kept_thread(export: str) -> KeptThread:
     damage = list(read_history(info, records).damage)
     if head["thread"]["open_turn"] is not None:
         damage.append("a turn is still open")
-    return KeptThread(info.name, tuple(_kept_turn(json.loads(seal.body)) for seal in seals), tuple(damage), export)
+    return KeptThread(info.name, tuple(_kept_turn(json.loads(seal.body)) for seal in seals), tuple(damage))
+
+
+def _listing(thread: KeptThread) -> str:
+    """Return the turns of a thread, a line each, as they were exported."""
+    return "\n".join(f"  {turn.number} {turn.state} {turn.question!r} {turn.answer!r}" for turn in thread.turns)
 
 
 def _thread_info(form: dict[str, Any]) -> ThreadInfo:
@@ -146,6 +150,7 @@ def _check_run(world: World, running: Running, thread: KeptThread, row: Row) -> 
 def _check_exit(running: Running, row: Row) -> None:
     """Every end is one of the table of states; nothing but lines for a person is on stderr."""
     code, disturbed = running.process.returncode, " ".join(running.disturbed) or "nothing"
+    told = f"{running.stderr} {[event['message'] for event in running.events() if event['type'] == 'warning']}"
     if "Traceback" in running.stderr:
         row.problems.append(f"{running.message!r} ended in a traceback after {disturbed}: {running.stderr}")
     elif any(not line.startswith("afk: ") for line in running.stderr.splitlines()):
@@ -155,9 +160,9 @@ def _check_exit(running: Running, row: Row) -> None:
     elif code == 0 and result_of(running) is None:
         row.problems.append(f"{running.message!r} ended with 0 and without `completed`")
     elif code == 1 and _rescued(running) is None:
-        row.problems.append(f"{running.message!r} ended with 1, is not saved and not rescued: {running.stderr}")
+        row.problems.append(f"{running.message!r} ended with 1, is not saved and not rescued: {told}")
     elif code not in (0, 1, 5) and code >= 0:
-        row.problems.append(f"{running.message!r} ended with {code} after {disturbed}: {running.stderr}")
+        row.problems.append(f"{running.message!r} ended with {code} after {disturbed}: {told}")
 
 
 def _check_partial(message: str, turn: KeptTurn, sent: Stamps, killed_at: float, row: Row) -> None:

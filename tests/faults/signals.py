@@ -35,7 +35,7 @@ def random_moments(seed: str, tries: int) -> Row:
 
 def _signal_one(world: World, number: int) -> None:
     chance = world.chance("signal", number)
-    running = world.start(f"t{number % 3}", f"m{number}")
+    running = world.start(f"t{number % 2}", f"m{number}")
     if world.asked(running):
         time.sleep(chance.uniform(0.0, 1.0))
     running.send(_ENDING[number % 3])
@@ -90,7 +90,7 @@ def stop_and_continue(seed: str) -> Row:
         running.send(signal.SIGCONT)
         if running.wait() != 0 or not stopped:
             row.problems.append(f"stopped: {stopped}, ended with {running.process.returncode}: {running.stderr}")
-        settle(world, row)
+        settle(world, row, last_word=False)
     return row
 
 

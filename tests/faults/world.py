@@ -112,8 +112,8 @@ class World:
         running.wait()
         return running
 
-    def afk(self, *arguments: str, **env: str) -> Finished:
-        return self.shell.afk(*arguments, **env)
+    def afk(self, *arguments: str) -> Finished:
+        return self.shell.afk(*arguments)
 
     def asked(self, running: Running) -> bool:
         """Wait until the model was asked for `running`, or it has ended; return whether it was asked."""

@@ -48,11 +48,16 @@ def pass_point(name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def watch_connections() -> None:
+    """Have every connection that is opened from now on pass the points."""
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+    sqlite3.connect = partial(connect, factory=FaultyConnection)  # type: ignore[assignment]
+
+
 @hookimpl
 def afk_store(settings: object) -> Store:
     if lease := float(os.environ.get("AFK_TEST_LEASE", 0)):
-        afk_store_disk.store.LEASE_SECONDS = lease
-        afkcli.core.thread.RENEW_SECONDS = lease / 4
-    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
-    sqlite3.connect = partial(connect, factory=FaultyConnection)  # type: ignore[assignment]
+        vars(afk_store_disk.store)["LEASE_SECONDS"] = lease
+        vars(afkcli.core.thread)["RENEW_SECONDS"] = lease / 4
+    watch_connections()
     return afk_store_disk.store.open_store()

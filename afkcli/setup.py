@@ -31,6 +31,8 @@ from afkcli.rescue import rescue
 from afkcli.settings import SECRETS, Secrets
 
 DEMO_PROVIDER = "local"
+NOTHING_NAMED = "nothing names another model"
+"""Why the demonstration answers; a thread does not go on with it once something does name a model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +97,8 @@ class Setup:
         last = Choice(value=thread.model, source="the thread's last turn") if thread and thread.model else None
         for choice in (explicit, last, agent_model, self.config.value("model"), self._model_of_key()):
             if choice is not None:
-                return self._allowed(choice, named=choice is not last)
-        return self._allowed(Choice(value=f"{DEMO_PROVIDER}/", source="nothing names another model"), named=False)
+                return replace(choice, value=self.full_model_name(choice.value))
+        return self._demonstration()
 
     def _model_of_key(self) -> Choice | None:
         """Return the default model of the first known provider that was given a key, a server or settings."""
@@ -120,11 +122,8 @@ class Setup:
             return f"{variable} is set"
         return f"[providers.{name}] is in the config" if self.config.plugin_table("providers", name) else None
 
-    def _allowed(self, choice: Choice, *, named: bool) -> Choice:
-        """Return `choice` with its full name; say so if it is the demonstration, or refuse that."""
-        full = self.full_model_name(choice.value)
-        if named or full.partition("/")[0] != DEMO_PROVIDER:
-            return replace(choice, value=full)
+    def _demonstration(self) -> Choice:
+        """Return the embedded model, for a run for which nothing names another one; say so, or refuse it."""
         how = "name a model with -m, AFK_MODEL or in the config, or set OPENAI_API_KEY"
         if os.environ.get("AFK_DEMO", "").lower() in ("off", "0", "false", "no"):
             raise ConfigError(f"no model is named, and AFK_DEMO=off forbids the embedded demonstration model; {how}")
@@ -132,7 +131,7 @@ class Setup:
             missing = missing_line("provider", DEMO_PROVIDER, ())
             raise ConfigError(f"no model is named: {how}; to try afk without a key, {missing}")
         self.notify(f"no model is named: answering with the small embedded demonstration model; {how}")
-        return replace(choice, value=full)
+        return Choice(value=f"{DEMO_PROVIDER}/", source=NOTHING_NAMED)
 
     def choose_agent(self, explicit: Choice | None, thread: ThreadInfo | None) -> AgentConfig:
         """Return the agent of a run: the one named, the thread's, the config's, or the default.
@@ -171,6 +170,7 @@ class Setup:
         return Agent(
             name=described.name,
             model=model.value,
+            remember_model=model.source != NOTHING_NAMED,
             instructions=flags.instructions if flags.instructions is not None else described.instructions or "",
             fail_safe=replace(fail_safe(limits), fallback_models=fallback_models),
             options=described.options,

@@ -47,6 +47,7 @@ class Agent:
         tools: functions, or what `@tool` made of them; an agent has no others.
         options: portable sampling options (`temperature`, `top_p`, `max_output_tokens`, `stop`, `seed`).
         extra: passed on to the provider's API as it is.
+        remember_model: whether the thread goes on with this model where nothing else names one.
     """
 
     name: str = "afk"
@@ -56,3 +57,4 @@ class Agent:
     tools: Sequence[Tool | Callable[..., Any]] = ()
     options: Mapping[str, Json] = field(default_factory=dict)
     extra: Mapping[str, Json] = field(default_factory=dict)
+    remember_model: bool = True

@@ -56,6 +56,7 @@ class Question:
     message: Message | None
     agent: str
     model: str
+    remember_model: bool
     folder: str | None
     on_problem: Callable[[Exception], None]
 
@@ -215,7 +216,9 @@ class Opener:
         writer = TurnWriter(store, lease, question.run_id, question.on_problem)
         writer.thread = replace(writer.thread, folder=question.folder or writer.thread.folder)
         now = rfc3339(time.time())
-        writer.open(beginning, agent=question.agent, model=question.model, now=now)
+        writer.open(
+            beginning, agent=question.agent, model=question.model, now=now, remember_model=question.remember_model
+        )
         self._calls.watch(writer)
         return writer
 

@@ -276,6 +276,7 @@ class Runner:
             message=text_message(Role.USER, clean_text(message)) if message is not None else None,
             agent=agent.name,
             model=run.model.full_name,
+            remember_model=agent.remember_model,
             folder=self._wiring.folder,
             on_problem=on_problem,
         )

@@ -402,8 +402,11 @@ class TurnWriter:
         self._pending: deque[tuple[str, str] | Message] = deque()
         self._unwritten: list[tuple[str, str] | Message] = []
 
-    def open(self, beginning: Beginning, *, agent: str, model: str, now: str) -> None:
+    def open(self, beginning: Beginning, *, agent: str, model: str, now: str, remember_model: bool = True) -> None:
         """Make the question, and what came before a resumption, durable; the turn is open from here on.
+
+        Args:
+            remember_model: whether `model` is the thread's from here on, or that of this turn only.
 
         Raises:
             StoreError, LeaseLostError: nothing was written.
@@ -426,7 +429,7 @@ class TurnWriter:
             turns=self.turn,
             used=now,
             agent=agent,
-            model=model,
+            model=model if remember_model else self.thread.model,
             title=title,
         )
         self._append(thread, record)

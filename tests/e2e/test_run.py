@@ -541,3 +541,27 @@ class TestHelp:
             assert (done.code, done.out) == (2, "")
             assert done.err.startswith("Usage: afk")
             assert "\nCommands:\n" in done.err
+
+
+def test_a_thread_leaves_the_embedded_model_once_something_names_another(shell: Shell, server: ModelServer) -> None:
+    shell.env.update(AFK_LOCAL_THREADS="1")
+    first = shell.afk("run", "-t", "t", "What is photosynthesis?")
+    second = shell.afk("run", "-t", "t", "And at night?", OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY="sk-one")
+
+    assert first.code == 0
+    assert "embedded demonstration model" in first.err
+    assert (second.code, second.out, second.err) == (0, "reply 1: And at night?\n", "")
+    assert [text for _, text in roles_and_texts(server.bodies[0])][-2:] == [first.out.rstrip("\n"), "And at night?"]
+
+
+def test_the_embedded_model_says_so_at_every_run_and_stays_when_it_was_chosen(
+    shell: Shell, server: ModelServer
+) -> None:
+    shell.env.update(AFK_LOCAL_THREADS="1")
+    chosen = shell.afk("run", "-t", "t", "-m", "local", "Say yes.")
+    again = shell.afk("run", "-t", "t", "Say no.", OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY="sk-one")
+
+    assert (chosen.code, again.code) == (0, 0)
+    assert server.bodies == []
+    for _ in range(2):
+        assert "embedded demonstration model" in shell.afk("run", "-t", "demo", "Say yes.").err

@@ -12,8 +12,10 @@ import sys
 from typing import Protocol
 
 from afkcli.core.events import Event, event_to_json
+from afkcli.core.jsonform import dumps
 from afkcli.core.result import AgentResult, RunState
 
+_BRIEF = 400
 _PIPE_CHUNK = 4096  # PIPE_BUF on Linux: a pipe that polls writable takes this much without blocking
 
 # Everything that moves a terminal or hides text: C0 but tab and newline, DEL, C1, and the bidirectional controls.
@@ -30,6 +32,11 @@ def visible(text: str) -> str:
 def one_line(text: str) -> str:
     """Return `text` on one line, safe for a terminal."""
     return visible(" ".join(text.split()))
+
+
+def brief(text: str) -> str:
+    """Return the beginning of `text`, with a visible mark where it was longer than a few lines of a terminal."""
+    return text if len(text) <= _BRIEF else f"{text[:_BRIEF]}..."
 
 
 def _picture(found: re.Match[str]) -> str:
@@ -177,10 +184,10 @@ class TextRenderer:
     def _status(self, event: Event) -> None:
         say = self._messages
         if event.type == "tool_started":
-            say.say(f"tool {event.tool_name} {event.arguments}")
+            say.say(brief(f"tool {event.tool_name} {dumps(event.arguments)}"))
         elif event.type == "tool_completed":
             outcome = "ok" if event.tool_success else f"failed: {event.tool_error}"
-            say.say(f"tool {event.tool_name} {outcome} ({event.latency_ms} ms)")
+            say.say(f"{brief(f'tool {event.tool_name} {outcome}')} ({event.latency_ms} ms)")
         elif event.type == "approval_resolved":
             say.say(f"approval: {event.decision} ({event.by})")
         elif event.type == "retrying":

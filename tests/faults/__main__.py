@@ -30,9 +30,8 @@ def main() -> int:
             continue
         began = time.monotonic()
         rows.append((case.long if options.long else case.short)(options.seed))
-        print(f"{case.name}: {'holds' if rows[-1].holds else 'BROKEN'} ({time.monotonic() - began:.0f} s)", flush=True)
-        print(*rows[-1].problems, sep="\n", end="", flush=True)
-    print(f"\n{table(rows)}")
+        print(f"{table(rows[-1:])}\n({time.monotonic() - began:.0f} s)\n", flush=True)
+    print(table(rows))
     return 0 if all(row.holds for row in rows) else 1
 
 

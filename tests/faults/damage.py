@@ -53,6 +53,9 @@ def _damage(seed: str, variants: int, case: str, *, leave_log: bool) -> Row:
     row = Row(case=case, tries=variants)
     with new_world(seed, Step()) as world:
         sound = _sound_home(world, leave_log=leave_log)
+        if [len(turns) for turns in sound.turns.values()] != [_TURNS] * len(_THREADS):
+            row.problems.append(f"the threads could not be made: {[running.stderr for running in world.runs]}")
+            return row
         variant = _Variants(world, sound, row, "threads.db-wal" if leave_log else "threads.db")
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(variant.judge, range(variants)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 MOST_TEXT_LOST_MS = 250
 """The promise of design.md: streamed text is journaled at least this often."""
 
+_MOST_PROBLEMS = 12  # of a case are shown; the first ones tell most
 _HEADINGS = (
     "case",
     "tries",
@@ -69,7 +70,9 @@ def table(rows: Iterable[Row]) -> str:
     for row in rows:
         lines += [f"{row.case}: {note}" for note in row.notes]
     for row in rows:
-        lines += [f"{row.case}: PROBLEM: {problem}" for problem in row.problems]
+        lines += [f"{row.case}: PROBLEM: {problem}" for problem in row.problems[:_MOST_PROBLEMS]]
+        if len(row.problems) > _MOST_PROBLEMS:
+            lines.append(f"{row.case}: {len(row.problems) - _MOST_PROBLEMS} more problems")
     return "\n".join(lines)
 
 

@@ -39,6 +39,9 @@ from afkcli.core.result import RunState, Usage, usage_from_json
 MAX_NAME = 200
 
 _CUT_REASONS = {
+    "length": "the model's limit of output was reached",
+    "max_wall_time_s": "the time limit was reached",
+    "max_total_cost_usd": "the cost limit was reached",
     RunState.DEGRADED: "a limit was reached",
     RunState.FAILED: "the connection broke",
     RunState.CANCELLED: "it was cancelled",
@@ -173,7 +176,7 @@ def messages_to_send(turn: SealedTurn) -> tuple[Message, ...]:
 
 def cut_reason(turn: SealedTurn) -> str:
     """Return why the answer of a turn that is not completed was cut, for the model."""
-    return turn.reason or _CUT_REASONS[turn.state]
+    return _CUT_REASONS.get(turn.reason or "", _CUT_REASONS[turn.state])
 
 
 def resumed_by(turns: Sequence[SealedTurn]) -> dict[int, SealedTurn]:

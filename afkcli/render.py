@@ -146,6 +146,7 @@ class TextRenderer:
         self._messages = messages
         self._final = final
         self._step = 0
+        self._retried = ""
         self._at_line_start = True
 
     async def show(self, event: Event, *, more: bool) -> None:
@@ -191,7 +192,9 @@ class TextRenderer:
         elif event.type == "approval_resolved":
             say.say(f"approval: {event.decision} ({event.by})")
         elif event.type == "retrying":
-            say.warn(f"{event.error}; trying again in {event.delay_s:.1f} s (attempt {event.attempt})")
+            what = "it failed again" if event.error == self._retried else event.error
+            self._retried = event.error
+            say.warn(f"{what}; trying again in {event.delay_s:.1f} s (attempt {event.attempt})")
         elif event.type == "warning":
             say.warn(event.message)
         elif event.type == "error":

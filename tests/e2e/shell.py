@@ -64,6 +64,17 @@ class Shell:
         options.setdefault("stderr", subprocess.PIPE)
         return subprocess.Popen([AFK, *arguments], cwd=self.folder, env=self.environment(), **options)
 
+    def start_python(self, script: Path) -> subprocess.Popen[bytes]:
+        """Start a Python script and return the process, its pipes open."""
+        return subprocess.Popen(
+            [sys.executable, script],
+            cwd=self.folder,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
     def python(self, script: Path, **env: str) -> Finished:
         """Run a Python script with the interpreter that has afk installed."""
         done = subprocess.run(

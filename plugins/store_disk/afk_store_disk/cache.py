@@ -100,7 +100,7 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         return self.file.is_file() and not (wal.exists() and wal.stat().st_size)
 
     def _open(self, how: str) -> sqlite3.Connection:
-        con = sqlite3.connect(f"{self.file.as_uri()}?{how}", uri=True, timeout=self._timeout, isolation_level=None)
+        con = connect(self.file, how, self._timeout)
         try:
             con.text_factory = partial(str, encoding="utf-8", errors="replace")
             for pragma in _EACH_CONNECTION:
@@ -119,6 +119,7 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
             con.execute(pragma)
         con.execute("BEGIN IMMEDIATE")
         try:
+            check_version(con, self.file)  # it may have been brought to a newer one since it was opened
             self._txn_id = threading.get_ident()  # diskcache's own methods join the transaction
             try:
                 yield
@@ -214,9 +215,24 @@ class NewCache(diskcache.Cache):  # type: ignore[misc]
         return self._local.con
 
 
-def check_version(con: sqlite3.Connection, file: Path) -> None:
-    """Raise `StoreError` if the database has a newer schema than this code knows, or none."""
+class OlderSchemaError(StoreError):
+    """The database has an older schema and has to be migrated."""
+
+
+def connect(file: Path, how: str, timeout: float) -> sqlite3.Connection:
+    """Open the database `file` with the parameters `how` of an SQLite URI; it has to be there."""
+    return sqlite3.connect(f"{file.as_uri()}?{how}", uri=True, timeout=timeout, isolation_level=None)
+
+
+def version_of(con: sqlite3.Connection) -> int:
+    """Return the schema version of a database."""
     ((version,),) = con.execute("PRAGMA user_version").fetchall()
+    return int(version)
+
+
+def check_version(con: sqlite3.Connection, file: Path) -> None:
+    """Raise `StoreError` if the database has not the schema that this code knows."""
+    version = version_of(con)
     if version > SCHEMA_VERSION:
         raise StoreError(
             f"{file} has the schema version {version}, and this afk knows versions up to {SCHEMA_VERSION}: "
@@ -224,3 +240,5 @@ def check_version(con: sqlite3.Connection, file: Path) -> None:
         )
     if version < 1:
         raise StoreError(f"{file} is empty, damaged or not afk's; restore it from a backup or move it away")
+    if version < SCHEMA_VERSION:
+        raise OlderSchemaError(f"{file} has the older schema version {version}")

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from afk_store_disk.cache import NewCache, ThreadCache
+from afk_store_disk.cache import NewCache, OlderSchemaError, ThreadCache
 from afk_store_disk.mounts import network_type
 from afk_store_disk.problems import ELSEWHERE
 from afkcli.core.errors import StoreError
@@ -18,7 +18,7 @@ DATABASE, INDEX, LOCK = "threads.db", "index.db", "threads.lock"
 
 
 def open_database(folder: Path) -> ThreadCache:
-    """Return the database in `folder`; both are created where they are not there.
+    """Return the database in `folder`; both are created where they are not there, an older schema is migrated.
 
     Raises:
         StoreError: the folder is on a network file system, or the database cannot be used.
@@ -33,7 +33,13 @@ def open_database(folder: Path) -> ThreadCache:
     elif file.stat().st_mode & 0o077 and os.name == "posix":
         with suppress(PermissionError):  # somebody else's: they decide who reads it
             file.chmod(0o600)
-    return ThreadCache(file)
+    try:
+        return ThreadCache(file)
+    except OlderSchemaError:
+        from afk_store_disk.migrations import migrate
+
+        migrate(file)
+        return ThreadCache(file)
 
 
 def refuse_network(folder: Path) -> None:
@@ -75,10 +81,10 @@ def _create(file: Path) -> None:
     os.close(private_file(new))
     NewCache(new).close()
     new.replace(file)
-    _sync_folder(file.parent)
+    sync_folder(file.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the new name survive power loss; Windows has no such call."""
     if os.name != "posix":
         return

@@ -106,11 +106,15 @@ class Restorer:
         return self._as_new(rescued)
 
     def _as_new(self, rescued: RescuedTurn) -> Restored:
+        for there in self._known.values():
+            if there.last_run_id == rescued.turn.run_id:
+                return Restored(outcome="present", thread=there)
         lease = self._new(rescued.thread_id, None)
         try:
             thread = self._append(lease, rescued.turn, 1)
         finally:
             self._store.release(lease)
+        self._known[thread.key] = thread
         return Restored(outcome="imported", thread=thread)
 
     def _append(self, lease: Lease, turn: SealedTurn, number: int) -> ThreadInfo:
@@ -159,9 +163,13 @@ def _names(name: str) -> Iterator[str]:
 
 
 def _number_of(turn: SealedTurn, turns: tuple[SealedTurn, ...], thread: ThreadInfo) -> int | None:
-    """Return the number that a rescued turn gets in a thread: 0 if it is there, None if others came after it."""
+    """Return the number that a rescued turn gets in a thread: 0 if it is there, None if others came after it.
+
+    Its own number does not count: a run that could not read its thread began to count at 1.
+    """
     same = [there for there in turns if there.run_id == turn.run_id]
     if any(there.state is not RunState.INTERRUPTED or there.messages == turn.messages for there in same):
         return 0
-    last = thread.turns == (same[-1].turn if same else turn.turn - 1)
-    return thread.turns + 1 if last else None
+    if same:
+        return thread.turns + 1 if same[-1] is turns[-1] else None
+    return thread.turns + 1 if not turns or turns[-1].sealed <= turn.started else None

@@ -1,0 +1,337 @@
+"""Threads as lines of JSON: what is written comes back to the letter, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from afkcli.core.errors import ConflictError
+from afkcli.core.exchange import ExportedThread, Item, Refused, RescuedTurn, read_lines, rescued_line, thread_lines
+from afkcli.core.memory import MemoryStore
+from afkcli.core.messages import Role, text_message
+from afkcli.core.protocols import Lease, Owner
+from afkcli.core.restore import Restored, Restorer
+from afkcli.core.result import RunState
+from afkcli.core.runner import unknown_owner
+from afkcli.core.thread import SealedTurn, load_history
+from afkcli.testing.store_steps import acquired, save, save_turn, with_journal, with_meta, with_question, with_seal
+
+_text = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+_steps = st.lists(st.tuples(st.sampled_from(["turn", "rename", "title", "journal"]), _text), min_size=1, max_size=6)
+
+
+def owner() -> Owner:
+    return unknown_owner("import")
+
+
+def stored(store: MemoryStore, name: str = "t-42", turns: int = 2) -> Lease:
+    lease = acquired(store, name)
+    for number in range(turns):
+        lease = save_turn(store, lease, f"question {number}", f"answer {number}", number)
+    store.release(lease)
+    return lease
+
+
+def exported(store: MemoryStore) -> list[bytes]:
+    infos = sorted(store.list(), key=lambda info: info.key)
+    return [line.encode() for info in infos for line in thread_lines(info, store.load(info.key))]
+
+
+def items(lines: Iterable[bytes]) -> list[Item]:
+    return list(read_lines(lines))
+
+
+def restore(store: MemoryStore, lines: Iterable[bytes], *, rename: bool = False) -> list[Restored]:
+    restorer = Restorer(store, owner, rename=rename)
+    done = []
+    for item in read_lines(lines):
+        assert not isinstance(item, Refused), item
+        done.append(restorer.thread(item) if isinstance(item, ExportedThread) else restorer.rescued(item))
+    return done
+
+
+def changed(line: bytes, change: Callable[[dict[str, Any]], object]) -> bytes:
+    form = json.loads(line)
+    change(form)
+    return json.dumps(form).encode() + b"\n"
+
+
+class TestRoundTrip:
+    @settings(deadline=None)
+    @given(threads=st.lists(_steps, max_size=4))
+    def test_an_import_into_an_empty_store_exports_the_same_bytes(self, threads: list[list[tuple[str, str]]]) -> None:
+        store = MemoryStore()
+        for number, steps in enumerate(threads):
+            lease = acquired(store, f"t{number}")
+            for second, (step, text) in enumerate(steps):
+                if step == "turn":
+                    lease = save_turn(store, lease, text, text[::-1], second)
+                elif step == "journal":
+                    lease = save(store, lease, with_question(lease.thread, text))
+                    lease = save(store, lease, with_journal(lease.thread, text))
+                    break
+                else:
+                    lease = save(store, lease, with_meta(lease.thread, title=f"{step} {text}"))
+            store.release(lease)
+        lines = exported(store)
+        other = MemoryStore()
+
+        outcomes = {restored.outcome for restored in restore(other, lines)}
+
+        assert outcomes <= {"imported"}
+        assert exported(other) == lines
+        assert {restored.outcome for restored in restore(other, lines)} <= {"present"}
+        assert exported(other) == lines
+
+    @settings(deadline=None)
+    @given(data=st.data())
+    def test_a_changed_byte_never_gets_in(self, data: st.DataObject) -> None:
+        store = MemoryStore()
+        stored(store)
+        text = b"".join(exported(store))
+        position = data.draw(st.integers(0, len(text) - 1))
+        byte = data.draw(st.integers(0, 255).filter(lambda value: value != text[position]))
+        damaged = text[:position] + bytes([byte]) + text[position + 1 :]
+
+        whole = [item for item in items(damaged.splitlines(keepends=True)) if isinstance(item, ExportedThread)]
+
+        for item in whole:  # metadata has no hash, and a key could not be another one's
+            assert [record.body for record in item.records] == [record.body for record in store.load(item.thread.key)]
+
+    @settings(deadline=None)
+    @given(length=st.integers(0, 3000))
+    def test_a_truncated_file_gives_whole_threads_only(self, length: int) -> None:
+        store = MemoryStore()
+        stored(store, "one")
+        stored(store, "two")
+        text = b"".join(exported(store))
+
+        found = items(text[:length].splitlines(keepends=True))
+
+        for item in found:
+            if isinstance(item, ExportedThread):
+                assert len(item.records) == 2
+
+
+class TestRefused:
+    @pytest.fixture
+    def lines(self) -> list[bytes]:
+        store = MemoryStore()
+        stored(store)
+        return exported(store)
+
+    @pytest.mark.parametrize(
+        ("line", "what"),
+        [
+            (b"not json\n", "Expecting value"),
+            (b"[]\n", "not a JSON object"),
+            (b'{"v":1,"type":"thread","v":1}\n', "a key stands twice"),
+            (b'{"v":1,"type":"thread","thread":NaN}\n', "NaN is not JSON"),
+            (b'{"v":1,"type":"thread","thread":1e999}\n', "too large a number"),
+            (b'{"v":1,"type":"\\ud800"}\n', "surrogate"),
+            (b'{"v":1,"type":"\xff"}\n', "utf-8"),
+            (b'{"v":1,"type":' + b"[" * 100 + b"]" * 100 + b"}\n", "nested deeper"),
+            (b'{"v":1,"type":' + b"[" * 100_000, "nested deeper"),
+            (b'{"v":2,"type":"thread"}\n', "version 2"),
+            (b'{"v":1,"type":"approval"}\n', "unknown type"),
+            (b'{"v":1,"type":"record"}\n', "before any thread"),
+            (b'{"v":1,"type":"thread","thread":{}}\n', "Field required"),
+        ],
+    )
+    def test_a_line_that_is_none_of_ours_is_named(self, lines: list[bytes], line: bytes, what: str) -> None:
+        refused, whole = items([line, *lines])
+
+        assert isinstance(refused, Refused)
+        assert refused.line == 1
+        assert what in refused.what
+        assert isinstance(whole, ExportedThread)
+
+    @pytest.mark.parametrize(
+        ("field", "value", "what"),
+        [
+            ("key", "../../etc/passwd", "not a UUIDv7"),
+            ("key", 7, "key:"),
+            ("name", "a\x1b[2J", "cannot be printed"),
+            ("name", "-x", "starts with '-'"),
+            ("name", "e\u0301", "NFC"),
+            ("used", "yesterday", "RFC 3339"),
+            ("schema", 2, "update afk"),
+            ("head", "0" * 64, "last record is missing"),
+            ("turns", 9, "does not fit"),
+            ("next_index", 1, "does not fit"),
+            ("open_turn", {"turn": 3, "run_id": "r", "index": 9, "started": ""}, "open turn is missing"),
+            ("cost_usd", "free", "cost_usd"),
+            ("usage", {"input_tokens": "7"}, "usage"),
+        ],
+    )
+    def test_metadata_that_is_not_right_is_named(
+        self, lines: list[bytes], field: str, value: object, what: str
+    ) -> None:
+        head = changed(lines[0], lambda form: form["thread"].update({field: value}))
+
+        found = items([head, *lines[1:]])
+
+        assert len(found) == 1
+        assert isinstance(found[0], Refused)
+        assert what in found[0].what
+
+    def test_a_record_that_is_changed_missing_or_moved_costs_its_thread_only(self, lines: list[bytes]) -> None:
+        store = MemoryStore()
+        stored(store, "other")
+        other = exported(store)
+        forged = changed(lines[1], lambda form: form.update(body=form["body"].replace("answer", "lie")))
+        for bad, line, what in (
+            ([lines[0], forged, lines[2]], 2, "hash does not match"),
+            ([lines[0], lines[2]], 2, "a record before its record"),
+            ([lines[0], lines[1]], 1, "last record is missing"),
+            ([lines[0], lines[2], lines[1]], 2, "a record before its record"),
+            ([lines[0], lines[1], lines[1], lines[2]], 3, "out of order"),
+        ):
+            refused, whole = items([*bad, *other])
+            assert isinstance(refused, Refused)
+            assert (refused.line, what in refused.what) == (line, True), refused
+            assert isinstance(whole, ExportedThread)
+            assert whole.thread.name == "other"
+
+    def test_a_bad_line_behind_a_whole_thread_does_not_cost_it(self, lines: list[bytes]) -> None:
+        whole, refused = items([*lines, b"garbage\n", lines[1]])
+
+        assert isinstance(whole, ExportedThread)
+        assert refused == Refused(line=4, what=refused.what) if isinstance(refused, Refused) else False
+
+    def test_records_of_another_thread_do_not_fit(self, lines: list[bytes]) -> None:
+        store = MemoryStore()
+        stored(store)
+
+        [refused] = items([lines[0], *exported(store)[1:]])
+
+        assert isinstance(refused, Refused)
+
+
+class TestConflicts:
+    def test_a_name_that_is_taken_is_refused_or_gets_a_suffix(self) -> None:
+        here, there = MemoryStore(), MemoryStore()
+        stored(here)
+        stored(there)
+        before = exported(here)
+
+        with pytest.raises(ConflictError, match="--rename"):
+            restore(here, exported(there))
+        assert exported(here) == before
+        [restored] = restore(here, exported(there), rename=True)
+
+        assert restored.thread.name == "t-42-2"
+        assert load_history(here, restored.thread).damage == ()
+        assert len(here.list()) == 2
+
+    def test_a_thread_that_has_gone_on_here_is_there_already(self) -> None:
+        store = MemoryStore()
+        stored(store)
+        lines = exported(store)
+        lease = save_turn(store, acquired(store), "more", "answer")
+        store.release(lease)
+
+        assert [restored.outcome for restored in restore(store, lines)] == ["present"]
+
+    def test_an_open_turn_that_was_sealed_here_is_there_already(self) -> None:
+        store = MemoryStore()
+        lease = acquired(store)
+        lease = save(store, lease, with_question(lease.thread, "open"))
+        lines = exported(store)
+        messages = [text_message(Role.USER, "open"), text_message(Role.ASSISTANT, "answer")]
+        store.release(save(store, lease, with_seal(lease.thread, messages)))
+
+        assert [restored.outcome for restored in restore(store, lines)] == ["present"]
+
+    def test_a_thread_that_has_gone_on_elsewhere_changes_nothing_here(self) -> None:
+        here, there = MemoryStore(), MemoryStore()
+        stored(here)
+        restore(there, exported(here))
+        there.release(save_turn(there, acquired(there), "there", "answer"))
+        before = exported(here)
+
+        with pytest.raises(ConflictError, match="gone on differently"):
+            restore(here, exported(there), rename=True)
+
+        assert exported(here) == before
+
+
+class TestRescued:
+    def turn(self, number: int, **changes: Any) -> SealedTurn:
+        store = MemoryStore()
+        [turn] = load_history(store, stored(store, turns=1).thread).turns
+        messages = (text_message(Role.USER, "rescued?"), text_message(Role.ASSISTANT, "rescued!"))
+        return replace(turn, turn=number, run_id="the-run", messages=messages, **changes)
+
+    def lines(self, number: int, **changes: Any) -> list[bytes]:
+        return [rescued_line("t-42", self.turn(number, **changes)).encode()]
+
+    def said(self, store: MemoryStore, name: str = "t-42") -> list[str]:
+        thread = store.find(name)
+        assert thread is not None
+        return [message.text for message in load_history(store, thread).messages()]
+
+    def test_it_is_read_as_it_was_written(self) -> None:
+        assert items(self.lines(3)) == [RescuedTurn(line=1, thread_id="t-42", turn=self.turn(3))]
+
+    def test_it_goes_to_the_end_of_its_thread_once(self) -> None:
+        store = MemoryStore()
+        stored(store, turns=1)
+
+        outcomes = [restore(store, self.lines(2))[0].outcome for _ in range(2)]
+
+        assert outcomes == ["appended", "present"]
+        assert self.said(store) == ["question 0", "answer 0", "rescued?", "rescued!"]
+
+    def test_it_takes_the_place_of_what_was_journaled(self) -> None:
+        store = MemoryStore()
+        lease = stored(store, turns=1)
+        lease = acquired(store)
+        thread, question = with_question(lease.thread, "rescued?")
+        assert thread.open_turn is not None
+        thread = replace(thread, open_turn=replace(thread.open_turn, run_id="the-run"))
+        store.release(save(store, lease, (thread, question)))
+
+        outcomes = [restore(store, self.lines(2))[0].outcome for _ in range(2)]
+
+        assert outcomes == ["appended", "present"]
+        assert self.said(store) == ["question 0", "answer 0", "rescued?", "rescued!"]
+
+    def test_without_its_thread_it_begins_one(self) -> None:
+        store = MemoryStore()
+
+        [restored] = restore(store, self.lines(7))
+
+        assert (restored.outcome, restored.thread.turns) == ("imported", 1)
+        assert self.said(store) == ["rescued?", "rescued!"]
+
+    def test_a_thread_that_went_on_without_it_is_left_alone(self) -> None:
+        store = MemoryStore()
+        stored(store, turns=3)
+
+        with pytest.raises(ConflictError, match="--rename"):
+            restore(store, self.lines(2))
+        [restored] = restore(store, self.lines(2), rename=True)
+        [again] = restore(store, self.lines(2), rename=True)
+
+        assert restored.thread.name == "t-42-2"
+        assert (again.outcome, again.thread.name) == ("present", "t-42-2")
+        assert len(self.said(store)) == 6
+
+    def test_a_turn_that_is_none_is_named(self) -> None:
+        for change in ({"turn": {}}, {"thread_id": "\n"}):
+            [refused] = items([changed(self.lines(1)[0], lambda form, change=change: form.update(change))])
+            assert isinstance(refused, Refused)
+
+    def test_a_cut_one_is_sent_as_cut(self) -> None:
+        store = MemoryStore()
+
+        restore(store, self.lines(1, state=RunState.CANCELLED))
+
+        assert "cut off" in self.said(store)[1]

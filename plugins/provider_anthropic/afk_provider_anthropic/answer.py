@@ -104,7 +104,7 @@ class AnswerReader:
         return ModelResponse(
             message=message,
             finish_reason=finish,
-            # llama.cpp sends no `message_start`, which has the input's count, where the first token is half a character.
+            # llama.cpp sends no `message_start`, which counts the input, where the first token is half a character.
             usage=usage_from(self._usage) if "input_tokens" in self._usage else None,
             model=self._answered_by,
         )

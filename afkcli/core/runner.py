@@ -148,7 +148,8 @@ class Runner:
 
     async def resume(self, agent: Agent, *, thread_id: str) -> AgentResult:
         """Go on with the last turn of a thread, which was cut, to the end; see `resume_stream`."""
-        return await (await self.resume_stream(agent, thread_id=thread_id)).wait()
+        async with await self.resume_stream(agent, thread_id=thread_id) as handle:
+            return await handle.wait()
 
     async def resume_stream(self, agent: Agent, *, thread_id: str) -> RunHandle:
         """Start a run that goes on with the last turn of a thread, and return its handle.

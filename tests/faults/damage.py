@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import sqlite3
@@ -22,6 +23,8 @@ _THREADS = ("t0", "t1")
 _TURNS = 4
 _HEADER = 16
 """Bytes at the start of a database that say what it is; without them it is none of afk's, which another test shows."""
+
+_RECORD = 160  # bytes: more or less the messages of one record
 
 Turns = dict[tuple[int, str], str]
 """What a thread holds: question and answer by number and state of the turn."""
@@ -102,7 +105,7 @@ class _Variants:
         self._row = row
         self._file = file
         self._opened = file != "threads.db"
-        self._places = _places(sound.home / "data" / "threads.db") if file == "threads.db" else []
+        self._pages = _first_pages(sound.home / "data" / "threads.db") if file == "threads.db" else []
 
     def judge(self, number: int) -> None:
         chance = self._world.chance(self._file, number)
@@ -110,8 +113,8 @@ class _Variants:
         how = self._harm(home / "data" / self._file, number, chance)
         shell = Shell(home=home, folder=self._world.shell.folder, env={**self._world.shell.env, "AFK_HOME": str(home)})
         before = len(self._row.problems)
-        name = _THREADS[chance.randrange(len(_THREADS))]
-        self._judge_thread(name, shell.afk("threads", "show", "--json", name))
+        for name in _THREADS if _in_record(number) else [chance.choice(_THREADS)]:
+            self._judge_thread(name, shell.afk("threads", "show", "--json", name))
         if number % 6 == 0:
             self._judge_lines("threads", shell.afk("threads"))
             self._judge_run(shell.afk("run", "-t", _THREADS[0], f"variant {number}"), number)
@@ -127,9 +130,11 @@ class _Variants:
             file.write_bytes(data[:end])
             return f"cut to {end} of {len(data)} bytes"
         where = _HEADER, len(data)
-        if self._places and number % 5 != 3:
-            where = self._places[number % len(self._places)]
-        flipped = [chance.randrange(*where) for _ in range(chance.choice((1, 4, 40)))]
+        if self._pages and number % 5 in (0, 1):
+            where = self._pages[number // 5 % len(self._pages)]
+        elif _in_record(number):
+            where = chance.choice(_records(bytes(data)) or [where])
+        flipped = [chance.randrange(*where) for _ in range(1 if _in_record(number) else chance.choice((1, 4, 40)))]
         for place in flipped:
             data[place] ^= chance.randrange(1, 256)
         file.write_bytes(data)
@@ -172,6 +177,11 @@ class _Variants:
             self._row.problems.append(f"the turn is neither saved nor rescued: {done}")
 
 
+def _in_record(number: int) -> bool:
+    """Whether that variant damages one byte of a conversation, the hardest damage to notice."""
+    return number % 5 in (2, 3)
+
+
 def _shown(done: Finished) -> Turns:
     turns: Turns = {}
     for line in done.out.splitlines():
@@ -181,10 +191,15 @@ def _shown(done: Finished) -> Turns:
     return turns
 
 
-def _places(file: Path) -> list[tuple[int, int]]:
+def _first_pages(file: Path) -> list[tuple[int, int]]:
     """Return where the first page of each table and index of the database begins and ends, in bytes."""
     con = sqlite3.connect(f"{file.as_uri()}?mode=ro&immutable=1", uri=True)
     ((size,),) = con.execute("PRAGMA page_size").fetchall()
     roots = [root for (root,) in con.execute("SELECT DISTINCT rootpage FROM sqlite_master WHERE rootpage > 0")]
     con.close()
     return [(_HEADER, size), *((size * (root - 1), size * root) for root in roots)]
+
+
+def _records(data: bytes) -> list[tuple[int, int]]:
+    """Return where the conversations stand in the file, as begin and end in bytes."""
+    return [(found.start(), min(found.start() + _RECORD, len(data))) for found in re.finditer(rb'"messages":\[', data)]

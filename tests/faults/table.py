@@ -68,7 +68,7 @@ def table(rows: Iterable[Row]) -> str:
     rows = list(rows)
     lines = _aligned([_HEADINGS, *(row.cells() for row in rows)])
     for row in rows:
-        lines += [f"{row.case}: {note}" for note in row.notes]
+        lines += [f"{row.case}: {note}" for note in dict.fromkeys(row.notes)]
     for row in rows:
         lines += [f"{row.case}: PROBLEM: {problem}" for problem in row.problems[:_MOST_PROBLEMS]]
         if len(row.problems) > _MOST_PROBLEMS:

@@ -35,17 +35,24 @@ def rfc3339(seconds: float) -> str:
     return f"{whole}.{milliseconds % 1000:03d}Z"
 
 
+def _elapsed() -> float:
+    """Return seconds of a clock that nobody sets; on Linux it goes on while the machine sleeps."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
 class Clock:
     """Wall time that never runs backwards: the wall clock is read once, then a monotonic clock is added."""
 
     def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
+        self._offset = time.time() - _elapsed()
         self._second = -1
         self._prefix = ""
 
     def now(self) -> float:
         """Return seconds since the epoch."""
-        return self._offset + time.monotonic()
+        return self._offset + _elapsed()
 
     def timestamp(self) -> str:
         """Return the time now as RFC 3339 with milliseconds; the part up to the second is kept between calls."""

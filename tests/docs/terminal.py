@@ -100,12 +100,12 @@ class Terminal:
         """Run a script by bash; return what it wrote, stdout and stderr as on a terminal."""
         script = script.replace(DOCUMENTED_URL, self.server.base_url)
         embedded = block.mark("embedded model") is not None
-        return self._run(block, ["bash", "-c", script], self._environment(key=not embedded))
+        return self._run(block, ["bash", "-c", script], self._environment(block.text, key=not embedded))
 
     def _python(self, block: Block) -> None:
         script = self.folder / "snippet.py"
         script.write_text(block.text.replace(DOCUMENTED_URL, self.server.base_url))
-        self._run(block, [sys.executable, str(script)], self._environment())
+        self._run(block, [sys.executable, str(script)], self._environment(block.text))
         script.unlink()
 
     def _run(self, block: Block, command: list[str], environment: dict[str, str]) -> str:
@@ -122,7 +122,7 @@ class Terminal:
         assert done.returncode == 0, f"{block.place} ended with {done.returncode}:\n{written}"
         return written
 
-    def _environment(self, *, key: bool = True) -> dict[str, str]:
+    def _environment(self, text: str = "", *, key: bool = True) -> dict[str, str]:
         environment = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TMPDIR") if name in os.environ}
         environment |= {
             "PATH": os.pathsep.join([str(self.home / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]),
@@ -133,7 +133,8 @@ class Terminal:
         }
         if key:
             environment |= {"OPENAI_BASE_URL": self.server.base_url, "OPENAI_API_KEY": "sk-documented-0123456789"}
-            environment |= {"ANTHROPIC_BASE_URL": self.server.base_url}
+            if "anthropic" in text.lower():  # else every command would say which of the two it uses
+                environment |= {"ANTHROPIC_BASE_URL": self.server.base_url}
         return environment
 
 

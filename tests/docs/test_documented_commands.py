@@ -61,9 +61,7 @@ def test_what_is_not_run_is_counted() -> None:
     assert len(not_run) == NOT_RUN, "\n".join(not_run)
 
 
-@pytest.mark.parametrize(
-    "block", [block for block in ALL_BLOCKS if block.language == "json"], ids=lambda block: block.place
-)
-def test_json_is_json(block: Block) -> None:
-    for line in block.text.splitlines():
-        json.loads(line)
+def test_json_is_json() -> None:
+    for block in ALL_BLOCKS:
+        for line in block.text.splitlines() if block.language == "json" else ():
+            json.loads(line)

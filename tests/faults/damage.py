@@ -32,10 +32,11 @@ Turns = dict[tuple[int, str], str]
 
 @dataclass(frozen=True, slots=True)
 class _Sound:
-    """A home that is whole, and what its threads hold."""
+    """A home that is whole, and what its threads hold; `opened` is the turn that was left open."""
 
     home: Path
     turns: dict[str, Turns]
+    opened: str = ""
 
 
 def database(seed: str, variants: int) -> Row:
@@ -46,10 +47,10 @@ def database(seed: str, variants: int) -> Row:
 def write_ahead_log(seed: str, variants: int) -> Row:
     """Damage what a killed process left: the database's write-ahead log, which holds its open turn.
 
-    SQLite ends its log at the first damaged frame and says nothing, so the open turn can be lost; this is counted in a
-    note. The turns that were sealed before are in the database and have to be as they were.
+    SQLite ends its log at the first damaged frame and says nothing, so text of the open turn can be lost; then the
+    store names the log. The question, and the turns that were sealed before, have to be as they were.
     """
-    return _damage(seed, variants, "sealed turns, damaged write-ahead log", leave_log=True)
+    return _damage(seed, variants, "write-ahead log damaged", leave_log=True)
 
 
 def _damage(seed: str, variants: int, case: str, *, leave_log: bool) -> Row:
@@ -62,8 +63,8 @@ def _damage(seed: str, variants: int, case: str, *, leave_log: bool) -> Row:
         variant = _Variants(world, sound, row, "threads.db-wal" if leave_log else "threads.db")
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(variant.judge, range(variants)))
-        if variant.open_lost:
-            row.notes.append(f"NOT HELD: SQLite dropped text of the open turn silently in {variant.open_lost} variants")
+        if leave_log:
+            row.notes.append(f"text of the open turn was lost in {variant.open_cut} variants, each time with a notice")
         row.notes.append(
             f"of {variant.named + variant.identical} turns {variant.identical} read back as they were, "
             f"{variant.named} were named as damaged or missing"
@@ -90,7 +91,15 @@ def _sound_home(world: World, *, leave_log: bool) -> _Sound:
         running.send(signal.SIGKILL)
         running.wait()
         world.server.script(Step())
+        copy = shutil.copytree(home, world.root / "sound")
+        shown = _shown(_shell(world, copy).afk("threads", "show", "--json", _THREADS[0]))
+        return _Sound(home, turns, _open_turn(shown))
     return _Sound(home, turns)
+
+
+def _shell(world: World, home: Path) -> Shell:
+    """Return a shell whose afk lives in `home`."""
+    return Shell(home=home, folder=world.shell.folder, env={**world.shell.env, "AFK_HOME": str(home)})
 
 
 class _Variants:
@@ -99,19 +108,18 @@ class _Variants:
     def __init__(self, world: World, sound: _Sound, row: Row, file: str) -> None:
         self.identical = 0
         self.named = 0
-        self.open_lost = 0
+        self.open_cut = 0
         self._world = world
         self._sound = sound
         self._row = row
         self._file = file
-        self._opened = file != "threads.db"
         self._pages = _first_pages(sound.home / "data" / "threads.db") if file == "threads.db" else []
 
     def judge(self, number: int) -> None:
         chance = self._world.chance(self._file, number)
         home = shutil.copytree(self._sound.home, self._world.root / f"variant{number}")
         how = self._harm(home / "data" / self._file, number, chance)
-        shell = Shell(home=home, folder=self._world.shell.folder, env={**self._world.shell.env, "AFK_HOME": str(home)})
+        shell = _shell(self._world, home)
         before = len(self._row.problems)
         for name in _THREADS if _in_record(number) else [chance.choice(_THREADS)]:
             self._judge_thread(name, shell.afk("threads", "show", "--json", name))
@@ -143,8 +151,8 @@ class _Variants:
     def _judge_thread(self, name: str, done: Finished) -> None:
         self._judge_lines(f"threads show {name}", done)
         shown, lost = _shown(done), 0
-        if self._opened and name == _THREADS[0] and "open" not in "".join(shown.values()) and not done.err:
-            self.open_lost += 1
+        if self._sound.opened and name == _THREADS[0]:
+            self._judge_open_turn(_open_turn(shown), done)
         for turn, text in self._sound.turns[name].items():
             if shown.get(turn) == text:
                 self.identical += 1
@@ -158,6 +166,16 @@ class _Variants:
             if self._sound.turns[name].get(turn, text) != text:
                 self._row.damaged += 1
                 self._row.problems.append(f"turn {turn} of {name} is shown as {text!r}, unnoticed: {done}")
+
+    def _judge_open_turn(self, text: str, done: Finished) -> None:
+        """The question is in the database too, and text is lost with a notice only."""
+        if not text:
+            self._row.messages_lost += 1
+            self._row.problems.append(f"the question of the open turn is lost: {done}")
+        elif text != self._sound.opened:
+            self.open_cut += 1
+            if not self._sound.opened.startswith(text) or "threads.db-wal is damaged" not in done.err:
+                self._row.problems.append(f"the open turn is silently shown as {text!r}: {done}")
 
     def _judge_lines(self, what: str, done: Finished) -> None:
         """Every error is a line for a person."""
@@ -189,6 +207,11 @@ def _shown(done: Finished) -> Turns:
         texts = ["".join(part.get("text", "") for part in message["parts"]) for message in turn["messages"]]
         turns[turn["turn"], turn["state"]] = "\n".join(texts)
     return turns
+
+
+def _open_turn(shown: Turns) -> str:
+    """Return the turn that the killed run left, "" if it is not there."""
+    return next((text for (_, state), text in shown.items() if state == "interrupted"), "")
 
 
 def _first_pages(file: Path) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         self._timeout = BUSY_SECONDS
         self._local = threading.local()
         self._txn_id: int | None = None
+        self._to_move = False
         self._disk = JsonTextDisk(self._directory, min_file_size=SETTINGS["disk_min_file_size"])
         for name, value in (diskcache.DEFAULT_SETTINGS | SETTINGS).items():
             setattr(self, name, value)
@@ -130,6 +131,18 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
             if con.in_transaction:
                 con.execute("ROLLBACK")
             raise
+        self._to_move = durable or self._to_move
+
+    def move_log(self) -> None:
+        """Copy what was written durably from the log to the database, if that was not done yet.
+
+        The next write begins the log anew, so that damage of the log takes nothing of it (and no older page from the
+        log can cover a newer one). It waits for no lock; where it fails, the log goes on to hold what it holds.
+        """
+        if self._to_move:
+            with suppress(sqlite3.Error):
+                ((busy, _, _),) = self._con.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                self._to_move = bool(busy)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,11 @@ from afk_store_disk.problems import ELSEWHERE
 from afkcli.core.errors import StoreError
 
 DATABASE, INDEX, LOCK = "threads.db", "index.db", "threads.lock"
+
+_opened: set[tuple[int, int]] = set()
+"""The databases that this process has or had open, by device and number of the file."""
+
+_opening = threading.Lock()
 
 
 def open_database(folder: Path) -> ThreadCache:
@@ -33,6 +39,7 @@ def open_database(folder: Path) -> ThreadCache:
     elif file.stat().st_mode & 0o077 and os.name == "posix":
         with suppress(PermissionError):  # somebody else's: they decide who reads it
             file.chmod(0o600)
+    _look_at_log(file)
     try:
         return ThreadCache(file)
     except OlderSchemaError:
@@ -40,6 +47,18 @@ def open_database(folder: Path) -> ThreadCache:
 
         migrate(file)
         return ThreadCache(file)
+
+
+def _look_at_log(file: Path) -> None:
+    """Have damage of the log told that another process left; once in a process, before its first connection."""
+    found = file.stat()
+    with _opening:
+        first = (found.st_dev, found.st_ino) not in _opened
+        _opened.add((found.st_dev, found.st_ino))
+        if first and any(file.with_name(f"{DATABASE}-{suffix}").exists() for suffix in ("wal", "shm")):
+            from afk_store_disk.log import tell_damage
+
+            tell_damage(file)
 
 
 def refuse_network(folder: Path) -> None:

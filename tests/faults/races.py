@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.faults.ledger import result_of, settle
+from tests.faults.ledger import result_of, settle, shown_text
 from tests.faults.server import numbered
+from tests.faults.signals import process_state
 from tests.faults.table import Row
-from tests.faults.world import WITH_FAULTY_STORE, Running, World, faulty_store, new_world
+from tests.faults.world import WITH_FAULTY_STORE, Running, World, faulty_store, new_world, wait_until
 
 REAL_LEASE = 10.0
 
@@ -49,6 +51,64 @@ def _endings(world: World) -> str:
     interrupted = sum((result_of(run) or {}).get("state") == "interrupted" for run in runs)
     refused = sum(run.process.returncode == 5 for run in runs)
     return f"{refused} ended with 5, {interrupted} of them as interrupted"
+
+
+def stopped_writer(seed: str, seconds: float) -> Row:
+    """Stop a run inside a transaction for `seconds`, longer than a lease, while runs on two other threads go on.
+
+    It holds the one write lock of the home, so nothing is journaled meanwhile: text that is streamed in that time lives
+    in its process alone. But each run still answers, says what is not saved and where it is kept, and all goes on once
+    the stopped one is continued (or killed).
+    """
+    row = Row(case=f"stopped in a transaction for {seconds:g} s", tries=4)
+    if not sys.platform.startswith("linux"):
+        row.notes.append("skipped: whether a process is stopped is read from /proc")
+        return row
+    with new_world(seed, numbered(20, 0.02)) as world:
+        world.run("first", "creates the database")
+        long = _stream_on(world, seconds)
+        stopped = _stop_in_transaction(world)
+        began = time.monotonic()
+        brief = world.run("brief", "during the stop")
+        _check_said(world, brief, "it is kept in ", row)
+        time.sleep(max(0.0, seconds - (time.monotonic() - began)))
+        stopped.send(signal.SIGCONT if world.chance("end").random() < 0.5 else signal.SIGKILL)
+        stopped.wait()
+        long.wait()
+        _check_said(world, long, "the answer is not being journaled: ", row)
+        if (result_of(long) or {}).get("saved") is not True:
+            row.problems.append(f"the run that streamed on was not saved: {result_of(long)} {long.stderr}")
+        settle(world, row)
+        row.notes.append(f"NOT HELD: text that others stream in these {seconds:g} s is journaled only afterwards")
+    return row
+
+
+def _stream_on(world: World, seconds: float) -> Running:
+    """Start a run that streams for longer than the stop."""
+    world.server.script(numbered(int((seconds + 8) / 0.05), 0.05))
+    running = world.start("long", "streams on")
+    world.asked(running)
+    world.server.script(numbered(20, 0.02))
+    return running
+
+
+def _stop_in_transaction(world: World) -> Running:
+    """Start a run that stops itself before it commits its question, and wait until it has."""
+    points = world.root / "points"
+    world.run("points", "points", WITH_FAULTY_STORE, **faulty_store(points=points))
+    commits = [at for at, name in enumerate(points.read_text().splitlines(), 1) if name == "before COMMIT"]
+    lease_then_question = faulty_store(stop_at=commits[1])
+    running = world.start("stopped", "stopped", WITH_FAULTY_STORE, lease_then_question)
+    wait_until(lambda: process_state(running) == "T")
+    return running
+
+
+def _check_said(world: World, running: Running, line: str, row: Row) -> None:
+    """The run's whole answer was shown, and a warning said what is not as it should be."""
+    sent = "".join(text for _, text in world.server.sent(running.message))
+    said = [event["message"] for event in running.events() if event["type"] == "warning"]
+    if not sent or shown_text(running) != sent or not any(line in message for message in said):
+        row.problems.append(f"{running.message!r} showed {shown_text(running)!r} of {sent!r} and said {said}")
 
 
 class _Chaos:

@@ -85,7 +85,7 @@ def stop_and_continue(seed: str) -> Row:
         world.asked(running)
         time.sleep(0.3)
         running.send(signal.SIGTSTP)
-        stopped = wait_until(lambda: _state(running) == "T", 5)
+        stopped = wait_until(lambda: process_state(running) == "T", 5)
         time.sleep(0.5)
         running.send(signal.SIGCONT)
         if running.wait() != 0 or not stopped:
@@ -94,7 +94,8 @@ def stop_and_continue(seed: str) -> Row:
     return row
 
 
-def _state(running: Running) -> str:
+def process_state(running: Running) -> str:
+    """Return the state of the process as /proc has it: "T" is stopped."""
     try:
         stat = Path(f"/proc/{running.process.pid}/stat").read_text("ascii", "replace")
         return stat.rpartition(")")[2].split()[0]

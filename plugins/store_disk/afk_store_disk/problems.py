@@ -11,9 +11,13 @@ import diskcache
 
 from afkcli.core.errors import AfkError, StoreError
 from afkcli.core.jsonform import JsonError
+from afkcli.core.protocols import LEASE_SECONDS
 
-BUSY_SECONDS = 15.0
-"""How long to wait for another writer: longer than a lease, should one be stopped for that long in the middle."""
+BUSY_SECONDS = LEASE_SECONDS / 2
+"""How long to wait for another writer, which may be stopped in the middle: a run says so before its lease is over.
+
+A renewal is tried 3 s after the last one, so it has failed after 8 s of 10.
+"""
 
 ELSEWHERE = "set AFK_HOME or [stores.disk] path to another folder"
 

@@ -1,4 +1,4 @@
-"""The disk store with faults: it kills its own process at a chosen point between its writes, or has short leases.
+"""The disk store with faults: it kills or stops its process at a chosen point between its writes, or has short leases.
 
 What to do is read from the environment, so that a test can say it for each run (see `tests.faults.world`).
 """
@@ -39,13 +39,14 @@ class FaultyConnection(sqlite3.Connection):
 
 
 def pass_point(name: str) -> None:
-    """Note the point, and die here if it is the chosen one."""
+    """Note the point, and die or stop here if it is the chosen one."""
     FaultyConnection.passed += 1
     if path := os.environ.get("AFK_TEST_POINTS"):
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(f"{name}\n")
-    if FaultyConnection.passed == int(os.environ.get("AFK_TEST_KILL_AT", 0)):
-        os.kill(os.getpid(), signal.SIGKILL)
+    for variable, number in (("AFK_TEST_KILL_AT", signal.SIGKILL), ("AFK_TEST_STOP_AT", signal.SIGSTOP)):
+        if FaultyConnection.passed == int(os.environ.get(variable, 0)):
+            os.kill(os.getpid(), number)
 
 
 def watch_connections() -> None:

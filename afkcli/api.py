@@ -16,6 +16,7 @@ from afkcli.core.memory import MemoryStore
 from afkcli.core.protocols import Provider, Sink, Store, ThreadInfo
 from afkcli.core.runner import Runner as CoreRunner
 from afkcli.core.runner import RunnerConfig
+from afkcli.settings import SECRETS
 from afkcli.setup import NOTHING_NAMED, Setup, load_setup
 
 
@@ -66,7 +67,7 @@ class Runner(CoreRunner):
         project: bool = False,
         setup: Setup | None = None,
     ) -> None:
-        self.setup = setup or load_setup(project=project, notify=logging.getLogger("afkcli").warning)
+        self.setup = setup or load_setup(project=project, notify=_warn)
         self._made = Providers(self.setup)
         super().__init__(
             providers=self._made,
@@ -106,3 +107,7 @@ class Runner(CoreRunner):
             await self.leave_loop()
         finally:
             await super().aclose()
+
+
+def _warn(line: str) -> None:
+    logging.getLogger("afkcli").warning("%s", SECRETS.mask(line))

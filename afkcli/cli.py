@@ -97,14 +97,13 @@ def main() -> NoReturn:
 
 def _fail(line: str, debug: bool) -> None:
     from afkcli.render import Messages
-    from afkcli.settings import SECRETS
 
     messages = Messages()
     if debug:
         import traceback
 
-        messages.raw(SECRETS.mask(traceback.format_exc()))
-    messages.error(SECRETS.mask(line))
+        messages.raw(traceback.format_exc())
+    messages.error(line)
 
 
 def _flush() -> None:

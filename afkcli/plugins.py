@@ -9,8 +9,9 @@ import importlib.metadata
 import inspect
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module, util
 from pathlib import Path
@@ -18,7 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from afkcli.core.errors import AfkError, PluginError, UnknownNameError
-from afkcli.settings import Secrets, fill_settings, settings_type
+from afkcli.settings import SECRETS, Secrets, fill_settings, settings_type
 
 if TYPE_CHECKING:
     import pluggy
@@ -219,6 +220,7 @@ def discover() -> Plugins:
 
     Two distributions that claim one name or prefix: neither counts, both are named.
     """
+    _know_keys()
     plugins = Plugins()
     claims: dict[tuple[str, str], dict[str, Plugin]] = {}
     for group in (GROUP, MODELS_GROUP):
@@ -241,10 +243,41 @@ def discover() -> Plugins:
     return plugins
 
 
+def _know_keys() -> None:
+    """Have the keys in the environment masked from here on: any plugin can say them when it fails."""
+    for plugin in KNOWN.values():
+        SECRETS.add(os.environ.get(plugin.key) if plugin.key else None)
+        SECRETS.add_user_info(os.environ.get(plugin.server) if plugin.server else None)
+
+
 def foreign_afk_package() -> str | None:
     """Return the name of another distribution that also installs a package `afk`, if there is one."""
     owners = importlib.metadata.packages_distributions().get("afk", [])
     return next((owner for owner in owners if owner != "afkcli"), None)
+
+
+class _StdoutAside:
+    """Puts stderr in the place of `sys.stdout`, until the last of the threads that asked for it at a time has left."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._stdout = sys.stdout
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._stdout, sys.stdout = sys.stdout, sys.stderr
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                sys.stdout = self._stdout
+
+
+_STDOUT_ASIDE = _StdoutAside()
 
 
 @contextmanager
@@ -254,7 +287,7 @@ def _foreign_code(what: str) -> Iterator[None]:
     afk's own errors go through as they are.
     """
     try:
-        with redirect_stdout(sys.stderr):
+        with _STDOUT_ASIDE:
             yield
     except (AfkError, KeyboardInterrupt):
         raise

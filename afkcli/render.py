@@ -14,12 +14,16 @@ from typing import Protocol
 from afkcli.core.events import Event, event_to_json
 from afkcli.core.jsonform import dumps
 from afkcli.core.result import AgentResult, RunState
+from afkcli.settings import SECRETS
 
 _BRIEF = 400
 _PIPE_CHUNK = 4096  # PIPE_BUF on Linux: a pipe that polls writable takes this much without blocking
 
 # Everything that moves a terminal or hides text: C0 but tab and newline, DEL, C1, and the bidirectional controls.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+# What takes no room, so that two names look alike. Prose keeps it: Persian, Khmer and emoji need some of it.
+_HIDDEN = re.compile("[\xad\u180e\u200b-\u200d\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
 
 
 def visible(text: str) -> str:
@@ -30,8 +34,14 @@ def visible(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return `text` on one line, safe for a terminal."""
-    return visible(" ".join(text.split()))
+    """Return `text` on one line, safe for a terminal, characters of no width made visible too."""
+    line = visible(" ".join(text.split()))
+    return line if line.isascii() else _HIDDEN.sub(_picture, line)
+
+
+def visible_json(line: str) -> str:
+    """Return a line of JSON that means the same and is safe for a terminal."""
+    return line if line.isascii() else _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
 def brief(text: str) -> str:
@@ -87,7 +97,10 @@ class Output:
 
 
 class Messages:
-    """stderr: status, tool lines and warnings, dimmed or coloured only on a terminal; a closed stderr is no error."""
+    """stderr: status, tool lines and warnings, dimmed or coloured only on a terminal; a closed stderr is no error.
+
+    Whatever is said here is said without the secrets of this process.
+    """
 
     def __init__(self) -> None:
         terminal = sys.stderr is not None and sys.stderr.isatty()
@@ -96,7 +109,7 @@ class Messages:
 
     def say(self, line: str, style: str = "2") -> None:
         """Write one line; `style` is an SGR parameter of ECMA-48 (2 dim, 31 red, 33 yellow)."""
-        text = f"afk: {one_line(line)}"
+        text = f"afk: {one_line(SECRETS.mask(line))}"
         if self._colour:
             text = f"\x1b[{style}m{text}\x1b[0m"
         with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -107,7 +120,7 @@ class Messages:
     def raw(self, text: str) -> None:
         """Write text of several lines, as a traceback is."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            sys.stderr.write(visible(text))
+            sys.stderr.write(visible(SECRETS.mask(text)))
             sys.stderr.flush()
 
     def warn(self, line: str) -> None:
@@ -129,7 +142,8 @@ class JsonRenderer:
         self._output = output
 
     async def show(self, event: Event, *, more: bool) -> None:
-        self._output.put(event_to_json(event) + "\n")
+        line = event_to_json(event)
+        self._output.put(f"{visible_json(line) if self._output.is_terminal else line}\n")
         if not more:
             await self._output.flush()
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from afkcli.core.errors import ConfigError
+from afkcli.providers.credentials import secret_forms, user_info_forms
 
 MASK = "***"
 _MIN_SECRET = 6  # shorter ones would take ordinary words out of every text
@@ -24,14 +25,22 @@ class Secrets:
 
     def add(self, value: object) -> None:
         """Remember `value`, or the texts in a table or array, where they can be told from ordinary words."""
-        if isinstance(value, str) and len(value) >= _MIN_SECRET:
-            self._values.add(value)
+        if isinstance(value, str):
+            self._values.update(form for form in secret_forms(value) if len(form) >= _MIN_SECRET)
         elif isinstance(value, Mapping):
             for item in value.values():
                 self.add(item)
         elif isinstance(value, (list, tuple)):
             for item in value:
                 self.add(item)
+
+    def add_user_info(self, value: object) -> None:
+        """Remember the user and password of `value`, or of the texts in a table or array, where it is an address."""
+        if isinstance(value, str):
+            self._values.update(form for form in user_info_forms(value) if len(form) >= _MIN_SECRET)
+        elif isinstance(value, (Mapping, list, tuple)):
+            for item in value.values() if isinstance(value, Mapping) else value:
+                self.add_user_info(item)
 
     def mask(self, text: str) -> str:
         """Return `text` without the secrets."""
@@ -88,9 +97,9 @@ def fill_settings(factory: Callable[..., Any], table: Mapping[str, Any], where: 
     for name, field in fields.items():
         secret = bool(field.metadata.get("secret"))
         variable = field.metadata.get("env")
-        if secret:  # before anything is said of the value
-            secrets.add(table.get(name))
-            secrets.add(os.environ.get(variable) if variable else None)
+        add = secrets.add if secret else secrets.add_user_info  # before anything is said of the value
+        add(table.get(name))
+        add(os.environ.get(variable) if variable else None)
         if variable and os.environ.get(variable):
             values[name] = _from_text(os.environ[variable], hints[name], variable, secret=secret)
         elif name in table:

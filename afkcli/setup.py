@@ -242,9 +242,6 @@ class Setup:
 
     def wiring(self) -> Wiring:
         """Return what surrounds a runner of this setup."""
-        for plugin in KNOWN.values():
-            if plugin.key:
-                self.secrets.add(os.environ.get(plugin.key))
         return Wiring(
             owner=current_owner,
             notify=self.notify,

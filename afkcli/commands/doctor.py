@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -19,6 +19,7 @@ from afkcli.commands.plugins import MISSING, OK, foreign_line, plugin_rows
 from afkcli.core.errors import EXIT_INTERNAL, AfkError
 from afkcli.paths import config_dir, data_dir, state_dir
 from afkcli.plugins import KNOWN, Plugins, discover, foreign_afk_package
+from afkcli.render import one_line
 from afkcli.settings import MASK, SECRETS
 from afkcli.setup import Flags, Setup, load_setup
 
@@ -39,7 +40,7 @@ class Finding:
 @json_option
 def command(as_json: bool) -> None:
     """Check the installation. The exit code is 0 if `afk run` with nothing configured by flags would work, else 1."""
-    findings = list(examine())
+    findings = [replace(item, detail=SECRETS.mask(item.detail)) for item in examine()]
     stdout = Stdout()
     if as_json:
         stdout.objects(
@@ -50,7 +51,7 @@ def command(as_json: bool) -> None:
         rows = [(item.check, item.status, item.detail) for item in findings]
         width = max(len(row[0]) for row in rows)
         for name, status, detail in rows:
-            line = f"{name:<{width}}  {stdout.styled(f'{status:<4}', _STYLES[status])}  {stdout.text(detail)}"
+            line = f"{name:<{width}}  {stdout.styled(f'{status:<4}', _STYLES[status])}  {one_line(detail)}"
             stdout.lines([line])
     if any(item.status == FAIL for item in findings):
         raise click.exceptions.Exit(EXIT_INTERNAL)
@@ -72,7 +73,7 @@ def examine() -> Iterator[Finding]:
         setup = load_setup(project=True, notify=notices.append)
     except AfkError as error:
         yield from _plugins(discover())
-        yield Finding(check="config", status=FAIL, detail=_masked(error))
+        yield Finding(check="config", status=FAIL, detail=str(error))
         return
     yield from _config()
     yield from (Finding(check="config", status=WARN, detail=line) for line in notices)
@@ -104,8 +105,6 @@ def _folder(check: str, find: Callable[[], Path], *, needed: bool) -> Finding:
 
 def _keys() -> Iterator[Finding]:
     keys = [plugin.key for plugin in KNOWN.values() if plugin.key]
-    for key in keys:
-        SECRETS.add(os.environ.get(key))
     found = [key for key in keys if os.environ.get(key)]
     said = ", ".join(f"{key} is set ({MASK})" for key in found)
     yield Finding(check="keys", status=OK, detail=said or f"none is set ({', '.join(keys)})")
@@ -134,7 +133,7 @@ def _store(setup: Setup) -> Iterator[Finding]:
         finally:
             store.close()
     except AfkError as error:
-        yield Finding(check="store", status=FAIL, detail=_masked(error))
+        yield Finding(check="store", status=FAIL, detail=str(error))
         return
     yield Finding(check="store", status=OK, detail=f"opens; {count} thread{'' if count == 1 else 's'}")
 
@@ -144,7 +143,7 @@ def _sinks(setup: Setup) -> Iterator[Finding]:
         try:
             setup.make_sink(name).close()
         except AfkError as error:
-            yield Finding(check=f"sink {name}", status=WARN, detail=_masked(error))
+            yield Finding(check=f"sink {name}", status=WARN, detail=str(error))
 
 
 def _model(setup: Setup) -> Iterator[Finding]:
@@ -157,7 +156,7 @@ def _model(setup: Setup) -> Iterator[Finding]:
         default = asyncio.run(_made(setup, provider))
     except Exception as error:  # a provider may be anybody's plugin
         kind = "" if isinstance(error, AfkError) else f"{type(error).__name__}: "
-        yield Finding(check="model", status=FAIL, detail=f"{kind}{_masked(error)}")
+        yield Finding(check="model", status=FAIL, detail=f"{kind}{error}")
         return
     if not model and not default:
         detail = f"{provider} has no default model; name one with -m {provider}/MODEL or in the config"
@@ -176,7 +175,3 @@ async def _made(setup: Setup, provider: str) -> str | None:
         return made.default_model
     finally:
         await made.aclose()
-
-
-def _masked(error: Exception) -> str:
-    return SECRETS.mask(str(error))

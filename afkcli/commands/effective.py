@@ -15,6 +15,7 @@ from afkcli.core.agent import FailSafeConfig
 from afkcli.core.errors import AfkError
 from afkcli.core.jsonform import Json
 from afkcli.plugins import KNOWN
+from afkcli.providers.credentials import user_info
 from afkcli.settings import MASK
 from afkcli.setup import Setup
 
@@ -35,7 +36,6 @@ _SECRET_NAME = re.compile(
     r"(^|[^a-z])(api[_-]?key|key|token|secret|password|passwd|authorization|credentials?|cookie)([^a-z]|$)",
     re.IGNORECASE,
 )
-_USER_INFO = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +130,8 @@ def masked(key: str, value: Json) -> Json:
     if isinstance(value, list):
         return [masked(key, item) for item in value]
     if isinstance(value, str):
-        return MASK if _SECRET_NAME.search(key) else _USER_INFO.sub(MASK, value)
+        info = user_info(value)
+        return MASK if _SECRET_NAME.search(key) else value.replace(info, MASK) if info else value
     is_plain = isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value))
     return value if is_plain else str(value)  # dates and the like, which TOML has and JSON has not
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -13,6 +13,7 @@ from afkcli.commands.plugin_check import check_plugins
 from afkcli.core.errors import AfkError
 from afkcli.plugins import KINDS, KNOWN, Plugins, foreign_afk_package
 from afkcli.render import Messages
+from afkcli.settings import SECRETS
 from afkcli.setup import load_setup
 
 OK, BROKEN, CONFLICT, MISSING = "ok", "broken", "conflict", "not installed"
@@ -46,7 +47,7 @@ def command(files: tuple[Path, ...], as_json: bool) -> None:
     setup = load_setup(project=True)
     broken = [_broken_file(path, reason) for path, reason in setup.plugins.failures.items()]
     broken += add_files(setup.plugins, files)
-    rows = plugin_rows(setup.plugins) + broken
+    rows = [_without_secrets(row) for row in plugin_rows(setup.plugins) + broken]
     if as_json:
         stdout.objects({"v": 1, "type": "plugin", **_fields(row)} for row in rows)
     else:
@@ -104,6 +105,10 @@ def foreign_line(distribution: str) -> str:
         f"the distribution {distribution!r} also installs a package `afk`, so `import afk` may be that one;"
         f" uninstall it, or import `afkcli` instead"
     )
+
+
+def _without_secrets(row: Row) -> Row:
+    return replace(row, reason=SECRETS.mask(row.reason)) if row.reason else row
 
 
 def _order(kind: str) -> int:

@@ -130,7 +130,7 @@ class Turn:
             import traceback
 
             lines = traceback.format_exception(handle.exception)
-            self.messages.raw(self.setup.secrets.mask("".join(lines)))
+            self.messages.raw("".join(lines))
 
     async def _thread(self, runner: Runner) -> str | None:
         if not self.options.continue_:

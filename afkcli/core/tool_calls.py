@@ -78,7 +78,7 @@ async def _one_call(
         output, error = "", "cancelled"
         try:
             output, error = await _outcome(run, call, external, repeated)
-            error = bounded(clean_text(error))
+            error = bounded(clean_text(run.redact(error)))
             part = TextPart(text=error or output)
             result = ToolResultPart(id=call.id, name=call.name, parts=(part,), is_error=bool(error))
             run.journal_result(result)

@@ -10,6 +10,8 @@ import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
+from afkcli.providers.credentials import secret_forms
+
 MAX_DETAIL = 300
 MIN_SECRET = 5
 """Shorter texts are no secrets: replacing them would only garble a message."""
@@ -20,9 +22,9 @@ _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f]+")
 
 def masked(text: str, secrets: Iterable[str]) -> str:
     """Return `text` on one line, shortened, with everything that is or looks like a key replaced by `***`."""
-    for secret in secrets:
-        if len(secret) >= MIN_SECRET:
-            text = text.replace(secret, "***")
+    forms = {form for secret in secrets for form in secret_forms(secret) if len(form) >= MIN_SECRET}
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, "***")
     text = _UNPRINTABLE.sub(" ", _KEY_LIKE.sub("***", text)).strip()
     return text if len(text) <= MAX_DETAIL else text[: MAX_DETAIL - 1] + "…"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from afkcli.core.exchange import rescued_line
 from afkcli.core.thread import SealedTurn
-from afkcli.paths import state_dir
+from afkcli.paths import make_private_folder, state_dir
 
 
 def rescue(thread_id: str, turn: SealedTurn) -> str | None:
@@ -20,7 +20,7 @@ def rescue(thread_id: str, turn: SealedTurn) -> str | None:
     for folder in (state_dir() / "rescue", Path(tempfile.gettempdir())):
         path = folder / f"afk-{turn.run_id}.json"
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private_folder(folder)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(line)

@@ -19,7 +19,7 @@ from typing import Any
 from afkcli.config import LIMITS, SAMPLING, ConfigFile, check_config, parse_config, parse_toml, relative_to
 from afkcli.core.agent import FailSafeConfig
 from afkcli.core.errors import ConfigError
-from afkcli.paths import state_dir
+from afkcli.paths import make_private_folder, state_dir
 
 FILE_NAME = "afk.toml"
 _MAX_BYTES = 1_000_000  # a config is written by hand; more is not read into memory
@@ -294,8 +294,8 @@ def _write_record(record: Mapping[str, Any]) -> None:
     path = record_file()
     new = path.with_suffix(f".{os.getpid()}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        make_private_folder(path.parent)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o600)
         with os.fdopen(descriptor, "wb") as file:
             tomli_w.dump(record, file)
         new.replace(path)

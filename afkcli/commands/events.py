@@ -107,7 +107,7 @@ def _filter(thread: str | None, run: str | None) -> Callable[[JsonObject], bool]
 
 
 def _show_json(stdout: Stdout, events: Sequence[LoggedEvent]) -> None:
-    stdout.lines(event.line for event in events)
+    stdout.json_lines(event.line for event in events)
 
 
 def _show_text(stdout: Stdout, events: Sequence[LoggedEvent]) -> None:

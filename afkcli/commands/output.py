@@ -14,7 +14,7 @@ import click
 
 from afkcli.core.errors import AfkError, UsageError
 from afkcli.core.jsonform import dumps
-from afkcli.render import is_disconnected, one_line, visible
+from afkcli.render import is_disconnected, one_line, visible, visible_json
 from afkcli.signals import die_of
 
 GAP = "  "
@@ -54,7 +54,11 @@ class Stdout:
 
     def objects(self, objects: Iterable[object]) -> None:
         """Write each object as one line of JSON."""
-        self.lines(map(dumps, objects))
+        self.json_lines(map(dumps, objects))
+
+    def json_lines(self, lines: Iterable[str]) -> None:
+        """Write lines of JSON: to the letter, but for a terminal what would move it is escaped."""
+        self.lines(map(visible_json, lines) if self.is_terminal else lines)
 
     def text(self, text: str) -> str:
         """Return text of several lines as it may be written: made visible on a terminal, to the letter elsewhere."""

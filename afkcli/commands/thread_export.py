@@ -12,7 +12,7 @@ from afkcli.commands.thread_access import find_thread, opened_store, settled
 from afkcli.core.errors import StoreError, UnknownNameError, UsageError
 from afkcli.core.exchange import Refused, read_lines, thread_lines
 from afkcli.core.protocols import Record, Store, ThreadInfo
-from afkcli.render import Messages
+from afkcli.render import Messages, visible, visible_json
 
 _SNAPSHOT_TRIES = 20
 
@@ -40,7 +40,7 @@ def export(name: str | None, every: bool, output: str | None, form: str) -> None
         if output is None or output == "-":
             stdout = Stdout()
             for piece in pieces:
-                stdout.write(piece)
+                stdout.write(_shown(piece, form) if stdout.is_terminal else piece)
             return
         write_file(output, pieces)
     Messages().say(f"wrote {output}")
@@ -50,6 +50,13 @@ def _one(store: Store, name: str, form: str) -> Iterator[str]:
     thread, state = settled(store, find_thread(store, name))
     thread, records = _snapshot(store, thread)
     yield _as_markdown(thread, records, state) if form == "markdown" else _as_jsonl(thread, records)
+
+
+def _shown(piece: str, form: str) -> str:
+    """Return what a terminal gets of an export."""
+    if form == "markdown":
+        return visible(piece)
+    return "".join(f"{visible_json(line)}\n" for line in piece.removesuffix("\n").split("\n"))
 
 
 def _all(store: Store) -> Iterator[str]:

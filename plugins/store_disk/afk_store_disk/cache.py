@@ -71,7 +71,7 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         self._timeout = BUSY_SECONDS
         self._local = threading.local()
         self._txn_id: int | None = None
-        self._to_move = False
+        self.to_move = False  # whether something durable may be in the log alone
         self._disk = JsonTextDisk(self._directory, min_file_size=SETTINGS["disk_min_file_size"])
         for name, value in (diskcache.DEFAULT_SETTINGS | SETTINGS).items():
             setattr(self, name, value)
@@ -131,18 +131,17 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
             if con.in_transaction:
                 con.execute("ROLLBACK")
             raise
-        self._to_move = durable or self._to_move
+        self.to_move = durable or self.to_move
 
     def move_log(self) -> None:
-        """Copy what was written durably from the log to the database, if that was not done yet.
+        """Copy what is in the log to the database; the next write begins the log anew.
 
-        The next write begins the log anew, so that damage of the log takes nothing of it (and no older page from the
-        log can cover a newer one). It waits for no lock; where it fails, the log goes on to hold what it holds.
+        Damage of the log then takes nothing of it, and no older page in the log can cover a newer one. It waits for no
+        lock; where it fails, the log goes on to hold what it holds.
         """
-        if self._to_move:
-            with suppress(sqlite3.Error):
-                ((busy, _, _),) = self._con.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-                self._to_move = bool(busy)
+        with suppress(sqlite3.Error):
+            ((busy, _, _),) = self._con.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self.to_move = bool(busy)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -95,7 +95,7 @@ class DiskStore:
     @_one_line_errors
     def renew(self, lease: Lease) -> Lease:
         key = lease.thread.key
-        self._cache.move_log()
+        self._cache.move_log()  # every 3 s, so that damage of the log takes no more than that, and reading it is short
         with self._cache.transaction(durable=False):
             holder = self._held(lease)
             expires = self._hold(key, lease.token, holder.owner)
@@ -117,7 +117,7 @@ class DiskStore:
     def append(self, thread: ThreadInfo, records: Sequence[Record], expected_head: str, lease: Lease) -> None:
         key = lease.thread.key
         journal_only = bool(records) and not any(record.kind in DURABLE_KINDS for record in records)
-        if journal_only:  # the question has gone out, so that nobody waits for this
+        if journal_only and self._cache.to_move:  # the question has gone out, so that nobody waits for this
             self._cache.move_log()
         with self._cache.transaction(durable=not journal_only):
             self._held(lease)

@@ -115,7 +115,7 @@ mark('end')
 @pytest.mark.skipif(
     shutil.which("strace") is None, reason="the levels above are asserted everywhere; strace counts calls"
 )
-def test_the_kernel_is_asked_to_sync_for_questions_and_seals_only(start_python, folder: Path, tmp_path: Path) -> None:
+def test_the_kernel_is_asked_to_sync_only_where_it_has_to(start_python, folder: Path, tmp_path: Path) -> None:
     store = DiskStore(folder)
     save_turn(store, acquired(store, "other"), "question", "answer")
     store.close()
@@ -134,6 +134,7 @@ def test_the_kernel_is_asked_to_sync_for_questions_and_seals_only(start_python, 
     assert counts.pop("question") == 1
     assert counts.pop("seal") == 1
     assert counts.pop("journal") == 2  # the first one moves the question to the database and begins the log anew
+    assert counts.pop("renew") == 2  # the same for what was journaled since
     assert counts.keys() <= {"open", "end"}  # "open": SQLite syncs the header of a log that it starts; "end": at close
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from afkcli.testing.model_server import ModelServer
@@ -65,7 +67,7 @@ def test_turns_come_strictly_one_after_another(keyed: Shell, server: ModelServer
     assert (done.code, done.out) == (0, f"{COUNT} {COUNT}\n"), done.err
     requests = [roles_and_texts(body) for body in server.bodies]
     assert [len(request) for request in requests] == [2 * number + 1 for number in range(COUNT)]
-    for before, after in zip(requests, requests[1:], strict=False):
+    for before, after in itertools.pairwise(requests):
         assert after[: len(before)] == before  # each sees all that was said before it
     asked = [text for role, text in requests[-1] if role == "user"]
     assert sorted(asked) == sorted(f"m{number}" for number in range(COUNT))

@@ -15,7 +15,7 @@ from afkcli.testing.model_script import Step
 from afkcli.testing.model_server import ModelServer
 from tests.e2e.shell import AFK, LIMIT, Shell, wait_for_output
 
-UMASKS = ["000", "022", "077"]
+UMASKS = ["000", "077"]
 
 
 def afk(shell: Shell, umask: str, *arguments: str) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from afkcli.core.agent import FailSafeConfig
 from afkcli.core.errors import ConfigError
+from afkcli.core.jsonform import JsonError, dumps
 from afkcli.core.protocols import Price
 from afkcli.paths import config_file
 
@@ -330,6 +331,16 @@ class _Check:
             if not isinstance(value, known[key]) or isinstance(value, bool):
                 raise self.wrong((*at, key), known[key])
 
+    def sendable(self, table: Mapping[str, Any], at: Sequence[str]) -> None:
+        """Refuse options and extras that have no JSON form, and those that would replace the conversation."""
+        for key, value in table.items():
+            if key in ("messages", "input", "model", "stream"):
+                raise self._error((*at, key), "cannot be set here: afk sets it")
+            try:
+                dumps(value)
+            except JsonError as error:
+                raise self._error((*at, key), f"cannot be sent: {error}") from None
+
     def agent(self, table: Mapping[str, Any], at: Sequence[str]) -> None:
         """Check what an agent's table has within."""
         self.table(table.get("limits", {}), LIMITS, (*at, "limits"))
@@ -338,6 +349,8 @@ class _Check:
             if not (math.isfinite(value) and (value > 0 or free)):
                 raise self._error((*at, "limits", name), "must be greater than 0")
         self.table(table.get("options", {}), OPTIONS, (*at, "options"))
+        for name in ("options", "extra"):
+            self.sendable(table.get(name, {}), (*at, name))
         self.texts(table.get("fallback_models", []), (*at, "fallback_models"))
         if "instructions" in table and "instructions_file" in table:
             raise self._error((*at, "instructions_file"), "cannot stand beside 'instructions'; keep one of them")

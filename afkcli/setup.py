@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -237,6 +238,8 @@ class Setup:
             said["busy"] = mode
         seconds = busy_timeout if busy_timeout is not None else self.config.setting("busy_timeout")
         if seconds is not None:
+            if not (math.isfinite(seconds) and seconds >= 0):
+                raise ConfigError(f"busy_timeout = {seconds} in the config is no time to wait; use 0 or more seconds")
             said["busy_timeout_s"] = float(seconds)
         return RunnerConfig(**said)
 

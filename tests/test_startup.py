@@ -56,7 +56,14 @@ def test_the_version_takes_click_and_nothing_more(shell: Shell) -> None:
     modules = imported(shell, AFK, "--version")
 
     assert not of(modules, NOT_FOR_THE_VERSION)
-    assert of(modules, {"afkcli"}) <= {"afkcli", "afkcli.cli", "afkcli.signals", "afkcli.core", "afkcli.core.errors"}
+    assert of(modules, {"afkcli"}) <= {
+        "afkcli",
+        "afkcli.cli",
+        "afkcli.core",
+        "afkcli.core.errors",
+        "afkcli.entry",
+        "afkcli.signals",
+    }
 
 
 def test_the_help_finds_plugins_without_loading_the_plugin_system(shell: Shell) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +72,8 @@ class Turn:
         )
         self._listen()
         try:
-            await self._stream(runner)
+            with contextlib.redirect_stdout(sys.stderr):  # what plugins and tools print is not the answer
+                await self._stream(runner)
         except asyncio.CancelledError:
             if self.ending.signal is None:
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from afkcli.commands.turn import RunOptions, Turn
+from afkcli.core.errors import UsageError
 from afkcli.render import Messages
 from afkcli.signals import die_of
 
@@ -18,8 +20,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
-    if value is not None and value <= 0:
+    if value is not None and not (math.isfinite(value) and value > 0):
         raise click.BadParameter("must be greater than 0", ctx, param)
+    return value
+
+
+def _not_negative(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not (math.isfinite(value) and value >= 0):
+        raise click.BadParameter("must be 0 or greater", ctx, param)
     return value
 
 
@@ -38,6 +46,7 @@ _OPTIONS = (
     click.option(
         "--busy-timeout",
         type=float,
+        callback=_not_negative,
         envvar="AFK_BUSY_TIMEOUT",
         metavar="SECONDS",
         help="How long to wait for the thread; 60 by default.",
@@ -47,7 +56,8 @@ _OPTIONS = (
     ),
     click.option(
         "--max-cost",
-        type=click.FloatRange(min=0),
+        type=float,
+        callback=_not_negative,
         envvar="AFK_MAX_COST",
         metavar="USD",
         help="At most this many US dollars; the price of the model has to be known.",
@@ -106,6 +116,8 @@ def run_turn(
     """
     from afkcli.setup import Flags, load_setup
 
+    if json_ and options["final"]:
+        raise UsageError("--json and --final are two forms of the output; use one of them")
     run_options = RunOptions(memory=memory, json=json_, thread=thread, continue_=continue_, **options)
     flags = Flags(
         model=model,

@@ -23,6 +23,7 @@ from afkcli.core.messages import (
 )
 from afkcli.core.result import Usage
 from afkcli.core.run import Model, Run
+from afkcli.core.tasks import contained
 
 FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 30.0
@@ -89,6 +90,10 @@ class _Call:
         self.shown = False
 
     async def stream(self, request: ModelRequest) -> ModelResponse:
+        with contained(f"the provider {self.model.provider.name!r}"):
+            return await self._stream(request)
+
+    async def _stream(self, request: ModelRequest) -> ModelResponse:
         events = self.model.provider.stream(request)
         usage: Usage | None = None
         try:

@@ -196,9 +196,9 @@ class Opener:
                 writer = self._ask(store, lease, question, beginning)
         except LeaseLostError:
             raise
-        except Exception as error:  # a store may be anybody's plugin; the answer is not lost with it
-            unsaved = unsaved or str(error) or type(error).__name__
-            with contextlib.suppress(Exception):
+        except BaseException as error:  # a store may be anybody's plugin; the answer is not lost with it
+            unsaved = unsaved or (str(error) if isinstance(error, Exception) and str(error) else repr(error))
+            with contextlib.suppress(BaseException):
                 self._give_back(opening.lease)
         return Begun(history=history, beginning=beginning, writer=writer, unsaved=unsaved)
 

@@ -27,7 +27,7 @@ from afkcli.core.result import AgentResult, RunState
 from afkcli.core.run import CANCELLED, Model, Outcome, Run
 from afkcli.core.sink_thread import SinkThread
 from afkcli.core.store_thread import StoreThread
-from afkcli.core.tasks import started
+from afkcli.core.tasks import contained, started
 from afkcli.core.thread import Beginning, SealedTurn, check_name
 from afkcli.core.tool_calls import finish_tool_calls, run_tool_calls
 from afkcli.core.tools import as_tools
@@ -262,7 +262,7 @@ class Runner:
             sinks=self._sinks,
             redact=self._wiring.redact,
             beginning=Beginning(messages=()),
-            prepared=started(models[0].provider.prepare()),
+            prepared=started(_prepare(models[0].provider)),
             max_retries=self.config.max_retries,
             pending_warnings=warnings,
         )
@@ -319,7 +319,7 @@ class Runner:
     async def _work(self, run: Run) -> Outcome:
         """The loop: call the model, run the tools that it asks for, until it answers."""
         external = self.config.interaction_mode == "external"
-        await run.prepared
+        await asyncio.wait({run.prepared})  # what failed in it fails again in the call, which may be retried
         if run.beginning.unfinished:
             await finish_tool_calls(run, run.beginning.unfinished, external=external)
         while True:
@@ -377,3 +377,8 @@ def _check_price(agent: Agent, model: Model) -> list[tuple[str, str]]:
     if agent.fail_safe.on_unknown_price == "refuse":
         raise UsageError(line)
     return [("price_unknown", line)]
+
+
+async def _prepare(provider: Provider) -> None:
+    with contained(f"the provider {provider.name!r}"):
+        await provider.prepare()

@@ -81,12 +81,12 @@ class SinkThread:
             if not self._left_out:
                 try:
                     self._sink.emit(item)
-                except Exception as error:  # a sink may be anybody's plugin
-                    self._leave_out(str(error) or type(error).__name__)
+                except BaseException as error:  # a sink may be anybody's plugin, and may call sys.exit
+                    self._leave_out(str(error) if isinstance(error, Exception) and str(error) else repr(error))
         self._close_sink()
 
     def _close_sink(self) -> None:
-        with contextlib.suppress(Exception):  # nothing is left to be reported to
+        with contextlib.suppress(BaseException):  # nothing is left to be reported to
             self._sink.close()
 
     def _leave_out(self, reason: str) -> None:

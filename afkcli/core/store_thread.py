@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
 
+from afkcli.core.errors import StoreError
 from afkcli.core.protocols import JOURNAL_SECONDS
 from afkcli.core.thread import TurnWriter
 
@@ -39,8 +40,10 @@ class StoreThread:
                 return
             try:
                 future.set_result(function(*args, **kwargs))
-            except BaseException as error:  # handed to whoever waits
+            except Exception as error:  # handed to whoever waits
                 future.set_exception(error)
+            except BaseException as error:  # a store that calls sys.exit ends neither this thread nor afk
+                future.set_exception(StoreError(f"the store failed: {type(error).__name__}: {error}"))
 
         self._start()
         self._jobs.put(job)

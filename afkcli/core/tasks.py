@@ -1,10 +1,13 @@
-"""Tasks that may be left behind."""
+"""Tasks that may be left behind, and code of others that must not end more than its run."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
+
+from afkcli.core.errors import AfkError, PluginError
 
 T = TypeVar("T")
 
@@ -14,3 +17,21 @@ def started(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     task = asyncio.ensure_future(work)
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return task
+
+
+@contextmanager
+def contained(what: str) -> Iterator[None]:
+    """Turn whatever a plugin's code raises into an error of afk that names it; `sys.exit` too, or it would end afk.
+
+    Args:
+        what: the plugin, as in "the provider 'x'".
+
+    Raises:
+        PluginError: for anything but an error of afk's own.
+    """
+    try:
+        yield
+    except (AfkError, asyncio.CancelledError, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise PluginError(f"{what} failed: {type(error).__name__}: {error}") from error

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from afkcli.core.errors import REFUSED_KINDS, ErrorKind, InvalidNameError, LeaseLostError
+from afkcli.core.errors import REFUSED_KINDS, ErrorKind, InvalidNameError, LeaseLostError, StoreError
 from afkcli.core.events import message_to_json
 from afkcli.core.ids import rfc3339
 from afkcli.core.jsonform import JsonError, JsonObject, dumps, loads_object
@@ -457,12 +457,10 @@ class TurnWriter:
             except LeaseLostError as error:
                 self.lost = True
                 self._on_problem(error)
-            except (
-                Exception
-            ) as error:  # a store may be anybody's plugin; the run goes on, and the next tick tries again
+            except BaseException as error:  # a store may be anybody's plugin; the next tick tries again
                 if not self._failed:
                     self._failed = True
-                    self._on_problem(error)
+                    self._on_problem(error if isinstance(error, Exception) else StoreError(repr(error)))
 
     def seal(self, turn: SealedTurn) -> None:
         """Seal the turn, durably.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from afkcli.core.agent import Agent, FailSafeConfig
-from afkcli.core.errors import ErrorKind, ProviderError, UsageError
+from afkcli.core.errors import ErrorKind, PluginError, ProviderError, UsageError
 from afkcli.core.events import Event
 from afkcli.core.handle import MAX_BUFFERED_EVENTS, RunHandle
 from afkcli.core.memory import MemoryStore
@@ -100,7 +100,8 @@ class TestReading:
     def test_the_error_behind_a_failed_run_is_kept_for_a_traceback(self) -> None:
         async def use(runner: Runner, handle: RunHandle) -> None:
             await handle.wait()
-            assert isinstance(handle.exception, ZeroDivisionError)
+            assert isinstance(handle.exception, PluginError)
+            assert isinstance(handle.exception.__cause__, ZeroDivisionError)
 
         with_run(use, [ZeroDivisionError("odd")])
 

@@ -26,6 +26,15 @@ class TestOutput:
 
         assert (done.code, done.out, done.err) == (0, "Hello wörld\n", "")
 
+    def test_an_emoji_that_a_server_cuts_into_two_deltas_is_whole(self, keyed: Shell, server: ModelServer) -> None:
+        server.script(Step(text=["sun \ud83d", "\ude00 end", " \ud83d"]))
+
+        done = keyed.afk("run", "--json", "-t", "t", "hi")
+
+        deltas = [event["text_delta"] for event in done.events if event["type"] == "text_delta"]
+        assert deltas == ["sun ", "\U0001f600 end", " ", "\ufffd"]
+        assert done.events[-1]["result"]["final_text"] == "sun \U0001f600 end \ufffd"
+
     def test_an_answer_that_ends_with_a_newline_gets_no_second_one(self, keyed: Shell, server: ModelServer) -> None:
         server.script(Step(text="one\n"))
 

@@ -162,7 +162,7 @@ class ChatReader:
         if self._reasoning:
             parts.append(ReasoningPart(text="".join(self._reasoning)))
         if self._text:
-            parts.append(TextPart(text="".join(self._text)))
+            parts.append(TextPart(text=clean_text("".join(self._text))))
         parts += [tool_call(call.id, call.name, call.arguments) for call in self._calls.values()]
         finish = self._finish
         if self._calls and finish is FinishReason.STOP:  # some servers say `stop` after calls, too
@@ -178,7 +178,7 @@ class ChatReader:
         delta = choice.get("delta") or {}
         content = delta.get("content") or delta.get("refusal")
         if content:
-            text = clean_text(content if isinstance(content, str) else _joined(content))
+            text = content if isinstance(content, str) else _joined(content)  # may end in half a surrogate pair
             self._text.append(text)
             yield TextDelta(text)
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")

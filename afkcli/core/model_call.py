@@ -88,7 +88,6 @@ class _Call:
         self.run = run
         self.model = model
         self.shown = False
-        self._half = ""
 
     async def stream(self, request: ModelRequest) -> ModelResponse:
         with contained(f"the provider {self.model.provider.name!r}"):
@@ -101,8 +100,6 @@ class _Call:
             async for event in events:
                 if isinstance(event, ModelResponse):
                     self.shown, usage = True, event.usage
-                    if self._half:
-                        await self.run.text(clean_text(self._half))
                     return self._checked(event)
                 await self._take(event)
         finally:
@@ -117,11 +114,10 @@ class _Call:
     async def _take(self, event: TextDelta | ReasoningDelta | ToolCallDelta | ModelWarning) -> None:
         run = self.run
         if isinstance(event, TextDelta):
-            text = self._whole(event.text)
-            if text:
+            if event.text:
                 self.shown = True
-                await run.text(text)
-                run.limits.stream(text, self.model.price)
+                await run.text(clean_text(event.text))
+                run.limits.stream(event.text, self.model.price)
         elif isinstance(event, ReasoningDelta):
             if event.text:
                 self.shown = True
@@ -137,13 +133,6 @@ class _Call:
             )
         else:
             run.warn(event.code, event.message)
-
-    def _whole(self, text: str) -> str:
-        """Return `text` as it can be encoded; the first half of a surrogate pair waits for the next delta's half."""
-        text, self._half = self._half + text, ""
-        if "\ud800" <= text[-1:] <= "\udbff":
-            text, self._half = text[:-1], text[-1]
-        return clean_text(text)
 
     def _checked(self, response: ModelResponse) -> ModelResponse:
         """Return `response`, unless it could not be stored: then no event may carry it."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from afkcli.core.jsonform import Json, JsonError, JsonObject, loads_object
+from afkcli.core.jsonform import Json, JsonError, JsonObject, clean_text, loads_object
 from afkcli.core.messages import ToolCallPart
 
 INVALID_ARGUMENTS = "invalid_arguments"
@@ -56,3 +56,17 @@ def count(usage: Mapping[str, Json], *path: str) -> int:
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
     return value if isinstance(value, int) else 0
+
+
+class TextPieces:
+    """Makes text that can be encoded of pieces that may cut a surrogate pair in two, as some gateways do."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def take(self, piece: str) -> str:
+        """Return `piece` with the half that was held back before it; a half at its end waits for the next piece."""
+        text, self._half = self._half + piece, ""
+        if "\ud800" <= text[-1:] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        return clean_text(text)

@@ -32,7 +32,7 @@ from afkcli.core.messages import (
 )
 from afkcli.core.result import Usage
 from afkcli.providers.tool_names import ToolNames
-from afkcli.providers.wire import count, decode_event, tool_call
+from afkcli.providers.wire import TextPieces, count, decode_event, tool_call
 
 PATH = "/chat/completions"
 DONE = "[DONE]"
@@ -129,6 +129,7 @@ class ChatReader:
         self._names = names
         self._answered_by: str | None = None
         self._text: list[str] = []
+        self._pieces = TextPieces()
         self._reasoning: list[str] = []
         self._calls: dict[int, _Call] = {}
         self._finish = FinishReason.STOP
@@ -162,7 +163,7 @@ class ChatReader:
         if self._reasoning:
             parts.append(ReasoningPart(text="".join(self._reasoning)))
         if self._text:
-            parts.append(TextPart(text=clean_text("".join(self._text))))
+            parts.append(TextPart(text="".join(self._text)))
         parts += [tool_call(call.id, call.name, call.arguments) for call in self._calls.values()]
         finish = self._finish
         if self._calls and finish is FinishReason.STOP:  # some servers say `stop` after calls, too
@@ -178,7 +179,7 @@ class ChatReader:
         delta = choice.get("delta") or {}
         content = delta.get("content") or delta.get("refusal")
         if content:
-            text = content if isinstance(content, str) else _joined(content)  # may end in half a surrogate pair
+            text = self._pieces.take(content if isinstance(content, str) else _joined(content))
             self._text.append(text)
             yield TextDelta(text)
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")

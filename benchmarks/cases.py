@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from benchmarks.measure import Measured, environment, interleaved, own_peak, run
+from afkcli.core.sink_thread import FLUSH_SECONDS
+from benchmarks.measure import Measured, ProgramFailedError, environment, interleaved, own_peak, run
 from benchmarks.peer import NotInstalledError, configure, install
 from benchmarks.programs.long_thread import ANSWER, QUESTION
 from benchmarks.report import Row, compare
@@ -227,10 +230,74 @@ def memory(bench: Bench) -> list[Row]:
     return [compare(case, f"{FEW_DELTAS} deltas", "MB", peaks["many"], peaks["few"], note=note)]
 
 
+def bad_sinks(bench: Bench) -> list[Row]:
+    """A run with a sink that raises or blocks, to the same run without it: to its request, and its deltas a second.
+
+    The bound of a last flush (1 s) is taken from the time of the one that blocks: it is waited for when all is said.
+    """
+    bench.server.answer = answer(DELTAS)
+    env = bench.home("sinks")
+    command: list[str | Path] = [AFK, "run", "-n", "-m", MODEL, "hi"]
+    with_sink = [*command[:-1], "--plugin", PROGRAMS / "bad_sinks.py", "hi"]
+    results = bench.interleave(
+        {
+            "none": bench.side(command, env),
+            "raises": bench.side(with_sink, {**env, "BENCH_SINK": "raises"}),
+            "blocks": bench.side(with_sink, {**env, "BENCH_SINK": "blocks"}),
+        }
+    )
+    rows = []
+    for name, flush in (("raises", 0.0), ("blocks", FLUSH_SECONDS)):
+        to_request = {side: _ms([one.to_request for one in results[side]]) for side in ("none", name)}
+        streamed = {
+            side: _ms([one.after_request - (flush if side == name else 0.0) for one in results[side]])
+            for side in ("none", name)
+        }
+        case = f"with a sink that {name}"
+        rows += [
+            compare(f"exec to request {case}", "without", "ms", to_request[name], to_request["none"]),
+            compare(f"{DELTAS:,} deltas {case}", "without", "ms", streamed[name], streamed["none"]),
+        ]
+    return rows
+
+
+def stopping(bench: Bench) -> list[Row]:
+    """From a signal in the middle of an answer, whose reader has stopped reading, to the end of the process."""
+    bench.server.answer = answer(DELTAS)
+    env = bench.home("stopping")
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    results = bench.interleave({number.name: partial(_stopped, env, bench.folder, number) for number in numbers})
+    return [
+        compare(
+            f"{name} to the end of afk", "a second", "ms", _ms([one.wall for one in ones]), [1000.0] * len(ones), goal=1
+        )
+        for name, ones in results.items()
+    ]
+
+
+def _stopped(env: dict[str, str], folder: Path, number: signal.Signals) -> Measured:
+    """Stop a run by a signal when the first of its answer was read; `wall` is how long it took."""
+    command: list[str | Path] = [AFK, "run", "-n", "-m", MODEL, "hi"]
+    with subprocess.Popen(
+        command, env=env, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.read(100)
+        begin = time.monotonic()
+        process.send_signal(number)
+        process.wait()
+        wall = time.monotonic() - begin
+    if process.returncode != -number:
+        raise ProgramFailedError(f"afk ended with {process.returncode} of {number.name}")
+    return Measured(wall=wall, to_request=0, cpu_to_request=0, after_request=wall, cpu=0, peak=0)
+
+
 CASES: dict[str, Callable[[Bench], list[Row]]] = {
     "start": start_to_request,
     "commands": small_commands,
     "streaming": streaming,
     "thread": long_thread,
     "memory": memory,
+    "sinks": bad_sinks,
+    "stopping": stopping,
 }

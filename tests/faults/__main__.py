@@ -13,6 +13,7 @@ import time
 
 from tests.faults.cases import CASES
 from tests.faults.table import Row, table
+from tests.interrupts import allow_interrupts
 
 
 def main() -> int:
@@ -24,6 +25,7 @@ def main() -> int:
     unknown = set(options.cases) - {case.name for case in CASES}
     if unknown:
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
+    allow_interrupts()
     print(f"seed {options.seed}", flush=True)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that what is mounted goes
     rows: list[Row] = []

@@ -48,7 +48,7 @@ from afkcli.core.protocols import (
 if TYPE_CHECKING:
     import click
 
-    from afkcli.core.tools import Tool
+    from afkcli.core.tools import Tool, Toolset
 
 __all__ = [
     "HOOKS_VERSION",
@@ -119,8 +119,13 @@ def afk_sink(settings: Any) -> Sink | None:
 
 
 @hookspec(firstresult=True)
-def afk_tools(settings: Any) -> Sequence[Tool] | None:
+def afk_tools(settings: Any) -> Sequence[Tool] | Toolset | None:
     """Return the tools of the entry point `tools.<name>`; an agent gets those that it names.
+
+    Each is named `<name>.something`: what stands before the point is the plugin's name. A `Toolset` has tools that are
+    not known before a server was asked, and names its namespaces itself. Called once for each event loop in which an
+    agent names one of them. A tool that changes nothing says so (`changes=False`); the approval rules of the config
+    decide on all others.
 
     Args:
         settings: the dataclass of the annotation, filled from `[tools.<name>]`.

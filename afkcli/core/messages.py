@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypeAlias
@@ -186,12 +186,19 @@ class ToolSpec:
     parameters: JsonObject
 
 
+def no_content(sha256: str) -> bytes:
+    """The `ModelRequest.content` of a request without attachments."""
+    raise KeyError(sha256)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRequest:
     """One model call.
 
     `model` is the name without the provider. `options` are the typed, portable ones (`temperature`, `top_p`,
-    `max_output_tokens`, `stop`, `seed`); `extra` goes to the provider's API as it is.
+    `max_output_tokens`, `stop`, `seed`); `extra` goes to the provider's API as it is. `output_schema` is the JSON
+    Schema that the answer's text has to fit, where one is wanted. `content` gives the bytes of an `image` or `file`
+    part by its `sha256`; `KeyError` where they are gone.
     """
 
     model: str
@@ -199,6 +206,8 @@ class ModelRequest:
     tools: Sequence[ToolSpec] = ()
     options: Mapping[str, Json] = field(default_factory=dict)
     extra: Mapping[str, Json] = field(default_factory=dict)
+    output_schema: JsonObject | None = None
+    content: Callable[[str], bytes] = no_content
 
 
 @dataclass(frozen=True, slots=True)

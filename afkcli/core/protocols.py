@@ -21,16 +21,21 @@ JOURNAL_SECONDS = 0.2  # design: "at least every 250 ms"; the rest is margin for
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """US dollars per million tokens. `cache_read` is None where cached input costs the same as `input`."""
+    """US dollars per million tokens. `cache_read` and `cache_write` are None where they cost the same as `input`."""
 
     input: float
     output: float
     cache_read: float | None = None
+    cache_write: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a model can do, as far as its provider knows; None is unknown."""
+    """What a model can do, as far as its provider knows; None is unknown.
+
+    `structured_output` is whether the provider holds an answer to `ModelRequest.output_schema` by itself, `options`
+    the names of the portable options that the model takes.
+    """
 
     context_tokens: int | None = None
     max_output_tokens: int | None = None
@@ -38,6 +43,8 @@ class Capabilities:
     images: bool | None = None
     files: bool | None = None
     reasoning: bool | None = None
+    structured_output: bool | None = None
+    options: frozenset[str] | None = None
     price: Price | None = None
 
 

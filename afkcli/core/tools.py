@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import hashlib
 import inspect
+import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 from afkcli.core.errors import UsageError
 from afkcli.core.jsonform import JsonError, JsonObject, clean_text, dumps
@@ -27,6 +29,27 @@ Approval = Literal["allow", "ask"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Toolset(Protocol):
+    """Tools that are not known before a server was asked for them. It belongs to one event loop."""
+
+    @property
+    def namespaces(self) -> Sequence[str]:
+        """What stands before the first point in the names of its tools: `server` of `server.tool`."""
+        ...
+
+    async def list_tools(self, namespaces: Sequence[str]) -> Sequence[Tool]:
+        """Return all tools of these namespaces, from a cache where nothing has to be started for it.
+
+        Raises:
+            ToolError: one of them cannot be listed, and why; the run goes on without its tools and says so.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """End what was started, within a second."""
+        ...
+
+
 class ToolError(Exception):
     """Raise it in a tool to tell the model, in your words, that the call failed."""
 
@@ -37,6 +60,12 @@ class Tool:
 
     `approval` "ask" means that a person (or a rule) has to allow each call. `timeout_s` is seconds, None for no limit.
     `idempotent` means that a call may be made twice: a run that resumes a turn makes one again that did not finish.
+
+    The others are for plugins. `changes` means that a call may change something: without a rule it is asked about.
+    `pinned` means that others may change what the tool is at any time (a server's tool), so that a rule which allows it
+    has to name its `fingerprint`. `parameters` is the JSON Schema of the arguments where the function's hints do not
+    give one: then it has one parameter, `arguments`, which is given all of them, validated against that schema.
+    `from_plugin` is set by afk itself on the tools of plugins, which follow the approval rules.
     """
 
     name: str
@@ -45,6 +74,16 @@ class Tool:
     approval: Approval = "allow"
     timeout_s: float | None = None
     idempotent: bool = False
+    changes: bool = True
+    pinned: bool = False
+    parameters: JsonObject | None = None
+    from_plugin: bool = False
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The SHA-256 (hex) of the tool's name, description and schema: what a rule pins."""
+        said = dumps([self.spec.name, self.spec.description, self.spec.parameters])
+        return hashlib.sha256(json.dumps(json.loads(said), sort_keys=True).encode()).hexdigest()
 
     @cached_property
     def spec(self) -> ToolSpec:
@@ -53,7 +92,7 @@ class Tool:
         Raises:
             UsageError: the function's parameters have no schema.
         """
-        schema = self._adapter.json_schema()
+        schema = dict(self.parameters) if self.parameters is not None else self._adapter.json_schema()
         schema.pop("title", None)
         schema.setdefault("properties", {})
         return ToolSpec(name=self.name, description=self.description, parameters=schema)
@@ -64,6 +103,14 @@ class Tool:
         Raises:
             ToolError: naming each argument that is wrong and what was expected.
         """
+        if self.parameters is not None:
+            from afkcli.core.schemas import problems
+
+            found = problems(arguments, self.parameters)
+            if found:
+                raise ToolError(f"wrong arguments for {self.name}: " + "; ".join(found))
+            return {"arguments": arguments}
+
         from pydantic import ValidationError
 
         try:

@@ -349,3 +349,22 @@ def test_the_core_has_no_tools_of_its_own() -> None:
     model = Scripted(answer("ok"))
     events_of(model)
     assert list(model.requests[0].tools) == []
+
+
+def test_a_tool_may_bring_the_schema_of_its_arguments() -> None:
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    made = Tool(name="geo.weather", description="", function=lambda arguments: arguments["city"], parameters=schema)
+    assert made.spec.parameters == schema
+    assert called(made, city="Bern") == "Bern"
+    with pytest.raises(ToolError, match=r"wrong arguments for geo.weather: city: 7 is not of type 'string'"):
+        called(made, city=7)
+
+
+def test_a_fingerprint_changes_with_what_the_model_is_told() -> None:
+    def made(description: str, kind: str) -> Tool:
+        schema = {"type": "object", "properties": {"city": {"type": kind}}}
+        return Tool(name="geo.weather", description=description, function=str, parameters=schema)
+
+    prints = {made(*said).fingerprint for said in (("a", "string"), ("b", "string"), ("a", "integer"))}
+    assert len(prints) == 3
+    assert made("a", "string").fingerprint in prints

@@ -1,0 +1,56 @@
+"""JSON Schemas: whether one is usable, and what of a value does not fit it. Nothing is ever fetched for a `$ref`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from afkcli.core.jsonform import Json, JsonObject
+
+MAX_PROBLEMS = 5
+"""How many problems of one value are named; the first ones are what a model can mend."""
+
+_MAX_WORDS = 300
+
+
+def schema_problem(schema: Json) -> str | None:
+    """Return why `schema` is no JSON Schema (draft 2020-12 unless its `$schema` names another one), or None."""
+    from jsonschema.exceptions import SchemaError
+    from jsonschema.validators import validator_for
+
+    if not isinstance(schema, dict):
+        return "a JSON Schema is a JSON object"
+    try:
+        validator_for(schema, default=_default()).check_schema(schema)
+    except SchemaError as error:
+        return f"{_where(error)}: {error.message[:_MAX_WORDS]}"
+    except Exception as error:  # a malformed $ref or $schema may raise what it likes
+        return f"{type(error).__name__}: {str(error)[:_MAX_WORDS]}"
+    return None
+
+
+def problems(value: Json, schema: JsonObject) -> list[str]:
+    """Return what of `value` does not fit `schema`, each as `where: what was expected`; nothing if it fits."""
+    from jsonschema.validators import validator_for
+    from referencing import Registry
+
+    registry: Any = Registry()  # it knows only what the schema itself holds
+    validator = validator_for(schema, default=_default())(schema, registry=registry)
+    found = []
+    try:
+        for error in validator.iter_errors(value):
+            found.append(f"{_where(error)}: {error.message[:_MAX_WORDS]}")
+            if len(found) == MAX_PROBLEMS:
+                break
+    except Exception as error:  # a $ref to nowhere, a pattern that is no regular expression, endless recursion
+        found.append(f"the schema cannot be applied: {type(error).__name__}: {str(error)[:_MAX_WORDS]}")
+    return found
+
+
+def _default() -> Any:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator
+
+
+def _where(error: Any) -> str:
+    return ".".join(str(step) for step in error.absolute_path) or "the value"

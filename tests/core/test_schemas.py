@@ -1,0 +1,46 @@
+"""JSON Schemas that others wrote: usable or not, a value that fits or not."""
+
+from __future__ import annotations
+
+import pytest
+
+from afkcli.core.schemas import MAX_PROBLEMS, problems, schema_problem
+
+CITY = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "size": {"type": "integer"}},
+    "required": ["city"],
+}
+
+
+def test_a_value_that_fits_has_no_problems() -> None:
+    assert problems({"city": "Bern", "size": 3}, CITY) == []
+
+
+def test_each_problem_says_where_and_what_was_expected() -> None:
+    assert set(problems({"size": "big"}, CITY)) == {
+        "the value: 'city' is a required property",
+        "size: 'big' is not of type 'integer'",
+    }
+
+
+def test_only_the_first_problems_are_named() -> None:
+    assert len(problems([None] * 100, {"items": {"type": "string"}})) == MAX_PROBLEMS
+
+
+@pytest.mark.parametrize("reference", ["http://127.0.0.1:9/schema.json", "file:///etc/passwd", "#/nowhere"])
+def test_a_reference_is_never_fetched(reference: str) -> None:
+    found = problems({"city": 1}, {"$ref": reference})
+    assert len(found) == 1
+    assert "cannot be applied" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("schema", "why"),
+    [([], "JSON object"), ({"type": "text"}, "type"), ({"properties": {"a": {"type": 3}}}, "properties.a.type")],
+)
+def test_a_schema_that_is_none_is_told_from_one(schema: object, why: str) -> None:
+    problem = schema_problem(schema)
+    assert problem is not None
+    assert why in problem
+    assert schema_problem(CITY) is None

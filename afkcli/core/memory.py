@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from afkcli.core.errors import (
@@ -16,13 +16,23 @@ from afkcli.core.errors import (
     UnknownNameError,
 )
 from afkcli.core.ids import rfc3339, uuid7
-from afkcli.core.protocols import KEPT_KINDS, LEASE_SECONDS, Lease, Owner, Record, RecordKind, ThreadInfo
+from afkcli.core.protocols import (
+    KEPT_KINDS,
+    LEASE_SECONDS,
+    NO_CONTENTS,
+    Lease,
+    Owner,
+    Record,
+    RecordKind,
+    ThreadInfo,
+)
 
 
 @dataclass(slots=True)
 class _Kept:
     info: ThreadInfo
     records: dict[int, Record] = field(default_factory=dict)
+    contents: dict[str, bytes] = field(default_factory=dict)
     token: str = ""
     owner: Owner | None = None
     expires: float = 0.0
@@ -77,7 +87,14 @@ class MemoryStore:
             if not kept.info.head:
                 del self._threads[kept.info.key], self._keys[kept.info.name]
 
-    def append(self, thread: ThreadInfo, records: Sequence[Record], expected_head: str, lease: Lease) -> None:
+    def append(
+        self,
+        thread: ThreadInfo,
+        records: Sequence[Record],
+        expected_head: str,
+        lease: Lease,
+        contents: Mapping[str, bytes] = NO_CONTENTS,
+    ) -> None:
         with self._lock:
             kept = self._held(lease)
             if kept.info.head != expected_head:
@@ -94,6 +111,7 @@ class MemoryStore:
                         if old.kind in KEPT_KINDS or old.turn != record.turn
                     }
                 kept.records[record.index] = record
+            kept.contents.update(contents)
             kept.info = thread
 
     def load(self, key: str, *, after: int = -1, limit: int | None = None, reverse: bool = False) -> Sequence[Record]:
@@ -101,6 +119,11 @@ class MemoryStore:
             kept = self._threads.get(key)
             indexes = sorted((index for index in kept.records if index > after), reverse=reverse) if kept else []
             return [kept.records[index] for index in indexes[:limit]] if kept else []
+
+    def content(self, key: str, sha256: str) -> bytes | None:
+        with self._lock:
+            kept = self._threads.get(key)
+            return kept.contents.get(sha256) if kept else None
 
     def find(self, name: str) -> ThreadInfo | None:
         with self._lock:

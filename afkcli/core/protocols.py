@@ -5,9 +5,10 @@ These are the shapes that a plugin returns from its hook; `afkcli.hookspecs` is 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Protocol
 
 from afkcli.core.events import Event
@@ -199,6 +200,9 @@ class Lease:
     expires: float
 
 
+NO_CONTENTS: Mapping[str, bytes] = MappingProxyType({})
+
+
 class Store(Protocol):
     """Where threads are kept. Synchronous; the core calls it on one thread of its own.
 
@@ -237,12 +241,23 @@ class Store(Protocol):
         """Give the lease back; nothing happens if it is no longer held."""
         ...
 
-    def append(self, thread: ThreadInfo, records: Sequence[Record], expected_head: str, lease: Lease) -> None:
-        """Append `records` and save `thread` as the metadata, all or nothing.
+    def append(
+        self,
+        thread: ThreadInfo,
+        records: Sequence[Record],
+        expected_head: str,
+        lease: Lease,
+        contents: Mapping[str, bytes] = NO_CONTENTS,
+    ) -> None:
+        """Append `records`, keep `contents` and save `thread` as the metadata, all or nothing.
 
         When it returns, records of `DURABLE_KINDS` survive power loss, `journal` records the death of the process. With
         a `seal`, the question and journal of its turn are dropped in the same transaction. A change of `thread.name`
         renames the thread. The cost does not grow with the thread.
+
+        `contents` are those of the attachments that the records name, by SHA-256 (hex); they come with a record of
+        `DURABLE_KINDS` and are as durable. They belong to the thread until it is deleted. One that is there already
+        takes the place of the same one.
 
         Raises:
             LeaseLostError: `lease` is not the thread's current one; nothing was written.
@@ -259,6 +274,13 @@ class Store(Protocol):
         """
         ...
 
+    def content(self, key: str, sha256: str) -> bytes | None:
+        """Return a content that was appended to the thread `key`, or None if it has none of that hash.
+
+        It is returned as stored, also where it is damaged: the reader checks the hash.
+        """
+        ...
+
     def find(self, name: str) -> ThreadInfo | None:
         """Return the metadata of the thread `name`, or None."""
         ...
@@ -270,7 +292,7 @@ class Store(Protocol):
         ...
 
     def delete(self, lease: Lease) -> None:
-        """Delete the lease's thread and all its records; `LeaseLostError` if the lease is not held."""
+        """Delete the lease's thread, all its records and contents; `LeaseLostError` if the lease is not held."""
         ...
 
     def add(self, counter: str, amount: float, limit: float | None = None) -> float:

@@ -24,6 +24,7 @@ Needs `pytest` and `hypothesis`.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -50,6 +51,7 @@ from afkcli.testing.store_steps import (
     ShiftedTime,
     acquired,
     asked,
+    digest,
     save,
     save_turn,
     with_journal,
@@ -57,6 +59,8 @@ from afkcli.testing.store_steps import (
     with_question,
     with_seal,
 )
+
+PICTURE = b"\x89PNG\r\n\x1a\n\x00 not much of a picture"
 
 
 def _kinds(records: Sequence[Record]) -> list[str]:
@@ -376,6 +380,53 @@ class StoreContract:
             assert len(store.load(lease.thread.key)) == 1
             assert store.find("t-42") == lease.thread
 
+    # contents of attachments
+
+    def test_contents_come_back_to_the_byte(self, store: Store) -> None:
+        contents = {digest(data): data for data in (b"", b"\x00\xff\xfe text", "日本".encode(), os.urandom(3_000_000))}
+        lease = acquired(store)
+        lease = save(store, lease, with_question(lease.thread, "question"), contents)
+        for sha256, data in contents.items():
+            assert store.content(lease.thread.key, sha256) == data
+        assert store.content(lease.thread.key, digest(b"another")) is None
+        assert store.content(lease.thread.key, "") is None
+        assert store.content(uuid7(), digest(b"")) is None
+
+    def test_contents_belong_to_their_thread_and_stay_with_it(self, store: Store) -> None:
+        sha256 = digest(PICTURE)
+        lease = acquired(store, "one")
+        lease = save(store, lease, with_question(lease.thread, "question"), {sha256: PICTURE})
+        other = asked(store, "other")
+        assert store.content(other.thread.key, sha256) is None
+        other = save(store, other, with_seal(other.thread, []), {sha256: PICTURE})
+        lease = save(store, lease, with_seal(lease.thread, [text_message(Role.USER, "question")]))
+        lease = save(store, lease, with_meta(lease.thread, name="renamed"))
+        assert store.content(lease.thread.key, sha256) == PICTURE
+        store.delete(lease)
+        assert store.content(lease.thread.key, sha256) is None
+        assert store.content(other.thread.key, sha256) == PICTURE
+
+    def test_the_same_content_may_come_again(self, store: Store) -> None:
+        lease = acquired(store)
+        lease = save(store, lease, with_question(lease.thread, "question"), {digest(PICTURE): PICTURE})
+        lease = save(store, lease, with_seal(lease.thread, []))
+        lease = save(store, lease, with_question(lease.thread, "again"), {digest(PICTURE): PICTURE, digest(b"b"): b"b"})
+        assert store.content(lease.thread.key, digest(PICTURE)) == PICTURE
+        assert store.content(lease.thread.key, digest(b"b")) == b"b"
+
+    def test_contents_are_kept_with_their_records_or_not_at_all(self, store: Store) -> None:
+        lease = acquired(store)
+        contents = {digest(PICTURE): PICTURE}
+        step = with_question(lease.thread, "question")
+        with pytest.raises(HeadMismatchError):
+            store.append(step[0], [step[1]], "another head", lease, contents)
+        with pytest.raises(LeaseLostError):
+            save(store, replace(lease, token=""), step, contents)
+        taken = asked(store, "taken")
+        with pytest.raises(NameTakenError):
+            save(store, lease, with_meta(lease.thread, name=taken.thread.name), contents)
+        assert store.content(lease.thread.key, digest(PICTURE)) is None
+
     # find, list, delete
 
     def test_find_tells_what_is_there(self, store: Store) -> None:
@@ -479,13 +530,14 @@ class StoreContract:
             return
         store = self.make_store(tmp_path / "store")
         lease = save_turn(store, acquired(store), "question", "answer")
-        lease = save(store, lease, with_question(lease.thread, "open"))
+        lease = save(store, lease, with_question(lease.thread, "open"), {digest(PICTURE): PICTURE})
         store.add("budget", 1)
         records, threads = store.load(lease.thread.key), store.list()
         store.close()
         again = self.make_store(tmp_path / "store")
         assert again.load(lease.thread.key) == records
         assert again.list() == threads
+        assert again.content(lease.thread.key, digest(PICTURE)) == PICTURE
         assert again.add("budget", 1) == 2
         assert again.acquire("t-42", current_owner("other")) is None
         save(again, lease, with_journal(lease.thread, "by the same owner"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,16 +22,26 @@ from afkcli.core.errors import (
     UnknownNameError,
 )
 from afkcli.core.messages import Role, text_message
-from afkcli.core.protocols import KEPT_KINDS, LEASE_SECONDS, Lease, Record, RecordKind, Store, ThreadInfo
+from afkcli.core.protocols import (
+    KEPT_KINDS,
+    LEASE_SECONDS,
+    NO_CONTENTS,
+    Lease,
+    Record,
+    RecordKind,
+    Store,
+    ThreadInfo,
+)
 from afkcli.core.thread import load_history
 from afkcli.owner import current_owner
-from afkcli.testing.store_steps import ShiftedTime, with_journal, with_meta, with_question, with_seal
+from afkcli.testing.store_steps import ShiftedTime, digest, with_journal, with_meta, with_question, with_seal
 
 
 @dataclass
 class _Thread:
     info: ThreadInfo
     records: dict[int, Record] = field(default_factory=dict)
+    contents: dict[str, bytes] = field(default_factory=dict)
     token: str = ""
     expires: float = 0.0
     owner_dead: bool = False
@@ -56,8 +66,9 @@ class _Model:
         thread = self.threads.get(lease.thread.key)
         return thread is not None and thread.token == lease.token
 
-    def append(self, info: ThreadInfo, record: Record) -> None:
+    def append(self, info: ThreadInfo, record: Record, contents: Mapping[str, bytes]) -> None:
         thread = self.threads[info.key]
+        thread.contents.update(contents)
         if record.kind is RecordKind.SEAL:
             thread.records = {
                 index: old for index, old in thread.records.items() if old.kind in KEPT_KINDS or old.turn != record.turn
@@ -83,6 +94,8 @@ class _Model:
 
 _names = st.sampled_from(["one", "two", "three"])
 _texts = st.sampled_from(["zebra", "quokka", "zebra quokka", "x" * 9000])
+_FILES = (b"", b"\x00\xff", b"x" * 20_000)
+_files = st.sampled_from([None, None, *_FILES])
 _pick = st.integers(min_value=0, max_value=1000)
 
 
@@ -155,18 +168,19 @@ class StoreMachine(RuleBasedStateMachine):
                 del self.model.threads[lease.thread.key]
 
     @precondition(lambda self: self.leases)
-    @rule(pick=_pick, text=_texts, stale=st.sampled_from([False] * 9 + [True]))
-    def write_turn(self, pick: int, text: str, stale: bool) -> None:
-        """Take the next step of a turn: a question, journal, or (with the longest text) the seal."""
+    @rule(pick=_pick, text=_texts, file=_files, stale=st.sampled_from([False] * 9 + [True]))
+    def write_turn(self, pick: int, text: str, file: bytes | None, stale: bool) -> None:
+        """Take the next step of a turn: a question, journal, or the seal; question and seal with or without a file."""
         lease = self._lease(pick)
         info = lease.thread if stale else self._info(lease)
+        contents = NO_CONTENTS if file is None else {digest(file): file}
         self.second += 1
         if info.open_turn is None:
-            self._append(lease, info, with_question(info, text, self.second))
+            self._append(lease, info, with_question(info, text, self.second), contents)
         elif pick % 3:
             self._append(lease, info, with_journal(info, text))
         else:
-            self._append(lease, info, with_seal(info, [text_message(Role.USER, text)], self.second))
+            self._append(lease, info, with_seal(info, [text_message(Role.USER, text)], self.second), contents)
 
     @precondition(lambda self: self.leases)
     @rule(pick=_pick, name=_names, folder=st.sampled_from([None, "/a", "/b"]))
@@ -232,6 +246,8 @@ class StoreMachine(RuleBasedStateMachine):
             records = self.store.load(key)
             assert list(records) == [thread.records[index] for index in sorted(thread.records)]
             assert load_history(self.store, thread.info).damage == ()
+            for file in _FILES:
+                assert self.store.content(key, digest(file)) == thread.contents.get(digest(file))
 
     def _lease(self, pick: int) -> Lease:
         return self.leases[-1 - pick % min(4, len(self.leases))]
@@ -240,7 +256,13 @@ class StoreMachine(RuleBasedStateMachine):
         thread = self.model.threads.get(lease.thread.key)
         return thread.info if thread is not None else lease.thread
 
-    def _append(self, lease: Lease, before: ThreadInfo, step: tuple[ThreadInfo, Record]) -> None:
+    def _append(
+        self,
+        lease: Lease,
+        before: ThreadInfo,
+        step: tuple[ThreadInfo, Record],
+        contents: Mapping[str, bytes] = NO_CONTENTS,
+    ) -> None:
         info, record = step
         if not self.model.owns(lease):
             wanted: type[Exception] | None = LeaseLostError
@@ -249,11 +271,11 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             wanted = None
         if wanted is None:
-            self.store.append(info, [record], before.head, lease)
-            self.model.append(info, record)
+            self.store.append(info, [record], before.head, lease, contents)
+            self.model.append(info, record, contents)
         else:
             with pytest.raises(wanted):
-                self.store.append(info, [record], before.head, lease)
+                self.store.append(info, [record], before.head, lease, contents)
 
 
 def model_test(

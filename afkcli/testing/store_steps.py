@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from afkcli.core.ids import rfc3339
 from afkcli.core.messages import Message, Role, text_message
-from afkcli.core.protocols import Lease, OpenTurn, Record, RecordKind, Store, ThreadInfo
+from afkcli.core.protocols import NO_CONTENTS, Lease, OpenTurn, Record, RecordKind, Store, ThreadInfo
 from afkcli.core.result import RunState, Usage
 from afkcli.core.thread import SealedTurn, advance, after_seal, next_record, turn_to_json
 from afkcli.owner import current_owner
@@ -80,10 +81,12 @@ def with_meta(thread: ThreadInfo, **changes: Any) -> tuple[ThreadInfo, Record]:
     return replace(advance(thread, record), **changes), record
 
 
-def save(store: Store, lease: Lease, step: tuple[ThreadInfo, Record]) -> Lease:
-    """Append the record of `step`; return the lease with the thread as it is then."""
+def save(
+    store: Store, lease: Lease, step: tuple[ThreadInfo, Record], contents: Mapping[str, bytes] = NO_CONTENTS
+) -> Lease:
+    """Append the record of `step`, and `contents`; return the lease with the thread as it is then."""
     thread, record = step
-    store.append(thread, [record], lease.thread.head, lease)
+    store.append(thread, [record], lease.thread.head, lease, contents)
     return replace(lease, thread=thread)
 
 
@@ -93,6 +96,11 @@ def save_turn(store: Store, lease: Lease, question: str, answer: str, second: in
     lease = save(store, lease, with_journal(lease.thread, answer))
     messages = (text_message(Role.USER, question), text_message(Role.ASSISTANT, answer))
     return save(store, lease, with_seal(lease.thread, messages, second))
+
+
+def digest(data: bytes) -> str:
+    """Return the hash by which a content is kept."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def acquired(store: Store, name: str = "t-42") -> Lease:

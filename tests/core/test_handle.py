@@ -15,7 +15,7 @@ from afkcli.core.events import Event
 from afkcli.core.handle import MAX_BUFFERED_EVENTS, RunHandle
 from afkcli.core.memory import MemoryStore
 from afkcli.core.messages import TextDelta
-from afkcli.core.protocols import Lease, ThreadInfo
+from afkcli.core.protocols import ThreadInfo
 from afkcli.core.result import AgentResult, RunState
 from afkcli.core.runner import Runner
 from afkcli.core.thread import load_history
@@ -303,11 +303,11 @@ class TestCancelling:
             handle: RunHandle | None = None
             loop: asyncio.AbstractEventLoop
 
-            def append(self, thread: ThreadInfo, records: Any, expected_head: str, lease: Lease) -> None:
+            def append(self, thread: ThreadInfo, records: Any, *rest: Any) -> None:
                 if any(record.kind == "seal" for record in records) and self.handle is not None:
                     asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self.loop).result()
                     self.loop.call_soon_threadsafe(self.handle._stop)
-                super().append(thread, records, expected_head, lease)
+                super().append(thread, records, *rest)
 
         store = SlowStore()
 

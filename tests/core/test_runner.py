@@ -482,10 +482,10 @@ class BrokenStore(MemoryStore):
         self._fail("renew")
         return super().renew(lease)
 
-    def append(self, thread: ThreadInfo, records: Any, expected_head: str, lease: Lease) -> None:
+    def append(self, thread: ThreadInfo, records: Any, *rest: Any) -> None:
         for record in records:
             self._fail(str(record.kind))
-        super().append(thread, records, expected_head, lease)
+        super().append(thread, records, *rest)
 
 
 class TestAnswersThatCannotBeSaved:

@@ -39,10 +39,10 @@ from afkcli.hookspecs import hookimpl
 AFK_HOOKS = 1
 
 class Store(MemoryStore):
-    def append(self, thread, records, expected_head, lease):
+    def append(self, thread, records, *rest):
         if records[0].kind == "{kind}":
             raise SystemExit(9)
-        super().append(thread, records, expected_head, lease)
+        super().append(thread, records, *rest)
 
 @hookimpl
 def afk_store(): return Store()

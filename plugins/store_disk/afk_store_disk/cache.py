@@ -6,7 +6,7 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,11 @@ from afk_store_disk.problems import BUSY_SECONDS
 from afk_store_disk.rows import all_under
 from afkcli.core.errors import StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """The layout of the rows, kept in the database's header (`PRAGMA user_version`); see rows.py."""
+
+CONTENTS_TABLE = "CREATE TABLE Content (thread TEXT, sha256 TEXT, data BLOB, PRIMARY KEY (thread, sha256))"
+"""The contents of attachments: bytes, which the rows of diskcache do not hold; see disk.py. Since version 2."""
 
 SETTINGS = {
     "eviction_policy": "none",
@@ -191,6 +194,23 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         """Write the row `key`."""
         self.set(key, text)
 
+    def put_contents(self, thread: str, contents: Mapping[str, bytes]) -> None:
+        """Keep contents of a thread, by their hash."""
+        rows = ((thread, sha256, data) for sha256, data in contents.items())
+        self._con.executemany("INSERT OR REPLACE INTO Content (thread, sha256, data) VALUES (?, ?, ?)", rows)
+
+    def content(self, thread: str, sha256: str) -> bytes | None:
+        """Return one content of a thread, or None where there is none; of what is not bytes, nothing is left."""
+        found = self._con.execute("SELECT data FROM Content WHERE thread = ? AND sha256 = ?", (thread, sha256))
+        row = found.fetchone()
+        if row is None:
+            return None
+        return row[0] if isinstance(row[0], bytes) else b""
+
+    def drop_contents(self, thread: str) -> None:
+        """Delete all contents of a thread."""
+        self._con.execute("DELETE FROM Content WHERE thread = ?", (thread,))
+
     def drop(self, start: str, end: str) -> None:
         """Delete the rows from `start` to before `end`."""
         self._con.execute(_DELETE, (start, end))
@@ -218,6 +238,7 @@ class NewCache(diskcache.Cache):  # type: ignore[misc]
     def __init__(self, file: Path) -> None:
         self.file = file
         super().__init__(str(file.parent), timeout=BUSY_SECONDS, disk=JsonTextDisk, **SETTINGS)
+        self._con.execute(CONTENTS_TABLE)
         self._con.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     @property

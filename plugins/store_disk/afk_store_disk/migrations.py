@@ -15,7 +15,12 @@ from afk_store_disk.problems import BUSY_SECONDS
 
 Migration = Callable[[sqlite3.Connection], None]
 
-MIGRATIONS: dict[int, Migration] = {}
+
+def _add_contents(con: sqlite3.Connection) -> None:
+    con.execute(cache.CONTENTS_TABLE)
+
+
+MIGRATIONS: dict[int, Migration] = {1: _add_contents}
 """What changes the rows of a version to those of the next one; called inside the transaction, which it leaves open."""
 
 

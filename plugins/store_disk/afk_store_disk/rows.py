@@ -10,6 +10,8 @@ A thread's rows all start alike, so that they are one range of the database's in
 Beside them there are `name/<name>` and `thread_name/<name>` (the thread's key, twice, so that one damaged row does not
 hide a thread), `changed/<number>/<key>` (one a thread, the number grows with every change, see index.py) and
 `counter/<name>`. Info and records are two lines: a line of JSON about the row, then the JSON itself to the letter.
+
+The contents of attachments have a table of their own, `Content`, by thread and hash: they are bytes, not text.
 """
 
 from __future__ import annotations

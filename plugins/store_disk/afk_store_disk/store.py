@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
@@ -25,7 +25,17 @@ from afkcli.core.errors import (
 )
 from afkcli.core.ids import rfc3339, uuid7
 from afkcli.core.jsonform import dumps
-from afkcli.core.protocols import DURABLE_KINDS, LEASE_SECONDS, Lease, Owner, Record, RecordKind, Store, ThreadInfo
+from afkcli.core.protocols import (
+    DURABLE_KINDS,
+    LEASE_SECONDS,
+    NO_CONTENTS,
+    Lease,
+    Owner,
+    Record,
+    RecordKind,
+    Store,
+    ThreadInfo,
+)
 from afkcli.owner import boot_id, proven_dead
 
 P = ParamSpec("P")
@@ -114,7 +124,14 @@ class DiskStore:
                 self._drop(row)
 
     @_one_line_errors
-    def append(self, thread: ThreadInfo, records: Sequence[Record], expected_head: str, lease: Lease) -> None:
+    def append(
+        self,
+        thread: ThreadInfo,
+        records: Sequence[Record],
+        expected_head: str,
+        lease: Lease,
+        contents: Mapping[str, bytes] = NO_CONTENTS,
+    ) -> None:
         key = lease.thread.key
         journal_only = bool(records) and not any(record.kind in DURABLE_KINDS for record in records)
         if journal_only and self._cache.to_move:  # the question has gone out, so that nobody waits for this
@@ -128,6 +145,7 @@ class DiskStore:
                 self._rename(key, row.info.name, thread.name)
             for record in records:
                 self._add_record(key, record)
+            self._cache.put_contents(key, contents)
             changed = row.changed if journal_only else self._mark_changed(key, row.changed)
             self._cache.put(rows.info_key(key), rows.info_to_text(rows.InfoRow(thread, changed)))
 
@@ -135,6 +153,11 @@ class DiskStore:
     def load(self, key: str, *, after: int = -1, limit: int | None = None, reverse: bool = False) -> Sequence[Record]:
         with self._cache.snapshot():
             return read_records(self._cache, key, after=after, limit=limit, reverse=reverse)
+
+    @_one_line_errors
+    def content(self, key: str, sha256: str) -> bytes | None:
+        with self._cache.snapshot():
+            return self._cache.content(key, sha256)
 
     @_one_line_errors
     def find(self, name: str) -> ThreadInfo | None:
@@ -197,6 +220,7 @@ class DiskStore:
         self._cache.drop_row(rows.changed_key(row.changed, key))
         self._drop_name(row.info.name)
         self._cache.drop(*rows.all_under(rows.thread_prefix(key)))
+        self._cache.drop_contents(key)
 
     def _rename(self, key: str, old: str, new: str) -> None:
         if find_thread(self._cache, new) is not None:

@@ -17,10 +17,13 @@ from afkcli.core.errors import StoreError
 from afkcli.core.thread import load_history
 from afkcli.testing.store_steps import acquired, save_turn, with_question
 
+NOW = cache.SCHEMA_VERSION
+BACKUP = f"threads.v{NOW}.db"
+
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A folder with a database of version 1, in it the thread `t-42` with a turn."""
+    """A folder with a database of this version, in it the thread `t-42` with a turn."""
     store = DiskStore(tmp_path / "data")
     store.release(save_turn(store, acquired(store), "question", "answer"))
     store.close()
@@ -29,15 +32,15 @@ def old(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def newer_code(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Return what makes this code one that knows version 2, with the statements that lead there."""
+    """Return what makes this code one that knows the next version, with the statements that lead there."""
 
     def know(*statements: str) -> None:
         def step(con: sqlite3.Connection) -> None:
             for statement in statements:
                 con.execute(statement)
 
-        monkeypatch.setattr(cache, "SCHEMA_VERSION", 2)
-        monkeypatch.setitem(MIGRATIONS, 1, step)
+        monkeypatch.setattr(cache, "SCHEMA_VERSION", NOW + 1)
+        monkeypatch.setitem(MIGRATIONS, NOW, step)
 
     return know
 
@@ -70,24 +73,24 @@ def test_an_older_database_is_migrated_with_a_backup(
     assert answers(store) == ["answer"]
     store.close()
     version, rows = contents(old / "threads.db")
-    assert (version, len(rows)) == (2, len(before[1]) + 1)
-    assert contents(old / "threads.v1.db") == before
-    assert os.name != "posix" or (old / "threads.v1.db").stat().st_mode & 0o077 == 0
+    assert (version, len(rows)) == (NOW + 1, len(before[1]) + 1)
+    assert contents(old / BACKUP) == before
+    assert os.name != "posix" or (old / BACKUP).stat().st_mode & 0o077 == 0
     [record] = caplog.records
-    assert "threads.v1.db" in record.getMessage()
+    assert BACKUP in record.getMessage()
 
 
 def test_it_is_migrated_once(old: Path, newer_code: Callable[..., None], caplog: pytest.LogCaptureFixture) -> None:
     newer_code()
     DiskStore(old).close()
-    backup = (old / "threads.v1.db").read_bytes()
+    backup = (old / BACKUP).read_bytes()
     caplog.clear()
 
     DiskStore(old).close()
     migrate(old / "threads.db")
 
     assert caplog.records == []
-    assert (old / "threads.v1.db").read_bytes() == backup
+    assert (old / BACKUP).read_bytes() == backup
 
 
 def test_a_migration_that_fails_changes_nothing(old: Path, newer_code: Callable[..., None]) -> None:
@@ -98,7 +101,7 @@ def test_a_migration_that_fails_changes_nothing(old: Path, newer_code: Callable[
         DiskStore(old)
 
     assert contents(old / "threads.db") == before
-    assert contents(old / "threads.v1.db") == before
+    assert contents(old / BACKUP) == before
 
 
 def test_a_run_of_older_code_writes_nothing_to_a_migrated_database(
@@ -109,7 +112,7 @@ def test_a_run_of_older_code_writes_nothing_to_a_migrated_database(
     newer_code()
     DiskStore(old).close()
     before = contents(old / "threads.db")
-    monkeypatch.setattr(cache, "SCHEMA_VERSION", 1)
+    monkeypatch.setattr(cache, "SCHEMA_VERSION", NOW)
 
     thread, question = with_question(lease.thread, "question")
     with pytest.raises(StoreError, match="update afk"):
@@ -117,3 +120,30 @@ def test_a_run_of_older_code_writes_nothing_to_a_migrated_database(
 
     running.close()
     assert contents(old / "threads.db") == before
+
+
+class TestVersion1:
+    """As afk wrote it before there were attachments."""
+
+    @pytest.fixture
+    def first(self, old: Path) -> Path:
+        with sqlite3.connect(old / "threads.db") as con:
+            con.execute("DROP TABLE Content")
+            con.execute("PRAGMA user_version = 1")
+        con.close()
+        return old
+
+    def test_its_threads_are_there_and_take_attachments(self, first: Path) -> None:
+        store = DiskStore(first)
+        assert answers(store) == ["answer"]
+        lease = acquired(store)
+        thread, question = with_question(lease.thread, "and this?")
+        store.append(thread, [question], lease.thread.head, lease, {"5e" * 32: b"\x89PNG"})
+        assert store.content(thread.key, "5e" * 32) == b"\x89PNG"
+        store.close()
+        assert contents(first / "threads.db")[0] == NOW
+
+    def test_it_is_kept_as_it_was(self, first: Path) -> None:
+        before = contents(first / "threads.db")
+        DiskStore(first).close()
+        assert contents(first / "threads.v1.db") == before

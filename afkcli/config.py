@@ -54,6 +54,8 @@ _KEYS: Mapping[str, tuple[type, ...]] = {
     "store": (str,),
     "busy": (str,),
     "busy_timeout": (int, float),
+    "max_retries": (int,),
+    "retry_delay": (int, float),
     "models": (dict,),
     "plugins": (dict,),
     "prices": (dict,),

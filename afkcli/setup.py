@@ -226,7 +226,7 @@ class Setup:
         """Return how a runner behaves: as said, else as the config says, else by default.
 
         Raises:
-            ConfigError: the config's `busy` is no mode.
+            ConfigError: the config's `busy` is no mode, or a number of it is out of range.
         """
         said: dict[str, Any] = {}
         mode = busy or self.config.setting("busy")
@@ -241,7 +241,13 @@ class Setup:
             if not (math.isfinite(seconds) and seconds >= 0):
                 raise ConfigError(f"busy_timeout = {seconds} in the config is no time to wait; use 0 or more seconds")
             said["busy_timeout_s"] = float(seconds)
-        return RunnerConfig(**said)
+        for key, field_name in (("max_retries", "max_retries"), ("retry_delay", "retry_delay_s")):
+            if self.config.setting(key) is not None:
+                said[field_name] = self.config.setting(key)
+        try:
+            return RunnerConfig(**said)
+        except ConfigError as error:
+            raise ConfigError(f"{error} (in the config: max_retries, retry_delay)") from None
 
     def wiring(self) -> Wiring:
         """Return what surrounds a runner of this setup."""

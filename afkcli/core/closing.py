@@ -39,6 +39,7 @@ async def _end_of_work(run: Run, work: asyncio.Task[Outcome]) -> None:
     seconds = run.agent.fail_safe.max_wall_time_s
     out_of_time = Outcome(state=RunState.DEGRADED, reason="max_wall_time_s")
     timer = loop.call_later(seconds, run.stop, out_of_time) if seconds is not None else None
+    run.deadline = timer.when() if timer is not None else None
     ends: set[asyncio.Future[Any]] = {work, run.given_up}
     while not (work.done() or run.given_up.done()):
         try:

@@ -44,8 +44,12 @@ class Limits:
         self._check_cost()
         self.steps += 1
 
-    def start_call(self) -> None:
+    def check_call(self) -> None:
+        """Raise `LimitReachedError` where one more model call would be too many."""
         self._check("max_llm_calls", self.llm_calls, self.config.max_llm_calls)
+
+    def start_call(self) -> None:
+        self.check_call()
         self.llm_calls += 1
 
     def take_tool_calls(self, wanted: int) -> int:

@@ -9,7 +9,7 @@ import itertools
 import random
 from collections.abc import AsyncIterator
 
-from afkcli.core.errors import RETRIED_KINDS, ErrorKind, ProviderError
+from afkcli.core.errors import RETRIED_KINDS, ErrorKind, LimitReachedError, ProviderError, UsageError
 from afkcli.core.events import Retrying, StepStarted, ToolCallDeltaEvent, message_to_json
 from afkcli.core.jsonform import JsonError, clean_text, dumps
 from afkcli.core.messages import (
@@ -22,13 +22,15 @@ from afkcli.core.messages import (
     ToolCallDelta,
 )
 from afkcli.core.result import Usage
-from afkcli.core.run import Model, Run
+from afkcli.core.run import FIRST_DELAY_S, Model, Run
 from afkcli.core.tasks import contained
 
-FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 30.0
 MAX_RETRY_AFTER_S = 120.0
 """A server that asks for a longer wait than this is not waited for: the run fails, or a fallback takes over."""
+
+_STANDS_AFTER_OUTPUT = frozenset({ErrorKind.CONTENT_FILTER, ErrorKind.INTERNAL, ErrorKind.TRUNCATED})
+"""The kinds that an error keeps when something of its answer was shown; all others become `truncated`."""
 
 
 async def call_model(run: Run) -> ModelResponse:
@@ -42,19 +44,20 @@ async def call_model(run: Run) -> ModelResponse:
         try:
             return await _call_with_retries(run, run.model)
         except _CallFailedError as failed:
-            if failed.shown or len(run.models) == 1:
+            if failed.said or len(run.models) == 1:
                 raise failed.error from failed.error.__cause__
             run.models = run.models[1:]
+            run.forget_reasoning()
             run.warn("fallback", f"{failed.error}; going on with {run.model.full_name}")
 
 
 class _CallFailedError(Exception):
-    """A call failed for good; `shown` tells whether the reader has seen something of it."""
+    """A call failed for good; `said` tells whether the reader has seen something of its answer, reasoning aside."""
 
-    def __init__(self, error: ProviderError, *, shown: bool) -> None:
+    def __init__(self, error: ProviderError, *, said: bool) -> None:
         super().__init__(str(error))
         self.error = error
-        self.shown = shown
+        self.said = said
 
 
 async def _call_with_retries(run: Run, model: Model) -> ModelResponse:
@@ -72,26 +75,56 @@ async def _call_with_retries(run: Run, model: Model) -> ModelResponse:
         try:
             return await call.stream(request)
         except ProviderError as error:
-            delay = retry_delay(attempt, error.retry_after)
-            retried = error.kind in RETRIED_KINDS and attempt <= run.max_retries and delay <= MAX_RETRY_AFTER_S
-            if call.shown or not retried:
-                raise _CallFailedError(_as_truncated(error) if call.shown else error, shown=call.shown) from error
+            if call.shown:
+                raise _CallFailedError(_as_truncated(error), said=call.said) from error
+            delay = retry_delay(attempt, error.retry_after, run.retry_delay_s)
+            refusal = _refusal(run, error, attempt, delay)
+            if refusal is not None:
+                raise _CallFailedError(_explained(error, refusal), said=False) from error
+            _check_calls(run, error)
             await run.emit(Retrying, attempt=attempt + 1, delay_s=round(delay, 3), error=run.redact(str(error)))
             await asyncio.sleep(delay)
     raise AssertionError("unreachable")
 
 
+def _refusal(run: Run, error: ProviderError, attempt: int, delay: float) -> str | None:
+    """Return why the call is not made again after `delay` seconds, "" where its error says it all; None if it is."""
+    if error.kind not in RETRIED_KINDS:
+        return ""
+    if attempt > run.max_retries:
+        return f"tried {attempt} times" if attempt > 1 else ""
+    if delay > MAX_RETRY_AFTER_S:
+        return f"it asks to wait {delay:.0f} s; afk waits at most {MAX_RETRY_AFTER_S:.0f} s"
+    if run.deadline is not None and asyncio.get_running_loop().time() + delay >= run.deadline:
+        seconds = run.agent.fail_safe.max_wall_time_s
+        return f"not tried again after {delay:.1f} s: max_wall_time_s={seconds:g} ends the run before that"
+    return None
+
+
+def _check_calls(run: Run, error: ProviderError) -> None:
+    """Raise `LimitReachedError` before the wait for a call that may not be made, the error told as a warning."""
+    try:
+        run.limits.check_call()
+    except LimitReachedError as limit:
+        run.warn("not_retried", f"{error}; not tried again: {limit}")
+        raise
+
+
 class _Call:
-    """One attempt. `shown` turns true with the first event of the answer."""
+    """One attempt. `shown` turns true with the first event of the answer, `said` with the first but reasoning."""
 
     def __init__(self, run: Run, model: Model) -> None:
         self.run = run
         self.model = model
         self.shown = False
+        self.said = False
 
     async def stream(self, request: ModelRequest) -> ModelResponse:
-        with contained(f"the provider {self.model.provider.name!r}"):
-            return await self._stream(request)
+        try:
+            with contained(f"the provider {self.model.provider.name!r}"):
+                return await self._stream(request)
+        except UsageError as error:  # the run has begun: what the provider cannot send is a request that it refuses
+            raise ProviderError(str(error), kind=ErrorKind.BAD_REQUEST) from error
 
     async def _stream(self, request: ModelRequest) -> ModelResponse:
         events = self.model.provider.stream(request)
@@ -99,7 +132,7 @@ class _Call:
         try:
             async for event in events:
                 if isinstance(event, ModelResponse):
-                    self.shown, usage = True, event.usage
+                    self.shown, self.said, usage = True, True, event.usage
                     return self._checked(event)
                 await self._take(event)
         finally:
@@ -115,7 +148,7 @@ class _Call:
         run = self.run
         if isinstance(event, TextDelta):
             if event.text:
-                self.shown = True
+                self.shown = self.said = True
                 await run.text(clean_text(event.text))
                 run.limits.stream(event.text, self.model.price)
         elif isinstance(event, ReasoningDelta):
@@ -124,7 +157,7 @@ class _Call:
                 await run.reasoning(clean_text(event.text))
                 run.limits.stream(event.text, self.model.price)
         elif isinstance(event, ToolCallDelta):
-            self.shown = True
+            self.shown = self.said = True
             await run.emit(
                 ToolCallDeltaEvent,
                 tool_call_id=event.id,
@@ -152,12 +185,13 @@ async def _close(events: AsyncIterator[ModelEvent]) -> None:
             await close()
 
 
-def retry_delay(attempt: int, retry_after: float | None) -> float:
+def retry_delay(attempt: int, retry_after: float | None, first: float = FIRST_DELAY_S) -> float:
     """Return the seconds to wait after failed attempt `attempt` (1, 2 ...): what the server asked for, else
-    exponential with full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)."""
+    exponential from `first` on, half of it by chance, so that calls which failed together do not come back together
+    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)."""
     if retry_after is not None:
         return max(0.0, retry_after)
-    ceiling = min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (attempt - 1))
+    ceiling = min(MAX_DELAY_S, first * 2 ** (attempt - 1))
     return random.uniform(ceiling / 2, ceiling)  # noqa: S311
 
 
@@ -171,6 +205,13 @@ def request_hash(request: ModelRequest) -> str:
 
 
 def _as_truncated(error: ProviderError) -> ProviderError:
-    if error.kind not in RETRIED_KINDS:
+    if error.kind in _STANDS_AFTER_OUTPUT:
         return error
     return ProviderError(f"the answer broke off: {error}", kind=ErrorKind.TRUNCATED, status=error.status)
+
+
+def _explained(error: ProviderError, why: str) -> ProviderError:
+    """Return `error` with the reason why its call is not made again."""
+    if not why:
+        return error
+    return ProviderError(f"{error} ({why})", kind=error.kind, retry_after=error.retry_after, status=error.status)

@@ -24,6 +24,10 @@ from afkcli.core.tools import Tool
 STOP_SECONDS = 0.5
 """How long a run that is stopped waits for the provider's and the tools' code to end."""
 
+MAX_RETRIES = 4
+FIRST_DELAY_S = 0.5
+"""The longest wait before the first retry, where nothing says another; it doubles from retry to retry."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
@@ -53,7 +57,10 @@ CANCELLED = Outcome(state=RunState.CANCELLED)
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Run:
-    """The state of one run. `post` is the only way out: to the sinks, then to the reader."""
+    """The state of one run. `post` is the only way out: to the sinks, then to the reader.
+
+    `deadline` is when `max_wall_time_s` ends it, by the event loop's clock.
+    """
 
     run_id: str
     thread_id: str
@@ -71,7 +78,9 @@ class Run:
     history: Sequence[Message] = ()
     writer: TurnWriter | None = None
     unsaved: str | None = None
-    max_retries: int = 4
+    max_retries: int = MAX_RETRIES
+    retry_delay_s: float = FIRST_DELAY_S
+    deadline: float | None = None
     clock: Clock = field(default_factory=Clock)
     started: float = field(default_factory=time.time)
     step: int = 0
@@ -177,6 +186,10 @@ class Run:
         if self.writer is not None:
             self.writer.journal_reasoning(text)
         await self.emit(ReasoningDeltaEvent, reasoning_delta=text)
+
+    def forget_reasoning(self) -> None:
+        """Drop what was streamed of the reasoning of a call that failed: another model answers in its place."""
+        self._reasoning.clear()
 
     def add_message(self, message: Message) -> None:
         """Add a whole message to the turn; it stands for what was streamed of it."""

@@ -12,7 +12,7 @@ from typing import Literal, Self
 
 from afkcli.core.agent import Agent
 from afkcli.core.closing import see_through
-from afkcli.core.errors import UnknownNameError, UsageError
+from afkcli.core.errors import ConfigError, UnknownNameError, UsageError
 from afkcli.core.events import RunStarted
 from afkcli.core.handle import EventChannel, RunHandle
 from afkcli.core.ids import uuid7
@@ -20,11 +20,11 @@ from afkcli.core.jsonform import clean_text
 from afkcli.core.limits import Limits
 from afkcli.core.memory import MemoryStore
 from afkcli.core.messages import FinishReason, Role, text_message
-from afkcli.core.model_call import call_model
+from afkcli.core.model_call import MAX_DELAY_S, call_model
 from afkcli.core.opening import BusyMode, Opener, Opening, Question
 from afkcli.core.protocols import Owner, Price, Provider, Sink, Store, ThreadInfo
 from afkcli.core.result import AgentResult, RunState
-from afkcli.core.run import CANCELLED, Model, Outcome, Run
+from afkcli.core.run import CANCELLED, FIRST_DELAY_S, MAX_RETRIES, Model, Outcome, Run
 from afkcli.core.sink_thread import SinkThread
 from afkcli.core.store_thread import StoreThread
 from afkcli.core.tasks import contained, started
@@ -42,13 +42,25 @@ class RunnerConfig:
             `handle.decide`.
         busy: what to do while another run holds the thread.
         busy_timeout_s: seconds to wait for the thread.
-        max_retries: how often a call that failed before any output is made again.
+        max_retries: how often a call that failed before any output is made again, 0 to 4.
+        retry_delay_s: the longest wait before the first retry, in seconds; it doubles from retry to retry, up to 30 s.
+            A server that says how long to wait goes before it.
+
+    Raises:
+        ConfigError: a number is out of range.
     """
 
     interaction_mode: Literal["headless", "external"] = "headless"
     busy: BusyMode = "wait"
     busy_timeout_s: float = 60.0
-    max_retries: int = 4
+    max_retries: int = MAX_RETRIES
+    retry_delay_s: float = FIRST_DELAY_S
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_retries <= MAX_RETRIES:
+            raise ConfigError(f"max_retries is {self.max_retries}; it is a whole number from 0 to {MAX_RETRIES}")
+        if not 0 <= self.retry_delay_s <= MAX_DELAY_S:
+            raise ConfigError(f"retry_delay_s is {self.retry_delay_s}; it is a number from 0 to {MAX_DELAY_S:g}")
 
 
 def unknown_owner(run_id: str) -> Owner:
@@ -264,6 +276,7 @@ class Runner:
             beginning=Beginning(messages=()),
             prepared=started(_prepare(models[0].provider)),
             max_retries=self.config.max_retries,
+            retry_delay_s=self.config.retry_delay_s,
             pending_warnings=warnings,
         )
         loop = asyncio.get_running_loop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from afkcli.core.agent import Agent, FailSafeConfig
 from afkcli.core.errors import (
+    ConfigError,
     ErrorKind,
     HeadMismatchError,
     LeaseLostError,
@@ -362,7 +364,46 @@ class TestRetries:
         assert one_turn(model).error_kind is ErrorKind.RATE_LIMIT
         assert len(model.requests) == 1
 
+        assert "asks to wait 3600 s" in str(one_turn(Scripted([failure(ErrorKind.OVERLOADED, retry_after=3600)])).error)
+
+    def test_a_wait_that_would_pass_the_time_limit_is_not_begun(self) -> None:
+        model = Scripted([failure(ErrorKind.RATE_LIMIT, retry_after=60)])
+        events = events_of(model, agent(fail_safe=FailSafeConfig(max_wall_time_s=30)))
+        result = result_of(events)
+        assert (result.state, result.error_kind) == (RunState.FAILED, ErrorKind.RATE_LIMIT)
+        assert "max_wall_time_s=30" in str(result.error)
+        assert "retrying" not in types(events)
+        assert len(model.requests) == 1
+
+    def test_a_wait_is_not_begun_for_a_call_that_may_not_be_made(self) -> None:
+        model = Scripted(*[[failure(ErrorKind.RATE_LIMIT, retry_after=0)]] * 3)
+        events = events_of(model, agent(fail_safe=FailSafeConfig(max_llm_calls=2)))
+        assert (result_of(events).state, result_of(events).reason) == (RunState.DEGRADED, "max_llm_calls")
+        assert len(model.requests) == types(events).count("retrying") + 1 == 2
+        assert [event.code for event in events if event.type == "warning"] == ["not_retried"]
+
+    def test_how_often_it_was_tried_is_told(self) -> None:
+        model = Scripted(*[[failure(ErrorKind.RATE_LIMIT, retry_after=0)]] * 6)
+        assert str(one_turn(model).error).endswith("(tried 5 times)")
+
+    @pytest.mark.parametrize("number", [-1, 5])
+    def test_more_than_four_cannot_be_asked_for(self, number: int) -> None:
+        with pytest.raises(ConfigError, match="max_retries"):
+            RunnerConfig(max_retries=number)
+        with pytest.raises(ConfigError, match="retry_delay_s"):
+            RunnerConfig(retry_delay_s=number * math.inf)
+
+    def test_an_option_that_a_provider_refuses_in_its_call_is_a_bad_request(self) -> None:
+        assert one_turn(Scripted([UsageError("takes no seed")])).error_kind is ErrorKind.BAD_REQUEST
+
+    @pytest.mark.parametrize("kind", [ErrorKind.AUTH, ErrorKind.BAD_REQUEST, ErrorKind.NOT_FOUND])
+    def test_an_error_after_a_part_of_the_answer_keeps_that_part(self, kind: ErrorKind) -> None:
+        result = one_turn(Scripted([TextDelta("a"), failure(kind)]))
+        assert (result.error_kind, result.final_text) == (ErrorKind.TRUNCATED, "a")
+
     def test_wait_as_the_server_asks_or_longer_each_time(self) -> None:
+        for attempt in range(1, 5):
+            assert retry_delay(attempt, None, 0.01) <= 0.01 * 2 ** (attempt - 1)
         assert retry_delay(3, 7.5) == 7.5
         assert retry_delay(1, -1) == 0
         for attempt, ceiling in ((1, 0.5), (2, 1), (3, 2), (4, 4), (20, 30)):
@@ -381,6 +422,19 @@ class TestFallbacks:
         events = asyncio.run(run())
         assert [event.code for event in events if event.type == "warning"] == ["fallback"]
         assert (result_of(events).model, result_of(events).final_text) == ("other/large", "a")
+
+    def test_take_over_where_only_reasoning_was_shown(self) -> None:
+        first = Scripted([ReasoningDelta("hm"), failure(ErrorKind.NETWORK)])
+        second = Scripted(answer("a"), name="other")
+
+        async def run() -> list[Event]:
+            chosen = agent(fail_safe=FailSafeConfig(fallback_models=("other/large",)))
+            async with runner_of(first, second) as runner:
+                return await collect(await runner.run_stream(chosen, user_message="hi", thread_id="t"))
+
+        events = asyncio.run(run())
+        assert (result_of(events).model, result_of(events).final_text) == ("other/large", "a")
+        assert len(first.requests) == 1
 
     def test_never_repeat_an_answer_that_was_shown(self) -> None:
         first, second = Scripted([TextDelta("a"), failure(ErrorKind.NETWORK)]), Scripted(name="other")

@@ -131,14 +131,17 @@ class Connection:
 
 
 class EventStream:
-    """The body of one answer as the data of its events."""
+    """The body of one answer as the data of its events; whoever reads it sets `answered` with the answer's beginning.
+
+    Until then a stream that stalls or breaks has cost nothing, so that it is told as `timeout` or `network`.
+    """
 
     def __init__(self, server: Server, response: Any) -> None:
         self._server = server
         self._chunks = response.aiter_bytes()
         self._parser = EventParser()
         self._http_error: type[Exception] = http_library().HTTPError
-        self._begun = False
+        self.answered = False
 
     async def read(self, seconds: float | None = None) -> list[str] | None:
         """Return the data of the events that came in next (maybe none), or None at the end.
@@ -147,23 +150,22 @@ class EventStream:
             seconds: how long to wait; by default as the settings say.
 
         Raises:
-            ProviderError: `truncated` or `network` (see `errors.broken_stream`), or `timeout` before the first byte.
+            ProviderError: `truncated` or `network` (see `errors.broken_stream`), or `timeout` before the answer began.
         """
         settings = self._server.settings
-        limit = seconds or (settings.idle_timeout if self._begun else settings.first_byte_timeout)
+        limit = seconds or (settings.idle_timeout if self.answered else settings.first_byte_timeout)
         try:
             async with asyncio.timeout(limit):
                 chunk = await anext(self._chunks, None)
             events: list[str] = self._parser.close() if chunk is None else self._parser.feed(chunk)
         except TimeoutError:
-            if not self._begun:
+            if not self.answered:
                 raise errors.timeout_error(self._server, f"sent nothing for {limit:g} s") from None
             raise self.broken(f"stalled for {limit:g} s") from None
         except EventTooLongError as error:
             raise self.broken(f"is not usable: {error}") from None
         except (self._http_error, OSError):
             raise self.broken("broke off: the connection was lost") from None
-        self._begun = self._begun or bool(events)
         return events if chunk is not None or events else None
 
     async def drain(self) -> None:
@@ -173,7 +175,7 @@ class EventStream:
                 pass
 
     def broken(self, what: str) -> ProviderError:
-        return errors.broken_stream(self._server, what, begun=self._begun)
+        return errors.broken_stream(self._server, what, answered=self.answered)
 
 
 def http_library() -> ModuleType:

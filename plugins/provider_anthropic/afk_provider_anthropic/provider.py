@@ -56,6 +56,7 @@ class AnthropicProvider:
                     break
                 try:
                     for event in reader.feed(events):
+                        stream.answered = True
                         yield event
                 except (ValueError, KeyError, TypeError, AttributeError) as error:
                     raise stream.broken(f"is malformed ({type(error).__name__}: {error})") from None

@@ -23,7 +23,7 @@ class Settings:
 
     `max_output_tokens` is what a run without that option asks for, as far as the model allows it: the API demands a
     number. `cache` marks the prompt for prompt caching. `thinking_display` asks for thinking and says how it is shown.
-    `first_byte_timeout` is the time until the answer begins, `idle_timeout` the longest silence within it.
+    `first_byte_timeout` is the longest silence before the answer begins, `idle_timeout` the longest within it.
     """
 
     api_key: str = field(default="", repr=False, metadata={"secret": True, "env": "ANTHROPIC_API_KEY"})

@@ -120,9 +120,9 @@ def timeout_error(server: Server, what: str) -> ProviderError:
     return ProviderError(error_line(server, f"{server.name} {what}", ErrorKind.TIMEOUT), kind=ErrorKind.TIMEOUT)
 
 
-def broken_stream(server: Server, what: str, *, begun: bool) -> ProviderError:
-    """Return the error for a stream that broke: `truncated` once it had begun, else `network`."""
-    kind = ErrorKind.TRUNCATED if begun else ErrorKind.NETWORK
+def broken_stream(server: Server, what: str, *, answered: bool) -> ProviderError:
+    """Return the error for a stream that broke: `truncated` once the answer had begun, else `network`."""
+    kind = ErrorKind.TRUNCATED if answered else ErrorKind.NETWORK
     return ProviderError(error_line(server, f"the answer of {server.name} {what}", kind), kind=kind)
 
 

@@ -22,7 +22,7 @@ ApiName = Literal["chat", "responses"]
 class Settings:
     """`[providers.openai]`; times are in seconds.
 
-    `first_byte_timeout` is the time until the answer begins (a reasoning model may be silent for minutes),
+    `first_byte_timeout` is the longest silence before the answer begins (a reasoning model may be silent for minutes),
     `idle_timeout` the longest silence within it.
     """
 

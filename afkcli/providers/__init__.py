@@ -1,7 +1,9 @@
-"""What providers that speak HTTP share, for plugin authors: events of a stream, tool names, what went wrong.
+"""What providers that speak HTTP share, for plugin authors: messages, event streams, tool names, what went wrong.
 
 - `afkcli.providers.sse`: bytes to the data of server-sent events.
 - `afkcli.providers.tool_names`: `server.tool` to a name that an API allows, and back.
+- `afkcli.providers.chat`: messages, tools and answers in the form of Chat Completions.
+- `afkcli.providers.parts`: texts of parts, tool arguments as JSON text.
 - `afkcli.providers.wire`: the JSON of an event, a tool call, a token count.
 - `afkcli.providers.failures`: `Retry-After`, the cause of a failed connection, text without secrets.
 """

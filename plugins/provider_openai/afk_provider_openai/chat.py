@@ -5,65 +5,34 @@ https://developers.openai.com/api/reference/resources/chat/subresources/completi
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 from afk_provider_openai import errors
-from afk_provider_openai.parts import arguments_text, result_text, text_of
 from afk_provider_openai.settings import Server
-from afkcli.core.jsonform import Json, JsonObject, clean_text, dumps
-from afkcli.core.messages import (
-    FinishReason,
-    Message,
-    ModelEvent,
-    ModelRequest,
-    ModelResponse,
-    ModelWarning,
-    Part,
-    ReasoningDelta,
-    ReasoningPart,
-    Role,
-    TextDelta,
-    TextPart,
-    ToolCallDelta,
-    ToolResultPart,
-    ToolSpec,
-)
-from afkcli.core.result import Usage
+from afkcli.core.jsonform import JsonObject
+from afkcli.core.messages import ModelEvent, ModelRequest, ModelResponse
+from afkcli.providers.chat import OPTIONS, ChatAnswer, chat_messages, chat_tool
 from afkcli.providers.tool_names import ToolNames
-from afkcli.providers.wire import TextPieces, count, decode_event, tool_call
+from afkcli.providers.wire import decode_event
 
 PATH = "/chat/completions"
 DONE = "[DONE]"
 
-_OPTIONS = {
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "stop": "stop",
-    "seed": "seed",
-    "reasoning_effort": "reasoning_effort",
-}
-
-_FINISH = {
-    "stop": FinishReason.STOP,
-    "length": FinishReason.LENGTH,
-    "tool_calls": FinishReason.TOOL_CALLS,
-    "function_call": FinishReason.TOOL_CALLS,
-    "content_filter": FinishReason.CONTENT_FILTER,
-}
-
 
 def request_body(server: Server, request: ModelRequest, names: ToolNames) -> JsonObject:
     """Return the body of the request, `extra` last."""
-    body: JsonObject = {"model": request.model, "messages": list(_messages(request.messages, names)), "stream": True}
+    body: JsonObject = {
+        "model": request.model,
+        "messages": list(chat_messages(request.messages, names)),
+        "stream": True,
+    }
     if server.settings.stream_usage:
         body["stream_options"] = {"include_usage": True}
     if server.is_openai:
         body["store"] = False  # an account may store by default
     if request.tools:
-        body["tools"] = [_tool(tool, names) for tool in request.tools]
-    for option, field in _OPTIONS.items():
+        body["tools"] = [chat_tool(tool, names) for tool in request.tools]
+    for option, field in OPTIONS.items():
         if option in request.options:
             body[field] = request.options[option]
     if "max_output_tokens" in request.options:
@@ -71,47 +40,6 @@ def request_body(server: Server, request: ModelRequest, names: ToolNames) -> Jso
         field = "max_completion_tokens" if server.has_openai_models else "max_tokens"
         body[field] = request.options["max_output_tokens"]
     return {**body, **request.extra, "stream": True}
-
-
-def _messages(messages: Sequence[Message], names: ToolNames) -> Iterator[JsonObject]:
-    for message in messages:
-        if message.role is Role.TOOL:
-            for part in message.parts:
-                if isinstance(part, ToolResultPart):
-                    yield {"role": "tool", "tool_call_id": part.id, "content": result_text(part)}
-        elif message.role is Role.ASSISTANT:
-            yield _assistant_message(message, names)
-        else:
-            yield {"role": message.role.value, "content": text_of(message)}
-
-
-def _assistant_message(message: Message, names: ToolNames) -> JsonObject:
-    calls = [
-        {
-            "id": call.id,
-            "type": "function",
-            "function": {"name": names.to_wire(call.name), "arguments": arguments_text(call)},
-        }
-        for call in message.tool_calls
-    ]
-    text = text_of(message)
-    if not calls:
-        return {"role": "assistant", "content": text}
-    return {"role": "assistant", "content": text or None, "tool_calls": calls}
-
-
-def _tool(tool: ToolSpec, names: ToolNames) -> JsonObject:
-    function = {"name": names.to_wire(tool.name), "description": tool.description, "parameters": tool.parameters}
-    return {"type": "function", "function": function}
-
-
-@dataclass(slots=True)
-class _Call:
-    """A tool call while its arguments come in."""
-
-    id: str
-    name: str
-    arguments: str = ""
 
 
 class ChatReader:
@@ -122,18 +50,14 @@ class ChatReader:
     """
 
     def __init__(self, server: Server, request: ModelRequest, names: ToolNames) -> None:
-        self.finished = False
         self.ended = False
         self._server = server
         self._model = request.model
-        self._names = names
-        self._answered_by: str | None = None
-        self._text: list[str] = []
-        self._pieces = TextPieces()
-        self._reasoning: list[str] = []
-        self._calls: dict[int, _Call] = {}
-        self._finish = FinishReason.STOP
-        self._usage: Usage | None = None
+        self._answer = ChatAnswer(names, server.name)
+
+    @property
+    def finished(self) -> bool:
+        return self._answer.finished
 
     def feed(self, events: Sequence[str]) -> Iterator[ModelEvent]:
         """Yield the model events of some events' data.
@@ -147,91 +71,10 @@ class ChatReader:
                 self.ended = True
                 return
             chunk = decode_event(data)
-            choices = chunk.get("choices")
-            if choices:
-                yield from self._choice(choices[0])
+            yield from self._answer.chunk(chunk)
             if chunk.get("error"):
                 raise errors.event_error(self._server, self._model, chunk["error"])
-            if chunk.get("usage"):
-                self._usage = usage_from(chunk["usage"])
-            if self._answered_by is None:
-                self._answered_by = chunk.get("model")
 
     def response(self) -> ModelResponse:
         """Return the whole answer; to be called once `finished`."""
-        parts: list[Part] = []
-        if self._reasoning:
-            parts.append(ReasoningPart(text="".join(self._reasoning)))
-        if self._text:
-            parts.append(TextPart(text="".join(self._text)))
-        parts += [tool_call(call.id, call.name, call.arguments) for call in self._calls.values()]
-        finish = self._finish
-        if self._calls and finish is FinishReason.STOP:  # some servers say `stop` after calls, too
-            finish = FinishReason.TOOL_CALLS
-        return ModelResponse(
-            message=Message(role=Role.ASSISTANT, parts=tuple(parts)),
-            finish_reason=finish,
-            usage=self._usage,
-            model=self._answered_by,
-        )
-
-    def _choice(self, choice: JsonObject) -> Iterator[ModelEvent]:
-        delta = choice.get("delta") or {}
-        content = delta.get("content") or delta.get("refusal")
-        if content:
-            text = self._pieces.take(content if isinstance(content, str) else _joined(content))
-            self._text.append(text)
-            yield TextDelta(text)
-        reasoning = delta.get("reasoning_content") or delta.get("reasoning")
-        if isinstance(reasoning, str) and reasoning:
-            reasoning = clean_text(reasoning)
-            self._reasoning.append(reasoning)
-            yield ReasoningDelta(reasoning)
-        if delta.get("tool_calls"):
-            yield from map(self._call, delta["tool_calls"])
-        reason = choice.get("finish_reason")
-        if reason:
-            yield from self._finished(reason)
-
-    def _call(self, piece: JsonObject) -> ToolCallDelta:
-        index = piece.get("index")
-        if not isinstance(index, int):  # a server that does not number its calls sends each one whole
-            index = len(self._calls)
-        function = piece.get("function") or {}
-        call = self._calls.get(index)
-        if call is None:
-            name = self._names.from_wire(str(function.get("name")))
-            call = self._calls[index] = _Call(piece.get("id") or f"call_{uuid.uuid4().hex}", name)
-        arguments = function.get("arguments") or ""
-        if not isinstance(arguments, str):  # an object, from servers that do not follow the API
-            arguments = dumps(arguments)
-        arguments = clean_text(arguments)
-        call.arguments += arguments
-        return ToolCallDelta(call.id, call.name, arguments)
-
-    def _finished(self, reason: str) -> Iterator[ModelEvent]:
-        if reason in ("error", "abort"):  # a gateway's word for an answer that broke off
-            return
-        self.finished = True
-        self._finish = _FINISH.get(reason, FinishReason.STOP)
-        if reason not in _FINISH:
-            yield ModelWarning("finish_reason", f"{self._server.name} ended with the unknown finish reason {reason!r}")
-
-
-def usage_from(usage: Mapping[str, Json]) -> Usage:
-    """Return the usage of Chat Completions, whose `prompt_tokens` include the cached ones."""
-    sent, said = count(usage, "prompt_tokens"), count(usage, "completion_tokens")
-    return Usage(
-        input_tokens=sent,
-        output_tokens=said,
-        total_tokens=count(usage, "total_tokens") or sent + said,
-        cache_read_input_tokens=count(usage, "prompt_tokens_details", "cached_tokens"),
-        cache_creation_input_tokens=count(usage, "prompt_tokens_details", "cache_write_tokens"),
-        reasoning_output_tokens=count(usage, "completion_tokens_details", "reasoning_tokens"),
-    )
-
-
-def _joined(content: Json) -> str:
-    """Return the text of a content that comes as a list of parts, as some servers send it."""
-    parts = content if isinstance(content, list) else []
-    return "".join(str(part.get("text", "")) for part in parts if isinstance(part, dict))
+        return self._answer.response()

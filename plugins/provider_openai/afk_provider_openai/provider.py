@@ -24,8 +24,10 @@ BYTES_PER_TOKEN = 4
 class _Reader(Protocol):
     """What reads one answer; see `chat.ChatReader`."""
 
-    finished: bool
     ended: bool
+
+    @property
+    def finished(self) -> bool: ...
 
     def feed(self, events: Sequence[str]) -> Iterator[ModelEvent]: ...
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from afk_provider_openai import errors
 from afk_provider_openai.models import is_reasoning_model
-from afk_provider_openai.parts import arguments_text, result_text, text_of
 from afk_provider_openai.settings import Server
 from afkcli.core.errors import UsageError
 from afkcli.core.jsonform import Json, JsonObject, clean_text
@@ -36,6 +35,7 @@ from afkcli.core.messages import (
     ToolSpec,
 )
 from afkcli.core.result import Usage
+from afkcli.providers.parts import arguments_text, result_text, text_of
 from afkcli.providers.tool_names import ToolNames
 from afkcli.providers.wire import count, decode_event, tool_call
 

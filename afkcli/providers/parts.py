@@ -1,4 +1,4 @@
-"""What both APIs need of messages: texts of parts, and tool arguments as JSON text."""
+"""What APIs that take text need of messages: texts of parts, and tool arguments as JSON text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def text_of(message: Message) -> str:
 
 
 def result_text(part: ToolResultPart) -> str:
-    """Return the outcome of a tool as the model is to read it; neither API has a field that marks an error."""
+    """Return the outcome of a tool as the model is to read it, for an API that has no field that marks an error."""
     _refuse_attachments(part.parts)
     text = "".join(piece.text for piece in part.parts if isinstance(piece, TextPart))
     return f"Error: {text}" if part.is_error else text
@@ -36,6 +36,6 @@ def _refuse_attachments(parts: Iterable[Part]) -> None:
     for part in parts:
         if isinstance(part, (ImagePart, FilePart)):
             raise ProviderError(
-                f"the openai provider cannot send the {part.type} {part.name or part.sha256[:12]!r}; leave it out",
+                f"this provider cannot send the {part.type} {part.name or part.sha256[:12]!r}; leave it out",
                 kind=ErrorKind.BAD_REQUEST,
             )

@@ -37,6 +37,7 @@ SAMPLING: Mapping[str, tuple[type, ...]] = {
     "stop": (str, list),
     "seed": (int,),
 }
+PRICES = frozenset({"input", "output", "cache_read", "cache_write"})
 OPTIONS: Mapping[str, tuple[type, ...]] = {**SAMPLING, "reasoning_effort": (str,)}
 _AGENT_KEYS: Mapping[str, tuple[type, ...]] = {
     "model": (str,),
@@ -315,7 +316,7 @@ def environment_choice(variable: str, getenv: Callable[[str], str | None] = os.e
 
 
 def _price(model: str, table: Mapping[str, Any], path: Path) -> Price:
-    return Price(input=table["input"], output=table["output"], cache_read=table.get("cache_read"))
+    return Price(**table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,8 +372,9 @@ class _Check:
     def price(self, table: Mapping[str, Any], at: Sequence[str]) -> None:
         numbers = [value for value in table.values() if isinstance(value, (int, float)) and not isinstance(value, bool)]
         usable = len(numbers) == len(table) and all(math.isfinite(value) and value >= 0 for value in numbers)
-        if not usable or not {"input", "output"} <= set(table) <= {"input", "output", "cache_read"}:
-            raise self._error(at, "takes the numbers input, output and cache_read (US dollars per million tokens)")
+        if not usable or not {"input", "output"} <= set(table) <= PRICES:
+            known = "input, output, cache_read and cache_write"
+            raise self._error(at, f"takes the numbers {known} (US dollars per million tokens)")
 
     def wrong(self, at: Sequence[str], kinds: tuple[type, ...]) -> ConfigError:
         words = {str: "text", int: "a whole number", float: "a number", dict: "a table", list: "an array"}

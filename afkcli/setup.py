@@ -28,6 +28,7 @@ from afkcli.core.protocols import Provider, Sink, Store, ThreadInfo
 from afkcli.core.runner import RunnerConfig, Wiring
 from afkcli.owner import current_owner
 from afkcli.plugins import KNOWN, KnownPlugin, Plugins, discover, missing_line
+from afkcli.prices import PriceList
 from afkcli.rescue import rescue
 from afkcli.settings import SECRETS, Secrets
 
@@ -257,7 +258,7 @@ class Setup:
             redact=self.secrets.mask,
             rescue=rescue,
             folder=_working_folder(),
-            prices=self.config.prices(),
+            look_up_price=PriceList(self.config.prices()),
         )
 
 

@@ -49,7 +49,7 @@ def both(tmp_path: Path, user: str, project: str) -> Config:
         ("[plugins]\npath = []\n", 2, "did you mean 'paths'?"),
         ("[models]\nfast = 1\n", 2, "'models.fast' must be text"),
         ("[providers]\nopenai = 'x'\n", 2, "'providers.openai' must be a table"),
-        ('[prices."a/b"]\ninput = 1\n', 1, "takes the numbers input, output and cache_read"),
+        ('[prices."a/b"]\ninput = 1\n', 1, "takes the numbers input, output, cache_read and cache_write"),
         ('[prices."a/b"]\ninput = -1\noutput = 1\n', 1, "takes the numbers"),
         ('[prices."a/b"]\ninput = true\noutput = 1\n', 1, "takes the numbers"),
         ("a = \n", 1, "not valid TOML"),

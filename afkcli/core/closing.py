@@ -26,6 +26,7 @@ async def see_through(run: Run, work: asyncio.Task[Outcome], calls: StoreThread,
     run.post_pending()
     if outcome.error is not None and outcome.error_kind is not None:
         run.post(ErrorEvent, error=outcome.error, kind=outcome.error_kind)
+    run.cost_usd = await run.spending.total_usd()
     outcome, saved = await _seal(run, outcome, calls, rescue)
     run.post_pending()
     result = _result(run, outcome, saved)
@@ -83,7 +84,7 @@ async def _seal(run: Run, outcome: Outcome, calls: StoreThread, rescue: Rescue) 
         sealed=rfc3339(run.clock.now()),
         messages=run.messages(),
         usage=run.usage,
-        cost_usd=run.limits.cost_usd,
+        cost_usd=run.cost_usd,
         steps=run.step,
         parent_run_id=run.beginning.resumes,
         resumed=run.beginning.resumes is not None,
@@ -124,7 +125,7 @@ def _result(run: Run, outcome: Outcome, saved: bool) -> AgentResult:
         run_id=run.run_id,
         thread_id=run.thread_id,
         usage=run.usage,
-        total_cost_usd=run.limits.cost_usd,
+        total_cost_usd=run.cost_usd,
         steps=run.step,
         tool_executions=tuple(run.executions),
         denied=run.denied,

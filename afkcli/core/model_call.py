@@ -9,6 +9,7 @@ import itertools
 import random
 from collections.abc import AsyncIterator
 
+from afkcli.core.cost import CallCost
 from afkcli.core.errors import RETRIED_KINDS, ErrorKind, LimitReachedError, ProviderError, UsageError
 from afkcli.core.events import Retrying, StepStarted, ToolCallDeltaEvent, message_to_json
 from afkcli.core.jsonform import JsonError, clean_text, dumps
@@ -21,7 +22,6 @@ from afkcli.core.messages import (
     TextDelta,
     ToolCallDelta,
 )
-from afkcli.core.result import Usage
 from afkcli.core.run import FIRST_DELAY_S, Model, Run
 from afkcli.core.tasks import contained
 
@@ -62,7 +62,6 @@ class _CallFailedError(Exception):
 
 async def _call_with_retries(run: Run, model: Model) -> ModelResponse:
     for attempt in itertools.count(1):
-        run.limits.start_call()
         request = ModelRequest(
             model=model.name,
             messages=run.request_messages(),
@@ -70,10 +69,10 @@ async def _call_with_retries(run: Run, model: Model) -> ModelResponse:
             options=run.agent.options,
             extra=run.agent.extra,
         )
-        await run.emit(StepStarted, attempt=attempt, request_sha256=request_hash(request))
-        call = _Call(run, model)
+        run.limits.start_call()
+        call = _Call(run, model, await run.spending.start_call(model, request))
         try:
-            return await call.stream(request)
+            return await call.make(request, attempt)
         except ProviderError as error:
             if call.shown:
                 raise _CallFailedError(_as_truncated(error), said=call.said) from error
@@ -113,31 +112,43 @@ def _check_calls(run: Run, error: ProviderError) -> None:
 class _Call:
     """One attempt. `shown` turns true with the first event of the answer, `said` with the first but reasoning."""
 
-    def __init__(self, run: Run, model: Model) -> None:
+    def __init__(self, run: Run, model: Model, cost: CallCost) -> None:
         self.run = run
         self.model = model
+        self.cost = cost
         self.shown = False
         self.said = False
 
-    async def stream(self, request: ModelRequest) -> ModelResponse:
+    async def make(self, request: ModelRequest, attempt: int) -> ModelResponse:
+        usage, is_billed = None, False
         try:
+            self.run.step = self.run.limits.steps
+            await self.run.emit(StepStarted, attempt=attempt, request_sha256=request_hash(request))
+            is_billed = True  # as far as anybody knows who cancels it
             with contained(f"the provider {self.model.provider.name!r}"):
-                return await self._stream(request)
-        except UsageError as error:  # the run has begun: what the provider cannot send is a request that it refuses
-            raise ProviderError(str(error), kind=ErrorKind.BAD_REQUEST) from error
+                response = await self._stream(request)
+            usage = response.usage
+            return self._checked(response)
+        except Exception as error:
+            is_billed = self.shown
+            if isinstance(error, UsageError):  # the run has begun: what cannot be sent is a request that is refused
+                raise ProviderError(str(error), kind=ErrorKind.BAD_REQUEST) from error
+            raise
+        finally:
+            if is_billed:
+                self.cost.end(usage)
+            else:
+                self.cost.fail()
 
     async def _stream(self, request: ModelRequest) -> ModelResponse:
         events = self.model.provider.stream(request)
-        usage: Usage | None = None
         try:
             async for event in events:
                 if isinstance(event, ModelResponse):
-                    self.shown, self.said, usage = True, True, event.usage
-                    return self._checked(event)
+                    self.shown = self.said = True
+                    return event
                 await self._take(event)
         finally:
-            if self.shown:
-                self.run.limits.charge(usage, self.model.price)
             await _close(events)
         raise ProviderError(
             f"the answer of {self.model.full_name} ended without its end marker; what came is kept, run again",
@@ -150,12 +161,12 @@ class _Call:
             if event.text:
                 self.shown = self.said = True
                 await run.text(clean_text(event.text))
-                run.limits.stream(event.text, self.model.price)
+                self.cost.stream(event.text)
         elif isinstance(event, ReasoningDelta):
             if event.text:
                 self.shown = True
                 await run.reasoning(clean_text(event.text))
-                run.limits.stream(event.text, self.model.price)
+                self.cost.stream(event.text)
         elif isinstance(event, ToolCallDelta):
             self.shown = self.said = True
             await run.emit(
@@ -164,6 +175,7 @@ class _Call:
                 tool_name=event.name,
                 arguments_delta=clean_text(event.arguments),
             )
+            self.cost.stream(event.arguments)
         else:
             run.warn(event.code, event.message)
 

@@ -22,12 +22,33 @@ JOURNAL_SECONDS = 0.2  # design: "at least every 250 ms"; the rest is margin for
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """US dollars per million tokens. `cache_read` and `cache_write` are None where they cost the same as `input`."""
+    """US dollars per million tokens. `cache_read` and `cache_write` are None where they cost the same as `input`.
+
+    `tiers`, by rising `above`, are what calls with a long input cost instead.
+    """
 
     input: float
     output: float
     cache_read: float | None = None
     cache_write: float | None = None
+    tiers: tuple[PriceTier, ...] = ()
+
+    @property
+    def is_free(self) -> bool:
+        return not any((self.input, self.output, self.cache_read, self.cache_write, *self.tiers))
+
+    def of(self, input_tokens: int) -> Price:
+        """Return the price of a call with so many input tokens: all of it goes by the highest tier that they pass."""
+        passed = [tier.price for tier in self.tiers if input_tokens > tier.above]
+        return passed[-1] if passed else self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceTier:
+    """The price of a call whose input has more than `above` tokens."""
+
+    above: int
+    price: Price
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +56,9 @@ class Capabilities:
     """What a model can do, as far as its provider knows; None is unknown.
 
     `structured_output` is whether the provider holds an answer to `ModelRequest.output_schema` by itself, `options`
-    the names of the portable options that the model takes.
+    the names of the portable options that the model takes. Where the provider does not know the `price`, `sold_by`
+    says where a price list may look: the URL of the API that serves the model, or its seller's name in the list of
+    genai-prices (`openai`); None where nobody can know, as on a server of the user's own.
     """
 
     context_tokens: int | None = None
@@ -47,6 +70,7 @@ class Capabilities:
     structured_output: bool | None = None
     options: frozenset[str] | None = None
     price: Price | None = None
+    sold_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

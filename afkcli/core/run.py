@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from afkcli.core.agent import Agent
+from afkcli.core.cost import Spending
 from afkcli.core.errors import ErrorKind, LeaseLostError, ProviderError
 from afkcli.core.events import Event, ReasoningDeltaEvent, StepCompleted, TextDeltaEvent, Warned
 from afkcli.core.handle import Decision, EventChannel
 from afkcli.core.ids import Clock
 from afkcli.core.limits import Limits
 from afkcli.core.messages import FinishReason, Message, ModelResponse, Role, ToolResultPart, text_message
-from afkcli.core.protocols import Price, Provider
+from afkcli.core.protocols import Capabilities, Price, Provider
 from afkcli.core.result import RunState, ToolExecution, Usage
 from afkcli.core.sink_thread import SinkThread
 from afkcli.core.thread import Beginning, TurnWriter, pair_tool_calls, partial_message
@@ -29,17 +30,26 @@ FIRST_DELAY_S = 0.5
 """The longest wait before the first retry, where nothing says another; it doubles from retry to retry."""
 
 
+PriceLookup = Callable[[str, Capabilities], Price | None]
+"""Returns the price of the model `provider/model`, None where nobody knows; is called on any thread."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A model that was resolved: its provider, the name without it, and what it costs."""
+    """A model that was resolved: its provider, and the name without it."""
 
     provider: Provider
     name: str
-    price: Price | None
+    capabilities: Capabilities
+    look_up_price: PriceLookup
 
     @property
     def full_name(self) -> str:
         return f"{self.provider.name}/{self.name}"
+
+    def price(self) -> Price | None:
+        """Return what it costs, None where nobody knows; the first look-up may import a price list."""
+        return self.look_up_price(self.full_name, self.capabilities)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +80,7 @@ class Run:
     tools: dict[str, Tool]
     models: Sequence[Model]
     limits: Limits
+    spending: Spending
     channel: EventChannel
     sinks: Sequence[SinkThread]
     redact: Callable[[str], str]
@@ -85,6 +96,7 @@ class Run:
     started: float = field(default_factory=time.time)
     step: int = 0
     usage: Usage = field(default_factory=Usage)
+    cost_usd: float | None = None
     executions: list[ToolExecution] = field(default_factory=list)
     denied: int = 0
     answer: list[Message] = field(default_factory=list)

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Literal, Self
 
 from afkcli.core.agent import Agent
 from afkcli.core.closing import see_through
+from afkcli.core.cost import Spending
 from afkcli.core.errors import ConfigError, UnknownNameError, UsageError
 from afkcli.core.events import RunStarted
 from afkcli.core.handle import EventChannel, RunHandle
@@ -22,9 +23,9 @@ from afkcli.core.memory import MemoryStore
 from afkcli.core.messages import FinishReason, Role, text_message
 from afkcli.core.model_call import MAX_DELAY_S, call_model
 from afkcli.core.opening import BusyMode, Opener, Opening, Question
-from afkcli.core.protocols import Owner, Price, Provider, Sink, Store, ThreadInfo
+from afkcli.core.protocols import Owner, Provider, Sink, Store, ThreadInfo
 from afkcli.core.result import AgentResult, RunState
-from afkcli.core.run import CANCELLED, FIRST_DELAY_S, MAX_RETRIES, Model, Outcome, Run
+from afkcli.core.run import CANCELLED, FIRST_DELAY_S, MAX_RETRIES, Model, Outcome, PriceLookup, Run
 from afkcli.core.sink_thread import SinkThread
 from afkcli.core.store_thread import StoreThread
 from afkcli.core.tasks import contained, started
@@ -78,7 +79,7 @@ class Wiring:
         redact: takes known secrets out of a text.
         rescue: keeps a turn that could not be saved and returns where, or None if it cannot.
         folder: the folder that threads are remembered to be used in.
-        prices: prices by `provider/model`, before what the provider says.
+        look_up_price: what a model costs.
     """
 
     owner: Callable[[str], Owner] = unknown_owner
@@ -86,7 +87,7 @@ class Wiring:
     redact: Callable[[str], str] = lambda text: text
     rescue: Callable[[str, SealedTurn], str | None] = lambda thread_id, turn: None
     folder: str | None = None
-    prices: Mapping[str, Price] = field(default_factory=dict)
+    look_up_price: PriceLookup = lambda full_name, capabilities: capabilities.price
 
 
 class Runner:
@@ -260,7 +261,8 @@ class Runner:
         tools = as_tools(agent.tools)
         agent = replace(agent, instructions=inspect.cleandoc(agent.instructions).strip())
         models = [self._model(name) for name in (agent.model, *agent.fail_safe.fallback_models)]
-        warnings = [warning for model in models for warning in _check_price(agent, model)]
+        spending = Spending(agent.fail_safe)
+        warnings = await spending.check_prices(models)
         run = Run(
             run_id=run_id,
             thread_id=opening.thread.name,
@@ -270,6 +272,7 @@ class Runner:
             tools=tools,
             models=models,
             limits=Limits(agent.fail_safe),
+            spending=spending,
             channel=EventChannel(),
             sinks=self._sinks,
             redact=self._wiring.redact,
@@ -337,7 +340,6 @@ class Runner:
             await finish_tool_calls(run, run.beginning.unfinished, external=external)
         while True:
             run.limits.start_step()
-            run.step += 1
             response = await call_model(run)
             await run.complete_step(response)
             if response.finish_reason is FinishReason.LENGTH:
@@ -367,8 +369,12 @@ class Runner:
         name = name or provider.default_model or ""
         if not name:
             raise UsageError(f"the provider {provider_name!r} has no default model; name one as {provider_name}/MODEL")
-        price = self._wiring.prices.get(f"{provider_name}/{name}") or provider.capabilities(name).price
-        return Model(provider=provider, name=name, price=price)
+        return Model(
+            provider=provider,
+            name=name,
+            capabilities=provider.capabilities(name),
+            look_up_price=self._wiring.look_up_price,
+        )
 
     def _sink_left_out(self, line: str) -> None:
         """Say once that a sink is left out: in the runs that are in progress, or else to the person."""
@@ -376,20 +382,6 @@ class Runner:
             run.pending_warnings.append(("sink_left_out", line))
         if not self._runs:
             self._wiring.notify(line)
-
-
-def _check_price(agent: Agent, model: Model) -> list[tuple[str, str]]:
-    """Return the warning for a cost limit that cannot hold; `UsageError` where the agent wants that refused."""
-    limit = agent.fail_safe.max_total_cost_usd
-    if limit is None or model.price is not None:
-        return []
-    line = (
-        f"the price of {model.full_name} is unknown, so the cost limit cannot hold; set it in the user's config under "
-        f'[prices."{model.full_name}"] (input, output: US dollars per million tokens)'
-    )
-    if agent.fail_safe.on_unknown_price == "refuse":
-        raise UsageError(line)
-    return [("price_unknown", line)]
 
 
 async def _prepare(provider: Provider) -> None:

@@ -6,7 +6,6 @@ It ticks by its own clock, so a run that is stuck (a stopped terminal, a slow re
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import queue
 import threading
 import time
@@ -16,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from afkcli.core.errors import StoreError
 from afkcli.core.protocols import JOURNAL_SECONDS
+from afkcli.core.tasks import seen_through
 from afkcli.core.thread import TurnWriter
 
 P = ParamSpec("P")
@@ -55,11 +55,7 @@ class StoreThread:
 
     async def finish(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `call`, and wait for the end even if the waiting task is cancelled, as by an event loop that closes."""
-        future = asyncio.wrap_future(self.submit(function, *args, **kwargs))
-        while not future.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait({future})
-        return future.result()
+        return await seen_through(asyncio.wrap_future(self.submit(function, *args, **kwargs)))
 
     def watch(self, writer: TurnWriter) -> None:
         """Tick `writer` from now on; call it on this thread (inside a submitted function)."""

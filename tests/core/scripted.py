@@ -72,10 +72,11 @@ class Scripted:
 
     default_model: str | None = "small"
 
-    def __init__(self, *scripts: Script, name: str = "fake", price: Price | None = None) -> None:
+    def __init__(self, *scripts: Script, name: str = "fake", price: Price | None = None, input_tokens: int = 1) -> None:
         self.name = name
         self.scripts = list(scripts)
         self.price = price
+        self.input_tokens = input_tokens
         self.requests: list[ModelRequest] = []
         self.closed = 0
 
@@ -106,7 +107,7 @@ class Scripted:
         return ()
 
     async def count_tokens(self, request: ModelRequest) -> int:
-        return 1
+        return self.input_tokens
 
     async def prepare(self) -> None: ...
 

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from afkcli.core.agent import FailSafeConfig
-from afkcli.core.errors import ErrorKind, LimitReachedError, ProviderError
+from afkcli.core.cost import cost_of
+from afkcli.core.errors import ErrorKind, ProviderError
 from afkcli.core.events import Event
-from afkcli.core.limits import Limits, cost_of
-from afkcli.core.messages import TextDelta
-from afkcli.core.protocols import Price
+from afkcli.core.messages import ModelRequest, TextDelta, ToolCallDelta
+from afkcli.core.protocols import Capabilities, Price, PriceTier
 from afkcli.core.result import AgentResult, RunState, Usage, exit_code
+from afkcli.core.runner import Wiring
 from afkcli.core.tools import tool
-from tests.core.scripted import USAGE, Scripted, agent, answer, call, calls, events_of, types
+from tests.core.scripted import USAGE, Scripted, agent, answer, call, calls, events_of, response, types
 
 PRICE = Price(input=1_000_000, output=2_000_000)  # a dollar a token in, two dollars a token out
 FREE = Price(input=0, output=0)
@@ -126,18 +127,93 @@ def test_usage_is_the_sum_of_all_steps() -> None:
 
 
 def test_cached_tokens_have_their_own_price() -> None:
-    usage = Usage(input_tokens=10, output_tokens=1, cache_read_input_tokens=8)
-    assert cost_of(usage, Price(input=1_000_000, output=0, cache_read=500_000)) == 6
+    usage = Usage(input_tokens=10, output_tokens=1, cache_read_input_tokens=6, cache_creation_input_tokens=2)
+    assert cost_of(usage, Price(input=1_000_000, output=0, cache_read=500_000, cache_write=2_000_000)) == 2 + 3 + 4
+    assert cost_of(usage, Price(input=1_000_000, output=0, cache_read=0)) == 4
     assert cost_of(usage, Price(input=1_000_000, output=0)) == 10
     assert cost_of(usage, None) is None
 
 
+@pytest.mark.parametrize(("input_tokens", "dollars"), [(10, 10 + 2), (11, 22 + 3), (20, 40 + 3), (21, 63 + 4)])
+def test_a_call_with_a_long_input_costs_more_by_all_of_its_tokens(input_tokens: int, dollars: float) -> None:
+    tiers = (
+        PriceTier(above=10, price=Price(input=2_000_000, output=3_000_000)),
+        PriceTier(above=20, price=Price(input=3_000_000, output=4_000_000)),
+    )
+    price = Price(input=1_000_000, output=2_000_000, tiers=tiers)
+    assert cost_of(Usage(input_tokens=input_tokens, output_tokens=1), price) == dollars
+
+
+def test_a_call_whose_input_alone_passes_the_limit_is_not_made() -> None:
+    model = looks(1, price=PRICE, input_tokens=7)
+    result, events = limited(model, max_total_cost_usd=6)
+    assert is_cut_by(result, "max_total_cost_usd")
+    assert (model.requests, result.steps, result.total_cost_usd) == ([], 0, 0)
+    assert "step_started" not in types(events)
+
+    enough = Scripted(answer("x"), price=PRICE, input_tokens=7)
+    assert limited(enough, max_total_cost_usd=10)[0].state is RunState.COMPLETED
+
+
+def test_the_input_counts_while_the_answer_streams() -> None:
+    pieces = ["1234"] * 100  # 2 dollars each, after an input of 7 dollars
+    _, events = limited(Scripted(answer(*pieces), price=PRICE, input_tokens=7), max_total_cost_usd=10)
+    assert types(events).count("text_delta") == 2
+
+
+def test_the_arguments_of_a_tool_call_are_output_too() -> None:
+    pieces = [ToolCallDelta(id="c1", name="look", arguments="1234")] * 100
+    _, events = limited(Scripted([*pieces, answer("x")[-1]], price=PRICE, input_tokens=0), max_total_cost_usd=10)
+    assert types(events).count("tool_call_delta") == 5
+
+
+def test_a_provider_that_cannot_count_tokens_is_estimated() -> None:
+    class Silent(Scripted):
+        async def count_tokens(self, request: ModelRequest) -> int:
+            raise ProviderError("no count", kind=ErrorKind.NOT_FOUND)
+
+    result, _ = limited(Silent(answer("x"), price=PRICE), max_total_cost_usd=5)
+    assert is_cut_by(result, "max_total_cost_usd")
+    assert limited(Silent(answer("x"), price=PRICE), max_total_cost_usd=500)[0].state is RunState.COMPLETED
+
+
+def test_the_steps_are_those_whose_call_was_made() -> None:
+    assert limited(looks(10), max_llm_calls=2)[0].steps == 2
+    assert limited(looks(10), max_steps=2)[0].steps == 2
+
+
+def test_a_call_that_was_cancelled_before_its_answer_costs_an_unknown_amount() -> None:
+    result, _ = limited(Scripted([asyncio.Event()], price=PRICE), max_wall_time_s=0.01)
+    assert is_cut_by(result, "max_wall_time_s")
+    assert result.total_cost_usd is None
+
+
 def test_the_cost_limit_goes_on_counting_when_a_part_of_the_cost_is_unknown() -> None:
-    limits = Limits(FailSafeConfig(max_total_cost_usd=50))
-    limits.charge(USAGE, PRICE)
-    limits.stream("12345678", PRICE)
-    limits.charge(None, PRICE)
-    assert limits.cost_usd is None
-    limits.charge(USAGE, PRICE)
-    with pytest.raises(LimitReachedError):
-        limits.stream("x" * 24, PRICE)
+    cut = [ToolCallDelta(id="c1", name="look", arguments="12345678"), response("", call("look"), usage=None)]
+    model = Scripted(cut, answer(*["1234"] * 100), price=PRICE)  # 1 and 4 dollars, then 1 and 2 for each piece
+    result, events = limited(model, max_total_cost_usd=10)
+    assert is_cut_by(result, "max_total_cost_usd")
+    assert types(events).count("text_delta") == 2
+    assert result.total_cost_usd is None
+
+
+def test_without_a_limit_a_price_is_looked_up_after_the_request_has_left() -> None:
+    order: list[str] = []
+
+    def look_up(full_name: str, capabilities: Capabilities) -> Price:
+        order.append(full_name)
+        return PRICE
+
+    async def leave() -> None:
+        order.append("request")
+
+    model = Scripted([leave, *answer("a")])
+    wiring = Wiring(look_up_price=look_up)
+    last = events_of(model, wiring=wiring)[-1]
+    assert last.type == "completed"
+    assert (order, last.result.total_cost_usd) == (["request", "fake/small"], 20)
+
+    order.clear()
+    limit = FailSafeConfig(max_total_cost_usd=100)
+    events_of(Scripted([leave, *answer("a")]), agent(fail_safe=limit), wiring=wiring)
+    assert order == ["fake/small", "request"]

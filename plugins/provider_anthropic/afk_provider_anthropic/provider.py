@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 
 from afk_provider_anthropic import models
 from afk_provider_anthropic.answer import AnswerReader
@@ -67,7 +68,7 @@ class AnthropicProvider:
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what is known of a model: nothing where its name is not a Claude model's."""
-        return models.capabilities(model)
+        return replace(models.capabilities(model), sold_by=self._server.url)
 
     async def list_models(self) -> Sequence[ModelInfo]:
         """Return the models that the server lists, by name; `ProviderError` if it lists none."""

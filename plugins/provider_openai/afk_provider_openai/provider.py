@@ -75,9 +75,12 @@ class OpenAIProvider:
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what is known of a model: nothing for those of other servers."""
-        if not self._server.has_openai_models:
-            return Capabilities()
-        return Capabilities(tools=True, reasoning=is_reasoning_model(model))
+        server = self._server
+        if not server.has_openai_models:
+            return Capabilities(sold_by=server.url)
+        # On Azure the name is that of a deployment, which says nothing of what it costs.
+        sold_by = server.url if server.is_openai else None
+        return Capabilities(tools=True, reasoning=is_reasoning_model(model), sold_by=sold_by)
 
     async def list_models(self) -> Sequence[ModelInfo]:
         """Return the models that the server lists, by name; `ProviderError` if it lists none."""

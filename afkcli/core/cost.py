@@ -1,0 +1,170 @@
+"""What a run costs: by the tokens that a provider reports, by estimates until it does; and what it may cost."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from afkcli.core.agent import FailSafeConfig
+from afkcli.core.errors import AfkError, LimitReachedError, UsageError
+from afkcli.core.events import message_to_json
+from afkcli.core.jsonform import dumps
+from afkcli.core.messages import ModelRequest
+from afkcli.core.protocols import Price
+from afkcli.core.result import Usage
+from afkcli.core.tasks import contained, seen_through
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from afkcli.core.run import Model
+
+CHARS_PER_TOKEN = 4
+"""The usual estimate for English text; only used until a provider says how many tokens they were."""
+
+ROUNDING = 1e-9
+"""The part of a limit that counts as nothing: sums of dollars are not exact."""
+
+
+def cost_of(usage: Usage | None, price: Price | None) -> float | None:
+    """Return US dollars, or None where the price or the usage is unknown; what is free costs 0 all the same."""
+    if price is None:
+        return None
+    if usage is None:
+        return 0.0 if price.is_free else None
+    price = price.of(usage.input_tokens)
+    read, written = usage.cache_read_input_tokens, usage.cache_creation_input_tokens
+    dollars = (
+        max(0, usage.input_tokens - read - written) * price.input
+        + read * (price.input if price.cache_read is None else price.cache_read)
+        + written * (price.input if price.cache_write is None else price.cache_write)
+        + usage.output_tokens * price.output
+    )
+    return dollars / 1_000_000
+
+
+class Spending:
+    """What the calls of one run cost.
+
+    Without a limit no price is looked up before a request has left, because that may import a price list.
+    """
+
+    def __init__(self, config: FailSafeConfig) -> None:
+        self._limit = config.max_total_cost_usd
+        self._refuses_unknown = config.on_unknown_price == "refuse"
+        self._spent = 0.0
+        self._ended: list[tuple[Usage | None, Model]] = []
+        self._prices: dict[str, asyncio.Future[Price | None]] = {}
+
+    @property
+    def is_limited(self) -> bool:
+        return self._limit is not None
+
+    async def check_prices(self, models: Sequence[Model]) -> list[tuple[str, str]]:
+        """Return the warnings for models whose price is unknown, so that a limit cannot hold.
+
+        Raises:
+            UsageError: there is one, and the run is to be refused then.
+        """
+        if not self.is_limited:
+            return []
+        unknown = [model for model in models if await self._price(model) is None]
+        lines = [
+            f"the price of {model.full_name} is unknown, so the cost limit cannot hold; set it in the user's config "
+            f'under [prices."{model.full_name}"] (input, output: US dollars per million tokens)'
+            for model in unknown
+        ]
+        if lines and self._refuses_unknown:
+            raise UsageError(lines[0])
+        return [("price_unknown", line) for line in lines]
+
+    async def start_call(self, model: Model, request: ModelRequest) -> CallCost:
+        """Return what counts the cost of a call, which is about to be made.
+
+        Raises:
+            LimitReachedError: its input would leave nothing of the limit for an answer.
+        """
+        price = await self._price(model) if self.is_limited else None
+        if price is None or price.is_free:
+            return CallCost(self, model)
+        tokens = await _input_tokens(model, request)
+        price = price.of(tokens)
+        call = CallCost(self, model, price=price, input_usd=tokens * price.input / 1_000_000)
+        self.check(call.usd)
+        return call
+
+    def check(self, usd: float) -> None:
+        """Raise `LimitReachedError` if a call in progress that has cost `usd` so far has reached the limit."""
+        if self._limit is None:
+            return
+        if self._spent + usd >= self._limit * (1 - ROUNDING):
+            raise LimitReachedError(
+                f"the limit max_total_cost_usd={self._limit:g} was reached", limit="max_total_cost_usd"
+            )
+
+    def add(self, model: Model, usage: Usage | None, usd: float) -> None:
+        """Add a call that has ended: the `usage` that was reported, and what it counts for the limit."""
+        self._ended.append((usage, model))
+        self._spent += usd
+
+    def look_up(self, model: Model) -> asyncio.Future[Price | None]:
+        """Have the price of a model looked up on another thread, once; a request has left, or a limit needs it."""
+        if model.full_name not in self._prices:
+            self._prices[model.full_name] = asyncio.get_running_loop().run_in_executor(None, model.price)
+        return self._prices[model.full_name]
+
+    async def total_usd(self) -> float | None:
+        """Return what all calls together have cost, None where a part of it is unknown."""
+        total = 0.0
+        for usage, model in self._ended:
+            cost = cost_of(usage, await seen_through(self.look_up(model)))
+            if cost is None:
+                return None
+            total += cost
+        return total
+
+    async def _price(self, model: Model) -> Price | None:
+        return await asyncio.shield(self.look_up(model))
+
+
+class CallCost:
+    """What one call costs while it lasts; without `price` nothing limits it.
+
+    `input_usd` is the estimate of its input, `usd` what it has cost so far by estimate.
+    """
+
+    def __init__(self, spending: Spending, model: Model, *, price: Price | None = None, input_usd: float = 0.0) -> None:
+        self._spending = spending
+        self._model = model
+        self._price = price
+        self.usd = input_usd
+
+    def stream(self, text: str) -> None:
+        """Count a piece of the answer.
+
+        Raises:
+            LimitReachedError: with it the limit was reached.
+        """
+        if self._price is None:
+            self._spending.look_up(self._model)
+        else:
+            self.usd += len(text) / CHARS_PER_TOKEN * self._price.output / 1_000_000
+            self._spending.check(self.usd)
+
+    def end(self, usage: Usage | None) -> None:
+        """Count the call as it ended; `usage` is None where the provider did not say it: then the estimate counts."""
+        cost = cost_of(usage, self._price)
+        self._spending.add(self._model, usage, self.usd if cost is None else cost)
+
+    def fail(self) -> None:
+        """Count nothing: the call failed before any of its answer came, and is not billed."""
+
+
+async def _input_tokens(model: Model, request: ModelRequest) -> int:
+    """Return the input tokens of a request as its provider counts them, else by the length of its text."""
+    try:
+        with contained(f"the provider {model.provider.name!r}"):
+            return max(0, int(await model.provider.count_tokens(request)))
+    except AfkError:  # what is wrong with the request, or the provider, the call itself will say
+        size = sum(len(dumps(message_to_json(message))) for message in request.messages)
+        return size // CHARS_PER_TOKEN

@@ -44,7 +44,8 @@ class Agent:
         model: `provider/model`, or a bare name that config or a plugin's prefix resolves; None leaves the choice to the
             thread and the config.
         instructions: the system message; leading and trailing white space and common indentation are taken away.
-        tools: functions, or what `@tool` made of them; an agent has no others.
+        tools: functions, what `@tool` made of them, and names of plugins' tools (`files.read`, `files.*`); an agent has
+            no others.
         options: portable sampling options (`temperature`, `top_p`, `max_output_tokens`, `stop`, `seed`).
         extra: passed on to the provider's API as it is.
         remember_model: whether the thread goes on with this model where nothing else names one.
@@ -54,7 +55,7 @@ class Agent:
     model: str | None = None
     instructions: str = ""
     fail_safe: FailSafeConfig = field(default_factory=FailSafeConfig)
-    tools: Sequence[Tool | Callable[..., Any]] = ()
+    tools: Sequence[Tool | Callable[..., Any] | str] = ()
     options: Mapping[str, Json] = field(default_factory=dict)
     extra: Mapping[str, Json] = field(default_factory=dict)
     remember_model: bool = True

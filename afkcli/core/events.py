@@ -87,7 +87,7 @@ class ApprovalRequested(Header):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalResolved(Header):
     approval_id: str
-    decision: Literal["allow", "deny"]
+    decision: Literal["allow", "always", "deny", "timeout", "cancelled"]
     by: str
     type: Literal["approval_resolved"] = "approval_resolved"
 
@@ -110,7 +110,10 @@ class ToolProgress(Header):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCompleted(Header):
-    """Follows every `tool_started`. `tool_error` is None when `tool_success`."""
+    """Follows every `tool_started`. `tool_error` is None when `tool_success`.
+
+    `abandoned`: the tool's code could not be stopped and may still be running.
+    """
 
     tool_name: str
     tool_call_id: str
@@ -118,6 +121,7 @@ class ToolCompleted(Header):
     tool_output: str
     tool_error: str | None
     latency_ms: int
+    abandoned: bool = False
     type: Literal["tool_completed"] = "tool_completed"
 
 

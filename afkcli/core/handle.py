@@ -16,7 +16,8 @@ from afkcli.core.result import AgentResult
 MAX_BUFFERED_EVENTS = 64
 """How far a run goes ahead of its reader; then the run, and with it the provider's stream, waits."""
 
-Decision = Literal["allow", "deny"]
+Decision = Literal["allow", "always", "deny"]
+"""What a caller says of a tool call; `always` allows the same call again, with the same arguments, in this thread."""
 
 
 class EventChannel:

@@ -58,6 +58,11 @@ def dumps(value: object) -> str:
     return clean_text(text)
 
 
+def canonical(value: object) -> str:
+    """Return `value` as JSON that is the same for equal values, whatever the order of their keys; raises as `dumps`."""
+    return json.dumps(json.loads(dumps(value)), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def loads(text: str | bytes, *, exactly: bool = False) -> Any:
     """Return the value of one strict JSON text.
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from afkcli.core.agent import Agent
+from afkcli.core.approvals import ApprovalRule
 from afkcli.core.closing import see_through
 from afkcli.core.cost import Spending
 from afkcli.core.errors import ConfigError, UnknownNameError, UsageError
@@ -25,13 +27,16 @@ from afkcli.core.model_call import MAX_DELAY_S, call_model
 from afkcli.core.opening import BusyMode, Opener, Opening, Question
 from afkcli.core.protocols import Owner, Provider, Sink, Store, ThreadInfo
 from afkcli.core.result import AgentResult, RunState
-from afkcli.core.run import CANCELLED, FIRST_DELAY_S, MAX_RETRIES, Model, Outcome, PriceLookup, Run
+from afkcli.core.run import CANCELLED, FIRST_DELAY_S, MAX_RETRIES, DecidedBy, Model, Outcome, PriceLookup, Run
 from afkcli.core.sink_thread import SinkThread
 from afkcli.core.store_thread import StoreThread
 from afkcli.core.tasks import contained, started
 from afkcli.core.thread import Beginning, SealedTurn, check_name
-from afkcli.core.tool_calls import finish_tool_calls, run_tool_calls
-from afkcli.core.tools import as_tools
+from afkcli.core.tool_calls import finish_tool_calls, run_tool_calls, take_tools
+from afkcli.core.tools import FoundTools, Tool, as_tools
+
+InteractionMode = Literal["headless", "interactive", "external"]
+_DECIDED_BY: Mapping[InteractionMode, DecidedBy] = {"headless": "nobody", "interactive": "user", "external": "caller"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +44,9 @@ class RunnerConfig:
     """How a runner behaves, the same for all of its runs.
 
     Args:
-        interaction_mode: who decides on tool calls that need approval: nobody (they are denied), or the caller through
-            `handle.decide`.
+        interaction_mode: who decides on tool calls that need approval: nobody (`headless`: they are denied), a person
+            whom the caller asks (`interactive`), or the caller (`external`); both through `handle.decide`.
+        approval_timeout_s: seconds after which a call that nobody decided on is denied; None waits as long as the run.
         busy: what to do while another run holds the thread.
         busy_timeout_s: seconds to wait for the thread.
         max_retries: how often a call that failed before any output is made again, 0 to 4.
@@ -51,7 +57,8 @@ class RunnerConfig:
         ConfigError: a number is out of range.
     """
 
-    interaction_mode: Literal["headless", "external"] = "headless"
+    interaction_mode: InteractionMode = "headless"
+    approval_timeout_s: float | None = None
     busy: BusyMode = "wait"
     busy_timeout_s: float = 60.0
     max_retries: int = MAX_RETRIES
@@ -69,6 +76,11 @@ def unknown_owner(run_id: str) -> Owner:
     return Owner(host="", boot_id="", pid_namespace="", pid=0, start_time="", run_id=run_id)
 
 
+def no_named_tools(names: Sequence[str]) -> Coroutine[Any, Any, FoundTools]:
+    """Refuse tools by name: a runner without plugins has none."""
+    raise UsageError(f"the tools {', '.join(names)} are named, and this runner has no plugins; pass functions")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wiring:
     """What surrounds a runner; `afkcli.api` fills it from the config and the plugins.
@@ -80,6 +92,9 @@ class Wiring:
         rescue: keeps a turn that could not be saved and returns where, or None if it cannot.
         folder: the folder that threads are remembered to be used in.
         look_up_price: what a model costs.
+        rules: what is decided on tool calls, the first that fits.
+        find_tools: looks up the tools of plugins by the names that an agent gives; `UsageError` at once where a name
+            cannot be one.
     """
 
     owner: Callable[[str], Owner] = unknown_owner
@@ -88,6 +103,8 @@ class Wiring:
     rescue: Callable[[str, SealedTurn], str | None] = lambda thread_id, turn: None
     folder: str | None = None
     look_up_price: PriceLookup = lambda full_name, capabilities: capabilities.price
+    rules: Sequence[ApprovalRule] = ()
+    find_tools: Callable[[Sequence[str]], Coroutine[Any, Any, FoundTools]] = no_named_tools
 
 
 class Runner:
@@ -263,6 +280,7 @@ class Runner:
         models = [self._model(name) for name in (agent.model, *agent.fail_safe.fallback_models)]
         spending = Spending(agent.fail_safe)
         warnings = await spending.check_prices(models)
+        finding = self._find_tools(agent, tools)
         run = Run(
             run_id=run_id,
             thread_id=opening.thread.name,
@@ -280,6 +298,11 @@ class Runner:
             prepared=started(_prepare(models[0].provider)),
             max_retries=self.config.max_retries,
             retry_delay_s=self.config.retry_delay_s,
+            decided_by=_DECIDED_BY[self.config.interaction_mode],
+            approval_timeout_s=self.config.approval_timeout_s,
+            rules=self._wiring.rules,
+            listing=started(finding) if finding is not None else None,
+            count=self._count,
             pending_warnings=warnings,
         )
         loop = asyncio.get_running_loop()
@@ -301,6 +324,8 @@ class Runner:
             begun = await opener.begin(opening, question)
         except BaseException:
             run.prepared.cancel()
+            if run.listing is not None:
+                run.listing.cancel()
             raise
         run.beginning, run.writer, run.unsaved = begun.beginning, begun.writer, begun.unsaved
         run.history = begun.history.messages(begun.beginning.resumes)
@@ -334,10 +359,10 @@ class Runner:
 
     async def _work(self, run: Run) -> Outcome:
         """The loop: call the model, run the tools that it asks for, until it answers."""
-        external = self.config.interaction_mode == "external"
         await asyncio.wait({run.prepared})  # what failed in it fails again in the call, which may be retried
+        await take_tools(run)
         if run.beginning.unfinished:
-            await finish_tool_calls(run, run.beginning.unfinished, external=external)
+            await finish_tool_calls(run, run.beginning.unfinished)
         while True:
             run.limits.start_step()
             response = await call_model(run)
@@ -347,12 +372,24 @@ class Runner:
             if not response.message.tool_calls:
                 return Outcome(state=RunState.COMPLETED)
             await self._journal(run)
-            await run_tool_calls(run, response.message.tool_calls, external=external)
+            await run_tool_calls(run, response.message.tool_calls)
 
     async def _journal(self, run: Run) -> None:
         """Journal the tool calls before they are made, so that no call is made again because nobody knows of it."""
         if run.writer is not None:
             await self._calls.call(run.writer.tick)
+
+    def _find_tools(self, agent: Agent, tools: Mapping[str, Tool]) -> Coroutine[Any, Any, FoundTools] | None:
+        """Return the lookup of the tools that `agent` names, beside `tools`, which it has; None if it names none."""
+        names = [item for item in agent.tools if isinstance(item, str)]
+        both = [name for name in tools if any(fnmatchcase(name, pattern) for pattern in names)]
+        if both:
+            raise UsageError(f"a function and a plugin's tool are both named {both[0]!r}; rename one")
+        return self._wiring.find_tools(names) if names else None
+
+    async def _count(self, counter: str, amount: float) -> float:
+        """Add to a counter of the store."""
+        return await self._calls.call(lambda: self.store().add(counter, amount))
 
     def _model(self, full_name: str | None) -> Model:
         """Return the model named `provider/model`, its provider loaded."""

@@ -7,15 +7,14 @@ import contextlib
 import contextvars
 import hashlib
 import inspect
-import json
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol, TypeVar, overload
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 
 from afkcli.core.errors import UsageError
-from afkcli.core.jsonform import JsonError, JsonObject, clean_text, dumps
+from afkcli.core.jsonform import JsonError, JsonObject, canonical, clean_text, dumps
 from afkcli.core.messages import ToolSpec
 from afkcli.core.tasks import started
 
@@ -50,6 +49,10 @@ class Toolset(Protocol):
         ...
 
 
+FoundTools: TypeAlias = tuple[Sequence["Tool"], Sequence[str]]
+"""The tools that were found under some names, and a line for each thing that could not be had."""
+
+
 class ToolError(Exception):
     """Raise it in a tool to tell the model, in your words, that the call failed."""
 
@@ -82,8 +85,8 @@ class Tool:
     @cached_property
     def fingerprint(self) -> str:
         """The SHA-256 (hex) of the tool's name, description and schema: what a rule pins."""
-        said = dumps([self.spec.name, self.spec.description, self.spec.parameters])
-        return hashlib.sha256(json.dumps(json.loads(said), sort_keys=True).encode()).hexdigest()
+        said = canonical([self.spec.name, self.spec.description, self.spec.parameters])
+        return hashlib.sha256(said.encode()).hexdigest()
 
     @cached_property
     def spec(self) -> ToolSpec:
@@ -121,34 +124,8 @@ class Tool:
         return {field.alias: getattr(model, name) for name, field in type(model).model_fields.items()}
 
     async def call(self, arguments: JsonObject) -> str:
-        """Validate `arguments`, run the function and return its output as text, cut to `MAX_OUTPUT_CHARS`.
-
-        A plain function runs on a daemon thread. One that does not end when it is told to, by its time limit or by
-        cancellation, is left behind after `TOOL_STOP_SECONDS` and holds nothing up.
-
-        Raises:
-            ToolError: the arguments are wrong, the function raised it, or it took too long.
-            Exception: whatever else the function raises.
-        """
-        running = started(self._run(self.validate(arguments)))
-        try:
-            await asyncio.wait({running}, timeout=self.timeout_s)
-            if not running.done():
-                raise ToolError(f"the tool took longer than {self.timeout_s:g} s")
-            return bounded(output_text(running.result()))
-        finally:
-            if not running.done():
-                running.cancel()
-                await asyncio.wait({running}, timeout=TOOL_STOP_SECONDS)
-
-    async def _run(self, values: dict[str, Any]) -> Any:
-        try:
-            if inspect.iscoroutinefunction(self.function):
-                return await self.function(**values)
-            value = await _call_on_thread(self.function, values)
-            return await value if inspect.isawaitable(value) else value
-        except (SystemExit, KeyboardInterrupt) as error:  # neither may end the event loop
-            raise ToolError(f"{type(error).__name__}: {error}") from None
+        """Call the tool once; see `ToolInvocation.run`."""
+        return await ToolInvocation(self).run(arguments)
 
     @cached_property
     def _adapter(self) -> Any:
@@ -169,6 +146,84 @@ class Tool:
             raise UsageError(
                 f"the parameters of the tool {self.name!r} have no schema: {str(error).splitlines()[0]}"
             ) from error
+
+
+class ToolInvocation:
+    """One call of a tool. `abandoned` tells afterwards whether its code was left behind, still running."""
+
+    def __init__(self, tool: Tool) -> None:
+        self.tool = tool
+        self._running: asyncio.Task[Any] | None = None
+        self._on_thread = False
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the tool's code could not be stopped and may still be running."""
+        return self._on_thread or (self._running is not None and not self._running.done())
+
+    async def run(self, arguments: JsonObject) -> str:
+        """Validate `arguments`, run the function and return its output as text, cut to `MAX_OUTPUT_CHARS`.
+
+        A plain function runs on a daemon thread. One that does not end when it is told to, by its time limit or by
+        cancellation, is left behind after `TOOL_STOP_SECONDS` and holds nothing up.
+
+        Raises:
+            ToolError: the arguments are wrong, the function raised it, or it took too long.
+            Exception: whatever else the function raises.
+        """
+        tool = self.tool
+        self._running = running = started(self._call(tool.validate(arguments)))
+        try:
+            await asyncio.wait({running}, timeout=tool.timeout_s)
+            if running.done():
+                return bounded(output_text(running.result()))
+        finally:
+            if not running.done():
+                running.cancel()
+                await asyncio.wait({running}, timeout=TOOL_STOP_SECONDS)
+        left = "; it could not be stopped and may still be running" if self.abandoned else ""
+        raise ToolError(f"the tool took longer than {tool.timeout_s:g} s{left}")
+
+    async def _call(self, values: dict[str, Any]) -> Any:
+        function = self.tool.function
+        try:
+            if inspect.iscoroutinefunction(function):
+                return await function(**values)
+            value = await self._call_on_thread(values)
+            return await value if inspect.isawaitable(value) else value
+        except (SystemExit, KeyboardInterrupt) as error:  # neither may end the event loop
+            raise ToolError(f"{type(error).__name__}: {error}") from None
+
+    async def _call_on_thread(self, values: dict[str, Any]) -> Any:
+        function = self.tool.function
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        context = contextvars.copy_context()
+
+        def finish(value: Any, error: BaseException | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(value)
+            else:
+                future.set_exception(error)
+
+        def run() -> None:
+            value: Any = None
+            failure: BaseException | None = None
+            try:
+                value = context.run(function, **values)
+            except BaseException as error:  # handed to the run, as one that a future and an event loop can take
+                fit = isinstance(error, Exception) and not isinstance(error, StopIteration)
+                failure = error if fit else ToolError(f"{type(error).__name__}: {error}")
+            self._on_thread = False
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(finish, value, failure)
+
+        name = getattr(function, "__name__", "function")
+        self._on_thread = True
+        threading.Thread(target=run, name=f"afk-tool-{name}", daemon=True).start()
+        return await future
 
 
 @overload
@@ -214,14 +269,16 @@ def tool(
     return make(function) if function is not None else make
 
 
-def as_tools(tools: Iterable[Tool | Callable[..., Any]]) -> dict[str, Tool]:
-    """Return the tools by name, functions made into tools.
+def as_tools(tools: Iterable[Tool | Callable[..., Any] | str]) -> dict[str, Tool]:
+    """Return the tools by name, functions made into tools; names, which plugins answer to, are left out.
 
     Raises:
         UsageError: two have the same name, or one has none or no schema.
     """
     named: dict[str, Tool] = {}
     for item in tools:
+        if isinstance(item, str):
+            continue
         if not isinstance(item, Tool) and not hasattr(item, "__name__"):
             raise UsageError(f"{item!r} cannot be a tool: it has no name; make it one with tool(name=...)(...)")
         made = item if isinstance(item, Tool) else tool(item)
@@ -250,32 +307,3 @@ def bounded(text: str) -> str:
         return text
     half = MAX_OUTPUT_CHARS // 2
     return f"{text[:half]}\n[... {len(text) - 2 * half} characters were cut out here ...]\n{text[-half:]}"
-
-
-async def _call_on_thread(function: Callable[..., Any], values: dict[str, Any]) -> Any:
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-    context = contextvars.copy_context()
-
-    def finish(value: Any, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(value)
-        else:
-            future.set_exception(error)
-
-    def run() -> None:
-        value: Any = None
-        failure: BaseException | None = None
-        try:
-            value = context.run(function, **values)
-        except BaseException as error:  # handed to the run, as one that a future and an event loop can take
-            fit = isinstance(error, Exception) and not isinstance(error, StopIteration)
-            failure = error if fit else ToolError(f"{type(error).__name__}: {error}")
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(finish, value, failure)
-
-    name = getattr(function, "__name__", "function")
-    threading.Thread(target=run, name=f"afk-tool-{name}", daemon=True).start()
-    return await future

@@ -69,8 +69,8 @@ def test_a_call_that_did_not_finish_is_not_made_again() -> None:
 
     assert len(made) == 1
     assert types(events) == ["warning"]
-    assert [role for role, _ in model.said(1)] == ["user", "assistant", "tool"]
-    assert "did not finish" in model.said(1)[2][1]
+    assert [role for role, _ in model.said(1)] == ["system", "user", "assistant", "tool"]
+    assert "did not finish" in model.said(1)[3][1]
 
 
 def test_an_idempotent_one_is() -> None:
@@ -79,8 +79,8 @@ def test_an_idempotent_one_is() -> None:
 
     assert len(made) == 2
     assert types(events) == ["tool_started", "tool_completed"]
-    assert model.said(1)[2] == ("tool", "done")
-    assert [role for role, _ in model.said(2)] == ["user", "assistant", "tool", "assistant", "user"]
+    assert model.said(1)[3] == ("tool", "done")
+    assert [role for role, _ in model.said(2)] == ["system", "user", "assistant", "tool", "assistant", "user"]
 
 
 @pytest.mark.parametrize(("decision", "times"), [("allow", 2), ("deny", 1)])
@@ -90,7 +90,7 @@ def test_the_caller_decides_where_there_is_one(decision: Literal["allow", "deny"
 
     assert len(made) == times
     assert types(events) == ["tool_started", "approval_requested", "approval_resolved", "tool_completed"]
-    assert ("not approved" in model.said(1)[2][1]) == (decision == "deny")
+    assert ("not approved" in model.said(1)[3][1]) == (decision == "deny")
 
 
 def test_there_has_to_be_a_turn_that_was_cut() -> None:

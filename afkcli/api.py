@@ -18,6 +18,7 @@ from afkcli.core.runner import Runner as CoreRunner
 from afkcli.core.runner import RunnerConfig
 from afkcli.settings import SECRETS
 from afkcli.setup import NOTHING_NAMED, Setup, load_setup
+from afkcli.toolbox import Toolbox
 
 
 class Providers(Mapping[str, Provider]):
@@ -69,12 +70,13 @@ class Runner(CoreRunner):
     ) -> None:
         self.setup = setup or load_setup(project=project, notify=_warn)
         self._made = Providers(self.setup)
+        self._toolbox = Toolbox(self.setup)
         super().__init__(
             providers=self._made,
             store=MemoryStore() if store == "memory" else store or self.setup.open_store,
             sinks=self.setup.make_sinks() if sinks is None else sinks,
             config=config or self.setup.runner_config(),
-            wiring=self.setup.wiring(),
+            wiring=replace(self.setup.wiring(), find_tools=self._toolbox.find),
         )
 
     async def run_stream(self, agent: Agent, *, user_message: str, thread_id: str | None = None) -> RunHandle:
@@ -100,6 +102,7 @@ class Runner(CoreRunner):
         return choose
 
     async def leave_loop(self) -> None:
+        await self._toolbox.aclose()
         await self._made.aclose()
 
     async def aclose(self) -> None:

@@ -17,6 +17,7 @@ COMMANDS = {
     "run": "Run an agent on a message and stream its answer.",
     "threads": "List, show, rename, export and delete threads.",
     "events": "Read the event log; print the events' JSON Schema.",
+    "tools": "List the tools of plugins and servers, and what is decided on their calls.",
     "plugins": "List plugins, and what is wrong with them.",
     "config": "Show the config and where it comes from.",
     "init": "Write a commented afk.toml here.",

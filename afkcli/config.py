@@ -48,10 +48,24 @@ _AGENT_KEYS: Mapping[str, tuple[type, ...]] = {
     "limits": (dict,),
     "fallback_models": (list,),
 }
+_NAMED_AGENT_KEYS: Mapping[str, tuple[type, ...]] = {**_AGENT_KEYS, "tools": (list,)}  # [tools] is for their settings
+APPROVALS: Mapping[str, tuple[type, ...]] = {
+    "mode": (str,),
+    "timeout": (int, float),
+    "rules": (list,),
+}
+APPROVAL_MODES = ("ask", "deny")
+_RULE_KEYS: Mapping[str, tuple[type, ...]] = {
+    "tool": (str,),
+    "decision": (str,),
+    "arguments": (dict,),
+    "pin": (str, list),
+}
 _KEYS: Mapping[str, tuple[type, ...]] = {
     **_AGENT_KEYS,
     "agent": (str,),
     "agents": (dict,),
+    "approvals": (dict,),
     "store": (str,),
     "busy": (str,),
     "busy_timeout": (int, float),
@@ -77,6 +91,7 @@ class AgentConfig:
     extra: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, Any] = field(default_factory=dict)
     fallback_models: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
 
     @property
     def instructions(self) -> str | None:
@@ -171,7 +186,7 @@ class Config:
                 merged["instructions_file"] = relative_to(item.path, own["instructions_file"])
             for key in ("options", "extra", "limits"):
                 merged[key] = {**merged.get(key, {}), **own.get(key, {})}
-            for key in ("model", "fallback_models"):
+            for key in ("model", "fallback_models", "tools"):
                 merged[key] = own.get(key, merged.get(key))
         return AgentConfig(
             name=name,
@@ -183,6 +198,7 @@ class Config:
             extra=merged.get("extra", {}),
             limits=merged.get("limits", {}),
             fallback_models=tuple(merged.get("fallback_models") or ()),
+            tools=tuple(merged.get("tools") or ()),
         )
 
     def limits(self) -> dict[str, Any]:
@@ -206,6 +222,15 @@ class Config:
             for model, table in item.table.get("prices", {}).items():
                 prices[model] = _price(model, table, item.path)
         return prices
+
+    def approval(self, key: str) -> Any:
+        """Return a setting of `[approvals]`, or None where no file sets it."""
+        tables = [item.table.get("approvals", {}) for item in self.files]
+        return next((table[key] for table in tables if key in table), None)
+
+    def approval_rules(self) -> list[Mapping[str, Any]]:
+        """Return the approval rules in their order: the user's own before those of a project, so that they hold."""
+        return [rule for item in reversed(self.files) for rule in item.table.get("approvals", {}).get("rules", [])]
 
     def plugin_paths(self) -> list[Path]:
         """Return the plugin files of `[plugins] paths`."""
@@ -253,10 +278,11 @@ def check_config(table: Mapping[str, Any], data: bytes, path: Path) -> None:
     check.table(table, _KEYS, ())
     check.agent(table, ())
     for name, agent in check.tables(table, "agents"):
-        check.table(agent, _AGENT_KEYS, ("agents", name))
+        check.table(agent, _NAMED_AGENT_KEYS, ("agents", name))
         check.agent(agent, ("agents", name))
     for section in PLUGIN_SECTIONS:
         check.tables(table, section)
+    check.approvals(table.get("approvals", {}))
     check.table(table.get("plugins", {}), {"paths": (list,)}, ("plugins",))
     check.texts(table.get("plugins", {}).get("paths", []), ("plugins", "paths"))
     for name, model in table.get("models", {}).items():
@@ -293,6 +319,12 @@ def relative_to(file: Path, text: str) -> Path:
     with contextlib.suppress(RuntimeError):
         path = path.expanduser()
     return file.parent / path
+
+
+def pins_of(rule: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the fingerprints that an approval rule of the config names."""
+    pin = rule.get("pin", ())
+    return (pin,) if isinstance(pin, str) else tuple(pin)
 
 
 def _agent_table(file: ConfigFile, name: str) -> Mapping[str, Any]:
@@ -354,9 +386,30 @@ class _Check:
         self.table(table.get("options", {}), OPTIONS, (*at, "options"))
         for name in ("options", "extra"):
             self.sendable(table.get(name, {}), (*at, name))
-        self.texts(table.get("fallback_models", []), (*at, "fallback_models"))
+        for name in ("fallback_models", *(("tools",) if at else ())):
+            self.texts(table.get(name, []), (*at, name))
         if "instructions" in table and "instructions_file" in table:
             raise self._error((*at, "instructions_file"), "cannot stand beside 'instructions'; keep one of them")
+
+    def approvals(self, table: Mapping[str, Any]) -> None:
+        """Check the approval rules and what stands beside them."""
+        self.table(table, APPROVALS, ("approvals",))
+        if table.get("mode", "ask") not in APPROVAL_MODES:
+            raise self._error(("approvals", "mode"), f"must be one of {', '.join(APPROVAL_MODES)}")
+        timeout = table.get("timeout", 1)
+        if not (math.isfinite(timeout) and timeout > 0):
+            raise self._error(("approvals", "timeout"), "must be greater than 0 (seconds)")
+        for number, rule in enumerate(table.get("rules", []), 1):
+            self._rule(rule, ("approvals", "rules"), f"(rule {number})")
+
+    def _rule(self, rule: Any, at: Sequence[str], which: str) -> None:
+        if not isinstance(rule, dict):
+            raise self._error(at, f"{which} must be a table")
+        self.table(rule, _RULE_KEYS, at)
+        if "tool" not in rule or rule.get("decision") not in ("allow", "ask", "deny"):
+            raise self._error(at, f'{which} needs a tool, as "files.write", and a decision: allow, ask or deny')
+        self.texts([*pins_of(rule)], (*at, "pin"))
+        self.sendable(rule.get("arguments", {}), (*at, "arguments"))
 
     def tables(self, table: Mapping[str, Any], section: str) -> list[tuple[str, Mapping[str, Any]]]:
         """Return the tables of a section by name; refuse anything else in it."""

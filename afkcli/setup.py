@@ -20,12 +20,15 @@ from afkcli.config import (
     environment_choice,
     fail_safe,
     load_user_config,
+    pins_of,
 )
 from afkcli.core.agent import Agent
+from afkcli.core.approvals import ApprovalRule
 from afkcli.core.errors import AfkError, ConfigError, PluginError, StoreError, UnknownNameError
 from afkcli.core.opening import BusyMode
 from afkcli.core.protocols import Provider, Sink, Store, ThreadInfo
 from afkcli.core.runner import RunnerConfig, Wiring
+from afkcli.core.tools import Tool, Toolset
 from afkcli.owner import current_owner
 from afkcli.plugins import KNOWN, KnownPlugin, Plugins, discover, missing_line
 from afkcli.prices import PriceList
@@ -44,6 +47,7 @@ class Flags:
     model: str | None = None
     agent: str | None = None
     instructions: str | None = None
+    tools: tuple[str, ...] = ()
     max_steps: int | None = None
     max_cost: float | None = None
     timeout: float | None = None
@@ -177,6 +181,7 @@ class Setup:
             fail_safe=replace(fail_safe(limits), fallback_models=fallback_models),
             options=described.options,
             extra=described.extra,
+            tools=tuple(dict.fromkeys((*described.tools, *flags.tools))),
         )
 
     # -- what plugins make ---------------------------------------------------------------------------------------------
@@ -201,6 +206,11 @@ class Setup:
             )
         except PluginError as error:
             raise StoreError(str(error)) from error
+
+    def make_tools(self, name: str) -> Sequence[Tool] | Toolset:
+        """Return the tools of the plugin `tools.<name>`, or what can be asked for them; raises as `make_provider`."""
+        made = self.plugins.make("tools", name, self.config.plugin_table("tools", name), self.secrets)
+        return cast("Sequence[Tool] | Toolset", made)
 
     def make_sink(self, name: str) -> Sink:
         """Return a new sink; raises as `make_provider`."""
@@ -245,6 +255,8 @@ class Setup:
         for key, field_name in (("max_retries", "max_retries"), ("retry_delay", "retry_delay_s")):
             if self.config.setting(key) is not None:
                 said[field_name] = self.config.setting(key)
+        if self.config.approval("timeout") is not None:
+            said["approval_timeout_s"] = float(self.config.approval("timeout"))
         try:
             return RunnerConfig(**said)
         except ConfigError as error:
@@ -259,6 +271,15 @@ class Setup:
             rescue=rescue,
             folder=_working_folder(),
             look_up_price=PriceList(self.config.prices()),
+            rules=[
+                ApprovalRule(
+                    tool=rule["tool"],
+                    decision=rule["decision"],
+                    arguments=rule.get("arguments", {}),
+                    pins=pins_of(rule),
+                )
+                for rule in self.config.approval_rules()
+            ],
         )
 
 

@@ -32,5 +32,6 @@ def command(
     if continue_ and thread is not None:
         raise UsageError("--continue and --thread name two threads; use one of them")
     messages = Messages()
-    text = message_with_stdin(message, read_stdin=not no_stdin, notify=messages.say)
+    from_stdin = options["approvals"] == "stdin"  # it brings decisions, not the message
+    text = message_with_stdin(message, read_stdin=not (no_stdin or from_stdin), notify=messages.say)
     run_turn(text, messages, thread=thread, continue_=continue_, memory=not no_memory, **options)

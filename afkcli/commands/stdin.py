@@ -29,7 +29,7 @@ def message_with_stdin(words: Sequence[str], *, read_stdin: bool, notify: Callab
     dash = list(words) == ["-"]
     message = "" if dash else " ".join(words)
     if dash and not read_stdin:
-        raise UsageError("`-` reads the message from stdin, which --no-stdin forbids; use one of them")
+        raise UsageError("`-` reads the message from stdin, which is not to be read here; give the message")
     piped = ""
     if read_stdin and (dash or stdin_is_piped()):
         piped = _text(_read(notify))

@@ -9,11 +9,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from afkcli.core.errors import EXIT_INTERNAL, EXIT_OK, UsageError
+from afkcli.commands.approvals import Approver, approver, interaction_mode
+from afkcli.core.errors import EXIT_DEGRADED, EXIT_DENIED, EXIT_INTERNAL, EXIT_OK, UsageError
 from afkcli.render import JsonRenderer, Messages, Output, Renderer, TextRenderer, is_disconnected
 from afkcli.signals import die_of
 
@@ -37,6 +38,8 @@ class RunOptions:
     memory: bool
     busy: str | None
     busy_timeout: float | None
+    approvals: str | None
+    fail_on_denied: bool
     debug: bool
 
 
@@ -59,13 +62,16 @@ class Turn:
     messages: Messages
     ending: Ending = field(default_factory=Ending)
     _cancel: Callable[[], object] = lambda: None
+    _approver: Approver | None = None
 
     async def run(self) -> Ending:
         from afkcli.api import Runner
 
+        mode = interaction_mode(self.options.approvals or self.setup.config.approval("mode"))
+        self._approver = approver(mode, self.messages)
         gc.disable()  # until the request leaves: looking for garbage in what is imported costs a tenth of that time
         runner = Runner(
-            self.setup.runner_config(self.options.busy, self.options.busy_timeout),
+            replace(self.setup.runner_config(self.options.busy, self.options.busy_timeout), interaction_mode=mode),
             store=None if self.options.memory else "memory",
             sinks=None if self.options.memory else (),
             setup=self.setup,
@@ -78,6 +84,8 @@ class Turn:
             if self.ending.signal is None:
                 raise
         finally:
+            if self._approver is not None:
+                self._approver.close()
             await runner.aclose()
         return self.ending
 
@@ -111,6 +119,8 @@ class Turn:
             if event.type == "step_started" and not gc.isenabled():
                 gc.freeze()
                 gc.enable()
+            if self._approver is not None and event.type in ("run_started", "approval_requested", "approval_resolved"):
+                self._approver.take(handle, event)
             if failed:
                 continue
             try:
@@ -128,7 +138,10 @@ class Turn:
     async def _end(self, handle: RunHandle) -> None:
         from afkcli.core.result import exit_code
 
-        self.ending.code = exit_code(await handle.wait()) or self.ending.code
+        result = await handle.wait()
+        self.ending.code = exit_code(result) or self.ending.code
+        if self.options.fail_on_denied and result.denied and self.ending.code in (EXIT_OK, EXIT_DEGRADED):
+            self.ending.code = EXIT_DENIED
         if self.options.debug and handle.exception is not None:
             import traceback
 

@@ -35,6 +35,20 @@ _OPTIONS = (
     click.option("--model", "-m", metavar="MODEL", help="The model, as provider/model or a name that a plugin knows."),
     click.option("--agent", "-a", metavar="NAME", help="The agent, by its name in the config."),
     click.option("--instructions", "-s", metavar="TEXT", help="Instructions (the system message) for this run."),
+    click.option(
+        "--tool",
+        "tools",
+        multiple=True,
+        metavar="NAME",
+        help="Give the agent this tool of a plugin too, or namespace.* for all of one; may be given more than once.",
+    ),
+    click.option(
+        "--approvals",
+        type=click.Choice(["ask", "deny", "stdin"]),
+        envvar="AFK_APPROVALS",
+        help="Who decides on tool calls without a rule: ask on the terminal, deny, or read decisions from stdin.",
+    ),
+    click.option("--fail-on-denied", is_flag=True, help="Exit with 6 where a tool call was denied."),
     click.option("--json", "json_", is_flag=True, help="Write every event as one line of JSON."),
     click.option("--final", is_flag=True, help="Write only the text of the last step, when it is there."),
     click.option(
@@ -100,6 +114,7 @@ def run_turn(
     max_cost: float | None,
     timeout: float | None,
     plugins: tuple[Path, ...],
+    tools: tuple[str, ...],
     json_: bool,
     thread: str | None,
     continue_: bool = False,
@@ -111,18 +126,21 @@ def run_turn(
     Args:
         text: the message; without one the thread's last turn is gone on with.
         messages: stderr.
-        model, agent, instructions, max_steps, max_cost, timeout, plugins, json_, options: the options of a turn.
+        model, agent, instructions, max_steps, max_cost, timeout, plugins, tools, json_, options: those of a turn.
         thread, continue_, memory: as in `RunOptions`.
     """
     from afkcli.setup import Flags, load_setup
 
     if json_ and options["final"]:
         raise UsageError("--json and --final are two forms of the output; use one of them")
+    if options["approvals"] == "stdin" and not json_:
+        raise UsageError("--approvals stdin needs --json, which shows what is asked; add it")
     run_options = RunOptions(memory=memory, json=json_, thread=thread, continue_=continue_, **options)
     flags = Flags(
         model=model,
         agent=agent,
         instructions=instructions,
+        tools=tools,
         max_steps=max_steps,
         max_cost=max_cost,
         timeout=timeout,

@@ -80,7 +80,7 @@ def test_an_idempotent_one_is() -> None:
     assert len(made) == 2
     assert types(events) == ["tool_started", "tool_completed"]
     assert model.said(1)[3] == ("tool", "done")
-    assert [role for role, _ in model.said(2)] == ["system", "user", "assistant", "tool", "assistant", "user"]
+    assert [role for role, _ in model.said(2)] == ["user", "assistant", "tool", "assistant", "user"]
 
 
 @pytest.mark.parametrize(("decision", "times"), [("allow", 2), ("deny", 1)])

@@ -1,0 +1,279 @@
+"""Who decides on tool calls of a command-line run: the person at the terminal, whoever writes to stdin, or nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import sys
+import threading
+import unicodedata
+from collections.abc import AsyncIterator
+from typing import Protocol, get_args
+
+from afkcli.core.errors import UsageError
+from afkcli.core.events import ApprovalRequested, Event
+from afkcli.core.handle import Decision, RunHandle
+from afkcli.core.jsonform import Json, JsonError, loads_object
+from afkcli.core.runner import InteractionMode
+from afkcli.render import Messages
+
+MODES = ("ask", "deny", "stdin")
+TERMINAL = "/dev/tty"
+_INTERACTION: dict[str, InteractionMode] = {"ask": "interactive", "deny": "headless", "stdin": "external"}
+
+_MAX_LINE = 1 << 20  # a decision is a line of about a hundred bytes
+_QUESTION = "[y]es, [n]o, or [a]lways, with these arguments in this thread? "
+_ANSWERS: dict[str, Decision] = {
+    "y": "allow",
+    "yes": "allow",
+    "n": "deny",
+    "no": "deny",
+    "": "deny",
+    "a": "always",
+    "always": "always",
+}
+
+
+def interaction_mode(said: str | None) -> InteractionMode:
+    """Return who decides: as said, else the person at the terminal where there is one, else nobody.
+
+    Raises:
+        UsageError: the terminal is to be asked, and there is none.
+    """
+    if said is None:
+        return "interactive" if _is_attended() else "headless"
+    if said == "ask" and not _has_terminal():
+        raise UsageError("approvals are to be asked on the terminal, and there is none; use --approvals deny or stdin")
+    return _INTERACTION[said]
+
+
+def _is_attended() -> bool:
+    """Whether somebody sees what is asked and can answer: messages go to a terminal, and afk is in its foreground."""
+    return sys.stderr is not None and sys.stderr.isatty() and _has_terminal()
+
+
+def _has_terminal() -> bool:
+    if os.name == "nt":
+        return False
+    try:
+        descriptor = os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(descriptor) == os.getpgrp()  # a job in the background would be stopped by asking
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+class Approver(Protocol):
+    """Takes the events of a run and has its handle decide."""
+
+    def take(self, handle: RunHandle, event: Event) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def approver(mode: InteractionMode, messages: Messages) -> Approver | None:
+    """Return who is asked in a mode, or None where nobody is."""
+    if mode == "interactive":
+        return TerminalApprover(messages)
+    return StdinApprover(messages) if mode == "external" else None
+
+
+class TerminalApprover:
+    """Asks on the terminal itself, whatever stdin and stdout are: one call at a time, and one process at a time."""
+
+    def __init__(self, messages: Messages) -> None:
+        self._messages = messages
+        self._turn = asyncio.Lock()
+        self._asking: dict[str, asyncio.Task[None]] = {}
+
+    def take(self, handle: RunHandle, event: Event) -> None:
+        """Ask about a requested approval; stop asking about one that was resolved otherwise."""
+        if event.type == "approval_requested":
+            self._asking[event.approval_id] = asyncio.ensure_future(self._ask(handle, event))
+        elif event.type == "approval_resolved":
+            asking = self._asking.pop(event.approval_id, None)
+            if asking is not None:
+                asking.cancel()
+
+    def close(self) -> None:
+        for asking in self._asking.values():
+            asking.cancel()
+
+    async def _ask(self, handle: RunHandle, event: ApprovalRequested) -> None:
+        decision: Decision = "deny"
+        try:
+            async with self._turn, _terminal(self._messages) as descriptor:
+                decision = await self._decision(descriptor, event)
+        except OSError as error:  # the terminal has gone
+            self._messages.warn(f"the terminal cannot be asked, so {event.tool_name} is denied: {error.strerror}")
+        handle.decide(event.approval_id, decision)
+
+    async def _decision(self, descriptor: int, event: ApprovalRequested) -> Decision:
+        before, self._messages.before = self._messages.before, ""
+        _write(descriptor, f"{before}afk: {exact(event.tool_name)} is to be called with\n{exact(event.arguments)}\n")
+        _drop_typed(descriptor)
+        while True:
+            _write(descriptor, f"afk: run {exact(event.tool_name)}: {_QUESTION}")
+            line = await _line(descriptor)
+            if line is None:  # Ctrl-D
+                _write(descriptor, "\n")
+                return "deny"
+            decision = _ANSWERS.get(line.strip().lower())
+            if decision is not None:
+                return decision
+
+
+@contextlib.asynccontextmanager
+async def _terminal(messages: Messages) -> AsyncIterator[int]:
+    """Give the terminal once no other afk asks on it."""
+    import fcntl
+
+    descriptor = os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY)
+    # /dev/tty is one file for all terminals; the lock belongs on this one's own.
+    own = os.open(os.ttyname(sys.stderr.fileno()), os.O_RDWR | os.O_NOCTTY) if sys.stderr.isatty() else descriptor
+    try:
+        said = False
+        while True:
+            try:
+                fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not said:
+                    messages.say("waiting: another afk asks on this terminal")
+                    said = True
+                await asyncio.sleep(0.2)
+        yield descriptor
+    finally:
+        os.close(own)
+        if own != descriptor:
+            os.close(descriptor)
+
+
+def _drop_typed(descriptor: int) -> None:
+    """Drop what was typed before the question could be read."""
+    import termios
+
+    with contextlib.suppress(termios.error):
+        termios.tcflush(descriptor, termios.TCIFLUSH)
+
+
+def _write(descriptor: int, text: str) -> None:
+    data = text.encode("utf-8", "replace")
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+async def _line(descriptor: int) -> str | None:
+    """Return the line that is typed next, None at the end of input."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(descriptor, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(descriptor)
+    data = os.read(descriptor, 4096)
+    return data.decode("utf-8", "replace") if data else None
+
+
+def exact(value: Json) -> str:
+    """Return a value as JSON (text that stands alone as it is) that shows every character, those of no width too."""
+    import json
+
+    text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+    return text if text.isascii() and text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(char: str) -> str:
+    if char == "\n" or (char.isprintable() and unicodedata.category(char) not in ("Mn", "Me", "Cf")):
+        return char
+    code = ord(char)
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+class StdinApprover:
+    """Reads decisions from stdin, one JSON object a line; the end of input denies what waits and what will come."""
+
+    def __init__(self, messages: Messages) -> None:
+        self._messages = messages
+        self._loop = asyncio.get_running_loop()
+        self._handle: RunHandle | None = None
+        self._waiting: set[str] = set()
+        self._early: list[tuple[str, Decision]] = []
+        self._ended = False
+        threading.Thread(target=self._read, name="afk-approvals", daemon=True).start()
+
+    def take(self, handle: RunHandle, event: Event) -> None:
+        """Remember what waits; deny it at once where no decision can come any more."""
+        if self._handle is None:
+            self._handle = handle
+            for approval_id, decision in self._early:
+                handle.decide(approval_id, decision)
+        if event.type == "approval_requested":
+            self._waiting.add(event.approval_id)
+            if self._ended:
+                handle.decide(event.approval_id, "deny")
+        elif event.type == "approval_resolved":
+            self._waiting.discard(event.approval_id)
+
+    def close(self) -> None: ...
+
+    def _read(self) -> None:
+        data = b""
+        with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the loop has ended
+            while chunk := os.read(0, 1 << 16):
+                data += chunk
+                *lines, data = data.split(b"\n")
+                for line in lines:
+                    self._loop.call_soon_threadsafe(self._take_line, line)
+                if len(data) > _MAX_LINE:
+                    self._loop.call_soon_threadsafe(self._take_line, data)
+                    break
+            else:
+                self._loop.call_soon_threadsafe(self._take_line, data)
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._end)
+
+    def _take_line(self, line: bytes) -> None:
+        if not line.strip():
+            return
+        try:
+            approval_id, decision = parse_decision(line)
+        except JsonError as error:
+            self._messages.warn(f"a line of stdin is no decision, and is ignored: {error}")
+            return
+        if self._handle is None:
+            self._early.append((approval_id, decision))
+        else:
+            self._waiting.discard(approval_id)
+            self._handle.decide(approval_id, decision)
+
+    def _end(self) -> None:
+        self._ended = True
+        for approval_id in tuple(self._waiting):
+            if self._handle is not None:
+                self._handle.decide(approval_id, "deny")
+
+
+def parse_decision(line: bytes) -> tuple[str, Decision]:
+    """Return the approval's id and the decision of `{"approval_id": "...", "decision": "allow"}`.
+
+    Raises:
+        JsonError: it is something else.
+    """
+    if len(line) > _MAX_LINE:
+        raise JsonError(f"longer than {_MAX_LINE} bytes")
+    said = loads_object(line, exactly=True)
+    approval_id = said.get("approval_id")
+    if not isinstance(approval_id, str) or not re.fullmatch(r"[\w-]{1,200}", approval_id):
+        raise JsonError('it has no "approval_id"')
+    decision: Decision | None = next((item for item in get_args(Decision) if item == said.get("decision")), None)
+    if decision is None:
+        raise JsonError(f'its "decision" is none of {", ".join(get_args(Decision))}')
+    return approval_id, decision

@@ -1,0 +1,133 @@
+"""`afk tools`: which tools an agent could be given, what is decided on their calls, and what one is in full."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from afkcli.commands.output import DIM, RED, YELLOW, Stdout, json_option
+from afkcli.core.approvals import Ruling, ruling
+from afkcli.core.errors import AfkError, UnknownNameError
+from afkcli.core.tools import Tool
+from afkcli.render import Messages, visible
+from afkcli.setup import Setup, load_setup
+from afkcli.toolbox import Toolbox
+
+_STYLES: dict[Ruling, str] = {"allow": "", "ask": YELLOW, "deny": RED}
+
+_plugin_option = click.option(
+    "--plugin",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Look at this plugin file too; may be given more than once.",
+)
+
+
+@click.group("tools", invoke_without_command=True)
+@_plugin_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
+    """List the tools of plugins and servers, with what is decided on a call that no rule for its arguments fits.
+
+    An agent has those that it names: `tools = ["files.read"]` in the config, or `afk run --tool files.read`.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    messages, stdout = Messages(), Stdout()
+    setup = load_setup(project=True, plugin_files=files, notify=messages.say)
+    tools = sorted(_listed(setup, None, messages), key=lambda tool: tool.name)
+    rules = setup.wiring().rules
+    if as_json:
+        stdout.objects(_form(tool, ruling(tool, {}, rules)) for tool in tools)
+        return
+    if not tools:
+        messages.say("there are no tools; plugins bring them (see `afk plugins`), and servers in [tools.mcp.servers]")
+        return
+    rows = [(tool.name, ruling(tool, {}, rules), tool.description) for tool in tools]
+    stdout.table(("NAME", "CALLS", "DESCRIPTION"), rows, [_STYLES[decided] for _, decided, _ in rows])
+
+
+@command.command("show")
+@click.argument("name")
+@_plugin_option
+@json_option
+def show(name: str, files: tuple[Path, ...], as_json: bool) -> None:
+    """Show the tool NAME: what a model is told of it, and the rule that allows it."""
+    messages, stdout = Messages(), Stdout()
+    setup = load_setup(project=True, plugin_files=files, notify=messages.say)
+    found = [tool for tool in _listed(setup, [name], messages) if tool.name == name]
+    if not found:
+        raise UnknownNameError(f"there is no tool {name!r}; `afk tools` lists them")
+    tool, decided = found[0], ruling(found[0], {}, setup.wiring().rules)
+    if as_json:
+        stdout.objects([_form(tool, decided)])
+        return
+    changes = "may change something" if tool.changes else "changes nothing"
+    said = [
+        f"{tool.name}: {changes}; a call is {_WORDS[decided]} where no rule for its arguments fits",
+        "",
+        tool.description or "(it has no description)",
+        "",
+        "arguments (JSON Schema):",
+        json.dumps(tool.spec.parameters, indent=2, ensure_ascii=False),
+        "",
+        "to allow it, add to the config:",
+        "[[approvals.rules]]",
+        f"tool = {json.dumps(tool.name)}",
+        'decision = "allow"',
+        *([f'pin = "{tool.fingerprint}"'] if tool.pinned else []),
+    ]
+    stdout.lines(visible(line) if stdout.is_terminal else line for line in said)
+    if tool.pinned:
+        stdout.lines([stdout.styled("# the pin ends the rule where the server changes what the tool is", DIM)])
+
+
+_WORDS: dict[Ruling, str] = {"allow": "allowed", "ask": "asked about", "deny": "denied"}
+
+
+def _listed(setup: Setup, names: Sequence[str] | None, messages: Messages) -> Sequence[Tool]:
+    """Return the tools of these names, or all that there are; say what could not be had."""
+
+    async def work() -> Sequence[Tool]:
+        toolbox = Toolbox(setup)
+        try:
+            wanted = list(names) if names is not None else _all_names(toolbox, setup, messages)
+            tools, problems = await toolbox.find(wanted)
+            for line in problems:
+                messages.warn(line)
+            return tools
+        finally:
+            await toolbox.aclose()
+
+    return asyncio.run(work())
+
+
+def _all_names(toolbox: Toolbox, setup: Setup, messages: Messages) -> list[str]:
+    names = []
+    for plugin in setup.plugins.names("tools"):
+        try:
+            names += [f"{namespace}.*" for namespace in toolbox.namespaces(plugin)]
+        except AfkError as error:  # not set up, most often
+            messages.warn(f"the tools of {plugin} are left out: {error}")
+    return names
+
+
+def _form(tool: Tool, decided: Ruling) -> dict[str, object]:
+    return {
+        "v": 1,
+        "type": "tool",
+        "tool_name": tool.name,
+        "description": tool.description,
+        "parameters": tool.spec.parameters,
+        "changes": tool.changes,
+        "calls": decided,
+        "pinned": tool.pinned,
+        "fingerprint": tool.fingerprint,
+    }

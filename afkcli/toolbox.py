@@ -1,0 +1,126 @@
+"""The tools of plugins by name: `files.read`, or `files.*` for all of a namespace."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from afkcli.core.errors import AfkError, PluginError, UnknownNameError, UsageError
+from afkcli.core.tools import FoundTools, Tool, ToolError, Toolset, as_tools
+from afkcli.nondumpable import hide_memory
+from afkcli.plugins import KNOWN, missing_line
+from afkcli.setup import Setup
+
+
+@dataclass(slots=True)
+class _Offered:
+    """What the plugins of one event loop offer: tools that are known, and toolsets by the name of their plugin."""
+
+    tools: dict[str, list[Tool]] = field(default_factory=dict)
+    toolsets: dict[str, Toolset] = field(default_factory=dict)
+
+
+class Toolbox:
+    """Finds the tools that agents name. A plugin is loaded when a tool of it is named, once for each event loop."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._made: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Offered] = weakref.WeakKeyDictionary()
+
+    def find(self, names: Sequence[str]) -> Coroutine[Any, Any, FoundTools]:
+        """Return the lookup of the tools that fit `names`.
+
+        Raises:
+            UsageError: at once, for a name that no plugin can have: what is known without asking a server.
+            AfkError: a plugin cannot be loaded.
+        """
+        hide_memory()  # the tools of plugins start processes; one that must not have our keys refuses where it fails
+        offered = self._made.setdefault(asyncio.get_running_loop(), _Offered())
+        known: list[Tool] = []
+        asked: dict[str, set[str]] = {}
+        for name in names:
+            namespace, point, rest = name.partition(".")
+            if not (namespace and point and rest):
+                raise UsageError(f"{name!r} is no name of a tool; write it as namespace.tool, or namespace.* for all")
+            plugin = self._plugin_of(namespace, offered)
+            if plugin in offered.toolsets:
+                asked.setdefault(plugin, set()).add(namespace)
+                continue
+            fitting = [tool for tool in offered.tools[plugin] if fnmatchcase(tool.name, name)]
+            if not fitting:
+                there = ", ".join(tool.name for tool in offered.tools[plugin]) or "none"
+                raise UnknownNameError(f"there is no tool {name!r} (tools of {plugin}: {there})")
+            known += fitting
+        return self._found(names, known, [(offered.toolsets[plugin], sorted(asked[plugin])) for plugin in asked])
+
+    def namespaces(self, plugin: str) -> Sequence[str]:
+        """Return what stands before the point in the names of a plugin's tools; raises as `find`."""
+        offered = self._made.setdefault(asyncio.get_running_loop(), _Offered())
+        self._make(plugin, offered)
+        return offered.toolsets[plugin].namespaces if plugin in offered.toolsets else [plugin]
+
+    async def _found(
+        self, names: Sequence[str], known: list[Tool], asked: list[tuple[Toolset, list[str]]]
+    ) -> FoundTools:
+        found, problems = {tool.name: tool for tool in known}, []
+        waiting = [_listed(toolset, namespaces) for toolset, namespaces in asked]
+        for listed in await asyncio.gather(*waiting):
+            problems += [listed] if isinstance(listed, str) else []
+            tools = {} if isinstance(listed, str) else {tool.name: tool for tool in listed}
+            found |= {name: tool for name, tool in tools.items() if any(fnmatchcase(name, item) for item in names)}
+        silent = {namespace for _, namespaces in asked for namespace in namespaces} if problems else set()
+        for name in names:
+            if name.partition(".")[0] not in silent and not any(fnmatchcase(tool, name) for tool in found):
+                problems.append(f"there is no tool {name!r}; the run goes on without it (see `afk tools`)")
+        return [replace(tool, from_plugin=True) for tool in found.values()], problems
+
+    def _plugin_of(self, namespace: str, offered: _Offered) -> str:
+        """Return the plugin that has the tools of a namespace, made: one of that name, else one that says so."""
+        setup = self._setup
+        if f"tools.{namespace}" in (*setup.plugins.found, *setup.plugins.conflicts):
+            self._make(namespace, offered)
+            return namespace
+        for plugin in setup.plugins.names("tools"):
+            if setup.config.plugin_table("tools", plugin):
+                self._make(plugin, offered)
+                toolset = offered.toolsets.get(plugin)
+                if toolset is not None and namespace in toolset.namespaces:
+                    return plugin
+        if f"tools.{namespace}" in KNOWN:
+            raise UnknownNameError(missing_line("tools", namespace, setup.plugins.names("tools")))
+        others = [name for toolset in offered.toolsets.values() for name in toolset.namespaces]
+        there = ", ".join((*setup.plugins.names("tools"), *others)) or "none"
+        raise UnknownNameError(f"no plugin and no server has tools named {namespace + '.*'!r} (namespaces: {there})")
+
+    def _make(self, plugin: str, offered: _Offered) -> None:
+        if plugin in offered.tools or plugin in offered.toolsets:
+            return
+        made: Any = self._setup.make_tools(plugin)
+        if hasattr(made, "list_tools"):
+            offered.toolsets[plugin] = made
+            return
+        try:
+            tools = [replace(tool, from_plugin=True) for tool in as_tools(made).values()]
+        except (UsageError, TypeError, AttributeError) as error:
+            raise PluginError(f"the plugin tools.{plugin} offers what is no tool: {error}") from None
+        strange = [tool.name for tool in tools if not tool.name.startswith(f"{plugin}.")]
+        if strange:
+            raise PluginError(f"the plugin tools.{plugin} offers {strange[0]!r}; its tools are {plugin}.something")
+        offered.tools[plugin] = tools
+
+    async def aclose(self) -> None:
+        """Close what the running event loop has."""
+        offered = self._made.pop(asyncio.get_running_loop(), _Offered())
+        await asyncio.gather(*(toolset.aclose() for toolset in offered.toolsets.values()), return_exceptions=True)
+
+
+async def _listed(toolset: Toolset, namespaces: Sequence[str]) -> Sequence[Tool] | str:
+    """Return the tools of a toolset, or why they cannot be had."""
+    try:
+        return await toolset.list_tools(namespaces)
+    except (ToolError, AfkError) as error:
+        return f"{error}; the run goes on without the tools of {', '.join(namespaces)}"

@@ -236,6 +236,7 @@ def tool(
     approval: Approval = "allow",
     timeout_s: float | None = None,
     idempotent: bool = False,
+    changes: bool = True,
 ) -> Callable[[F], Tool]: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -245,6 +246,7 @@ def tool(
     approval: Approval = "allow",
     timeout_s: float | None = None,
     idempotent: bool = False,
+    changes: bool = True,
 ) -> Tool | Callable[[F], Tool]:
     """Make a tool of a typed function: `@tool` or `@tool(approval="ask", timeout_s=30)`.
 
@@ -254,6 +256,7 @@ def tool(
         approval: "ask" to have each call allowed by a person or a rule.
         timeout_s: seconds after which a call fails.
         idempotent: whether a call that may have been made can be made again without harm.
+        changes: whether a call may change something; a plugin's tool that does is asked about where no rule decides.
     """
 
     def make(target: Callable[..., Any]) -> Tool:
@@ -264,6 +267,7 @@ def tool(
             approval=approval,
             timeout_s=timeout_s,
             idempotent=idempotent,
+            changes=changes,
         )
 
     return make(function) if function is not None else make

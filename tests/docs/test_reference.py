@@ -81,7 +81,8 @@ class TestConfig:
         ("heading", "known"),
         [
             ("Keys of the top level", config._KEYS),
-            ("Keys of an agent", config._AGENT_KEYS),
+            ("Keys of an agent", config._NAMED_AGENT_KEYS),
+            ("Approvals", {**config.APPROVALS, **config._RULE_KEYS}),
             ("Options", config.OPTIONS),
             ("Limits", config.LIMITS),
         ],

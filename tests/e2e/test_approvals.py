@@ -33,15 +33,14 @@ def write(text: str) -> str:
     return f"wrote {text}"
 
 
+@tool(name="pen.read", changes=False)
 def read() -> str:
     return Path("written.txt").read_text()
 
 
 @hookimpl
 def afk_tools(settings):
-    from dataclasses import replace
-
-    return [write, replace(tool(name="pen.read")(read), changes=False)]
+    return [write, read]
 '''
 
 ASKED = "afk: run pen.write: [y]es, [n]o, or [a]lways, with these arguments in this thread? "

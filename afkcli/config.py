@@ -14,6 +14,7 @@ from typing import Any
 from afkcli.core.agent import FailSafeConfig
 from afkcli.core.errors import ConfigError
 from afkcli.core.jsonform import JsonError, dumps
+from afkcli.core.options import wanted_value
 from afkcli.core.protocols import Price
 from afkcli.paths import config_file
 
@@ -384,6 +385,10 @@ class _Check:
             if not (math.isfinite(value) and (value > 0 or free)):
                 raise self._error((*at, "limits", name), "must be greater than 0")
         self.table(table.get("options", {}), OPTIONS, (*at, "options"))
+        for name, value in table.get("options", {}).items():
+            wanted = wanted_value(name, value)
+            if wanted is not None:
+                raise self._error((*at, "options", name), f"must be {wanted}")
         for name in ("options", "extra"):
             self.sendable(table.get(name, {}), (*at, name))
         for name in ("fallback_models", *(("tools",) if at else ())):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -42,7 +42,7 @@ NOTHING_NAMED = "nothing names another model"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
-    """What the command line says of a run; None is unsaid."""
+    """What the command line says of a run; None is unsaid, but for an option of the model, which it takes away."""
 
     model: str | None = None
     agent: str | None = None
@@ -51,6 +51,7 @@ class Flags:
     max_steps: int | None = None
     max_cost: float | None = None
     timeout: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def limits(self) -> dict[str, float]:
         """Return the limits that were said, by their names in `FailSafeConfig`."""
@@ -173,13 +174,14 @@ class Setup:
         described, model = self.agent_and_model(flags, thread)
         fallback_models = tuple(self.full_model_name(name) for name in described.fallback_models)
         limits = {**self.config.limits(), **described.limits, **flags.limits()}
+        options = {**described.options, **flags.options}
         return Agent(
             name=described.name,
             model=model.value,
             remember_model=model.source != NOTHING_NAMED,
             instructions=flags.instructions if flags.instructions is not None else described.instructions or "",
             fail_safe=replace(fail_safe(limits), fallback_models=fallback_models),
-            options=described.options,
+            options={name: value for name, value in options.items() if value is not None},
             extra=described.extra,
             tools=tuple(dict.fromkeys((*described.tools, *flags.tools))),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -13,6 +13,7 @@ import click
 
 from afkcli.commands.turn import RunOptions, Turn
 from afkcli.core.errors import UsageError
+from afkcli.core.jsonform import JsonError, loads
 from afkcli.render import Messages
 from afkcli.signals import die_of
 
@@ -29,6 +30,21 @@ def _not_negative(ctx: click.Context, param: click.Parameter, value: float | Non
     if value is not None and not (math.isfinite(value) and value >= 0):
         raise click.BadParameter("must be 0 or greater", ctx, param)
     return value
+
+
+def _options_of_the_model(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, Any]:
+    """Return the options by name: a JSON scalar as what it is, anything else as text."""
+    options: dict[str, Any] = {}
+    for item in value:
+        name, equals, text = item.partition("=")
+        if not (name and equals):
+            raise click.BadParameter(f"{item!r} is not NAME=VALUE, as in temperature=0", ctx, param)
+        try:
+            said = loads(text)
+        except JsonError:
+            said = text
+        options[name] = text if isinstance(said, (dict, list)) else said
+    return options
 
 
 _OPTIONS = (
@@ -49,6 +65,15 @@ _OPTIONS = (
         help="Who decides on tool calls without a rule: ask on the terminal, deny, or read decisions from stdin.",
     ),
     click.option("--fail-on-denied", is_flag=True, help="Exit with 6 where a tool call was denied."),
+    click.option(
+        "--option",
+        "-o",
+        "model_options",
+        multiple=True,
+        callback=_options_of_the_model,
+        metavar="NAME=VALUE",
+        help="An option of the model, such as temperature=0; may be given more than once.",
+    ),
     click.option("--json", "json_", is_flag=True, help="Write every event as one line of JSON."),
     click.option("--final", is_flag=True, help="Write only the text of the last step, when it is there."),
     click.option(
@@ -113,6 +138,7 @@ def run_turn(
     max_steps: int | None,
     max_cost: float | None,
     timeout: float | None,
+    model_options: Mapping[str, Any],
     plugins: tuple[Path, ...],
     tools: tuple[str, ...],
     json_: bool,
@@ -126,7 +152,8 @@ def run_turn(
     Args:
         text: the message; without one the thread's last turn is gone on with.
         messages: stderr.
-        model, agent, instructions, max_steps, max_cost, timeout, plugins, tools, json_, options: those of a turn.
+        model, agent, instructions, max_steps, max_cost, timeout, model_options, plugins, tools, json_, options: those
+            of a turn.
         thread, continue_, memory: as in `RunOptions`.
     """
     from afkcli.setup import Flags, load_setup
@@ -144,6 +171,7 @@ def run_turn(
         max_steps=max_steps,
         max_cost=max_cost,
         timeout=timeout,
+        options=model_options,
     )
     setup = load_setup(project=True, plugin_files=plugins, notify=messages.say)
     ending = asyncio.run(Turn(run_options, setup, flags, text, messages).run())

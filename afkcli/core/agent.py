@@ -46,7 +46,7 @@ class Agent:
         instructions: the system message; leading and trailing white space and common indentation are taken away.
         tools: functions, what `@tool` made of them, and names of plugins' tools (`files.read`, `files.*`); an agent has
             no others.
-        options: portable sampling options (`temperature`, `top_p`, `max_output_tokens`, `stop`, `seed`).
+        options: portable options (`afkcli.core.options`), checked against what the model takes before the run.
         extra: passed on to the provider's API as it is.
         remember_model: whether the thread goes on with this model where nothing else names one.
     """

@@ -55,10 +55,12 @@ class PriceTier:
 class Capabilities:
     """What a model can do, as far as its provider knows; None is unknown.
 
-    `structured_output` is whether the provider holds an answer to `ModelRequest.output_schema` by itself, `options`
-    the names of the portable options that the model takes. Where the provider does not know the `price`, `sold_by`
-    says where a price list may look: the URL of the API that serves the model, or its seller's name in the list of
-    genai-prices (`openai`); None where nobody can know, as on a server of the user's own.
+    `structured_output` is whether the provider holds an answer to `ModelRequest.output_schema` by itself. `options` are
+    the names of all options that the model takes: a run with another one is refused. `option_ranges` are the least and
+    the greatest value of a numeric one, where they differ from what all providers take (`afkcli.core.options`). Where
+    the provider does not know the `price`, `sold_by` says where a price list may look: the URL of the API that serves
+    the model, or its seller's name in the list of genai-prices (`openai`); None where nobody can know, as on a server
+    of the user's own.
     """
 
     context_tokens: int | None = None
@@ -69,6 +71,7 @@ class Capabilities:
     reasoning: bool | None = None
     structured_output: bool | None = None
     options: frozenset[str] | None = None
+    option_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     price: Price | None = None
     sold_by: str | None = None
 

@@ -25,6 +25,7 @@ from afkcli.core.memory import MemoryStore
 from afkcli.core.messages import FinishReason, Role, text_message
 from afkcli.core.model_call import MAX_DELAY_S, call_model
 from afkcli.core.opening import BusyMode, Opener, Opening, Question
+from afkcli.core.options import check_options
 from afkcli.core.protocols import Owner, Provider, Sink, Store, ThreadInfo
 from afkcli.core.result import AgentResult, RunState
 from afkcli.core.run import CANCELLED, FIRST_DELAY_S, MAX_RETRIES, DecidedBy, Model, Outcome, PriceLookup, Run
@@ -278,6 +279,8 @@ class Runner:
         tools = as_tools(agent.tools)
         agent = replace(agent, instructions=inspect.cleandoc(agent.instructions).strip())
         models = [self._model(name) for name in (agent.model, *agent.fail_safe.fallback_models)]
+        for model in models:
+            check_options(agent.options, agent.extra, model.full_name, model.provider.capabilities(model.name))
         spending = Spending(agent.fail_safe)
         warnings = await spending.check_prices(models)
         finding = self._find_tools(agent, tools)

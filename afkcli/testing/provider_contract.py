@@ -61,6 +61,14 @@ TOOL = ToolSpec(
     description="Read a file",
     parameters={"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]},
 )
+OPTIONS = {
+    "temperature": 0.25,
+    "top_p": 0.75,
+    "max_output_tokens": 321,
+    "stop": ["mark-stop"],
+    "seed": 7,
+    "reasoning_effort": "low",
+}
 LEGAL_TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 WAIT_SECONDS = 20.0
 """How long a test waits for what has to happen; no test passes sooner or later by it."""
@@ -261,6 +269,13 @@ class ScriptedProviderContract(ProviderContract):
         assert body["top_p"] == 0.75
         assert 321 in body.values()
         assert body["x_extra"] == {"a": [1]}
+
+    @pytest.mark.parametrize("option", sorted(OPTIONS))
+    def test_an_option_that_the_model_takes_reaches_the_server(self, option: str) -> None:
+        taken = self.use(_capabilities(self.model)).options
+        if taken is None or option in taken:
+            body = self.body(self.request(options={option: OPTIONS[option]}))
+            assert body != self.body(self.request(options={})), "what is not refused has to reach the server"
 
     def test_what_another_provider_left_in_a_message_is_not_sent(self) -> None:
         data = ProviderData(provider="another", api="its", model="m", payload={"signature": "mark-foreign"})
@@ -497,6 +512,13 @@ class ScriptedProviderContract(ProviderContract):
 def said(events: Sequence[ModelEvent]) -> str:
     """Return the text that was streamed."""
     return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+def _capabilities(model: str) -> Use[Capabilities]:
+    async def use(provider: Provider) -> Capabilities:
+        return provider.capabilities(model)
+
+    return use
 
 
 async def _events(provider: Provider, request: ModelRequest) -> list[ModelEvent]:

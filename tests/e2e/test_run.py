@@ -381,6 +381,17 @@ class TestBadInput:
             (["run", "--timeout", "-1", "hi"], "--timeout"),
             (["run", "--nope", "hi"], "--nope"),
             (["run", "--max-cost", "0.1", "hi"], "price of openai/gpt-5.2-mini is unknown"),
+            (
+                ["run", "-o", "temperature=hot", "hi"],
+                "is 'hot'; openai/gpt-5.2-mini takes a number from 0",
+            ),
+            (
+                ["run", "-o", "top_k=4", "hi"],
+                "openai/gpt-5.2-mini takes no option 'top_k'; it takes: max",
+            ),
+            (["run", "-o", "temperature", "hi"], "'temperature' is not NAME=VALUE"),
+            (["run", "-o", "=1", "hi"], "'=1' is not NAME=VALUE"),
+            (["run", "-m", "local", "-o", "reasoning_effort=low", "hi"], "takes no option 'reasoning_effort'"),
             (["nope"], "nope"),
         ],
     )
@@ -517,6 +528,34 @@ class TestConfig:
         assert (done.code, done.out) == (5, "")
         config.write_text('busy = "patient"\n')
         assert "use one of wait, fail, fork" in keyed.afk("run", "-t", "t", "again").err
+
+
+class TestOptions:
+    def test_are_sent_over_those_of_the_config_and_null_takes_one_away(self, keyed: Shell, server: ModelServer) -> None:
+        config = keyed.home / "afk" / "config" / "config.toml"
+        config.parent.mkdir(parents=True)
+        config.write_text("[options]\ntemperature = 1\nseed = 3\ntop_p = 0.5\n")
+
+        options = ["temperature=0", "seed=null", "stop=THE END", "stop=END", "reasoning_effort=low"]
+        done = keyed.afk("run", *(f"--option={option}" for option in options), "hi")
+
+        assert (done.code, done.err.count("\n")) == (0, 1)
+        sent = server.bodies[0]
+        assert {name: sent.get(name) for name in ("temperature", "top_p", "stop", "reasoning_effort", "seed")} == {
+            "temperature": 0,
+            "top_p": 0.5,
+            "stop": "END",
+            "reasoning_effort": "low",
+            "seed": None,
+        }
+
+    def test_a_range_in_the_config_is_checked_where_it_stands(self, keyed: Shell) -> None:
+        (keyed.folder / "afk.toml").write_text("[options]\ntop_p = 2\n")
+
+        done = keyed.afk("run", "hi")
+
+        assert (done.code, done.out) == (2, "")
+        assert "afk.toml, line 2: 'options.top_p' must be a number from 0 to 1" in done.err
 
 
 class TestWhichModel:

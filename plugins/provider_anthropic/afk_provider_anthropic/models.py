@@ -11,6 +11,10 @@ from dataclasses import dataclass
 
 from afkcli.core.protocols import Capabilities
 
+_OPTIONS = frozenset({"max_output_tokens", "stop"})
+_SAMPLING = frozenset({"temperature", "top_p"})
+_RANGES = {"temperature": (0.0, 1.0)}
+
 _NEW_NAME = re.compile(r"claude-([a-z]+)-(\d{1,2})(?:-(\d{1,2}))?(?!\d)")  # claude-opus-4-6, claude-sonnet-5
 _OLD_NAME = re.compile(r"claude-(\d{1,2})(?:-(\d{1,2}))?-([a-z]+)")  # claude-3-5-haiku-20241022
 
@@ -62,13 +66,18 @@ def claude(model: str) -> Claude | None:
 
 
 def capabilities(model: str) -> Capabilities:
-    """Return what is known of a model: nothing where its name is not a Claude model's.
+    """Return what is known of a model: where its name is not a Claude model's, only which options the API has.
 
     Every Claude model can see images; this plugin cannot send them yet, so that it says no.
     """
     known = claude(model)
     if known is None:
-        return Capabilities()
+        return Capabilities(options=_OPTIONS | _SAMPLING | {"reasoning_effort"}, option_ranges=_RANGES)
+    options = _OPTIONS
+    if known.takes_sampling:
+        options |= _SAMPLING
+    if known.takes_effort:
+        options |= {"reasoning_effort"}
     return Capabilities(
         context_tokens=known.context_tokens,
         max_output_tokens=known.max_output_tokens,
@@ -76,4 +85,6 @@ def capabilities(model: str) -> Capabilities:
         images=False,
         files=False,
         reasoning=known.version >= (3, 7),
+        options=options,
+        option_ranges={**_RANGES, "max_output_tokens": (1, known.max_output_tokens)},
     )

@@ -40,7 +40,6 @@ class AnthropicProvider:
 
         Raises:
             ProviderError: the call failed, or its stream ended without its end marker.
-            UsageError: an option that the API, or the model, does not take.
         """
         names = ToolNames.of(request)
         body = request_body(self._server, request, names)
@@ -67,7 +66,7 @@ class AnthropicProvider:
         yield reader.response()
 
     def capabilities(self, model: str) -> Capabilities:
-        """Return what is known of a model: nothing where its name is not a Claude model's."""
+        """Return what is known of a model: the API's options alone where its name is not a Claude model's."""
         return replace(models.capabilities(model), sold_by=self._server.url)
 
     async def list_models(self) -> Sequence[ModelInfo]:
@@ -83,7 +82,6 @@ class AnthropicProvider:
 
         Raises:
             ProviderError: the server could not be asked.
-            UsageError: an option that the API, or the model, does not take.
         """
         body = counted_body(request_body(self._server, request, ToolNames.of(request)))
         try:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from afk_provider_anthropic.models import Claude, claude
 from afk_provider_anthropic.settings import Server
-from afkcli.core.errors import ErrorKind, ProviderError, UsageError
+from afkcli.core.errors import ErrorKind, ProviderError
 from afkcli.core.jsonform import JsonObject, dumps
 from afkcli.core.messages import (
     FilePart,
@@ -45,7 +45,6 @@ SAMPLING_API_VERSION = "2023-06-01"
 """The last version that takes `temperature` and `top_p`, for models that do: https://platform.claude.com/docs/en/api/versioning"""
 
 _SAMPLING = ("temperature", "top_p")
-_TAKEN = (*_SAMPLING, "max_output_tokens", "stop", "reasoning_effort")
 _LEGAL_ID = re.compile(r"[a-zA-Z0-9_-]+")
 
 
@@ -53,11 +52,9 @@ def request_body(server: Server, request: ModelRequest, names: ToolNames) -> Jso
     """Return the body of the request, `extra` last.
 
     Raises:
-        UsageError: an option that the API, or the model, does not take.
         ProviderError: `bad_request`, for an image or a file.
     """
     model = claude(request.model)
-    _refuse_options(request, model)
     tools = _tools(request, names)
     system = _system(request.messages)
     messages = _merged(_messages(request.messages, names, prefix_digest(system, tools)))
@@ -99,19 +96,6 @@ def request_prefix(request: ModelRequest, names: ToolNames) -> str:
 def prefix_digest(system: Sequence[JsonObject], tools: Sequence[JsonObject]) -> str:
     """Return a digest of what stands before all messages: thinking is valid only behind the one it was made behind."""
     return hashlib.sha256(dumps([system, tools]).encode()).hexdigest()[:16]
-
-
-def _refuse_options(request: ModelRequest, model: Claude | None) -> None:
-    for option in request.options:
-        if option not in _TAKEN:
-            raise UsageError(f"the Messages API takes no {option!r}: leave it out")
-        if option in _SAMPLING and model is not None and not model.takes_sampling:
-            raise UsageError(f"the model {request.model!r} takes no {option!r}: leave it out")
-        if option == "reasoning_effort" and model is not None and not model.takes_effort:
-            raise UsageError(
-                f"the model {request.model!r} takes no {option!r}: leave it out, or set thinking ="
-                ' {type = "enabled", budget_tokens = 8000} in extra'
-            )
 
 
 def _max_tokens(server: Server, model: Claude | None) -> int:

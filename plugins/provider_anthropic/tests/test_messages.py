@@ -11,7 +11,7 @@ from afk_provider_anthropic.answer import AnswerReader
 from afk_provider_anthropic.request import API_VERSION, SAMPLING_API_VERSION, request_body, request_prefix, wire_id
 from afk_provider_anthropic.settings import server_from
 
-from afkcli.core.errors import ErrorKind, ProviderError, UsageError
+from afkcli.core.errors import ErrorKind, ProviderError
 from afkcli.core.jsonform import dumps, loads
 from afkcli.core.messages import (
     FinishReason,
@@ -189,26 +189,6 @@ def test_the_id_of_a_call_of_another_provider_is_made_legal_on_both_sides() -> N
     assert messages[1]["content"][0]["id"] == messages[2]["content"][0]["tool_use_id"] == wire_id("call:1/ü")
     assert wire_id("call:1/ü").isascii()
     assert wire_id("toolu_01-A") == "toolu_01-A"
-
-
-@pytest.mark.parametrize("option", ["seed", "made_up"])
-def test_an_option_that_the_api_does_not_take_is_named(option: str) -> None:
-    with pytest.raises(UsageError, match=option):
-        body_of(request(options={option: 1}))
-
-
-@pytest.mark.parametrize(
-    ("model", "option"),
-    [
-        ("claude-opus-4-7", "temperature"),
-        ("claude-haiku-5-5", "top_p"),
-        ("claude-next", "temperature"),
-        ("claude-haiku-4-5", "reasoning_effort"),
-    ],
-)
-def test_an_option_that_the_model_does_not_take_is_named(model: str, option: str) -> None:
-    with pytest.raises(UsageError, match=rf"{model}.*{option}"):
-        body_of(request(model=model, options={option: 1}))
 
 
 @pytest.mark.parametrize(

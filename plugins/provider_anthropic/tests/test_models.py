@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 from afk_provider_anthropic.models import Claude, capabilities, claude
 
-from afkcli.core.protocols import Capabilities
-
 
 @pytest.mark.parametrize(
     ("model", "family", "version"),
@@ -44,5 +42,23 @@ def test_the_limits_of_a_model_follow_from_its_name(model: str, context: int, ou
     assert known.price is None
 
 
-def test_nothing_is_said_of_other_models() -> None:
-    assert capabilities("qwen3-8b") == Capabilities()
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("claude-opus-4-7", {"reasoning_effort"}),
+        ("claude-haiku-5-5", {"reasoning_effort"}),
+        ("claude-next", {"reasoning_effort"}),
+        ("claude-opus-4-5", {"temperature", "top_p", "reasoning_effort"}),
+        ("claude-haiku-4-5", {"temperature", "top_p"}),
+        ("claude-3-5-haiku-20241022", {"temperature", "top_p"}),
+        ("qwen3-8b", {"temperature", "top_p", "reasoning_effort"}),
+    ],
+)
+def test_the_options_of_a_model_follow_from_its_name(model: str, options: set[str]) -> None:
+    assert capabilities(model).options == options | {"max_output_tokens", "stop"}
+    assert capabilities(model).option_ranges["temperature"] == (0, 1)
+
+
+def test_no_limit_is_said_of_other_models() -> None:
+    known = capabilities("qwen3-8b")
+    assert (known.context_tokens, known.max_output_tokens, known.tools) == (None, None, None)

@@ -24,6 +24,7 @@ _Result = TypeVar("_Result")
 # A small model that is asked for a short answer repeats itself less: without this line "What is Python?" ran on to the
 # limit with most seeds, with it in 2 of 10.
 _DEMO_SYSTEM = "You are a helpful assistant. Answer in one or two short sentences."
+_OPTIONS = frozenset({"temperature", "top_p", "max_output_tokens", "stop", "seed"})
 _FREE = Price(input=0.0, output=0.0)
 _SHORTEST_CONTEXT = 256  # llama.cpp rounds a context up to a multiple of this
 
@@ -70,6 +71,7 @@ class LocalProvider:
             images=False,
             files=False,
             reasoning=False if demo else None,
+            options=_OPTIONS,
             price=_FREE,
         )
 

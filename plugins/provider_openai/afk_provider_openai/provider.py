@@ -7,7 +7,7 @@ from typing import Protocol
 
 from afk_provider_openai import chat, responses
 from afk_provider_openai.connection import Connection
-from afk_provider_openai.models import is_reasoning_model
+from afk_provider_openai.models import is_reasoning_model, options_of
 from afk_provider_openai.settings import Settings, server_from
 from afkcli.core.errors import ProviderError
 from afkcli.core.jsonform import JsonObject, dumps
@@ -49,7 +49,6 @@ class OpenAIProvider:
 
         Raises:
             ProviderError: the call failed, or its stream ended without its end marker.
-            UsageError: an option that this API does not take.
         """
         path, body, reader = self._call(request)
         async with self._connection.stream(path, body) as stream:
@@ -74,13 +73,14 @@ class OpenAIProvider:
         yield reader.response()
 
     def capabilities(self, model: str) -> Capabilities:
-        """Return what is known of a model: nothing for those of other servers."""
+        """Return what is known of a model: for those of other servers the options that their API has."""
         server = self._server
+        options = options_of(server, model)
         if not server.has_openai_models:
-            return Capabilities(sold_by=server.url)
+            return Capabilities(options=options, sold_by=server.url)
         # On Azure the name is that of a deployment, which says nothing of what it costs.
         sold_by = server.url if server.is_openai else None
-        return Capabilities(tools=True, reasoning=is_reasoning_model(model), sold_by=sold_by)
+        return Capabilities(tools=True, reasoning=is_reasoning_model(model), options=options, sold_by=sold_by)
 
     async def list_models(self) -> Sequence[ModelInfo]:
         """Return the models that the server lists, by name; `ProviderError` if it lists none."""

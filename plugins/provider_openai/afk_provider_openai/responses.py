@@ -13,7 +13,6 @@ from typing import Any
 from afk_provider_openai import errors
 from afk_provider_openai.models import is_reasoning_model
 from afk_provider_openai.settings import Server
-from afkcli.core.errors import UsageError
 from afkcli.core.jsonform import Json, JsonObject, clean_text
 from afkcli.core.messages import (
     FinishReason,
@@ -45,22 +44,12 @@ API = "responses"
 ENCRYPTED_REASONING = "reasoning.encrypted_content"
 
 _OPTIONS = {"temperature": "temperature", "top_p": "top_p", "max_output_tokens": "max_output_tokens"}
-_NOT_TAKEN = ("stop", "seed")
 
 _INCOMPLETE = {"max_output_tokens": FinishReason.LENGTH, "content_filter": FinishReason.CONTENT_FILTER}
 
 
 def request_body(server: Server, request: ModelRequest, names: ToolNames) -> JsonObject:
-    """Return the body of the request, `extra` last.
-
-    Raises:
-        UsageError: an option has no counterpart in this API.
-    """
-    for option in _NOT_TAKEN:
-        if option in request.options:
-            raise UsageError(
-                f'the Responses API takes no {option!r}: leave it out, or set api = "chat" under [providers.openai]'
-            )
+    """Return the body of the request, `extra` last."""
     reasons = is_reasoning_model(request.model)
     body: JsonObject = {
         "model": request.model,

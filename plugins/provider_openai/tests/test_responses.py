@@ -10,7 +10,7 @@ from afk_provider_openai import Settings, afk_provider, connection
 from afk_provider_openai.responses import ResponsesReader, request_body
 from afk_provider_openai.settings import server_from
 
-from afkcli.core.errors import ErrorKind, ProviderError, UsageError
+from afkcli.core.errors import ErrorKind, ProviderError
 from afkcli.core.jsonform import dumps, loads
 from afkcli.core.messages import (
     FinishReason,
@@ -113,12 +113,6 @@ def test_nothing_is_stored_and_the_body_is_that_of_the_documented_api() -> None:
         "reasoning": {"effort": "low", "summary": "auto"},
         "service_tier": "flex",
     }
-
-
-@pytest.mark.parametrize("option", ["stop", "seed"])
-def test_an_option_that_the_api_does_not_take_is_named(option: str) -> None:
-    with pytest.raises(UsageError, match=option):
-        body_of(request(options={option: 1}))
 
 
 def test_encrypted_reasoning_goes_back_unchanged_and_in_order(model_server: ModelServer) -> None:

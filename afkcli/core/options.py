@@ -1,0 +1,91 @@
+"""The portable options of a model call: what each may be, and whether a model takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from afkcli.core.errors import UsageError
+from afkcli.core.jsonform import Json, JsonError, dumps
+from afkcli.core.protocols import Capabilities
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What the value of an option may be: in words, by a test, and where it is a number within bounds (None: none)."""
+
+    words: str
+    holds: Callable[[Any], bool]
+    low: float | None = None
+    high: float | None = None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_texts(value: Any) -> bool:
+    return _is_text(value) or (isinstance(value, (list, tuple)) and bool(value) and all(map(_is_text, value)))
+
+
+PORTABLE: Mapping[str, Rule] = {
+    "temperature": Rule("a number", _is_number, 0, 2),
+    "top_p": Rule("a number", _is_number, 0, 1),
+    "max_output_tokens": Rule("a whole number", _is_whole, 1),
+    "stop": Rule("a text, or an array of texts", _is_texts),
+    "seed": Rule("a whole number", _is_whole),
+    "reasoning_effort": Rule("a text, in the words of the model's API", _is_text),
+}
+"""Every provider that takes one of these takes it under this name and in this form."""
+
+_NO_RANGES: Mapping[str, tuple[float, float]] = {}
+
+
+def check_options(
+    options: Mapping[str, Json], extra: Mapping[str, Json], model: str, capabilities: Capabilities
+) -> None:
+    """Refuse options that a model does not take, or whose value it cannot take.
+
+    Args:
+        options, extra: those of the agent.
+        model: as `provider/model`, for the message.
+        capabilities: what the provider says of the model; where it does not say which options the model takes, all
+            portable ones count as taken.
+
+    Raises:
+        UsageError: naming the option, the model and what it takes.
+    """
+    taken = PORTABLE.keys() if capabilities.options is None else capabilities.options
+    for name, value in options.items():
+        if name not in taken:
+            known = ", ".join(sorted(taken)) or "none"
+            raise UsageError(f"{model} takes no option {name!r}; it takes: {known}")
+        wanted = wanted_value(name, value, capabilities.option_ranges)
+        if wanted is not None:
+            raise UsageError(f"the option {name!r} is {value!r}; {model} takes {wanted}")
+    for what, fields in (("options", options), ("extra", extra)):
+        try:
+            dumps(dict(fields))
+        except JsonError as error:
+            raise UsageError(f"the {what} of the agent cannot be sent as JSON: {error}") from None
+
+
+def wanted_value(name: str, value: Any, ranges: Mapping[str, tuple[float, float]] = _NO_RANGES) -> str | None:
+    """Return what a portable option takes, in words, where `value` is not that; None where it is."""
+    rule = PORTABLE.get(name)
+    if rule is None:  # an option that one provider names is its own to check
+        return None
+    low, high = ranges.get(name, (rule.low, rule.high))
+    if rule.holds(value) and (low is None or low <= value) and (high is None or value <= high):
+        return None
+    bounds = ("" if low is None else f" from {low:g}") + ("" if high is None else f" to {high:g}")
+    return f"{rule.words}{bounds}"

@@ -1,0 +1,97 @@
+"""Options of a model call are checked before a run: by name, by type, by range."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from afkcli.config import OPTIONS
+from afkcli.core.agent import FailSafeConfig
+from afkcli.core.errors import UsageError
+from afkcli.core.memory import MemoryStore
+from afkcli.core.options import PORTABLE, check_options
+from afkcli.core.protocols import Capabilities
+from tests.core.scripted import Scripted, agent, answer, runner_of
+
+UNKNOWN = Capabilities()
+
+
+class Choosy(Scripted):
+    """A provider whose model takes `max_output_tokens` and an option of its own."""
+
+    def capabilities(self, model: str) -> Capabilities:
+        return Capabilities(
+            options=frozenset({"max_output_tokens", "own"}), option_ranges={"max_output_tokens": (1, 9)}
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"temperature": "hot"}, "the option 'temperature' is 'hot'; fake/small takes a number from 0 to 2"),
+        ({"temperature": -0.1}, "from 0 to 2"),
+        ({"temperature": float("nan")}, "from 0 to 2"),
+        ({"temperature": True}, "a number"),
+        ({"temperature": None}, "a number"),
+        ({"top_p": 1.01}, "from 0 to 1"),
+        ({"max_output_tokens": 0}, "a whole number from 1"),
+        ({"max_output_tokens": 1.5}, "a whole number"),
+        ({"stop": []}, "a text, or an array of texts"),
+        ({"stop": ["a", 1]}, "a text, or an array of texts"),
+        ({"seed": "x"}, "a whole number"),
+        ({"reasoning_effort": 3}, "a text"),
+        ({"top_k": 40}, "takes no option 'top_k'; it takes: max_output_tokens, reasoning_effort, seed, stop"),
+    ],
+)
+def test_what_no_model_takes_is_named(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_options(options, {}, "fake/small", UNKNOWN)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_every_model_takes_is_taken() -> None:
+    options = {"temperature": 0, "top_p": 1.0, "max_output_tokens": 1, "stop": ["a"], "seed": -7}
+    check_options({**options, "reasoning_effort": "low"}, {"any": [1]}, "fake/small", UNKNOWN)
+
+
+def test_what_is_no_json_is_refused_before_the_run() -> None:
+    with pytest.raises(UsageError, match="extra"):
+        check_options({}, {"a": {1, 2}}, "fake/small", UNKNOWN)  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"temperature": 1}, "fake/small takes no option 'temperature'; it takes: max_output_tokens, own"),
+        ({"max_output_tokens": 10}, "from 1 to 9"),
+    ],
+)
+def test_what_the_model_does_not_take_ends_before_anything_is_kept_or_sent(options: dict[str, Any], said: str) -> None:
+    model, store = Choosy(answer("a")), MemoryStore()
+
+    async def run() -> None:
+        async with runner_of(model, store=store) as runner:
+            with pytest.raises(UsageError, match=said):
+                await runner.run(agent(options=options), user_message="hi", thread_id="t")
+            assert (await runner.run(agent(options={"own": {}}), user_message="hi", thread_id="t")).saved
+
+    asyncio.run(run())
+    assert len(model.requests) == 1
+
+
+def test_a_fallback_that_does_not_take_an_option_is_refused_as_the_first_model_is() -> None:
+    chosen = agent(options={"temperature": 0}, fail_safe=FailSafeConfig(fallback_models=("other/small",)))
+
+    async def run() -> None:
+        async with runner_of(Scripted(), Choosy(name="other")) as runner:
+            with pytest.raises(UsageError, match="other/small takes no option 'temperature'"):
+                await runner.run(chosen, user_message="hi")
+
+    asyncio.run(run())
+
+
+def test_the_config_knows_the_same_options() -> None:
+    assert set(OPTIONS) == set(PORTABLE)

@@ -9,6 +9,7 @@ import os
 import re
 import select
 import sys
+from collections.abc import Iterator
 from typing import Protocol
 
 from afkcli.core.events import Event, event_to_json
@@ -106,9 +107,24 @@ class Messages:
         terminal = sys.stderr is not None and sys.stderr.isatty()
         self._colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self.before = ""
+        self._held: list[tuple[str, str]] | None = None
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep lines back, while a question stands on the terminal; they are written afterwards."""
+        self._held = []
+        try:
+            yield
+        finally:
+            lines, self._held = self._held, None
+            for line, style in lines:
+                self.say(line, style)
 
     def say(self, line: str, style: str = "2") -> None:
         """Write one line; `style` is an SGR parameter of ECMA-48 (2 dim, 31 red, 33 yellow)."""
+        if self._held is not None:
+            self._held.append((line, style))
+            return
         text = f"afk: {one_line(SECRETS.mask(line))}"
         if self._colour:
             text = f"\x1b[{style}m{text}\x1b[0m"

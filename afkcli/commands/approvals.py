@@ -109,7 +109,8 @@ class TerminalApprover:
         decision: Decision = "deny"
         try:
             async with self._turn, _terminal(self._messages) as descriptor:
-                decision = await self._decision(descriptor, event)
+                with self._messages.held():
+                    decision = await self._decision(descriptor, event)
         except OSError as error:  # the terminal has gone
             self._messages.warn(f"the terminal cannot be asked, so {event.tool_name} is denied: {error.strerror}")
         handle.decide(event.approval_id, decision)

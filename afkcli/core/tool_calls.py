@@ -84,7 +84,6 @@ async def _one_call(
     """Carry out one call. One that is cancelled gets no answer, so that a run which resumes knows of it."""
     async with slots:
         await run.emit(ToolStarted, tool_name=call.name, tool_call_id=call.id, arguments=call.arguments)
-        started = time.monotonic()
         tool = run.tools.get(call.name)
         invocation = ToolInvocation(tool) if tool is not None else None
         output, error = "", "cancelled"
@@ -96,7 +95,7 @@ async def _one_call(
             run.journal_result(result)
             answer(result)
         finally:
-            latency_ms = int((time.monotonic() - started) * 1000)
+            latency_ms = _latency_ms(invocation)
             run.executions.append(
                 ToolExecution(tool_name=call.name, tool_call_id=call.id, tool_success=not error, latency_ms=latency_ms)
             )
@@ -111,6 +110,13 @@ async def _one_call(
                 abandoned=invocation is not None and invocation.abandoned,
             )
         await run.channel.drain()
+
+
+def _latency_ms(invocation: ToolInvocation | None) -> int:
+    """Return how long the tool's code took so far; the wait for an approval is not its own."""
+    if invocation is None or invocation.started is None:
+        return 0
+    return int((time.monotonic() - invocation.started) * 1000)
 
 
 async def _outcome(run: Run, call: ToolCallPart, invocation: ToolInvocation | None, again: bool) -> tuple[str, str]:

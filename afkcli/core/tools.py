@@ -8,6 +8,7 @@ import contextvars
 import hashlib
 import inspect
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -149,10 +150,12 @@ class Tool:
 
 
 class ToolInvocation:
-    """One call of a tool. `abandoned` tells afterwards whether its code was left behind, still running."""
+    """One call of a tool. `abandoned` tells afterwards whether its code was left behind, still running; `started` is
+    when it began (`time.monotonic()`), None before."""
 
     def __init__(self, tool: Tool) -> None:
         self.tool = tool
+        self.started: float | None = None
         self._running: asyncio.Task[Any] | None = None
         self._on_thread = False
 
@@ -172,6 +175,7 @@ class ToolInvocation:
             Exception: whatever else the function raises.
         """
         tool = self.tool
+        self.started = time.monotonic()
         self._running = running = started(self._call(tool.validate(arguments)))
         try:
             await asyncio.wait({running}, timeout=tool.timeout_s)

@@ -215,6 +215,21 @@ class TestSomebodyIsThere:
         assert written(pen) == ["a", "c"]
         assert seen.count("is to be called with") == 3
 
+    def test_reads_the_question_undisturbed_by_what_other_calls_do(self, pen: Shell, server: ModelServer) -> None:
+        (pen.folder / "written.txt").write_text("seen")
+        write = ScriptedCall(name="pen__write", arguments={"text": "a"}, id="c1")
+        server.script(Step(tool_calls=[write, ScriptedCall(name="pen__read", id="c2")]), Step(text="Done."))
+        with attended_terminal() as terminal:
+            process = terminal.start(pen, *RUN, "Write")
+            position = terminal.wait_for(ASKED)
+            while "tool_completed" not in [event["type"] for event in pen.log()]:
+                assert process.poll() is None
+            terminal.type("y\n")
+            terminal.wait_for("Done.")
+            assert process.wait(LIMIT) == 0
+        assert terminal.seen[position:].startswith("y\r\n")
+        assert "tool pen.read ok" in terminal.seen[position:]
+
     def test_presses_ctrl_c_instead(self, pen: Shell, server: ModelServer) -> None:
         server.script(wants("a"))
         with attended_terminal() as terminal:

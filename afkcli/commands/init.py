@@ -57,6 +57,16 @@ TEMPLATE = """\
 #[agents.writer]
 #instructions_file = "writer.md"
 
+# The tools of plugins that an agent has; `afk tools` lists them.
+#[agents.clerk]
+#tools = ["files.read", "files.search"]
+
+# What is decided on tool calls: the first rule that fits; you are asked about others that may change something.
+#[[approvals.rules]]
+#tool = "shell.run"
+#arguments = { argv = ["git", "status", "..."] }
+#decision = "allow"
+
 # A short name for a model: afk run --model fast "..."
 #[models]
 #fast = "openai/gpt-5.2-mini"

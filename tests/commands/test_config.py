@@ -122,8 +122,8 @@ class TestInit:
     def test_every_setting_in_it_is_one_that_afk_knows(self, tmp_path: Path) -> None:
         switched_on = re.sub(r"^#(?! )", "", TEMPLATE, flags=re.MULTILINE)
         table = parse_config(switched_on.encode(), tmp_path / "afk.toml")
-        assert set(table["agents"]) == {"reviewer", "writer"}
-        assert {"limits", "options", "providers", "plugins", "prices", "models"} <= set(table)
+        assert set(table["agents"]) == {"reviewer", "writer", "clerk"}
+        assert {"limits", "options", "providers", "plugins", "prices", "models", "approvals"} <= set(table)
 
 
 class TestTrust:

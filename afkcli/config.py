@@ -155,6 +155,10 @@ class Config:
             merged.update(item.table.get(section, {}).get(name, {}))
         return merged
 
+    def configured(self, section: str) -> list[str]:
+        """Return the names of the plugins that have a table in a section."""
+        return list(dict.fromkeys(name for item in self.files for name in item.table.get(section, {})))
+
     def sink_names(self) -> list[str]:
         """Return the sinks in use: the default one and those that have a table, unless `enabled = false`."""
         names = list(DEFAULT_SINKS)

@@ -84,12 +84,11 @@ class Toolbox:
         if f"tools.{namespace}" in (*setup.plugins.found, *setup.plugins.conflicts):
             self._make(namespace, offered)
             return namespace
-        for plugin in setup.plugins.names("tools"):
-            if setup.config.plugin_table("tools", plugin):
-                self._make(plugin, offered)
-                toolset = offered.toolsets.get(plugin)
-                if toolset is not None and namespace in toolset.namespaces:
-                    return plugin
+        for plugin in setup.config.configured("tools"):
+            self._make(plugin, offered)
+            toolset = offered.toolsets.get(plugin)
+            if toolset is not None and namespace in toolset.namespaces:
+                return plugin
         if f"tools.{namespace}" in KNOWN:
             raise UnknownNameError(missing_line("tools", namespace, setup.plugins.names("tools")))
         others = [name for toolset in offered.toolsets.values() for name in toolset.namespaces]

@@ -118,6 +118,13 @@ class TestNobodyIsThere:
         assert said in done.err
 
 
+def test_a_namespace_that_a_missing_plugin_may_have_names_that_plugin(pen: Shell, server: ModelServer) -> None:
+    config(pen, '[tools.pencils.servers.one]\ncommand = "pencils"\n')
+    done = pen.afk("run", "--tool", "one.draw", "Hello")
+    assert (done.code, server.requests) == (2, [])
+    assert "there is no tool plugin 'pencils'" in done.err
+
+
 class TestRules:
     def test_the_first_that_fits_decides(self, pen: Shell, server: ModelServer) -> None:
         config(

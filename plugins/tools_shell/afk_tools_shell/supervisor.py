@@ -1,0 +1,236 @@
+"""Runs one command, and sees to it that nothing of it is left: a process of its own, between afk and the command.
+
+Started as `python -I -S -B supervisor.py CONTROL LC_CTYPE ARGV...`, so it may import the standard library only. Its
+environment is the command's; LC_CTYPE is "1" where that has one. CONTROL is the number of a socket to afk. On it the
+supervisor says, a line each:
+
+    started PID      the process of the command is there, the leader of a session of its own
+    failed ERRNO     the command could not be executed
+    ended STATUS     it has ended, with this status as in waitpid(2)
+    stopped NUMBER   so many processes of it still ran when they were to be stopped
+    left NUMBER      so many could not be stopped
+
+A line from afk means that all is to be stopped within a second; the end of the socket (afk has lost interest, or has
+died, however it died) at once. On Linux the supervisor is the subreaper of what it started (prctl(2)), so a process
+that leaves its session or loses its parent is still found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Iterator
+
+STOP_SECONDS = 1.0
+"""How long a command that took too long may take to end by itself, after SIGTERM."""
+AT_ONCE_SECONDS = 0.1
+GIVE_UP_SECONDS = 5.0
+"""How long is tried to kill what does not die: a process that waits for a broken disk, or belongs to another user."""
+
+_PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER = 24, 36  # linux/prctl.h
+_CAP_SYS_PTRACE = 19  # linux/capability.h
+_OURS = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGPIPE", "SIGXFSZ", "SIGCHLD")
+
+
+class Supervisor:
+    """One command and all that comes of it."""
+
+    def __init__(self, control: int) -> None:
+        self._control = control
+        self._woken, wake = os.pipe()
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"):  # `kill $PPID` is no way to be left alone
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+        self._subreaper = _adopt_orphans()
+        self._pid = 0
+        self._ended = False
+
+    def run(self, argv: list[str]) -> None:
+        """Start `argv` and stay until nothing of it is left."""
+        error = self._start(argv)
+        if error:
+            self._say(f"failed {error}")
+            return
+        _let_go_of_streams()
+        wanted = select.poll()
+        wanted.register(self._woken, select.POLLIN)
+        wanted.register(self._control, select.POLLIN)
+        while True:
+            ready = [descriptor for descriptor, _ in wanted.poll()]
+            if self._woken in ready:
+                os.read(self._woken, 4096)
+                if not self._reap() and self._subreaper:
+                    return
+            if self._control in ready:
+                self._stop(STOP_SECONDS if self._asked() else AT_ONCE_SECONDS)
+                return
+
+    def _start(self, argv: list[str]) -> int:
+        """Start `argv` in a session of its own; return 0, or the error number of what could not be executed."""
+        told, tell = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                os.setsid()
+                self._say(f"started {os.getpid()}")  # before it can do anything, to its supervisor for instance
+                for name in _OURS:
+                    signal.signal(getattr(signal, name), signal.SIG_DFL)
+                os.execvp(argv[0], argv)  # noqa: S606 - that is the point
+            except OSError as error:
+                os.write(tell, str(error.errno).encode())
+            finally:
+                os._exit(127)
+        os.close(tell)
+        said = os.read(told, 16)
+        os.close(told)
+        return int(said) if said else 0
+
+    def _reap(self) -> bool:
+        """Take note of what has ended; return whether any child is left."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self._pid:
+                self._ended = True
+                self._say(f"ended {status}")
+
+    def _asked(self) -> bytes:
+        try:
+            return os.read(self._control, 64)
+        except OSError:
+            return b""
+
+    def _say(self, line: str) -> None:
+        with contextlib.suppress(OSError):  # afk is gone; its end of the socket will be seen
+            os.write(self._control, f"{line}\n".encode())
+
+    def _stop(self, seconds: float) -> None:
+        """End all that runs, politely for `seconds`, then not."""
+        left = self._running()
+        self._say(f"stopped {len(left)}")
+        for number in (signal.SIGTERM, signal.SIGCONT):  # one that is suspended has to wake up to end
+            self._signal(left, number)
+        left = self._wait(seconds)
+        until = time.monotonic() + GIVE_UP_SECONDS
+        while left and time.monotonic() < until:
+            self._signal(left, signal.SIGKILL)
+            left = self._wait(0.005)
+        if left:
+            self._say(f"left {len(left)}")
+
+    def _wait(self, seconds: float) -> set[int]:
+        """Wait until nothing runs, at most `seconds`; return what does."""
+        until = time.monotonic() + seconds
+        while True:
+            self._reap()
+            left = self._running()
+            if not left or time.monotonic() >= until:
+                self._reap()  # what has ended since
+                return left
+            time.sleep(0.002)
+
+    def _signal(self, pids: set[int], number: int) -> None:
+        for pid in pids:
+            _kill(pid, number)
+        if not self._ended:  # its number cannot be another's yet
+            with contextlib.suppress(OSError):
+                os.killpg(self._pid, number)  # reaches those that are being forked at this moment
+
+    def _running(self) -> set[int]:
+        """Return all descendants that run; where orphans are lost, those of the command's group instead of them."""
+        children: dict[int, list[int]] = {}
+        found: set[int] = set()
+        for pid, parent, group in _processes():
+            children.setdefault(parent, []).append(pid)
+            if group == self._pid and not self._subreaper:
+                found.add(pid)
+        new = [os.getpid(), *found]
+        while new:
+            new = [pid for parent in new for pid in children.get(parent, ()) if pid not in found]
+            found.update(new)
+        return found
+
+
+def _processes() -> Iterator[tuple[int, int, int]]:
+    """Yield (process id, its parent's, its group) of all processes that this one may see and that run."""
+    if not os.path.exists("/proc/self/stat"):  # noqa: PTH110 - pathlib is slow to import
+        yield from _processes_by_ps()
+        return
+    for name in os.listdir("/proc"):  # noqa: PTH208
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123
+                    fields = file.read().rpartition(b")")[2].split()  # behind the name, which may hold any byte
+            except OSError:
+                continue
+            if fields[0] not in (b"Z", b"X"):
+                yield int(name), int(fields[1]), int(fields[2])
+
+
+def _processes_by_ps() -> Iterator[tuple[int, int, int]]:
+    """As `_processes`, where there is no /proc (macOS)."""
+    told, tell = os.pipe()
+    try:
+        arguments = ["ps", "-A", "-o", "pid=,ppid=,pgid=,stat="]
+        ours = os.posix_spawn("/bin/ps", arguments, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, tell, 1)])
+    finally:
+        os.close(tell)
+    with open(told, encoding="ascii") as lines:  # noqa: PTH123
+        listed = [line.split() for line in lines]
+    os.waitpid(ours, 0)
+    for pid, parent, group, state in listed:
+        if int(pid) != ours and not state.startswith("Z"):
+            yield int(pid), int(parent), int(group)
+
+
+def _kill(pid: int, number: int) -> None:
+    with contextlib.suppress(OSError):  # it has ended, or it is another user's now
+        os.kill(pid, number)
+
+
+def _adopt_orphans() -> bool:
+    """Become the parent of descendants that lose theirs; return whether the platform can do that.
+
+    On the way root's commands lose the right to trace, with which they could read the memory of afk after all.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        import ctypes
+
+        prctl = ctypes.CDLL(None).prctl
+    except (ImportError, OSError, AttributeError):
+        return False
+    prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+    prctl(_PR_CAPBSET_DROP, _CAP_SYS_PTRACE, 0, 0, 0)  # refused to all but root, who need it alone
+    return bool(prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def _let_go_of_streams() -> None:
+    """Close the command's streams, so that they end with the command."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+
+
+def main() -> None:
+    """Run the command of `sys.argv`."""
+    control = int(sys.argv[1])
+    os.set_inheritable(control, False)
+    if sys.argv[2] != "1":
+        os.environ.pop("LC_CTYPE", None)  # Python's own doing where the locale is C (PEP 538)
+    Supervisor(control).run(sys.argv[3:])
+
+
+if __name__ == "__main__":
+    main()

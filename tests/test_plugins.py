@@ -165,7 +165,7 @@ class TestLoading:
         [
             ("provider", "anthropic", "pip install afk-provider-anthropic"),
             ("sink", "nope", "there is no sink 'nope' (installed: jsonl)"),
-            ("tools", "nope", "there is no tool plugin 'nope' (none is installed)"),
+            ("tools", "nope", "there is no tool plugin 'nope' (installed: "),
         ],
     )
     def test_what_is_not_installed_says_what_to_do(self, kind: str, name: str, said: str) -> None:

@@ -71,12 +71,15 @@ class Runner(CoreRunner):
         self.setup = setup or load_setup(project=project, notify=_warn)
         self._made = Providers(self.setup)
         self._toolbox = Toolbox(self.setup)
+        wiring = replace(self.setup.wiring(), find_tools=self._toolbox.find)
+        if store == "memory":
+            wiring = replace(wiring, budgets=replace(wiring.budgets, kept=False))
         super().__init__(
             providers=self._made,
             store=MemoryStore() if store == "memory" else store or self.setup.open_store,
             sinks=self.setup.make_sinks() if sinks is None else sinks,
             config=config or self.setup.runner_config(),
-            wiring=replace(self.setup.wiring(), find_tools=self._toolbox.find),
+            wiring=wiring,
         )
 
     async def run_stream(self, agent: Agent, *, user_message: str, thread_id: str | None = None) -> RunHandle:

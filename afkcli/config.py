@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from afkcli.core.agent import FailSafeConfig
+from afkcli.core.budgets import Budgets
 from afkcli.core.errors import ConfigError
 from afkcli.core.jsonform import JsonError, dumps
 from afkcli.core.options import wanted_value
@@ -31,6 +32,7 @@ LIMITS: Mapping[str, tuple[type, ...]] = {
     "max_llm_calls": (int,),
     "max_parallel_tools": (int,),
 }
+MAY_BE_ZERO = frozenset({"max_total_cost_usd", "max_tool_calls"})  # what costs nothing may run, but no tool
 SAMPLING: Mapping[str, tuple[type, ...]] = {
     "temperature": (int, float),
     "top_p": (int, float),
@@ -38,6 +40,7 @@ SAMPLING: Mapping[str, tuple[type, ...]] = {
     "stop": (str, list),
     "seed": (int,),
 }
+BUDGETS: Mapping[str, tuple[type, ...]] = {"thread_usd": (int, float), "day_usd": (int, float)}
 PRICES = frozenset({"input", "output", "cache_read", "cache_write"})
 OPTIONS: Mapping[str, tuple[type, ...]] = {**SAMPLING, "reasoning_effort": (str,)}
 _AGENT_KEYS: Mapping[str, tuple[type, ...]] = {
@@ -75,6 +78,7 @@ _KEYS: Mapping[str, tuple[type, ...]] = {
     "models": (dict,),
     "plugins": (dict,),
     "prices": (dict,),
+    "budgets": (dict,),
     **dict.fromkeys(PLUGIN_SECTIONS, (dict,)),
 }
 
@@ -213,6 +217,13 @@ class Config:
             merged.update(item.table.get("limits", {}))
         return merged
 
+    def budgets(self) -> Budgets:
+        """Return what runs may cost together: what the project file says goes over what the user's says."""
+        merged: dict[str, Any] = {}
+        for item in reversed(self.files):
+            merged.update(item.table.get("budgets", {}))
+        return Budgets(**merged)
+
     def alias(self, name: str) -> str | None:
         """Return the full model name that `[models]` gives to a bare one."""
         for item in self.files:
@@ -293,6 +304,9 @@ def check_config(table: Mapping[str, Any], data: bytes, path: Path) -> None:
     for name, model in table.get("models", {}).items():
         if not isinstance(model, str):
             raise check.wrong(("models", name), (str,))
+    check.table(table.get("budgets", {}), BUDGETS, ("budgets",))
+    for name, usd in table.get("budgets", {}).items():
+        check.not_negative(usd, ("budgets", name))
     for model, price in check.tables(table, "prices"):
         check.price(price, ("prices", model))
 
@@ -385,8 +399,9 @@ class _Check:
         """Check what an agent's table has within."""
         self.table(table.get("limits", {}), LIMITS, (*at, "limits"))
         for name, value in table.get("limits", {}).items():
-            free = value == 0 and name == "max_total_cost_usd"  # only what costs nothing may run
-            if not (math.isfinite(value) and (value > 0 or free)):
+            if name in MAY_BE_ZERO:
+                self.not_negative(value, (*at, "limits", name))
+            elif not (math.isfinite(value) and value > 0):
                 raise self._error((*at, "limits", name), "must be greater than 0")
         self.table(table.get("options", {}), OPTIONS, (*at, "options"))
         for name, value in table.get("options", {}).items():
@@ -430,6 +445,10 @@ class _Check:
     def texts(self, values: Sequence[Any], at: Sequence[str]) -> None:
         if not all(isinstance(value, str) for value in values):
             raise self._error(at, "must be an array of texts")
+
+    def not_negative(self, value: float, at: Sequence[str]) -> None:
+        if not (math.isfinite(value) and value >= 0):
+            raise self._error(at, "must be 0 or greater")
 
     def price(self, table: Mapping[str, Any], at: Sequence[str]) -> None:
         numbers = [value for value in table.values() if isinstance(value, (int, float)) and not isinstance(value, bool)]

@@ -18,6 +18,11 @@ from afkcli.core.result import AgentResult, RunState
 from afkcli.settings import SECRETS
 
 _BRIEF = 400
+_LIMITS = {
+    "length": "the model's output limit",
+    "budget_thread": "the budget of the thread, which is used up (thread_usd)",
+    "budget_day": "the budget of the day, which is used up (day_usd)",
+}
 _PIPE_CHUNK = 4096  # PIPE_BUF on Linux: a pipe that polls writable takes this much without blocking
 
 # Everything that moves a terminal or hides text: C0 but tab and newline, DEL, C1, and the bidirectional controls.
@@ -232,8 +237,11 @@ class TextRenderer:
 
     def _ending(self, result: AgentResult) -> None:
         if result.state is RunState.DEGRADED:
-            what = "the model's output limit" if result.reason == "length" else f"the limit {result.reason}"
-            self._messages.warn(f"the answer was cut by {what}; it is kept, marked as cut")
+            what = _LIMITS.get(result.reason or "", f"the limit {result.reason}")
+            kept = (
+                "the answer was cut by {}; it is kept, marked as cut" if result.final_text else "no answer, cut by {}"
+            )
+            self._messages.warn(kept.format(what))
         elif result.state is RunState.INTERRUPTED:
             self._messages.error(f"interrupted: {result.reason}")
 

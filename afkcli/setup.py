@@ -49,6 +49,8 @@ class Flags:
     instructions: str | None = None
     tools: tuple[str, ...] = ()
     max_steps: int | None = None
+    max_llm_calls: int | None = None
+    max_tool_calls: int | None = None
     max_cost: float | None = None
     timeout: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -57,6 +59,8 @@ class Flags:
         """Return the limits that were said, by their names in `FailSafeConfig`."""
         said = {
             "max_steps": self.max_steps,
+            "max_llm_calls": self.max_llm_calls,
+            "max_tool_calls": self.max_tool_calls,
             "max_total_cost_usd": self.max_cost,
             "max_wall_time_s": self.timeout,
         }
@@ -272,6 +276,7 @@ class Setup:
             redact=self.secrets.mask,
             rescue=rescue,
             folder=_working_folder(),
+            budgets=self.config.budgets(),
             look_up_price=PriceList(self.config.prices()),
             rules=[
                 ApprovalRule(

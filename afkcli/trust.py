@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from afkcli.config import LIMITS, SAMPLING, ConfigFile, check_config, parse_config, parse_toml, relative_to
+from afkcli.config import BUDGETS, LIMITS, SAMPLING, ConfigFile, check_config, parse_config, parse_toml, relative_to
 from afkcli.core.agent import FailSafeConfig
 from afkcli.core.errors import ConfigError
 from afkcli.paths import make_private_folder, state_dir
@@ -144,7 +144,10 @@ def without_trust(
     """Return the part of a project file's table that counts without trust, and the keys that do not, by dotted name."""
     sieve = _Sieve(configured)
     limits = {item.name: item.default for item in fields(FailSafeConfig)} | _table(user.get("limits"))
-    allowed = sieve.agent({key: value for key, value in table.items() if key not in ("agent", "agents")}, limits, "")
+    own = {key: value for key, value in table.items() if key not in ("agent", "agents", "budgets")}
+    allowed = sieve.agent(own, limits, "")
+    if "budgets" in table:
+        allowed["budgets"] = sieve.lower(table["budgets"], BUDGETS, _table(user.get("budgets")), "budgets.")
     if "agent" in table:
         allowed["agent"] = table["agent"]
     if "agents" in table:
@@ -179,7 +182,7 @@ class _Sieve:
             elif key == "options":
                 allowed[key] = self._part(value, SAMPLING, f"{prefix}options.")
             elif key == "limits":
-                allowed[key] = self._lower(value, limits, f"{prefix}limits.")
+                allowed[key] = self.lower(value, LIMITS, limits, f"{prefix}limits.")
             else:
                 self.inert[f"{prefix}{key}"] = value
         return allowed
@@ -195,11 +198,12 @@ class _Sieve:
         self.inert |= {prefix + key: item for key, item in value.items() if key not in known}
         return {key: item for key, item in value.items() if key in known}
 
-    def _lower(self, value: Any, limits: Mapping[str, Any], prefix: str) -> Any:
-        part = self._part(value, LIMITS, prefix)
+    def lower(self, value: Any, known: Mapping[str, Any], limits: Mapping[str, Any], prefix: str) -> Any:
+        """Return the known keys of a table whose value is not above that in `limits`."""
+        part = self._part(value, known, prefix)
         if not isinstance(part, dict):
             return part
-        higher = [key for key, item in part.items() if _is_higher(item, limits[key])]
+        higher = [key for key, item in part.items() if _is_higher(item, limits.get(key))]
         self.inert |= {f"{prefix}{key}": part[key] for key in higher}
         return {key: item for key, item in part.items() if key not in higher}
 

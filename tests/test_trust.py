@@ -67,6 +67,7 @@ class TestWithoutTrust:
                 "[limits]\nmax_steps = 3\nmax_total_cost_usd = 1.0",
                 {"limits": {"max_steps": 3, "max_total_cost_usd": 1.0}},
             ),
+            ("[budgets]\nthread_usd = 1\nday_usd = 2.0", {"budgets": {"thread_usd": 1, "day_usd": 2.0}}),
         ],
     )
     def test_counts_what_is_harmless(self, text: str, counts: dict[str, Any]) -> None:
@@ -93,6 +94,8 @@ class TestWithoutTrust:
             ("[sinks.jsonl]\nenabled = false", "sinks"),
             ("[tools.shell]\nx = 1", "tools"),
             ("[prices.'yes/m']\ninput = 0\noutput = 0", "prices"),
+            ("[budgets]\nunknown = 1", "budgets.unknown"),
+            ("[budgets]\nday_usd = 5.5", "budgets.day_usd"),
             ("[options]\nunknown = 1", "options.unknown"),
             ("[limits]\nmax_steps = 51", "limits.max_steps"),
             ("[limits]\nmax_parallel_tools = 9", "limits.max_parallel_tools"),
@@ -108,7 +111,11 @@ class TestWithoutTrust:
         ],
     )
     def test_everything_else_is_inert_and_named(self, text: str, inert: str) -> None:
-        user = {"limits": {"max_tool_calls": 5}, "agents": {"mine": {"limits": {"max_tool_calls": 2}}}}
+        user = {
+            "limits": {"max_tool_calls": 5},
+            "budgets": {"day_usd": 5},
+            "agents": {"mine": {"limits": {"max_tool_calls": 2}}},
+        }
         config = project_config(written(text), lambda model: model.startswith("yes"), user)
         assert config.inert == (inert,)
         part: Any = config.table

@@ -28,6 +28,8 @@ _ENVIRONMENT = {
     "AFK_BUSY": "busy",
     "AFK_BUSY_TIMEOUT": "busy_timeout",
     "AFK_MAX_STEPS": "limits.max_steps",
+    "AFK_MAX_LLM_CALLS": "limits.max_llm_calls",
+    "AFK_MAX_TOOL_CALLS": "limits.max_tool_calls",
     "AFK_MAX_COST": "limits.max_total_cost_usd",
     "AFK_TIMEOUT": "limits.max_wall_time_s",
 }

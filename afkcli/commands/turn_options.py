@@ -94,6 +94,18 @@ _OPTIONS = (
         "--max-steps", type=click.IntRange(min=1), envvar="AFK_MAX_STEPS", help="At most this many model calls."
     ),
     click.option(
+        "--max-llm-calls",
+        type=click.IntRange(min=1),
+        envvar="AFK_MAX_LLM_CALLS",
+        help="At most this many model calls, retries and fallbacks included.",
+    ),
+    click.option(
+        "--max-tool-calls",
+        type=click.IntRange(min=0),
+        envvar="AFK_MAX_TOOL_CALLS",
+        help="At most this many tool calls.",
+    ),
+    click.option(
         "--max-cost",
         type=float,
         callback=_not_negative,
@@ -136,6 +148,8 @@ def run_turn(
     agent: str | None,
     instructions: str | None,
     max_steps: int | None,
+    max_llm_calls: int | None,
+    max_tool_calls: int | None,
     max_cost: float | None,
     timeout: float | None,
     model_options: Mapping[str, Any],
@@ -152,8 +166,8 @@ def run_turn(
     Args:
         text: the message; without one the thread's last turn is gone on with.
         messages: stderr.
-        model, agent, instructions, max_steps, max_cost, timeout, model_options, plugins, tools, json_, options: those
-            of a turn.
+        model, agent, instructions, max_steps, max_llm_calls, max_tool_calls, max_cost, timeout, model_options, plugins,
+            tools, json_, options: those of a turn.
         thread, continue_, memory: as in `RunOptions`.
     """
     from afkcli.setup import Flags, load_setup
@@ -169,6 +183,8 @@ def run_turn(
         instructions=instructions,
         tools=tools,
         max_steps=max_steps,
+        max_llm_calls=max_llm_calls,
+        max_tool_calls=max_tool_calls,
         max_cost=max_cost,
         timeout=timeout,
         options=model_options,

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from afkcli.core.agent import FailSafeConfig
+from afkcli.core.budgets import ROUNDING, Reservation, Reservations
 from afkcli.core.errors import AfkError, LimitReachedError, UsageError
 from afkcli.core.events import message_to_json
 from afkcli.core.jsonform import dumps
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 CHARS_PER_TOKEN = 4
 """The usual estimate for English text; only used until a provider says how many tokens they were."""
 
-ROUNDING = 1e-9
-"""The part of a limit that counts as nothing: sums of dollars are not exact."""
+FREE = Price(input=0.0, output=0.0)
+
+RESERVED_TOKENS = 256
+"""How many tokens of output are reserved ahead in the budgets; other runs have to do without them meanwhile."""
 
 
 def cost_of(usage: Usage | None, price: Price | None) -> float | None:
@@ -46,31 +49,43 @@ def cost_of(usage: Usage | None, price: Price | None) -> float | None:
 class Spending:
     """What the calls of one run cost.
 
-    Without a limit no price is looked up before a request has left, because that may import a price list.
+    Without a limit or budget no price is looked up before a request has left, because that may import a price list.
+
+    Args:
+        config: has the limit of the run.
+        reservations: the budgets that its calls draw from.
     """
 
-    def __init__(self, config: FailSafeConfig) -> None:
+    def __init__(self, config: FailSafeConfig, reservations: Reservations) -> None:
         self._limit = config.max_total_cost_usd
-        self._refuses_unknown = config.on_unknown_price == "refuse"
+        self._reservations = reservations
+        self._refuses_unknown = config.on_unknown_price == "refuse" or bool(reservations)
         self._spent = 0.0
         self._ended: list[tuple[Usage | None, Model]] = []
         self._prices: dict[str, asyncio.Future[Price | None]] = {}
 
     @property
     def is_limited(self) -> bool:
-        return self._limit is not None
+        return self._limit is not None or bool(self._reservations)
 
     async def check_prices(self, models: Sequence[Model]) -> list[tuple[str, str]]:
         """Return the warnings for models whose price is unknown, so that a limit cannot hold.
 
         Raises:
-            UsageError: there is one, and the run is to be refused then.
+            UsageError: there is one, and the run is to be refused then; or a budget cannot hold.
         """
         if not self.is_limited:
             return []
-        unknown = [model for model in models if await self._price(model) is None]
+        prices = [await self._price(model) for model in models]
+        if not self._reservations.can_hold and not all(price is not None and price.is_free for price in prices):
+            raise UsageError(
+                "the day's budget (day_usd) cannot count a run without memory; run without --no-memory, or with a "
+                "model that costs nothing"
+            )
+        unknown = [model for model, price in zip(models, prices, strict=True) if price is None]
+        what = "budgets" if self._reservations else "cost limit"
         lines = [
-            f"the price of {model.full_name} is unknown, so the cost limit cannot hold; set it in the user's config "
+            f"the price of {model.full_name} is unknown, so the {what} cannot hold; set it in the user's config "
             f'under [prices."{model.full_name}"] (input, output: US dollars per million tokens)'
             for model in unknown
         ]
@@ -82,15 +97,22 @@ class Spending:
         """Return what counts the cost of a call, which is about to be made.
 
         Raises:
-            LimitReachedError: its input would leave nothing of the limit for an answer.
+            LimitReachedError: its input would leave nothing of the limit, or of a budget, for an answer.
+            StoreError: the budgets cannot be counted.
         """
         price = await self._price(model) if self.is_limited else None
         if price is None or price.is_free:
             return CallCost(self, model)
         tokens = await _input_tokens(model, request)
-        price = price.of(tokens)
-        call = CallCost(self, model, price=price, input_usd=tokens * price.input / 1_000_000)
-        self.check(call.usd)
+        input_usd = tokens * price.of(tokens).input / 1_000_000
+        self.check(input_usd)
+        reservation = self._reservations.open() if self._reservations else None
+        call = CallCost(self, model, price, tokens, reservation)
+        try:
+            await call.reserve()
+        except BaseException:
+            call.fail()
+            raise
         return call
 
     def check(self, usd: float) -> None:
@@ -130,34 +152,60 @@ class Spending:
 class CallCost:
     """What one call costs while it lasts; without `price` nothing limits it.
 
-    `input_usd` is the estimate of its input, `usd` what it has cost so far by estimate.
+    Args:
+        input_tokens: the estimate of its input.
+        reservation: its part of the budgets.
     """
 
-    def __init__(self, spending: Spending, model: Model, *, price: Price | None = None, input_usd: float = 0.0) -> None:
+    def __init__(
+        self,
+        spending: Spending,
+        model: Model,
+        price: Price | None = None,
+        input_tokens: int = 0,
+        reservation: Reservation | None = None,
+    ) -> None:
         self._spending = spending
         self._model = model
         self._price = price
-        self.usd = input_usd
+        rate = price.of(input_tokens) if price is not None else FREE
+        self._usd = input_tokens * rate.input / 1_000_000
+        self._token_usd = rate.output / 1_000_000
+        self._reservation = reservation
 
-    def stream(self, text: str) -> None:
+    async def stream(self, text: str) -> None:
         """Count a piece of the answer.
 
         Raises:
-            LimitReachedError: with it the limit was reached.
+            LimitReachedError: with it the limit was reached, or a budget used up.
+            StoreError: the budgets cannot be counted.
         """
         if self._price is None:
             self._spending.look_up(self._model)
-        else:
-            self.usd += len(text) / CHARS_PER_TOKEN * self._price.output / 1_000_000
-            self._spending.check(self.usd)
+            return
+        self._usd += len(text) / CHARS_PER_TOKEN * self._token_usd
+        self._spending.check(self._usd)
+        if self._reservation is not None and self._usd >= self._reservation.usd:
+            await self.reserve()
+
+    async def reserve(self) -> None:
+        """Have what the call has cost so far, and some output ahead, reserved in the budgets; raises as `stream`."""
+        if self._reservation is not None:
+            due = self._usd - self._reservation.usd
+            await self._reservation.grow(due + RESERVED_TOKENS * self._token_usd, at_least=due + self._token_usd)
 
     def end(self, usage: Usage | None) -> None:
         """Count the call as it ended; `usage` is None where the provider did not say it: then the estimate counts."""
         cost = cost_of(usage, self._price)
-        self._spending.add(self._model, usage, self.usd if cost is None else cost)
+        usd = self._usd if cost is None else cost
+        self._spending.add(self._model, usage, usd)
+        if self._reservation is not None:
+            self._reservation.settle(usd)
 
     def fail(self) -> None:
         """Count nothing: the call failed before any of its answer came, and is not billed."""
+        if self._reservation is not None:
+            self._reservation.settle(0.0)
 
 
 async def _input_tokens(model: Model, request: ModelRequest) -> int:

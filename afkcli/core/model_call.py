@@ -161,12 +161,12 @@ class _Call:
             if event.text:
                 self.shown = self.said = True
                 await run.text(clean_text(event.text))
-                self.cost.stream(event.text)
+                await self.cost.stream(event.text)
         elif isinstance(event, ReasoningDelta):
             if event.text:
                 self.shown = True
                 await run.reasoning(clean_text(event.text))
-                self.cost.stream(event.text)
+                await self.cost.stream(event.text)
         elif isinstance(event, ToolCallDelta):
             self.shown = self.said = True
             await run.emit(
@@ -175,7 +175,7 @@ class _Call:
                 tool_name=event.name,
                 arguments_delta=clean_text(event.arguments),
             )
-            self.cost.stream(event.arguments)
+            await self.cost.stream(event.arguments)
         else:
             run.warn(event.code, event.message)
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 from afkcli.core.agent import Agent
 from afkcli.core.approvals import ApprovalRule
+from afkcli.core.budgets import NO_BUDGETS, Budgets, Reservations
 from afkcli.core.closing import see_through
 from afkcli.core.cost import Spending
 from afkcli.core.errors import ConfigError, UnknownNameError, UsageError
@@ -92,6 +93,7 @@ class Wiring:
         redact: takes known secrets out of a text.
         rescue: keeps a turn that could not be saved and returns where, or None if it cannot.
         folder: the folder that threads are remembered to be used in.
+        budgets: what the runs may cost together.
         look_up_price: what a model costs.
         rules: what is decided on tool calls, the first that fits.
         find_tools: looks up the tools of plugins by the names that an agent gives; `UsageError` at once where a name
@@ -103,6 +105,7 @@ class Wiring:
     redact: Callable[[str], str] = lambda text: text
     rescue: Callable[[str, SealedTurn], str | None] = lambda thread_id, turn: None
     folder: str | None = None
+    budgets: Budgets = NO_BUDGETS
     look_up_price: PriceLookup = lambda full_name, capabilities: capabilities.price
     rules: Sequence[ApprovalRule] = ()
     find_tools: Callable[[Sequence[str]], Coroutine[Any, Any, FoundTools]] = no_named_tools
@@ -280,8 +283,9 @@ class Runner:
         agent = replace(agent, instructions=inspect.cleandoc(agent.instructions).strip())
         models = [self._model(name) for name in (agent.model, *agent.fail_safe.fallback_models)]
         for model in models:
-            check_options(agent.options, agent.extra, model.full_name, model.provider.capabilities(model.name))
-        spending = Spending(agent.fail_safe)
+            check_options(agent.options, agent.extra, model.full_name, model.capabilities)
+        reservations = Reservations(self._wiring.budgets, opening.thread.key, self.store, self._calls)
+        spending = Spending(agent.fail_safe, reservations)
         warnings = await spending.check_prices(models)
         finding = self._find_tools(agent, tools)
         run = Run(

@@ -42,6 +42,8 @@ _CUT_REASONS = {
     "length": "the model's limit of output was reached",
     "max_wall_time_s": "the time limit was reached",
     "max_total_cost_usd": "the cost limit was reached",
+    "budget_thread": "the budget of the thread was used up",
+    "budget_day": "the budget of the day was used up",
     RunState.DEGRADED: "a limit was reached",
     RunState.FAILED: "the connection broke",
     RunState.CANCELLED: "it was cancelled",

@@ -85,6 +85,7 @@ class TestConfig:
             ("Approvals", {**config.APPROVALS, **config._RULE_KEYS}),
             ("Options", config.OPTIONS),
             ("Limits", config.LIMITS),
+            ("Budgets", config.BUDGETS),
         ],
     )
     def test_every_key_is_told(self, heading: str, known: Mapping[str, object]) -> None:

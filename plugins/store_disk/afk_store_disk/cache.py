@@ -50,6 +50,9 @@ _NOT_DURABLE = ("PRAGMA synchronous = NORMAL", "PRAGMA wal_autocheckpoint = 8000
 
 _CANNOT_SHARE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)  # primary codes, the low byte
 
+SHORT_SECONDS = 0.02
+"""How long to wait for the write lock with what can be put aside, of the 50 ms that the journal has for its write."""
+
 _ROW = "SELECT mode, filename, value FROM Cache WHERE raw = 1 AND key = ?"
 _RANGE = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key >= ? AND key < ? ORDER BY key"
 _SCAN = _RANGE.replace("Cache", "Cache NOT INDEXED")
@@ -74,6 +77,7 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         self._timeout = BUSY_SECONDS
         self._local = threading.local()
         self._txn_id: int | None = None
+        self._locked = False  # whether the write lock was out of reach when it was last asked for
         self.to_move = False  # whether something durable may be in the log alone
         self._disk = JsonTextDisk(self._directory, min_file_size=SETTINGS["disk_min_file_size"])
         for name, value in (diskcache.DEFAULT_SETTINGS | SETTINGS).items():
@@ -116,12 +120,16 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         return con
 
     @contextmanager
-    def transaction(self, *, durable: bool) -> Iterator[None]:
-        """Make what is written inside one transaction; with `durable` it survives power loss once this returns."""
+    def transaction(self, *, durable: bool, at_once: bool = False) -> Iterator[None]:
+        """Make what is written inside one transaction; with `durable` it survives power loss once this returns.
+
+        With `at_once` it waits `SHORT_SECONDS` at most for the write lock, and not at all if the call before did so in
+        vain: several turns may be open in one process.
+        """
         con = self._con
         for pragma in _DURABLE if durable else _NOT_DURABLE:
             con.execute(pragma)
-        con.execute("BEGIN IMMEDIATE")
+        self._begin(con, at_once)
         try:
             check_version(con, self.file)  # it may have been brought to a newer one since it was opened
             self._txn_id = threading.get_ident()  # diskcache's own methods join the transaction
@@ -135,6 +143,17 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
                 con.execute("ROLLBACK")
             raise
         self.to_move = durable or self.to_move
+
+    def _begin(self, con: sqlite3.Connection, at_once: bool) -> None:
+        if at_once:
+            con.execute(f"PRAGMA busy_timeout = {0 if self._locked else int(SHORT_SECONDS * 1000)}")
+        self._locked = True
+        try:
+            con.execute("BEGIN IMMEDIATE")
+            self._locked = False
+        finally:
+            if at_once:
+                con.execute(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
 
     def move_log(self) -> None:
         """Copy what is in the log to the database; the next write begins the log anew.

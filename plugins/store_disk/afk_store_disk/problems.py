@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,11 +62,18 @@ def store_errors(file: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         raise StoreError(_sqlite_line(error, file)) from error
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise StoreError(_FULL.format(file=error.filename or file)) from error
         raise StoreError(_CANNOT_OPEN.format(file=error.filename or file, error=error.strerror or error)) from error
     except UnicodeDecodeError as error:  # SQLite's own message about a damaged schema
         raise StoreError(_DAMAGED.format(file=file, error=error.reason)) from error
     except (UnicodeError, JsonError, OverflowError) as error:
         raise StoreError(f"this cannot be stored in {file}: {error}") from error
+
+
+def is_locked(error: sqlite3.Error) -> bool:
+    """Return whether the write lock was not to be had in time."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _sqlite_line(error: sqlite3.Error, file: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,8 +14,9 @@ from typing import Concatenate, ParamSpec, TypeVar
 from afk_store_disk import rows
 from afk_store_disk.creation import DATABASE, INDEX, open_database
 from afk_store_disk.index import list_keys
-from afk_store_disk.problems import store_errors
+from afk_store_disk.problems import is_locked, store_errors
 from afk_store_disk.repair import find_thread, read_info, read_records
+from afk_store_disk.spool import KINDS, Files, Followed, Spool, follow, name_of
 from afkcli.core.errors import (
     CounterLimitError,
     HeadMismatchError,
@@ -27,6 +29,7 @@ from afkcli.core.ids import rfc3339, uuid7
 from afkcli.core.jsonform import dumps
 from afkcli.core.protocols import (
     DURABLE_KINDS,
+    KEPT_KINDS,
     LEASE_SECONDS,
     NO_CONTENTS,
     Lease,
@@ -81,6 +84,7 @@ class DiskStore:
         self._boot_id = boot_id()
         with store_errors(self.file):
             self._cache = open_database(folder)
+        self._spool = Spool(folder)
 
     @_one_line_errors
     def acquire(self, name: str, owner: Owner, *, create: bool = True, key: str | None = None) -> Lease | None:
@@ -88,28 +92,45 @@ class DiskStore:
             row = find_thread(self._cache, name)
             if row is None and not create:
                 raise UnknownNameError(f"there is no thread {name!r}")
-            info = row.info if row is not None else self._create(name, key)
-            holder = self._holder(info.key)
-            if holder is not None and not self._expired(holder) and not proven_dead(holder.owner):
-                return None
+            row = row or self._create(name, key)
+            key = row.info.key
+            holder = self._holder(key)
+            if holder is not None:
+                if not self._may_be_replaced(row, holder):
+                    return None
+                row = self._bring_in(row, holder.token)
             token = os.urandom(16).hex()
-            return Lease(token=token, thread=info, expires=self._hold(info.key, token, owner))
+            lease = Lease(token=token, thread=row.info, expires=self._hold(self._new_holder(token, owner), key))
+        self._sweep()
+        return lease
 
     @_one_line_errors
     def holder(self, name: str) -> Owner | None:
+        spooled = self._spool.read_all()
         with self._cache.snapshot():
             row = find_thread(self._cache, name)
             holder = self._holder(row.info.key) if row is not None else None
-            return holder.owner if holder is not None and not self._expired(holder) else None
+            if row is None or holder is None:
+                return None
+            renewed = follow(row.info, spooled.get(name_of(row.info.key, holder.token), b"")).renewed
+            return holder.owner if not self._expired(renewed or holder) else None
 
     @_one_line_errors
     def renew(self, lease: Lease) -> Lease:
         key = lease.thread.key
         self._cache.move_log()  # every 3 s, so that damage of the log takes no more than that, and reading it is short
-        with self._cache.transaction(durable=False):
-            holder = self._held(lease)
-            expires = self._hold(key, lease.token, holder.owner)
-            return replace(lease, thread=self._info(lease).info, expires=expires)
+        try:
+            with self._cache.transaction(durable=False, at_once=lease.thread.open_turn is not None):
+                holder = self._renewed(lease)
+                info = self._bring_in(self._info(lease), lease.token).info
+                expires = self._hold(holder, key)
+        except sqlite3.OperationalError as error:
+            aside = self._renew_aside(lease) if is_locked(error) else None
+            if aside is None:
+                raise
+            return aside
+        self._spool.remove(name_of(key, lease.token))
+        return replace(lease, thread=info, expires=expires)
 
     @_one_line_errors
     def release(self, lease: Lease) -> None:
@@ -118,10 +139,13 @@ class DiskStore:
             holder = self._holder(key)
             if holder is None or holder.token != lease.token:
                 return
-            self._cache.drop_row(rows.holder_key(key))
             row = read_info(self._cache, key)
+            if row is not None:
+                row = self._bring_in(row, lease.token)
+            self._cache.drop_row(rows.holder_key(key))
             if row is not None and not row.info.head:
                 self._drop(row)
+        self._sweep()
 
     @_one_line_errors
     def append(
@@ -132,27 +156,56 @@ class DiskStore:
         lease: Lease,
         contents: Mapping[str, bytes] = NO_CONTENTS,
     ) -> None:
-        key = lease.thread.key
         journal_only = bool(records) and not any(record.kind in DURABLE_KINDS for record in records)
         if journal_only and self._cache.to_move:  # the question has gone out, so that nobody waits for this
             self._cache.move_log()
-        with self._cache.transaction(durable=not journal_only):
+        try:
+            self._append(thread, records, expected_head, lease, contents, at_once=True)
+        except sqlite3.OperationalError as error:
+            if not is_locked(error):
+                raise
+            aside = not contents and self._append_aside(thread, records, expected_head, lease)
+            if not (aside and journal_only):  # a seal is put aside too, for it may be killed while it waits
+                self._append(thread, records, expected_head, lease, contents)
+
+    def _append(
+        self,
+        thread: ThreadInfo,
+        records: Sequence[Record],
+        expected_head: str,
+        lease: Lease,
+        contents: Mapping[str, bytes],
+        *,
+        at_once: bool = False,
+    ) -> None:
+        key = lease.thread.key
+        journal_only = bool(records) and not any(record.kind in DURABLE_KINDS for record in records)
+        with self._cache.transaction(durable=not journal_only, at_once=at_once):
             self._held(lease)
-            row = self._info(lease)
-            if row.info.head != expected_head:
-                raise HeadMismatchError(f"thread {thread.name!r} has changed since it was read")
-            if thread.name != row.info.name:
-                self._rename(key, row.info.name, thread.name)
-            for record in records:
-                self._add_record(key, record)
-            self._cache.put_contents(key, contents)
-            changed = row.changed if journal_only else self._mark_changed(key, row.changed)
-            self._cache.put(rows.info_key(key), rows.info_to_text(rows.InfoRow(thread, changed)))
+            row = self._bring_in(self._info(lease), lease.token)
+            if not (records and row.info.head == records[-1].hash):  # else it came in with what was put aside
+                if row.info.head != expected_head:
+                    raise HeadMismatchError(f"thread {thread.name!r} has changed since it was read")
+                if thread.name != row.info.name:
+                    self._rename(key, row.info.name, thread.name)
+                self._save(row, thread, records)
+                self._cache.put_contents(key, contents)
+        self._spool.remove(name_of(key, lease.token))
 
     @_one_line_errors
     def load(self, key: str, *, after: int = -1, limit: int | None = None, reverse: bool = False) -> Sequence[Record]:
+        spooled = self._spool.read_all()
         with self._cache.snapshot():
-            return read_records(self._cache, key, after=after, limit=limit, reverse=reverse)
+            row = read_info(self._cache, key) if any(name.startswith(key) for name in spooled) else None
+            if row is None:
+                return read_records(self._cache, key, after=after, limit=limit, reverse=reverse)
+            records = read_records(self._cache, key, after=after)
+            followed = self._followed(row, spooled)
+        for record in followed.records:
+            if record.kind is RecordKind.SEAL:
+                records = [old for old in records if old.kind in KEPT_KINDS or old.turn != record.turn]
+            records.append(record)
+        return [record for record in records[:: -1 if reverse else 1] if record.index > after][:limit]
 
     @_one_line_errors
     def content(self, key: str, sha256: str) -> bytes | None:
@@ -161,24 +214,27 @@ class DiskStore:
 
     @_one_line_errors
     def find(self, name: str) -> ThreadInfo | None:
+        spooled = self._spool.read_all()
         with self._cache.snapshot():
             row = find_thread(self._cache, name)
-            return row.info if row is not None else None
+            return self._followed(row, spooled).info if row is not None else None
 
     @_one_line_errors
     def list(
         self, *, limit: int | None = None, folder: str | None = None, search: str | None = None
     ) -> Sequence[ThreadInfo]:
+        spooled = self._spool.read_all()
         with self._cache.snapshot():
             keys = list_keys(self._cache, self.file.with_name(INDEX), folder, search)
             found = (read_info(self._cache, key) for key in keys[:limit])
-            return [row.info for row in found if row is not None]
+            return [self._followed(row, spooled).info for row in found if row is not None]
 
     @_one_line_errors
     def delete(self, lease: Lease) -> None:
         with self._cache.transaction(durable=True):
             self._held(lease)
             self._drop(self._info(lease))
+        self._sweep()
 
     @_one_line_errors
     def add(self, counter: str, amount: float, limit: float | None = None) -> float:
@@ -197,14 +253,15 @@ class DiskStore:
     def close(self) -> None:
         self._cache.close()
 
-    def _create(self, name: str, key: str | None) -> ThreadInfo:
+    def _create(self, name: str, key: str | None) -> rows.InfoRow:
         if key is not None and any(self._cache.keys(rows.thread_prefix(key))):
             raise StoreError(f"another thread has the key of {name!r}")
         now = rfc3339(time.time())
         info = ThreadInfo(key=key or uuid7(), name=name, created=now, used=now)
         self._put_name(name, info.key)
-        self._cache.put(rows.info_key(info.key), rows.info_to_text(rows.InfoRow(info, 0)))
-        return info
+        row = rows.InfoRow(info, 0)
+        self._cache.put(rows.info_key(info.key), rows.info_to_text(row))
+        return row
 
     def _put_name(self, name: str, key: str) -> None:
         for row in rows.name_keys(name):
@@ -242,10 +299,81 @@ class DiskStore:
         self._cache.put(rows.changed_key(number, key), "true")
         return number
 
-    def _add_record(self, key: str, record: Record) -> None:
-        if record.kind is RecordKind.SEAL:
-            self._cache.drop(*rows.all_under(rows.turn_prefix(key, record.turn)))
-        self._cache.put(rows.record_key(key, record), rows.record_to_text(record))
+    def _save(self, before: rows.InfoRow, thread: ThreadInfo, records: Sequence[Record]) -> rows.InfoRow:
+        """Write records, and the thread as it is after them; return its row."""
+        journal_only = bool(records) and not any(record.kind in DURABLE_KINDS for record in records)
+        for record in records:
+            if record.kind is RecordKind.SEAL:
+                self._cache.drop(*rows.all_under(rows.turn_prefix(thread.key, record.turn)))
+            self._cache.put(rows.record_key(thread.key, record), rows.record_to_text(record))
+        changed = before.changed if journal_only else self._mark_changed(thread.key, before.changed)
+        row = rows.InfoRow(thread, changed)
+        self._cache.put(rows.info_key(thread.key), rows.info_to_text(row))
+        return row
+
+    def _bring_in(self, row: rows.InfoRow, token: str) -> rows.InfoRow:
+        """Write what the lease `token` put aside, inside a transaction; return the thread's row as it is then.
+
+        The file is removed when the transaction is through.
+        """
+        name = name_of(row.info.key, token)
+        content = self._spool.read(name)
+        if not content:
+            return row
+        followed = follow(row.info, content)
+        if followed.damaged:
+            self._spool.keep_copy(name, content)
+        return self._save(row, followed.info, followed.records) if followed.records else row
+
+    def _append_aside(self, thread: ThreadInfo, records: Sequence[Record], expected_head: str, lease: Lease) -> bool:
+        """Put what was to be appended aside, if it belongs to an open turn; return whether it did."""
+        name = name_of(lease.thread.key, lease.token)
+        with self._cache.snapshot():
+            self._held(lease)
+            row = self._info(lease)
+        info = self._spool.now(name, row.info)
+        kinds = {record.kind for record in records}
+        if info.open_turn is None or not kinds or not kinds <= KINDS or thread.name != info.name:
+            return False
+        if info.head != expected_head:
+            raise HeadMismatchError(f"thread {thread.name!r} has changed since it was read")
+        self._spool.put_records(name, thread, records)
+        self._check_held(lease)
+        return True
+
+    def _renew_aside(self, lease: Lease) -> Lease | None:
+        """Put the renewal of a lease aside, if it has an open turn."""
+        name = name_of(lease.thread.key, lease.token)
+        with self._cache.snapshot():
+            holder = self._renewed(lease)
+            row = self._info(lease)
+        info = self._spool.now(name, row.info)
+        if info.open_turn is None:
+            return None
+        self._spool.put_renewal(name, holder)
+        self._check_held(lease)
+        return replace(lease, thread=info, expires=holder.expires)
+
+    def _check_held(self, lease: Lease) -> None:
+        """Raise `LeaseLostError` if the lease was taken over, so that nobody will bring in what was put aside."""
+        with self._cache.snapshot():
+            self._held(lease)
+
+    def _followed(self, row: rows.InfoRow, spooled: Files) -> Followed:
+        """Return a thread as it is with what its owner put aside."""
+        holder = self._holder(row.info.key) if spooled and row.info.open_turn is not None else None
+        return follow(row.info, spooled.get(name_of(row.info.key, holder.token), b"") if holder is not None else b"")
+
+    def _sweep(self) -> None:
+        """Remove the files of leases that are over; what they held was brought in when they ended."""
+        names = self._spool.names()
+        if not names:
+            return
+        with self._cache.snapshot():
+            tokens = {name: self._holder(name.partition(".")[0]) for name in names}
+        for name, holder in tokens.items():
+            if holder is None or name != name_of(name.partition(".")[0], holder.token):
+                self._spool.remove(name)
 
     def _holder(self, key: str) -> rows.Holder | None:
         return rows.holder_from_text(self._cache.text_if_sound(rows.holder_key(key))[0])
@@ -256,18 +384,32 @@ class DiskStore:
             raise LeaseLostError(f"another run took over the thread {lease.thread.name!r}")
         return holder
 
-    def _hold(self, key: str, token: str, owner: Owner) -> float:
-        """Write the lease's row and return when it expires, by the store's clock."""
-        expires = time.monotonic() + LEASE_SECONDS
-        holder = rows.Holder(
+    def _renewed(self, lease: Lease) -> rows.Holder:
+        """Return the row of a lease that lasts from now."""
+        return self._new_holder(lease.token, self._held(lease).owner)
+
+    def _new_holder(self, token: str, owner: Owner) -> rows.Holder:
+        return rows.Holder(
             token=token,
             owner=owner,
             boot_id=self._boot_id,
-            expires=expires,
+            expires=time.monotonic() + LEASE_SECONDS,
             expires_wall=time.time() + LEASE_SECONDS,
         )
+
+    def _hold(self, holder: rows.Holder, key: str) -> float:
+        """Write the lease's row and return when it expires, by the store's clock."""
         self._cache.put(rows.holder_key(key), dumps(holder))
-        return expires
+        return holder.expires
+
+    def _may_be_replaced(self, row: rows.InfoRow, holder: rows.Holder) -> bool:
+        """Return whether the holder is proven dead, or its lease has run out, a renewal that was put aside included."""
+        if proven_dead(holder.owner):
+            return True
+        if not self._expired(holder):
+            return False
+        renewed = follow(row.info, self._spool.read(name_of(row.info.key, holder.token))).renewed
+        return renewed is None or self._expired(renewed)
 
     def _expired(self, holder: rows.Holder) -> bool:
         """Return whether a lease has run out; the wall clock decides only where the boots cannot be compared."""

@@ -27,7 +27,7 @@ CASES = (
     _case("boundaries", kills.write_boundaries, [8], [200]),
     _case("race-one", races.race, [3, 2, 1, 1.5], [16, 25, 1, races.REAL_LEASE]),
     _case("race-eight", races.race, [4, 1, 8, 1.5], [16, 25, 8, races.REAL_LEASE]),
-    _case("stopped-writer", races.stopped_writer, [12.0], [30.0]),
+    _case("stopped-writer", races.stopped_writer, [12.0, 3], [30.0, 12]),
     _case("signals", signals.random_moments, [6], [60]),
     _case("signal-twice", signals.twice),
     _case("terminal-stop", signals.stop_and_continue),

@@ -7,13 +7,16 @@ what the server was asked, so a fault of the thread's own code cannot hide itsel
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from afkcli.core.protocols import Record, RecordKind, ThreadInfo
-from afkcli.core.thread import read_history
+from afkcli.core.exchange import ExportedThread
+from afkcli.core.jsonform import dumps
+from afkcli.core.protocols import KEPT_KINDS, Record, RecordKind, ThreadInfo
+from afkcli.core.thread import interrupted_turn, read_history, turn_to_json
 from afkcli.testing.model_server import RecordedRequest
 from tests.faults.server import Stamps
 from tests.faults.table import Row
@@ -108,6 +111,15 @@ def _kept_turn(body: dict[str, Any]) -> KeptTurn:
     return KeptTurn(body["turn"], body["run_id"], body["state"], question, "".join(answer))
 
 
+def open_turn_of(exported: ExportedThread) -> KeptTurn:
+    """Return the last turn of a thread: sealed, or as far as it has come."""
+    thread, records = exported.thread, exported.records
+    if thread.open_turn is None:
+        return _kept_turn(json.loads(records[-1].body))
+    opened = [record for record in records if record.kind not in KEPT_KINDS]
+    return _kept_turn(json.loads(dumps(turn_to_json(interrupted_turn(thread, thread.open_turn, opened)))))
+
+
 def _text(message: dict[str, Any]) -> str:
     return "".join(part["text"] for part in message["parts"] if part["type"] == "text")
 
@@ -142,7 +154,7 @@ def _check_run(world: World, running: Running, thread: KeptThread, row: Row) -> 
     _check_exit(running, row)
     for turn in turns:
         if running.killed_at is not None and result is None:
-            _check_partial(running.message, turn, world.server.sent(running.message), running.killed_at, row)
+            check_partial(running, turn, world.server.sent(running.message), row)
         for request in world.server.requests_of(running.message):
             _check_request(request, thread.turns[: turn.number - 1], row)
 
@@ -165,8 +177,9 @@ def _check_exit(running: Running, row: Row) -> None:
         row.problems.append(f"{running.message!r} ended with {code} after {disturbed}: {told}")
 
 
-def _check_partial(message: str, turn: KeptTurn, sent: Stamps, killed_at: float, row: Row) -> None:
+def check_partial(running: Running, turn: KeptTurn, sent: Stamps, row: Row) -> None:
     """What was sent before a kill is kept, but for the last moment; what is kept was sent."""
+    message, killed_at = running.message, running.killed_at or time.time()
     everything = "".join(text for _, text in sent)
     if turn.state != "interrupted":
         if turn.answer != everything:

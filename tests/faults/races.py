@@ -6,9 +6,11 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.faults.ledger import result_of, settle, shown_text
+from afkcli.core.exchange import ExportedThread, read_lines
+from tests.faults.ledger import check_partial, open_turn_of, result_of, settle, shown_text
 from tests.faults.server import numbered
 from tests.faults.signals import process_state
 from tests.faults.table import Row
@@ -53,62 +55,93 @@ def _endings(world: World) -> str:
     return f"{refused} ended with 5, {interrupted} of them as interrupted"
 
 
-def stopped_writer(seed: str, seconds: float) -> Row:
-    """Stop a run inside a transaction for `seconds`, longer than a lease, while runs on two other threads go on.
+def stopped_writer(seed: str, seconds: float, victims: int) -> Row:
+    """Stop a run inside a transaction for `seconds`, longer than a lease, while runs on other threads go on.
 
-    It holds the one write lock of the home, so nothing is journaled meanwhile: text that is streamed in that time lives
-    in its process alone. But each run still answers, says what is not saved and where it is kept, and all goes on once
-    the stopped one is continued (or killed).
+    It holds the one write lock of the home. Runs that stream meanwhile are killed at random moments, one of them while
+    it waits with its seal; one streams on to the end of the stop and beyond; one begins in it. The stopped run is then
+    continued or killed.
     """
-    row = Row(case=f"stopped in a transaction for {seconds:g} s", tries=4)
+    row = Row(case=f"stopped in a transaction for {seconds:g} s", tries=victims + 4)
     if not sys.platform.startswith("linux"):
         row.notes.append("skipped: whether a process is stopped is read from /proc")
         return row
     with new_world(seed, numbered(20, 0.02)) as world:
         world.run("first", "creates the database")
-        long = _stream_on(world, seconds)
-        stopped = _stop_in_transaction(world)
+        at = _points_to_question(world)
+        long, *streaming = _stream(world, ["long", "sealing", *(f"victim{number}" for number in range(victims))])
+        stopped = world.start("stopped", "stopped", WITH_FAULTY_STORE, faulty_store(stop_at=at))
+        wait_until(lambda: process_state(stopped) == "T")
         began = time.monotonic()
-        brief = world.run("brief", "during the stop")
-        _check_said(world, brief, "it is kept in ", row)
+        with ThreadPoolExecutor(len(streaming) + 1) as pool:
+            brief = pool.submit(world.run, "brief", "during the stop")
+            list(pool.map(lambda victim: _kill_in_stop(world, victim, seconds), streaming))
+            _check_said(world, brief.result(), "it is kept in ", row)
+        _check_what_is_read(world, streaming, row)
         time.sleep(max(0.0, seconds - (time.monotonic() - began)))
         stopped.send(signal.SIGCONT if world.chance("end").random() < 0.5 else signal.SIGKILL)
         stopped.wait()
+        time.sleep(1)
+        world.server.hurry(long.message)
         long.wait()
-        _check_said(world, long, "the answer is not being journaled: ", row)
+        _check_said(world, long, "", row)
         if (result_of(long) or {}).get("saved") is not True:
             row.problems.append(f"the run that streamed on was not saved: {result_of(long)} {long.stderr}")
         settle(world, row)
-        row.notes.append(f"NOT HELD: text that others stream in these {seconds:g} s is journaled only afterwards")
+        row.notes.append(f"{len(streaming)} killed during the stop, the stopped run {stopped.disturbed}")
     return row
 
 
-def _stream_on(world: World, seconds: float) -> Running:
-    """Start a run that streams for longer than the stop."""
-    world.server.script(numbered(int((seconds + 8) / 0.05), 0.05))
-    running = world.start("long", "streams on")
-    world.asked(running)
+def _stream(world: World, threads: Sequence[str]) -> list[Running]:
+    """Start a run on each thread, whose answer goes on until the server is told to hurry; wait until they stream."""
+    world.server.script(numbered(5_000, 0.05))
+    started = [world.start(thread, f"streams on {thread}") for thread in threads]
+    for running in started:
+        world.asked(running)
     world.server.script(numbered(20, 0.02))
-    return running
+    return started
 
 
-def _stop_in_transaction(world: World) -> Running:
-    """Start a run that stops itself before it commits its question, and wait until it has."""
+def _kill_in_stop(world: World, victim: Running, seconds: float) -> None:
+    """Kill a run at a random moment of the stop; the one whose answer ends in it, while it waits with its seal."""
+    if victim.thread == "sealing":
+        world.server.hurry(victim.message)
+        wait_until(lambda: any(event["type"] == "step_completed" for event in victim.events()))
+        time.sleep(world.chance("sealing").uniform(0.5, 4.0))
+    else:
+        time.sleep(world.chance(victim.thread).uniform(0.5, seconds * 0.8))
+    victim.send(signal.SIGKILL)
+    victim.wait()
+
+
+def _check_what_is_read(world: World, killed: Sequence[Running], row: Row) -> None:
+    """While nobody can write, the turns of killed runs are read with all that they had put aside."""
+    exported = world.afk("threads", "export", "--all").out.encode().splitlines()
+    threads = {item.thread.name: item for item in read_lines(exported) if isinstance(item, ExportedThread)}
+    for running in killed:
+        item = threads.get(running.thread)
+        if item is None:
+            row.problems.append(f"{running.thread} is not exported during the stop")
+        else:
+            check_partial(running, open_turn_of(item), world.server.sent(running.message), row)
+
+
+def _points_to_question(world: World) -> int:
+    """Return the number of the point before a run commits its question."""
     points = world.root / "points"
     world.run("points", "points", WITH_FAULTY_STORE, **faulty_store(points=points))
-    commits = [at for at, name in enumerate(points.read_text().splitlines(), 1) if name == "before COMMIT"]
-    lease_then_question = faulty_store(stop_at=commits[1])
-    running = world.start("stopped", "stopped", WITH_FAULTY_STORE, lease_then_question)
-    wait_until(lambda: process_state(running) == "T")
-    return running
+    lease_then_question = [at for at, name in enumerate(points.read_text().splitlines(), 1) if name == "before COMMIT"]
+    return lease_then_question[1]
 
 
 def _check_said(world: World, running: Running, line: str, row: Row) -> None:
-    """The run's whole answer was shown, and a warning said what is not as it should be."""
+    """The run's whole answer was shown, and a warning said what is not as it should be; none, if `line` is empty."""
     sent = "".join(text for _, text in world.server.sent(running.message))
     said = [event["message"] for event in running.events() if event["type"] == "warning"]
-    if not sent or shown_text(running) != sent or not any(line in message for message in said):
-        row.problems.append(f"{running.message!r} showed {shown_text(running)!r} of {sent!r} and said {said}")
+    if not sent or shown_text(running) != sent:
+        row.problems.append(f"{running.message!r} showed {len(shown_text(running))} of {len(sent)} characters")
+    if not any(line in message for message in said) if line else said:
+        row.problems.append(f"{running.message!r} said {said}")
 
 
 class _Chaos:

@@ -29,6 +29,7 @@ class StampingServer(ModelServer):
     def __init__(self, steps: Sequence[Step] = (), *, log: Path | None = None) -> None:
         super().__init__(steps, log=log)
         self._stamps: dict[int, Stamps] = {}
+        self._hurried: set[str] = set()
         self._http.RequestHandlerClass = _StampingHandler
 
     def requests_of(self, message: str) -> list[RecordedRequest]:
@@ -38,6 +39,13 @@ class StampingServer(ModelServer):
     def sent(self, message: str) -> Stamps:
         """Return the pieces that were sent as answer to `message`, each with its time (seconds since the epoch)."""
         return [stamp for request in self.requests_of(message) for stamp in self._stamps.get(request.n, ())]
+
+    def hurry(self, message: str) -> None:
+        """Send the rest of the answer to `message` at once."""
+        self._hurried.add(message)
+
+    def hurries(self, request: RecordedRequest) -> bool:
+        return last_user_text(request.body) in self._hurried
 
     def stamp(self, request: RecordedRequest, text: str) -> None:
         self._stamps.setdefault(request.n, []).append((time.time(), text))
@@ -49,6 +57,11 @@ class _StampingHandler(_Handler):
     def _respond(self, request: RecordedRequest, step: Step) -> None:
         self._answering = request
         super()._respond(request, step)
+
+    def _wait(self, seconds: float | None) -> None:
+        model_server: Any = self.server.model_server
+        if not model_server.hurries(self._answering):
+            super()._wait(seconds)
 
     def _write_chunk(self, step: Step, data: bytes) -> None:
         super()._write_chunk(step, data)

@@ -1,21 +1,28 @@
-"""The store's model test with crashes inside its calls: each call is either done or was never made."""
+"""The store's model test with crashes and with a locked database: each call is either done or was never made."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import afk_store_disk.cache
 import pytest
+from afk_store_disk.problems import BUSY_SECONDS
 from afk_store_disk.store import DiskStore
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from afkcli.core.protocols import LEASE_SECONDS
+from afkcli.core.errors import StoreError
+from afkcli.core.messages import Role, text_message
+from afkcli.core.protocols import LEASE_SECONDS, Lease
 from afkcli.owner import current_owner
 from afkcli.testing.store_model import StoreMachine, _Thread
 from afkcli.testing.store_steps import with_journal, with_question, with_seal
@@ -24,7 +31,8 @@ from tests.faults.plugins import faulty_store
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="crashes are those of forked processes")
 
 _pick = st.integers(min_value=0, max_value=1000)
-_point = st.integers(min_value=1, max_value=14)
+_texts = st.sampled_from(["zebra", "y" * 9000])
+_point = st.integers(min_value=1, max_value=18)
 
 
 class CrashingStoreMachine(StoreMachine):
@@ -32,8 +40,76 @@ class CrashingStoreMachine(StoreMachine):
 
     open_store = staticmethod(DiskStore)  # type: ignore[assignment]
 
+    def __init__(self) -> None:
+        vars(afk_store_disk.cache)["BUSY_SECONDS"] = 0.03
+        super().__init__()
+
+    def teardown(self) -> None:
+        super().teardown()
+        vars(afk_store_disk.cache)["BUSY_SECONDS"] = BUSY_SECONDS
+
     @precondition(lambda self: self.leases)
-    @rule(pick=_pick, point=_point, text=st.sampled_from(["zebra", "y" * 9000]))
+    @rule(pick=_pick, texts=st.lists(_texts, min_size=1, max_size=3), renew=st.booleans(), seal=st.booleans())
+    def write_while_locked(self, pick: int, texts: list[str], renew: bool, seal: bool) -> None:
+        """Journal while another process holds the write lock; a seal is kept, though it is said to have failed."""
+        lease = self._lease(pick)
+        if self.model.owns(lease) and self._info(lease).open_turn is None:
+            return
+        with self._locked():
+            for text in texts:
+                info = self._info(lease)
+                self._append(lease, info, with_journal(info, text))
+            if renew:
+                self.renew(pick)
+            if seal and self.model.owns(lease):
+                before = self._info(lease)
+                self.second += 1
+                after, record = with_seal(before, [text_message(Role.USER, "zebra")], self.second)
+                with pytest.raises(StoreError):
+                    self.store.append(after, [record], before.head, lease)
+                self.model.append(after, record)
+
+    @precondition(lambda self: self.leases)
+    @rule(pick=_pick, point=st.integers(min_value=1, max_value=4), text=_texts)
+    def die_while_locked(self, pick: int, point: int, text: str) -> None:
+        lease = self._lease(pick)
+        before = self._info(lease)
+        if not self.model.owns(lease) or before.open_turn is None:
+            return
+        after, record = with_journal(before, text)
+        with self._locked():
+            done = _in_a_process(point, lambda: self.store.append(after, [record], before.head, lease))
+        found = self.store.find(before.name)
+        assert found == after if done else found in (before, after)
+        if found == after:
+            self.model.append(after, record)
+        else:
+            self._forget_torn_line(lease)
+
+    def _forget_torn_line(self, lease: Lease) -> None:
+        """The lease of a process that was killed in a write is not used again: nobody else has its token."""
+        thread = self.model.threads[lease.thread.key]
+        owner = replace(current_owner("run"), boot_id="an-earlier-boot")
+        self._time.advance(LEASE_SECONDS * 1.1)
+        taken = self.store.acquire(thread.info.name, owner)
+        assert taken is not None
+        assert taken.thread == thread.info
+        thread.token, thread.expires, thread.owner_dead = taken.token, time.monotonic() + LEASE_SECONDS, True
+        self.leases.append(taken)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the write lock, as a process does that is stopped while it writes."""
+        holder = sqlite3.connect(Path(self._folder.name) / "store" / "threads.db", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            holder.execute("ROLLBACK")
+            holder.close()
+
+    @precondition(lambda self: self.leases)
+    @rule(pick=_pick, point=_point, text=_texts)
     def die_in_append(self, pick: int, point: int, text: str) -> None:
         lease = self._lease(pick)
         if not self.model.owns(lease):
@@ -90,7 +166,7 @@ def _in_a_process(point: int, call: Callable[[], object]) -> bool:
         try:
             os.environ["AFK_TEST_KILL_AT"] = str(point)
             faulty_store.FaultyConnection.passed = 0
-            faulty_store.watch_connections()  # the store opens a connection of its own after a fork
+            faulty_store.watch()  # the store opens a connection of its own after a fork
             call()
             code = 0
         finally:

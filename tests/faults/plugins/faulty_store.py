@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import afk_store_disk.spool
 import afk_store_disk.store
 
 import afkcli.core.thread
@@ -20,6 +21,7 @@ from afkcli.hookspecs import Store, hookimpl
 
 AFK_HOOKS = 1
 
+_REMOVE = afk_store_disk.spool.Spool.remove
 _WRITES = ("BEGIN", "INSERT", "UPDATE", "DELETE", "COMMIT")
 
 
@@ -49,10 +51,29 @@ def pass_point(name: str) -> None:
             os.kill(os.getpid(), number)
 
 
-def watch_connections() -> None:
-    """Have every connection that is opened from now on pass the points."""
+def write_aside(descriptor: int, line: bytes) -> int:
+    """Write a line of the spool in two halves, with points around them."""
+    pass_point("before a line aside")
+    os.write(descriptor, line[: len(line) // 2])
+    pass_point("half a line aside")
+    os.write(descriptor, line[len(line) // 2 :])
+    pass_point("after a line aside")
+    return len(line)
+
+
+def remove(spool: afk_store_disk.spool.Spool, name: str) -> None:
+    """Remove a file that was brought in, with a point before it."""
+    if (spool.folder / name).exists():
+        pass_point("before removal")
+    _REMOVE(spool, name)
+
+
+def watch() -> None:
+    """Have the writes of every connection and spool that is opened from now on pass the points."""
     connect: Callable[..., sqlite3.Connection] = sqlite3.connect
     sqlite3.connect = partial(connect, factory=FaultyConnection)  # type: ignore[assignment]
+    vars(afk_store_disk.spool)["_write"] = write_aside
+    afk_store_disk.spool.Spool.remove = remove  # type: ignore[method-assign]
 
 
 @hookimpl
@@ -60,5 +81,5 @@ def afk_store(settings: object) -> Store:
     if lease := float(os.environ.get("AFK_TEST_LEASE", 0)):
         vars(afk_store_disk.store)["LEASE_SECONDS"] = lease
         vars(afkcli.core.thread)["RENEW_SECONDS"] = lease / 4
-    watch_connections()
+    watch()
     return afk_store_disk.store.open_store()

@@ -117,18 +117,20 @@ class DiskStore:
 
     @_one_line_errors
     def renew(self, lease: Lease) -> Lease:
-        key = lease.thread.key
         self._cache.move_log()  # every 3 s, so that damage of the log takes no more than that, and reading it is short
         try:
-            with self._cache.transaction(durable=False, at_once=lease.thread.open_turn is not None):
-                holder = self._renewed(lease)
-                info = self._bring_in(self._info(lease), lease.token).info
-                expires = self._hold(holder, key)
+            return self._renew(lease, at_once=True)
         except sqlite3.OperationalError as error:
-            aside = self._renew_aside(lease) if is_locked(error) else None
-            if aside is None:
+            if not is_locked(error):
                 raise
-            return aside
+            return self._renew_aside(lease) or self._renew(lease)
+
+    def _renew(self, lease: Lease, *, at_once: bool = False) -> Lease:
+        key = lease.thread.key
+        with self._cache.transaction(durable=False, at_once=at_once):
+            holder = self._renewed(lease)
+            info = self._bring_in(self._info(lease), lease.token).info
+            expires = self._hold(holder, key)
         self._spool.remove(name_of(key, lease.token))
         return replace(lease, thread=info, expires=expires)
 

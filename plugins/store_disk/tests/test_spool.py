@@ -317,6 +317,20 @@ class TestAnOwnerThatLostItsLease:
         assert spooled(folder) == []
 
 
+def test_nothing_of_an_open_turn_waits_for_the_lock(store: DiskStore, folder: Path) -> None:
+    """Also where the lease is as it was taken, before the turn was opened."""
+    taken = acquired(store)
+    lease = save(store, taken, with_question(taken.thread, "question"))
+    waits: list[str] = []
+    store._cache._con.set_trace_callback(waits.append)
+    with locked(folder):
+        renewed = store.renew(taken)
+        journal(store, replace(renewed, thread=lease.thread), "one", "two")
+    allowed = [int(line.split()[-1]) for line in waits if line.startswith("PRAGMA busy_timeout")]
+    began = [allowed[at] for at in range(0, len(allowed), 2)]
+    assert began == [20, 0, 0]
+
+
 def test_a_wrong_head_is_refused_while_the_database_is_locked(store: DiskStore, folder: Path) -> None:
     lease = asked(store)
     with locked(folder):

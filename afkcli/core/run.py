@@ -245,6 +245,9 @@ class Run:
         self.usage += usage
         self.add_message(response.message)
         await self.emit(StepCompleted, message=response.message, usage=usage, finish_reason=response.finish_reason)
+        silent = not (self.executions or any(message.text.strip() for message in self.answer))
+        if silent and response.finish_reason is FinishReason.STOP:
+            self.warn("empty_answer", f"{self.model.full_name} answered with no text; ask again, or in other words")
         if response.finish_reason is FinishReason.CONTENT_FILTER:
             raise ProviderError(
                 f"the content filter of {self.model.full_name} stopped the answer; rephrase the message",

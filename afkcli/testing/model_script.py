@@ -18,6 +18,8 @@ class Fault(StrEnum):
 
     NO_RESPONSE = "no_response"
     """The connection is closed before any header is sent."""
+    RESET_BEFORE_HEADERS = "reset_before_headers"
+    """The connection is reset (RST) before any header is sent."""
     CUT = "cut"
     """The connection is closed between two events, without the end of the chunked body."""
     CUT_MID_LINE = "cut_mid_line"
@@ -31,7 +33,7 @@ class Fault(StrEnum):
     MALFORMED = "malformed"
     """A line that is not JSON is sent, then the answer goes on."""
     INVALID_UTF8 = "invalid_utf8"
-    """A line with bytes that are not UTF-8 is sent, then the answer goes on."""
+    """A line with bytes that are not UTF-8 is sent, then the answer goes on, each U+FFFD in it as such a byte."""
     ERROR_EVENT = "error_event"
     """An error is sent as an event of the stream (`Step.body`, if given), then the body ends."""
     FAILED = "failed"
@@ -86,10 +88,12 @@ class Step:
             `incomplete`, and become `max_tokens` and `refusal` in the Messages API); where empty, `tool_calls` or
             `stop`, as it fits.
         usage: the token counts, or None to send none.
-        status, headers, body: an HTTP answer without a stream where `status` is not 200. A mapping is sent as JSON, a
-            text as it is (HTML where it starts with `<`), None as an empty body.
+        status, headers, body: an HTTP answer without a stream where `status` is not 200, or `body` is a text. A mapping
+            is sent as JSON, a text as it is (HTML where it starts with `<`), None as an empty body.
         delay_headers, delay_first, delay_between: seconds before the headers, the first delta, each further delta.
         fault, fault_after: what goes wrong, and after how many deltas.
+        fault_waits: have what goes wrong in the stream wait for `ModelServer.release()`. A reset takes along what the
+            client has not read yet; with this it can show that first.
         events_per_write: how many events go into one write (and one chunk of the body); 0 packs them to 64 KB, or one
             each where `delay_between` is set.
         bytes_per_write: cuts the stream into writes of so many bytes, through lines and characters alike.
@@ -112,6 +116,7 @@ class Step:
     delay_between: float = 0.0
     fault: Fault | None = None
     fault_after: int = 0
+    fault_waits: bool = False
     events_per_write: int = 0
     bytes_per_write: int = 0
     crlf: bool = False

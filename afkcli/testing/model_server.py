@@ -23,6 +23,7 @@ import json
 import os
 import select
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -95,9 +96,18 @@ class ModelServer:
         steps: the script; the default echoes.
         port: the port on 127.0.0.1; 0 takes a free one.
         log: a file to which every request is appended as a line of JSON before it is answered.
+        tls: the context by which it speaks TLS, for clients that are to check its certificate; steps that wait or hang
+            need a plain connection.
     """
 
-    def __init__(self, steps: Sequence[Step] = (), *, port: int = 0, log: Path | None = None) -> None:
+    def __init__(
+        self,
+        steps: Sequence[Step] = (),
+        *,
+        port: int = 0,
+        log: Path | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._lock = threading.Lock()
         self._steps: list[Step] = list(steps) or [Step()]
         self._said = 0
@@ -105,13 +115,14 @@ class ModelServer:
         self._released = threading.Event()
         self._requests: list[RecordedRequest] = []
         self._arrived = threading.Condition(self._lock)
-        self._http = _HttpServer(("127.0.0.1", port), self)
+        self._scheme = "http" if tls is None else "https"
+        self._http = _HttpServer(("127.0.0.1", port), self, tls)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(POLL_SECONDS,), daemon=True)
 
     @property
     def base_url(self) -> str:
         """The base URL for a client, `/v1` included."""
-        return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+        return f"{self._scheme}://127.0.0.1:{self._http.server_address[1]}/v1"
 
     @property
     def requests(self) -> list[RecordedRequest]:
@@ -197,9 +208,11 @@ class _HttpServer(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], model_server: ModelServer) -> None:
+    def __init__(self, address: tuple[str, int], model_server: ModelServer, tls: ssl.SSLContext | None) -> None:
         super().__init__(address, _Handler)
         self.model_server = model_server
+        if tls is not None:  # hands are shaken with the first read, on the connection's own thread
+            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self._open: set[socket.socket] = set()
 
     def server_bind(self) -> None:
@@ -282,9 +295,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._wait(step.delay_headers)
         if step.fault is Fault.HANG_BEFORE_HEADERS:
             self._wait(None)
-        if step.fault is Fault.NO_RESPONSE:
-            self._drop()
-        elif step.status != 200:
+        if step.fault in (Fault.NO_RESPONSE, Fault.RESET_BEFORE_HEADERS):
+            self._drop(reset=step.fault is Fault.RESET_BEFORE_HEADERS)
+        elif step.status != 200 or isinstance(step.body, str):
             self._send_body(step.status, step.body, step.headers)
         elif not request.body.get("stream"):
             self._send_json(200, api.plain(step, request.body, request.n))
@@ -297,6 +310,8 @@ class _Handler(BaseHTTPRequestHandler):
         )
         before, after = _split(step, answer)
         self._send_events(step, before, answer.deltas)
+        if step.fault_waits:
+            self._wait(None)
         if step.fault in _DROPPING:
             if step.fault is Fault.CUT_MID_LINE:
                 self._write_chunk(step, (after or [b"data: {"])[0][:-8])
@@ -308,6 +323,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._write_chunk(step, _lines(step, b'data: {"id": "chatcmpl-1", "choices": [{'))
         if step.fault is Fault.INVALID_UTF8:
             self._write_chunk(step, _lines(step, b'data: {"id": "\xff\xfe", "choices": []}'))
+            after = [event.replace("\ufffd".encode(), b"\xff") for event in after]
         if step.fault is Fault.ERROR_EVENT or (step.fault is Fault.FAILED and not api.tells_failure):
             self._write_chunk(step, _lines(step, api.error(step)))
         elif step.fault is not Fault.END:

@@ -410,6 +410,15 @@ class TestRetries:
             assert ceiling / 2 <= retry_delay(attempt, None) <= ceiling
 
 
+class TestEmptyAnswers:
+    def test_are_said_where_the_run_did_nothing_else(self) -> None:
+        silent = events_of(Scripted([response(" ")]))
+        assert [event.code for event in silent if event.type == "warning"] == ["empty_answer"]
+        assert result_of(silent).state is RunState.COMPLETED
+        acted = events_of(Scripted(calls(call("add", a=1, b=2)), [response("")]), agent(tools=[add]))
+        assert "warning" not in types(acted)
+
+
 class TestFallbacks:
     def test_take_over_while_nothing_was_shown(self) -> None:
         first, second = Scripted([failure(ErrorKind.AUTH)]), Scripted(answer("a"), name="other")

@@ -69,7 +69,8 @@ _NEXT_STEP = {
 
 def error_line(server: Server, what: str, kind: ErrorKind, detail: str = "") -> str:
     """Return the line for a person: what happened, what the server said of it, the next step."""
-    said = masked(detail, (server.key, *server.settings.headers.values(), *user_info_forms(server.url)))
+    secrets = (server.key, *server.settings.headers.values(), *user_info_forms(server.url))
+    said = masked(detail, secrets).removesuffix(".")
     parts = [f"{what}: {said}" if said else what, _NEXT_STEP.get(kind, "")]
     return "; ".join(part for part in parts if part)
 

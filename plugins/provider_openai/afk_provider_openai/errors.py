@@ -81,7 +81,8 @@ _NEXT_STEP = {
 
 def error_line(server: Server, what: str, kind: ErrorKind, detail: str = "") -> str:
     """Return the line for a person: what happened, what the server said of it, the next step."""
-    said = masked(detail, (server.key, *server.settings.headers.values(), *user_info_forms(server.url)))
+    secrets = (server.key, *server.settings.headers.values(), *user_info_forms(server.url))
+    said = masked(detail, secrets).removesuffix(".")
     parts = [f"{what}: {said}" if said else what, _NEXT_STEP.get(kind, "")]
     return "; ".join(part for part in parts if part)
 
@@ -146,7 +147,7 @@ def _subject(server: Server, kind: ErrorKind, model: str) -> str:
         return f"{server.name} has no model {model!r} at this URL"
     if kind is ErrorKind.RATE_LIMIT:
         return f"{server.name} limits the rate of {model!r}"
-    if kind is ErrorKind.OVERLOADED:
+    if kind in (ErrorKind.OVERLOADED, ErrorKind.TIMEOUT):
         return f"{server.name} failed to answer with {model!r}"
     if kind is ErrorKind.CONTEXT_LENGTH:
         return f"the conversation is too long for {model!r}"

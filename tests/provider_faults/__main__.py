@@ -1,0 +1,67 @@
+"""Print the table of provider faults: `python -m tests.provider_faults [--api NAME] [FAULT ...]`.
+
+It ends with 1 where something is not as the design says. FAULT is the beginning of a fault's name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.interrupts import allow_interrupts
+from tests.provider_faults.apis import APIS, Api, installed
+from tests.provider_faults.faults import FAULTS, Fault
+from tests.provider_faults.observe import Found, observe
+
+AT_ONCE = 4
+_HEADINGS = ("fault", "api", "exit", "state", "kind", "requests", "next turn sends", "as designed", "line")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.provider_faults", description=__doc__)
+    parser.add_argument("faults", nargs="*", metavar="FAULT")
+    parser.add_argument("--api", action="append", choices=[api.name for api in APIS], help="only this one")
+    options = parser.parse_args()
+    apis = [api for api in installed() if not options.api or api.name in options.api]
+    missing = sorted({api.name for api in APIS if not options.api or api.name in options.api} - {a.name for a in apis})
+    if missing and (options.api or not apis):
+        parser.error(f"not installed here: {', '.join(missing)}")
+    chosen = [fault for fault in FAULTS if not options.faults or fault.name.startswith(tuple(options.faults))]
+    if not chosen:
+        parser.error(f"no such fault; there are: {'; '.join(fault.name for fault in FAULTS)}")
+    allow_interrupts()
+    found = survey(chosen, apis)
+    print(table(found))
+    if missing:
+        print(f"not installed here, and so not tested: {', '.join(missing)}")
+    deviations = [row for row in found if row.problems]
+    print(f"{len(found)} rows, {len(deviations)} not as designed")
+    return 1 if deviations else 0
+
+
+def survey(faults: Sequence[Fault], apis: Sequence[Api]) -> list[Found]:
+    """Return what is observed of each fault at each API."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(lambda pair: observe(*pair), [(fault, api) for fault in faults for api in apis]))
+
+
+def table(found: Iterable[Found]) -> str:
+    """Return the rows as a table of text, the problems below it."""
+    rows = list(found)
+    cells = [_HEADINGS, *map(_cells, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    lines += [f"{row.fault.name}, {row.api.name}: {problem}" for row in rows for problem in row.problems]
+    return "\n".join(lines)
+
+
+def _cells(row: Found) -> tuple[str, ...]:
+    designed = "NO" if row.problems else "yes"
+    numbers = (str(row.code), row.state, row.kind or "-", str(row.requests))
+    return (row.fault.name, row.api.name, *numbers, row.sent, designed, row.line or "-")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

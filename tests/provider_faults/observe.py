@@ -1,0 +1,157 @@
+"""Runs one fault against one API with the installed `afk`, and tells what was observed."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from afkcli.testing.model_server import ModelServer, Step
+from tests.e2e.shell import LIMIT, Finished, Shell, wait_for_output
+from tests.provider_faults.apis import KEY, Api
+from tests.provider_faults.faults import WORDS, Fault, Host, Sent
+from tests.provider_faults.hosts import base_url
+
+RETRY_DELAY = 0.05
+"""The setting `retry_delay`, so that four retries take less than a second."""
+
+FIRST, SECOND = "mark-first", "mark-second"
+RESOLVER = {"RES_OPTIONS": "timeout:1 attempts:1"}
+"""Where no resolver answers, the C library gives up soon."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What was observed of one fault at one API; `problems` is what is not as the design says."""
+
+    fault: Fault
+    api: Api
+    code: int = -1
+    state: str = ""
+    kind: str | None = None
+    requests: int = 0
+    sent: str = ""
+    line: str = ""
+    problems: list[str] = field(default_factory=list)
+
+    def expect(self, what: str, found: object, wanted: object) -> None:
+        if found != wanted:
+            self.problems.append(f"{what} is {found!r}, not {wanted!r}")
+
+
+def observe(fault: Fault, api: Api) -> Found:
+    """Run a turn into the fault and another one after it, each a process of its own, in a clean home."""
+    found = Found(fault, api)
+    with tempfile.TemporaryDirectory(prefix="afk-faults-") as folder, ModelServer() as server:
+        shell = Shell(home=Path(folder, "home"), folder=Path(folder, "work"), env=RESOLVER)
+        shell.folder.mkdir()
+        config = shell.home / "afk" / "config" / "config.toml"
+        config.parent.mkdir(parents=True)
+        with base_url(fault.host, server) as url:
+            config.write_text(_config(api, fault, url, fault.settings))
+            server.script(*fault.steps(api))
+            done = _first_turn(shell, server, fault, api)
+        _judge_turn(found, done, shell.log(), server)
+        config.write_text(_config(api, fault, server.base_url, {}))
+        server.script(Step(text="ok"))
+        _judge_next_turn(found, shell.afk("run", "-t", "t", "-m", api.full_model, SECOND), server)
+    return found
+
+
+def _config(api: Api, fault: Fault, url: str, settings: Mapping[str, Any]) -> str:
+    fallback = [f"{api.full_model}-fallback"] if fault.fallback else []
+    table = {"base_url": url, "api_key": KEY, **api.settings, **settings}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in table.items()]
+    top = [f"retry_delay = {RETRY_DELAY}", f"fallback_models = {json.dumps(fallback)}"]
+    return "\n".join([*top, f"[providers.{api.provider}]", *lines, ""])
+
+
+def _first_turn(shell: Shell, server: ModelServer, fault: Fault, api: Api) -> Finished:
+    arguments = ("run", "-t", "t", "-m", api.full_model, *fault.arguments, FIRST)
+    if not any(step.fault_waits for step in fault.steps(api)):
+        return shell.afk(*arguments)
+    process = shell.start(*arguments)
+    shown = wait_for_output(process, fault.out.encode())
+    server.release()
+    out, err = process.communicate(timeout=LIMIT)
+    return Finished(process.returncode, (shown + out).decode(), err.decode())
+
+
+def _judge_turn(found: Found, done: Finished, log: list[dict[str, Any]], server: ModelServer) -> None:
+    fault, row = found.fault, found.fault.row
+    lines = done.err.splitlines()
+    result = log[-1]["result"]
+    retries = [event for event in log if event["type"] == "retrying"]
+    found.code, found.state, found.kind = done.code, result["state"], result["error_kind"]
+    found.requests = sum(event["type"] == "step_started" for event in log)
+    found.line = lines[-1] if lines else ""
+    found.expect("exit code", found.code, row.code)
+    found.expect("state", found.state, row.state)
+    found.expect("kind", found.kind, fault.kind)
+    found.expect("number of requests", found.requests, row.requests)
+    if fault.host is Host.SCRIPTED:
+        found.expect("number of requests at the server", len(server.requests), row.requests)
+    found.expect("stdout", done.out, f"{fault.out}\n" if fault.out else "")
+    found.expect("saved", result["saved"], True)
+    wanted_retries = 0 if fault.fallback else row.requests - 1
+    found.expect("number of retrying events", len(retries), wanted_retries)
+    found.expect("lines that announce a retry", sum("trying again in" in line for line in lines), wanted_retries)
+    found.expect("lines on stderr", len(lines), wanted_retries + fault.other_lines)
+    _judge_delays(found, [event["delay_s"] for event in retries], server)
+    if fault.says not in done.err:
+        found.problems.append(f"{fault.says!r} is not in {done.err!r}")
+    if KEY in done.err or KEY in json.dumps(log):
+        found.problems.append("the key is shown")
+
+
+def _judge_delays(found: Found, delays: list[float], server: ModelServer) -> None:
+    low, high = found.fault.delays
+    if not all(low <= delay <= high for delay in delays):
+        found.problems.append(f"the waits are {delays}, not between {low} and {high} s")
+    arrived = [request.at for request in server.requests]
+    for delay, before, after in zip(delays, arrived, arrived[1:], strict=False):
+        if after - before < delay - 0.001:  # the event rounds to milliseconds
+            found.problems.append(f"a request came {after - before:.3f} s after the one before, not {delay} s")
+
+
+def _judge_next_turn(found: Found, done: Finished, server: ModelServer) -> None:
+    wanted = found.fault.row.sent
+    found.expect("exit code of the next turn", (done.code, done.out), (0, "ok\n"))
+    lines = 1 if wanted is Sent.LEFT_OUT else 0
+    found.expect("lines of the next turn on stderr", len(done.err.splitlines()), lines)
+    found.sent = _sent(said(server.requests[-1].body), found.fault.out)
+    if found.sent == Sent.AGAIN and wanted is Sent.TURN and not found.fault.out:
+        found.sent = Sent.TURN  # an answer without text is a turn of the question alone
+    found.expect("what the next turn sends", found.sent, wanted.value)
+
+
+def said(body: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the roles and texts of a request's messages, in the form of any of the APIs."""
+    messages: list[tuple[str, str]] = []
+    for item in body.get("messages", body.get("input", ())):
+        content = item.get("content") or ""
+        texts = [content] if isinstance(content, str) else [part.get("text", "") for part in content]
+        messages += [(item["role"], text) for text in texts if text and "role" in item]
+    return messages
+
+
+def _sent(messages: list[tuple[str, str]], out: str) -> str:
+    *before, last = messages
+    if last != ("user", SECOND):
+        return f"not the question: {messages}"
+    if not before:
+        return Sent.LEFT_OUT
+    if before[0] != ("user", FIRST) or any(role != "assistant" for role, _ in before[1:]):
+        return f"something else: {messages}"
+    answer = "".join(text for _, text in before[1:])
+    if not answer:
+        return Sent.AGAIN
+    if not answer.startswith(out):
+        return f"another answer: {messages}"
+    return Sent.CUT if "This answer was cut off here" in answer else Sent.TURN
+
+
+__all__ = ["WORDS", "Found", "observe", "said"]

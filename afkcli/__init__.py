@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from afkcli.api import Runner
+    from afkcli.attachments import Attachment
     from afkcli.core.agent import Agent, FailSafeConfig
     from afkcli.core.memory import MemoryStore
     from afkcli.core.result import AgentResult
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Agent",
     "AgentResult",
+    "Attachment",
     "FailSafeConfig",
     "MemoryStore",
     "Runner",
@@ -29,6 +31,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Agent": "afkcli.core.agent",
     "AgentResult": "afkcli.core.result",
+    "Attachment": "afkcli.attachments",
     "FailSafeConfig": "afkcli.core.agent",
     "MemoryStore": "afkcli.core.memory",
     "Runner": "afkcli.api",

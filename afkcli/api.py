@@ -11,6 +11,7 @@ from typing import Literal
 
 from afkcli.config import Choice
 from afkcli.core.agent import Agent
+from afkcli.core.attachments import Attachment
 from afkcli.core.handle import RunHandle
 from afkcli.core.memory import MemoryStore
 from afkcli.core.protocols import Provider, Sink, Store, ThreadInfo
@@ -82,8 +83,17 @@ class Runner(CoreRunner):
             wiring=wiring,
         )
 
-    async def run_stream(self, agent: Agent, *, user_message: str, thread_id: str | None = None) -> RunHandle:
-        return await self.start(self._choice_of(agent), user_message=user_message, thread_id=thread_id)
+    async def run_stream(
+        self,
+        agent: Agent,
+        *,
+        user_message: str,
+        thread_id: str | None = None,
+        attachments: Sequence[Attachment] = (),
+    ) -> RunHandle:
+        return await self.start(
+            self._choice_of(agent), user_message=user_message, thread_id=thread_id, attachments=attachments
+        )
 
     async def resume_stream(self, agent: Agent, *, thread_id: str) -> RunHandle:
         return await self.start(self._choice_of(agent), user_message=None, thread_id=thread_id, create=False)

@@ -32,7 +32,7 @@ def message_with_stdin(words: Sequence[str], *, read_stdin: bool, notify: Callab
         raise UsageError("`-` reads the message from stdin, which is not to be read here; give the message")
     piped = ""
     if read_stdin and (dash or stdin_is_piped()):
-        piped = _text(_read(notify))
+        piped = _text(read_stdin_bytes(MAX_STDIN_BYTES, notify))
     text = "\n\n".join(part for part in (message, piped) if part.strip())
     if not text:
         raise UsageError('there is no message; say what to do: afk run "MESSAGE", or pipe it in')
@@ -52,7 +52,12 @@ def stdin_is_piped() -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
-def _read(notify: Callable[[str], None]) -> bytes:
+def read_stdin_bytes(limit: int, notify: Callable[[str], None]) -> bytes:
+    """Return all of stdin, at most `limit` bytes; `notify` is told after 3 s of silence what is being waited for.
+
+    Raises:
+        UsageError: it is longer, or cannot be read.
+    """
     line = "waiting for stdin, which is open but silent; end it with Ctrl-D, or use --no-stdin to leave it alone"
     timer = threading.Timer(SILENCE_SECONDS, notify, [line])
     timer.daemon = True
@@ -62,10 +67,8 @@ def _read(notify: Callable[[str], None]) -> bytes:
         while chunk := os.read(0, _CHUNK):
             timer.cancel()
             data += chunk
-            if len(data) > MAX_STDIN_BYTES:
-                raise UsageError(
-                    f"stdin is longer than {MAX_STDIN_BYTES >> 20} MB, more than any model takes; shorten it"
-                )
+            if len(data) > limit:
+                raise UsageError(f"stdin is longer than {limit >> 20} MB, more than any model takes; shorten it")
     except OSError as error:
         raise UsageError(f"stdin cannot be read: {error.strerror}") from None
     finally:
@@ -77,9 +80,7 @@ def _text(data: bytes) -> str:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(
-            f"stdin is not UTF-8 text (byte {error.start}); only text can be piped in, other files are for attachments"
-        ) from None
+        raise UsageError(f"stdin is not UTF-8 text (byte {error.start}); pipe other files in with --attach -") from None
     if "\0" in text:
-        raise UsageError("stdin holds NUL bytes, so it is not text; other files are for attachments")
+        raise UsageError("stdin holds NUL bytes, so it is not text; pipe other files in with --attach -")
     return text.rstrip("\n")

@@ -8,7 +8,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from afkcli.signals import die_of
 
 if TYPE_CHECKING:
     from afkcli.api import Runner
+    from afkcli.core.attachments import Attachment
     from afkcli.core.handle import RunHandle
     from afkcli.setup import Flags, Setup
 
@@ -60,6 +61,7 @@ class Turn:
     flags: Flags
     text: str | None
     messages: Messages
+    attachments: Sequence[Attachment] = ()
     ending: Ending = field(default_factory=Ending)
     _cancel: Callable[[], object] = lambda: None
     _approver: Approver | None = None
@@ -99,6 +101,7 @@ class Turn:
             user_message=self.text,
             thread_id=thread_id,
             create=self.text is not None,
+            attachments=self.attachments,
         )
         if thread_id is None and self.options.memory:
             self.messages.say(f"thread {handle.thread_id}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -16,6 +16,9 @@ from afkcli.core.errors import UsageError
 from afkcli.core.jsonform import JsonError, loads
 from afkcli.render import Messages
 from afkcli.signals import die_of
+
+if TYPE_CHECKING:
+    from afkcli.core.attachments import Attachment
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -159,6 +162,7 @@ def run_turn(
     thread: str | None,
     continue_: bool = False,
     memory: bool = True,
+    attachments: Sequence[Attachment] = (),
     **options: Any,
 ) -> NoReturn:
     """Run one turn and end the process as it ended.
@@ -169,6 +173,7 @@ def run_turn(
         model, agent, instructions, max_steps, max_llm_calls, max_tool_calls, max_cost, timeout, model_options, plugins,
             tools, json_, options: those of a turn.
         thread, continue_, memory: as in `RunOptions`.
+        attachments: what goes with the message.
     """
     from afkcli.setup import Flags, load_setup
 
@@ -190,7 +195,7 @@ def run_turn(
         options=model_options,
     )
     setup = load_setup(project=True, plugin_files=plugins, notify=messages.say)
-    ending = asyncio.run(Turn(run_options, setup, flags, text, messages).run())
+    ending = asyncio.run(Turn(run_options, setup, flags, text, messages, attachments).run())
     if ending.signal is not None:
         die_of(ending.signal)
     sys.exit(ending.code)

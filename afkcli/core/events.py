@@ -37,10 +37,23 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attached:
+    """What was attached to a message: `sha256` (hex) is the hash of its content, `size` its bytes."""
+
+    name: str | None
+    media_type: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted(Header):
+    """`message` is the text of the user's message, `attachments` what came with it."""
+
     agent: str
     model: str
     message: str
+    attachments: tuple[Attached, ...] = ()
     resumed: bool = False
     parent_run_id: str | None = None
     type: Literal["run_started"] = "run_started"

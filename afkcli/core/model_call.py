@@ -7,13 +7,15 @@ import contextlib
 import hashlib
 import itertools
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 from afkcli.core.cost import CallCost
 from afkcli.core.errors import RETRIED_KINDS, ErrorKind, LimitReachedError, ProviderError, UsageError
 from afkcli.core.events import Retrying, StepStarted, ToolCallDeltaEvent, message_to_json
 from afkcli.core.jsonform import JsonError, clean_text, dumps
 from afkcli.core.messages import (
+    Message,
     ModelEvent,
     ModelRequest,
     ModelResponse,
@@ -62,12 +64,14 @@ class _CallFailedError(Exception):
 
 async def _call_with_retries(run: Run, model: Model) -> ModelResponse:
     for attempt in itertools.count(1):
+        messages = await _messages(run, model)
         request = ModelRequest(
             model=model.name,
-            messages=run.request_messages(),
+            messages=messages,
             tools=[tool.spec for tool in run.tools.values()],
             options=run.agent.options,
             extra=run.agent.extra,
+            content=run.contents.get,
         )
         run.limits.start_call()
         call = _Call(run, model, await run.spending.start_call(model, request))
@@ -84,6 +88,12 @@ async def _call_with_retries(run: Run, model: Model) -> ModelResponse:
             await run.emit(Retrying, attempt=attempt + 1, delay_s=round(delay, 3), error=run.redact(str(error)))
             await asyncio.sleep(delay)
     raise AssertionError("unreachable")
+
+
+async def _messages(run: Run, model: Model) -> Sequence[Message]:
+    """Return the messages of the next call as `model` can be sent them."""
+    capabilities = partial(model.provider.capabilities, model.name)
+    return await run.contents.sendable(run.request_messages(), model.full_name, capabilities, run.warn)
 
 
 def _refusal(run: Run, error: ProviderError, attempt: int, delay: float) -> str | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
+from afkcli.core.attachments import attached_parts
+from afkcli.core.contents import stored_contents
 from afkcli.core.errors import AfkError, LeaseLostError, StoreError, ThreadBusyError, UsageError
 from afkcli.core.ids import rfc3339, uuid7
 from afkcli.core.messages import Message
@@ -50,7 +52,10 @@ class Opening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """The message that opens a turn (None: it goes on with the last one), and what is recorded with it."""
+    """The message that opens a turn (None: it goes on with the last one), and what is recorded with it.
+
+    `contents` are those of what is attached to it, by their hash.
+    """
 
     run_id: str
     message: Message | None
@@ -59,6 +64,7 @@ class Question:
     remember_model: bool
     folder: str | None
     on_problem: Callable[[Exception], None]
+    contents: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +223,12 @@ class Opener:
         writer.thread = replace(writer.thread, folder=question.folder or writer.thread.folder)
         now = rfc3339(time.time())
         writer.open(
-            beginning, agent=question.agent, model=question.model, now=now, remember_model=question.remember_model
+            beginning,
+            agent=question.agent,
+            model=question.model,
+            now=now,
+            remember_model=question.remember_model,
+            contents=question.contents,
         )
         self._calls.watch(writer)
         return writer
@@ -239,7 +250,7 @@ class Opener:
 
 
 def fork(store: Store, source: ThreadInfo, name: str, owner: Owner) -> Lease:
-    """Create the thread `name` with the sealed turns of `source` and return its lease.
+    """Create the thread `name` with the sealed turns of `source`, and what is attached, and return its lease.
 
     Raises:
         StoreError: `name` exists, or the store failed.
@@ -266,8 +277,10 @@ def fork(store: Store, source: ThreadInfo, name: str, owner: Owner) -> Lease:
         record = next_record(thread, RecordKind.SEAL, turn.turn, turn_to_json(turn))
         thread = advance(thread, record)
         records.append(record)
+    attached = {part.sha256 for turn in turns for part in attached_parts(turn.messages)}
     try:
-        store.append(thread, records, lease.thread.head, lease)
+        contents = stored_contents(store, source.key, attached)
+        store.append(thread, records, lease.thread.head, lease, contents)
     except AfkError:
         store.release(lease)
         raise

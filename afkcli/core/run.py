@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from afkcli.core.agent import Agent
+from afkcli.core.contents import Contents
 from afkcli.core.cost import Spending
 from afkcli.core.errors import ErrorKind, LeaseLostError, ProviderError
 from afkcli.core.events import Event, ReasoningDeltaEvent, StepCompleted, TextDeltaEvent, Warned
@@ -98,6 +99,7 @@ class Run:
     redact: Callable[[str], str]
     prepared: asyncio.Task[None]
     beginning: Beginning
+    contents: Contents
     history: Sequence[Message] = ()
     writer: TurnWriter | None = None
     unsaved: str | None = None

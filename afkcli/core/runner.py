@@ -13,17 +13,19 @@ from typing import Any, Literal, Self
 
 from afkcli.core.agent import Agent
 from afkcli.core.approvals import ApprovalRule
+from afkcli.core.attachments import Asked, Attachment, ask, attached_parts, refuse_what_the_model_cannot_take
 from afkcli.core.budgets import NO_BUDGETS, Budgets, Reservations
 from afkcli.core.closing import see_through
+from afkcli.core.contents import Contents
 from afkcli.core.cost import Spending
 from afkcli.core.errors import ConfigError, UnknownNameError, UsageError
-from afkcli.core.events import RunStarted
+from afkcli.core.events import Attached, RunStarted
 from afkcli.core.handle import EventChannel, RunHandle
 from afkcli.core.ids import uuid7
 from afkcli.core.jsonform import clean_text
 from afkcli.core.limits import Limits
 from afkcli.core.memory import MemoryStore
-from afkcli.core.messages import FinishReason, Role, text_message
+from afkcli.core.messages import FinishReason, Message
 from afkcli.core.model_call import MAX_DELAY_S, call_model
 from afkcli.core.opening import BusyMode, Opener, Opening, Question
 from afkcli.core.options import check_options
@@ -140,12 +142,27 @@ class Runner:
         self._sinks = [SinkThread(sink, self._sink_left_out) for sink in sinks]
         self._runs: set[Run] = set()
 
-    async def run(self, agent: Agent, *, user_message: str, thread_id: str | None = None) -> AgentResult:
+    async def run(
+        self,
+        agent: Agent,
+        *,
+        user_message: str,
+        thread_id: str | None = None,
+        attachments: Sequence[Attachment] = (),
+    ) -> AgentResult:
         """Run `agent` on a message to the end; see `run_stream`."""
-        async with await self.run_stream(agent, user_message=user_message, thread_id=thread_id) as handle:
+        handle = await self.run_stream(agent, user_message=user_message, thread_id=thread_id, attachments=attachments)
+        async with handle:
             return await handle.wait()
 
-    def run_sync(self, agent: Agent, *, user_message: str, thread_id: str | None = None) -> AgentResult:
+    def run_sync(
+        self,
+        agent: Agent,
+        *,
+        user_message: str,
+        thread_id: str | None = None,
+        attachments: Sequence[Attachment] = (),
+    ) -> AgentResult:
         """As `run`, from code that is not asynchronous.
 
         Raises:
@@ -154,31 +171,44 @@ class Runner:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return asyncio.run(self._run_and_leave(agent, user_message, thread_id))
+            return asyncio.run(self._run_and_leave(agent, user_message, thread_id, attachments))
         raise UsageError("run_sync was called inside an event loop; use `await runner.run(...)` there")
 
-    async def _run_and_leave(self, agent: Agent, user_message: str, thread_id: str | None) -> AgentResult:
+    async def _run_and_leave(
+        self, agent: Agent, user_message: str, thread_id: str | None, attachments: Sequence[Attachment]
+    ) -> AgentResult:
         try:
-            return await self.run(agent, user_message=user_message, thread_id=thread_id)
+            return await self.run(agent, user_message=user_message, thread_id=thread_id, attachments=attachments)
         finally:
             await self.leave_loop()
 
     async def leave_loop(self) -> None:
         """Close what belongs to the running event loop, which is about to end; the runner can go on in another."""
 
-    async def run_stream(self, agent: Agent, *, user_message: str, thread_id: str | None = None) -> RunHandle:
+    async def run_stream(
+        self,
+        agent: Agent,
+        *,
+        user_message: str,
+        thread_id: str | None = None,
+        attachments: Sequence[Attachment] = (),
+    ) -> RunHandle:
         """Start a run and return its handle.
 
         Args:
             agent: what runs.
             user_message: the user's message.
             thread_id: the name of the thread; a new thread, named by the run's id, if it is None.
+            attachments: what goes with the message; at most 20 MB together.
 
         Raises:
-            UsageError: the run cannot be started: the name, the model, a key or a tool.
+            UsageError: the run cannot be started: the name, the model, a key, a tool, or an attachment that the model
+                cannot take.
             ThreadBusyError: another run holds the thread.
         """
-        return await self.start(lambda thread: agent, user_message=user_message, thread_id=thread_id)
+        return await self.start(
+            lambda thread: agent, user_message=user_message, thread_id=thread_id, attachments=attachments
+        )
 
     async def resume(self, agent: Agent, *, thread_id: str) -> AgentResult:
         """Go on with the last turn of a thread, which was cut, to the end; see `resume_stream`."""
@@ -206,6 +236,7 @@ class Runner:
         user_message: str | None,
         thread_id: str | None = None,
         create: bool = True,
+        attachments: Sequence[Attachment] = (),
     ) -> RunHandle:
         """As `run_stream`, the agent chosen once the thread (its last agent and model) is known.
 
@@ -213,6 +244,7 @@ class Runner:
         """
         if user_message is not None and not user_message.strip():
             raise UsageError("the message is empty; say what to do")
+        asked = ask(clean_text(user_message), attachments) if user_message is not None else None
         run_id = uuid7()
         name = check_name(thread_id) if thread_id is not None else run_id
         opener = Opener(
@@ -225,7 +257,7 @@ class Runner:
         opening = await opener.open(name, self._wiring.owner(run_id), create=create)
         try:
             agent = choose(opening.thread)
-            run = await self._open_run(opener, opening, agent, run_id, user_message)
+            run = await self._open_run(opener, opening, agent, run_id, asked)
         except BaseException:
             await opener.release(opening)
             raise
@@ -234,6 +266,7 @@ class Runner:
             agent=agent.name,
             model=run.model.full_name,
             message=run.beginning.messages[0].text,
+            attachments=_attached(run.beginning.messages[0]),
             resumed=run.beginning.resumes is not None,
             parent_run_id=run.beginning.resumes,
         )
@@ -277,11 +310,14 @@ class Runner:
     ) -> None:
         await self.aclose()
 
-    async def _open_run(self, opener: Opener, opening: Opening, agent: Agent, run_id: str, message: str | None) -> Run:
+    async def _open_run(self, opener: Opener, opening: Opening, agent: Agent, run_id: str, asked: Asked | None) -> Run:
         """Return the run, its question durable, its provider being prepared at the same time."""
         tools = as_tools(agent.tools)
         agent = replace(agent, instructions=inspect.cleandoc(agent.instructions).strip())
         models = [self._model(name) for name in (agent.model, *agent.fail_safe.fallback_models)]
+        if asked is not None and asked.contents:
+            able = models[0].provider.capabilities(models[0].name)
+            refuse_what_the_model_cannot_take(asked.message, models[0].full_name, able)
         for model in models:
             check_options(agent.options, agent.extra, model.full_name, model.capabilities)
         reservations = Reservations(self._wiring.budgets, opening.thread.key, self.store, self._calls)
@@ -302,6 +338,10 @@ class Runner:
             sinks=self._sinks,
             redact=self._wiring.redact,
             beginning=Beginning(messages=()),
+            contents=Contents(
+                read=lambda sha256: self._calls.call(lambda: self.store().content(opening.thread.key, sha256)),
+                held=dict(asked.contents) if asked is not None else {},
+            ),
             prepared=started(_prepare(models[0].provider)),
             max_retries=self.config.max_retries,
             retry_delay_s=self.config.retry_delay_s,
@@ -320,12 +360,13 @@ class Runner:
 
         question = Question(
             run_id=run_id,
-            message=text_message(Role.USER, clean_text(message)) if message is not None else None,
+            message=asked.message if asked is not None else None,
             agent=agent.name,
             model=run.model.full_name,
             remember_model=agent.remember_model,
             folder=self._wiring.folder,
             on_problem=on_problem,
+            contents=run.contents.held,
         )
         try:
             begun = await opener.begin(opening, question)
@@ -426,6 +467,14 @@ class Runner:
             run.pending_warnings.append(("sink_left_out", line))
         if not self._runs:
             self._wiring.notify(line)
+
+
+def _attached(question: Message) -> tuple[Attached, ...]:
+    """Return what `run_started` tells of the attachments of a message."""
+    return tuple(
+        Attached(name=part.name, media_type=part.media_type, size=part.size, sha256=part.sha256)
+        for part in attached_parts([question])
+    )
 
 
 async def _prepare(provider: Provider) -> None:

@@ -8,7 +8,7 @@ import itertools
 import time
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from afkcli.core.errors import REFUSED_KINDS, ErrorKind, InvalidNameError, LeaseLostError, StoreError
@@ -26,6 +26,7 @@ from afkcli.core.messages import (
 )
 from afkcli.core.protocols import (
     KEPT_KINDS,
+    NO_CONTENTS,
     RENEW_SECONDS,
     Lease,
     OpenTurn,
@@ -407,10 +408,20 @@ class TurnWriter:
         self._pending: deque[tuple[str, str] | Message] = deque()
         self._unwritten: list[tuple[str, str] | Message] = []
 
-    def open(self, beginning: Beginning, *, agent: str, model: str, now: str, remember_model: bool = True) -> None:
+    def open(
+        self,
+        beginning: Beginning,
+        *,
+        agent: str,
+        model: str,
+        now: str,
+        remember_model: bool = True,
+        contents: Mapping[str, bytes] = NO_CONTENTS,
+    ) -> None:
         """Make the question, and what came before a resumption, durable; the turn is open from here on.
 
         Args:
+            contents: what is attached to the question, by its hash.
             remember_model: whether `model` is the thread's from here on, or that of this turn only.
 
         Raises:
@@ -437,7 +448,7 @@ class TurnWriter:
             model=model if remember_model else self.thread.model,
             title=title,
         )
-        self._append(thread, record)
+        self._append(thread, record, contents)
 
     def journal_text(self, text: str) -> None:
         self._pending.append(("text", text))
@@ -500,6 +511,6 @@ class TurnWriter:
         self._append(advance(self.thread, record), record)
         self._unwritten.clear()
 
-    def _append(self, thread: ThreadInfo, record: Record) -> None:
-        self.store.append(thread, [record], self.thread.head, self.lease)
+    def _append(self, thread: ThreadInfo, record: Record, contents: Mapping[str, bytes] = NO_CONTENTS) -> None:
+        self.store.append(thread, [record], self.thread.head, self.lease, contents)
         self.thread = thread

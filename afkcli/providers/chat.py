@@ -6,14 +6,17 @@ https://developers.openai.com/api/reference/resources/chat/subresources/completi
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from afkcli.core.jsonform import Json, JsonObject, clean_text, dumps
 from afkcli.core.messages import (
+    FilePart,
     FinishReason,
+    ImagePart,
     Message,
     ModelEvent,
+    ModelRequest,
     ModelResponse,
     ModelWarning,
     Part,
@@ -27,7 +30,15 @@ from afkcli.core.messages import (
     ToolSpec,
 )
 from afkcli.core.result import Usage
-from afkcli.providers.parts import arguments_text, result_text, text_of
+from afkcli.providers.attached import data_url
+from afkcli.providers.parts import (
+    FILE_NAME,
+    arguments_text,
+    refuse_other_files,
+    result_text,
+    text_of,
+    user_content,
+)
 from afkcli.providers.tool_names import ToolNames
 from afkcli.providers.wire import TextPieces, count, tool_call
 
@@ -49,13 +60,13 @@ _FINISH = {
 }
 
 
-def chat_messages(messages: Sequence[Message], names: ToolNames) -> Iterator[JsonObject]:
+def chat_messages(request: ModelRequest, names: ToolNames) -> Iterator[JsonObject]:
     """Yield the messages of a request.
 
     Raises:
-        ProviderError: `bad_request`, if one holds an image or a file.
+        ProviderError: `bad_request`, if one holds a file that is no PDF.
     """
-    for message in messages:
+    for message in request.messages:
         if message.role is Role.TOOL:
             for part in message.parts:
                 if isinstance(part, ToolResultPart):
@@ -63,7 +74,17 @@ def chat_messages(messages: Sequence[Message], names: ToolNames) -> Iterator[Jso
         elif message.role is Role.ASSISTANT:
             yield _assistant_message(message, names)
         else:
-            yield {"role": message.role.value, "content": text_of(message)}
+            yield {"role": message.role.value, "content": user_content(request, message, _part)}
+
+
+def _part(request: ModelRequest, part: Part) -> JsonObject:
+    """Return the form of a part of a user's message."""
+    if isinstance(part, ImagePart):
+        return {"type": "image_url", "image_url": {"url": data_url(request, part)}}
+    if isinstance(part, FilePart):
+        refuse_other_files(part)
+        return {"type": "file", "file": {"filename": part.name or FILE_NAME, "file_data": data_url(request, part)}}
+    return {"type": "text", "text": part.text if isinstance(part, TextPart) else ""}
 
 
 def _assistant_message(message: Message, names: ToolNames) -> JsonObject:

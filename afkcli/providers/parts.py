@@ -1,41 +1,79 @@
-"""What APIs that take text need of messages: texts of parts, and tool arguments as JSON text."""
+"""What APIs of OpenAI's kind need of messages: texts of parts, what is attached, and tool arguments as JSON text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 
-from afkcli.core.errors import ErrorKind, ProviderError
-from afkcli.core.jsonform import dumps
-from afkcli.core.messages import FilePart, ImagePart, Message, Part, TextPart, ToolCallPart, ToolResultPart
+from afkcli.core.attachments import PDF, note_for_model
+from afkcli.core.jsonform import JsonObject, dumps
+from afkcli.core.messages import (
+    FilePart,
+    ImagePart,
+    Message,
+    ModelRequest,
+    Part,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from afkcli.providers.attached import cannot_send
 from afkcli.providers.wire import sent_arguments
+
+FILE_NAME = "file.pdf"
+"""What a PDF without a name is called; the APIs want one."""
 
 
 def text_of(message: Message) -> str:
-    """Return the text of a message.
+    """Return the text of a message in which nothing may be attached.
 
     Raises:
-        ProviderError: `bad_request`, if it holds an image or a file.
+        ProviderError: `bad_request`, if there is.
     """
-    _refuse_attachments(message.parts)
+    for part in message.parts:
+        if isinstance(part, (ImagePart, FilePart)):
+            raise cannot_send(part)
     return message.text
 
 
+def user_content(
+    request: ModelRequest, message: Message, form_of: Callable[[ModelRequest, Part], JsonObject]
+) -> str | list[JsonObject]:
+    """Return what a user's message holds: its text, or a list of parts in the form of the API where it has more.
+
+    Args:
+        request: has the contents of what is attached.
+        message: the message.
+        form_of: returns the API's form of a part.
+
+    Raises:
+        ProviderError: `bad_request`, if something attached has no form in the API.
+    """
+    if not any(isinstance(part, (ImagePart, FilePart)) for part in message.parts):
+        return message.text
+    return [form_of(request, part) for part in message.parts]
+
+
+def refuse_other_files(part: FilePart) -> None:
+    """Raise `ProviderError` if a file is no PDF."""
+    if part.media_type != PDF:
+        raise cannot_send(part)
+
+
 def result_text(part: ToolResultPart) -> str:
-    """Return the outcome of a tool as the model is to read it, for an API that has no field that marks an error."""
-    _refuse_attachments(part.parts)
-    text = "".join(piece.text for piece in part.parts if isinstance(piece, TextPart))
+    """Return the outcome of a tool as the model is to read it, for an API that has no field that marks an error.
+
+    An image or a file is not sent there; the model is told that there is one.
+    """
+    text = "".join(map(_text_in_result, part.parts))
     return f"Error: {text}" if part.is_error else text
+
+
+def _text_in_result(part: Part) -> str:
+    if isinstance(part, (ImagePart, FilePart)):
+        return note_for_model(part, "results of tools are sent as text").text
+    return part.text if isinstance(part, TextPart) else ""
 
 
 def arguments_text(call: ToolCallPart) -> str:
     """Return the arguments of a call as JSON text."""
     return dumps(sent_arguments(call))
-
-
-def _refuse_attachments(parts: Iterable[Part]) -> None:
-    for part in parts:
-        if isinstance(part, (ImagePart, FilePart)):
-            raise ProviderError(
-                f"this provider cannot send the {part.type} {part.name or part.sha256[:12]!r}; leave it out",
-                kind=ErrorKind.BAD_REQUEST,
-            )

@@ -66,10 +66,7 @@ def claude(model: str) -> Claude | None:
 
 
 def capabilities(model: str) -> Capabilities:
-    """Return what is known of a model: where its name is not a Claude model's, only which options the API has.
-
-    Every Claude model can see images; this plugin cannot send them yet, so that it says no.
-    """
+    """Return what is known of a model: where its name is not a Claude model's, only which options the API has."""
     known = claude(model)
     if known is None:
         return Capabilities(options=_OPTIONS | _SAMPLING | {"reasoning_effort"}, option_ranges=_RANGES)
@@ -82,8 +79,8 @@ def capabilities(model: str) -> Capabilities:
         context_tokens=known.context_tokens,
         max_output_tokens=known.max_output_tokens,
         tools=True,
-        images=False,
-        files=False,
+        images=known.version >= (3, 0),
+        files=known.version >= (3, 5),  # https://platform.claude.com/docs/en/build-with-claude/pdf-support
         reasoning=known.version >= (3, 7),
         options=options,
         option_ranges={**_RANGES, "max_output_tokens": (1, known.max_output_tokens)},

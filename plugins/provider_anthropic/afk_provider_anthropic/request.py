@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from afk_provider_anthropic.models import Claude, claude
 from afk_provider_anthropic.settings import Server
-from afkcli.core.errors import ErrorKind, ProviderError
+from afkcli.core.attachments import PDF
 from afkcli.core.jsonform import JsonObject, dumps
 from afkcli.core.messages import (
     FilePart,
@@ -27,6 +27,7 @@ from afkcli.core.messages import (
     ToolCallPart,
     ToolResultPart,
 )
+from afkcli.providers.attached import base64_content, cannot_send
 from afkcli.providers.tool_names import ToolNames
 from afkcli.providers.wire import sent_arguments
 
@@ -52,12 +53,12 @@ def request_body(server: Server, request: ModelRequest, names: ToolNames) -> Jso
     """Return the body of the request, `extra` last.
 
     Raises:
-        ProviderError: `bad_request`, for an image or a file.
+        ProviderError: `bad_request`, for a file that the API does not take.
     """
     model = claude(request.model)
     tools = _tools(request, names)
     system = _system(request.messages)
-    messages = _merged(_messages(request.messages, names, prefix_digest(system, tools)))
+    messages = _merged(_messages(request, names, prefix_digest(system, tools)))
     if server.settings.cache:
         _mark(tools, system, messages)
     body: JsonObject = {
@@ -126,14 +127,14 @@ def _system(messages: Sequence[Message]) -> list[JsonObject]:
     return [block for message in messages if message.role is Role.SYSTEM for block in _texts(message.parts)]
 
 
-def _messages(messages: Sequence[Message], names: ToolNames, prefix: str) -> Iterator[JsonObject]:
-    for message in messages:
+def _messages(request: ModelRequest, names: ToolNames, prefix: str) -> Iterator[JsonObject]:
+    for message in request.messages:
         if message.role is Role.USER:
-            yield {"role": "user", "content": list(_texts(message.parts))}
+            yield {"role": "user", "content": list(_blocks(request, message.parts))}
         elif message.role is Role.ASSISTANT:
             yield {"role": "assistant", "content": list(_answer(message.parts, names, prefix))}
         elif message.role is Role.TOOL:
-            results = [_result(part) for part in message.parts if isinstance(part, ToolResultPart)]
+            results = [_result(request, part) for part in message.parts if isinstance(part, ToolResultPart)]
             yield {"role": "user", "content": results}
 
 
@@ -164,12 +165,24 @@ def _texts(parts: Iterable[Part]) -> Iterator[JsonObject]:
     """
     for part in parts:
         if isinstance(part, (ImagePart, FilePart)):
-            raise ProviderError(
-                f"the anthropic provider cannot send the {part.type} {part.name or part.sha256[:12]!r}; leave it out",
-                kind=ErrorKind.BAD_REQUEST,
-            )
+            raise cannot_send(part)
         if isinstance(part, TextPart) and part.text.strip():
             yield {"type": "text", "text": part.text}
+
+
+def _blocks(request: ModelRequest, parts: Iterable[Part]) -> Iterator[JsonObject]:
+    """Yield the blocks of a user's message or of a tool's result: texts, images and PDF.
+
+    Raises:
+        ProviderError: `bad_request`, for a file of another kind.
+    """
+    for part in parts:
+        if isinstance(part, ImagePart) or (isinstance(part, FilePart) and part.media_type == PDF):
+            source = {"type": "base64", "media_type": part.media_type, "data": base64_content(request, part)}
+            named = {"title": part.name} if isinstance(part, FilePart) and part.name else {}
+            yield {"type": "image" if isinstance(part, ImagePart) else "document", "source": source, **named}
+        else:
+            yield from _texts([part])
 
 
 def _answer(parts: Sequence[Part], names: ToolNames, prefix: str) -> Iterator[JsonObject]:
@@ -185,9 +198,9 @@ def _answer(parts: Sequence[Part], names: ToolNames, prefix: str) -> Iterator[Js
             yield from _texts([part])
 
 
-def _result(part: ToolResultPart) -> JsonObject:
+def _result(request: ModelRequest, part: ToolResultPart) -> JsonObject:
     result: JsonObject = {"type": "tool_result", "tool_use_id": wire_id(part.id)}
-    content = list(_texts(part.parts))
+    content = list(_blocks(request, part.parts))
     if content:
         result["content"] = content
     if part.is_error:

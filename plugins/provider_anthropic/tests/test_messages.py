@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from afk_provider_anthropic import Settings, afk_provider
 from afk_provider_anthropic.answer import AnswerReader
 from afk_provider_anthropic.request import API_VERSION, SAMPLING_API_VERSION, request_body, request_prefix, wire_id
 from afk_provider_anthropic.settings import server_from
+from anthropic.types import MessageParam
+from pydantic import TypeAdapter
 
 from afkcli.core.errors import ErrorKind, ProviderError
 from afkcli.core.jsonform import dumps, loads
 from afkcli.core.messages import (
+    FilePart,
     FinishReason,
     ImagePart,
     Message,
@@ -232,14 +235,39 @@ def test_a_limit_of_the_answer_is_always_sent(model: str, wanted: dict[str, int]
     assert body_of(request(model=model), **wanted)["max_tokens"] == sent
 
 
-def test_an_image_is_refused_clearly() -> None:
-    image = ImagePart(sha256="a" * 64, media_type="image/png", size=3, name="cat.png")
-    for message in (
-        Message(role=Role.USER, parts=(image,)),
-        Message(role=Role.TOOL, parts=(ToolResultPart(id="a", name="f", parts=(image,)),)),
-    ):
-        with pytest.raises(ProviderError, match=r"cat\.png") as caught:
-            body_of(request(message))
+class TestAttachments:
+    IMAGE = ImagePart(sha256="a" * 64, media_type="image/png", size=3, name="cat.png")
+    PDF = FilePart(sha256="b" * 64, media_type="application/pdf", size=3, name="report.pdf")
+    SEEN: ClassVar = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "cG5n"}}
+    READ: ClassVar = {
+        "type": "document",
+        "source": {"type": "base64", "media_type": "application/pdf", "data": "cGRm"},
+        "title": "report.pdf",
+    }
+
+    def sent(self, *messages: Message) -> Any:
+        content = {self.IMAGE.sha256: b"png", self.PDF.sha256: b"pdf"}.__getitem__
+        sent = body_of(request(*messages, content=content), cache=False)["messages"]
+        TypeAdapter(list[MessageParam]).validate_python(sent)
+        return sent
+
+    def test_images_and_pdf_are_blocks_of_the_message(self) -> None:
+        parts = (self.IMAGE, self.PDF, TextPart(text="what is it?"))
+        [message] = self.sent(Message(role=Role.USER, parts=parts))
+        assert message["content"] == [self.SEEN, self.READ, {"type": "text", "text": "what is it?"}]
+
+    def test_a_tool_may_show_an_image(self) -> None:
+        call = ToolCallPart(id="a", name="look", arguments={})
+        result = ToolResultPart(id="a", name="look", parts=(self.IMAGE,))
+        messages = self.sent(
+            QUESTION, Message(role=Role.ASSISTANT, parts=(call,)), Message(role=Role.TOOL, parts=(result,))
+        )
+        assert messages[-1]["content"][0]["content"] == [self.SEEN]
+
+    def test_other_files_are_refused_clearly(self) -> None:
+        song = FilePart(sha256="b" * 64, media_type="audio/mpeg", size=3, name="song.mp3")
+        with pytest.raises(ProviderError, match=r"song\.mp3 \(audio/mpeg\)") as caught:
+            self.sent(Message(role=Role.USER, parts=(song,)))
         assert caught.value.kind is ErrorKind.BAD_REQUEST
 
 

@@ -39,7 +39,14 @@ def test_the_limits_of_a_model_follow_from_its_name(model: str, context: int, ou
     known = capabilities(model)
     assert (known.context_tokens, known.max_output_tokens, known.reasoning) == (context, output, reasoning)
     assert known.tools
+    assert known.images
+    assert known.files
     assert known.price is None
+
+
+def test_the_first_models_that_see_read_no_pdf() -> None:
+    assert capabilities("claude-3-haiku-20240307").images
+    assert capabilities("claude-3-haiku-20240307").files is False
 
 
 @pytest.mark.parametrize(

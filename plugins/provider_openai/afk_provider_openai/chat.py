@@ -23,7 +23,7 @@ def request_body(server: Server, request: ModelRequest, names: ToolNames) -> Jso
     """Return the body of the request, `extra` last."""
     body: JsonObject = {
         "model": request.model,
-        "messages": list(chat_messages(request.messages, names)),
+        "messages": list(chat_messages(request, names)),
         "stream": True,
     }
     if server.settings.stream_usage:

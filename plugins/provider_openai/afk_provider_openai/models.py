@@ -1,4 +1,4 @@
-"""What this plugin has to know of OpenAI's models by name: whether a model reasons, and which options it takes."""
+"""What this plugin has to know of OpenAI's models by name: whether a model reasons, sees images, and its options."""
 
 from __future__ import annotations
 
@@ -37,3 +37,16 @@ def options_of(server: Server, model: str) -> frozenset[str]:
     if _NEVER_SAMPLES.match(name):
         options -= _SAMPLING
     return options - {"stop"} if _NO_STOP.match(name) else options
+
+
+# Every later model sees images, and what sees images also reads PDF:
+# https://developers.openai.com/api/docs/guides/images-vision and https://developers.openai.com/docs/guides/pdf-files
+_TEXT_ONLY = ("gpt-3.5", "gpt-oss", "o1-mini", "o1-preview", "o3-mini")
+_SEEING_GPT_4 = ("gpt-4-turbo", "gpt-4-vision")
+
+
+def sees_images(model: str) -> bool:
+    """Return whether an OpenAI model takes images and PDF; a name that is not known counts as a newer one, which do."""
+    name = model.removeprefix("ft:")
+    first_gpt_4 = name == "gpt-4" or (name.startswith("gpt-4-") and not name.startswith(_SEEING_GPT_4))
+    return not first_gpt_4 and not name.startswith(_TEXT_ONLY)

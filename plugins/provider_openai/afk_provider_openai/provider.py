@@ -7,7 +7,7 @@ from typing import Protocol
 
 from afk_provider_openai import chat, responses
 from afk_provider_openai.connection import Connection
-from afk_provider_openai.models import is_reasoning_model, options_of
+from afk_provider_openai.models import is_reasoning_model, options_of, sees_images
 from afk_provider_openai.settings import Settings, server_from
 from afkcli.core.errors import ProviderError
 from afkcli.core.jsonform import JsonObject, dumps
@@ -80,7 +80,15 @@ class OpenAIProvider:
             return Capabilities(options=options, sold_by=server.url)
         # On Azure the name is that of a deployment, which says nothing of what it costs.
         sold_by = server.url if server.is_openai else None
-        return Capabilities(tools=True, reasoning=is_reasoning_model(model), options=options, sold_by=sold_by)
+        sees = sees_images(model)
+        return Capabilities(
+            tools=True,
+            images=sees,
+            files=sees,
+            reasoning=is_reasoning_model(model),
+            options=options,
+            sold_by=sold_by,
+        )
 
     async def list_models(self) -> Sequence[ModelInfo]:
         """Return the models that the server lists, by name; `ProviderError` if it lists none."""

@@ -15,7 +15,9 @@ from afk_provider_openai.models import is_reasoning_model
 from afk_provider_openai.settings import Server
 from afkcli.core.jsonform import Json, JsonObject, clean_text
 from afkcli.core.messages import (
+    FilePart,
     FinishReason,
+    ImagePart,
     Message,
     ModelEvent,
     ModelRequest,
@@ -34,7 +36,15 @@ from afkcli.core.messages import (
     ToolSpec,
 )
 from afkcli.core.result import Usage
-from afkcli.providers.parts import arguments_text, result_text, text_of
+from afkcli.providers.attached import data_url
+from afkcli.providers.parts import (
+    FILE_NAME,
+    arguments_text,
+    refuse_other_files,
+    result_text,
+    text_of,
+    user_content,
+)
 from afkcli.providers.tool_names import ToolNames
 from afkcli.providers.wire import count, decode_event, tool_call
 
@@ -53,7 +63,7 @@ def request_body(server: Server, request: ModelRequest, names: ToolNames) -> Jso
     reasons = is_reasoning_model(request.model)
     body: JsonObject = {
         "model": request.model,
-        "input": list(_items(request.messages, names, reasons=reasons)),
+        "input": list(_items(request, names, reasons=reasons)),
         "stream": True,
         "store": False,
     }
@@ -89,16 +99,34 @@ def _tool(tool: ToolSpec, names: ToolNames) -> JsonObject:
     }
 
 
-def _items(messages: Sequence[Message], names: ToolNames, *, reasons: bool) -> Iterator[JsonObject]:
-    for message in messages:
+def _items(request: ModelRequest, names: ToolNames, *, reasons: bool) -> Iterator[JsonObject]:
+    for message in request.messages:
         if message.role is Role.TOOL:
             for part in message.parts:
                 if isinstance(part, ToolResultPart):
-                    yield {"type": "function_call_output", "call_id": part.id, "output": result_text(part)}
+                    yield {"type": "function_call_output", "call_id": part.id, "output": _output(request, part)}
         elif message.role is Role.ASSISTANT:
             yield from _assistant_items(message, names, reasons=reasons)
         else:
-            yield {"role": message.role.value, "content": text_of(message)}
+            yield {"role": message.role.value, "content": user_content(request, message, _part)}
+
+
+def _output(request: ModelRequest, part: ToolResultPart) -> str | list[JsonObject]:
+    """Return the outcome of a tool: its text, or a list of parts where it has more."""
+    if not any(isinstance(piece, (ImagePart, FilePart)) for piece in part.parts):
+        return result_text(part)
+    failed = [TextPart(text="Error:")] if part.is_error else []
+    return [_part(request, piece) for piece in (*failed, *part.parts)]
+
+
+def _part(request: ModelRequest, part: Part) -> JsonObject:
+    """Return the form of a part of a user's message."""
+    if isinstance(part, ImagePart):
+        return {"type": "input_image", "detail": "auto", "image_url": data_url(request, part)}
+    if isinstance(part, FilePart):
+        refuse_other_files(part)
+        return {"type": "input_file", "filename": part.name or FILE_NAME, "file_data": data_url(request, part)}
+    return {"type": "input_text", "text": part.text if isinstance(part, TextPart) else ""}
 
 
 def _assistant_items(message: Message, names: ToolNames, *, reasons: bool) -> Iterator[JsonObject]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from typing import Any
 
 import pytest
 from afk_provider_openai import Settings, afk_provider, connection
 from afk_provider_openai.chat import ChatReader, request_body
 from afk_provider_openai.settings import server_from
+from openai.types.chat import ChatCompletionUserMessageParam
+from pydantic import TypeAdapter
 
 from afkcli.core.errors import ErrorKind, ProviderError
 from afkcli.core.jsonform import dumps
 from afkcli.core.messages import (
+    FilePart,
     FinishReason,
     ImagePart,
     Message,
@@ -20,6 +24,7 @@ from afkcli.core.messages import (
     ModelRequest,
     ModelResponse,
     ModelWarning,
+    Part,
     ReasoningPart,
     Role,
     TextDelta,
@@ -35,6 +40,19 @@ from afkcli.testing.model_server import Fault, ModelServer, Step
 
 QUESTION = text_message(Role.USER, "q")
 REQUEST = ModelRequest(model="m", messages=[QUESTION])
+
+
+IMAGE = ImagePart(sha256="a" * 64, media_type="image/png", size=3, name="cat.png")
+PDF = FilePart(sha256="b" * 64, media_type="application/pdf", size=3, name="report.pdf")
+
+
+def attached(*parts: Part) -> ModelRequest:
+    content = {IMAGE.sha256: b"png", PDF.sha256: b"pdf"}.__getitem__
+    return ModelRequest(model="m", messages=[Message(role=Role.USER, parts=parts)], content=content)
+
+
+def base64_of(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def ask(server: ModelServer, request: ModelRequest = REQUEST, **settings: Any) -> list[ModelEvent]:
@@ -140,11 +158,56 @@ def test_stream_options_can_be_left_out_for_servers_that_refuse_them() -> None:
     assert "stream_options" not in body_of(REQUEST, stream_usage=False)
 
 
-def test_an_image_is_refused_clearly() -> None:
-    image = ImagePart(sha256="a" * 64, media_type="image/png", size=3, name="cat.png")
-    with pytest.raises(ProviderError, match=r"cat\.png") as caught:
-        body_of(ModelRequest(model="m", messages=[Message(role=Role.USER, parts=(image,))]))
-    assert caught.value.kind is ErrorKind.BAD_REQUEST
+class TestAttachments:
+    def test_images_and_pdf_are_parts_of_the_message(self) -> None:
+        [message] = body_of(attached(IMAGE, PDF, TextPart(text="what is it?")))["messages"]
+        image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64_of(b'png')}"}}
+        pdf = {"filename": "report.pdf", "file_data": f"data:application/pdf;base64,{base64_of(b'pdf')}"}
+        assert message["content"] == [image, {"type": "file", "file": pdf}, {"type": "text", "text": "what is it?"}]
+        TypeAdapter(ChatCompletionUserMessageParam).validate_python(message)
+
+    def test_a_message_of_texts_alone_is_text_as_every_server_takes_it(self) -> None:
+        [message] = body_of(attached(TextPart(text="a file, "), TextPart(text="a question")))["messages"]
+        assert message["content"] == "a file, a question"
+
+    def test_other_files_are_refused_clearly(self) -> None:
+        with pytest.raises(ProviderError, match=r"song\.mp3 \(audio/mpeg\)") as caught:
+            body_of(attached(FilePart(sha256="b" * 64, media_type="audio/mpeg", size=3, name="song.mp3")))
+        assert caught.value.kind is ErrorKind.BAD_REQUEST
+
+    def test_a_content_that_is_not_there_is_named(self) -> None:
+        with pytest.raises(ProviderError, match=r"cat\.png is not there") as caught:
+            body_of(ModelRequest(model="m", messages=[Message(role=Role.USER, parts=(IMAGE,))]))
+        assert caught.value.kind is ErrorKind.BAD_REQUEST
+
+    def test_of_an_image_in_the_result_of_a_tool_the_model_is_told(self) -> None:
+        result = ToolResultPart(id="c", name="look", parts=(TextPart(text="here: "), IMAGE))
+        [message] = body_of(ModelRequest(model="m", messages=[Message(role=Role.TOOL, parts=(result,))]))["messages"]
+        assert message["content"].startswith("here: [image cat.png was attached here;")
+
+    @pytest.mark.parametrize(
+        ("model", "sees"),
+        [
+            ("gpt-5.2-mini", True),
+            ("gpt-4o", True),
+            ("gpt-4.1-mini", True),
+            ("gpt-4-turbo", True),
+            ("o3", True),
+            ("gpt-7", True),
+            ("ft:gpt-4o:acme", True),
+            ("gpt-4", False),
+            ("gpt-4-0613", False),
+            ("gpt-3.5-turbo", False),
+            ("o3-mini", False),
+        ],
+    )
+    def test_what_an_openai_model_takes_follows_from_its_name(self, model: str, sees: bool) -> None:
+        known = afk_provider(Settings(api_key="k")).capabilities(model)
+        assert (known.images, known.files) == (sees, sees)
+
+    def test_of_other_servers_nothing_is_known(self) -> None:
+        known = afk_provider(Settings(base_url="http://127.0.0.1:1/v1")).capabilities("gpt-4")
+        assert (known.images, known.files) == (None, None)
 
 
 def test_a_stream_without_done_is_whole_once_the_finish_reason_came(model_server: ModelServer) -> None:

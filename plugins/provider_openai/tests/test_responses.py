@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from afk_provider_openai import Settings, afk_provider, connection
 from afk_provider_openai.responses import ResponsesReader, request_body
 from afk_provider_openai.settings import server_from
+from openai.types.responses import ResponseInputItemParam
+from pydantic import TypeAdapter
 
 from afkcli.core.errors import ErrorKind, ProviderError
 from afkcli.core.jsonform import dumps, loads
 from afkcli.core.messages import (
+    FilePart,
     FinishReason,
+    ImagePart,
     Message,
     ModelEvent,
     ModelRequest,
@@ -256,3 +260,37 @@ def test_where_connections_are_kept_the_next_call_uses_the_same_one(
 
     asyncio.run(run())
     assert len({request.connection for request in model_server.requests}) == 1
+
+
+class TestAttachments:
+    IMAGE = ImagePart(sha256="a" * 64, media_type="image/png", size=3, name="cat.png")
+    PDF = FilePart(sha256="b" * 64, media_type="application/pdf", size=3, name="report.pdf")
+    FORMS: ClassVar = [
+        {"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64,cG5n"},
+        {"type": "input_file", "filename": "report.pdf", "file_data": "data:application/pdf;base64,cGRm"},
+        {"type": "input_text", "text": "what is it?"},
+    ]
+
+    def sent(self, *messages: Message) -> list[Any]:
+        content = {self.IMAGE.sha256: b"png", self.PDF.sha256: b"pdf"}.__getitem__
+        asked = request(*messages, content=content)
+        server = server_from(Settings(base_url="http://127.0.0.1:1/v1", api="responses"))
+        sent: list[Any] = request_body(server, asked, ToolNames.of(asked))["input"]
+        TypeAdapter(list[ResponseInputItemParam]).validate_python(sent)
+        return sent
+
+    def test_images_and_pdf_are_parts_of_the_message(self) -> None:
+        parts = (self.IMAGE, self.PDF, TextPart(text="what is it?"))
+        assert self.sent(Message(role=Role.USER, parts=parts)) == [{"role": "user", "content": self.FORMS}]
+
+    def test_a_tool_may_show_an_image(self) -> None:
+        result = ToolResultPart(id="c", name="look", parts=(self.IMAGE,), is_error=True)
+        call = ToolCallPart(id="c", name="look", arguments={})
+        sent = self.sent(Message(role=Role.ASSISTANT, parts=(call,)), Message(role=Role.TOOL, parts=(result,)))
+        assert sent[1]["output"] == [{"type": "input_text", "text": "Error:"}, self.FORMS[0]]
+
+    def test_other_files_are_refused_clearly(self) -> None:
+        song = FilePart(sha256="b" * 64, media_type="audio/mpeg", size=3, name="song.mp3")
+        with pytest.raises(ProviderError, match=r"song\.mp3") as caught:
+            self.sent(Message(role=Role.USER, parts=(song,)))
+        assert caught.value.kind is ErrorKind.BAD_REQUEST

@@ -1,0 +1,47 @@
+"""`--attach`: what goes with the message, from files, URLs and stdin."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Sequence
+
+from afkcli.attachments import Attachment, shown_url
+from afkcli.commands.stdin import SILENCE_SECONDS, read_stdin_bytes
+from afkcli.core.attachments import MAX_BYTES
+from afkcli.core.errors import UsageError
+
+STDIN = "-"
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def attached(sources: Sequence[str], *, may_read_stdin: bool, notify: Callable[[str], None]) -> list[Attachment]:
+    """Return what is at `sources`: paths, URLs, and `-` for stdin.
+
+    Args:
+        sources: the values of `--attach`.
+        may_read_stdin: whether stdin may be read.
+        notify: is told after 3 s of silence what is being waited for.
+
+    Raises:
+        UsageError: one of them cannot be read, or is not to be attached.
+    """
+    if sources.count(STDIN) > 1:
+        raise UsageError("`--attach -` stands twice, and there is one stdin; name files for the others")
+    if STDIN in sources and not may_read_stdin:
+        raise UsageError("`--attach -` reads stdin, which --no-stdin forbids; use one of them")
+    return [_attached(source, notify) for source in sources]
+
+
+def _attached(source: str, notify: Callable[[str], None]) -> Attachment:
+    if source == STDIN:
+        return Attachment(data=read_stdin_bytes(MAX_BYTES, notify), name="stdin")
+    if not _URL.match(source):
+        return Attachment.from_path(source)
+    timer = threading.Timer(SILENCE_SECONDS, notify, [f"fetching {shown_url(source)}"])
+    timer.daemon = True
+    timer.start()
+    try:
+        return Attachment.from_url(source)
+    finally:
+        timer.cancel()

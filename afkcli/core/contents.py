@@ -1,0 +1,114 @@
+"""The contents of what was attached in a thread: read from the store when a call needs them, and checked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from afkcli.core.attachments import AttachedPart, attached_parts, framed, is_text, label, note_for_model, takes
+from afkcli.core.errors import StoreError
+from afkcli.core.messages import FilePart, ImagePart, Message, Part, ToolResultPart
+from afkcli.core.protocols import Capabilities, Store
+
+Warn = Callable[[str, str], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class Contents:
+    """The contents that one run sends, by their hash.
+
+    Args:
+        read: returns a content of the thread as it is stored, None if there is none; it does not block the event loop.
+        held: the contents of the run's own message.
+    """
+
+    read: Callable[[str], Awaitable[bytes | None]]
+    held: dict[str, bytes] = field(default_factory=dict)
+    _lost: dict[str, str] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
+
+    def get(self, sha256: str) -> bytes:
+        """Return a content that was loaded; `KeyError` if it was not."""
+        return self.held[sha256]
+
+    async def sendable(
+        self, messages: Sequence[Message], model: str, capabilities: Callable[[], Capabilities], warn: Warn
+    ) -> Sequence[Message]:
+        """Return `messages` as the model named `model` can be sent them, the contents of their parts loaded.
+
+        Text files become text. What the model cannot take, and what is lost or damaged, becomes a note to the model;
+        `warn` is told so, once, by code and line.
+        """
+        parts = list(attached_parts(messages))
+        if not parts:
+            return messages
+        able = capabilities()
+        await self._load(part.sha256 for part in parts if takes(able, part))
+        self._tell(parts, model, able, warn)
+        return [replace(message, parts=self._fitted(message.parts, able)) for message in messages]
+
+    async def _load(self, hashes: Iterable[str]) -> None:
+        for sha256 in hashes:
+            if sha256 in self.held or sha256 in self._lost:
+                continue
+            try:
+                data = await self.read(sha256)
+            except Exception as error:  # a store may be anybody's plugin; the turn goes on without what it cannot read
+                self._lost[sha256] = f"cannot be read ({error})"
+                continue
+            if data is None:
+                self._lost[sha256] = "is missing from the thread"
+            elif not is_content(data, sha256):
+                self._lost[sha256] = "is damaged: its checksum does not match"
+            else:
+                self.held[sha256] = data
+
+    def _tell(self, parts: Iterable[AttachedPart], model: str, able: Capabilities, warn: Warn) -> None:
+        """Warn of what is not sent, unless that was said before."""
+        for part in parts:
+            if not takes(able, part):
+                code, why = "attachment_left_out", f"{model} cannot {_VERBS[part.type]} it"
+            elif part.sha256 in self._lost:
+                code, why = "attachment_lost", f"its content {self._lost[part.sha256]}"
+            else:
+                continue
+            line = f"{label(part)}, attached to this thread, is left out: {why}"
+            if line not in self._told:
+                self._told.add(line)
+                warn(code, line)
+
+    def _fitted(self, parts: tuple[Part, ...], able: Capabilities) -> tuple[Part, ...]:
+        return tuple(self._fit(part, able) for part in parts)
+
+    def _fit(self, part: Part, able: Capabilities) -> Part:
+        if isinstance(part, ToolResultPart):
+            return replace(part, parts=self._fitted(part.parts, able))
+        if not isinstance(part, (ImagePart, FilePart)):
+            return part
+        if not takes(able, part):
+            return note_for_model(part, f"this model cannot {_VERBS[part.type]} it")
+        if part.sha256 in self._lost:
+            return note_for_model(part, "its content is lost")
+        return framed(part, self.held[part.sha256]) if is_text(part) else part
+
+
+_VERBS = {"image": "see", "file": "read"}
+
+
+def is_content(data: bytes, sha256: str) -> bool:
+    """Return whether `data` is what was kept by the hash `sha256` (hex)."""
+    return hashlib.sha256(data).hexdigest() == sha256
+
+
+def stored_contents(store: Store, key: str, hashes: Iterable[str]) -> dict[str, bytes]:
+    """Return those contents of the thread `key` that the store has, as they are stored."""
+    found: dict[str, bytes] = {}
+    for sha256 in hashes:
+        try:
+            data = store.content(key, sha256)
+        except StoreError:  # the others may well be readable
+            continue
+        if data is not None:
+            found[sha256] = data
+    return found

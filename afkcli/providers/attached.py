@@ -1,0 +1,32 @@
+"""Images and files as the APIs take them: base64 in the request itself."""
+
+from __future__ import annotations
+
+import base64
+
+from afkcli.core.attachments import AttachedPart, label
+from afkcli.core.errors import ErrorKind, ProviderError
+from afkcli.core.messages import ModelRequest
+
+
+def base64_content(request: ModelRequest, part: AttachedPart) -> str:
+    """Return the content of a part in base64.
+
+    Raises:
+        ProviderError: `bad_request`, if the request does not have it.
+    """
+    try:
+        return base64.b64encode(request.content(part.sha256)).decode("ascii")
+    except KeyError:
+        raise ProviderError(f"the content of {label(part)} is not there", kind=ErrorKind.BAD_REQUEST) from None
+
+
+def data_url(request: ModelRequest, part: AttachedPart) -> str:
+    """Return the content of a part as a `data:` URL (RFC 2397); raises as `base64_content`."""
+    return f"data:{part.media_type};base64,{base64_content(request, part)}"
+
+
+def cannot_send(part: AttachedPart) -> ProviderError:
+    """Return the error for a part that the API has no form for."""
+    what = f"this provider cannot send {label(part)} ({part.media_type})"
+    return ProviderError(f"{what}; leave it out", kind=ErrorKind.BAD_REQUEST)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
-from afkcli.core.attachments import AttachedPart, label
+from afkcli.core.attachments import AttachedPart, attached_parts, is_text, label
 from afkcli.core.errors import ErrorKind, ProviderError
-from afkcli.core.messages import ModelRequest
+from afkcli.core.messages import ImagePart, ModelRequest
+
+IMAGE_TOKENS = 1600
 
 
 def base64_content(request: ModelRequest, part: AttachedPart) -> str:
@@ -24,6 +27,18 @@ def base64_content(request: ModelRequest, part: AttachedPart) -> str:
 def data_url(request: ModelRequest, part: AttachedPart) -> str:
     """Return the content of a part as a `data:` URL (RFC 2397); raises as `base64_content`."""
     return f"data:{part.media_type};base64,{base64_content(request, part)}"
+
+
+def estimated(request: ModelRequest) -> tuple[ModelRequest, int]:
+    """Return the request without the contents of what is attached, and an estimate of the tokens that these are.
+
+    Base64 says nothing of tokens. An image is at most about 1,600
+    (https://platform.claude.com/docs/en/build-with-claude/vision), a page of a PDF two or three thousand and often
+    50 kB.
+    """
+    parts = {part for part in attached_parts(request.messages) if not is_text(part)}
+    tokens = sum(IMAGE_TOKENS if isinstance(part, ImagePart) else max(IMAGE_TOKENS, part.size // 20) for part in parts)
+    return replace(request, content=lambda sha256: b""), tokens
 
 
 def cannot_send(part: AttachedPart) -> ProviderError:

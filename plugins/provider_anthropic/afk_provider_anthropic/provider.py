@@ -14,6 +14,7 @@ from afkcli.core.errors import ErrorKind, ProviderError
 from afkcli.core.jsonform import dumps
 from afkcli.core.messages import ModelEvent, ModelRequest
 from afkcli.core.protocols import Capabilities, ModelInfo
+from afkcli.providers.attached import estimated
 from afkcli.providers.tool_names import ToolNames
 
 AFTER_FINISH_SECONDS = 5.0
@@ -91,7 +92,11 @@ class AnthropicProvider:
                 raise
             counted = None
         tokens = counted.get("input_tokens") if isinstance(counted, dict) else None
-        return tokens if isinstance(tokens, int) else -(-len(dumps(body).encode()) // BYTES_PER_TOKEN)
+        if isinstance(tokens, int):
+            return tokens
+        request, attached = estimated(request)
+        body = counted_body(request_body(self._server, request, ToolNames.of(request)))
+        return -(-len(dumps(body).encode()) // BYTES_PER_TOKEN) + attached
 
     async def prepare(self) -> None:
         """Import the SDK and make the client."""

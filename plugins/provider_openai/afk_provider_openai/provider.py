@@ -13,6 +13,7 @@ from afkcli.core.errors import ProviderError
 from afkcli.core.jsonform import JsonObject, dumps
 from afkcli.core.messages import ModelEvent, ModelRequest, ModelResponse
 from afkcli.core.protocols import Capabilities, ModelInfo
+from afkcli.providers.attached import estimated
 from afkcli.providers.tool_names import ToolNames
 
 AFTER_FINISH_SECONDS = 5.0
@@ -99,8 +100,9 @@ class OpenAIProvider:
 
     async def count_tokens(self, request: ModelRequest) -> int:
         """Return an estimate, four bytes of the request's JSON to a token: the API has no count without a call."""
+        request, attached = estimated(request)
         _, body, _ = self._call(request)
-        return -(-len(dumps(body).encode()) // BYTES_PER_TOKEN)
+        return -(-len(dumps(body).encode()) // BYTES_PER_TOKEN) + attached
 
     async def prepare(self) -> None:
         """Import the SDK and make the client."""

@@ -43,6 +43,7 @@ KNOWN: Mapping[str, KnownPlugin] = {
     "provider.anthropic": KnownPlugin(
         distribution="afk-provider-anthropic", key="ANTHROPIC_API_KEY", server="ANTHROPIC_BASE_URL"
     ),
+    "provider.litellm": KnownPlugin(distribution="afk-provider-litellm"),
     "provider.local": KnownPlugin(distribution="afk-provider-local"),
     "store.disk": KnownPlugin(distribution="afk-store-disk"),
     "sink.jsonl": KnownPlugin(distribution="afk-sink-jsonl"),

@@ -106,10 +106,10 @@ class Setup:
             ConfigError: nothing names a model and the demonstration is forbidden or not installed.
         """
         last = Choice(value=thread.model, source="the thread's last turn") if thread and thread.model else None
-        for choice in (explicit, last, agent_model, self.config.value("model"), self._model_of_key()):
-            if choice is not None:
-                return replace(choice, value=self.full_model_name(choice.value))
-        return self._demonstration()
+        choice = explicit or last or agent_model or self.config.value("model") or self._model_of_key()
+        if choice is None:
+            return self._demonstration()
+        return replace(choice, value=self.full_model_name(choice.value))
 
     def _model_of_key(self) -> Choice | None:
         """Return the default model of the first known provider that was given a key, a server or settings."""

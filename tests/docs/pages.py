@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,6 +44,12 @@ def pages() -> list[Path]:
     """Return every page for users: the README, docs and the READMEs of the plugins."""
     found = [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md"), *REPOSITORY.glob("plugins/*/README.md")]
     return sorted(found)
+
+
+def pages_to_run() -> list[Path]:
+    """Return the pages whose commands can be run here: those for LiteLLM where it is installed (see .ci/litellm)."""
+    has_litellm = importlib.util.find_spec("litellm") is not None
+    return [page for page in pages() if has_litellm or "litellm" not in str(page.relative_to(REPOSITORY))]
 
 
 def all_markdown() -> list[Path]:

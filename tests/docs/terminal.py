@@ -78,7 +78,7 @@ class Terminal:
         path = self.folder / name if name else self._user_config() if block.mark("user config") is not None else None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(block.text)
+            path.write_text(block.text.replace(DOCUMENTED_URL, self.server.base_url))
             path.chmod(0o644)
 
     def _user_config(self) -> Path:

@@ -65,6 +65,12 @@ def test_with_both_keys_openai_answers_and_stderr_says_so(keyed: Shell, server: 
     assert "ANTHROPIC_API_KEY" in done.err
 
 
+def test_with_both_keys_a_model_that_was_named_is_not_talked_about(keyed: Shell, server: ModelServer) -> None:
+    done = keyed.afk("run", "-t", "t", "-m", "claude-x", "hi", OPENAI_API_KEY="sk-canary-0123456789")
+
+    assert (done.code, done.out, done.err) == (0, "reply 1: hi\n", "")
+
+
 def test_a_missing_key_is_named_before_anything_runs(shell: Shell) -> None:
     done = shell.afk("run", "-m", "anthropic/claude-x", "hi")
 

@@ -1,0 +1,60 @@
+"""What LiteLLM is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from afk_provider_litellm.call import Route
+from afk_provider_litellm.settings import Settings
+from afkcli.core.jsonform import Json, JsonObject
+from afkcli.core.messages import Message, ModelRequest, ReasoningPart, Role
+from afkcli.providers.chat import OPTIONS, chat_messages, chat_tool
+from afkcli.providers.tool_names import ToolNames
+
+_ONE_ATTEMPT: JsonObject = {
+    "stream": True,
+    "num_retries": 0,
+    "max_retries": 0,
+    "caching": False,
+    "_skip_mcp_handler": True,  # LiteLLM would import `mcp` to look for tools that it runs itself
+}
+# LiteLLM refuses them there, and takes care of them everywhere else.
+_WITHOUT_STREAM_OPTIONS = frozenset({"bytez", "oci"})
+
+
+def arguments(settings: Settings, route: Route, request: ModelRequest, names: ToolNames) -> JsonObject:
+    """Return the arguments of `litellm.acompletion`; `extra` is among them, what makes a call one attempt goes last."""
+    asked: JsonObject = {"model": request.model, "messages": list(_messages(request, route, names))}
+    if route.provider not in _WITHOUT_STREAM_OPTIONS:
+        asked["stream_options"] = {"include_usage": True}
+    if request.tools:
+        asked["tools"] = [chat_tool(tool, names) for tool in request.tools]
+    for option, field in OPTIONS.items():
+        if option in request.options:
+            asked[field] = request.options[option]
+    if "max_output_tokens" in request.options:
+        asked["max_tokens"] = request.options["max_output_tokens"]
+    if settings.base_url:
+        asked["api_base"] = settings.base_url.strip()
+    if settings.api_key.strip():
+        asked["api_key"] = settings.api_key.strip()
+    if settings.headers:
+        asked["extra_headers"] = dict(settings.headers)
+    return {**asked, **request.extra, **_ONE_ATTEMPT}
+
+
+def _messages(request: ModelRequest, route: Route, names: ToolNames) -> Iterator[JsonObject]:
+    """Yield the messages; signed thinking goes back behind the last question alone, where the server asks for it."""
+    questions = [n for n, message in enumerate(request.messages) if message.role is Role.USER]
+    last_question = questions[-1] if questions else -1
+    for n, message in enumerate(request.messages):
+        thinking = _thinking(message, route) if n > last_question else []
+        for sent in chat_messages([message], names):
+            yield {**sent, "thinking_blocks": thinking} if thinking else sent
+
+
+def _thinking(message: Message, route: Route) -> list[Json]:
+    """Return the signed thinking that this model's server left in a message."""
+    left = [part.provider_data for part in message.parts if isinstance(part, ReasoningPart) and part.provider_data]
+    mine = [data for data in left if (data.provider, data.api, data.model) == ("litellm", route.provider, route.model)]
+    return [block for data in mine if isinstance(data.payload, list) for block in data.payload]

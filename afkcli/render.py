@@ -110,7 +110,7 @@ class Messages:
 
     def __init__(self) -> None:
         terminal = sys.stderr is not None and sys.stderr.isatty()
-        self._colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self.colours = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self.before = ""
         self._held: list[tuple[str, str]] | None = None
 
@@ -125,14 +125,16 @@ class Messages:
             for line, style in lines:
                 self.say(line, style)
 
+    def styled(self, text: str, style: str = "2") -> str:
+        """Return `text` with an SGR parameter of ECMA-48 (2 dim, 31 red, 33 yellow) where stderr shows colours."""
+        return f"\x1b[{style}m{text}\x1b[0m" if self.colours else text
+
     def say(self, line: str, style: str = "2") -> None:
-        """Write one line; `style` is an SGR parameter of ECMA-48 (2 dim, 31 red, 33 yellow)."""
+        """Write one line; `style` as in `styled`."""
         if self._held is not None:
             self._held.append((line, style))
             return
-        text = f"afk: {one_line(SECRETS.mask(line))}"
-        if self._colour:
-            text = f"\x1b[{style}m{text}\x1b[0m"
+        text = self.styled(f"afk: {one_line(SECRETS.mask(line))}", style)
         with contextlib.suppress(OSError, ValueError, AttributeError):
             sys.stderr.write(f"{self.before}{text}\n")
             sys.stderr.flush()
@@ -149,6 +151,46 @@ class Messages:
 
     def error(self, line: str) -> None:
         self.say(line, "31")
+
+
+class Reasoning:
+    """The model's reasoning on stderr while it streams, dim on a terminal; never blocks the event loop.
+
+    It is part of the conversation, so that it is shown as the answer is: to the letter, but for what moves a terminal.
+    Where no colour tells it from the answer, a blank line does.
+    """
+
+    def __init__(self, messages: Messages, descriptor: int = 2) -> None:
+        self._messages = messages
+        self._output = Output(descriptor)
+        self._closed = sys.stderr is None  # its descriptor may be another file's by now
+        self._streaming = False
+        self.shown = False
+
+    async def show(self, text: str) -> None:
+        """Write a piece; the line that something else has begun on the terminal ends first."""
+        if self._closed:
+            return
+        before = "" if self._streaming else self._messages.before
+        text = visible(text)
+        self._output.put(f"{before}{self._messages.styled(text)}")
+        self._messages.before = "" if text.endswith("\n") else "\n"
+        self._streaming = self.shown = True
+        await self._flush()
+
+    async def end(self) -> None:
+        """End what was streamed, before something else is shown."""
+        if self._streaming:
+            self._streaming = False
+            self._output.put(self._messages.before if self._messages.colours else f"{self._messages.before}\n")
+            self._messages.before = ""
+            await self._flush()
+
+    async def _flush(self) -> None:
+        try:
+            await self._output.flush()
+        except OSError:  # a closed stderr is no error
+            self._closed = True
 
 
 class Renderer(Protocol):
@@ -174,17 +216,32 @@ class TextRenderer:
 
     Args:
         final: show only the last step's text, once it is there.
+        reasoning: show the model's reasoning too, on stderr.
     """
 
-    def __init__(self, output: Output, messages: Messages, *, final: bool = False) -> None:
+    def __init__(
+        self, output: Output, messages: Messages, *, final: bool = False, reasoning: Reasoning | None = None
+    ) -> None:
         self._output = output
         self._messages = messages
         self._final = final
+        self._reasoning = reasoning
         self._step = 0
         self._retried = ""
         self._at_line_start = True
 
     async def show(self, event: Event, *, more: bool) -> None:
+        if event.type == "reasoning_delta":
+            if self._reasoning is not None or not more:
+                await self._output.flush()
+            if self._reasoning is not None:
+                await self._reasoning.show(event.reasoning_delta)
+            return
+        if self._reasoning is not None:
+            await self._reasoning.end()
+        await self._show(event, more=more)
+
+    async def _show(self, event: Event, *, more: bool) -> None:
         if event.type == "text_delta":
             if not self._final:
                 self._text(event.text_delta, event.step)
@@ -194,7 +251,7 @@ class TextRenderer:
             self._end_line()
             await self._output.flush()
             self._ending(event.result)
-        elif event.type not in ("reasoning_delta", "tool_call_delta"):
+        elif event.type != "tool_call_delta":
             await self._output.flush()
             self._status(event)
         if not more:
@@ -236,6 +293,10 @@ class TextRenderer:
             say.error(event.error)
 
     def _ending(self, result: AgentResult) -> None:
+        hidden = result.usage.reasoning_output_tokens
+        if self._reasoning is not None and hidden and not self._reasoning.shown:
+            said = f"the model reasoned ({hidden:,} tokens), but its provider showed none of it"
+            self._messages.say(f"{said}; a setting of the provider may ask for it")
         if result.state is RunState.DEGRADED:
             what = _LIMITS.get(result.reason or "", f"the limit {result.reason}")
             kept = (

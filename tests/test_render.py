@@ -29,7 +29,17 @@ from afkcli.core.events import (
     Warned,
 )
 from afkcli.core.result import AgentResult, RunState, Usage
-from afkcli.render import JsonRenderer, Messages, Output, Renderer, TextRenderer, is_disconnected, one_line, visible
+from afkcli.render import (
+    JsonRenderer,
+    Messages,
+    Output,
+    Reasoning,
+    Renderer,
+    TextRenderer,
+    is_disconnected,
+    one_line,
+    visible,
+)
 
 HEADER: dict[str, Any] = {"run_id": "r", "thread_id": "t", "thread_key": "k", "turn": 1, "seq": 0, "ts": ""}
 
@@ -84,6 +94,50 @@ def shown(*events: Event, terminal: bool = False, final: bool = False, together:
     output.is_terminal = terminal
     show(TextRenderer(output, Messages(), final=final), events, together=together)
     return pipe.read()
+
+
+def reasoning(delta: str) -> Event:
+    return ReasoningDeltaEvent(reasoning_delta=delta, step=1, **HEADER)
+
+
+class TestReasoning:
+    def shown(self, *events: Event, colours: bool = False, terminal: bool = False) -> tuple[str, str]:
+        """Return what was written to stdout and to stderr."""
+        out, err = Pipe(), Pipe()
+        output, messages = Output(out.writer), Messages()
+        output.is_terminal, messages.colours = terminal, colours
+        show(TextRenderer(output, messages, reasoning=Reasoning(messages, err.writer)), events)
+        return out.read(), err.read()
+
+    def test_is_dim_on_stderr_and_the_answer_alone_on_stdout(self) -> None:
+        events = (reasoning("a "), reasoning("b"), text("c"), text("d"), completed())
+        assert self.shown(*events, colours=True) == ("cd\n", "\x1b[2ma \x1b[0m\x1b[2mb\x1b[0m\n")
+
+    def test_without_colours_a_blank_line_tells_it_from_the_answer(self) -> None:
+        assert self.shown(reasoning("a"), text("c"), completed()) == ("c\n", "a\n\n")
+        assert self.shown(reasoning("a\n"), text("c"), completed()) == ("c\n", "a\n\n")
+
+    def test_ends_the_line_of_the_answer_on_a_terminal_and_its_own(self) -> None:
+        events = (text("a"), reasoning("b"), text("c"), completed())
+        assert self.shown(*events, terminal=True, colours=True) == ("ac\n", "\n\x1b[2mb\x1b[0m\n")
+        assert self.shown(*events, colours=True) == ("ac\n", "\x1b[2mb\x1b[0m\n")
+
+    def test_moves_no_terminal(self) -> None:
+        _, err = self.shown(reasoning("a\x1b]0;evil\x07\u202eb\n"), completed())
+        assert err == "a␛]0;evil␇<U+202E>b\n\n"
+
+    def test_is_not_shown_unasked(self) -> None:
+        assert shown(reasoning("a"), text("c"), completed()) == "c\n"
+        assert shown(text("b"), reasoning("a"), text("c"), completed(), together=True) == "bc\n"
+
+    def test_a_reader_that_left_costs_no_answer(self) -> None:
+        out, err = Pipe(), Pipe()
+        os.close(err.reader)
+        messages = Messages()
+        events = [reasoning("a"), reasoning("b"), text("c"), completed()]
+        show(TextRenderer(Output(out.writer), messages, reasoning=Reasoning(messages, err.writer)), events)
+        os.close(err.writer)
+        assert out.read() == "c\n"
 
 
 class TestFinalNewline:

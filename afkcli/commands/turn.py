@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from afkcli.commands.approvals import Approver, approver, interaction_mode
 from afkcli.core.errors import EXIT_DEGRADED, EXIT_DENIED, EXIT_INTERNAL, EXIT_OK, UsageError
-from afkcli.render import JsonRenderer, Messages, Output, Renderer, TextRenderer, is_disconnected
+from afkcli.render import JsonRenderer, Messages, Output, Reasoning, Renderer, TextRenderer, is_disconnected
 from afkcli.signals import die_of
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class RunOptions:
     continue_: bool
     json: bool
     final: bool
+    reasoning: bool
     memory: bool
     busy: str | None
     busy_timeout: float | None
@@ -166,7 +167,8 @@ class Turn:
         output = Output()
         if self.options.json:
             return JsonRenderer(output)
-        return TextRenderer(output, self.messages, final=self.options.final)
+        reasoning = Reasoning(self.messages) if self.options.reasoning else None
+        return TextRenderer(output, self.messages, final=self.options.final, reasoning=reasoning)
 
     def _listen(self) -> None:
         """Have SIGINT, SIGTERM and SIGHUP cancel the run; a signal that is ignored stays so (nohup)."""

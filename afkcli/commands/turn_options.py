@@ -78,6 +78,7 @@ _OPTIONS = (
         help="An option of the model, such as temperature=0; may be given more than once.",
     ),
     click.option("--json", "json_", is_flag=True, help="Write every event as one line of JSON."),
+    click.option("--reasoning", is_flag=True, help="Show the model's reasoning on stderr while it streams."),
     click.option("--final", is_flag=True, help="Write only the text of the last step, when it is there."),
     click.option(
         "--busy",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from afkcli.testing.model_script import Fault, ScriptedCall, Step
+from afkcli.testing.model_script import Fault, ScriptedCall, ScriptedUsage, Step
 from afkcli.testing.model_server import ModelServer
 from tests.e2e.shell import AFK, LIMIT, Shell, kill, roles_and_texts, wait_for_output
 
@@ -90,6 +90,28 @@ class TestOutput:
         for unsafe in ("\x1b]", "\x07", "\u202e", "\x9b", "d\rE"):
             assert unsafe not in shown
         assert "a␛]52;c;ZXZpbA==␇b<U+202E>c<U+009B>d␍E" in shown
+
+    def test_reasoning_is_dim_on_a_terminal_and_on_stderr_alone(self, keyed: Shell, server: ModelServer) -> None:
+        server.script(Step(reasoning=["I th\x1b[31mink ", "twice."], text=["one ", "two"]))
+
+        on_pipes = keyed.afk("run", "--reasoning", "hi")
+        assert (on_pipes.code, on_pipes.out) == (0, "one two\n")
+        assert on_pipes.err.endswith("I th␛[31mink twice.\n\n")
+        assert "twice" not in keyed.afk("run", "hi").err
+        seen = on_a_terminal(keyed, "run", "-t", "t", "--reasoning", "hi")
+        assert seen == "\x1b[2mI th␛[31mink \x1b[0m\x1b[2mtwice.\x1b[0m\r\none two\r\n"
+        assert "\x1b" not in on_a_terminal(keyed, "run", "--reasoning", "hi", NO_COLOR="1")
+        events = keyed.afk("run", "--json", "hi").events
+        assert "".join(event.get("reasoning_delta", "") for event in events) == "I th\x1b[31mink twice."
+
+    def test_reasoning_that_the_provider_kept_is_told_of(self, keyed: Shell, server: ModelServer) -> None:
+        server.script(Step(text="one", usage=ScriptedUsage(reasoning_tokens=1234)))
+
+        done = keyed.afk("run", "-t", "t", "--reasoning", "hi")
+
+        assert (done.out, done.err.count("\n")) == ("one\n", 1)
+        assert "the model reasoned (1,234 tokens)" in done.err
+        assert keyed.afk("run", "-t", "t", "hi").err == ""
 
     def test_no_color_and_pipes_have_no_escape_sequences(self, keyed: Shell) -> None:
         assert "\x1b" in on_a_terminal(keyed, "run", "hi")

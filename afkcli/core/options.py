@@ -47,6 +47,7 @@ PORTABLE: Mapping[str, Rule] = {
 }
 """Every provider that takes one of these takes it under this name and in this form."""
 
+_MOST_SHOWN = 60
 _NO_RANGES: Mapping[str, tuple[float, float]] = {}
 
 
@@ -68,15 +69,19 @@ def check_options(
     for name, value in options.items():
         if name not in taken:
             known = ", ".join(sorted(taken)) or "none"
-            raise UsageError(f"{model} takes no option {name!r}; it takes: {known}")
+            raise UsageError(f"{model} takes no option {_brief(repr(name))}; it takes: {known}")
         wanted = wanted_value(name, value, capabilities.option_ranges)
         if wanted is not None:
-            raise UsageError(f"the option {name!r} is {value!r}; {model} takes {wanted}")
+            raise UsageError(f"the option {name!r} is {_brief(repr(value))}; {model} takes {wanted}")
     for what, fields in (("options", options), ("extra", extra)):
         try:
             dumps(dict(fields))
         except JsonError as error:
             raise UsageError(f"the {what} of the agent cannot be sent as JSON: {error}") from None
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 def wanted_value(name: str, value: Any, ranges: Mapping[str, tuple[float, float]] = _NO_RANGES) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from afkcli.core.errors import UsageError
 from afkcli.core.jsonform import Json
 from afkcli.core.tools import Tool
 
@@ -23,6 +24,9 @@ class FailSafeConfig:
         max_parallel_tools: tool calls of one step that run at the same time.
         fallback_models: models that take over, in order, while nothing of an answer was shown.
         on_unknown_price: what a cost limit does with a model whose price is unknown: warn and run, or refuse.
+
+    Raises:
+        UsageError: a limit is negative or NaN, or no tool could run.
     """
 
     max_steps: int | None = 50
@@ -33,6 +37,23 @@ class FailSafeConfig:
     max_parallel_tools: int = 8
     fallback_models: tuple[str, ...] = ()
     on_unknown_price: Literal["warn", "refuse"] = "warn"
+
+    def __post_init__(self) -> None:
+        """Refuse what is no limit, because nothing is greater than NaN: `UsageError`."""
+        for name, lowest in _LOWEST.items():
+            value = getattr(self, name)
+            if value is not None and not value >= lowest:
+                raise UsageError(f"{name}={value} is no limit; use {lowest} or more, or None for no limit")
+
+
+_LOWEST = {
+    "max_steps": 0,
+    "max_total_cost_usd": 0,
+    "max_wall_time_s": 0,
+    "max_tool_calls": 0,
+    "max_llm_calls": 0,
+    "max_parallel_tools": 1,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,8 @@ CHARS_PER_TOKEN = 4
 
 FREE = Price(input=0.0, output=0.0)
 
+_SOMETHING = 1e-6  # of a token: less is what rounding leaves
+
 RESERVED_TOKENS = 256
 """How many tokens of output are reserved ahead in the budgets; other runs have to do without them meanwhile."""
 
@@ -109,7 +111,7 @@ class Spending:
         reservation = self._reservations.open() if self._reservations else None
         call = CallCost(self, model, price, tokens, reservation)
         try:
-            await call.reserve()
+            await call.start()
         except BaseException:
             call.fail()
             raise
@@ -174,25 +176,31 @@ class CallCost:
         self._reservation = reservation
 
     async def stream(self, text: str) -> None:
-        """Count a piece of the answer.
+        """Count a piece of the answer that is about to be taken; it is, while anything is left to pay it.
 
         Raises:
-            LimitReachedError: with it the limit was reached, or a budget used up.
+            LimitReachedError: the limit was reached, or a budget used up.
             StoreError: the budgets cannot be counted.
         """
         if self._price is None:
             self._spending.look_up(self._model)
             return
-        self._usd += len(text) / CHARS_PER_TOKEN * self._token_usd
-        self._spending.check(self._usd)
-        if self._reservation is not None and self._usd >= self._reservation.usd:
-            await self.reserve()
+        usd = len(text) / CHARS_PER_TOKEN * self._token_usd
+        if usd:
+            self._spending.check(self._usd)
+            if self._reservation is not None and self._usd + usd > self._reservation.usd:
+                await self._reserve(self._reservation, usd, at_least=self._token_usd * _SOMETHING)
+        self._usd += usd
 
-    async def reserve(self) -> None:
-        """Have what the call has cost so far, and some output ahead, reserved in the budgets; raises as `stream`."""
+    async def start(self) -> None:
+        """Have the input, and some output ahead, reserved in the budgets; raises as `stream`."""
         if self._reservation is not None:
-            due = self._usd - self._reservation.usd
-            await self._reservation.grow(due + RESERVED_TOKENS * self._token_usd, at_least=due + self._token_usd)
+            await self._reserve(self._reservation, 0.0, at_least=self._token_usd)
+
+    async def _reserve(self, reservation: Reservation, usd: float, *, at_least: float) -> None:
+        """Reserve what the call has cost so far, `usd` more and some output ahead, or of that `at_least`."""
+        due = self._usd - reservation.usd
+        await reservation.grow(due + usd + RESERVED_TOKENS * self._token_usd, at_least=due + at_least)
 
     def end(self, usage: Usage | None) -> None:
         """Count the call as it ended; `usage` is None where the provider did not say it: then the estimate counts."""

@@ -170,22 +170,22 @@ class _Call:
         if isinstance(event, TextDelta):
             if event.text:
                 self.shown = self.said = True
-                await run.text(clean_text(event.text))
                 await self.cost.stream(event.text)
+                await run.text(clean_text(event.text))
         elif isinstance(event, ReasoningDelta):
             if event.text:
                 self.shown = True
-                await run.reasoning(clean_text(event.text))
                 await self.cost.stream(event.text)
+                await run.reasoning(clean_text(event.text))
         elif isinstance(event, ToolCallDelta):
             self.shown = self.said = True
+            await self.cost.stream(event.arguments)
             await run.emit(
                 ToolCallDeltaEvent,
                 tool_call_id=event.id,
                 tool_name=event.name,
                 arguments_delta=clean_text(event.arguments),
             )
-            await self.cost.stream(event.arguments)
         else:
             run.warn(event.code, event.message)
 

@@ -9,7 +9,7 @@ import pytest
 
 from afkcli.core.agent import FailSafeConfig
 from afkcli.core.cost import cost_of
-from afkcli.core.errors import ErrorKind, ProviderError
+from afkcli.core.errors import ErrorKind, ProviderError, UsageError
 from afkcli.core.events import Event
 from afkcli.core.messages import ModelRequest, TextDelta, ToolCallDelta
 from afkcli.core.protocols import Capabilities, Price, PriceTier
@@ -98,6 +98,13 @@ def test_cost_is_checked_while_an_answer_streams() -> None:
     assert result.total_cost_usd is None  # the server did not get to say what it was
 
 
+def test_an_answer_that_costs_exactly_the_limit_is_whole() -> None:
+    usage = Usage(input_tokens=2, output_tokens=4)
+    whole = Scripted(answer(*["1234"] * 4, usage=usage), price=PRICE, input_tokens=2)
+    result, _ = limited(whole, max_total_cost_usd=10)
+    assert (result.state, result.final_text, result.total_cost_usd) == (RunState.COMPLETED, "1234" * 4, 10)
+
+
 def test_a_limit_of_nothing_lets_run_what_costs_nothing() -> None:
     assert limited(looks(2, price=FREE), max_total_cost_usd=0)[0].state is RunState.COMPLETED
     assert is_cut_by(limited(looks(2, price=PRICE), max_total_cost_usd=0)[0], "max_total_cost_usd")
@@ -120,6 +127,13 @@ def test_usage_that_was_not_said_makes_the_cost_unknown_never_zero() -> None:
 def test_a_call_that_failed_before_any_output_costs_nothing() -> None:
     busy = [ProviderError("busy", kind=ErrorKind.OVERLOADED, retry_after=0)]
     assert limited(Scripted(busy, answer("a"), price=PRICE))[0].total_cost_usd == 20
+
+
+@pytest.mark.parametrize("value", [-1, float("nan")])
+@pytest.mark.parametrize("name", ["max_steps", "max_total_cost_usd", "max_wall_time_s", "max_tool_calls"])
+def test_what_is_no_limit_is_refused(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=f"{name}=.* is no limit"):
+        FailSafeConfig(**{name: value})
 
 
 def test_usage_is_the_sum_of_all_steps() -> None:

@@ -9,7 +9,7 @@ import os
 import re
 import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from afkcli.core.events import Event, event_to_json
@@ -193,6 +193,16 @@ class Reasoning:
             self._closed = True
 
 
+def final_answer(result: AgentResult) -> str:
+    """Return the last step's text."""
+    return result.final_text
+
+
+def structured_answer(result: AgentResult) -> str:
+    """Return the validated answer as one line of JSON; nothing where there is none."""
+    return visible_json(dumps(result.output)) if result.state is RunState.COMPLETED else ""
+
+
 class Renderer(Protocol):
     async def show(self, event: Event, *, more: bool) -> None:
         """Show one event. With `more`, the next one is there already, so that both may be written together."""
@@ -215,16 +225,21 @@ class TextRenderer:
     """The answer on stdout as it is generated; everything else on stderr.
 
     Args:
-        final: show only the last step's text, once it is there.
+        answer: gives the text to show once the run has ended, instead of what is generated.
         reasoning: show the model's reasoning too, on stderr.
     """
 
     def __init__(
-        self, output: Output, messages: Messages, *, final: bool = False, reasoning: Reasoning | None = None
+        self,
+        output: Output,
+        messages: Messages,
+        *,
+        answer: Callable[[AgentResult], str] | None = None,
+        reasoning: Reasoning | None = None,
     ) -> None:
         self._output = output
         self._messages = messages
-        self._final = final
+        self._answer = answer
         self._reasoning = reasoning
         self._step = 0
         self._retried = ""
@@ -243,11 +258,11 @@ class TextRenderer:
 
     async def _show(self, event: Event, *, more: bool) -> None:
         if event.type == "text_delta":
-            if not self._final:
+            if self._answer is None:
                 self._text(event.text_delta, event.step)
         elif event.type == "completed":
-            if self._final:
-                self._text(event.result.final_text, event.step)
+            if self._answer is not None:
+                self._text(self._answer(event.result), event.step)
             self._end_line()
             await self._output.flush()
             self._ending(event.result)

@@ -25,6 +25,7 @@ from afkcli.config import (
 from afkcli.core.agent import Agent
 from afkcli.core.approvals import ApprovalRule
 from afkcli.core.errors import AfkError, ConfigError, PluginError, StoreError, UnknownNameError
+from afkcli.core.jsonform import JsonObject
 from afkcli.core.opening import BusyMode
 from afkcli.core.protocols import Provider, Sink, Store, ThreadInfo
 from afkcli.core.runner import RunnerConfig, Wiring
@@ -54,6 +55,7 @@ class Flags:
     max_cost: float | None = None
     timeout: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    schema: JsonObject | None = None
 
     def limits(self) -> dict[str, float]:
         """Return the limits that were said, by their names in `FailSafeConfig`."""
@@ -188,6 +190,7 @@ class Setup:
             options={name: value for name, value in options.items() if value is not None},
             extra=described.extra,
             tools=tuple(dict.fromkeys((*described.tools, *flags.tools))),
+            output_type=flags.schema,
         )
 
     # -- what plugins make ---------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from afkcli.render import (
     Reasoning,
     Renderer,
     TextRenderer,
+    final_answer,
     is_disconnected,
     one_line,
     visible,
@@ -92,7 +93,7 @@ def shown(*events: Event, terminal: bool = False, final: bool = False, together:
     pipe = Pipe()
     output = Output(pipe.writer)
     output.is_terminal = terminal
-    show(TextRenderer(output, Messages(), final=final), events, together=together)
+    show(TextRenderer(output, Messages(), answer=final_answer if final else None), events, together=together)
     return pipe.read()
 
 

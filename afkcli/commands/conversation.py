@@ -9,6 +9,7 @@ from datetime import datetime
 
 from afkcli.commands.output import BOLD, DIM, YELLOW, Stdout
 from afkcli.commands.thread_access import RUNNING
+from afkcli.core.errors import ErrorKind
 from afkcli.core.jsonform import JsonObject, dumps, to_plain
 from afkcli.core.messages import (
     FilePart,
@@ -53,6 +54,8 @@ def note(turn: SealedTurn, state: str, resumed_as: int | None) -> str | None:
     why = f": {turn.error}" if turn.error else ""
     if not sent:
         return f"refused ({turn.error_kind}){why}; it is left out of what the next turn sends"
+    if turn.error_kind is ErrorKind.INVALID_OUTPUT:
+        return f"failed ({turn.error_kind}){why}; the next turn sends it as it is"
     if turn.state is RunState.FAILED and len(sent) == 1:
         return f"failed ({turn.error_kind}){why}; the next turn sends the question again"
     return f"{_last_text(sent[-1])}{why}"

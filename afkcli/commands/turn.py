@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING
 
 from afkcli.commands.approvals import Approver, approver, interaction_mode
 from afkcli.core.errors import EXIT_DEGRADED, EXIT_DENIED, EXIT_INTERNAL, EXIT_OK, UsageError
-from afkcli.render import JsonRenderer, Messages, Output, Reasoning, Renderer, TextRenderer, is_disconnected
+from afkcli.render import (
+    JsonRenderer,
+    Messages,
+    Output,
+    Reasoning,
+    Renderer,
+    TextRenderer,
+    final_answer,
+    is_disconnected,
+    structured_answer,
+)
 from afkcli.signals import die_of
 
 if TYPE_CHECKING:
@@ -37,6 +47,7 @@ class RunOptions:
     json: bool
     final: bool
     reasoning: bool
+    structured: bool
     memory: bool
     busy: str | None
     busy_timeout: float | None
@@ -168,7 +179,8 @@ class Turn:
         if self.options.json:
             return JsonRenderer(output)
         reasoning = Reasoning(self.messages) if self.options.reasoning else None
-        return TextRenderer(output, self.messages, final=self.options.final, reasoning=reasoning)
+        answer = structured_answer if self.options.structured else final_answer if self.options.final else None
+        return TextRenderer(output, self.messages, answer=answer, reasoning=reasoning)
 
     def _listen(self) -> None:
         """Have SIGINT, SIGTERM and SIGHUP cancel the run; a signal that is ignored stays so (nohup)."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from afkcli.commands.schema_option import read_schema
 from afkcli.commands.turn import RunOptions, Turn
 from afkcli.core.errors import UsageError
 from afkcli.core.jsonform import JsonError, loads
@@ -54,6 +55,11 @@ _OPTIONS = (
     click.option("--model", "-m", metavar="MODEL", help="The model, as provider/model or a name that a plugin knows."),
     click.option("--agent", "-a", metavar="NAME", help="The agent, by its name in the config."),
     click.option("--instructions", "-s", metavar="TEXT", help="Instructions (the system message) for this run."),
+    click.option(
+        "--schema",
+        metavar="FILE|JSON",
+        help="The answer has to be JSON that fits this JSON Schema; nothing else is written to stdout.",
+    ),
     click.option(
         "--tool",
         "tools",
@@ -159,6 +165,7 @@ def run_turn(
     model_options: Mapping[str, Any],
     plugins: tuple[Path, ...],
     tools: tuple[str, ...],
+    schema: str | None,
     json_: bool,
     thread: str | None,
     continue_: bool = False,
@@ -172,7 +179,7 @@ def run_turn(
         text: the message; without one the thread's last turn is gone on with.
         messages: stderr.
         model, agent, instructions, max_steps, max_llm_calls, max_tool_calls, max_cost, timeout, model_options, plugins,
-            tools, json_, options: those of a turn.
+            tools, schema, json_, options: those of a turn.
         thread, continue_, memory: as in `RunOptions`.
         attachments: what goes with the message.
     """
@@ -182,7 +189,9 @@ def run_turn(
         raise UsageError("--json and --final are two forms of the output; use one of them")
     if options["approvals"] == "stdin" and not json_:
         raise UsageError("--approvals stdin needs --json, which shows what is asked; add it")
-    run_options = RunOptions(memory=memory, json=json_, thread=thread, continue_=continue_, **options)
+    run_options = RunOptions(
+        memory=memory, json=json_, structured=schema is not None, thread=thread, continue_=continue_, **options
+    )
     flags = Flags(
         model=model,
         agent=agent,
@@ -194,6 +203,7 @@ def run_turn(
         max_cost=max_cost,
         timeout=timeout,
         options=model_options,
+        schema=read_schema(schema) if schema is not None else None,
     )
     setup = load_setup(project=True, plugin_files=plugins, notify=messages.say)
     ending = asyncio.run(Turn(run_options, setup, flags, text, messages, attachments).run())

@@ -69,6 +69,9 @@ class Agent:
             no others.
         options: portable options (`afkcli.core.options`), checked against what the model takes before the run.
         extra: passed on to the provider's API as it is.
+        output_type: what the answer has to be, as JSON: a type that pydantic knows (a model, a dataclass, `list[int]`),
+            or a JSON Schema as a dict. It is validated, asked for once more if it does not fit, and then
+            `AgentResult.output`.
         remember_model: whether the thread goes on with this model where nothing else names one.
     """
 
@@ -79,4 +82,5 @@ class Agent:
     tools: Sequence[Tool | Callable[..., Any] | str] = ()
     options: Mapping[str, Json] = field(default_factory=dict)
     extra: Mapping[str, Json] = field(default_factory=dict)
+    output_type: Any = None
     remember_model: bool = True

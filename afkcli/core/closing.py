@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from afkcli.core.errors import ErrorKind, LeaseLostError, LimitReachedError, ProviderError
@@ -31,7 +32,7 @@ async def see_through(run: Run, work: asyncio.Task[Outcome], calls: StoreThread,
     run.post_pending()
     result = _result(run, outcome, saved)
     run.post(Completed, result=result)
-    return result
+    return result if run.structured is None else replace(result, output=run.structured.value)
 
 
 async def _end_of_work(run: Run, work: asyncio.Task[Outcome]) -> None:
@@ -133,4 +134,5 @@ def _result(run: Run, outcome: Outcome, saved: bool) -> AgentResult:
         error=outcome.error,
         error_kind=outcome.error_kind,
         saved=saved,
+        output=run.structured.json if run.structured is not None else None,
     )

@@ -29,6 +29,7 @@ class ErrorKind(StrEnum):
     CONTEXT_LENGTH = "context_length"
     CONTENT_FILTER = "content_filter"
     TRUNCATED = "truncated"
+    INVALID_OUTPUT = "invalid_output"
     INTERNAL = "internal"
 
 

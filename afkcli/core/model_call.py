@@ -25,6 +25,7 @@ from afkcli.core.messages import (
     ToolCallDelta,
 )
 from afkcli.core.run import FIRST_DELAY_S, Model, Run
+from afkcli.core.structured import asked_for
 from afkcli.core.tasks import contained
 
 MAX_DELAY_S = 30.0
@@ -73,6 +74,8 @@ async def _call_with_retries(run: Run, model: Model) -> ModelResponse:
             extra=run.agent.extra,
             content=run.contents.get,
         )
+        if run.structured is not None:
+            request = asked_for(request, run.structured.schema, model.capabilities)
         run.limits.start_call()
         call = _Call(run, model, await run.spending.start_call(model, request))
         try:
@@ -223,6 +226,8 @@ def request_hash(request: ModelRequest) -> str:
     for message in request.messages:
         digest.update(dumps(message_to_json(message)).encode())
     digest.update(dumps([request.model, list(request.tools), dict(request.options), dict(request.extra)]).encode())
+    if request.output_schema is not None:
+        digest.update(dumps(request.output_schema).encode())
     return digest.hexdigest()
 
 

@@ -55,7 +55,8 @@ class PriceTier:
 class Capabilities:
     """What a model can do, as far as its provider knows; None is unknown.
 
-    `structured_output` is whether the provider holds an answer to `ModelRequest.output_schema` by itself. `options` are
+    `structured_output` is whether the provider holds an answer to `ModelRequest.output_schema` by itself. Unless it is
+    True the model is also told the schema in words; where it is False the request has only the words. `options` are
     the names of all options that the model takes: a run with another one is refused. `option_ranges` are the least and
     the greatest value of a numeric one, where they differ from what all providers take (`afkcli.core.options`). Where
     the provider does not know the `price`, `sold_by` says where a price list may look: the URL of the API that serves

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import Any
 
 from afkcli.core.errors import (
     EXIT_BUSY,
@@ -66,7 +67,8 @@ class AgentResult:
     """The outcome of one run.
 
     `total_cost_usd` is None when a price is unknown, never a guess. `error` is the line of the error, `error_kind`
-    its kind. `saved` is False when the turn is not in the store.
+    its kind. `saved` is False when the turn is not in the store. `output` is the validated answer of an agent with an
+    `output_type`: an object of that type, and in events its JSON.
     """
 
     final_text: str
@@ -83,6 +85,7 @@ class AgentResult:
     error: str | None = None
     error_kind: ErrorKind | None = None
     saved: bool = True
+    output: Any = None
 
 
 def exit_code(result: AgentResult) -> int:

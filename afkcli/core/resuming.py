@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from afkcli.core.errors import REFUSED_KINDS, UsageError
+from afkcli.core.errors import REFUSED_KINDS, ErrorKind, UsageError
 from afkcli.core.messages import Message, Role, ToolCallPart, ToolResultPart, text_message
 from afkcli.core.protocols import ThreadInfo
 from afkcli.core.result import RunState
+from afkcli.core.structured import correction
 from afkcli.core.thread import Beginning, SealedTurn, cut_reason, mark_cut, pair_tool_calls
 
 GO_ON = "[Go on exactly where your answer was cut off; repeat nothing of it.]"
@@ -19,8 +20,8 @@ def beginning_of_resumed(thread: ThreadInfo, turns: Sequence[SealedTurn]) -> Beg
     """Return how a turn begins that goes on with the last one of `turns`.
 
     It begins with all that the last turn holds, so that it stands in its place from then on. Text that was cut is
-    followed by a message to go on; what ends with tools needs none; a question that nothing came of is asked again as
-    it is.
+    followed by a message to go on, an answer that did not fit its schema by one that says so. What ends with tools
+    needs none. A question that nothing came of is asked again as it is.
 
     Raises:
         UsageError: there is nothing to go on with.
@@ -37,6 +38,9 @@ def beginning_of_resumed(thread: ThreadInfo, turns: Sequence[SealedTurn]) -> Beg
         )
     if not turn.messages:
         raise UsageError(f"turn {turn.turn} of thread {thread.name!r} cannot be resumed: its question is damaged")
+    if turn.error_kind is ErrorKind.INVALID_OUTPUT:
+        again = correction(turn.error or "it was not valid")
+        return Beginning(messages=(*pair_tool_calls(turn.messages), again), resumes=turn.run_id)
     results = tuple(itertools.takewhile(lambda message: message.role is Role.TOOL, reversed(turn.messages)))[::-1]
     before = turn.messages[: len(turn.messages) - len(results)]
     last = before[-1]

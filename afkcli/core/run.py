@@ -20,6 +20,7 @@ from afkcli.core.messages import FinishReason, Message, ModelResponse, Role, Too
 from afkcli.core.protocols import Capabilities, Price, Provider
 from afkcli.core.result import RunState, ToolExecution, Usage
 from afkcli.core.sink_thread import SinkThread
+from afkcli.core.structured import StructuredOutput
 from afkcli.core.thread import Beginning, TurnWriter, pair_tool_calls, partial_message
 from afkcli.core.tools import FoundTools, Tool
 
@@ -100,6 +101,7 @@ class Run:
     prepared: asyncio.Task[None]
     beginning: Beginning
     contents: Contents
+    structured: StructuredOutput | None = None
     history: Sequence[Message] = ()
     writer: TurnWriter | None = None
     unsaved: str | None = None

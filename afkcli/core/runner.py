@@ -34,6 +34,7 @@ from afkcli.core.result import AgentResult, RunState
 from afkcli.core.run import CANCELLED, FIRST_DELAY_S, MAX_RETRIES, DecidedBy, Model, Outcome, PriceLookup, Run
 from afkcli.core.sink_thread import SinkThread
 from afkcli.core.store_thread import StoreThread
+from afkcli.core.structured import StructuredOutput, take_answer
 from afkcli.core.tasks import contained, started
 from afkcli.core.thread import Beginning, SealedTurn, check_name
 from afkcli.core.tool_calls import finish_tool_calls, run_tool_calls, take_tools
@@ -313,6 +314,7 @@ class Runner:
     async def _open_run(self, opener: Opener, opening: Opening, agent: Agent, run_id: str, asked: Asked | None) -> Run:
         """Return the run, its question durable, its provider being prepared at the same time."""
         tools = as_tools(agent.tools)
+        structured = StructuredOutput(agent.output_type) if agent.output_type is not None else None
         agent = replace(agent, instructions=inspect.cleandoc(agent.instructions).strip())
         models = [self._model(name) for name in (agent.model, *agent.fail_safe.fallback_models)]
         if asked is not None and asked.contents:
@@ -342,6 +344,7 @@ class Runner:
                 read=lambda sha256: self._calls.call(lambda: self.store().content(opening.thread.key, sha256)),
                 held=dict(asked.contents) if asked is not None else {},
             ),
+            structured=structured,
             prepared=started(_prepare(models[0].provider)),
             max_retries=self.config.max_retries,
             retry_delay_s=self.config.retry_delay_s,
@@ -417,10 +420,11 @@ class Runner:
             await run.complete_step(response)
             if response.finish_reason is FinishReason.LENGTH:
                 return Outcome(state=RunState.DEGRADED, reason="length")
-            if not response.message.tool_calls:
+            if response.message.tool_calls:
+                await self._journal(run)
+                await run_tool_calls(run, response.message.tool_calls)
+            elif take_answer(run, response.message):
                 return Outcome(state=RunState.COMPLETED)
-            await self._journal(run)
-            await run_tool_calls(run, response.message.tool_calls)
 
     async def _journal(self, run: Run) -> None:
         """Journal the tool calls before they are made, so that no call is made again because nobody knows of it."""

@@ -28,6 +28,29 @@ def schema_problem(schema: Json) -> str | None:
     return None
 
 
+def unresolved_reference(schema: JsonObject) -> str | None:
+    """Return which `$ref` of `schema`, one that `schema_problem` has passed, leads to nothing in it, or None."""
+    from jsonschema.validators import validator_for
+    from referencing import Registry, Resource
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import specification_with
+
+    dialect = specification_with(validator_for(schema, default=_default()).META_SCHEMA["$schema"])
+    root: Any = Resource.from_contents(schema, default_specification=dialect)
+    registry: Any = Registry()
+    waiting = [(root, registry.resolver_with_root(root))]
+    while waiting:
+        resource, resolver = waiting.pop()
+        reference = resource.contents.get("$ref") if isinstance(resource.contents, dict) else None
+        try:
+            if isinstance(reference, str):
+                resolver.lookup(reference)
+        except Unresolvable:
+            return f"its $ref {reference!r} leads to nothing in it, and nothing is fetched"
+        waiting += [(inner, resolver.in_subresource(inner)) for inner in resource.subresources()]
+    return None
+
+
 def problems(value: Json, schema: JsonObject) -> list[str]:
     """Return what of `value` does not fit `schema`, each as `where: what was expected`; nothing if it fits."""
     from jsonschema.validators import validator_for

@@ -163,7 +163,7 @@ def turn_from_json(form: JsonObject) -> SealedTurn:
 
 def messages_to_send(turn: SealedTurn) -> tuple[Message, ...]:
     """Return what the next turn sends of `turn`: all of it, the question alone, or nothing (the table of states)."""
-    if turn.state is RunState.COMPLETED:
+    if turn.state is RunState.COMPLETED or turn.error_kind is ErrorKind.INVALID_OUTPUT:
         return tuple(pair_tool_calls(turn.messages))
     if turn.state is RunState.FAILED:
         if turn.error_kind in REFUSED_KINDS:

@@ -172,6 +172,12 @@ class ProviderContract:
         options = {"temperature": 0.25, "top_p": 0.75, "max_output_tokens": 8}
         assert _response(self.ask(self.request(options=options)))
 
+    def test_takes_the_schema_of_an_answer(self) -> None:
+        """Holding the answer to it is the provider's part only where it says so: afk validates it."""
+        schema = {"type": "object", "properties": {"mood": {"enum": ["good", "bad"]}}, "required": ["mood"]}
+        for tools in ((), (TOOL,)):
+            assert _response(self.ask(self.request(output_schema=schema, tools=tools))).message.parts
+
     def test_counts_tokens_more_for_more_text(self) -> None:
         async def use(provider: Provider) -> tuple[int, int]:
             long = self.request(text_message(Role.USER, "word " * 200))

@@ -72,8 +72,16 @@ class Scripted:
 
     default_model: str | None = "small"
 
-    def __init__(self, *scripts: Script, name: str = "fake", price: Price | None = None, input_tokens: int = 1) -> None:
+    def __init__(
+        self,
+        *scripts: Script,
+        name: str = "fake",
+        price: Price | None = None,
+        input_tokens: int = 1,
+        structured_output: bool | None = None,
+    ) -> None:
         self.name = name
+        self.structured_output = structured_output
         self.scripts = list(scripts)
         self.price = price
         self.input_tokens = input_tokens
@@ -101,7 +109,7 @@ class Scripted:
             self.closed += 1
 
     def capabilities(self, model: str) -> Capabilities:
-        return Capabilities(price=self.price)
+        return Capabilities(price=self.price, structured_output=self.structured_output)
 
     async def list_models(self) -> Sequence[ModelInfo]:
         return ()

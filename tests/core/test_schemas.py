@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from afkcli.core.schemas import MAX_PROBLEMS, problems, schema_problem
+from afkcli.core.schemas import MAX_PROBLEMS, problems, schema_problem, unresolved_reference
 
 CITY = {
     "type": "object",
@@ -44,3 +44,28 @@ def test_a_schema_that_is_none_is_told_from_one(schema: object, why: str) -> Non
     assert problem is not None
     assert why in problem
     assert schema_problem(CITY) is None
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#/$defs/a", "$defs": {"a": {"type": "string"}}},
+        {"$ref": "#"},
+        {"properties": {"$ref": {"type": "string"}}, "const": {"$ref": "#/nowhere"}},
+        {"$defs": {"a": {"$anchor": "b"}}, "items": {"$ref": "#b"}},
+        {
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "definitions": {"a": True},
+            "not": {"$ref": "#/definitions/a"},
+        },
+    ],
+)
+def test_a_reference_inside_the_schema_is_found(schema: dict[str, object]) -> None:
+    assert unresolved_reference(schema) is None
+
+
+@pytest.mark.parametrize("reference", ["http://127.0.0.1:9/schema.json", "#/nowhere", "#nowhere", "other.json"])
+def test_one_that_leads_nowhere_is_named_however_deep_it_stands(reference: str) -> None:
+    problem = unresolved_reference({"properties": {"a": {"items": {"anyOf": [{}, {"$ref": reference}]}}}})
+    assert problem is not None
+    assert repr(reference) in problem

@@ -100,6 +100,7 @@ class TestWhatTheNextTurnSends:
             (RunState.FAILED, ErrorKind.CONTEXT_LENGTH, None, NOTHING),
             (RunState.FAILED, ErrorKind.CONTENT_FILTER, None, NOTHING),
             (RunState.FAILED, ErrorKind.TRUNCATED, None, CUT),
+            (RunState.FAILED, ErrorKind.INVALID_OUTPUT, None, TURN),
             (RunState.CANCELLED, None, None, CUT),
             (RunState.INTERRUPTED, None, None, CUT),
         ],
@@ -115,7 +116,7 @@ class TestWhatTheNextTurnSends:
         assert {row[1] for row in rows} == {None, *ErrorKind}
         assert {row[0] for row in rows} == set(RunState)
 
-    @pytest.mark.parametrize("kind", sorted(set(ErrorKind) - REFUSED_KINDS))
+    @pytest.mark.parametrize("kind", sorted(set(ErrorKind) - REFUSED_KINDS - {ErrorKind.INVALID_OUTPUT}))
     def test_what_tools_did_is_never_left_out(self, kind: ErrorKind) -> None:
         sent = messages_to_send(sealed(RunState.FAILED, kind, QUESTION, asks("1"), answers("1")))
         assert sent[:3] == (QUESTION, asks("1"), answers("1"))

@@ -41,6 +41,11 @@ class Claude:
         return self.thinks_adaptively or (self.family == "opus" and self.version >= (4, 5))
 
     @property
+    def takes_schema(self) -> bool:
+        """Whether it takes `output_config.format`; earlier models are told a schema in words."""
+        return self.version >= (4, 5)
+
+    @property
     def context_tokens(self) -> int:
         return 1_000_000 if self.version >= (4, 6) else 200_000
 
@@ -69,7 +74,11 @@ def capabilities(model: str) -> Capabilities:
     """Return what is known of a model: where its name is not a Claude model's, only which options the API has."""
     known = claude(model)
     if known is None:
-        return Capabilities(options=_OPTIONS | _SAMPLING | {"reasoning_effort"}, option_ranges=_RANGES)
+        return Capabilities(
+            options=_OPTIONS | _SAMPLING | {"reasoning_effort"},
+            option_ranges=_RANGES,
+            structured_output=False,  # llama.cpp takes the field and does not keep to it
+        )
     options = _OPTIONS
     if known.takes_sampling:
         options |= _SAMPLING
@@ -82,6 +91,7 @@ def capabilities(model: str) -> Capabilities:
         images=known.version >= (3, 0),
         files=known.version >= (3, 5),  # https://platform.claude.com/docs/en/build-with-claude/pdf-support
         reasoning=known.version >= (3, 7),
+        structured_output=known.takes_schema,
         options=options,
         option_ranges={**_RANGES, "max_output_tokens": (1, known.max_output_tokens)},
     )

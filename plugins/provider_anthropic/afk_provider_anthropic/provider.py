@@ -10,6 +10,7 @@ from afk_provider_anthropic.answer import AnswerReader
 from afk_provider_anthropic.connection import Connection
 from afk_provider_anthropic.request import PATH, counted_body, request_body, request_prefix
 from afk_provider_anthropic.settings import Settings, server_from
+from afk_provider_anthropic.structured import fitted
 from afkcli.core.errors import ErrorKind, ProviderError
 from afkcli.core.jsonform import dumps
 from afkcli.core.messages import ModelEvent, ModelRequest
@@ -42,6 +43,7 @@ class AnthropicProvider:
         Raises:
             ProviderError: the call failed, or its stream ended without its end marker.
         """
+        request = fitted(request)
         names = ToolNames.of(request)
         body = request_body(self._server, request, names)
         reader = AnswerReader(self._server, request, names, request_prefix(request, names))
@@ -84,6 +86,7 @@ class AnthropicProvider:
         Raises:
             ProviderError: the server could not be asked.
         """
+        request = fitted(request)
         body = counted_body(request_body(self._server, request, ToolNames.of(request)))
         try:
             counted = await self._connection.post_json(COUNT_PATH, body)

@@ -75,7 +75,11 @@ def request_body(server: Server, request: ModelRequest, names: ToolNames) -> Jso
     if "stop" in request.options:
         stop = request.options["stop"]
         body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
-    return {**body, **_thinking(server, request, model), **request.extra, "stream": True}
+    body |= _thinking(server, request, model)
+    config = _output_config(request)
+    if config:
+        body["output_config"] = config
+    return {**body, **{name: value for name, value in request.extra.items() if name != "output_config"}, "stream": True}
 
 
 def counted_body(body: JsonObject) -> JsonObject:
@@ -111,9 +115,17 @@ def _thinking(server: Server, request: ModelRequest, model: Claude | None) -> Js
     effort = request.options.get("reasoning_effort")
     if model is not None and model.thinks_adaptively and (display or effort is not None):
         fields["thinking"] = {"type": "adaptive", "display": display} if display else {"type": "adaptive"}
-    if effort is not None:
-        fields["output_config"] = {"effort": effort}
     return fields
+
+
+def _output_config(request: ModelRequest) -> JsonObject:
+    """Return how hard the model tries and which schema its answer has to fit; what `extra` says of it goes before."""
+    config: JsonObject = {}
+    if request.options.get("reasoning_effort") is not None:
+        config["effort"] = request.options["reasoning_effort"]
+    if request.output_schema is not None:
+        config["format"] = {"type": "json_schema", "schema": request.output_schema}
+    return {**config, **(request.extra.get("output_config") or {})}
 
 
 def _tools(request: ModelRequest, names: ToolNames) -> list[JsonObject]:

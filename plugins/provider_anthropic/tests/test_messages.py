@@ -70,6 +70,37 @@ def body_of(asked: ModelRequest, **settings: Any) -> dict[str, Any]:
     return request_body(server_from(Settings(api_key="k", **settings)), asked, ToolNames.of(asked))
 
 
+MOOD: dict[str, Any] = {"type": "object", "properties": {"mood": {"type": "string"}}, "required": ["mood"]}
+
+
+class TestASchema:
+    def test_is_the_format_of_the_output(self, model_server: ModelServer) -> None:
+        ask(model_server, request(model="claude-sonnet-5-5", output_schema=MOOD))
+        wanted = {"type": "json_schema", "schema": {**MOOD, "additionalProperties": False}}
+        assert model_server.bodies[0]["output_config"] == {"format": wanted}
+        assert "system" not in model_server.bodies[0]
+
+    def test_that_the_api_does_not_take_is_told_in_words(self, model_server: ModelServer) -> None:
+        ask(model_server, request(text_message(Role.SYSTEM, "Be brief."), QUESTION, output_schema={"type": "array"}))
+        body = model_server.bodies[0]
+        assert "output_config" not in body
+        assert body["system"][0]["text"] == "Be brief."
+        assert body["system"][1]["text"].endswith('{"type":"array"}')
+
+    def test_stands_beside_the_effort_and_what_extra_says(self) -> None:
+        asked = request(
+            model="claude-opus-5-5",
+            output_schema=MOOD,
+            options={"reasoning_effort": "low"},
+            extra={"output_config": {"task_budget": 1}},
+        )
+        config = body_of(asked)["output_config"]
+        assert config.keys() == {"effort", "format", "task_budget"}
+
+    def test_is_not_in_a_request_without_one(self) -> None:
+        assert "output_config" not in body_of(request())
+
+
 def read(*events: dict[str, Any], asked: ModelRequest | None = None) -> list[ModelEvent]:
     asked = asked or request()
     names = ToolNames.of(asked)

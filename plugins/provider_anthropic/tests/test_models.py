@@ -69,3 +69,4 @@ def test_the_options_of_a_model_follow_from_its_name(model: str, options: set[st
 def test_no_limit_is_said_of_other_models() -> None:
     known = capabilities("qwen3-8b")
     assert (known.context_tokens, known.max_output_tokens, known.tools) == (None, None, None)
+    assert known.structured_output is False

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, TypeVar
 from afk_provider_local.answer import Answer
 from afk_provider_local.conversation import chat_messages, chat_tools, fit, surely_fits
 from afk_provider_local.engine import Engine, Job, check_installed, default_threads, error_of
+from afk_provider_local.grammar import response_format
 from afk_provider_local.weights import DEMO_COMMAND, DEMO_MODEL, Weights, demo_weights, user_weights
 from afkcli.core.errors import ConfigError, ErrorKind, ProviderError
 from afkcli.core.jsonform import JsonObject
 from afkcli.core.messages import Message, ModelEvent, ModelRequest, ModelWarning, Role, text_message
 from afkcli.core.protocols import Capabilities, ModelInfo, Price
+from afkcli.core.structured import told
 
 if TYPE_CHECKING:
     from afk_provider_local import Settings
@@ -71,6 +73,7 @@ class LocalProvider:
             images=False,
             files=False,
             reasoning=False if demo else None,
+            structured_output=True,
             options=_OPTIONS,
             price=_FREE,
         )
@@ -170,9 +173,11 @@ class LocalProvider:
 
     def _messages(self, request: ModelRequest) -> Sequence[Message]:
         system = self._settings.system or (_DEMO_SYSTEM if request.model == DEMO_MODEL else "")
-        if not system or any(message.role is Role.SYSTEM for message in request.messages):
-            return request.messages
-        return [text_message(Role.SYSTEM, system), *request.messages]
+        messages = request.messages
+        if system and not any(message.role is Role.SYSTEM for message in messages):
+            messages = [text_message(Role.SYSTEM, system), *messages]
+        # Being held to a schema tells a model nothing of it.
+        return messages if request.output_schema is None else told(messages, request.output_schema)
 
     def _longest_answer(self, request: ModelRequest) -> int:
         asked = request.options.get("max_output_tokens")
@@ -191,6 +196,8 @@ class LocalProvider:
         body |= request.extra
         if request.tools:
             body["tools"] = chat_tools(request.tools)
+        elif request.output_schema is not None:  # with tools, the model could call none
+            body["response_format"] = response_format(request.output_schema)
         return body | {
             "messages": chat_messages(messages),
             "max_tokens": self._longest_answer(request),

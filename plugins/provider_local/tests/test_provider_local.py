@@ -35,6 +35,8 @@ from afkcli.core.messages import (
     ToolSpec,
     text_message,
 )
+from afkcli.core.schemas import problems
+from afkcli.core.structured import unfenced
 
 
 def provider(**settings):
@@ -468,3 +470,63 @@ def test_prepare_loads_and_leaves_a_failure_to_the_call(tmp_path):
     asyncio.run(provider().prepare())
     broken = provider(model_path=str(cut(tmp_path, demo_weights().path.stat().st_size - 10)))
     asyncio.run(broken.prepare())
+
+
+MOOD = {"type": "object", "properties": {"mood": {"enum": ["good", "bad"]}}, "required": ["mood"]}
+LOOK = ToolSpec(name="look", description="Look.", parameters={"type": "object", "properties": {}})
+
+
+def structured(schema, *tools, question="Tell me a long story."):
+    """Return the text of an answer to a request with a schema."""
+    local = provider(max_output_tokens=60)
+
+    async def collect():
+        messages = [user(question)]
+        request = ModelRequest(model=local.default_model, messages=messages, tools=tools, output_schema=schema)
+        return [event async for event in local.stream(request)]
+
+    response = asyncio.run(collect())[-1]
+    assert isinstance(response, ModelResponse)
+    return response.message.text
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        MOOD,
+        {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 2},
+        {"type": "string", "pattern": "^[a-c]{3}$"},
+        {"$ref": "#/$defs/mood", "$defs": {"mood": MOOD}},
+        {"type": "object", "properties": {"anything": True, "mood": {"const": "good"}}, "required": ["mood"]},
+    ],
+)
+def test_an_answer_fits_its_schema(schema):
+    assert problems(json.loads(unfenced(structured(schema))), schema) == []
+
+
+def test_with_tools_a_schema_is_told_in_words_only():
+    assert not structured(MOOD, LOOK).startswith("{")
+
+
+@pytest.mark.parametrize(
+    "bound", [{"pattern": r"^\d+$"}, {"pattern": "a"}, {"minLength": 100_000}, {"maxItems": 2_000, "type": "array"}]
+)
+def test_what_no_grammar_can_be_made_of_is_left_to_the_validation_without_a_word_of_llama_cpp(bound, capfd):
+    structured({"enum": ["a", "b"]} | {"allOf": [{"type": "string"}]} | bound)
+    assert capfd.readouterr().err == ""
+
+
+def test_the_model_is_told_its_schema_too():
+    local = provider()
+
+    def tokens(schema):
+        request = ModelRequest(model=local.default_model, messages=[user("hi")], output_schema=schema)
+        return asyncio.run(local.count_tokens(request))
+
+    assert tokens(MOOD) > tokens(None) + 20
+
+
+def test_a_schema_that_llama_cpp_refuses_is_named():
+    with pytest.raises(ProviderError) as caught:
+        structured({"anyOf": []})
+    assert caught.value.kind is ErrorKind.BAD_REQUEST

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from afk_provider_openai import errors
 from afk_provider_openai.settings import Server
+from afk_provider_openai.structured import schema_format
 from afkcli.core.jsonform import JsonObject
 from afkcli.core.messages import ModelEvent, ModelRequest, ModelResponse
 from afkcli.providers.chat import OPTIONS, ChatAnswer, chat_messages, chat_tool
@@ -39,6 +40,8 @@ def request_body(server: Server, request: ModelRequest, names: ToolNames) -> Jso
         # OpenAI's reasoning models refuse the old name; many other servers know no other.
         field = "max_completion_tokens" if server.has_openai_models else "max_tokens"
         body[field] = request.options["max_output_tokens"]
+    if request.output_schema is not None:
+        body["response_format"] = {"type": "json_schema", "json_schema": schema_format(request.output_schema)}
     return {**body, **request.extra, "stream": True}
 
 

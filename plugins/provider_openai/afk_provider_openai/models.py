@@ -1,4 +1,4 @@
-"""What this plugin has to know of OpenAI's models by name: whether a model reasons, sees images, and its options."""
+"""What this plugin has to know of OpenAI's models by name: what a model takes, and whether it reasons."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ _OPTIONS = {
 # which is the default of some of them, so that only the API knows: https://developers.openai.com/api/docs/guides/latest-model
 _NEVER_SAMPLES = re.compile(r"o\d|gpt-5(?![.\d]|-chat)")
 _NO_STOP = re.compile(r"o3|o4-mini")
+
+# These were made before structured outputs and answer a schema with 400.
+_WITHOUT_SCHEMA = ("gpt-3.5", "gpt-4-", "chatgpt-4o", "gpt-4o-2024-05-13", "o1-preview", "o1-mini")
 
 
 def is_reasoning_model(model: str) -> bool:
@@ -50,3 +53,9 @@ def sees_images(model: str) -> bool:
     name = model.removeprefix("ft:")
     first_gpt_4 = name == "gpt-4" or (name.startswith("gpt-4-") and not name.startswith(_SEEING_GPT_4))
     return not first_gpt_4 and not name.startswith(_TEXT_ONLY)
+
+
+def has_structured_outputs(model: str) -> bool:
+    """Return whether an OpenAI model takes a JSON Schema; a name that is not known counts as a newer one, which do."""
+    name = model.removeprefix("ft:")
+    return name != "gpt-4" and not name.startswith(_WITHOUT_SCHEMA)

@@ -7,8 +7,9 @@ from typing import Protocol
 
 from afk_provider_openai import chat, responses
 from afk_provider_openai.connection import Connection
-from afk_provider_openai.models import is_reasoning_model, options_of, sees_images
+from afk_provider_openai.models import has_structured_outputs, is_reasoning_model, options_of, sees_images
 from afk_provider_openai.settings import Settings, server_from
+from afk_provider_openai.structured import fitted
 from afkcli.core.errors import ProviderError
 from afkcli.core.jsonform import JsonObject, dumps
 from afkcli.core.messages import ModelEvent, ModelRequest, ModelResponse
@@ -77,8 +78,9 @@ class OpenAIProvider:
         """Return what is known of a model: for those of other servers the options that their API has."""
         server = self._server
         options = options_of(server, model)
+        takes_schema = None if server.settings.structured_output else False
         if not server.has_openai_models:
-            return Capabilities(options=options, sold_by=server.url)
+            return Capabilities(options=options, sold_by=server.url, structured_output=takes_schema)
         # On Azure the name is that of a deployment, which says nothing of what it costs.
         sold_by = server.url if server.is_openai else None
         sees = sees_images(model)
@@ -87,6 +89,7 @@ class OpenAIProvider:
             images=sees,
             files=sees,
             reasoning=is_reasoning_model(model),
+            structured_output=takes_schema is None and has_structured_outputs(model),
             options=options,
             sold_by=sold_by,
         )
@@ -112,8 +115,9 @@ class OpenAIProvider:
         await self._connection.aclose()
 
     def _call(self, request: ModelRequest) -> tuple[str, JsonObject, _Reader]:
-        names = ToolNames.of(request)
         server = self._server
+        request = fitted(server, request)
+        names = ToolNames.of(request)
         if server.api == "chat":
             return chat.PATH, chat.request_body(server, request, names), chat.ChatReader(server, request, names)
         body = responses.request_body(server, request, names)

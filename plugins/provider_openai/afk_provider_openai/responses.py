@@ -13,6 +13,7 @@ from typing import Any
 from afk_provider_openai import errors
 from afk_provider_openai.models import is_reasoning_model
 from afk_provider_openai.settings import Server
+from afk_provider_openai.structured import schema_format
 from afkcli.core.jsonform import Json, JsonObject, clean_text
 from afkcli.core.messages import (
     FilePart,
@@ -77,7 +78,15 @@ def request_body(server: Server, request: ModelRequest, names: ToolNames) -> Jso
     reasoning = _reasoning(server, request)
     if reasoning:
         body["reasoning"] = reasoning
-    return {**body, **request.extra, "stream": True}
+    return {**body, **request.extra, **_text(request), "stream": True}
+
+
+def _text(request: ModelRequest) -> JsonObject:
+    """Return the field that asks for the schema; what `extra` says of it goes before."""
+    if request.output_schema is None:
+        return {}
+    asked = {"format": {"type": "json_schema", **schema_format(request.output_schema)}}
+    return {"text": {**asked, **(request.extra.get("text") or {})}}
 
 
 def _reasoning(server: Server, request: ModelRequest) -> JsonObject:

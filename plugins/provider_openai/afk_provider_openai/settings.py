@@ -23,7 +23,8 @@ class Settings:
     """`[providers.openai]`; times are in seconds.
 
     `first_byte_timeout` is the longest silence before the answer begins (a reasoning model may be silent for minutes),
-    `idle_timeout` the longest silence within it.
+    `idle_timeout` the longest silence within it. `structured_output` is whether the server takes the JSON Schema of an
+    answer.
     """
 
     api_key: str = field(default="", repr=False, metadata={"secret": True, "env": "OPENAI_API_KEY"})
@@ -38,6 +39,7 @@ class Settings:
     headers: dict[str, str] = field(default_factory=dict, repr=False, metadata={"secret": True})
     reasoning_summary: str = ""
     stream_usage: bool = True
+    structured_output: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,6 +73,36 @@ def read(*chunks: object, **settings: Any) -> list[ModelEvent]:
     return [*events, reader.response()] if reader.finished else events
 
 
+MOOD: dict[str, Any] = {"type": "object", "properties": {"mood": {"type": "string"}}, "required": ["mood"]}
+
+
+class TestASchema:
+    def test_is_the_response_format_and_strict_where_it_can_be(self, model_server: ModelServer) -> None:
+        ask(model_server, ModelRequest(model="m", messages=[QUESTION], output_schema=MOOD))
+        wanted = {"name": "answer", "schema": {**MOOD, "additionalProperties": False}, "strict": True}
+        assert model_server.bodies[0]["response_format"] == {"type": "json_schema", "json_schema": wanted}
+
+    def test_is_sent_as_it_is_where_it_cannot(self, model_server: ModelServer) -> None:
+        for schema in ({"type": "object"}, {"type": "array"}, {"properties": {"a": {"not": {}}}}):
+            ask(model_server, ModelRequest(model="m", messages=[QUESTION], output_schema=schema))
+            wanted = {"name": "answer", "schema": schema, "strict": False}
+            assert model_server.bodies[-1]["response_format"]["json_schema"] == wanted
+
+    def test_is_not_sent_with_tools_which_other_servers_could_not_call_then(self, model_server: ModelServer) -> None:
+        tool = ToolSpec(name="f", description="d", parameters={"type": "object"})
+        ask(model_server, ModelRequest(model="m", messages=[QUESTION], tools=[tool], output_schema=MOOD))
+        assert "response_format" not in model_server.bodies[0]
+
+    def test_goes_behind_what_extra_says(self, model_server: ModelServer) -> None:
+        extra = {"response_format": {"type": "json_object"}}
+        ask(model_server, ModelRequest(model="m", messages=[QUESTION], extra=extra, output_schema=MOOD))
+        assert model_server.bodies[0]["response_format"] == {"type": "json_object"}
+
+    def test_is_not_in_a_request_without_one(self, model_server: ModelServer) -> None:
+        ask(model_server)
+        assert "response_format" not in model_server.bodies[0]
+
+
 def delta(finish: str | None = None, **fields: object) -> dict[str, object]:
     return {"choices": [{"index": 0, "delta": fields, "finish_reason": finish}]}
 

@@ -13,8 +13,11 @@ import xllamacpp
 from afk_provider_openai import Settings, afk_provider
 
 from afkcli.core.errors import ErrorKind, ProviderError
+from afkcli.core.jsonform import loads
 from afkcli.core.messages import FinishReason, ModelEvent, ModelRequest, ModelResponse, Role, text_message
 from afkcli.core.protocols import Provider
+from afkcli.core.schemas import problems
+from afkcli.core.structured import unfenced
 from afkcli.testing.provider_contract import ProviderContract, said
 
 CONTEXT_TOKENS = 2048
@@ -80,6 +83,19 @@ class TestLlamaCpp(ProviderContract):
         response = self.ask(self.request(question, options={"max_output_tokens": 3}))[-1]
         assert isinstance(response, ModelResponse)
         assert response.finish_reason is FinishReason.LENGTH
+
+    def test_it_holds_the_model_to_a_schema(self) -> None:
+        mood = {"enum": ["good", "bad"]}
+        strict = {"type": "object", "properties": {"mood": mood}, "required": ["mood"]}
+        for schema in (
+            strict,
+            {**strict, "additionalProperties": True},
+            {"type": "array", "items": mood, "minItems": 1},
+        ):
+            question = text_message(Role.USER, "Tell a long story.")
+            response = self.ask(self.request(question, output_schema=schema, options={"max_output_tokens": 60}))[-1]
+            assert isinstance(response, ModelResponse)
+            assert problems(loads(unfenced(response.message.text)), schema) == []
 
     def test_a_question_longer_than_its_context_is_named_as_such(self) -> None:
         async def use(provider: Provider) -> ProviderError:

@@ -67,6 +67,27 @@ def body_of(asked: ModelRequest, **settings: Any) -> dict[str, Any]:
     return request_body(server_from(Settings(api_key="k", **settings)), asked, ToolNames.of(asked))
 
 
+MOOD: dict[str, Any] = {"type": "object", "properties": {"mood": {"type": "string"}}, "required": ["mood"]}
+
+
+class TestASchema:
+    def test_is_the_format_of_the_text_and_strict_where_it_can_be(self) -> None:
+        strict = {"type": "json_schema", "name": "answer", "strict": True}
+        wanted = {"format": {**strict, "schema": {**MOOD, "additionalProperties": False}}}
+        assert body_of(request(output_schema=MOOD))["text"] == wanted
+        loose = {"type": "object", "properties": {"mood": {"type": "string"}}}
+        wanted = {"format": {**strict, "schema": loose, "strict": False}}
+        assert body_of(request(output_schema=loose))["text"] == wanted
+
+    def test_stands_beside_what_extra_says_of_the_text(self) -> None:
+        text = body_of(request(output_schema=MOOD, extra={"text": {"verbosity": "low"}}))["text"]
+        assert text["verbosity"] == "low"
+        assert text["format"]["name"] == "answer"
+
+    def test_is_not_in_a_request_without_one(self) -> None:
+        assert "text" not in body_of(request())
+
+
 def read(*events: dict[str, Any]) -> list[ModelEvent]:
     server = server_from(Settings(api_key="k"))
     reader = ResponsesReader(server, request(), ToolNames([]))

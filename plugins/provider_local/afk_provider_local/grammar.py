@@ -1,0 +1,35 @@
+"""The schema of an answer as llama.cpp takes it: it makes a grammar of it, and the model can say nothing else."""
+
+from __future__ import annotations
+
+import re
+
+from afkcli.core.jsonform import JsonObject
+from afkcli.providers.schemas import rewritten
+
+MAX_REPETITIONS = 1000
+"""llama.cpp refuses a grammar that repeats a thing more than 2,000 times."""
+
+_BOUNDS = ("minLength", "maxLength", "minItems", "maxItems")
+# llama.cpp knows a part of regular expressions, and writes to stderr, past Python, of what it does not know.
+_PATTERN = re.compile(r"\^[^\\^$]*\$")
+
+
+def response_format(schema: JsonObject) -> JsonObject:
+    """Return the `response_format` for `schema`, without what no grammar can be made of: afk checks that itself."""
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": rewritten(schema, _grammatical)}}
+
+
+def _grammatical(schema: JsonObject) -> JsonObject:
+    """Return a schema that is as wide as `schema` or wider."""
+    new = {name: value for name, value in schema.items() if not _is_out_of_reach(name, value)}
+    for name in ("properties", "$defs", "definitions"):
+        if isinstance(new.get(name), dict):
+            new[name] = {key: {} if inner is True else inner for key, inner in new[name].items()}
+    return {**new, "items": {}} if new.get("items") is True else new
+
+
+def _is_out_of_reach(name: str, value: object) -> bool:
+    if name == "pattern":
+        return "(?" in str(value) or not _PATTERN.fullmatch(str(value))
+    return name in _BOUNDS and isinstance(value, (int, float)) and value > MAX_REPETITIONS

@@ -1,0 +1,376 @@
+"""Structured output: an answer that has to fit a schema is checked, asked for once more, and then it is an error."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import datetime
+import json
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, field_validator
+
+from afkcli.core.agent import Agent, FailSafeConfig
+from afkcli.core.errors import ErrorKind, ProviderError, UsageError
+from afkcli.core.events import Completed, Event, event_to_json
+from afkcli.core.memory import MemoryStore
+from afkcli.core.messages import FinishReason, Message, ModelRequest
+from afkcli.core.model_call import request_hash
+from afkcli.core.result import AgentResult, RunState, exit_code
+from afkcli.core.structured import MAX_SCHEMA_BYTES, StructuredOutput, unfenced
+from afkcli.core.thread import SealedTurn, load_history, messages_to_send
+from afkcli.core.tools import tool
+from tests.core.scripted import Scripted, agent, answer, call, calls, collect, events_of, runner_of, types
+
+CITY = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "size": {"type": "integer"}},
+    "required": ["city"],
+}
+BERN = '{"city": "Bern", "size": 3}'
+
+
+class City(BaseModel):
+    city: str
+    founded: datetime.date | None = None
+
+
+def told(output_type: Any = CITY, **fields: Any) -> Agent:
+    return agent(output_type=output_type, **fields)
+
+
+def result_of(events: list[Event]) -> AgentResult:
+    last = events[-1]
+    assert isinstance(last, Completed)
+    return last.result
+
+
+def run(provider: Scripted, chosen: Agent, store: MemoryStore | None = None) -> AgentResult:
+    """Run one turn of the thread `t` and return what the caller gets."""
+
+    async def turn() -> AgentResult:
+        async with runner_of(provider, store=store or MemoryStore()) as runner:
+            return await runner.run(chosen, user_message="hi", thread_id="t")
+
+    return asyncio.run(turn())
+
+
+def last_turn(store: MemoryStore) -> SealedTurn:
+    thread = store.find("t")
+    assert thread is not None
+    return load_history(store, thread).turns[-1]
+
+
+def spoken(messages: tuple[Message, ...]) -> list[tuple[str, str]]:
+    return [(str(message.role), message.text) for message in messages]
+
+
+class TestAnAnswerThatFits:
+    def test_is_the_output_and_stands_in_the_last_event(self) -> None:
+        events = events_of(Scripted(answer(BERN)), told())
+        assert result_of(events).output == {"city": "Bern", "size": 3}
+        assert result_of(events).state is RunState.COMPLETED
+        assert json.loads(event_to_json(events[-1]))["result"]["output"] == {"city": "Bern", "size": 3}
+
+    def test_is_an_object_of_the_type_for_the_caller_and_json_in_the_events(self) -> None:
+        said = '{"city": "Bern", "founded": "1191-01-01"}'
+        result = run(Scripted(answer(said)), told(City))
+        assert result.output == City(city="Bern", founded=datetime.date(1191, 1, 1))
+        events = events_of(Scripted(answer(said)), told(City))
+        assert result_of(events).output == {"city": "Bern", "founded": "1191-01-01"}
+
+    @pytest.mark.parametrize(
+        ("output_type", "said", "output"),
+        [
+            (list[int], "[1, 2]", [1, 2]),
+            (int | None, "null", None),
+            ({"type": "boolean"}, "true", True),
+            ({}, '"anything"', "anything"),
+        ],
+    )
+    def test_may_be_of_any_type_that_has_a_schema(self, output_type: Any, said: str, output: Any) -> None:
+        result = run(Scripted(answer(said)), told(output_type))
+        assert (result.state, result.output) == (RunState.COMPLETED, output)
+
+    def test_may_be_a_dataclass(self) -> None:
+        @dataclasses.dataclass
+        class Point:
+            x: int
+
+        assert run(Scripted(answer('{"x": 1}')), told(Point)).output == Point(x=1)
+
+    @pytest.mark.parametrize(
+        "said", [f"```json\n{BERN}\n```", f"```\n{BERN}```", f"\n ```JSON  \r\n{BERN}\r\n```\n", f"  {BERN}\n"]
+    )
+    def test_may_stand_in_one_fence(self, said: str) -> None:
+        assert run(Scripted(answer(said)), told()).output == json.loads(BERN)
+
+    @pytest.mark.parametrize("said", [f"Sure!\n```json\n{BERN}\n```", f"```json\n{BERN}\n```\n```json\n{BERN}\n```"])
+    def test_is_the_whole_answer(self, said: str) -> None:
+        assert run(Scripted(answer(said), answer(said)), told()).error_kind is ErrorKind.INVALID_OUTPUT
+
+    def test_of_steps_with_tools_only_the_last_is_checked(self) -> None:
+        @tool
+        def look() -> str:
+            """Look."""
+            return "seen"
+
+        provider = Scripted(calls(call("look"), text="let me look"), answer(BERN))
+        result = run(provider, told(tools=[look]))
+        assert (result.output, result.steps) == (json.loads(BERN), 2)
+
+
+class TestAnAnswerThatDoesNotFit:
+    def test_is_asked_for_once_more_with_what_is_wrong(self) -> None:
+        provider = Scripted(answer('{"city": 1}'), answer(BERN))
+        events = events_of(provider, told())
+        assert result_of(events).output == json.loads(BERN)
+        assert (result_of(events).steps, len(provider.requests)) == (2, 2)
+        warning = next(event for event in events if event.type == "warning")
+        assert warning.code == "invalid_output"
+        line = "the answer of fake/small does not fit the schema: city: 1 is not of type 'string'; asking once more"
+        assert warning.message == line
+        role, text = provider.said()[-1]
+        assert role == "user"
+        assert "city: 1 is not of type 'string'" in text
+        assert provider.said()[-2] == ("assistant", '{"city": 1}')
+
+    def test_twice_ends_the_run_with_what_is_wrong_and_both_are_kept(self) -> None:
+        store = MemoryStore()
+        provider = Scripted(answer("no"), answer("[]"), answer("fine"))
+        result = run(provider, told(), store)
+        assert (result.state, result.error_kind, exit_code(result)) == (RunState.FAILED, ErrorKind.INVALID_OUTPUT, 4)
+        assert result.error == "the answer of fake/small does not fit the schema: the value: [] is not of type 'object'"
+        assert result.output is None
+        assert result.final_text == "[]"
+        assert [role for role, _ in spoken(last_turn(store).messages)] == ["user", "assistant", "user", "assistant"]
+        assert messages_to_send(last_turn(store)) == last_turn(store).messages
+        run(provider, agent(), store)
+        assert [text for role, text in provider.said() if role == "assistant"] == ["no", "[]"]
+        assert not [text for _, text in provider.said() if "cut off" in text]
+
+    @pytest.mark.parametrize(
+        ("said", "why"),
+        [
+            ("", "the answer is empty"),
+            ("Bern", "it is no JSON"),
+            ('{"city": NaN}', "NaN"),
+            ("[" * 100 + "]" * 100, "nested deeper"),
+            ("{}", "'city' is a required property"),
+        ],
+    )
+    def test_is_named_in_one_line(self, said: str, why: str) -> None:
+        result = run(Scripted(answer(said), answer(said)), told())
+        assert result.error is not None
+        assert why in result.error
+        assert "\n" not in result.error
+
+    def test_of_a_model_is_named_by_its_fields(self) -> None:
+        class Even(BaseModel):
+            n: int
+
+            @field_validator("n")
+            @classmethod
+            def even(cls, n: int) -> int:
+                if n % 2:
+                    raise ValueError("n is odd")
+                return n
+
+        provider = Scripted(answer('{"n": 1}'), answer('{"n": 2}'))
+        assert run(provider, told(Even)).output == Even(n=2)
+        assert "n: Value error, n is odd" in provider.said()[-1][1]
+
+    def test_is_named_when_the_callers_own_validator_breaks(self) -> None:
+        class Broken(BaseModel):
+            n: int
+
+            @field_validator("n")
+            @classmethod
+            def broken(cls, n: int) -> int:
+                raise RuntimeError("out of order")
+
+        result = run(Scripted(answer('{"n": 1}'), answer('{"n": 1}')), told(Broken))
+        assert result.error_kind is ErrorKind.INVALID_OUTPUT
+        assert "RuntimeError: out of order" in str(result.error)
+
+    def test_and_calls_a_tool_when_it_is_asked_again_still_has_one_try(self) -> None:
+        @tool
+        def look() -> str:
+            """Look."""
+            return "seen"
+
+        provider = Scripted(answer("no"), calls(call("look")), answer(BERN))
+        store = MemoryStore()
+        assert run(provider, told(tools=[look]), store).output == json.loads(BERN)
+        assert [role for role, _ in spoken(last_turn(store).messages)] == [
+            "user",
+            "assistant",
+            "user",
+            "assistant",
+            "tool",
+            "assistant",
+        ]
+
+    @pytest.mark.parametrize(
+        ("limits", "reason"), [({"max_steps": 1}, "max_steps"), ({"max_llm_calls": 1}, "max_llm_calls")]
+    )
+    def test_is_asked_for_again_within_the_limits(self, limits: dict[str, int], reason: str) -> None:
+        provider = Scripted(answer("no"))
+        result = run(provider, told(fail_safe=FailSafeConfig(**limits)))  # type: ignore[arg-type]
+        assert (result.state, result.reason, result.output) == (RunState.DEGRADED, reason, None)
+        assert len(provider.requests) == 1
+
+    def test_because_it_was_cut_is_not_asked_for_again(self) -> None:
+        provider = Scripted(answer('{"city": "Be', finish=FinishReason.LENGTH))
+        result = run(provider, told())
+        assert (result.state, result.reason, result.output) == (RunState.DEGRADED, "length", None)
+
+    def test_and_then_the_provider_fails_is_that_failure(self) -> None:
+        provider = Scripted(answer("no"), [ProviderError("refused", kind=ErrorKind.AUTH)])
+        assert run(provider, told()).error_kind is ErrorKind.AUTH
+
+    def test_can_be_resumed_with_what_is_wrong(self) -> None:
+        store = MemoryStore()
+        provider = Scripted(answer("no"), answer("[]"), answer(BERN))
+        run(provider, told(), store)
+
+        async def resume() -> AgentResult:
+            async with runner_of(provider, store=store) as runner:
+                return await runner.resume(told(), thread_id="t")
+
+        assert asyncio.run(resume()).output == json.loads(BERN)
+        assert "[] is not of type 'object'" in provider.said()[-1][1]
+        assert [role for role, _ in spoken(messages_to_send(last_turn(store)))] == [
+            "user",
+            "assistant",
+            "user",
+            "assistant",
+            "user",
+            "assistant",
+        ]
+
+
+class TestTheRequest:
+    @pytest.mark.parametrize(("native", "in_words"), [(True, False), (None, True), (False, True)])
+    def test_has_the_schema_in_words_unless_the_provider_holds_to_it(self, native: bool | None, in_words: bool) -> None:
+        provider = Scripted(answer(BERN), structured_output=native)
+        run(provider, told(instructions="Be brief."))
+        request = provider.requests[0]
+        first = request.messages[0].text
+        assert first.startswith("Be brief.")
+        assert (json.dumps(CITY, separators=(",", ":")) in first) is in_words
+        assert request.output_schema == (None if native is False else CITY)
+
+    def test_has_instructions_for_it_where_the_agent_has_none(self) -> None:
+        provider = Scripted(answer(BERN))
+        run(provider, told())
+        assert [role for role, _ in provider.said()] == ["system", "user"]
+
+    def test_of_a_run_without_one_is_as_it_was(self) -> None:
+        provider = Scripted(answer("hello"))
+        assert run(provider, agent()).output is None
+        assert provider.said() == [("user", "hi")]
+        assert provider.requests[0].output_schema is None
+
+    def test_of_the_next_turn_has_forgotten_it(self) -> None:
+        store = MemoryStore()
+        provider = Scripted(answer(BERN), answer("hello"))
+        run(provider, told(), store)
+        assert run(provider, agent(), store).final_text == "hello"
+        assert [role for role, _ in provider.said()] == ["user", "assistant", "user"]
+
+    def test_is_told_apart_by_its_hash_only_where_it_has_a_schema(self) -> None:
+        plain = ModelRequest(model="m", messages=[])
+        assert request_hash(plain) != request_hash(dataclasses.replace(plain, output_schema=CITY))
+        assert request_hash(plain) == request_hash(dataclasses.replace(plain, output_schema=None))
+
+    def test_is_made_again_for_a_fallback_in_the_way_of_that_one(self) -> None:
+        first = Scripted([ProviderError("gone", kind=ErrorKind.NOT_FOUND)], structured_output=True)
+        second = Scripted(answer(BERN), name="other")
+        chosen = told(fail_safe=FailSafeConfig(fallback_models=("other/small",)))
+
+        async def turn() -> AgentResult:
+            async with runner_of(first, second) as runner:
+                return await runner.run(chosen, user_message="hi")
+
+        assert asyncio.run(turn()).output == json.loads(BERN)
+        assert [role for role, _ in first.said()] == ["user"]
+        assert [role for role, _ in second.said()] == ["system", "user"]
+
+
+class Opaque:
+    pass
+
+
+class TestAnOutputTypeThatIsNone:
+    @pytest.mark.parametrize(
+        ("output_type", "why"),
+        [
+            ({"type": "text"}, "no usable JSON Schema: type"),
+            ({"$ref": "http://127.0.0.1:9/x"}, "nothing is fetched"),
+            ({"pattern": "("}, "no usable JSON Schema: pattern"),
+            ({"const": float("nan")}, "no JSON"),
+            ({"enum": {1}}, "no JSON"),
+            ({"description": "x" * MAX_SCHEMA_BYTES}, "longer than 256 KiB"),
+            (Opaque, "Opaque has no JSON Schema"),
+            (Opaque(), "has no JSON Schema"),
+            ("NoSuchType", "has no JSON Schema"),
+            (["city"], "has no JSON Schema"),
+        ],
+    )
+    def test_is_refused_before_anything_runs(self, output_type: Any, why: str) -> None:
+        store, provider = MemoryStore(), Scripted()
+        with pytest.raises(UsageError, match=why) as caught:
+            run(provider, told(output_type), store)
+        assert "\n" not in str(caught.value)
+        assert not provider.requests
+        assert store.find("t") is None
+
+    def test_a_callers_own_schema_is_not_changed_by_others(self) -> None:
+        schema: dict[str, Any] = {"type": "object"}
+        output = StructuredOutput(schema)
+        schema["type"] = "array"
+        assert output.schema == {"type": "object"}
+
+
+class TestAFence:
+    @pytest.mark.parametrize(
+        ("text", "inside"),
+        [
+            ("```json\n{}\n```", "{}"),
+            ("```\n[1,\n2]\n```", "[1,\n2]"),
+            ("{}", "{}"),
+            ("```{}```", "```{}```"),
+            ("```json\n{}", "```json\n{}"),
+            ("", ""),
+        ],
+    )
+    def test_around_everything_is_taken_away(self, text: str, inside: str) -> None:
+        assert unfenced(text) == inside
+
+
+def test_the_events_of_an_answer_that_is_asked_for_again_are_all_there() -> None:
+    events = events_of(Scripted(answer("no"), answer(BERN)), told())
+    assert types(events) == [
+        "run_started",
+        "step_started",
+        "text_delta",
+        "step_completed",
+        "warning",
+        "step_started",
+        "text_delta",
+        "step_completed",
+        "completed",
+    ]
+    assert [event.seq for event in events] == list(range(len(events)))
+
+
+def test_a_handle_gives_the_object_too() -> None:
+    async def turn() -> tuple[Any, Any]:
+        async with runner_of(Scripted(answer('{"city": "Bern"}'))) as runner:
+            handle = await runner.run_stream(told(City), user_message="hi")
+            events = await collect(handle)
+            return result_of(events).output, handle.result.output
+
+    assert asyncio.run(turn()) == ({"city": "Bern"}, City(city="Bern"))

@@ -47,6 +47,7 @@ KNOWN: Mapping[str, KnownPlugin] = {
     "provider.local": KnownPlugin(distribution="afk-provider-local"),
     "store.disk": KnownPlugin(distribution="afk-store-disk"),
     "sink.jsonl": KnownPlugin(distribution="afk-sink-jsonl"),
+    "tools.files": KnownPlugin(distribution="afk-tools-files"),
     "tools.shell": KnownPlugin(distribution="afk-tools-shell"),
 }
 """In the order in which a key or a server that is given names the model of a bare run."""

@@ -1,0 +1,85 @@
+"""Asks the search process, and bounds it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from afk_tools_files.inside import RefusedError, Root
+from afk_tools_files.reading import Bounds
+
+MARGIN_SECONDS = 2.0
+"""How much later than the process itself its end is seen to."""
+
+# The package's own __init__ imports afk, which the search does not need and would wait for.
+_CODE = (
+    "import sys, types; package = types.ModuleType('afk_tools_files'); package.__path__ = [sys.argv[1]];"
+    " sys.modules['afk_tools_files'] = package; from afk_tools_files.search_process import main; main()"
+)
+
+
+async def search(
+    roots: list[Root],
+    own: list[str],
+    bounds: Bounds,
+    *,
+    pattern: str,
+    path: str,
+    glob: str | None,
+    literal: bool,
+    ignore_case: bool,
+) -> str:
+    """Return the lines that match, each as `path:line: text`, and below them what is to be said of the whole.
+
+    Raises:
+        RefusedError: the pattern or the path is not usable.
+    """
+    request = {
+        "roots": [asdict(root) for root in roots],
+        "own": own,
+        "pattern": pattern,
+        "path": path,
+        "glob": glob,
+        "literal": literal,
+        "ignore_case": ignore_case,
+        **asdict(bounds),
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", _CODE, str(Path(__file__).parent)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={},
+        cwd="/",
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(bounds.timeout_s + MARGIN_SECONDS):
+            found, said = await process.communicate(json.dumps(request).encode())
+    except TimeoutError:
+        raise RefusedError(_took_too_long(bounds)) from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return _answer(process.returncode, found.decode(errors="replace"), said.decode(errors="replace"), bounds)
+
+
+def _answer(code: int | None, found: str, said: str, bounds: Bounds) -> str:
+    if code == -signal.SIGALRM:
+        if not found:
+            raise RefusedError(_took_too_long(bounds))
+        return f"{found}[... {_took_too_long(bounds)} ...]"
+    if code == 1:
+        raise RefusedError(said)
+    if code != 0:
+        raise RefusedError(f"the search failed ({code}): {said.strip().rpartition(chr(10))[2][:200]}")
+    return f"{found}[{said}]"
+
+
+def _took_too_long(bounds: Bounds) -> str:
+    return f"the search took longer than {bounds.timeout_s:g} s; look in fewer files, or for a simpler pattern"

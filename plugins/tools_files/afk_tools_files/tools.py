@@ -1,0 +1,162 @@
+"""The tools `files.list`, `files.read`, `files.search` and `files.write`."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from afk_tools_files import reading, searching, writing
+from afk_tools_files.inside import FORBIDDEN_NAMES, RefusedError, Root, Roots, is_forbidden
+from afkcli.core.errors import ConfigError, PluginError
+from afkcli.core.tools import Tool, ToolError
+from afkcli.paths import config_dir, data_dir, state_dir
+
+if TYPE_CHECKING:
+    from afk_tools_files import Settings
+
+WHERE = "[tools.files]"
+_COUNTS = {"max_output_bytes": 90_000, "max_lines": 100_000, "max_entries": 10_000, "max_hits": 10_000}
+"""The most that the settings may say: more would be cut by afk anyway."""
+
+_Path = Annotated[str, Field(description="a file or folder inside the folders, as the tools show it")]
+
+
+def make_tools(settings: Settings) -> list[Tool]:
+    """Return the tools; raises as `afk_tools`."""
+    if os.open not in os.supports_dir_fd or not hasattr(os, "O_NOFOLLOW"):
+        raise PluginError("tools.files needs Linux or macOS: this platform opens no files relative to a folder")
+    _check(settings)
+    own = [os.path.realpath(folder) for folder in (data_dir(), state_dir(), config_dir())]
+    roots = [_root(text, own) for text in settings.roots]
+    files = Files(roots, own, settings)
+    where = f"Folders: {', '.join(root.label for root in roots)}. A path is relative to the first, or begins with one."
+    made = [
+        _tool("files.list", f"List a folder: names, sizes, when changed. {where}", files.list, settings),
+        _tool("files.read", f"Read lines of a text file. {where}", files.read, settings),
+        _tool(
+            "files.search",
+            f"Find the lines of text files that match a regular expression (Python's). {where}",
+            files.search,
+            settings,
+        ),
+    ]
+    if settings.write:
+        description = f"Write a text file whole: a new one, or in the place of what is there. {where}"
+        made.append(_tool("files.write", description, files.write, settings, changes=True))
+    return made
+
+
+def _tool(name: str, description: str, function: object, settings: Settings, *, changes: bool = False) -> Tool:
+    return Tool(
+        name=name,
+        description=description,
+        function=function,  # type: ignore[arg-type]
+        timeout_s=settings.timeout_s + 2 * searching.MARGIN_SECONDS,  # after the tool's own, which says more
+        idempotent=not changes,
+        changes=changes,
+    )
+
+
+def _check(settings: Settings) -> None:
+    if not settings.roots:
+        raise ConfigError(
+            f'tools.files has no folder that it may use; name some in the config: {WHERE} roots = ["~/notes"]'
+        )
+    for name, most in _COUNTS.items():
+        if not 1 <= getattr(settings, name) <= most:
+            raise ConfigError(f"{WHERE} {name} = {getattr(settings, name)} is not between 1 and {most}")
+    if settings.max_file_mb < 1:
+        raise ConfigError(f"{WHERE} max_file_mb = {settings.max_file_mb} is less than 1")
+    if not (math.isfinite(settings.timeout_s) and settings.timeout_s > 0):
+        raise ConfigError(f"{WHERE} timeout_s = {settings.timeout_s} is no time; give seconds, more than 0")
+
+
+def _root(text: str, own: list[str]) -> Root:
+    """Return the folder that the config names, links resolved: that one is the user's own choice."""
+    if not text or "\0" in text:
+        raise ConfigError(f"{WHERE} roots has {text!r}, which is no folder")
+    given = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111
+    path = os.path.realpath(given)
+    if not os.path.isdir(path):  # noqa: PTH112
+        raise ConfigError(f"{WHERE} roots has {text!r}, but there is no folder {given}; make it, or leave it out")
+    if any(is_forbidden(name) for name in path.split("/")):
+        raise ConfigError(f"{WHERE} roots has {text!r}; nothing in {' or '.join(FORBIDDEN_NAMES)} is ever used")
+    if any(f"{path}/".startswith(f"{folder}/") for folder in own):
+        raise ConfigError(f"{WHERE} roots has {text!r}, which is afk's own folder; it is never used")
+    label = text.rstrip("/") or "/"
+    return Root(label=label, given=given, path=path)
+
+
+class Files:
+    """The tools' functions, for the roots and bounds of the settings."""
+
+    def __init__(self, roots: list[Root], own: list[str], settings: Settings) -> None:
+        self._declared, self._own = roots, own
+        self._roots = Roots(roots, own)
+        self._bounds = reading.Bounds(
+            max_output_bytes=settings.max_output_bytes,
+            max_lines=settings.max_lines,
+            max_entries=settings.max_entries,
+            max_hits=settings.max_hits,
+            max_file_bytes=settings.max_file_mb * 1_000_000,
+            timeout_s=settings.timeout_s,
+        )
+
+    def list(self, path: _Path = ".") -> str:
+        """Return the entries of a folder."""
+        with _told():
+            return reading.list_folder(self._roots, self._roots.find(path), self._bounds)
+
+    def read(
+        self,
+        path: _Path,
+        start_line: Annotated[int, Field(ge=1, description="the first line, counted from 1")] = 1,
+        end_line: Annotated[int | None, Field(ge=1, description="the last line")] = None,
+    ) -> str:
+        """Return lines of a text file."""
+        with _told():
+            return reading.read(self._roots, self._roots.find(path), self._bounds, start_line, end_line)
+
+    async def search(
+        self,
+        pattern: Annotated[str, Field(min_length=1, max_length=1000, description="a regular expression")],
+        path: _Path = ".",
+        glob: Annotated[
+            str | None,
+            Field(min_length=1, max_length=200, description="which files: *.md by name, or src/**/*.py by path"),
+        ] = None,
+        literal: Annotated[bool, Field(description="whether the pattern is plain text instead")] = False,
+        ignore_case: bool = False,
+    ) -> str:
+        """Return the lines of files that match."""
+        with _told():
+            self._roots.find(path)
+            return await searching.search(
+                self._declared,
+                self._own,
+                self._bounds,
+                pattern=pattern,
+                path=path,
+                glob=glob,
+                literal=literal,
+                ignore_case=ignore_case,
+            )
+
+    def write(self, path: _Path, text: Annotated[str, Field(description="all that the file has then")]) -> str:
+        """Write a text file."""
+        with _told():
+            return writing.write(self._roots, self._roots.find(path), text, self._bounds)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell the model what was refused."""
+    try:
+        yield
+    except RefusedError as error:
+        raise ToolError(str(error)) from None

@@ -1,0 +1,108 @@
+"""A text file, written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from contextlib import suppress
+
+from afk_tools_files.inside import Place, RefusedError, Roots, open_file, why
+from afk_tools_files.reading import Bounds, binary, pieces
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def write(roots: Roots, place: Place, text: str, bounds: Bounds) -> str:
+    """Make the file `place`, or replace what is in it, by `text`; folders on the way are made.
+
+    The text goes to a file beside it, which then takes its place (rename(2)), with the mode that it had.
+
+    Raises:
+        RefusedError: it may not be written, nothing was changed; or what is there is nothing that would be read.
+    """
+    data = text.encode(errors="replace")
+    if "\0" in text:
+        raise RefusedError("the text has a NUL character; only text files are written")
+    if len(data) > bounds.max_file_bytes:
+        raise RefusedError(f"the text has {len(data)} bytes; at most {bounds.max_file_bytes} are written")
+    if not place.parts:
+        raise RefusedError(f"{place.shown!r} is a folder")
+    name = place.parts[-1]
+    roots.check_path(place)
+    parent = Place(root=place.root, parts=place.parts[:-1], first=place.first)
+    with roots.folder(parent, create=True) as folder:
+        before = _replaced(name, folder, place, bounds)
+        try:
+            _put(name, folder, data, before)
+        except OSError as error:
+            raise RefusedError(f"{place.shown!r} was not written: {error.strerror}") from None
+    return f"{place.shown}: {len(data)} bytes written, {'in the place of what was there' if before else 'a new file'}"
+
+
+def _replaced(name: str, folder: int, place: Place, bounds: Bounds) -> os.stat_result | None:
+    """Return the status of the file that is to be replaced, if there is one that may be."""
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RefusedError(why(error, place)) from None
+    descriptor = open_file(name, folder, place)
+    try:
+        status = os.fstat(descriptor)
+        if status.st_nlink > 1:
+            raise RefusedError(f"{place.shown!r} has another name elsewhere (a hard link); it is not replaced")
+        if status.st_uid != os.geteuid():
+            raise RefusedError(f"{place.shown!r} belongs to another user; it is not replaced")
+        if status.st_size > bounds.max_file_bytes:
+            raise RefusedError(f"{place.shown!r} has more than {bounds.max_file_bytes} bytes; it is not replaced")
+        try:
+            b"".join(pieces(descriptor, place)).decode()
+        except UnicodeDecodeError:
+            raise binary(place, status.st_size) from None
+    finally:
+        os.close(descriptor)
+    if not status.st_mode & stat.S_IWUSR:
+        raise RefusedError(f"{place.shown!r} may not be written: its mode is {stat.S_IMODE(status.st_mode):04o}")
+    return status
+
+
+def _put(name: str, folder: int, data: bytes, before: os.stat_result | None) -> None:
+    """Write `data` beside `name`, then rename; `OSError` where that fails, and then all is as it was."""
+    beside = f".afk-{secrets.token_hex(8)}.tmp"
+    descriptor = os.open(beside, _NEW, 0o666 if before is None else 0o600, dir_fd=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            if before is not None:
+                _take_over(file.fileno(), before)
+            os.fsync(file.fileno())
+        os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside, dir_fd=folder)
+        raise
+    _sync(folder)
+
+
+def _take_over(descriptor: int, before: os.stat_result) -> None:
+    """Give a file the group, if that may be, and the mode of the one that it replaces."""
+    if os.fstat(descriptor).st_gid != before.st_gid:
+        with suppress(OSError):
+            os.fchown(descriptor, -1, before.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(before.st_mode) & 0o777)
+
+
+def _sync(folder: int) -> None:
+    """Make the new name durable, where the file system can."""
+    readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        os.fsync(readable)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(readable)

@@ -15,7 +15,8 @@ def hide_memory() -> bool:
     """Make this process non-dumpable, for good; call it before any tool is started, as often as you like.
 
     What remains readable is what the kernel shows of every process (its arguments, its start time), so the proof of
-    who holds a lease is not touched. A process with CAP_SYS_PTRACE, root's as a rule, reads all the same.
+    who holds a lease is not touched. A process with CAP_SYS_PTRACE, root's as a rule, reads all the same; newer
+    kernels also let one with CAP_PERFMON or CAP_SYS_ADMIN read the environment.
 
     Returns:
         False where Linux refused, or where it cannot be asked: then nothing may be started that should not have the

@@ -248,5 +248,6 @@ class TestThreeAtATime:
 
         told = results(server.bodies[-1])
         assert sorted(told) == ["child", "daemon", "fast"]
-        assert told["fast"] == "exit status: 0\nstdout:\nfast"
+        if number != signal.SIGKILL:  # by which what was not in the journal yet is lost
+            assert told["fast"] == "exit status: 0\nstdout:\nfast"
         assert "exit status" not in told["child"] + told["daemon"]

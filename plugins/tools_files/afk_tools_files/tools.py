@@ -34,7 +34,7 @@ def make_tools(settings: Settings) -> list[Tool]:
     own = [os.path.realpath(folder) for folder in (data_dir(), state_dir(), config_dir())]
     roots = [_root(text, own) for text in settings.roots]
     files = Files(roots, own, settings)
-    where = f"Folders: {', '.join(root.label for root in roots)}. A path is relative to the first, or begins with one."
+    where = f"Folders: {', '.join(map(repr, settings.roots))}. A path is relative to the first, or begins with one."
     made = [
         _tool("files.list", f"List a folder: names, sizes, when changed. {where}", files.list, settings),
         _tool("files.read", f"Read lines of a text file. {where}", files.read, settings),

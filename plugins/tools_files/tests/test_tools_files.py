@@ -80,7 +80,7 @@ class TestWhatThereIs:
 
     def test_the_model_is_told_the_folders_as_they_are_written_in_the_config(self, notes):
         description = Tools("~/notes", "garden").tools["files.read"].description
-        assert "Folders: ~/notes, garden." in description
+        assert "Folders: '~/notes', 'garden'." in description
         assert str(notes) not in description
 
     def test_without_roots_one_line_says_what_to_set(self):

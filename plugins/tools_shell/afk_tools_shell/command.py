@@ -19,6 +19,8 @@ from typing import IO, Any, Self, cast
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 DRAIN_SECONDS = 0.5
 """How long what a command leaves running may go on to write, after its end."""
+LAST_SECONDS = 0.05
+"""How long what has just closed the streams may take to end; it is not said to be left running."""
 CLOSE_SECONDS = 0.2
 """How long a pipe is read after all was stopped; the supervisor's last word may take as long when a call is cancelled,
 which is less than afk gives a tool to clean up."""
@@ -160,6 +162,7 @@ class Command:
             raise OSError(number, os.strerror(number))
         if not timed_out:
             await _within(DRAIN_SECONDS, self.stdout.closed, self.stderr.closed)
+            await _within(LAST_SECONDS, self._said.gone)
         await self._stop()
         await _within(CLOSE_SECONDS, self.stdout.closed, self.stderr.closed)
         values = self._said.values

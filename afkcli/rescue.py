@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from afkcli.core.exchange import rescued_line
+from afkcli.core.exchange import content_line, rescued_line
 from afkcli.core.thread import SealedTurn
 from afkcli.paths import make_private_folder, state_dir
 
 
-def rescue(thread_id: str, turn: SealedTurn) -> str | None:
-    """Write `turn` to the state folder, or else to the temporary folder; return the file's path, or None.
+def rescue(thread_id: str, turn: SealedTurn, contents: Mapping[str, bytes]) -> str | None:
+    """Write `turn`, and `contents` of what is attached to it, to the state folder, or else to the temporary folder.
 
-    `afk threads import` takes the file back.
+    Where there is no room for the contents, the turn is written without them. Returns the file's path, or None.
+    `afk threads import` takes the file back, and says what is missing.
     """
     line = rescued_line(thread_id, turn)
-    for folder in (state_dir() / "rescue", Path(tempfile.gettempdir())):
-        path = folder / f"afk-{turn.run_id}.json"
-        try:
-            make_private_folder(folder)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            continue
-        return str(path)
+    attached = [content_line(sha256, data) for sha256, data in contents.items()]
+    for lines in ([line, *attached], [line]) if attached else ([line],):
+        for folder in (state_dir() / "rescue", Path(tempfile.gettempdir())):
+            path = folder / f"afk-{turn.run_id}.json"
+            with contextlib.suppress(OSError):
+                make_private_folder(folder)
+                _write(path, lines)
+                return str(path)
     return None
+
+
+def _write(path: Path, lines: Sequence[str]) -> None:
+    """Write a file that survives power loss; half of one is removed."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise

@@ -9,8 +9,9 @@ import click
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.output import Stdout, write_file
 from afkcli.commands.thread_access import find_thread, opened_store, settled
+from afkcli.core.contents import is_content, stored_contents
 from afkcli.core.errors import StoreError, UnknownNameError, UsageError
-from afkcli.core.exchange import Refused, read_lines, thread_lines
+from afkcli.core.exchange import Refused, content_line, named_contents, read_lines, thread_lines
 from afkcli.core.protocols import Record, Store, ThreadInfo
 from afkcli.render import Messages, visible, visible_json
 
@@ -49,7 +50,10 @@ def export(name: str | None, every: bool, output: str | None, form: str) -> None
 def _one(store: Store, name: str, form: str) -> Iterator[str]:
     thread, state = settled(store, find_thread(store, name))
     thread, records = _snapshot(store, thread)
-    yield _as_markdown(thread, records, state) if form == "markdown" else _as_jsonl(thread, records)
+    if form == "markdown":
+        yield _as_markdown(thread, records, state)
+    else:
+        yield from _as_jsonl(store, thread, records)
 
 
 def _shown(piece: str, form: str) -> str:
@@ -64,7 +68,7 @@ def _all(store: Store) -> Iterator[str]:
     for info in sorted(store.list(), key=lambda info: info.key):
         taken = _taken(store, info)
         if taken is not None:
-            yield _as_jsonl(*taken)
+            yield from _as_jsonl(store, *taken)
 
 
 def _taken(store: Store, info: ThreadInfo) -> tuple[ThreadInfo, list[Record]] | None:
@@ -92,13 +96,20 @@ def _snapshot(store: Store, thread: ThreadInfo) -> tuple[ThreadInfo, list[Record
     raise StoreError(f"the thread {thread.name!r} is written to all the time; export it when its run has ended")
 
 
-def _as_jsonl(thread: ThreadInfo, records: list[Record]) -> str:
-    """Return the lines of a thread, read as an import will, so that damage is known when there is still a store."""
+def _as_jsonl(store: Store, thread: ThreadInfo, records: list[Record]) -> Iterator[str]:
+    """Yield the lines of a thread, read as an import will, so that damage is known when there is still a store."""
     lines = list(thread_lines(thread, records))
     for item in read_lines(line.encode() for line in lines):
         if isinstance(item, Refused):
             Messages().warn(f"{item.what}; it is exported as it is, and an import will refuse it")
-    return "".join(lines)
+    yield "".join(lines)
+    for sha256, name in named_contents(records).items():
+        data = stored_contents(store, thread.key, [sha256]).get(sha256)
+        if data is not None and is_content(data, sha256):
+            yield content_line(sha256, data)
+        else:
+            what = "is missing" if data is None else "is damaged"
+            Messages().warn(f"the content of {name} in the thread {thread.name!r} {what}; it is exported without it")
 
 
 def _as_markdown(thread: ThreadInfo, records: list[Record], state: str | None) -> str:

@@ -87,6 +87,9 @@ class _Import:
     def _report(self, item: ExportedThread | RescuedTurn, restored: Restored) -> None:
         thread = restored.thread
         name = item.thread.name if isinstance(item, ExportedThread) else item.thread_id
+        if restored.outcome != "present":
+            for what in item.missing:
+                self._messages.warn(f"{what} is not in {self._file}: the thread {thread.name!r} is there without it")
         if restored.outcome == "imported" and thread.name != name:
             self._messages.say(f"{name!r} is imported as {thread.name!r}")
         if self._stdout is not None:

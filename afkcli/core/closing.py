@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from afkcli.core.run import CANCELLED, Outcome, Run
 from afkcli.core.store_thread import StoreThread
 from afkcli.core.thread import SealedTurn, TurnWriter
 
-Rescue = Callable[[str, SealedTurn], str | None]
+Rescue = Callable[[str, SealedTurn, Mapping[str, bytes]], str | None]
 
 
 async def see_through(run: Run, work: asyncio.Task[Outcome], calls: StoreThread, rescue: Rescue) -> AgentResult:
@@ -101,7 +101,7 @@ async def _seal(run: Run, outcome: Outcome, calls: StoreThread, rescue: Rescue) 
         else:
             return outcome, True
     try:
-        where = await calls.finish(rescue, run.thread_id, turn)
+        where = await calls.finish(rescue, run.thread_id, turn, run.contents.of(turn.messages))
     except Exception:  # it is the last resort; what failed before is what is said
         where = None
     kept = f"it is kept in {where}" if where else "it could not be kept anywhere else either"

@@ -32,6 +32,11 @@ class Contents:
         """Return a content that was loaded; `KeyError` if it was not."""
         return self.held[sha256]
 
+    def of(self, messages: Iterable[Message]) -> dict[str, bytes]:
+        """Return those contents that are there of what is attached to `messages`."""
+        named = (part.sha256 for part in attached_parts(messages))
+        return {sha256: self.held[sha256] for sha256 in named if sha256 in self.held}
+
     async def sendable(
         self, messages: Sequence[Message], model: str, capabilities: Callable[[], Capabilities], warn: Warn
     ) -> Sequence[Message]:

@@ -1,18 +1,23 @@
 """Threads as lines of JSON: written to the letter for a backup, and checked line by line where they come back.
 
-A thread is a line of type `thread` (its metadata) and a line of type `record` for each of its records. A turn that was
-rescued is a line of type `rescued_turn`. What is read here is data: it is checked and returned, nothing of it is run,
-opened or taken as a permission.
+A thread is a line of type `thread` (its metadata), a line of type `record` for each of its records, and a line of type
+`content` (in base64) for each content that they name. A turn that was rescued is a line of type `rescued_turn`, its
+contents after it. What is read here is data: it is checked and returned, nothing of it is run, opened or taken as a
+permission.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
+from afkcli.core.attachments import contents_named_in
+from afkcli.core.contents import is_content
 from afkcli.core.errors import InvalidNameError
 from afkcli.core.jsonform import JsonError, JsonObject, dumps, loads_object, to_plain
 from afkcli.core.protocols import KEPT_KINDS, Record, RecordKind, ThreadInfo
@@ -27,20 +32,27 @@ _MAX_INDEX, _MAX_TURN = 10**12, 10**10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportedThread:
-    """A whole thread whose hashes are right; `line` is where it begins (1 is the first)."""
+    """A whole thread whose hashes are right; `line` is where it begins (1 is the first).
+
+    `contents` are those of what is attached, by their hash; `missing` names what is attached and not there.
+    """
 
     line: int
     thread: ThreadInfo
     records: tuple[Record, ...]
+    contents: Mapping[str, bytes] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RescuedTurn:
-    """A turn that could not be saved in the thread of the name `thread_id`."""
+    """A turn that could not be saved in the thread of the name `thread_id`; the rest as in `ExportedThread`."""
 
     line: int
     thread_id: str
     turn: SealedTurn
+    contents: Mapping[str, bytes] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +77,22 @@ def thread_lines(thread: ThreadInfo, records: Iterable[Record]) -> Iterator[str]
         yield dumps({"v": VERSION, "type": "record", **to_plain(record)}) + "\n"
 
 
+def named_contents(records: Iterable[Record]) -> dict[str, str]:
+    """Return the hashes, each with a name, of what the records say is attached, in their order."""
+    named: dict[str, str] = {}
+    for record in records:
+        if '"sha256"' in record.body:
+            with suppress(JsonError):  # a damaged record is told elsewhere
+                named |= contents_named_in(loads_object(record.body))
+    return named
+
+
+def content_line(sha256: str, data: bytes) -> str:
+    """Return a content as a line of JSON, with its newline."""
+    form = {"v": VERSION, "type": "content", "sha256": sha256, "data": b64encode(data).decode("ascii")}
+    return dumps(form) + "\n"
+
+
 def rescued_line(thread_id: str, turn: SealedTurn) -> str:
     """Return a turn that could not be saved as a line of JSON, with its newline."""
     form = {"v": VERSION, "type": "rescued_turn", "thread_id": thread_id, "turn": turn_to_json(turn)}
@@ -81,10 +109,10 @@ def read_lines(lines: Iterable[bytes]) -> Iterator[Item]:
 
 
 class _Reader:
-    """Puts threads together from lines. After a line that is refused, records are left out up to the next thread."""
+    """Puts threads and turns together from lines. After a line that is refused, what belongs to it is left out."""
 
     def __init__(self) -> None:
-        self._checker: _Checker | None = None
+        self._checker: _Checker | _RescueChecker | None = None
         self._skipping = False
 
     def take(self, number: int, line: bytes) -> Iterator[Item]:
@@ -93,15 +121,16 @@ class _Reader:
             if form.get("v") != VERSION:
                 raise JsonError(f"it is of version {form.get('v')!r}, and this afk knows version {VERSION}")
             kind = form.get("type")
-            if kind == "record":
-                yield from self._take_record(number, form)
+            if kind in ("record", "content"):
+                yield from self._add(number, kind, form)
                 return
             yield from self.finish()
             if kind == "thread":
                 self._checker = _Checker(number, form)
                 self._skipping = False
             elif kind == "rescued_turn":
-                yield _rescued_turn(number, form)
+                self._checker = _RescueChecker(number, form)
+                self._skipping = False
             else:
                 raise JsonError(f"it is of the unknown type {kind!r}")
         except JsonError as error:
@@ -118,17 +147,70 @@ class _Reader:
             except JsonError as error:
                 yield Refused(line=checker.line, what=f"{checker.label} is left out: {_shortly(error)}")
 
-    def _take_record(self, number: int, form: JsonObject) -> Iterator[Item]:
+    def _add(self, number: int, kind: str, form: JsonObject) -> Iterator[Item]:
         checker = self._checker
         if checker is None:
             if not self._skipping:
-                raise JsonError("a record stands before any thread")
+                raise JsonError(f"a {kind} stands before any thread")
             return
         try:
-            checker.add(form)
+            if kind == "record":
+                checker.add(form)
+            else:
+                checker.add_content(form)
         except JsonError as error:
             self._checker, self._skipping = None, True
             yield Refused(line=number, what=f"{checker.label} is left out: {_shortly(error)}")
+
+
+class _Attached:
+    """The contents of a thread or a turn while they are read: each has to be named by it."""
+
+    def __init__(self) -> None:
+        self.contents: dict[str, bytes] = {}
+
+    def add(self, form: JsonObject, named: Mapping[str, str]) -> None:
+        """Take the next content; `JsonError` if it is damaged, or none of `named`."""
+        sha256, text = form.get("sha256"), form.get("data")
+        if not isinstance(sha256, str) or not isinstance(text, str) or sha256 not in named:
+            raise JsonError("a content is of nothing that is attached to it")
+        try:
+            data = b64decode(text, validate=True)
+        except ValueError as error:
+            raise JsonError(f"the content of {named[sha256]} is not in base64: {error}") from None
+        if not is_content(data, sha256):
+            raise JsonError(f"the content of {named[sha256]} is damaged: its hash does not match")
+        self.contents[sha256] = data
+
+    def missing(self, named: Mapping[str, str]) -> tuple[str, ...]:
+        return tuple(name for sha256, name in named.items() if sha256 not in self.contents)
+
+
+class _RescueChecker:
+    """A rescued turn while its contents are read.
+
+    Raises:
+        JsonError: it is not such as afk writes.
+    """
+
+    def __init__(self, line: int, form: JsonObject) -> None:
+        self._rescued = _rescued_turn(line, form)
+        self.line = line
+        self.label = f"the turn of the thread {self._rescued.thread_id!r}"
+        self._named = contents_named_in(turn_to_json(self._rescued.turn))
+        self._attached = _Attached()
+
+    def add(self, form: JsonObject) -> None:
+        """Refuse a record: a turn has none."""
+        raise JsonError("a record stands behind it, which belongs to a thread")
+
+    def add_content(self, form: JsonObject) -> None:
+        """Take the next content; `JsonError` if it is damaged, or not the turn's."""
+        self._attached.add(form, self._named)
+
+    def whole(self) -> RescuedTurn:
+        """Return the turn with its contents."""
+        return replace(self._rescued, contents=self._attached.contents, missing=self._attached.missing(self._named))
 
 
 class _Checker:
@@ -147,6 +229,8 @@ class _Checker:
         self.thread = _thread(form.get("thread"))
         self.label = f"the thread {self.thread.name!r}"
         self._records: list[Record] = []
+        self._named: dict[str, str] = {}
+        self._attached = _Attached()
         self._head = self._kept_head = ""
 
     def add(self, form: JsonObject) -> None:
@@ -163,12 +247,17 @@ class _Checker:
         if record.kind is RecordKind.SEAL and _turn(loads_object(record.body, exactly=True)).turn != record.turn:
             raise JsonError(f"{label} is of another turn than it says")
         self._records.append(record)
+        self._named |= named_contents([record])
         self._head = record.hash
         if kept:
             self._kept_head = record.hash
 
+    def add_content(self, form: JsonObject) -> None:
+        """Take the next content; `JsonError` if it is damaged, or not the thread's."""
+        self._attached.add(form, self._named)
+
     def whole(self) -> ExportedThread:
-        """Return the thread; `JsonError` if something of it is missing."""
+        """Return the thread; `JsonError` if a record of it is missing."""
         thread, records = self.thread, self._records
         if not records or (thread.head, thread.kept_head) != (self._head, self._kept_head):
             raise JsonError("its last record is missing")
@@ -176,7 +265,13 @@ class _Checker:
         if (thread.next_index, thread.turns) != (records[-1].index + 1, turns):
             raise JsonError("its metadata does not fit its records")
         _check_open_turn(thread, [record for record in records if record.kind not in KEPT_KINDS])
-        return ExportedThread(line=self.line, thread=thread, records=tuple(records))
+        return ExportedThread(
+            line=self.line,
+            thread=thread,
+            records=tuple(records),
+            contents=self._attached.contents,
+            missing=self._attached.missing(self._named),
+        )
 
 
 def _check_open_turn(thread: ThreadInfo, records: list[Record]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -65,7 +65,7 @@ class Restorer:
         lease = self._new(thread.name, thread.key)
         thread = replace(thread, name=lease.thread.name)
         try:
-            self._store.append(thread, exported.records, lease.thread.head, lease)
+            self._store.append(thread, exported.records, lease.thread.head, lease, exported.contents)
         finally:
             self._store.release(lease)
         self._known[thread.key] = thread
@@ -96,7 +96,8 @@ class Restorer:
             if number is not None:
                 run_id = rescued.turn.run_id
                 turn = replace(rescued.turn, resumed=True, parent_run_id=run_id) if left else rescued.turn
-                return Restored(outcome="appended", thread=self._append(lease, turn, number))
+                thread = self._append(lease, turn, number, rescued.contents)
+                return Restored(outcome="appended", thread=thread)
         finally:
             self._store.release(lease)
         if not self._rename:
@@ -111,21 +112,21 @@ class Restorer:
                 return Restored(outcome="present", thread=there)
         lease = self._new(rescued.thread_id, None)
         try:
-            thread = self._append(lease, rescued.turn, 1)
+            thread = self._append(lease, rescued.turn, 1, rescued.contents)
         finally:
             self._store.release(lease)
         self._known[thread.key] = thread
         return Restored(outcome="imported", thread=thread)
 
-    def _append(self, lease: Lease, turn: SealedTurn, number: int) -> ThreadInfo:
-        """Append `turn` as turn `number`, and return the thread as it is then."""
+    def _append(self, lease: Lease, turn: SealedTurn, number: int, contents: Mapping[str, bytes]) -> ThreadInfo:
+        """Append `turn` as turn `number`, with what is attached, and return the thread as it is then."""
         turn = replace(turn, turn=number)
         thread = lease.thread
         record = next_record(thread, RecordKind.SEAL, number, turn_to_json(turn))
         title = thread.title or " ".join(turn.messages[0].text.split())[:80] or None
         thread = replace(advance(thread, record), turns=number, agent=turn.agent, model=turn.model, title=title)
         thread = after_seal(thread, turn)
-        self._store.append(thread, [record], lease.thread.head, lease)
+        self._store.append(thread, [record], lease.thread.head, lease, contents)
         return thread
 
     def _holds(self, there: ThreadInfo, exported: ExportedThread) -> bool:

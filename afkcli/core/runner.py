@@ -15,7 +15,7 @@ from afkcli.core.agent import Agent
 from afkcli.core.approvals import ApprovalRule
 from afkcli.core.attachments import Asked, Attachment, ask, attached_parts, refuse_what_the_model_cannot_take
 from afkcli.core.budgets import NO_BUDGETS, Budgets, Reservations
-from afkcli.core.closing import see_through
+from afkcli.core.closing import Rescue, see_through
 from afkcli.core.contents import Contents
 from afkcli.core.cost import Spending
 from afkcli.core.errors import ConfigError, UnknownNameError, UsageError
@@ -36,7 +36,7 @@ from afkcli.core.sink_thread import SinkThread
 from afkcli.core.store_thread import StoreThread
 from afkcli.core.structured import StructuredOutput, take_answer
 from afkcli.core.tasks import contained, started
-from afkcli.core.thread import Beginning, SealedTurn, check_name
+from afkcli.core.thread import Beginning, check_name
 from afkcli.core.tool_calls import finish_tool_calls, run_tool_calls, take_tools
 from afkcli.core.tools import FoundTools, Tool, as_tools
 
@@ -94,7 +94,8 @@ class Wiring:
         owner: says who holds a lease, for a run id.
         notify: takes one line for a person that belongs to no run's events.
         redact: takes known secrets out of a text.
-        rescue: keeps a turn that could not be saved and returns where, or None if it cannot.
+        rescue: keeps a turn that could not be saved, and the contents of what is attached to it, and returns where, or
+            None if it cannot.
         folder: the folder that threads are remembered to be used in.
         budgets: what the runs may cost together.
         look_up_price: what a model costs.
@@ -106,7 +107,7 @@ class Wiring:
     owner: Callable[[str], Owner] = unknown_owner
     notify: Callable[[str], None] = lambda line: None
     redact: Callable[[str], str] = lambda text: text
-    rescue: Callable[[str, SealedTurn], str | None] = lambda thread_id, turn: None
+    rescue: Rescue = lambda thread_id, turn, contents: None
     folder: str | None = None
     budgets: Budgets = NO_BUDGETS
     look_up_price: PriceLookup = lambda full_name, capabilities: capabilities.price

@@ -11,15 +11,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from afkcli.core.attachments import Attachment, ask
+from afkcli.core.contents import stored_contents
 from afkcli.core.errors import ConflictError
-from afkcli.core.exchange import ExportedThread, Item, Refused, RescuedTurn, read_lines, rescued_line, thread_lines
+from afkcli.core.events import message_to_json
+from afkcli.core.exchange import (
+    ExportedThread,
+    Item,
+    Refused,
+    RescuedTurn,
+    content_line,
+    named_contents,
+    read_lines,
+    rescued_line,
+    thread_lines,
+)
 from afkcli.core.memory import MemoryStore
 from afkcli.core.messages import Role, text_message
-from afkcli.core.protocols import Lease, Owner
+from afkcli.core.protocols import Lease, Owner, RecordKind
 from afkcli.core.restore import Restored, Restorer
 from afkcli.core.result import RunState
 from afkcli.core.runner import unknown_owner
-from afkcli.core.thread import SealedTurn, load_history
+from afkcli.core.thread import SealedTurn, load_history, next_record
 from afkcli.testing.store_steps import acquired, save, save_turn, with_journal, with_meta, with_question, with_seal
 
 _text = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
@@ -39,8 +52,13 @@ def stored(store: MemoryStore, name: str = "t-42", turns: int = 2) -> Lease:
 
 
 def exported(store: MemoryStore) -> list[bytes]:
-    infos = sorted(store.list(), key=lambda info: info.key)
-    return [line.encode() for info in infos for line in thread_lines(info, store.load(info.key))]
+    lines: list[str] = []
+    for info in sorted(store.list(), key=lambda info: info.key):
+        records = store.load(info.key)
+        lines += thread_lines(info, records)
+        contents = stored_contents(store, info.key, named_contents(records))
+        lines += [content_line(sha256, data) for sha256, data in contents.items()]
+    return [line.encode() for line in lines]
 
 
 def items(lines: Iterable[bytes]) -> list[Item]:
@@ -335,3 +353,88 @@ class TestRescued:
         restore(store, self.lines(1, state=RunState.CANCELLED))
 
         assert "cut off" in self.said(store)[1]
+
+
+PICTURE = Attachment(data=b"\x89PNG\r\n\x1a\n and so on", name="photo.png")
+NOTES = Attachment(data=b"Bohnen", name="notes.txt")
+
+
+def with_attachments(store: MemoryStore, *attachments: Attachment, name: str = "t-42") -> Lease:
+    """Store a thread with a sealed turn to which `attachments` came, and a question to which the first came again."""
+    asked = ask("what is it?", attachments)
+    lease = acquired(store, name)
+    lease = save(store, lease, with_question(lease.thread, "what is it?"), asked.contents)
+    lease = save(store, lease, with_seal(lease.thread, [asked.message]))
+    store.release(lease)
+    return lease
+
+
+class TestAttachments:
+    def test_contents_come_back_and_are_exported_as_the_same_bytes(self) -> None:
+        store, other = MemoryStore(), MemoryStore()
+        lease = with_attachments(store, PICTURE, NOTES)
+        with_attachments(store, PICTURE, name="other")
+        lines = exported(store)
+        restore(other, lines)
+        assert exported(other) == lines
+        assert len(lines) == 2 * 2 + 3
+        for attachment in (PICTURE, NOTES):
+            assert other.content(lease.thread.key, attachment.part.sha256) == attachment.data
+
+    def test_a_question_that_was_not_answered_has_its_attachments(self) -> None:
+        store, other = MemoryStore(), MemoryStore()
+        asked = ask("what is it?", [PICTURE])
+        lease = acquired(store)
+        thread, record = with_question(lease.thread, "what is it?")
+        body = {**json.loads(record.body), "messages": [message_to_json(asked.message)]}
+        record = next_record(lease.thread, RecordKind.QUESTION, 1, body)
+        thread = replace(thread, head=record.hash)
+        store.append(thread, [record], "", lease, asked.contents)
+        restore(other, exported(store))
+        assert other.content(thread.key, PICTURE.part.sha256) == PICTURE.data
+
+    def test_a_thread_without_a_content_is_taken_and_what_is_missing_told(self) -> None:
+        store = MemoryStore()
+        with_attachments(store, PICTURE, NOTES)
+        [item] = items(exported(store)[:-1])
+        assert isinstance(item, ExportedThread)
+        assert item.missing == ("notes.txt",)
+
+    @pytest.mark.parametrize(
+        ("change", "why"),
+        [
+            ({"data": "AAAA"}, "the content of photo.png is damaged: its hash does not match"),
+            ({"data": "not base64!"}, "the content of photo.png is not in base64"),
+            ({"data": None}, "a content is of nothing that is attached"),
+            ({"sha256": "5e" * 32}, "a content is of nothing that is attached"),
+            ({"sha256": "../../etc/passwd"}, "a content is of nothing that is attached"),
+            ({"sha256": ["a"]}, "a content is of nothing that is attached"),
+        ],
+    )
+    def test_a_content_that_is_not_right_is_refused_with_its_thread(self, change: dict[str, Any], why: str) -> None:
+        store = MemoryStore()
+        with_attachments(store, PICTURE, NOTES)
+        lines = exported(store)
+        lines[2] = changed(lines[2], lambda form: form.update(change))
+        [refused] = items(lines)
+        assert isinstance(refused, Refused)
+        assert refused.line == 3
+        assert why in refused.what
+
+    def test_a_content_before_any_thread_is_refused(self) -> None:
+        [refused] = items([content_line(PICTURE.part.sha256, PICTURE.data).encode()])
+        assert isinstance(refused, Refused)
+        assert "a content stands before any thread" in refused.what
+
+    def test_a_rescued_turn_brings_its_contents(self) -> None:
+        store = MemoryStore()
+        asked = ask("what is it?", [PICTURE, NOTES])
+        turn = replace(TestRescued().turn(1), messages=(asked.message,))
+        line = rescued_line("t-42", turn).encode()
+        contents = [content_line(sha256, data).encode() for sha256, data in asked.contents.items()]
+        [done] = restore(store, [line, *contents])
+        assert store.content(done.thread.key, PICTURE.part.sha256) == PICTURE.data
+        [item] = items([line, contents[1]])
+        assert isinstance(item, RescuedTurn)
+        assert item.missing == ("photo.png",)
+        assert [type(item) for item in items([line, exported(store)[1]])] == [Refused]

@@ -557,7 +557,7 @@ class TestAnswersThatCannotBeSaved:
     def test_the_answer_is_there_and_the_turn_rescued(self, methods: tuple[str, ...], error: Exception) -> None:
         rescued: list[SealedTurn] = []
 
-        def rescue(thread_id: str, turn: SealedTurn) -> str:
+        def rescue(thread_id: str, turn: SealedTurn, contents: dict[str, bytes]) -> str:
             rescued.append(turn)
             return "/rescue/file"
 
@@ -572,7 +572,7 @@ class TestAnswersThatCannotBeSaved:
         assert "/rescue/file" in said[0]
         assert [message.text for message in rescued[0].messages] == ["hi", "a"]
 
-    @pytest.mark.parametrize("rescue", [lambda thread_id, turn: None, lambda thread_id, turn: 1 / 0])
+    @pytest.mark.parametrize("rescue", [lambda *turn: None, lambda *turn: 1 / 0])
     def test_a_rescue_that_fails_is_said_too(self, rescue: Any) -> None:
         events = events_of(Scripted(answer("a")), store=BrokenStore("seal"), wiring=Wiring(rescue=rescue))
         assert "could not be kept anywhere" in next(event.message for event in events if event.type == "warning")

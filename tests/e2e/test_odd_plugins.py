@@ -142,7 +142,7 @@ def test_limits_that_are_none_are_refused(keyed: Shell, arguments: list[str], sa
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ("[options]\ntemperature = nan", "line 2: 'options.temperature' cannot be sent"),
+        ("[options]\ntemperature = nan", "line 2: 'options.temperature' must be a number from 0 to 2"),
         ("[extra]\nday = 1979-01-01", "line 2: 'extra.day' cannot be sent"),
         ("[extra]\nmessages = []", "line 2: 'extra.messages' cannot be set here"),
         ("busy_timeout = nan", "busy_timeout = nan"),

@@ -203,7 +203,7 @@ class TestTools:
         assert self.resume(keyed, agent) == "done\n"
 
         assert sorted(self.calls(keyed)) == ["pay 1", "pay 500"]
-        answers = {message["tool_call_id"]: message["content"] for message in server.bodies[1]["messages"][2:]}
+        answers = {message["tool_call_id"]: message["content"] for message in server.bodies[1]["messages"][3:]}
         assert answers["c1"] == "paid 1"
         assert "did not finish" in answers["c500"]
         assert [event["code"] for event in keyed.log() if event["type"] == "warning"] == ["tool_not_repeated"]
@@ -217,7 +217,7 @@ class TestTools:
         assert self.resume(keyed, agent) == "done\n"
 
         assert self.calls(keyed) == ["look x", "look x"]
-        assert [message["content"] for message in server.bodies[1]["messages"][2:]] == ["seen x"]
+        assert [message["content"] for message in server.bodies[1]["messages"][3:]] == ["seen x"]
 
     def test_only_the_installed_tool_says_what_is_idempotent(
         self, keyed: Shell, server: ModelServer, agent: Path

@@ -105,3 +105,15 @@ def test_the_local_model_imports_no_sdk_of_another_provider(shell: Shell) -> Non
 
     assert "afk_provider_local.provider" in modules
     assert not of(modules, (SDKS - {"xllamacpp"}) | {"afk_provider_openai"} | NOT_FOR_A_RUN)
+
+
+def test_only_a_run_with_tools_of_a_plugin_pays_for_them(shell: Shell) -> None:
+    """afk hides its memory from what tools start, which takes ctypes; and a command takes the plugin that runs it."""
+    with ModelServer() as server:
+        shell.env.update(OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY="sk-canary-0123456789")
+        without = imported(shell, AFK, "run", "-n", "-m", "gpt-5.2-mini", "hi")
+        with_ = imported(shell, AFK, "run", "-n", "-m", "gpt-5.2-mini", "--tool", "shell.run", "hi")
+
+    assert not of(without, {"ctypes", "afk_tools_shell", "afk_tools_files"})
+    assert {"ctypes", "afk_tools_shell.tools"} <= with_
+    assert not of(with_, {"afk_tools_files"})

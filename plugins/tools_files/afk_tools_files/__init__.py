@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from afkcli.core.errors import PluginError
 from afkcli.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ def afk_tools(settings: Settings) -> Sequence[Tool]:
         ConfigError: there are no roots, or a setting is not usable.
         PluginError: the platform cannot open files relative to a folder.
     """
+    if os.open not in os.supports_dir_fd or not hasattr(os, "O_NOFOLLOW"):  # Windows; asked before what needs them
+        raise PluginError("tools.files needs Linux or macOS: this platform opens no files relative to a folder")
     from afk_tools_files.tools import make_tools
 
     return make_tools(settings)

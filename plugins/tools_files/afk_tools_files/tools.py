@@ -12,7 +12,7 @@ from pydantic import Field
 
 from afk_tools_files import reading, searching, writing
 from afk_tools_files.inside import FORBIDDEN_NAMES, RefusedError, Root, Roots, is_forbidden
-from afkcli.core.errors import ConfigError, PluginError
+from afkcli.core.errors import ConfigError
 from afkcli.core.tools import Tool, ToolError
 from afkcli.paths import config_dir, data_dir, state_dir
 
@@ -28,8 +28,6 @@ _Path = Annotated[str, Field(description="a file or folder inside the folders, a
 
 def make_tools(settings: Settings) -> list[Tool]:
     """Return the tools; raises as `afk_tools`."""
-    if os.open not in os.supports_dir_fd or not hasattr(os, "O_NOFOLLOW"):
-        raise PluginError("tools.files needs Linux or macOS: this platform opens no files relative to a folder")
     _check(settings)
     own = [os.path.realpath(folder) for folder in (data_dir(), state_dir(), config_dir())]
     roots = [_root(text, own) for text in settings.roots]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from afk_tools_files import Settings, afk_tools
 
-from afkcli.core.errors import ConfigError
+from afkcli.core.errors import ConfigError, PluginError
 from afkcli.core.tools import ToolError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="tools.files is refused on Windows")
@@ -89,6 +89,11 @@ class TestWhatThereIs:
         assert str(caught.value) == (
             'tools.files has no folder that it may use; name some in the config: [tools.files] roots = ["~/notes"]'
         )
+
+    def test_a_platform_that_cannot_open_relative_to_a_folder_is_refused(self, notes, monkeypatch):
+        monkeypatch.setattr(os, "supports_dir_fd", set())
+        with pytest.raises(PluginError, match=r"tools\.files needs Linux or macOS"):
+            Tools(notes)
 
     @pytest.mark.parametrize(
         ("root", "told"),

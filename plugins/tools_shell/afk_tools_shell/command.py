@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,10 +138,12 @@ class Command:
                 await self._said.gone.wait()
                 while self._process.poll() is None:  # noqa: ASYNC110 - it is on its way out, and nothing tells
                     await asyncio.sleep(0.002)
+        if self._process.poll() is None:  # it still works, or the machine is slow; nobody else would see to its end
+            threading.Thread(target=self._process.wait, name="afk-shell-reaper", daemon=True).start()
         self._close()
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: no line of a supervisor
             while line := await reader.readline():
                 self._said.take(line.strip())
         self._said.end()

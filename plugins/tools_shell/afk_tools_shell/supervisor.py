@@ -31,7 +31,7 @@ AT_ONCE_SECONDS = 0.1
 GIVE_UP_SECONDS = 5.0
 """How long is tried to kill what does not die: a process that waits for a broken disk, or belongs to another user."""
 
-_PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER = 24, 36  # linux/prctl.h
+_PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER = 4, 24, 36  # linux/prctl.h
 _READING_CAPABILITIES = (17, 19, 21, 38)  # linux/capability.h: SYS_RAWIO, SYS_PTRACE, SYS_ADMIN, PERFMON
 _OURS = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGPIPE", "SIGXFSZ", "SIGCHLD")
 
@@ -201,7 +201,8 @@ def _kill(pid: int, number: int) -> None:
 def _adopt_orphans() -> bool:
     """Become the parent of descendants that lose theirs; return whether the platform can do that.
 
-    On the way root's commands lose the rights with which they could read the memory of afk after all.
+    On the way this process is hidden from the command, which could make it say what it likes, and root's commands lose
+    the rights with which they could read the memory of afk after all.
     """
     if sys.platform != "linux":
         return False
@@ -212,6 +213,7 @@ def _adopt_orphans() -> bool:
     except (ImportError, OSError, AttributeError):
         return False
     prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+    prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     for capability in _READING_CAPABILITIES:
         prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # refused to all but root, whom alone it is for
     return bool(prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)

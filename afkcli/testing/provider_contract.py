@@ -277,11 +277,16 @@ class ScriptedProviderContract(ProviderContract):
         assert body["x_extra"] == {"a": [1]}
 
     @pytest.mark.parametrize("option", sorted(OPTIONS))
-    def test_an_option_that_the_model_takes_reaches_the_server(self, option: str) -> None:
+    def test_an_option_reaches_the_server_or_is_refused(self, option: str) -> None:
         taken = self.use(_capabilities(self.model)).options
-        if taken is None or option in taken:
-            body = self.body(self.request(options={option: OPTIONS[option]}))
-            assert body != self.body(self.request(options={})), "what is not refused has to reach the server"
+        request = self.request(options={option: OPTIONS[option]})
+        if taken is not None and option not in taken:
+            return  # a run with it is refused before it begins
+        refusal = self.use(_error_of(request))
+        if refusal is None:
+            assert self.server.bodies[-1] != self.body(self.request(options={}))
+        else:
+            assert (taken, refusal.kind, option in str(refusal)) == (None, ErrorKind.BAD_REQUEST, True)
 
     def test_what_another_provider_left_in_a_message_is_not_sent(self) -> None:
         data = ProviderData(provider="another", api="its", model="m", payload={"signature": "mark-foreign"})
@@ -518,6 +523,17 @@ class ScriptedProviderContract(ProviderContract):
 def said(events: Sequence[ModelEvent]) -> str:
     """Return the text that was streamed."""
     return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+def _error_of(request: ModelRequest) -> Use[ProviderError | None]:
+    async def use(provider: Provider) -> ProviderError | None:
+        try:
+            await _events(provider, request)
+        except ProviderError as error:
+            return error
+        return None
+
+    return use
 
 
 def _capabilities(model: str) -> Use[Capabilities]:

@@ -122,7 +122,11 @@ def _judge_next_turn(found: Found, done: Finished, server: ModelServer) -> None:
     found.expect("exit code of the next turn", (done.code, done.out), (0, "ok\n"))
     lines = 1 if wanted is Sent.LEFT_OUT else 0
     found.expect("lines of the next turn on stderr", len(done.err.splitlines()), lines)
-    found.sent = _sent(said(server.requests[-1].body), found.fault.out)
+    sent = [request.body for request in server.requests if said(request.body)[-1:] == [("user", SECOND)]]
+    if not sent:
+        found.problems.append(f"the next turn sent no request: {done.err.strip()}")
+        return
+    found.sent = _sent(said(sent[-1]), found.fault.out)
     if found.sent == Sent.AGAIN and wanted is Sent.TURN and not found.fault.out:
         found.sent = Sent.TURN  # an answer without text is a turn of the question alone
     found.expect("what the next turn sends", found.sent, wanted.value)
@@ -139,9 +143,7 @@ def said(body: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _sent(messages: list[tuple[str, str]], out: str) -> str:
-    *before, last = messages
-    if last != ("user", SECOND):
-        return f"not the question: {messages}"
+    before = messages[:-1]
     if not before:
         return Sent.LEFT_OUT
     if before[0] != ("user", FIRST) or any(role != "assistant" for role, _ in before[1:]):

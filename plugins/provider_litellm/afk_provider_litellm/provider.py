@@ -19,6 +19,7 @@ from afkcli.core.errors import ErrorKind, ProviderError
 from afkcli.core.jsonform import dumps
 from afkcli.core.messages import ModelEvent, ModelRequest
 from afkcli.core.protocols import Capabilities, ModelInfo
+from afkcli.providers.attached import estimated
 from afkcli.providers.chat import chat_messages
 from afkcli.providers.tool_names import ToolNames
 
@@ -72,8 +73,9 @@ class LiteLLMProvider:
 
     async def count_tokens(self, request: ModelRequest) -> int:
         """Return an estimate, four bytes of the messages' JSON to a token."""
-        names = ToolNames.of(request)
-        return -(-len(dumps(list(chat_messages(request.messages, names))).encode()) // BYTES_PER_TOKEN)
+        request, attached = estimated(request)
+        messages = list(chat_messages(request, ToolNames.of(request)))
+        return -(-len(dumps(messages).encode()) // BYTES_PER_TOKEN) + attached
 
     async def prepare(self) -> None:
         """Import LiteLLM, off the event loop."""

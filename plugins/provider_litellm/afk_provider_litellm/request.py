@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from afk_provider_litellm.call import Route
 from afk_provider_litellm.settings import Settings
@@ -49,7 +50,7 @@ def _messages(request: ModelRequest, route: Route, names: ToolNames) -> Iterator
     last_question = questions[-1] if questions else -1
     for n, message in enumerate(request.messages):
         thinking = _thinking(message, route) if n > last_question else []
-        for sent in chat_messages([message], names):
+        for sent in chat_messages(replace(request, messages=[message]), names):
             yield {**sent, "thinking_blocks": thinking} if thinking else sent
 
 

@@ -48,6 +48,7 @@ KNOWN: Mapping[str, KnownPlugin] = {
     "store.disk": KnownPlugin(distribution="afk-store-disk"),
     "sink.jsonl": KnownPlugin(distribution="afk-sink-jsonl"),
     "tools.files": KnownPlugin(distribution="afk-tools-files"),
+    "tools.mcp": KnownPlugin(distribution="afk-tools-mcp"),
     "tools.shell": KnownPlugin(distribution="afk-tools-shell"),
 }
 """In the order in which a key or a server that is given names the model of a bare run."""

@@ -66,16 +66,21 @@ class Toolbox:
     async def _found(
         self, names: Sequence[str], known: list[Tool], asked: list[tuple[Toolset, list[str]]]
     ) -> FoundTools:
-        found, problems = {tool.name: tool for tool in known}, []
-        waiting = [_listed(toolset, namespaces) for toolset, namespaces in asked]
-        for listed in await asyncio.gather(*waiting):
-            problems += [listed] if isinstance(listed, str) else []
-            tools = {} if isinstance(listed, str) else {tool.name: tool for tool in listed}
+        found, problems, silent = {tool.name: tool for tool in known}, [], set()
+        each = [(toolset, namespace) for toolset, namespaces in asked for namespace in namespaces]
+        waiting = [_listed(toolset, namespace) for toolset, namespace in each]  # one that fails takes no other with it
+        for (_, namespace), listed in zip(each, await asyncio.gather(*waiting), strict=True):
+            if isinstance(listed, str):
+                problems.append(listed)
+                silent.add(namespace)
+                continue
+            tools = {tool.name: tool for tool in listed}
             found |= {name: tool for name, tool in tools.items() if any(fnmatchcase(name, item) for item in names)}
-        silent = {namespace for _, namespaces in asked for namespace in namespaces} if problems else set()
-        for name in names:
-            if name.partition(".")[0] not in silent and not any(fnmatchcase(tool, name) for tool in found):
-                problems.append(f"there is no tool {name!r}; the run goes on without it (see `afk tools`)")
+        problems += [
+            f"there is no tool {name!r}; the run goes on without it (see `afk tools`)"
+            for name in names
+            if name.partition(".")[0] not in silent and not any(fnmatchcase(tool, name) for tool in found)
+        ]
         return [replace(tool, from_plugin=True) for tool in found.values()], problems
 
     def _plugin_of(self, namespace: str, offered: _Offered) -> str:
@@ -117,9 +122,9 @@ class Toolbox:
         await asyncio.gather(*(toolset.aclose() for toolset in offered.toolsets.values()), return_exceptions=True)
 
 
-async def _listed(toolset: Toolset, namespaces: Sequence[str]) -> Sequence[Tool] | str:
-    """Return the tools of a toolset, or why they cannot be had."""
+async def _listed(toolset: Toolset, namespace: str) -> Sequence[Tool] | str:
+    """Return the tools of a toolset's namespace, or why they cannot be had."""
     try:
-        return await toolset.list_tools(namespaces)
+        return await toolset.list_tools([namespace])
     except (ToolError, AfkError) as error:
-        return f"{error}; the run goes on without the tools of {', '.join(namespaces)}"
+        return f"{error}; the run goes on without the tools of {namespace}"

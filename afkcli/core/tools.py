@@ -309,9 +309,9 @@ def output_text(value: object) -> str:
         return clean_text(str(value))
 
 
-def bounded(text: str) -> str:
-    """Return `text`, its middle cut out with a visible mark where it is longer than `MAX_OUTPUT_CHARS`."""
-    if len(text) <= MAX_OUTPUT_CHARS:
+def bounded(text: str, limit: int = MAX_OUTPUT_CHARS) -> str:
+    """Return `text`, its middle cut out with a visible mark where it is longer than `limit` characters."""
+    if len(text) <= limit:
         return text
-    half = MAX_OUTPUT_CHARS // 2
+    half = limit // 2
     return f"{text[:half]}\n[... {len(text) - 2 * half} characters were cut out here ...]\n{text[-half:]}"

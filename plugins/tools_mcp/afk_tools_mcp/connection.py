@@ -1,0 +1,320 @@
+"""One connection to a server: from its start, by the handshake, to its end, whoever ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from afk_tools_mcp.background import on_thread
+from afk_tools_mcp.guard import Guard
+from afk_tools_mcp.http import Status, http_streams
+from afk_tools_mcp.lists import MAX_LIST_BYTES, MAX_TOOLS, ToolList, usable_tools
+from afk_tools_mcp.processes import ServerProcess, start_process
+from afk_tools_mcp.settings import ServerSettings
+from afk_tools_mcp.stdio import stdio_streams
+from afkcli.core.jsonform import JsonError, JsonObject, dumps
+from afkcli.core.tasks import started
+from afkcli.core.tools import ToolError
+from afkcli.render import one_line
+from afkcli.settings import SECRETS
+
+if TYPE_CHECKING:
+    from mcp import ClientSession
+    from mcp.client._transport import TransportStreams
+    from mcp.shared.dispatcher import CallOptions
+    from mcp_types import CallToolResult
+
+T = TypeVar("T")
+
+LEAVE_SECONDS = 0.3
+"""How long an HTTP server may take to say that the session is over."""
+
+CLOSE_SECONDS = 0.9
+"""How long the end of a connection is waited for: a little more than ending a process takes at most."""
+
+MAX_PAGES = 200
+_WORDS = 300
+
+
+class Connection:
+    """A server that was started, or connected to. It lives in a task of its own, because the SDK's parts have to be
+    left in the task that entered them.
+    """
+
+    def __init__(self, name: str, settings: ServerSettings) -> None:
+        self.name = name
+        self._settings = settings
+        self._guard = Guard()
+        self._status = Status()
+        self._listed: list[tuple[str, str, Any]] = []
+        self._listed_bytes = 0
+        loop = asyncio.get_running_loop()
+        self._opened: asyncio.Future[ClientSession] = loop.create_future()
+        self._broken: asyncio.Future[str] = loop.create_future()
+        self._ended = asyncio.Event()
+        self._why: str | ToolError = ""
+        self._how = ""
+        self._process: ServerProcess | None = None
+        self._life = started(self._live())
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked."""
+        return not self._life.done() and not self._ended.is_set()
+
+    @property
+    def list_changed(self) -> bool:
+        """Whether the server said, since its tools were listed last, that they have changed."""
+        return self._guard.list_changed
+
+    async def opened(self) -> None:
+        """Wait for the end of the handshake; `ToolError` if there is none."""
+        ends: list[asyncio.Future[Any]] = [self._opened, self._life]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if not self._opened.done() or self._opened.cancelled():
+            await asyncio.wait({self._life}, timeout=CLOSE_SECONDS)
+            raise self._ending()
+
+    async def list_tools(self) -> ToolList:
+        """Return the server's tools.
+
+        Raises:
+            ToolError: there are too many, or the server cannot be asked.
+        """
+        from mcp_types import PaginatedRequestParams
+
+        self._guard.list_changed = False
+        self._listed, self._listed_bytes = [], 0
+        session = self._opened.result()
+        cursor: str | None = None
+        for _ in range(MAX_PAGES):
+            page = await self._answer(session.list_tools(params=PaginatedRequestParams(cursor=cursor)))
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        else:
+            raise ToolError(f"the MCP server {self.name!r} lists its tools on more than {MAX_PAGES} pages")
+        listed = self._listed
+        return await on_thread(lambda: usable_tools(listed))
+
+    async def call(self, tool: str, arguments: JsonObject) -> CallToolResult:
+        """Return what a tool of the server answers, its `isError` included.
+
+        Raises:
+            ToolError: it did not answer, or not in the form of the protocol, and why.
+        """
+        from mcp_types import CallToolResult
+
+        session = self._opened.result()
+        result = await self._answer(session.call_tool(tool, arguments, allow_input_required=True))
+        if not isinstance(result, CallToolResult):
+            raise ToolError(f"the MCP server {self.name!r} asks for more input in the middle of a call; afk gives none")
+        return result
+
+    async def aclose(self) -> None:
+        """End the connection and what was started for it; takes less than a second."""
+        self._ended.set()
+        await asyncio.wait({self._life}, timeout=LEAVE_SECONDS if self._process is None else CLOSE_SECONDS)
+        if not self._life.done():
+            self._life.cancel()
+            await asyncio.wait({self._life}, timeout=CLOSE_SECONDS - LEAVE_SECONDS)
+
+    # -- one request ---------------------------------------------------------------------------------------------------
+
+    async def _answer(self, request: Coroutine[Any, Any, T]) -> T:
+        """Return what a request brings, or raise `ToolError` where it fails, or the connection ends before.
+
+        The request is a task of its own, so that one who gives up is not held up by telling the server of it.
+        """
+        asking, broken = started(request), self._broken
+        try:
+            ends: list[asyncio.Future[Any]] = [asking, broken, self._life]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if asking.done():
+                return await self._outcome(asking)
+            if broken.done():
+                raise ToolError(f"the call to the MCP server {self.name!r} failed: {broken.result()}")
+            raise self._ending()
+        finally:
+            asking.cancel()
+
+    async def _outcome(self, asked: asyncio.Task[T]) -> T:
+        from mcp.shared.exceptions import MCPError
+        from mcp_types import CONNECTION_CLOSED
+        from pydantic import ValidationError
+
+        try:
+            return asked.result()
+        except ToolError:
+            raise
+        except MCPError as error:
+            if error.code == CONNECTION_CLOSED and await self._is_ending():
+                raise self._ending() from None
+            if self._status.gone:  # the session is over; the next call begins a new one
+                self._ended.set()
+            said = f"{error.message} ({self._status.said})" if self._status.said else error.message
+            raise ToolError(f"the MCP server {self.name!r} refused: {_line(said)}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise ToolError(
+                f"the MCP server {self.name!r} answered in no form of the protocol: {_line(what)}"
+            ) from None
+        except Exception as error:
+            raise ToolError(f"the call to the MCP server {self.name!r} failed: {_cause(error)}") from None
+
+    async def _is_ending(self) -> bool:
+        """Whether the connection is over, or was on its way there and is now."""
+        await asyncio.wait({self._life}, timeout=LEAVE_SECONDS if self._process is None else CLOSE_SECONDS)
+        return not self.alive
+
+    def interrupt(self, why: str) -> None:
+        """Let all requests that wait fail: an answer came that cannot be told to be that of one of them."""
+        if not self._broken.done():
+            self._broken.set_result(why)
+            self._broken = asyncio.get_running_loop().create_future()
+        if not self._opened.done():  # it was the answer to the handshake
+            self._why = self._why or why
+            self._life.cancel()
+
+    # -- its life ------------------------------------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        from mcp import ClientSession
+        from mcp_types import Implementation
+
+        try:
+            async with self._streams() as (reader, writer):
+                dispatcher = _dispatcher(reader, writer, self._take_page)
+                about = Implementation(name="afk", version="1")
+                async with ClientSession(dispatcher=dispatcher, client_info=about) as session:
+                    await _shake_hands(session)
+                    self._opened.set_result(session)
+                    await self._ended.wait()
+        except Exception as error:
+            if not self._ended.is_set():
+                self._why = _cause(error)
+        finally:
+            self._ended.set()
+            if not self._opened.done():
+                self._opened.cancel()
+
+    @asynccontextmanager
+    async def _streams(self) -> AsyncIterator[TransportStreams]:
+        if self._settings.url:
+            async with http_streams(self._settings, self._guard, self._status) as streams:
+                yield streams
+            return
+        self._process = await start_process(self.name, self._settings)
+        try:
+            async with stdio_streams(self._process, self._guard, self._lost, self.interrupt) as streams:
+                yield streams
+        finally:
+            await self._process.end()
+
+    def _lost(self, why: str) -> None:
+        """Be told that the program's output is at its end: because it ended, or because `why`."""
+        if not self._ended.is_set() and self._process is not None:
+            self._why, self._how = why, self._process.ending or "it closed its stdout"
+            self._ended.set()
+
+    def _take_page(self, page: JsonObject) -> None:
+        """Take the tools of one page of the list, as the server sent them, and leave the SDK what it has a use for."""
+        tools = page.get("tools")
+        if not isinstance(tools, list):
+            return
+        kept = []
+        for tool in tools:
+            described, size = _described(tool)
+            self._listed_bytes += size
+            name = described["name"] if described else str(tool.get("name") if isinstance(tool, dict) else tool)[:128]
+            self._listed.append((name, described.get("description", ""), described.get("inputSchema")))
+            kept += [described] if described else []
+        page["tools"] = kept
+        if len(self._listed) > MAX_TOOLS or self._listed_bytes > MAX_LIST_BYTES:
+            most = f"{MAX_TOOLS} tools and {MAX_LIST_BYTES // 1024 // 1024} MB"
+            raise ToolError(f"the MCP server {self.name!r} lists more tools than afk takes, {most} at most")
+
+    def _ending(self) -> ToolError:
+        """Return the error that tells how the connection came to its end."""
+        if isinstance(self._why, ToolError):
+            return self._why
+        what = f"the MCP server {self.name!r}"
+        if self._process is None:
+            why = " ".join(filter(None, [self._why or "it was closed", self._status.said and f"({self._status.said})"]))
+            return ToolError(f"the connection to {what} at {self._settings.url} failed: {_line(why)}")
+        how = f"was ended: {_line(self._why)}" if self._why else f"ended ({self._how or 'by afk'})"
+        return ToolError(f"{what} {how}{self.last_words}")
+
+    @property
+    def last_words(self) -> str:
+        """What its program said last on stderr, to be put behind an error."""
+        lines = self._process.last_words.splitlines() if self._process is not None else []
+        return f"; its stderr ends with: {_line(lines[-1])}" if lines else ""
+
+
+async def _shake_hands(session: ClientSession) -> None:
+    """Agree on a version of the protocol: by the handshake that all servers know but those of 2026 alone."""
+    from mcp.shared.exceptions import MCPError
+    from mcp_types import METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION
+
+    try:
+        await session.initialize()
+    except MCPError as error:
+        if error.code not in (METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION):
+            raise
+        await session.discover()
+
+
+def _dispatcher(reader: Any, writer: Any, take_page: Callable[[JsonObject], None]) -> Any:
+    """Return the SDK's dispatcher, which shows `take_page` each page of the list of tools before the SDK checks it:
+    the SDK refuses a list as a whole for one tool that is described wrongly, and fails calls whose results do not fit
+    a schema that nobody here asks for.
+    """
+    from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
+
+    class Dispatcher(JSONRPCDispatcher):
+        async def send_raw_request(
+            self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None, **others: Any
+        ) -> dict[str, Any]:
+            result = await super().send_raw_request(method, params, opts, **others)
+            if method == "tools/list":
+                take_page(result)
+            return result
+
+    return Dispatcher(reader, writer)
+
+
+def _described(tool: Any) -> tuple[JsonObject, int]:
+    """Return the name, description and schema of a tool as a server sent it, and their length as JSON; nothing of one
+    that is not described as the protocol asks.
+    """
+    if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
+        return {}, 0
+    schema = tool.get("inputSchema")
+    if not isinstance(schema, dict) or schema.get("type") != "object":
+        return {}, 0
+    description = str(tool.get("description") or tool.get("title") or "")
+    described = {"name": tool["name"], "description": description, "inputSchema": schema}
+    try:
+        return described, len(dumps(described))
+    except JsonError:
+        return {}, 0
+
+
+def _cause(error: BaseException) -> str | ToolError:
+    """Return the first cause of an error, on one line."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error if isinstance(error, ToolError) else _line(str(error) or type(error).__name__)
+
+
+def _line(text: str) -> str:
+    """Return words of a server as one line of a bounded length, without what is secret."""
+    with contextlib.suppress(Exception):
+        text = SECRETS.mask(text)
+    line = one_line(text[: 4 * _WORDS])
+    return line if len(line) <= _WORDS else f"{line[:_WORDS]}..."

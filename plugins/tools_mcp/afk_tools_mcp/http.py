@@ -1,0 +1,86 @@
+"""The messages of a server of streamable HTTP, by the SDK's own transport with a client that bounds what comes in.
+
+The SDK follows a redirect only within the server's origin, so the headers go nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from afk_tools_mcp.guard import MAX_MESSAGE_BYTES, Guard, GuardedReader, GuardedWriter
+from afk_tools_mcp.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from httpx2 import AsyncByteStream, Response
+    from mcp.client._transport import TransportStreams
+
+PAUSE_BYTES = 256 * 1024
+PAUSE_SECONDS = 0.005
+"""A stream without end is read at no more than 50 MB a second, so that it leaves room for the rest of the run."""
+
+CONNECT_SECONDS = 10.0
+
+
+@dataclass
+class Status:
+    """How the server answered the last request: an error in words, because the SDK does not tell; `gone` is 404."""
+
+    said: str = ""
+    gone: bool = False
+
+
+@asynccontextmanager
+async def http_streams(settings: ServerSettings, guard: Guard, status: Status) -> AsyncIterator[TransportStreams]:
+    """Yield the SDK's streams of the messages of an HTTP server; `status` is told how it refuses a request."""
+    import httpx2
+    from mcp.client.streamable_http import streamable_http_client
+
+    async def check(response: Response) -> None:
+        if response.request.method == "POST":
+            failed = response.status_code >= 400
+            status.said = f"HTTP {response.status_code} {response.reason_phrase}".strip() if failed else ""
+            status.gone = response.status_code == 404
+        streamed = response.headers.get("content-type", "").startswith("text/event-stream")
+        packed = response.headers.get("content-encoding", "identity").lower()
+        body = cast("AsyncByteStream", response.stream)
+        response.stream = _bounded_stream(body, None if streamed else MAX_MESSAGE_BYTES, packed)
+
+    timeout = httpx2.Timeout(CONNECT_SECONDS, read=None)  # for reading there are the limits of the start and the calls
+    headers = {"accept-encoding": "identity", **settings.request_headers()}  # what is bounded is what is unpacked
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=timeout, event_hooks={"response": [check]}) as client,
+        streamable_http_client(settings.url, http_client=client, max_sse_event_size=MAX_MESSAGE_BYTES) as streams,
+    ):
+        yield GuardedReader(streams[0], guard), GuardedWriter(streams[1], guard)
+
+
+def _bounded_stream(stream: AsyncByteStream, limit: int | None, packed: str) -> AsyncByteStream:
+    """Return the body of an answer: `limit` bytes at most, or without a limit read at a bounded speed.
+
+    One that is packed although nobody asked for it is refused: a few bytes of it can become any number.
+    """
+    import httpx2
+
+    class Bounded(httpx2.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            if packed != "identity":
+                raise httpx2.StreamError(f"an answer that is packed by {packed[:20]}, which afk does not take")
+            size = pause = 0
+            async for chunk in stream:
+                size += len(chunk)
+                pause += len(chunk)
+                if limit is not None and size > limit:
+                    raise httpx2.StreamError(f"an answer of more than {limit // 1024 // 1024} MB")
+                if limit is None and pause >= PAUSE_BYTES:
+                    pause = 0
+                    await asyncio.sleep(PAUSE_SECONDS)
+                yield chunk
+
+        async def aclose(self) -> None:
+            await stream.aclose()
+
+    return Bounded()

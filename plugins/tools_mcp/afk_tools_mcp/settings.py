@@ -1,0 +1,193 @@
+"""The servers of the user's config, checked; and what they are given of the environment."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from afkcli.core.errors import ConfigError
+from afkcli.core.jsonform import dumps
+from afkcli.core.tools import MAX_OUTPUT_CHARS
+from afkcli.settings import SECRETS, fill_settings
+
+PASSED_ON = ("PATH", "HOME", "LANG", "TERM", "TMPDIR", "USER", "SHELL")
+"""The variables of afk's own environment that a server is given, beside all `LC_*`; never a key."""
+
+PASSED_ON_WINDOWS = ("APPDATA", "LOCALAPPDATA", "PATHEXT", "SYSTEMROOT", "TEMP", "TMP", "USERPROFILE")
+
+_SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110
+_REFERENCE = re.compile(r"\$\{([^}]*)\}")
+_SECRET_NAME = re.compile(r"key|token|secret|passw|auth|credential|cookie|session", re.IGNORECASE)
+
+
+@dataclass
+class Settings:
+    """`[tools.mcp]` in the user's config.
+
+    Attributes:
+        servers: `[tools.mcp.servers.NAME]`, one table a server: the fields of `ServerSettings`.
+    """
+
+    servers: dict[str, Any] = field(default_factory=dict)
+
+    def checked(self) -> dict[str, ServerSettings]:
+        """Return the servers by name.
+
+        Raises:
+            ConfigError: one is not described as it has to be; the line names the server and the key.
+        """
+        return {name: _server(name, table) for name, table in self.servers.items()}
+
+
+@dataclass(kw_only=True)
+class ServerSettings:
+    """`[tools.mcp.servers.NAME]`: a program with `command`, or a server of streamable HTTP with `url`.
+
+    Attributes:
+        command: the program, by its path or looked up in PATH.
+        args: its arguments.
+        env: variables that it is given beside the few of `PASSED_ON`; `${NAME}` in a value is afk's own variable.
+        cwd: the folder that it works in; afk's own by default.
+        url: the address of an HTTP server.
+        headers: sent with every request to it; `${NAME}` in a value is a variable of afk's environment.
+        read_only: the tools that change nothing, by their names without the server's; all others are taken to.
+        start_timeout: seconds for the start, or the connection, and the list of its tools.
+        timeout: seconds for one call.
+        max_output: how many characters of a result the model is given.
+    """
+
+    command: str = ""
+    args: list[str] = field(default_factory=list)
+    env: dict[str, Any] = field(default_factory=dict)
+    cwd: str = ""
+    url: str = ""
+    headers: dict[str, str] = field(default_factory=dict, metadata={"secret": True})
+    read_only: list[str] = field(default_factory=list)
+    start_timeout: float = 30.0
+    timeout: float = 120.0
+    max_output: int = MAX_OUTPUT_CHARS
+
+    def __post_init__(self) -> None:
+        if bool(self.command) == bool(self.url):
+            raise ValueError("it needs `command` (a program) or `url` (an HTTP server), and not both")
+        for names, owner in ((("args", "env", "cwd"), "command"), (("headers",), "url")):
+            stray = [name for name in names if getattr(self, name) and not getattr(self, owner)]
+            if stray:
+                raise ValueError(f"`{stray[0]}` goes with `{owner}`")
+        for name in ("start_timeout", "timeout", "max_output"):
+            number = getattr(self, name)
+            if not (math.isfinite(number) and number > 0):
+                raise ValueError(f"`{name}` is {number}; a number above 0 was expected")
+        if self.max_output > MAX_OUTPUT_CHARS:
+            raise ValueError(f"`max_output` is {self.max_output}; a model is given {MAX_OUTPUT_CHARS} at most")
+        _check_env(self.env)
+        _check_headers(self.headers)
+        if self.url:
+            _check_url(self.url)
+
+    @property
+    def list_key(self) -> str:
+        """A hash of what decides which tools the server has, as it was written."""
+        said = [self.command, self.args, self.env, self.cwd, self.url, self.headers]
+        return hashlib.sha256(dumps(said).encode()).hexdigest()
+
+    def missing_variable(self) -> tuple[str, str] | None:
+        """Return (the key, the variable) of the first reference to a variable of afk's that is not set, or None."""
+        for table, values in (("env", self.env), ("headers", self.headers)):
+            for key, value in values.items():
+                missing = [name for name in _REFERENCE.findall(value) if name not in os.environ]
+                if missing:
+                    return f"{table} {key}", missing[0]
+        return None
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment that the program is given: a few of afk's variables, and its own."""
+        names = PASSED_ON_WINDOWS if os.name == "nt" else ()
+        given = {name: value for name, value in os.environ.items() if name in (*PASSED_ON, *names)}
+        given |= {name: value for name, value in os.environ.items() if name.startswith("LC_")}
+        return given | _resolved(self.env, secret=False)
+
+    def request_headers(self) -> dict[str, str]:
+        """Return the headers of every request, the variables that they name filled in."""
+        return _resolved(self.headers, secret=True)
+
+    def folder(self) -> Path | None:
+        """Return the folder that the program works in, None for afk's own."""
+        return Path(self.cwd).expanduser() if self.cwd else None
+
+
+def _server(name: str, table: object) -> ServerSettings:
+    where = f"[tools.mcp.servers.{name}]"
+    if not _SERVER_NAME.fullmatch(name):
+        raise ConfigError(f"{where}: a server is named by up to 64 letters, digits, `-` and `_`")
+    if not isinstance(table, dict):
+        raise ConfigError(f"tools.mcp.servers.{name} is no table; write {where} with `command` or `url` below it")
+    if isinstance(table.get("env"), dict):  # before anything is said of them
+        for key, value in table["env"].items():
+            _keep_secret(key, value)
+
+    def take(settings: ServerSettings) -> None:
+        """Its annotation tells which dataclass is filled."""
+
+    made: ServerSettings = fill_settings(take, table, where, SECRETS)
+    return made
+
+
+def _check_env(env: Mapping[str, Any]) -> None:
+    for name, value in env.items():
+        if not isinstance(value, str):
+            raise ValueError(f"`env` {name} is no text; put its value into quotes")
+        if not name or "=" in name or "\0" in name + value:
+            raise ValueError(f"`env` {name!r} cannot be a variable of an environment")
+        _check_references(f"`env` {name}", value)
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"`headers` {name!r} is no name of a header")
+        if not value.isascii() or not value.isprintable():
+            raise ValueError(f"`headers` {name} holds characters that a header cannot have")
+        _check_references(f"`headers` {name}", value)
+
+
+def _check_references(where: str, value: str) -> None:
+    for name in _REFERENCE.findall(value):
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError(f"{where} refers to a variable by ${{...}}, and what is in it is no name of one")
+
+
+def _check_url(url: str) -> None:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("`url` is no address; write http://HOST/PATH or https://HOST/PATH")
+
+
+def _resolved(values: Mapping[str, str], *, secret: bool) -> dict[str, str]:
+    """Return the values, the variables that they name filled in; those that are secret are masked from here on."""
+    found = {}
+    for name, value in values.items():
+        found[name] = _REFERENCE.sub(lambda reference: os.environ.get(reference[1], ""), value)
+        _keep_secret(name, found[name], secret=secret)
+        for variable in _REFERENCE.findall(value):
+            _keep_secret(f"{name} {variable}", os.environ.get(variable), secret=secret)
+    return found
+
+
+def _keep_secret(name: str, value: object, *, secret: bool = False) -> None:
+    """Have a value masked that is secret, or whose name tells that it is."""
+    if secret or _SECRET_NAME.search(name):
+        SECRETS.add(value)

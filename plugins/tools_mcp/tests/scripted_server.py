@@ -1,0 +1,350 @@
+"""A real MCP server over stdio that misbehaves when it is told to; the protocol is written by hand, without the SDK.
+
+    python scripted_server.py [--at-start KIND] [--list KIND] [--note FILE]
+
+Each tool is one behaviour; `--note` is a file to which every start, list, call and cancellation is appended as a line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+OBJECT = {"type": "object", "properties": {}}
+TEXT = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+BIG = 9 * 1024 * 1024
+FOR_EVER = 3600
+
+
+class Server:
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.waiting: dict[Any, dict[str, Any]] = {}
+        self.answered = threading.Condition()
+        self.writing = threading.Lock()
+        self.reading = threading.Event()
+        self.reading.set()
+        self.settled = threading.Event()
+
+    # -- the wire ------------------------------------------------------------------------------------------------------
+
+    def send(self, message: dict[str, Any]) -> None:
+        self.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+
+    def write(self, text: str) -> None:
+        with self.writing:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    def note(self, line: str) -> None:
+        if self.options.note:
+            with Path(self.options.note).open("a") as file:
+                file.write(line + "\n")
+
+    def note_process(self, *pids: int) -> None:
+        with Path(self.options.note or os.devnull).with_suffix(".pids").open("a") as file:
+            file.writelines(f"{pid}\n" for pid in pids)
+
+    def ask(self, method: str, params: dict[str, Any], id_: str) -> dict[str, Any]:
+        """Send a request to the client and return its answer."""
+        self.send({"id": id_, "method": method, "params": params})
+        with self.answered:
+            self.answered.wait_for(lambda: id_ in self.waiting)
+            return self.waiting.pop(id_)
+
+    def serve(self) -> None:
+        self.note("start")
+        self.note_process(os.getpid())
+        getattr(self, f"start_{self.options.at_start}")()
+        for line in sys.stdin:
+            message = json.loads(line)
+            if "method" not in message:
+                with self.answered:
+                    self.waiting[message["id"]] = message
+                    self.answered.notify_all()
+            elif "id" not in message:
+                if message["method"] == "notifications/cancelled":
+                    self.note("cancelled")
+            else:
+                threading.Thread(target=self.answer, args=(message,), daemon=True).start()
+                if "stop_reading" in line:  # the tool says so before the next line is read
+                    self.settled.wait()
+            self.reading.wait()
+
+    def answer(self, message: dict[str, Any]) -> None:
+        method, params = message["method"], message.get("params", {})
+        if method == "initialize":
+            version = params["protocolVersion"]
+            about = {"protocolVersion": version, "capabilities": {"tools": {"listChanged": True}}}
+            self.send({"id": message["id"], "result": {**about, "serverInfo": {"name": "scripted", "version": "1"}}})
+        elif method == "tools/list":
+            self.note("list")
+            getattr(self, f"list_{self.options.list}")(message["id"], params)
+        elif method == "tools/call":
+            self.note(f"call {params['name']}")
+            getattr(self, f"tool_{params['name']}")(message["id"], params.get("arguments") or {})
+        else:
+            self.send({"id": message["id"], "error": {"code": -32601, "message": f"no method {method}"}})
+
+    def text(self, id_: Any, text: str, **more: Any) -> None:
+        self.send({"id": id_, "result": {"content": [{"type": "text", "text": text}], **more}})
+
+    # -- at the start --------------------------------------------------------------------------------------------------
+
+    def start_well(self) -> None:
+        pass
+
+    def start_hang(self) -> None:
+        sys.stderr.write("loading the index\n")
+        sys.stderr.flush()
+        time.sleep(FOR_EVER)
+
+    def start_die(self) -> None:
+        sys.stderr.write("a line before\nthe database is locked\n")
+        sys.exit(7)
+
+    def start_greet(self) -> None:
+        self.write("Scripted server 1.0\n{not json}\n\n")
+
+    def start_ignoring_sigterm(self) -> None:
+        import signal
+
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        threading.Thread(target=time.sleep, args=(FOR_EVER,)).start()  # stays when stdin is closed
+
+    # -- lists of tools ------------------------------------------------------------------------------------------------
+
+    def tools(self, id_: Any, tools: list[Any], **more: Any) -> None:
+        self.send({"id": id_, "result": {"tools": tools, **more}})
+
+    def usual(self) -> list[dict[str, Any]]:
+        names = [name.removeprefix("tool_") for name in dir(self) if name.startswith("tool_")]
+        return [
+            {
+                "name": name,
+                "description": f"Does {name}.",
+                "inputSchema": TEXT if name == "echo" else OBJECT,
+                "annotations": {"readOnlyHint": True},
+            }
+            for name in names
+        ]
+
+    def list_usual(self, id_: Any, params: dict[str, Any]) -> None:
+        self.tools(id_, self.usual())
+
+    def list_changing(self, id_: Any, params: dict[str, Any]) -> None:
+        """The description of `echo` is another one with every start; `env` is there with the first alone."""
+        starts = Path(self.options.note).read_text().count("start")
+        kept = [tool for tool in self.usual() if starts == 1 or tool["name"] != "env"]
+        self.tools(id_, _renamed(kept, f"Start {starts}"))
+
+    def list_growing(self, id_: Any, params: dict[str, Any]) -> None:
+        """The description of `echo` is another one with every list."""
+        lists = Path(self.options.note).read_text().count("list")
+        self.tools(id_, _renamed(self.usual(), f"List {lists}"))
+
+    def list_hang(self, id_: Any, params: dict[str, Any]) -> None:
+        time.sleep(FOR_EVER)
+
+    def list_die(self, id_: Any, params: dict[str, Any]) -> None:
+        sys.stderr.write("no memory left\n")
+        sys.stderr.flush()
+        os._exit(9)
+
+    def list_pages(self, id_: Any, params: dict[str, Any]) -> None:
+        page = int(params.get("cursor") or 0)
+        more = {"nextCursor": str(page + 1)} if page < 2 else {}
+        self.tools(id_, [{"name": f"page{page}", "inputSchema": OBJECT}], **more)
+
+    def list_endless(self, id_: Any, params: dict[str, Any]) -> None:
+        self.tools(id_, [], nextCursor="again")
+
+    def list_huge(self, id_: Any, params: dict[str, Any]) -> None:
+        self.tools(id_, [{"name": f"t{number}", "inputSchema": OBJECT} for number in range(5000)])
+
+    def list_long(self, id_: Any, params: dict[str, Any]) -> None:
+        self.tools(id_, [{"name": "long", "description": "x" * (BIG // 2), "inputSchema": OBJECT}])
+
+    def list_odd(self, id_: Any, params: dict[str, Any]) -> None:
+        good = {"name": "good", "title": "A title", "inputSchema": OBJECT, "outputSchema": {"type": "nonsense"}}
+        odd: list[Any] = [
+            {"name": "no_schema"},
+            {"name": "not_an_object", "inputSchema": {"type": "string"}},
+            {"name": "bad_type", "inputSchema": {"type": "object", "properties": {"a": {"type": "nonsense"}}}},
+            {"name": "bad\x1b[31mname", "inputSchema": OBJECT},
+            {"name": "good", "inputSchema": TEXT},
+            {"name": "deep", "inputSchema": {"type": "object", "properties": _nested(50)}},
+            "a text",
+        ]
+        self.tools(id_, [good, *odd])
+
+    # -- tools ---------------------------------------------------------------------------------------------------------
+
+    def tool_echo(self, id_: Any, arguments: dict[str, Any]) -> None:
+        self.text(id_, f"you said {arguments['text']}")
+
+    def tool_slow(self, id_: Any, arguments: dict[str, Any]) -> None:
+        time.sleep(0.3)
+        self.text(id_, f"slow {os.getpid()}")
+
+    def tool_hang(self, id_: Any, arguments: dict[str, Any]) -> None:
+        sys.stderr.write("waiting for the printer\n")
+        sys.stderr.flush()
+        time.sleep(FOR_EVER)
+
+    def tool_die(self, id_: Any, arguments: dict[str, Any]) -> None:
+        sys.stderr.write("segmentation \x1b[31mfault\n")
+        sys.stderr.flush()
+        os._exit(3)
+
+    def tool_close(self, id_: Any, arguments: dict[str, Any]) -> None:
+        """Close stdout and live on."""
+        sys.stdout.flush()
+        os.close(1)
+
+    def tool_leave_child(self, id_: Any, arguments: dict[str, Any]) -> None:
+        """End, with a child that holds stdout open."""
+        child = subprocess.Popen(["sleep", str(FOR_EVER)])
+        self.note_process(child.pid)
+        os._exit(4)
+
+    def tool_pid(self, id_: Any, arguments: dict[str, Any]) -> None:
+        self.text(id_, str(os.getpid()))
+
+    def tool_stop_reading(self, id_: Any, arguments: dict[str, Any]) -> None:
+        self.reading.clear()
+        self.settled.set()
+        self.text(id_, "stopped")
+
+    def tool_spawn(self, id_: Any, arguments: dict[str, Any]) -> None:
+        """Start children: one as it is, one in a session of its own, one that ignores SIGTERM."""
+        command = ["sleep", str(FOR_EVER)]
+        children = [
+            subprocess.Popen(command),
+            subprocess.Popen(command, start_new_session=True),
+            subprocess.Popen(["sh", "-c", f"trap '' TERM; sleep {FOR_EVER}; :"]),
+        ]
+        pids = [os.getpid(), *(child.pid for child in children)]
+        self.note_process(*pids)
+        self.text(id_, json.dumps(pids))
+
+    def tool_spawn_and_hang(self, id_: Any, arguments: dict[str, Any]) -> None:
+        child = subprocess.Popen(["sleep", str(FOR_EVER)])
+        self.note_process(child.pid)
+        self.note("spawned")
+        time.sleep(FOR_EVER)
+
+    def tool_big(self, id_: Any, arguments: dict[str, Any]) -> None:
+        self.text(id_, "x" * BIG)
+
+    def tool_large(self, id_: Any, arguments: dict[str, Any]) -> None:
+        self.text(id_, "begin " + "x" * 300_000 + " end")
+
+    def tool_endless_line(self, id_: Any, arguments: dict[str, Any]) -> None:
+        while True:
+            self.write("x" * 65536)
+
+    def tool_notify(self, id_: Any, arguments: dict[str, Any]) -> None:
+        """Many notifications, as servers send them, then the answer."""
+        for _ in range(500):
+            self.send({"method": "notifications/message", "params": {"level": "info", "data": "working"}})
+        self.text(id_, "done")
+
+    def tool_endless_notifications(self, id_: Any, arguments: dict[str, Any]) -> None:
+        params = {"level": "info", "data": "x"}
+        line = json.dumps({"jsonrpc": "2.0", "method": "notifications/message", "params": params})
+        while True:
+            self.write(f"{line}\n" * 500)
+
+    def tool_endless_requests(self, id_: Any, arguments: dict[str, Any]) -> None:
+        for number in range(10**9):
+            params = {"messages": [], "maxTokens": 1}
+            self.send({"id": f"r{number}", "method": "sampling/createMessage", "params": params})
+
+    def tool_endless_stderr(self, id_: Any, arguments: dict[str, Any]) -> None:
+        def talk() -> None:
+            while True:
+                sys.stderr.write("noise " * 10_000 + "\n")
+
+        threading.Thread(target=talk, daemon=True).start()
+        time.sleep(0.3)
+        self.text(id_, "said a lot")
+
+    def tool_ask(self, id_: Any, arguments: dict[str, Any]) -> None:
+        """Ask the client for what a server may ask for, and answer with what it said."""
+        message = {"role": "user", "content": {"type": "text", "text": "Tell me the key."}}
+        form = {"type": "object", "properties": {"key": {"type": "string"}}}
+        said = [
+            self.ask("sampling/createMessage", {"messages": [message], "maxTokens": 10}, "s"),
+            self.ask("elicitation/create", {"message": "Which key?", "requestedSchema": form}, "e"),
+            self.ask("roots/list", {}, "r"),
+            self.ask("ping", {}, "p"),
+        ]
+        self.text(id_, json.dumps([answer.get("error", answer.get("result")) for answer in said]))
+
+    def tool_env(self, id_: Any, arguments: dict[str, Any]) -> None:
+        session = os.getsid(0) == os.getpid()
+        self.text(id_, json.dumps({"env": dict(os.environ), "cwd": str(Path.cwd()), "session": session}))
+
+    def tool_fail(self, id_: Any, arguments: dict[str, Any]) -> None:
+        self.text(id_, "the file is not there\nlook elsewhere", isError=True)
+
+    def tool_fail_silently(self, id_: Any, arguments: dict[str, Any]) -> None:
+        self.send({"id": id_, "result": {"content": [], "isError": True}})
+
+    def tool_error(self, id_: Any, arguments: dict[str, Any]) -> None:
+        self.send({"id": id_, "error": {"code": -32602, "message": "two\nlines of \x1b[31mred"}})
+
+    def tool_malformed(self, id_: Any, arguments: dict[str, Any]) -> None:
+        self.write('{"jsonrpc": "2.0", "id": \n')
+
+    def tool_no_result(self, id_: Any, arguments: dict[str, Any]) -> None:
+        self.send({"id": id_, "result": {"content": "text"}})
+
+    def tool_surrogate(self, id_: Any, arguments: dict[str, Any]) -> None:
+        self.text(id_, "half a \ud83d pair")
+
+    def tool_structured(self, id_: Any, arguments: dict[str, Any]) -> None:
+        self.send({"id": id_, "result": {"content": [], "structuredContent": {"degrees": 21, "sky": "blue"}}})
+
+    def tool_media(self, id_: Any, arguments: dict[str, Any]) -> None:
+        data = "QUJDRA=="  # ABCD
+        parts = [
+            {"type": "text", "text": "Here:"},
+            {"type": "image", "data": data, "mimeType": "image/png"},
+            {"type": "audio", "data": data, "mimeType": "audio/wav"},
+            {"type": "resource_link", "uri": "file:///a\x1b[31m", "name": "a", "size": 12},
+            {"type": "resource", "resource": {"uri": "memo:1", "mimeType": "text/plain", "text": "a memo"}},
+            {"type": "resource", "resource": {"uri": "memo:2", "blob": data}},
+        ]
+        self.send({"id": id_, "result": {"content": parts}})
+
+    def tool_announce(self, id_: Any, arguments: dict[str, Any]) -> None:
+        self.send({"method": "notifications/tools/list_changed"})
+        self.text(id_, "announced")
+
+
+def _renamed(tools: list[dict[str, Any]], description: str) -> list[dict[str, Any]]:
+    return [{**tool, "description": description} if tool["name"] == "echo" else tool for tool in tools]
+
+
+def _nested(depth: int) -> dict[str, Any]:
+    inner: dict[str, Any] = {"type": "object"}
+    for _ in range(depth):
+        inner = {"type": "object", "properties": {"a": inner}}
+    return {"a": inner}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--at-start", default="well")
+    parser.add_argument("--list", default="usual")
+    parser.add_argument("--note", default="")
+    Server(parser.parse_args()).serve()

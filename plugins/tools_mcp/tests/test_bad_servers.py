@@ -1,0 +1,233 @@
+"""A server that hangs, dies or floods ends its call with one line, and takes nothing else down."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from afk_tools_mcp.guard import MAX_MESSAGE_BYTES
+
+from afkcli.core.tools import ToolError
+
+MEGABYTES = 1024  # of ru_maxrss, which counts kilobytes
+
+
+def listing_error(scripted: Any, **kinds: Any) -> str:
+    """Return the line that says why the tools cannot be listed."""
+
+    async def scenario(bench: Any) -> str:
+        with pytest.raises(ToolError) as caught:
+            await bench.tools()
+        return str(caught.value)
+
+    line: str = scripted.use(scenario, **kinds)
+    assert "\n" not in line
+    return line
+
+
+def test_a_server_that_hangs_at_its_start_is_given_up(scripted: Any) -> None:
+    assert listing_error(scripted, at_start="hang", start_timeout=4) == (
+        "the MCP server 's' did not start and list its tools within 4 s; its stderr ends with: loading the index"
+    )
+
+
+def test_a_server_that_dies_at_its_start_is_told_with_its_last_words(scripted: Any) -> None:
+    assert listing_error(scripted, at_start="die") == (
+        "the MCP server 's' ended (exit code 7); its stderr ends with: the database is locked"
+    )
+    assert scripted.notes == ["start"]
+
+
+def test_a_server_that_hangs_at_its_list_is_given_up(scripted: Any) -> None:
+    assert "did not start and list its tools within 1 s" in listing_error(scripted, lists="hang", start_timeout=1)
+
+
+def test_a_server_that_dies_at_its_list_is_told(scripted: Any) -> None:
+    assert listing_error(scripted, lists="die") == (
+        "the MCP server 's' ended (exit code 9); its stderr ends with: no memory left"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lists", "said"),
+    [
+        ("huge", "lists more tools than afk takes, 1000 tools and 4 MB at most"),
+        ("long", "lists more tools than afk takes, 1000 tools and 4 MB at most"),
+        ("endless", "lists its tools on more than 200 pages"),
+    ],
+)
+def test_a_list_without_measure_is_refused(scripted: Any, lists: str, said: str) -> None:
+    assert listing_error(scripted, lists=lists) == f"the MCP server 's' {said}"
+
+
+def test_a_program_that_is_not_there_is_named(scripted: Any) -> None:
+    assert listing_error(scripted, command="no-such-program") == (
+        "the MCP server 's' cannot be started: there is no program 'no-such-program'; see [tools.mcp.servers.s] command"
+    )
+
+
+def test_a_folder_that_is_not_there_is_named(scripted: Any) -> None:
+    assert listing_error(scripted, cwd="/no/such/folder") == (
+        "the MCP server 's' cannot be started: its `cwd` '/no/such/folder' is no folder"
+    )
+
+
+def test_a_program_that_is_none_is_told(scripted: Any, tmp_path: Any) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(b"\x00\x01")
+    program.chmod(0o755)
+
+    assert "cannot be started: " in listing_error(scripted, command=str(program))
+
+
+def test_what_a_server_greets_with_on_stdout_does_not_matter(scripted: Any) -> None:
+    async def scenario(bench: Any) -> str:
+        return str(await bench.call("s.echo", text="hello"))
+
+    assert scripted.use(scenario, at_start="greet") == "you said hello"
+
+
+def test_tools_that_are_described_wrongly_are_left_out_and_said(
+    scripted: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(bench: Any) -> Mapping[str, str]:
+        return {name: tool.description for name, tool in (await bench.tools()).items()}
+
+    tools = scripted.use(scenario, lists="odd")
+
+    assert tools == {"s.good": "A title"}
+    said = [message.removeprefix("the MCP server 's': the tool ") for message in caplog.messages]
+    described = "it is not described as the protocol asks, by a name and the JSON Schema of an object"
+    assert said == [
+        f"'no_schema' is left out: {described}",
+        f"'not_an_object' is left out: {described}",
+        "'bad_type' is left out: its schema is not usable: properties.a.type: 'nonsense' is not valid under any of the "
+        "given schemas",
+        "'bad\\x1b[31mname' is left out: its name is not one of up to 128 letters, digits, `_`, `-`, `.` and `/`",
+        "'good' is left out: the server has two of that name",
+        f"'deep' is left out: {described}",
+        "'a text' is left out: its name is not one of up to 128 letters, digits, `_`, `-`, `.` and `/`",
+    ]
+
+
+def test_a_list_of_several_pages_is_read_whole(scripted: Any) -> None:
+    async def scenario(bench: Any) -> list[str]:
+        return list(await bench.tools())
+
+    assert scripted.use(scenario, lists="pages") == ["s.page0", "s.page1", "s.page2"]
+
+
+def test_a_server_that_hangs_in_a_call_is_not_waited_for(scripted: Any) -> None:
+    async def scenario(bench: Any) -> tuple[str, str]:
+        error = await bench.error("s.hang")
+        return error, await bench.call("s.echo", text="the others go on")
+
+    error, echo = scripted.use(scenario, timeout=2)
+
+    assert error == "the MCP server 's' did not answer within 2 s; its stderr ends with: waiting for the printer"
+    assert echo == "you said the others go on"
+    assert scripted.notes.count("start") == 1
+
+
+def died(how: str) -> str:
+    return f"the MCP server 's' ended ({how})"
+
+
+@pytest.mark.parametrize(
+    ("tool", "said"),
+    [
+        ("die", died("exit code 3") + "; its stderr ends with: segmentation \u241b[31mfault"),
+        ("close", died("it closed its stdout")),
+        ("leave_child", died("exit code 4")),
+        ("endless_notifications", "the MCP server 's' was ended: it sends more messages than afk takes"),
+        ("endless_requests", "the MCP server 's' was ended: it sends more messages than afk takes"),
+        ("big", f"failed: it sent a message of more than {MAX_MESSAGE_BYTES // 1024 // 1024} MB"),
+        ("malformed", "failed: it sent a line that is no message of the protocol"),
+    ],
+)
+def test_a_server_that_dies_or_floods_in_a_call_fails_that_call(scripted: Any, tool: str, said: str) -> None:
+    """The next call has a server again, and this process has not grown by what was sent."""
+
+    async def scenario(bench: Any) -> tuple[str, str]:
+        await bench.call("s.echo", text="first")
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        error = await bench.error(f"s.{tool}")
+        again = await bench.call("s.echo", text="again")
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * MEGABYTES
+        return error, again
+
+    error, again = scripted.use(scenario)
+
+    assert error.endswith(said)
+    assert "\n" not in error
+    assert again == "you said again"
+
+
+def test_a_message_that_is_too_long_does_not_end_the_server(scripted: Any) -> None:
+    async def scenario(bench: Any) -> None:
+        await bench.error("s.big")
+        await bench.call("s.echo", text="again")
+
+    scripted.use(scenario)
+
+    assert scripted.notes.count("start") == 1
+
+
+def test_a_line_without_end_is_not_stored_and_ends_the_server(scripted: Any) -> None:
+    async def scenario(bench: Any) -> list[str]:
+        errors = [await bench.error("s.endless_line")]
+        while scripted.notes.count("start") < 2:
+            try:
+                errors.append(await bench.call("s.echo", text="again"))
+            except ToolError as error:
+                errors.append(str(error))
+        return errors
+
+    first, *_, last = scripted.use(scenario)
+
+    assert first.endswith(f"it sent a message of more than {MAX_MESSAGE_BYTES // 1024 // 1024} MB")
+    assert last == "you said again"
+
+
+def test_all_calls_that_wait_fail_with_the_server(scripted: Any) -> None:
+    async def scenario(bench: Any) -> list[str]:
+        await bench.tools()
+        waiting = [asyncio.ensure_future(bench.error("s.hang")) for _ in range(3)]
+        await scripted.noted("call hang", times=3)
+        return [await bench.error("s.die"), *await asyncio.gather(*waiting)]
+
+    for line in scripted.use(scenario):
+        assert line.startswith("the MCP server 's' ended (exit code 3)")
+
+
+@pytest.mark.parametrize("tool", ["notify", "endless_stderr"])
+def test_a_server_that_talks_a_lot_still_answers(scripted: Any, tool: str, capfd: pytest.CaptureFixture[str]) -> None:
+    async def scenario(bench: Any) -> str:
+        return str(await bench.call(f"s.{tool}"))
+
+    assert scripted.use(scenario) == {"notify": "done", "endless_stderr": "said a lot"}[tool]
+    assert capfd.readouterr().err == ""
+
+
+def test_a_server_that_fails_says_nothing_on_the_terminal(scripted: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    async def scenario(bench: Any) -> None:
+        for tool in ("malformed", "no_result", "error", "big", "die"):
+            await bench.error(f"s.{tool}")
+
+    scripted.use(scenario, at_start="greet")
+
+    assert capfd.readouterr().err == ""
+
+
+def test_a_secret_in_the_last_words_is_masked(scripted: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("MY_TOKEN", "token-9876543210")
+    script = tmp_path / "shouts.py"
+    script.write_text("import os, sys\nsys.exit('bad token ' + os.environ['SERVICE_TOKEN'])\n")
+    env = {"SERVICE_TOKEN": "${MY_TOKEN}"}
+
+    line = listing_error(scripted, args=[str(script)], env=env)
+
+    assert line.endswith("its stderr ends with: bad token ***")

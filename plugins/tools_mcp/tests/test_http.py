@@ -1,0 +1,321 @@
+"""Servers of streamable HTTP: a scripted one on a real socket that misbehaves when it is told to."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from afk_tools_mcp.guard import MAX_MESSAGE_BYTES
+
+from afkcli.core.tools import ToolError
+
+OBJECT = {"type": "object", "properties": {}}
+BIG = MAX_MESSAGE_BYTES + 1024
+SESSION = "session-1"
+
+
+class HttpServer(ThreadingHTTPServer):
+    """Answers each tool call by the method of its name; `requests` are (method, path, headers), all that came in."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.calls: list[str] = []
+        self.stopped = threading.Event()
+        self.answer_instead: Callable[[Handler], bool] = lambda handler: False
+        self.known_session = SESSION
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/mcp"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stopped.set()
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that leave are what is tested here."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: HttpServer
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+    def _record(self) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.requests.append((self.command, self.path, headers))
+
+    def do_GET(self) -> None:
+        self._record()
+        self.reply(405)
+
+    def do_DELETE(self) -> None:
+        self._record()
+        self.reply(200)
+
+    def do_POST(self) -> None:
+        self._record()
+        message = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.server.answer_instead(self):
+            return
+        method, self.id = message["method"], message.get("id")
+        if method == "initialize":
+            about = {"protocolVersion": message["params"]["protocolVersion"], "capabilities": {"tools": {}}}
+            result = {**about, "serverInfo": {"name": "scripted", "version": "1"}}
+            self.result(result, {"mcp-session-id": SESSION})
+        elif self.id is None:
+            self.reply(202)
+        elif self.headers.get("mcp-session-id") != self.server.known_session:
+            self.reply(404)
+        elif method == "tools/list":
+            names = [name.removeprefix("tool_") for name in dir(self) if name.startswith("tool_")]
+            self.result({"tools": [{"name": name, "inputSchema": OBJECT} for name in names]})
+        else:
+            self.server.calls.append(message["params"]["name"])
+            getattr(self, f"tool_{message['params']['name']}")()
+
+    def reply(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"content-length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def result(self, result: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+        body = json.dumps({"jsonrpc": "2.0", "id": self.id, "result": result}).encode()
+        self.reply(200, body, {"content-type": "application/json", **(headers or {})})
+
+    def text(self, text: str) -> None:
+        self.result({"content": [{"type": "text", "text": text}]})
+
+    def stream(self, pieces: Iterator[bytes]) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        for piece in pieces:
+            self.wfile.write(piece)
+
+    # -- tools ---------------------------------------------------------------------------------------------------------
+
+    def tool_hello(self) -> None:
+        self.text("hello")
+
+    def tool_streamed(self) -> None:
+        answer = {"jsonrpc": "2.0", "id": self.id, "result": {"content": [{"type": "text", "text": "streamed"}]}}
+        note = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "x"}}
+        self.stream(iter([f"data: {json.dumps(note)}\n\ndata: {json.dumps(answer)}\n\n".encode()]))
+
+    def tool_hang(self) -> None:
+        self.server.stopped.wait()
+
+    def tool_big(self) -> None:
+        self.text("x" * BIG)
+
+    def tool_bomb(self) -> None:
+        answer = {"jsonrpc": "2.0", "id": self.id, "result": {"content": [{"type": "text", "text": "x" * BIG}]}}
+        body = gzip.compress(json.dumps(answer).encode())
+        self.reply(200, body, {"content-type": "application/json", "content-encoding": "gzip"})
+
+    def tool_big_event(self) -> None:
+        self.stream(iter([b"data: ", b"x" * BIG, b"\n\n"]))
+
+    def tool_endless_events(self) -> None:
+        note = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "x"}}
+        event = f"data: {json.dumps(note)}\n\n".encode() * 100
+        self.stream(event for _ in iter(self.server.stopped.is_set, True))
+
+    def tool_endless_comments(self) -> None:
+        self.stream(b": still here\n\n" * 1000 for _ in iter(self.server.stopped.is_set, True))
+
+    def tool_cut(self) -> None:
+        self.stream(iter([b"data: {"]))
+
+    def tool_broken(self) -> None:
+        self.reply(500, b"<html>stack trace</html>", {"content-type": "text/html"})
+
+    def tool_page(self) -> None:
+        self.reply(200, b"<html>log in</html>", {"content-type": "text/html"})
+
+    def tool_not_json(self) -> None:
+        self.reply(200, b"{", {"content-type": "application/json"})
+
+    def tool_forget_session(self) -> None:
+        self.server.known_session = "another one"
+        self.text("forgotten")
+
+
+@pytest.fixture
+def web() -> Iterator[HttpServer]:
+    with HttpServer() as server:
+        yield server
+
+
+def use(use_servers: Any, web: HttpServer, scenario: Any, **settings: Any) -> Any:
+    return use_servers({"web": {"url": web.url, **settings}}, scenario)
+
+
+def test_tools_are_listed_and_called(use_servers: Any, web: HttpServer) -> None:
+    async def scenario(bench: Any) -> list[str]:
+        return [await bench.call("web.hello"), await bench.call("web.streamed")]
+
+    assert use(use_servers, web, scenario) == ["hello", "streamed"]
+    assert web.requests[-1][0] == "DELETE"  # the session is ended
+
+
+def test_headers_are_sent_with_every_request_and_masked(
+    use_servers: Any, web: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEB_TOKEN", "token-5566778899")
+    web.answer_instead = lambda handler: handler.server.calls == ["hello"] and _say_key(handler)
+
+    def _say_key(handler: Handler) -> bool:
+        handler.server.calls.append("said")
+        error = {"code": -32000, "message": f"bad key {handler.headers['authorization']}"}
+        body = json.dumps({"jsonrpc": "2.0", "id": 0, "error": error}).encode()
+        handler.reply(400, body, {"content-type": "application/json"})
+        return True
+
+    async def scenario(bench: Any) -> str:
+        await bench.call("web.hello")
+        return str(await bench.error("web.hello"))
+
+    headers = {"Authorization": "Bearer ${WEB_TOKEN}", "X-Team": "garden"}
+    error = use(use_servers, web, scenario, headers=headers)
+
+    assert {request[2]["authorization"] for request in web.requests} == {"Bearer token-5566778899"}
+    assert {request[2]["x-team"] for request in web.requests} == {"garden"}
+    assert error == "the MCP server 'web' refused: bad key *** (HTTP 400 Bad Request)"
+
+
+def listing_error(use_servers: Any, web: HttpServer, **settings: Any) -> str:
+    async def scenario(bench: Any) -> str:
+        with pytest.raises(ToolError) as caught:
+            await bench.tools()
+        return str(caught.value)
+
+    line: str = use(use_servers, web, scenario, **settings)
+    assert "\n" not in line
+    return line
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_to_another_server_is_not_followed(use_servers: Any, web: HttpServer, status: int) -> None:
+    with HttpServer() as other:
+        web.answer_instead = lambda handler: handler.reply(status, headers={"location": other.url}) is None
+
+        error = listing_error(use_servers, web, headers={"Authorization": "Bearer secret-0123456789"})
+
+        assert other.requests == []
+    assert f"Redirect to {other.url} not followed" in error
+
+
+def test_a_key_that_is_refused_is_told(use_servers: Any, web: HttpServer) -> None:
+    web.answer_instead = lambda handler: handler.reply(401) is None
+
+    assert listing_error(use_servers, web) == (
+        f"the connection to the MCP server 'web' at {web.url} failed: Server returned an error response "
+        "(HTTP 401 Unauthorized)"
+    )
+
+
+def test_a_server_that_is_not_there_is_told(use_servers: Any, web: HttpServer) -> None:
+    with HttpServer() as gone:
+        url = gone.url
+
+    line = listing_error(use_servers, web, url=url)
+
+    assert line.startswith(f"the connection to the MCP server 'web' at {url} failed: ")
+
+
+def test_a_server_that_hangs_at_its_start_is_given_up(use_servers: Any, web: HttpServer) -> None:
+    web.answer_instead = lambda handler: handler.server.stopped.wait() or True
+
+    line = listing_error(use_servers, web, start_timeout=1)
+
+    assert line == "the MCP server 'web' did not start and list its tools within 1 s"
+
+
+@pytest.mark.parametrize(
+    ("tool", "said"),
+    [
+        ("hang", "the MCP server 'web' did not answer within 2 s"),
+        ("big", "an answer of more than 8 MB"),
+        ("bomb", "an answer that is packed by gzip, which afk does not take"),
+        ("big_event", "exceeded the 8388608 byte limit"),
+        ("endless_events", "it sends more messages than afk takes"),
+        ("endless_comments", "the MCP server 'web' did not answer within 2 s"),
+        ("cut", "SSE stream ended without a response"),
+        ("broken", "Server returned an error response (HTTP 500 Internal Server Error)"),
+        ("page", "Unexpected content type: text/html"),
+        ("not_json", "Failed to parse JSON response"),
+    ],
+)
+def test_an_answer_that_is_none_fails_that_call(
+    use_servers: Any, web: HttpServer, tool: str, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def scenario(bench: Any) -> tuple[str, str]:
+        await bench.call("web.hello")
+        return await bench.error(f"web.{tool}"), await bench.call("web.hello")
+
+    settings = {"timeout": 2} if "within 2 s" in said else {}
+    error, after = use(use_servers, web, scenario, **settings)
+
+    assert said in error
+    assert "\n" not in error
+    assert after == "hello"
+    assert capfd.readouterr().err == ""
+
+
+def test_a_session_that_the_server_forgot_is_begun_anew_by_the_next_call(use_servers: Any, web: HttpServer) -> None:
+    async def scenario(bench: Any) -> tuple[str, str]:
+        await bench.call("web.forget_session")
+        error = await bench.error("web.hello")
+        web.known_session = SESSION
+        return error, await bench.call("web.hello")
+
+    error, after = use(use_servers, web, scenario)
+
+    assert error == "the MCP server 'web' refused: Session terminated (HTTP 404 Not Found)"
+    assert after == "hello"
+
+
+def test_a_server_that_does_not_answer_the_end_of_the_session_is_left(use_servers: Any, web: HttpServer) -> None:
+    async def scenario(bench: Any) -> None:
+        await bench.call("web.hello")
+        web.answer_instead = lambda handler: True
+        Handler.do_DELETE, before = lambda handler: handler.server.stopped.wait(), Handler.do_DELETE  # type: ignore
+        try:
+            await bench.toolset.aclose()
+        finally:
+            Handler.do_DELETE = before  # type: ignore[method-assign]
+
+    use(use_servers, web, scenario)
+
+
+def test_the_list_is_kept_as_that_of_a_program_is(use_servers: Any, web: HttpServer, home: Path) -> None:
+    async def scenario(bench: Any) -> list[str]:
+        return list(await bench.tools())
+
+    first = use(use_servers, web, scenario)
+    asked = len(web.requests)
+
+    assert use(use_servers, web, scenario) == first
+    assert len(web.requests) == asked

@@ -153,10 +153,13 @@ class Config:
         return next((item.table[key] for item in self.files if key in item.table), None)
 
     def plugin_table(self, section: str, name: str) -> dict[str, Any]:
-        """Return the settings of a plugin, both files merged."""
+        """Return the settings of a plugin, both files merged; tables by name (`servers.NAME`) name by name."""
         merged: dict[str, Any] = {}
         for item in reversed(self.files):
-            merged.update(item.table.get(section, {}).get(name, {}))
+            for key, value in item.table.get(section, {}).get(name, {}).items():
+                before: Any = merged.get(key)
+                both = is_tables(before) and is_tables(value)
+                merged[key] = {**before, **value} if both else value
         return merged
 
     def configured(self, section: str) -> list[str]:
@@ -255,6 +258,11 @@ class Config:
             for item in self.files
             for text in item.table.get("plugins", {}).get("paths", [])
         ]
+
+
+def is_tables(value: object) -> bool:
+    """Whether a value of a config is a table of tables, each by its name."""
+    return isinstance(value, dict) and bool(value) and all(isinstance(item, dict) for item in value.values())
 
 
 def load_user_config(path: Path | None = None) -> ConfigFile:

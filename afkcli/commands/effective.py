@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from afkcli.config import DEFAULT_STORE, LIMITS, PLUGIN_SECTIONS
+from afkcli.config import DEFAULT_STORE, LIMITS, PLUGIN_SECTIONS, is_tables
 from afkcli.core.agent import FailSafeConfig
 from afkcli.core.errors import AfkError
 from afkcli.core.jsonform import Json
@@ -78,7 +78,8 @@ def _flat(path: tuple[str, ...], value: Any, source: str) -> Iterator[Value]:
         for key, item in value.items():
             yield from _flat((*path, key), item, source)
     else:
-        yield Value(key=_dotted(path), value=masked(path[-1], value), source=source)
+        shown = MASK if "headers" in path[:-1] and isinstance(value, str) else masked(path[-1], value)
+        yield Value(key=_dotted(path), value=shown, source=source)
 
 
 def _of_environment() -> Iterator[Value]:
@@ -100,6 +101,7 @@ def _of_plugins(setup: Setup) -> Iterator[Value]:
 
 def _settings_of(setup: Setup, section: str, name: str) -> Iterator[Value]:
     fields = _fields(setup, section, name)
+    rows: dict[tuple[str, ...], list[Value]] = {}  # by key, or by table where they are tables by name: the last counts
     for file in reversed(setup.config.files):
         for key, value in file.table.get(section, {}).get(name, {}).items():
             field = (fields or {}).get(key)
@@ -107,8 +109,12 @@ def _settings_of(setup: Setup, section: str, name: str) -> Iterator[Value]:
             secret = (
                 field.metadata.get("secret") if field else fields is None and not isinstance(value, (bool, int, float))
             )
-            shown = MASK if secret else masked(key, value)
-            yield Value(key=_dotted((section, name, key)), value=shown, source=str(file.path))
+            parts = {(key, item): table for item, table in value.items()} if is_tables(value) else {(key,): value}
+            for path, part in parts.items():
+                hidden = Value(key=_dotted((section, name, *path)), value=MASK, source=str(file.path))
+                rows[path] = [hidden] if secret else list(_flat((section, name, *path), part, str(file.path)))
+    for values in rows.values():
+        yield from values
     for key, field in (fields or {}).items():
         variable = field.metadata.get("env")
         if variable and os.environ.get(variable):

@@ -73,6 +73,31 @@ class TestShow:
             assert secret not in done.out + done.err
         assert shown(keyed)["providers.openai.default_model"]["value"] == "shown"
 
+    def test_shows_tables_by_name_row_by_row_and_of_one_name_the_one_that_counts(self, shell: Shell) -> None:
+        user = user_config(
+            shell,
+            """
+            [tools.mcp.servers.garden]
+            command = "garden-mcp"
+            env = { GARDEN_TOKEN = "canary-token", LEVEL = "debug" }
+            [tools.mcp.servers.tickets]
+            url = "https://example.com/mcp"
+            headers = { X-Anything = "canary-header" }
+            """,
+        )
+        here = project(shell, "[tools.mcp.servers.tickets]\ncommand = 'tickets-mcp'\n")
+        assert shell.afk("trust").code == 0
+        rows = {key: row for key, row in shown(shell).items() if key.startswith("tools.mcp.")}
+        servers = "tools.mcp.servers"
+        assert {key: (row["value"], row["source"]) for key, row in rows.items()} == {
+            f"{servers}.garden.command": ("garden-mcp", str(user)),
+            f"{servers}.garden.env.GARDEN_TOKEN": ("***", str(user)),
+            f"{servers}.garden.env.LEVEL": ("debug", str(user)),
+            f"{servers}.tickets.command": ("tickets-mcp", str(here)),
+        }
+        here.unlink()
+        assert shown(shell)[f"{servers}.tickets.headers.X-Anything"]["value"] == "***"
+
     def test_of_a_malformed_file_is_exit_2_with_file_and_line(self, shell: Shell) -> None:
         path = user_config(shell, "\nmodl = 'x'\n")
         done = shell.afk("config", "show")

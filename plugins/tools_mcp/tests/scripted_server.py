@@ -21,6 +21,7 @@ OBJECT = {"type": "object", "properties": {}}
 TEXT = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 BIG = 9 * 1024 * 1024
 FOR_EVER = 3600
+COMPLETE = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
 
 
 class Server:
@@ -80,7 +81,14 @@ class Server:
 
     def answer(self, message: dict[str, Any]) -> None:
         method, params = message["method"], message.get("params", {})
-        if method == "initialize":
+        if method == "initialize" and self.options.at_start == "modern":
+            about: dict[str, Any] = {"supported": ["2026-07-28"], "requested": params["protocolVersion"]}
+            error = {"code": -32022, "message": "no version in common", "data": about}
+            self.send({"id": message["id"], "error": error})
+        elif method == "server/discover":
+            about = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}
+            self.send({"id": message["id"], "result": {**about, **COMPLETE}})
+        elif method == "initialize":
             version = params["protocolVersion"]
             about = {"protocolVersion": version, "capabilities": {"tools": {"listChanged": True}}}
             self.send({"id": message["id"], "result": {**about, "serverInfo": {"name": "scripted", "version": "1"}}})
@@ -100,6 +108,9 @@ class Server:
 
     def start_well(self) -> None:
         pass
+
+    def start_modern(self) -> None:
+        """Know the protocol of 2026-07-28 alone."""
 
     def start_hang(self) -> None:
         sys.stderr.write("loading the index\n")
@@ -149,6 +160,9 @@ class Server:
         """The description of `echo` is another one with every list."""
         lists = Path(self.options.note).read_text().count("list")
         self.tools(id_, _renamed(self.usual(), f"List {lists}"))
+
+    def list_modern(self, id_: Any, params: dict[str, Any]) -> None:
+        self.tools(id_, self.usual(), **COMPLETE)
 
     def list_hang(self, id_: Any, params: dict[str, Any]) -> None:
         time.sleep(FOR_EVER)
@@ -288,6 +302,18 @@ class Server:
             self.ask("ping", {}, "p"),
         ]
         self.text(id_, json.dumps([answer.get("error", answer.get("result")) for answer in said]))
+
+    def tool_want_input(self, id_: Any, arguments: dict[str, Any]) -> None:
+        """Answer with a request for input, as the protocol of 2026-07-28 has it."""
+        form = {"type": "object", "properties": {"key": {"type": "string"}}}
+        request = {
+            "method": "elicitation/create",
+            "params": {"mode": "form", "message": "Which?", "requestedSchema": form},
+        }
+        self.send({"id": id_, "result": {"resultType": "input_required", "inputRequests": {"a": request}}})
+
+    def tool_modern(self, id_: Any, arguments: dict[str, Any]) -> None:
+        self.text(id_, "new", **COMPLETE)
 
     def tool_env(self, id_: Any, arguments: dict[str, Any]) -> None:
         session = os.getsid(0) == os.getpid()

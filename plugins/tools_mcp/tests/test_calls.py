@@ -151,6 +151,17 @@ def test_sampling_elicitation_and_roots_are_refused(scripted: Any) -> None:
     assert ping == {}
 
 
+def test_a_server_of_the_newest_protocol_alone_is_asked_in_it(scripted: Any) -> None:
+    async def scenario(bench: Any) -> tuple[str, str, str]:
+        return await bench.call("s.modern"), await bench.error("s.want_input"), await bench.call("s.modern")
+
+    assert scripted.use(scenario, at_start="modern", lists="modern") == (
+        "new",
+        "the MCP server 's' asks for more input in the middle of a call; afk gives none",
+        "new",
+    )
+
+
 def test_a_server_is_given_a_few_variables_and_what_the_config_says(
     scripted: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from afkcli.core.jsonform import Json, JsonObject
 MAX_PROBLEMS = 5
 """How many problems of one value are named; the first ones are what a model can mend."""
 
+NOT_APPLICABLE = "the schema cannot be applied"
 _MAX_WORDS = 300
 
 
@@ -51,6 +52,12 @@ def unresolved_reference(schema: JsonObject) -> str | None:
     return None
 
 
+def unusable(schema: JsonObject) -> str | None:
+    """Return why `schema` can be applied to no value, or None: it is no schema, leads nowhere, or runs in a circle."""
+    problem = schema_problem(schema) or unresolved_reference(schema)
+    return problem or next((line for line in problems(None, schema) if line.startswith(NOT_APPLICABLE)), None)
+
+
 def problems(value: Json, schema: JsonObject) -> list[str]:
     """Return what of `value` does not fit `schema`, each as `where: what was expected`; nothing if it fits."""
     from jsonschema.validators import validator_for
@@ -65,7 +72,7 @@ def problems(value: Json, schema: JsonObject) -> list[str]:
             if len(found) == MAX_PROBLEMS:
                 break
     except Exception as error:  # a $ref to nowhere, a pattern that is no regular expression, endless recursion
-        found.append(f"the schema cannot be applied: {type(error).__name__}: {str(error)[:_MAX_WORDS]}")
+        found.append(f"{NOT_APPLICABLE}: {type(error).__name__}: {str(error)[:_MAX_WORDS]}")
     return found
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from afkcli.core.errors import ErrorKind, ProviderError, UsageError
 from afkcli.core.jsonform import Json, JsonError, JsonObject, dumps, loads
 from afkcli.core.messages import Message, ModelRequest, Role, TextPart, text_message
-from afkcli.core.schemas import MAX_PROBLEMS, problems, schema_problem, unresolved_reference
+from afkcli.core.schemas import MAX_PROBLEMS, problems, unusable
 
 if TYPE_CHECKING:
     from afkcli.core.protocols import Capabilities
@@ -23,6 +23,7 @@ _WORDS = (
     "Your answer is read by a program. It must be one JSON value that fits the JSON Schema below, and nothing else: no"
     " words before or after it, no code fence."
 )
+_SHOWN_CHARS = 60
 _MISFIT = "does not fit the schema: "
 _FENCE = re.compile(r"\A```[\w-]*[ \t]*\r?\n(.*?)\r?\n?[ \t]*```\Z", re.DOTALL)
 
@@ -57,7 +58,7 @@ class StructuredOutput:
         try:
             answer = loads(unfenced(text))
         except JsonError as error:
-            raise InvalidOutputError("the answer is empty" if not text.strip() else f"it is no JSON: {error}") from None
+            raise InvalidOutputError(_no_json(text, error)) from None
         found = problems(answer, self.schema) if self._adapter is None else []
         if found:
             raise InvalidOutputError("; ".join(found))
@@ -142,10 +143,15 @@ def usable_schema(schema: Json, name: str = "the output type") -> JsonObject:
     if len(text.encode()) > MAX_SCHEMA_BYTES:
         raise UsageError(f"{name} is longer than {MAX_SCHEMA_BYTES // 1024} KiB; use a smaller schema")
     plain: JsonObject = loads(text)
-    problem = schema_problem(plain) or unresolved_reference(plain)
+    problem = unusable(plain)
     if problem:
         raise UsageError(f"{name} is no usable JSON Schema: {problem}")
     return plain
+
+
+def _no_json(text: str, error: JsonError) -> str:
+    said = " ".join(text.split())
+    return f"it is no JSON ({error}); it begins with {said[:_SHOWN_CHARS]!r}" if said else "the answer is empty"
 
 
 def _adapter_of(output_type: Any) -> Any:

@@ -21,7 +21,7 @@ from afkcli.core.result import AgentResult, RunState, exit_code
 from afkcli.core.structured import MAX_SCHEMA_BYTES, StructuredOutput, unfenced
 from afkcli.core.thread import SealedTurn, load_history, messages_to_send
 from afkcli.core.tools import tool
-from tests.core.scripted import Scripted, agent, answer, call, calls, collect, events_of, runner_of, types
+from tests.core.scripted import Scripted, agent, answer, call, calls, collect, events_of, forever, runner_of, types
 
 CITY = {
     "type": "object",
@@ -154,7 +154,7 @@ class TestAnAnswerThatDoesNotFit:
         ("said", "why"),
         [
             ("", "the answer is empty"),
-            ("Bern", "it is no JSON"),
+            ("I cannot\nsay that.", "it begins with 'I cannot say that.'"),
             ('{"city": NaN}', "NaN"),
             ("[" * 100 + "]" * 100, "nested deeper"),
             ("{}", "'city' is a required property"),
@@ -229,6 +229,23 @@ class TestAnAnswerThatDoesNotFit:
     def test_and_then_the_provider_fails_is_that_failure(self) -> None:
         provider = Scripted(answer("no"), [ProviderError("refused", kind=ErrorKind.AUTH)])
         assert run(provider, told()).error_kind is ErrorKind.AUTH
+
+    def test_and_the_run_is_cancelled_while_it_is_asked_for_again(self) -> None:
+        store, reached = MemoryStore(), asyncio.Event()
+        provider = Scripted(answer("no"), forever(reached, '{"ci'), answer("fine"))
+
+        async def turn() -> None:
+            async with runner_of(provider, store=store) as runner:
+                handle = await runner.run_stream(told(), user_message="hi", thread_id="t")
+                reading = asyncio.ensure_future(collect(handle))
+                await reached.wait()
+                await handle.cancel()
+                await reading
+
+        asyncio.run(turn())
+        run(provider, agent(), store)
+        assert [role for role, _ in provider.said()] == ["user", "assistant", "user", "assistant", "user"]
+        assert provider.said()[3][1].startswith('{"ci[This answer was cut off here')
 
     def test_can_be_resumed_with_what_is_wrong(self) -> None:
         store = MemoryStore()
@@ -310,6 +327,8 @@ class TestAnOutputTypeThatIsNone:
             ({"type": "text"}, "no usable JSON Schema: type"),
             ({"$ref": "http://127.0.0.1:9/x"}, "nothing is fetched"),
             ({"pattern": "("}, "no usable JSON Schema: pattern"),
+            ({"$ref": "#"}, "cannot be applied: RecursionError"),
+            ({"$dynamicRef": "#nowhere"}, "cannot be applied"),
             ({"const": float("nan")}, "no JSON"),
             ({"enum": {1}}, "no JSON"),
             ({"description": "x" * MAX_SCHEMA_BYTES}, "longer than 256 KiB"),

@@ -20,7 +20,9 @@ For readable failures put `pytest.register_assert_rewrite("afkcli.testing.provid
 from __future__ import annotations
 
 import asyncio
+import base64
 import email.utils
+import hashlib
 import json
 import re
 import time
@@ -32,7 +34,9 @@ import pytest
 
 from afkcli.core.errors import ErrorKind, ProviderError
 from afkcli.core.messages import (
+    FilePart,
     FinishReason,
+    ImagePart,
     Message,
     ModelEvent,
     ModelRequest,
@@ -68,6 +72,10 @@ OPTIONS = {
     "stop": ["mark-stop"],
     "seed": 7,
     "reasoning_effort": "low",
+}
+_ATTACHED: dict[type[ImagePart | FilePart], tuple[bytes, str]] = {
+    ImagePart: (b"\x89PNG\r\n\x1a\n\x00 not much of a picture", "image/png"),
+    FilePart: (b"%PDF-1.4\n not much of a document", "application/pdf"),
 }
 LEGAL_TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 WAIT_SECONDS = 20.0
@@ -304,6 +312,17 @@ class ScriptedProviderContract(ProviderContract):
         question = text_message(Role.USER, "q")
         answer = _response(self.ask(self.request(question))).message
         assert json.dumps(self.body(self.request(question, answer, question))).count("mark-answer") == 1
+
+    @pytest.mark.parametrize("kind", [ImagePart, FilePart])
+    def test_what_is_attached_reaches_the_server_in_base64(self, kind: type[ImagePart | FilePart]) -> None:
+        data, media_type = _ATTACHED[kind]
+        sha256 = hashlib.sha256(data).hexdigest()
+        part = kind(sha256=sha256, media_type=media_type, size=len(data), name="mark-name")
+        question = Message(role=Role.USER, parts=(part, TextPart(text="mark-question")))
+        body = json.dumps(self.body(self.request(question, content={sha256: data}.__getitem__)))
+        assert base64.b64encode(data).decode() in body
+        assert body.index(media_type) < body.index("mark-question")
+        assert sha256 not in body
 
     # Tools
 

@@ -24,6 +24,7 @@ def capabilities(model: str) -> Capabilities:
         max_output_tokens=_whole(entry.get("max_output_tokens")),
         tools=entry.get("supports_function_calling"),
         images=entry.get("supports_vision"),
+        files=entry.get("supports_pdf_input"),
         reasoning=entry.get("supports_reasoning"),
         price=_price(entry),
     )

@@ -314,12 +314,23 @@ class ScriptedProviderContract(ProviderContract):
         assert json.dumps(self.body(self.request(question, answer, question))).count("mark-answer") == 1
 
     @pytest.mark.parametrize("kind", [ImagePart, FilePart])
-    def test_what_is_attached_reaches_the_server_in_base64(self, kind: type[ImagePart | FilePart]) -> None:
+    def test_what_is_attached_reaches_the_server_or_is_refused(self, kind: type[ImagePart | FilePart]) -> None:
         data, media_type = _ATTACHED[kind]
         sha256 = hashlib.sha256(data).hexdigest()
         part = kind(sha256=sha256, media_type=media_type, size=len(data), name="mark-name")
         question = Message(role=Role.USER, parts=(part, TextPart(text="mark-question")))
-        body = json.dumps(self.body(self.request(question, content={sha256: data}.__getitem__)))
+        request = self.request(question, content={sha256: data}.__getitem__)
+        refusal: ProviderError | None = None
+        try:
+            self.ask(request)
+        except ProviderError as error:
+            refusal = error
+        if refusal is not None:
+            assert refusal.kind is ErrorKind.BAD_REQUEST
+            assert "mark-name" in str(refusal)
+            assert self.server.bodies == []
+            return
+        body = json.dumps(self.server.bodies[-1])
         assert base64.b64encode(data).decode() in body
         assert body.index(media_type) < body.index("mark-question")
         assert sha256 not in body

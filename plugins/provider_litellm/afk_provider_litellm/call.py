@@ -128,6 +128,8 @@ class Call:
         """Return the error of a call: what came over the wire tells more than what LiteLLM makes of it."""
         exchange, route = self._exchange, self._route
         told = getattr(error, "original_exception", None) or error
+        if exchange.left_out is not None:
+            return errors.left_out(route, exchange.left_out)
         if exchange.status is not None:
             return errors.status_error(route, exchange, told)
         if exchange.error_event is not None:

@@ -72,6 +72,12 @@ _NEXT_STEP = {
 }
 
 
+def left_out(route: Route, name: str) -> ProviderError:
+    """Return the error for something attached that LiteLLM drops for a provider, saying nothing."""
+    line = f"{name} cannot be sent: LiteLLM leaves such attachments out for {route.name}; use another model, or no file"
+    return ProviderError(line, kind=ErrorKind.BAD_REQUEST)
+
+
 def error_line(route: Route, what: str, kind: ErrorKind, detail: str = "", secrets: list[str] | None = None) -> str:
     """Return the line for a person: what happened, what was said of it, the next step."""
     settings = route.settings

@@ -9,7 +9,7 @@ back.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextvars import ContextVar
 
 import httpx
@@ -31,10 +31,20 @@ class Exchange:
 
     `status`, `headers` and `body` are those of a response that is an error, `error_event` the error that a stream
     reported, `failure` why a request got no response or a stream broke. After any of them nothing more is sent.
-    `secrets` are what was sent to identify the user, `url` where the last request went.
+    `secrets` are what was sent to identify the user, `url` where the last request went. `left_out` names what LiteLLM
+    left out of the request without a word, which was then not sent.
+
+    Args:
+        client: sends the requests.
+        timeout: how long it may take to connect, and to write.
+        attached: what the request has to hold, in base64, by a name for a person.
     """
 
-    def __init__(self, client: httpx.AsyncClient, timeout: httpx.Timeout) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, timeout: httpx.Timeout, attached: Mapping[str, bytes] | None = None
+    ) -> None:
+        self.left_out: str | None = None
+        self._attached = attached or {}
         self.client = client
         self.timeout = timeout
         self.url: httpx.URL | None = None
@@ -57,8 +67,11 @@ class Exchange:
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send a request and return the response, its body unread unless it is an error."""
-        if self.failure is not None or self.status is not None:
+        if self.failure is not None or self.status is not None or self.left_out is not None:
             raise httpx.NetworkError("a call is one attempt")
+        self.left_out = next((name for name, data in self._attached.items() if data not in request.content), None)
+        if self.left_out is not None:
+            raise httpx.NetworkError(f"{self.left_out} is not in the request")
         self.url = request.url
         self.secrets += [
             value for name, value in request.headers.items() if any(word in name for word in _SECRET_HEADERS)

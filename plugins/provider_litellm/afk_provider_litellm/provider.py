@@ -15,11 +15,12 @@ from afk_provider_litellm.exchange import Exchange
 from afk_provider_litellm.library import load
 from afk_provider_litellm.request import arguments
 from afk_provider_litellm.settings import Settings, checked
+from afkcli.core.attachments import attached_parts, label
 from afkcli.core.errors import ErrorKind, ProviderError
 from afkcli.core.jsonform import dumps
-from afkcli.core.messages import ModelEvent, ModelRequest
+from afkcli.core.messages import ModelEvent, ModelRequest, Role
 from afkcli.core.protocols import Capabilities, ModelInfo
-from afkcli.providers.attached import estimated
+from afkcli.providers.attached import base64_content, estimated
 from afkcli.providers.chat import chat_messages
 from afkcli.providers.tool_names import ToolNames
 
@@ -48,7 +49,7 @@ class LiteLLMProvider:
         route = await self._route(litellm, request.model)
         names = ToolNames.of(request)
         answer = Answer(names, route)
-        call = Call(litellm, Exchange(self._http_client(), self._timeout()), route)
+        call = Call(litellm, Exchange(self._http_client(), self._timeout(), _attached(request)), route)
         try:
             await call.open(arguments(self._settings, route, request, names))
             while (chunk := await call.read()) is not None:
@@ -121,3 +122,9 @@ class LiteLLMProvider:
     def _timeout(self) -> httpx.Timeout:
         # Reading is timed by `Call`, which tells the first byte from the later ones.
         return httpx.Timeout(None, connect=self._settings.connect_timeout, write=WRITE_SECONDS)
+
+
+def _attached(request: ModelRequest) -> dict[str, bytes]:
+    """Return what the request to the server has to hold: the images and files of the user's messages, in base64."""
+    asked = [message for message in request.messages if message.role is Role.USER]
+    return {label(part): base64_content(request, part).encode() for part in attached_parts(asked)}

@@ -9,7 +9,7 @@ import click
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.output import Stdout, write_file
 from afkcli.commands.thread_access import find_thread, opened_store, settled
-from afkcli.core.contents import is_content, stored_contents
+from afkcli.core.contents import LostContentError, read_content
 from afkcli.core.errors import StoreError, UnknownNameError, UsageError
 from afkcli.core.exchange import Refused, content_line, named_contents, read_lines, thread_lines
 from afkcli.core.protocols import Record, Store, ThreadInfo
@@ -104,12 +104,12 @@ def _as_jsonl(store: Store, thread: ThreadInfo, records: list[Record]) -> Iterat
             Messages().warn(f"{item.what}; it is exported as it is, and an import will refuse it")
     yield "".join(lines)
     for sha256, name in named_contents(records).items():
-        data = stored_contents(store, thread.key, [sha256]).get(sha256)
-        if data is not None and is_content(data, sha256):
-            yield content_line(sha256, data)
-        else:
-            what = "is missing" if data is None else "is damaged"
-            Messages().warn(f"the content of {name} in the thread {thread.name!r} {what}; it is exported without it")
+        try:
+            yield content_line(sha256, read_content(store, thread.key, sha256))
+        except (LostContentError, StoreError) as error:
+            what = error if isinstance(error, LostContentError) else f"cannot be read ({error})"
+            line = f"the content of {name} in the thread {thread.name!r} {what}"
+            Messages().warn(f"{line}; the thread is exported without it")
 
 
 def _as_markdown(thread: ThreadInfo, records: list[Record], state: str | None) -> str:

@@ -19,11 +19,11 @@ class Contents:
     """The contents that one run sends, by their hash.
 
     Args:
-        read: returns a content of the thread as it is stored, None if there is none; it does not block the event loop.
+        read: returns a content of the thread, or raises `LostContentError`; it does not block the event loop.
         held: the contents of the run's own message.
     """
 
-    read: Callable[[str], Awaitable[bytes | None]]
+    read: Callable[[str], Awaitable[bytes]]
     held: dict[str, bytes] = field(default_factory=dict)
     _lost: dict[str, str] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
@@ -58,16 +58,11 @@ class Contents:
             if sha256 in self.held or sha256 in self._lost:
                 continue
             try:
-                data = await self.read(sha256)
+                self.held[sha256] = await self.read(sha256)
+            except LostContentError as error:
+                self._lost[sha256] = str(error)
             except Exception as error:  # a store may be anybody's plugin; the turn goes on without what it cannot read
                 self._lost[sha256] = f"cannot be read ({error})"
-                continue
-            if data is None:
-                self._lost[sha256] = "is missing from the thread"
-            elif not is_content(data, sha256):
-                self._lost[sha256] = "is damaged: its checksum does not match"
-            else:
-                self.held[sha256] = data
 
     def _tell(self, parts: Iterable[AttachedPart], model: str, able: Capabilities, warn: Warn) -> None:
         """Warn of what is not sent, unless that was said before."""
@@ -99,6 +94,25 @@ class Contents:
 
 
 _VERBS = {"image": "see", "file": "read"}
+
+
+class LostContentError(Exception):
+    """A content is missing or damaged; the message ends a sentence that begins with it."""
+
+
+def read_content(store: Store, key: str, sha256: str) -> bytes:
+    """Return a content of the thread `key`, checked.
+
+    Raises:
+        LostContentError: it is missing or damaged.
+        StoreError: the store failed.
+    """
+    data = store.content(key, sha256)
+    if data is None:
+        raise LostContentError("is missing from the thread")
+    if not is_content(data, sha256):
+        raise LostContentError("is damaged: its checksum does not match")
+    return data
 
 
 def is_content(data: bytes, sha256: str) -> bool:

@@ -16,7 +16,7 @@ from afkcli.core.approvals import ApprovalRule
 from afkcli.core.attachments import Asked, Attachment, ask, attached_parts, refuse_what_the_model_cannot_take
 from afkcli.core.budgets import NO_BUDGETS, Budgets, Reservations
 from afkcli.core.closing import Rescue, see_through
-from afkcli.core.contents import Contents
+from afkcli.core.contents import Contents, read_content
 from afkcli.core.cost import Spending
 from afkcli.core.errors import ConfigError, UnknownNameError, UsageError
 from afkcli.core.events import Attached, RunStarted
@@ -342,7 +342,7 @@ class Runner:
             redact=self._wiring.redact,
             beginning=Beginning(messages=()),
             contents=Contents(
-                read=lambda sha256: self._calls.call(lambda: self.store().content(opening.thread.key, sha256)),
+                read=lambda sha256: self._calls.call(lambda: read_content(self.store(), opening.thread.key, sha256)),
                 held=dict(asked.contents) if asked is not None else {},
             ),
             structured=structured,

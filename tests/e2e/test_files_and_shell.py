@@ -16,6 +16,7 @@ import pytest
 
 from afkcli.testing.model_script import ScriptedCall, Step
 from afkcli.testing.model_server import ModelServer
+from tests.e2e.attended import attended_terminal
 from tests.e2e.shell import LIMIT, Finished, Shell, kill, wait_for_output
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="both plugins are refused on Windows")
@@ -251,3 +252,26 @@ class TestThreeAtATime:
         if number != signal.SIGKILL:  # by which what was not in the journal yet is lost
             assert told["fast"] == "exit status: 0\nstdout:\nfast"
         assert "exit status" not in told["child"] + told["daemon"]
+
+
+def test_at_a_terminal_the_command_is_shown_and_ctrl_c_ends_all_of_it(keyed: Shell, server: ModelServer) -> None:
+    """The command has no terminal, so Ctrl-C does not reach it but through afk; nor can it read what is typed."""
+    code = "sleep 600 & echo $! > a.pid; echo $$ > b.pid; (read -r x < /dev/tty && touch read) 2>/dev/null; sleep 600"
+    server.script(calls(("c1", "shell.run", {"argv": ["sh", "-c", code]})), Step(text="well"))
+    with attended_terminal() as terminal:
+        process = terminal.start(keyed, "run", "-t", "t", "--tool", "shell.run", "go")
+        terminal.wait_for("afk: run shell.run: [y]es, [n]o")
+        assert "sleep 600 & echo $! > a.pid; echo $$ > b.pid" in terminal.seen  # exactly what would run
+        terminal.type("y\n")
+        until = time.monotonic() + LIMIT
+        while not (keyed.folder / "b.pid").exists() or not (keyed.folder / "b.pid").read_text().strip():
+            assert time.monotonic() < until, terminal.seen
+            time.sleep(0.02)
+        pids = [int((keyed.folder / f"{name}.pid").read_text()) for name in "ab"]
+
+        terminal.type("typed\n")
+        terminal.type("\x03")
+
+        assert process.wait(LIMIT) == -signal.SIGINT
+        wait_until_gone(pids)
+    assert not (keyed.folder / "read").exists()

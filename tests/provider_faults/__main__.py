@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.interrupts import allow_interrupts
@@ -32,7 +32,11 @@ def main() -> int:
     if not chosen:
         parser.error(f"no such fault; there are: {'; '.join(fault.name for fault in FAULTS)}")
     allow_interrupts()
-    found = survey(chosen, apis)
+    found = []
+    for row in survey(chosen, apis):
+        found.append(row)
+        how = "; ".join(row.problems) or "as designed"
+        print(f"{row.fault.name}, {row.api.name}: {how}", file=sys.stderr, flush=True)
     print(table(found))
     if missing:
         print(f"not installed here, and so not tested: {', '.join(missing)}")
@@ -41,10 +45,10 @@ def main() -> int:
     return 1 if deviations else 0
 
 
-def survey(faults: Sequence[Fault], apis: Sequence[Api]) -> list[Found]:
-    """Return what is observed of each fault at each API."""
+def survey(faults: Sequence[Fault], apis: Sequence[Api]) -> Iterator[Found]:
+    """Yield what is observed of each fault at each API, in their order."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(lambda pair: observe(*pair), [(fault, api) for fault in faults for api in apis]))
+        yield from pool.map(lambda pair: observe(*pair), [(fault, api) for fault in faults for api in apis])
 
 
 def table(found: Iterable[Found]) -> str:

@@ -149,9 +149,9 @@ def _statuses() -> Iterator[Fault]:
         name="429, Retry-After: a date past --timeout",
         row=HOPELESS,
         kind="rate_limit",
-        says="max_wall_time_s=20",
-        steps=lambda api: _status(429, limited, Retry_After=_date(110))(api),
-        arguments=("--timeout", "20"),
+        says="max_wall_time_s=60",
+        steps=lambda api: _status(429, limited, Retry_After=_date(115))(api),
+        arguments=("--timeout", "60"),
     )
     yield Fault(
         name="429, Retry-After: 3600",

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from afkcli.core.protocols import Capabilities, Price
+from afkcli.core.protocols import Capabilities, Price, PriceTier
+
+_COSTS = {
+    "input": "input_cost_per_token",
+    "output": "output_cost_per_token",
+    "cache_read": "cache_read_input_token_cost",
+    "cache_write": "cache_creation_input_token_cost",
+}
+_TIER = re.compile(r"(?<=_cost_per_token)_above_(\d+)k_tokens$")
 
 TABLE = "model_prices_and_context_window_backup.json"
 
@@ -26,6 +36,7 @@ def capabilities(model: str) -> Capabilities:
         images=entry.get("supports_vision"),
         files=entry.get("supports_pdf_input"),
         reasoning=entry.get("supports_reasoning"),
+        structured_output=entry.get("supports_response_schema", False),
         price=_price(entry),
     )
 
@@ -54,18 +65,23 @@ def _table() -> Mapping[str, Mapping[str, Any]]:
 
 
 def _price(entry: Mapping[str, Any]) -> Price | None:
-    """Return the price, or None where it is not known or grows with the prompt, which `Price` cannot say."""
-    cost = {name: entry.get(f"{name}_cost_per_token") for name in ("input", "output")}
-    if not all(isinstance(value, (int, float)) for value in cost.values()):
+    """Return the price of a model, or None where it is not known."""
+    price = _price_of(entry, "")
+    tiers = {int(found[1]): found[0] for name in entry if (found := _TIER.search(name))}
+    above = [(1000 * size, _price_of(entry, suffix)) for size, suffix in sorted(tiers.items())]
+    known = tuple(PriceTier(above=size, price=tier) for size, tier in above if tier is not None)
+    if price is None or len(known) < len(above):
         return None
-    if any(name.startswith(("input_cost_per_token_above", "output_cost_per_token_above")) for name in entry):
+    return dataclasses.replace(price, tiers=known)
+
+
+def _price_of(entry: Mapping[str, Any], suffix: str) -> Price | None:
+    cost = {name: entry.get(f"{field}{suffix}", entry.get(field)) for name, field in _COSTS.items()}
+    sent, said = _per_million(cost["input"]), _per_million(cost["output"])
+    if sent is None or said is None:
         return None
-    return Price(
-        input=_per_million(cost["input"]) or 0.0,
-        output=_per_million(cost["output"]) or 0.0,
-        cache_read=_per_million(entry.get("cache_read_input_token_cost")),
-        cache_write=_per_million(entry.get("cache_creation_input_token_cost")),
-    )
+    read, written = _per_million(cost["cache_read"]), _per_million(cost["cache_write"])
+    return Price(input=sent, output=said, cache_read=read, cache_write=written)
 
 
 def _per_million(cost: Any) -> float | None:

@@ -21,7 +21,7 @@ from afkcli.core.jsonform import dumps
 from afkcli.core.messages import ModelEvent, ModelRequest, Role
 from afkcli.core.protocols import Capabilities, ModelInfo
 from afkcli.providers.attached import base64_content, estimated
-from afkcli.providers.chat import chat_messages
+from afkcli.providers.chat import chat_messages, chat_tool
 from afkcli.providers.tool_names import ToolNames
 
 BYTES_PER_TOKEN = 4
@@ -73,10 +73,11 @@ class LiteLLMProvider:
         return [ModelInfo(id=name) for name in sorted(set(names))]
 
     async def count_tokens(self, request: ModelRequest) -> int:
-        """Return an estimate, four bytes of the messages' JSON to a token."""
+        """Return an estimate, four bytes of the JSON of messages and tools to a token."""
         request, attached = estimated(request)
-        messages = list(chat_messages(request, ToolNames.of(request)))
-        return -(-len(dumps(messages).encode()) // BYTES_PER_TOKEN) + attached
+        names = ToolNames.of(request)
+        sent = [*chat_messages(request, names), *(chat_tool(tool, names) for tool in request.tools)]
+        return -(-len(dumps(sent).encode()) // BYTES_PER_TOKEN) + attached
 
     async def prepare(self) -> None:
         """Import LiteLLM, off the event loop."""

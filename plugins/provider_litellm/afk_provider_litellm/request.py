@@ -35,6 +35,10 @@ def arguments(settings: Settings, route: Route, request: ModelRequest, names: To
             asked[field] = request.options[option]
     if "max_output_tokens" in request.options:
         asked["max_tokens"] = request.options["max_output_tokens"]
+    # A server of one's own may let a model call no tool once it is held to a schema; the core has told it in words.
+    if request.output_schema is not None and not (request.tools and settings.base_url):
+        schema: JsonObject = {"name": "answer", "schema": request.output_schema}
+        asked["response_format"] = {"type": "json_schema", "json_schema": schema}
     if settings.base_url:
         asked["api_base"] = settings.base_url.strip()
     if settings.api_key.strip():

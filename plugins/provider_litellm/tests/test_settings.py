@@ -57,8 +57,11 @@ def test_nothing_is_known_of_other_models(model: str) -> None:
     assert afk_provider(Settings()).capabilities(model) == Capabilities()
 
 
-def test_a_price_that_grows_with_the_prompt_is_unknown() -> None:
-    assert afk_provider(Settings()).capabilities("gemini/gemini-2.5-pro").price is None
+def test_a_price_that_grows_with_the_prompt_has_its_tiers() -> None:
+    price = afk_provider(Settings()).capabilities("gemini/gemini-2.5-pro").price
+    assert price is not None
+    assert price.of(200_000) == price
+    assert price.of(200_001).input == 2 * price.input
 
 
 def test_a_server_of_one_s_own_has_no_known_price() -> None:

@@ -66,7 +66,7 @@ class _Model:
         thread = self.threads.get(lease.thread.key)
         return thread is not None and thread.token == lease.token
 
-    def append(self, info: ThreadInfo, record: Record, contents: Mapping[str, bytes]) -> None:
+    def append(self, info: ThreadInfo, record: Record, contents: Mapping[str, bytes] = NO_CONTENTS) -> None:
         thread = self.threads[info.key]
         thread.contents.update(contents)
         if record.kind is RecordKind.SEAL:
@@ -94,8 +94,8 @@ class _Model:
 
 _names = st.sampled_from(["one", "two", "three"])
 _texts = st.sampled_from(["zebra", "quokka", "zebra quokka", "x" * 9000])
-_FILES = (b"", b"\x00\xff", b"x" * 20_000)
-_files = st.sampled_from([None, None, *_FILES])
+FILES = (b"", b"\x00\xff", b"x" * 20_000)
+_files = st.sampled_from([None, None, *FILES])
 _pick = st.integers(min_value=0, max_value=1000)
 
 
@@ -246,7 +246,7 @@ class StoreMachine(RuleBasedStateMachine):
             records = self.store.load(key)
             assert list(records) == [thread.records[index] for index in sorted(thread.records)]
             assert load_history(self.store, thread.info).damage == ()
-            for file in _FILES:
+            for file in FILES:
                 assert self.store.content(key, digest(file)) == thread.contents.get(digest(file))
 
     def _lease(self, pick: int) -> Lease:

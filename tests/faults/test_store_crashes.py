@@ -22,13 +22,15 @@ from hypothesis.stateful import precondition, rule
 
 from afkcli.core.errors import StoreError
 from afkcli.core.messages import Role, text_message
-from afkcli.core.protocols import LEASE_SECONDS, Lease
+from afkcli.core.protocols import LEASE_SECONDS, NO_CONTENTS, Lease
 from afkcli.owner import current_owner
-from afkcli.testing.store_model import StoreMachine, _Thread
-from afkcli.testing.store_steps import with_journal, with_question, with_seal
+from afkcli.testing.store_model import FILES, StoreMachine, _Thread
+from afkcli.testing.store_steps import digest, with_journal, with_question, with_seal
 from tests.faults.plugins import faulty_store
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="crashes are those of forked processes")
+
+FILE = FILES[-1]
 
 _pick = st.integers(min_value=0, max_value=1000)
 _texts = st.sampled_from(["zebra", "y" * 9000])
@@ -116,17 +118,19 @@ class CrashingStoreMachine(StoreMachine):
             return
         before = self._info(lease)
         self.second += 1
+        contents = NO_CONTENTS
         if before.open_turn is None:
             after, record = with_question(before, text, self.second)
+            contents = {digest(FILE): FILE}
         elif pick % 2:
             after, record = with_journal(before, text)
         else:
             after, record = with_seal(before, [], self.second)
-        done = _in_a_process(point, lambda: self.store.append(after, [record], before.head, lease))
+        done = _in_a_process(point, lambda: self.store.append(after, [record], before.head, lease, contents))
         found = self.store.find(before.name)
         assert found == after if done else found in (before, after)
         if found == after:
-            self.model.append(after, record)
+            self.model.append(after, record, contents)
 
     @precondition(lambda self: self.leases)
     @rule(pick=_pick, point=_point)

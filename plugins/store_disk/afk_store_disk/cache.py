@@ -58,6 +58,7 @@ _RANGE = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key >= 
 _SCAN = _RANGE.replace("Cache", "Cache NOT INDEXED")
 _KEYS = "SELECT key FROM Cache WHERE raw = 1 AND key >= ? AND key < ? ORDER BY key"
 _LAST_KEY = f"{_KEYS} DESC LIMIT 1"
+_PUT_CONTENT = "INSERT OR REPLACE INTO Content (thread, sha256, data) VALUES (?, ?, ?)"
 _DELETE = "DELETE FROM Cache WHERE raw = 1 AND key >= ? AND key < ?"
 
 
@@ -215,8 +216,8 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
 
     def put_contents(self, thread: str, contents: Mapping[str, bytes]) -> None:
         """Keep contents of a thread, by their hash."""
-        rows = ((thread, sha256, data) for sha256, data in contents.items())
-        self._con.executemany("INSERT OR REPLACE INTO Content (thread, sha256, data) VALUES (?, ?, ?)", rows)
+        for sha256, data in contents.items():
+            self._con.execute(_PUT_CONTENT, (thread, sha256, data))
 
     def content(self, thread: str, sha256: str) -> bytes | None:
         """Return one content of a thread, or None where there is none; of what is not bytes, nothing is left."""

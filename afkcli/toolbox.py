@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from afkcli.core.errors import AfkError, PluginError, UnknownNameError, UsageError
+from afkcli.core.errors import AfkError, ConfigError, PluginError, UnknownNameError, UsageError
 from afkcli.core.tools import FoundTools, Tool, ToolError, Toolset, as_tools
 from afkcli.nondumpable import hide_memory
 from afkcli.plugins import KNOWN, missing_line
@@ -105,6 +105,9 @@ class Toolbox:
             return
         made: Any = self._setup.make_tools(plugin)
         if hasattr(made, "list_tools"):
+            others = {name for name in self._setup.plugins.names("tools") if name != plugin}
+            for name in others.intersection(made.namespaces):
+                raise ConfigError(f"{name!r} is the name of a tool plugin; give the server of that name another one")
             offered.toolsets[plugin] = made
             return
         try:

@@ -11,7 +11,7 @@ import pytest
 from afkcli.testing.model_server import ModelServer
 from tests.e2e.shell import AFK, LIMIT, Shell
 
-SDKS = {"openai", "anthropic", "litellm", "httpx", "httpx2", "xllamacpp"}
+SDKS = {"openai", "anthropic", "mcp", "litellm", "httpx", "httpx2", "xllamacpp"}
 NOT_FOR_THE_VERSION = {"pluggy", "asyncio", "sqlite3", "importlib.metadata", "dataclasses", "json"}
 NOT_FOR_A_RUN = {"afkcli.testing", "sqlite3.dump", "afkcli.commands.threads", "afkcli.commands.config", "unittest"}
 

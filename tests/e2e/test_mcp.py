@@ -211,6 +211,40 @@ def test_a_bad_config_is_one_line_and_exit_2(garden: Garden, server: ModelServer
     assert not server.requests
 
 
+def test_a_server_with_the_name_of_a_tool_plugin_is_refused(garden: Garden, server: ModelServer) -> None:
+    garden.configure(extra='[tools.mcp.servers.shell]\ncommand = "shell-mcp"\n')
+
+    done = garden.tools()
+
+    assert done.code == 2
+    assert done.err == "afk: 'shell' is the name of a tool plugin; give the server of that name another one\n"
+
+
+def test_names_that_no_server_has_are_said(garden: Garden, server: ModelServer) -> None:
+    unknown = garden.afk("run", "--tool", "plants.*", "Go")
+    plugin = garden.afk("run", "-t", "t", "--tool", "mcp.echo", "Go")
+    tool = garden.afk("run", "-t", "t", "--tool", "s.nope", "Go")
+
+    assert unknown.code == 2
+    assert "no plugin and no server has tools named 'plants.*'" in unknown.err
+    assert plugin.code == 0
+    assert "no MCP server is named 'mcp' in [tools.mcp.servers] (servers: s)" in plugin.err
+    assert tool.code == 0
+    assert "there is no tool 's.nope'; the run goes on without it" in tool.err
+
+
+def test_tools_that_are_left_out_are_said_in_one_line_each(garden: Garden) -> None:
+    garden.configure(lists="odd")
+
+    first, second = garden.afk("tools"), garden.afk("tools")
+
+    assert "s.good" in first.out
+    lines = first.err.splitlines()
+    assert len([line for line in lines if line.startswith("afk: the MCP server 's': the tool ")]) == 7
+    assert "\x1b" not in first.err
+    assert "left out: its" not in second.err  # they were said when the list was read
+
+
 def test_the_server_of_a_project_counts_only_after_trust(garden: Garden, server: ModelServer) -> None:
     config = garden.home / "afk" / "config" / "config.toml"
     project = garden.folder / "afk.toml"

@@ -15,7 +15,7 @@ from afkcli.core.errors import ConfigError
 from afkcli.core.jsonform import JsonObject
 from afkcli.core.tasks import started
 from afkcli.core.tools import Tool, ToolError, bounded
-from afkcli.render import one_line
+from afkcli.render import Messages, one_line
 from afkcli.settings import SECRETS
 
 
@@ -35,10 +35,13 @@ class McpToolset:
 
         Raises:
             ConfigError: a server's settings name a variable that is not set.
-            ToolError: a server's tools cannot be listed, and why.
+            ToolError: a server's tools cannot be listed, and why, or there is no such server.
         """
-        servers = [self._servers[name] for name in namespaces]
-        found = await asyncio.gather(*(server.tools() for server in servers))
+        for name in namespaces:
+            if name not in self._servers:
+                known = ", ".join(self._servers) or "none"
+                raise ToolError(f"no MCP server is named {name!r} in [tools.mcp.servers] (servers: {known})")
+        found = await asyncio.gather(*(self._servers[name].tools() for name in namespaces))
         return [tool for tools in found for tool in tools]
 
     async def aclose(self) -> None:
@@ -168,7 +171,12 @@ class Server:
         return [f"`read_only` names the tool {name!r}, which the server does not have" for name in unknown]
 
     def _say(self, line: str) -> None:
-        """Say once what is odd about the server, where a program listens, else on stderr."""
-        if line not in self._said:
-            self._said.add(line)
-            logging.getLogger("afkcli").warning("%s", one_line(SECRETS.mask(f"the MCP server {self.name!r}: {line}")))
+        """Say once what is odd about the server: to the program's log, or on stderr where it has none."""
+        if line in self._said:
+            return
+        self._said.add(line)
+        log, text = logging.getLogger("afkcli"), f"the MCP server {self.name!r}: {line}"
+        if log.hasHandlers():
+            log.warning("%s", one_line(SECRETS.mask(text)))
+        else:
+            Messages().warn(text)

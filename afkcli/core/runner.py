@@ -314,48 +314,7 @@ class Runner:
 
     async def _open_run(self, opener: Opener, opening: Opening, agent: Agent, run_id: str, asked: Asked | None) -> Run:
         """Return the run, its question durable, its provider being prepared at the same time."""
-        tools = as_tools(agent.tools)
-        structured = StructuredOutput(agent.output_type) if agent.output_type is not None else None
-        agent = replace(agent, instructions=inspect.cleandoc(agent.instructions).strip())
-        models = [self._model(name) for name in (agent.model, *agent.fail_safe.fallback_models)]
-        if asked is not None and asked.contents:
-            able = models[0].provider.capabilities(models[0].name)
-            refuse_what_the_model_cannot_take(asked.message, models[0].full_name, able)
-        for model in models:
-            check_options(agent.options, agent.extra, model.full_name, model.capabilities)
-        reservations = Reservations(self._wiring.budgets, opening.thread.key, self.store, self._calls)
-        spending = Spending(agent.fail_safe, reservations)
-        warnings = await spending.check_prices(models)
-        finding = self._find_tools(agent, tools)
-        run = Run(
-            run_id=run_id,
-            thread_id=opening.thread.name,
-            thread_key=opening.thread.key,
-            turn=opening.thread.turns + 1,
-            agent=agent,
-            tools=tools,
-            models=models,
-            limits=Limits(agent.fail_safe),
-            spending=spending,
-            channel=EventChannel(),
-            sinks=self._sinks,
-            redact=self._wiring.redact,
-            beginning=Beginning(messages=()),
-            contents=Contents(
-                read=lambda sha256: self._calls.call(lambda: read_content(self.store(), opening.thread.key, sha256)),
-                held=dict(asked.contents) if asked is not None else {},
-            ),
-            structured=structured,
-            prepared=started(_prepare(models[0].provider)),
-            max_retries=self.config.max_retries,
-            retry_delay_s=self.config.retry_delay_s,
-            decided_by=_DECIDED_BY[self.config.interaction_mode],
-            approval_timeout_s=self.config.approval_timeout_s,
-            rules=self._wiring.rules,
-            listing=started(finding) if finding is not None else None,
-            count=self._count,
-            pending_warnings=warnings,
-        )
+        run = await self._assemble(opening, agent, run_id, asked)
         loop = asyncio.get_running_loop()
 
         def on_problem(error: Exception) -> None:
@@ -383,6 +342,49 @@ class Runner:
         run.history = begun.history.messages(begun.beginning.resumes)
         run.pending_warnings += begun.history.warnings()
         return run
+
+    async def _assemble(self, opening: Opening, agent: Agent, run_id: str, asked: Asked | None) -> Run:
+        """Return the run with all that it is made of, checked; nothing is written yet.
+
+        Raises:
+            UsageError: it cannot be: a tool, a model, an option, an attachment, a price.
+        """
+        thread = opening.thread
+        tools = as_tools(agent.tools)
+        structured = StructuredOutput(agent.output_type) if agent.output_type is not None else None
+        models = self._models(agent, asked)
+        spending = Spending(agent.fail_safe, Reservations(self._wiring.budgets, thread.key, self.store, self._calls))
+        warnings = await spending.check_prices(models)
+        finding = self._find_tools(agent, tools)
+        return Run(
+            run_id=run_id,
+            thread_id=thread.name,
+            thread_key=thread.key,
+            turn=thread.turns + 1,
+            agent=replace(agent, instructions=inspect.cleandoc(agent.instructions).strip()),
+            tools=tools,
+            models=models,
+            limits=Limits(agent.fail_safe),
+            spending=spending,
+            channel=EventChannel(),
+            sinks=self._sinks,
+            redact=self._wiring.redact,
+            beginning=Beginning(messages=()),
+            contents=Contents(
+                read=lambda sha256: self._calls.call(lambda: read_content(self.store(), thread.key, sha256)),
+                held=dict(asked.contents) if asked is not None else {},
+            ),
+            structured=structured,
+            prepared=started(_prepare(models[0].provider)),
+            max_retries=self.config.max_retries,
+            retry_delay_s=self.config.retry_delay_s,
+            decided_by=_DECIDED_BY[self.config.interaction_mode],
+            approval_timeout_s=self.config.approval_timeout_s,
+            rules=self._wiring.rules,
+            listing=started(finding) if finding is not None else None,
+            count=self._count,
+            pending_warnings=warnings,
+        )
 
     def _launch(self, run: Run) -> RunHandle:
         run.work = work = started(self._work(run))
@@ -443,6 +445,15 @@ class Runner:
     async def _count(self, counter: str, amount: float) -> float:
         """Add to a counter of the store."""
         return await self._calls.call(lambda: self.store().add(counter, amount))
+
+    def _models(self, agent: Agent, asked: Asked | None) -> list[Model]:
+        """Return the model of `agent` and its fallbacks, which take its options, and the first the attachments too."""
+        models = [self._model(name) for name in (agent.model, *agent.fail_safe.fallback_models)]
+        if asked is not None and asked.contents:
+            refuse_what_the_model_cannot_take(asked.message, models[0].full_name, models[0].capabilities)
+        for model in models:
+            check_options(agent.options, agent.extra, model.full_name, model.capabilities)
+        return models
 
     def _model(self, full_name: str | None) -> Model:
         """Return the model named `provider/model`, its provider loaded."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from afkcli.core.jsonform import Json, JsonObject
@@ -74,6 +75,59 @@ def problems(value: Json, schema: JsonObject) -> list[str]:
     except Exception as error:  # a $ref to nowhere, a pattern that is no regular expression, endless recursion
         found.append(f"{NOT_APPLICABLE}: {type(error).__name__}: {str(error)[:_MAX_WORDS]}")
     return found
+
+
+def outline(schema: Json) -> Json:
+    """Return the part of a schema that costs no more to check than its size: types, names, choices and bounds.
+
+    A server may send a schema whose references double with each step, or a pattern for which `re` takes years: checking
+    a value against it would hold up the whole process. What is left out here the server checks itself.
+    """
+    if not isinstance(schema, dict):
+        return schema is not False
+    if any(name in schema for name in ("$ref", "$dynamicRef", "$recursiveRef")):
+        return True  # what stands beside it counts in some drafts and not in others
+    kept = {name: value for name, value in schema.items() if name in _PLAIN and _PLAIN[name](value)}
+    if isinstance(schema.get("properties"), dict):
+        kept["properties"] = {name: outline(inner) for name, inner in schema["properties"].items()}
+    if schema.get("additionalProperties") is False and "patternProperties" not in schema:
+        kept["additionalProperties"] = False
+    if isinstance(schema.get("items"), dict) and "prefixItems" not in schema:
+        kept["items"] = outline(schema["items"])
+    both = [outline(inner) for inner in _schemas(schema, "allOf")]
+    # Of outlines more than one may fit where exactly one of the schemas would.
+    either = [[outline(inner) for inner in _schemas(schema, name)] for name in ("anyOf", "oneOf")]
+    every = [*both, *({"anyOf": choices} for choices in either if choices)]
+    return {**kept, "allOf": every} if every else kept
+
+
+def _schemas(schema: JsonObject, name: str) -> list[Json]:
+    found = schema.get(name)
+    return found if isinstance(found, list) else []
+
+
+def _is_number(value: Json) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_names(value: Json) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _is_type(value: Json) -> bool:
+    return _is_names(value) and all(name in _TYPES for name in value) if isinstance(value, list) else value in _TYPES
+
+
+_TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+_LENGTHS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
+_PLAIN: Mapping[str, Callable[[Json], bool]] = {
+    "type": _is_type,
+    "enum": lambda value: isinstance(value, list),
+    "const": lambda value: True,
+    "required": _is_names,
+    **dict.fromkeys((*_BOUNDS, *_LENGTHS), _is_number),
+}
 
 
 def _default() -> Any:

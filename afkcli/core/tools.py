@@ -68,7 +68,8 @@ class Tool:
     The others are for plugins. `changes` means that a call may change something: without a rule it is asked about.
     `pinned` means that others may change what the tool is at any time (a server's tool), so that a rule which allows it
     has to name its `fingerprint`. `parameters` is the JSON Schema of the arguments where the function's hints do not
-    give one: then it has one parameter, `arguments`, which is given all of them, validated against that schema.
+    give one: then it has one parameter, `arguments`, which is given all of them, validated against that schema
+    (against its `outline`, where the tool is pinned).
     `from_plugin` is set by afk itself on the tools of plugins, which follow the approval rules.
     """
 
@@ -108,9 +109,9 @@ class Tool:
             ToolError: naming each argument that is wrong and what was expected.
         """
         if self.parameters is not None:
-            from afkcli.core.schemas import problems
+            from afkcli.core.schemas import outline, problems
 
-            found = problems(arguments, self.parameters)
+            found = problems(arguments, outline(self.parameters) if self.pinned else self.parameters)
             if found:
                 raise ToolError(f"wrong arguments for {self.name}: " + "; ".join(found))
             return {"arguments": arguments}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
-from afkcli.core.schemas import MAX_PROBLEMS, problems, schema_problem, unresolved_reference
+from afkcli.core.jsonform import JsonObject
+from afkcli.core.schemas import MAX_PROBLEMS, outline, problems, schema_problem, unresolved_reference
 
 CITY = {
     "type": "object",
@@ -69,3 +72,54 @@ def test_one_that_leads_nowhere_is_named_however_deep_it_stands(reference: str) 
     problem = unresolved_reference({"properties": {"a": {"items": {"anyOf": [{}, {"$ref": reference}]}}}})
     assert problem is not None
     assert repr(reference) in problem
+
+
+class TestOutline:
+    schema: ClassVar[JsonObject] = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "maxLength": 5},
+            "pattern": {"enum": ["a", "b"]},
+            "count": {"type": ["integer", "null"], "minimum": 1, "exclusiveMinimum": True},
+            "list": {"type": "array", "items": {"type": "number"}},
+            "choice": {"oneOf": [{"type": "string", "pattern": "^a"}, {"type": "string", "pattern": "^b"}]},
+            "both": {"allOf": [{"type": "object"}, {"required": ["x"]}]},
+        },
+        "required": ["name"],
+        "additionalProperties": False,
+    }
+
+    @pytest.mark.parametrize(
+        ("value", "found"),
+        [
+            ({"name": "a", "pattern": "b", "count": None, "list": [1, 2.5], "choice": "c", "both": {"x": 1}}, []),
+            ({}, ["the value: 'name' is a required property"]),
+            ({"name": "longer"}, ["name: 'longer' is too long"]),
+            ({"name": "a", "pattern": "c"}, ["pattern: 'c' is not one of ['a', 'b']"]),
+            ({"name": "a", "count": 0}, ["count: 0 is less than the minimum of 1"]),
+            ({"name": "a", "list": ["x"]}, ["list.0: 'x' is not of type 'number'"]),
+            ({"name": "a", "choice": 1}, ["choice: 1 is not valid under any of the given schemas"]),
+            ({"name": "a", "both": {}}, ["both: 'x' is a required property"]),
+            ({"name": "a", "z": 1}, ["the value: Additional properties are not allowed ('z' was unexpected)"]),
+        ],
+    )
+    def test_says_what_types_names_choices_and_bounds_say(self, value: JsonObject, found: list[str]) -> None:
+        assert problems(value, outline(self.schema)) == found
+
+    @pytest.mark.parametrize(
+        "schema",
+        [
+            {"properties": {"a": {"pattern": "^(a+)+$"}}},
+            {"patternProperties": {"^(a+)+$": {"type": "null"}}, "additionalProperties": False},
+            {"propertyNames": {"pattern": "^(a+)+$"}},
+            {"$ref": "#/$defs/0", "$defs": {str(n): {"allOf": [{"$ref": f"#/$defs/{n + 1}"}] * 2} for n in range(60)}},
+            {"$ref": "#"},
+            {"$ref": "https://example.com/schema"},
+        ],
+    )
+    def test_holds_nothing_that_can_take_for_ever(self, schema: JsonObject) -> None:
+        """Each of these takes longer than anybody waits, or cannot be applied, as it is."""
+        evil = "a" * 60 + "!"
+
+        assert problems({"a": evil, evil: 1}, outline(schema)) == []

@@ -130,6 +130,8 @@ class Call:
         told = getattr(error, "original_exception", None) or error
         if exchange.left_out is not None:
             return errors.left_out(route, exchange.left_out)
+        if exchange.is_page:
+            return errors.page_error(route)
         if exchange.status is not None:
             return errors.status_error(route, exchange, told)
         if exchange.error_event is not None:

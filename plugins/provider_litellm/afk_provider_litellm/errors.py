@@ -132,6 +132,12 @@ def connection_error(route: Route, error: Exception) -> ProviderError:
     return ProviderError(error_line(route, what, ErrorKind.NETWORK, detail), kind=ErrorKind.NETWORK)
 
 
+def page_error(route: Route) -> ProviderError:
+    """Return the error for a server that answered with a page for people."""
+    line = error_line(route, f"{route.name} answered with text/html, not with a stream of events", ErrorKind.NOT_FOUND)
+    return ProviderError(line, kind=ErrorKind.NOT_FOUND)
+
+
 def timeout_error(route: Route, what: str) -> ProviderError:
     """Return the error for a server that does not answer; `what` says what did not come in time."""
     return ProviderError(error_line(route, f"{route.name} {what}", ErrorKind.TIMEOUT), kind=ErrorKind.TIMEOUT)

@@ -18,6 +18,7 @@ from afkcli.core.jsonform import MAX_LINE_BYTES, JsonObject
 from afkcli.providers.wire import decode_event
 
 DONE = "[DONE]"
+PAGE = "text/html"
 MAX_ERROR_BYTES = 64 * 1024
 _SECRET_HEADERS = ("authorization", "key", "token")
 
@@ -30,14 +31,7 @@ class Exchange:
     """One call as it is on the wire.
 
     `status`, `headers` and `body` are those of a response that is an error, `error_event` the error that a stream
-    reported, `failure` why a request got no response or a stream broke. After any of them nothing more is sent.
-    `secrets` are what was sent to identify the user, `url` where the last request went. `left_out` names what LiteLLM
-    left out of the request without a word, which was then not sent.
-
-    Args:
-        client: sends the requests.
-        timeout: how long it may take to connect, and to write.
-        attached: what the request has to hold, in base64, by a name for a person.
+        if self._has_failed:
     """
 
     def __init__(
@@ -53,6 +47,7 @@ class Exchange:
         self.body = b""
         self.error_event: JsonObject | None = None
         self.failure: Exception | None = None
+        self.is_page = False
         self.secrets: list[str] = []
         self._responses: list[httpx.Response] = []
 
@@ -65,9 +60,13 @@ class Exchange:
         finally:
             _current.reset(token)
 
+    @property
+    def _has_failed(self) -> bool:
+        return self.is_page or any(found is not None for found in (self.failure, self.status, self.left_out))
+
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send a request and return the response, its body unread unless it is an error."""
-        if self.failure is not None or self.status is not None or self.left_out is not None:
+        if self._has_failed:
             raise httpx.NetworkError("a call is one attempt")
         self.left_out = next((name for name, data in self._attached.items() if data not in request.content), None)
         if self.left_out is not None:
@@ -91,6 +90,9 @@ class Exchange:
         if response.is_error:
             await self._read_error(response)
             return httpx.Response(response.status_code, headers=_plain(response.headers), content=self.body)
+        if response.headers.get("content-type", "").startswith(PAGE):
+            self.is_page = True
+            raise httpx.NetworkError("not an answer")
         return httpx.Response(response.status_code, headers=_plain(response.headers), stream=_Body(self, response))
 
     async def _read_error(self, response: httpx.Response) -> None:

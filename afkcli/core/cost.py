@@ -25,7 +25,12 @@ CHARS_PER_TOKEN = 4
 
 FREE = Price(input=0.0, output=0.0)
 
+_DIGITS = 12  # behind the point: the rest is what adding leaves, a token costs more
+
 _SOMETHING = 1e-6  # of a token: less is what rounding leaves
+
+COUNT_SECONDS = 10.0
+"""How long a provider may take to count the tokens of a request, before they are estimated."""
 
 RESERVED_TOKENS = 256
 """How many tokens of output are reserved ahead in the budgets; other runs have to do without them meanwhile."""
@@ -64,6 +69,7 @@ class Spending:
         self._refuses_unknown = config.on_unknown_price == "refuse" or bool(reservations)
         self._spent = 0.0
         self._ended: list[tuple[Usage | None, Model]] = []
+        self._open: set[CallCost] = set()
         self._prices: dict[str, asyncio.Future[Price | None]] = {}
 
     @property
@@ -126,9 +132,15 @@ class Spending:
                 f"the limit max_total_cost_usd={self._limit:g} was reached", limit="max_total_cost_usd"
             )
 
-    def add(self, model: Model, usage: Usage | None, usd: float) -> None:
-        """Add a call that has ended: the `usage` that was reported, and what it counts for the limit."""
-        self._ended.append((usage, model))
+    def begun(self, call: CallCost) -> None:
+        """Take note of a call, until it has `ended`."""
+        self._open.add(call)
+
+    def ended(self, call: CallCost, *, usd: float) -> None:
+        """Take note of the end of a call, and of what it counts for the limit."""
+        self._open.discard(call)
+        if call.is_billed:
+            self._ended.append((call.usage, call.model))
         self._spent += usd
 
     def look_up(self, model: Model) -> asyncio.Future[Price | None]:
@@ -140,12 +152,12 @@ class Spending:
     async def total_usd(self) -> float | None:
         """Return what all calls together have cost, None where a part of it is unknown."""
         total = 0.0
-        for usage, model in self._ended:
+        for usage, model in [*self._ended, *((None, call.model) for call in self._open)]:
             cost = cost_of(usage, await seen_through(self.look_up(model)))
             if cost is None:
                 return None
             total += cost
-        return total
+        return round(total, _DIGITS)
 
     async def _price(self, model: Model) -> Price | None:
         return await asyncio.shield(self.look_up(model))
@@ -157,6 +169,8 @@ class CallCost:
     Args:
         input_tokens: the estimate of its input.
         reservation: its part of the budgets.
+
+    Once it has ended, `usage` is what the provider reported, `is_billed` whether it costs anything.
     """
 
     def __init__(
@@ -167,13 +181,16 @@ class CallCost:
         input_tokens: int = 0,
         reservation: Reservation | None = None,
     ) -> None:
+        self.model = model
+        self.usage: Usage | None = None
+        self.is_billed = True
         self._spending = spending
-        self._model = model
         self._price = price
         rate = price.of(input_tokens) if price is not None else FREE
         self._usd = input_tokens * rate.input / 1_000_000
         self._token_usd = rate.output / 1_000_000
         self._reservation = reservation
+        spending.begun(self)
 
     async def stream(self, text: str) -> None:
         """Count a piece of the answer that is about to be taken; it is, while anything is left to pay it.
@@ -183,7 +200,7 @@ class CallCost:
             StoreError: the budgets cannot be counted.
         """
         if self._price is None:
-            self._spending.look_up(self._model)
+            self._spending.look_up(self.model)
             return
         usd = len(text) / CHARS_PER_TOKEN * self._token_usd
         if usd:
@@ -204,23 +221,27 @@ class CallCost:
 
     def end(self, usage: Usage | None) -> None:
         """Count the call as it ended; `usage` is None where the provider did not say it: then the estimate counts."""
+        self.usage = usage
         cost = cost_of(usage, self._price)
-        usd = self._usd if cost is None else cost
-        self._spending.add(self._model, usage, usd)
-        if self._reservation is not None:
-            self._reservation.settle(usd)
+        self._settle(self._usd if cost is None else cost)
 
     def fail(self) -> None:
         """Count nothing: the call failed before any of its answer came, and is not billed."""
+        self.is_billed = False
+        self._settle(0.0)
+
+    def _settle(self, usd: float) -> None:
+        self._spending.ended(self, usd=usd)
         if self._reservation is not None:
-            self._reservation.settle(0.0)
+            self._reservation.settle(usd)
 
 
 async def _input_tokens(model: Model, request: ModelRequest) -> int:
     """Return the input tokens of a request as its provider counts them, else by the length of its text."""
     try:
-        with contained(f"the provider {model.provider.name!r}"):
-            return max(0, int(await model.provider.count_tokens(request)))
-    except AfkError:  # what is wrong with the request, or the provider, the call itself will say
+        async with asyncio.timeout(COUNT_SECONDS):
+            with contained(f"the provider {model.provider.name!r}"):
+                return max(0, int(await model.provider.count_tokens(request)))
+    except (AfkError, TimeoutError):  # what is wrong with the request, or the provider, the call itself will say
         size = sum(len(dumps(message_to_json(message))) for message in request.messages)
         return size // CHARS_PER_TOKEN

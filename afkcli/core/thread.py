@@ -317,7 +317,7 @@ def seal_open_turn(store: Store, lease: Lease, history: History, state: RunState
 
 def after_seal(thread: ThreadInfo, turn: SealedTurn) -> ThreadInfo:
     """Return the metadata of `thread` after `turn` was sealed."""
-    cost = None if thread.cost_usd is None or turn.cost_usd is None else thread.cost_usd + turn.cost_usd
+    cost = None if thread.cost_usd is None or turn.cost_usd is None else round(thread.cost_usd + turn.cost_usd, 12)
     return replace(
         thread,
         open_turn=None,

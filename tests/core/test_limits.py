@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -198,6 +199,17 @@ def test_the_steps_are_those_whose_call_was_made() -> None:
 
 def test_a_call_that_was_cancelled_before_its_answer_costs_an_unknown_amount() -> None:
     result, _ = limited(Scripted([asyncio.Event()], price=PRICE), max_wall_time_s=0.01)
+    assert is_cut_by(result, "max_wall_time_s")
+    assert result.total_cost_usd is None
+
+
+def test_a_call_that_is_left_behind_costs_an_unknown_amount() -> None:
+    async def stays() -> None:
+        for _ in range(2):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+
+    result, _ = limited(Scripted([stays], price=PRICE), max_wall_time_s=0.01)
     assert is_cut_by(result, "max_wall_time_s")
     assert result.total_cost_usd is None
 

@@ -22,6 +22,8 @@ MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _SAFE = string.punctuation
 _CHUNK = 1 << 16
+_MARGIN_SECONDS = 1.0
+"""How much later a silent connection is given up than the wait for it, which is what says so."""
 
 
 class Attachment(CheckedAttachment):
@@ -163,7 +165,7 @@ def _open(url: str, here: SplitResult, credentials: str, deadline: float) -> Any
     if credentials:
         request.add_header("Authorization", f"Basic {_basic(credentials)}")
     try:
-        return _opener().open(request, timeout=max(0.1, deadline - time.monotonic()))
+        return _opener().open(request, timeout=max(0.0, deadline - time.monotonic()) + _MARGIN_SECONDS)
     except HTTPError as error:
         if error.code in _REDIRECTS and error.headers.get("Location"):
             return error

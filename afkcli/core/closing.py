@@ -27,7 +27,7 @@ async def see_through(run: Run, work: asyncio.Task[Outcome], calls: StoreThread,
     run.post_pending()
     if outcome.error is not None and outcome.error_kind is not None:
         run.post(ErrorEvent, error=outcome.error, kind=outcome.error_kind)
-    run.cost_usd = await run.spending.total_usd()
+    run.cost_usd = await _cost_of(run)
     outcome, saved = await _seal(run, outcome, calls, rescue)
     run.post_pending()
     result = _result(run, outcome, saved)
@@ -68,6 +68,15 @@ def _outcome_of(run: Run, work: asyncio.Task[Outcome]) -> Outcome:
     kind = error.kind if isinstance(error, ProviderError) else ErrorKind.INTERNAL
     said = " ".join(str(error).split()) if error is not None else f"{run.model.full_name} cancelled its own call"
     return Outcome(state=RunState.FAILED, reason=kind, error=run.redact(said or type(error).__name__), error_kind=kind)
+
+
+async def _cost_of(run: Run) -> float | None:
+    """Return what the run cost, None where nobody can tell: the seal waits for it, so no plugin may make it fail."""
+    try:
+        return await run.spending.total_usd()
+    except Exception as error:  # a price, or a usage, may be of anybody's plugin
+        run.warn("cost_unknown", f"what this run cost cannot be told: {type(error).__name__}: {error}")
+        return None
 
 
 async def _seal(run: Run, outcome: Outcome, calls: StoreThread, rescue: Rescue) -> tuple[Outcome, bool]:

@@ -195,7 +195,7 @@ class _Call:
     def _checked(self, response: ModelResponse) -> ModelResponse:
         """Return `response`, unless it could not be stored: then no event may carry it."""
         try:
-            dumps(response.message)
+            dumps([response.message, response.usage])
         except JsonError as error:
             line = f"{self.model.full_name} answered what cannot be stored as JSON: {error}"
             raise ProviderError(line, kind=ErrorKind.INTERNAL) from error

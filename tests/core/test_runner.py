@@ -25,8 +25,8 @@ from afkcli.core.events import Completed, Event
 from afkcli.core.memory import MemoryStore
 from afkcli.core.messages import FinishReason, ModelWarning, ReasoningDelta, TextDelta
 from afkcli.core.model_call import retry_delay
-from afkcli.core.protocols import Lease, Owner, Price, ThreadInfo
-from afkcli.core.result import AgentResult, RunState, exit_code
+from afkcli.core.protocols import Capabilities, Lease, Owner, Price, ThreadInfo
+from afkcli.core.result import AgentResult, RunState, Usage, exit_code
 from afkcli.core.runner import Runner, RunnerConfig, Wiring, unknown_owner
 from afkcli.core.thread import SealedTurn, load_history, seal_interrupted
 from afkcli.core.tools import tool
@@ -329,6 +329,30 @@ class TestTableOfStates:
         events = events_of(Scripted([TextDelta("a"), response("a", call("f", x=deep))]))
         assert "step_completed" not in types(events)
         assert (result_of(events).error_kind, result_of(events).saved) == (ErrorKind.INTERNAL, True)
+
+    def test_a_usage_that_cannot_be_stored_fails_and_is_no_event(self) -> None:
+        usage = Usage(input_tokens=math.nan, output_tokens=1, total_tokens=1)  # type: ignore[arg-type]
+        events = events_of(Scripted(answer("a", usage=usage)))
+        assert "step_completed" not in types(events)
+        assert (result_of(events).error_kind, result_of(events).saved) == (ErrorKind.INTERNAL, True)
+
+    @pytest.mark.parametrize("finds", ["a usage of no numbers", "a broken list of prices"])
+    def test_a_turn_whose_cost_cannot_be_told_is_sealed_all_the_same(self, finds: str) -> None:
+        def broken(full_name: str, capabilities: Capabilities) -> Price | None:
+            raise RuntimeError("no list")
+
+        store = MemoryStore()
+        if finds == "a broken list of prices":
+            model, wiring, state = Scripted(answer("a")), Wiring(look_up_price=broken), RunState.COMPLETED
+        else:
+            usage = Usage(input_tokens=None, output_tokens=1, total_tokens=1)  # type: ignore[arg-type]
+            price = Price(input=1, output=1)
+            model, wiring, state = Scripted(answer("a", usage=usage), price=price), Wiring(), RunState.FAILED
+        events = events_of(model, store=store, wiring=wiring)
+        result = result_of(events)
+        assert (result.state, result.final_text, result.saved, result.total_cost_usd) == (state, "a", True, None)
+        assert "cost_unknown" in [event.code for event in events if event.type == "warning"]
+        assert store.holder(result.thread_id) is None
 
     def test_final_text_is_the_last_steps(self) -> None:
         model = Scripted(calls(call("add", a=1, b=2), text="let me see"), [response("", reasoning="done")])

@@ -251,7 +251,7 @@ def _know_keys() -> None:
     """Have the keys in the environment masked from here on: any plugin can say them when it fails."""
     for plugin in KNOWN.values():
         SECRETS.add(os.environ.get(plugin.key) if plugin.key else None)
-        SECRETS.add_user_info(os.environ.get(plugin.server) if plugin.server else None)
+        SECRETS.add_address(os.environ.get(plugin.server) if plugin.server else None)
 
 
 def foreign_afk_package() -> str | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from afkcli.core.errors import ConfigError
-from afkcli.providers.credentials import secret_forms, user_info_forms
+from afkcli.providers.credentials import address_secrets, secret_forms
 
 MASK = "***"
 _MIN_SECRET = 6  # shorter ones would take ordinary words out of every text
@@ -34,13 +34,13 @@ class Secrets:
             for item in value:
                 self.add(item)
 
-    def add_user_info(self, value: object) -> None:
-        """Remember the user and password of `value`, or of the texts in a table or array, where it is an address."""
+    def add_address(self, value: object) -> None:
+        """Remember what is secret in `value`, or in the texts in a table or array, where it is an address."""
         if isinstance(value, str):
-            self._values.update(form for form in user_info_forms(value) if len(form) >= _MIN_SECRET)
+            self._values.update(form for form in address_secrets(value) if len(form) >= _MIN_SECRET)
         elif isinstance(value, (Mapping, list, tuple)):
             for item in value.values() if isinstance(value, Mapping) else value:
-                self.add_user_info(item)
+                self.add_address(item)
 
     def mask(self, text: str) -> str:
         """Return `text` without the secrets."""
@@ -97,7 +97,7 @@ def fill_settings(factory: Callable[..., Any], table: Mapping[str, Any], where: 
     for name, field in fields.items():
         secret = bool(field.metadata.get("secret"))
         variable = field.metadata.get("env")
-        add = secrets.add if secret else secrets.add_user_info  # before anything is said of the value
+        add = secrets.add if secret else secrets.add_address  # before anything is said of the value
         add(table.get(name))
         add(os.environ.get(variable) if variable else None)
         if variable and os.environ.get(variable):

@@ -15,7 +15,7 @@ from afkcli.core.agent import FailSafeConfig
 from afkcli.core.errors import AfkError
 from afkcli.core.jsonform import Json
 from afkcli.plugins import KNOWN
-from afkcli.providers.credentials import user_info
+from afkcli.providers.credentials import query_secrets, user_info
 from afkcli.settings import MASK
 from afkcli.setup import Setup
 
@@ -132,16 +132,22 @@ def _fields(setup: Setup, section: str, name: str) -> Mapping[str, dataclasses.F
 
 
 def masked(key: str, value: Json) -> Json:
-    """Return `value` without what its name, or a user in an address, gives away as secret; tables and arrays too."""
+    """Return `value` without what its name, or its place in an address, gives away as secret; tables and arrays too."""
     if isinstance(value, dict):
         return {name: masked(name, item) for name, item in value.items()}
     if isinstance(value, list):
         return [masked(key, item) for item in value]
     if isinstance(value, str):
-        info = user_info(value)
-        return MASK if _SECRET_NAME.search(key) else value.replace(info, MASK) if info else value
+        return MASK if _SECRET_NAME.search(key) else masked_address(value)
     is_plain = isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value))
     return value if is_plain else str(value)  # dates and the like, which TOML has and JSON has not
+
+
+def masked_address(text: str) -> str:
+    """Return `text`, the user and the keys of an address masked where it is one."""
+    for secret in (user_info(text), *query_secrets(text)):
+        text = text.replace(secret, MASK) if secret else text
+    return text
 
 
 def _dotted(path: tuple[str, ...]) -> str:

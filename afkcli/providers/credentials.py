@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+_SECRET_PARAMETER = re.compile(r"key|token|secret|passw|auth|sig|credential", re.IGNORECASE)
+
 
 def secret_forms(value: str) -> list[str]:
     """Return the forms of a secret: without the blanks around it, and of `Bearer TOKEN` and the like the token too."""
@@ -21,14 +25,27 @@ def user_info(url: str) -> str:
     return head if at and ":" in head else ""
 
 
-def user_info_forms(url: str) -> list[str]:
-    """Return the forms of the user and password in an address: to the letter, decoded, and as Basic (RFC 7617)."""
-    info = user_info(url)
-    if not info:
+def query_secrets(url: str) -> list[str]:
+    """Return the values in the query of an address, as they stand there, whose names tell that they are secret."""
+    scheme, slashes, rest = url.partition("://")
+    if not slashes or not scheme.isalpha():
+        return []
+    pairs = [pair.partition("=") for pair in rest.partition("?")[2].partition("#")[0].split("&")]
+    return [value for name, _, value in pairs if value and _SECRET_PARAMETER.search(name)]
+
+
+def address_secrets(url: str) -> list[str]:
+    """Return the forms of what is secret in an address: its user and password to the letter, decoded, and as Basic
+    (RFC 7617), and the values of its query whose names tell that they are, to the letter and decoded."""
+    info, values = user_info(url), query_secrets(url)
+    if not info and not values:
         return []
     from base64 import b64encode
-    from urllib.parse import unquote
+    from urllib.parse import unquote, unquote_plus
 
-    user, _, password = info.partition(":")
-    basic = b64encode(f"{unquote(user)}:{unquote(password)}".encode("utf-8", "replace")).decode()
-    return [info, unquote(info), password or user, unquote(password or user), basic]
+    forms = [form for value in values for form in (value, unquote_plus(value))]
+    if info:
+        user, _, password = info.partition(":")
+        basic = b64encode(f"{unquote(user)}:{unquote(password)}".encode("utf-8", "replace")).decode()
+        forms += [info, unquote(info), password or user, unquote(password or user), basic]
+    return forms

@@ -276,6 +276,22 @@ def test_a_key_is_shown_nowhere(garden: Garden, server: ModelServer) -> None:
     assert "SERVICE_TOKEN" in shown.out
 
 
+def test_a_key_in_the_address_of_a_server_is_shown_nowhere(shell: Shell, server: ModelServer) -> None:
+    url = "http://127.0.0.1:9/mcp?api_key=canary-01%2B23&region=europe"  # the port of a service that nobody runs
+    config = shell.home / "afk" / "config" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f'[providers.openai]\nbase_url = "{server.base_url}"\n[tools.mcp.servers.web]\nurl = "{url}"\n')
+    server.script(Step(text=["done"]))
+
+    shown = shell.afk("config", "show")
+    done = shell.afk("run", "-m", "openai/m", "--tool", "web.*", "go")
+
+    assert "http://127.0.0.1:9/mcp?api_key=***&region=europe" in shown.out
+    assert "the connection to the MCP server 'web' at http://127.0.0.1:9/mcp?api_key=***&region=europe" in done.err
+    for text in (shown.out, shown.err, done.out, done.err, *map(str, shell.log())):
+        assert "canary" not in text
+
+
 def _runs(pid: int) -> bool:
     try:
         os.kill(pid, 0)

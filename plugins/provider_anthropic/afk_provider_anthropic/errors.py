@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from afk_provider_anthropic.settings import Server
 from afkcli.core.errors import ErrorKind, ProviderError
 from afkcli.core.jsonform import Json
-from afkcli.providers.credentials import user_info_forms
+from afkcli.providers.credentials import address_secrets
 from afkcli.providers.failures import connection_failure, masked, retry_after
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ _NEXT_STEP = {
 
 def error_line(server: Server, what: str, kind: ErrorKind, detail: str = "") -> str:
     """Return the line for a person: what happened, what the server said of it, the next step."""
-    secrets = (server.key, *server.settings.headers.values(), *user_info_forms(server.url))
+    secrets = (server.key, *server.settings.headers.values(), *address_secrets(server.url))
     said = masked(detail, secrets).removesuffix(".")
     parts = [f"{what}: {said}" if said else what, _NEXT_STEP.get(kind, "")]
     return "; ".join(part for part in parts if part)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from afkcli.core.errors import ErrorKind, ProviderError
-from afkcli.providers.credentials import user_info_forms
+from afkcli.providers.credentials import address_secrets
 from afkcli.providers.failures import connection_failure, masked, retry_after
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def left_out(route: Route, name: str) -> ProviderError:
 def error_line(route: Route, what: str, kind: ErrorKind, detail: str = "", secrets: list[str] | None = None) -> str:
     """Return the line for a person: what happened, what was said of it, the next step."""
     settings = route.settings
-    hidden = [settings.api_key, *settings.headers.values(), *user_info_forms(settings.base_url), *(secrets or ())]
+    hidden = [settings.api_key, *settings.headers.values(), *address_secrets(settings.base_url), *(secrets or ())]
     said = masked(detail, hidden)
     next_step = _NEXT_STEP.get(kind, "")
     if kind is ErrorKind.AUTH and route.missing_keys:

@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from afkcli.core.errors import StoreError
 from afkcli.core.protocols import JOURNAL_SECONDS
 from afkcli.core.tasks import seen_through
 from afkcli.core.thread import TurnWriter
+from afkcli.core.waiting import on_waiting
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,6 +31,8 @@ class StoreThread:
         self._writers: list[TurnWriter] = []
         self._thread: threading.Thread | None = None
         self._start_lock = threading.Lock()
+        self._next_tick = 0.0
+        self._ticking = False
 
     def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `function` after all calls submitted before; the future holds what it returns or raises."""
@@ -80,21 +83,26 @@ class StoreThread:
                 self._thread.start()
 
     def _run(self) -> None:
-        next_tick = time.monotonic() + JOURNAL_SECONDS
+        on_waiting(self._tick_if_due)
+        self._next_tick = time.monotonic() + JOURNAL_SECONDS
         while True:
-            wait = max(0.0, next_tick - time.monotonic()) if self._writers else None
+            wait = max(0.0, self._next_tick - time.monotonic()) if self._writers else None
             try:
-                job: Any = self._jobs.get(timeout=wait)
+                job = self._jobs.get(timeout=wait)
             except queue.Empty:
-                job = _TICK
+                self._tick_if_due()
+                continue
             if job is None:
                 return
-            if job is not _TICK:
-                job()
-            if time.monotonic() >= next_tick:
-                for writer in tuple(self._writers):
-                    writer.tick()
-                next_tick = time.monotonic() + JOURNAL_SECONDS
+            job()
+            self._tick_if_due()
 
-
-_TICK = object()
+    def _tick_if_due(self) -> None:
+        """Tick all writers, if it is time; also from inside a call that waits."""
+        if self._ticking or time.monotonic() < self._next_tick:
+            return
+        self._ticking = True
+        for writer in tuple(self._writers):
+            writer.tick()
+        self._ticking = False
+        self._next_tick = time.monotonic() + JOURNAL_SECONDS

@@ -403,6 +403,7 @@ class TurnWriter:
         self.run_id = run_id
         self.lost = False
         self._failed = False
+        self._ticking = False
         self._on_problem = on_problem
         self._renewed = time.monotonic()
         self._pending: deque[tuple[str, str] | Message] = deque()
@@ -462,6 +463,12 @@ class TurnWriter:
 
     def tick(self) -> None:
         """Renew the lease when it is time, and write what was put aside as one journal record."""
+        if not self._ticking:  # else a call of a tick waits, and all writers are ticked meanwhile
+            self._ticking = True
+            self._tick()
+            self._ticking = False
+
+    def _tick(self) -> None:
         for step in (self._renew, self._write_journal):
             if self.lost:
                 return

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -15,9 +16,10 @@ from typing import Any
 import diskcache
 
 from afk_store_disk.disk import JsonTextDisk
-from afk_store_disk.problems import BUSY_SECONDS
+from afk_store_disk.problems import BUSY_SECONDS, is_locked
 from afk_store_disk.rows import all_under
 from afkcli.core.errors import StoreError
+from afkcli.core.waiting import while_waiting
 
 SCHEMA_VERSION = 2
 """The layout of the rows, kept in the database's header (`PRAGMA user_version`); see rows.py."""
@@ -128,9 +130,7 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         vain: several turns may be open in one process.
         """
         con = self._con
-        for pragma in _DURABLE if durable else _NOT_DURABLE:
-            con.execute(pragma)
-        self._begin(con, at_once)
+        self._begin(con, _DURABLE if durable else _NOT_DURABLE, at_once)
         try:
             check_version(con, self.file)  # it may have been brought to a newer one since it was opened
             self._txn_id = threading.get_ident()  # diskcache's own methods join the transaction
@@ -145,16 +145,23 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
             raise
         self.to_move = durable or self.to_move
 
-    def _begin(self, con: sqlite3.Connection, at_once: bool) -> None:
-        if at_once:
-            con.execute(f"PRAGMA busy_timeout = {0 if self._locked else int(SHORT_SECONDS * 1000)}")
-        self._locked = True
-        try:
-            con.execute("BEGIN IMMEDIATE")
-            self._locked = False
-        finally:
-            if at_once:
+    def _begin(self, con: sqlite3.Connection, durability: tuple[str, ...], at_once: bool) -> None:
+        end = time.monotonic() + self._timeout
+        wait = 0.0 if at_once and self._locked else SHORT_SECONDS
+        while True:
+            for pragma in (*durability, f"PRAGMA busy_timeout = {int(wait * 1000)}"):
+                con.execute(pragma)  # each time: what goes on meanwhile has transactions of its own
+            try:
+                con.execute("BEGIN IMMEDIATE")
+                self._locked = False
+                return
+            except sqlite3.OperationalError as error:
+                self._locked = True
+                if at_once or not is_locked(error) or time.monotonic() >= end:
+                    raise
+            finally:
                 con.execute(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
+            while_waiting()
 
     def move_log(self) -> None:
         """Copy what is in the log to the database; the next write begins the log anew.

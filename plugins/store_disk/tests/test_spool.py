@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +19,8 @@ from afk_store_disk.store import DiskStore
 from afkcli.core.errors import HeadMismatchError, LeaseLostError, StoreError
 from afkcli.core.messages import Role, text_message
 from afkcli.core.protocols import LEASE_SECONDS, Lease
-from afkcli.core.thread import load_history, seal_interrupted
+from afkcli.core.store_thread import StoreThread
+from afkcli.core.thread import Beginning, TurnWriter, load_history, seal_interrupted
 from afkcli.owner import current_owner
 from afkcli.testing.store_steps import (
     ShiftedTime,
@@ -329,6 +331,27 @@ def test_nothing_of_an_open_turn_waits_for_the_lock(store: DiskStore, folder: Pa
     allowed = [int(line.split()[-1]) for line in waits if line.startswith("PRAGMA busy_timeout")]
     began = [allowed[at] for at in range(0, len(allowed), 2)]
     assert began == [20, 0, 0]
+
+
+def test_turns_of_a_process_are_journaled_while_another_call_of_it_waits(
+    store: DiskStore, other: DiskStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store._cache, "_timeout", 30)
+    calls, problems = StoreThread(), list[Exception]()
+    writer = TurnWriter(store, acquired(store), "run", problems.append)
+    beginning = Beginning(messages=(text_message(Role.USER, "question"),))
+    writer.open(beginning, agent="agent", model="model", now="2026-01-01T00:00:00.000Z")
+    calls.submit(calls.watch, writer).result()
+    with locked(folder):
+        waiting = calls.submit(store.acquire, "another", current_owner("run"))
+        writer.journal_text("while it waits")
+        while "while it waits" not in load_history(other, other.find("t-42")).open_records[-1].body:
+            time.sleep(0.01)
+        assert not waiting.done()
+    assert waiting.result() is not None
+    calls.submit(calls.unwatch, writer).result()
+    calls.close()
+    assert problems == []
 
 
 def test_a_wrong_head_is_refused_while_the_database_is_locked(store: DiskStore, folder: Path) -> None:

@@ -140,9 +140,12 @@ class Spool:
         """Return what is in the file `name`; nothing if there is none, or none that is the user's."""
         try:
             descriptor = os.open(self.folder / name, os.O_RDONLY | _SAFE)
-            with os.fdopen(descriptor, "rb") as file:
+            try:
                 self._check(name, descriptor)
-                return file.read()
+                with open(descriptor, "rb", closefd=False) as file:
+                    return file.read()
+            finally:
+                os.close(descriptor)
         except FileNotFoundError:
             return b""
         except OSError as error:

@@ -45,6 +45,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+def is_this_process(owner: Owner) -> bool:
+    """Return whether `owner` is this process, so that nobody else writes with its lease."""
+    return owner.pid == os.getpid()
+
+
 def open_store(path: str = "") -> Store:
     """Open the store in the folder `path`, or in the platform's data folder for afk; it is created if it is missing.
 
@@ -184,8 +189,9 @@ class DiskStore:
         journal_only = bool(records) and not any(record.kind in DURABLE_KINDS for record in records)
         with self._cache.transaction(durable=not journal_only, at_once=at_once):
             self._held(lease)
-            row = self._bring_in(self._info(lease), lease.token)
-            if not (records and row.info.head == records[-1].hash):  # else it came in with what was put aside
+            before = self._info(lease)
+            row = self._bring_in(before, lease.token)
+            if row is before or not records or row.info.head != records[-1].hash:  # else it came in just now
                 if row.info.head != expected_head:
                     raise HeadMismatchError(f"thread {thread.name!r} has changed since it was read")
                 if thread.name != row.info.name:
@@ -331,10 +337,14 @@ class DiskStore:
         """Put what was to be appended aside, if it belongs to an open turn; return whether it did."""
         name = name_of(lease.thread.key, lease.token)
         with self._cache.snapshot():
-            self._held(lease)
+            holder = self._held(lease)
             row = self._info(lease)
         info = self._spool.now(name, row.info)
         kinds = {record.kind for record in records}
+        if not is_this_process(
+            holder.owner
+        ):  # two that write with one lease are kept apart by the database's lock alone
+            return False
         if info.open_turn is None or not kinds or not kinds <= KINDS or thread.name != info.name:
             return False
         if info.head != expected_head:
@@ -350,7 +360,7 @@ class DiskStore:
             holder = self._renewed(lease)
             row = self._info(lease)
         info = self._spool.now(name, row.info)
-        if info.open_turn is None:
+        if info.open_turn is None or not is_this_process(holder.owner):
             return None
         self._spool.put_renewal(name, holder)
         self._check_held(lease)

@@ -354,6 +354,27 @@ def test_turns_of_a_process_are_journaled_while_another_call_of_it_waits(
     assert problems == []
 
 
+def test_the_same_record_twice_is_a_wrong_head(store: DiskStore, folder: Path) -> None:
+    lease = asked(store)
+    step = with_journal(lease.thread, "text")
+    save(store, lease, step)
+    with pytest.raises(HeadMismatchError):
+        save(store, lease, step)
+    with locked(folder), pytest.raises(HeadMismatchError):
+        save(store, lease, step)
+
+
+def test_another_process_with_the_same_lease_waits_for_the_lock(
+    store: DiskStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = asked(store)
+    pid = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+    with locked(folder), pytest.raises(StoreError, match="was locked by another process"):
+        journal(store, lease, "text")
+    assert spooled(folder) == []
+
+
 def test_a_wrong_head_is_refused_while_the_database_is_locked(store: DiskStore, folder: Path) -> None:
     lease = asked(store)
     with locked(folder):

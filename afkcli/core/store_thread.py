@@ -102,7 +102,9 @@ class StoreThread:
         if self._ticking or time.monotonic() < self._next_tick:
             return
         self._ticking = True
+        self._next_tick = (
+            time.monotonic() + JOURNAL_SECONDS
+        )  # from the beginning: a slow write does not put off the next
         for writer in tuple(self._writers):
             writer.tick()
         self._ticking = False
-        self._next_tick = time.monotonic() + JOURNAL_SECONDS

@@ -462,14 +462,14 @@ class TurnWriter:
         self._pending.append(message)
 
     def tick(self) -> None:
-        """Renew the lease when it is time, and write what was put aside as one journal record."""
+        """Write what was put aside as one journal record, and renew the lease when it is time."""
         if not self._ticking:  # else a call of a tick waits, and all writers are ticked meanwhile
             self._ticking = True
             self._tick()
             self._ticking = False
 
     def _tick(self) -> None:
-        for step in (self._renew, self._write_journal):
+        for step in (self._write_journal, self._renew):
             if self.lost:
                 return
             try:

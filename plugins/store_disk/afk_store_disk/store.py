@@ -164,10 +164,10 @@ class DiskStore:
         contents: Mapping[str, bytes] = NO_CONTENTS,
     ) -> None:
         journal_only = bool(records) and not any(record.kind in DURABLE_KINDS for record in records)
-        if journal_only and self._cache.to_move:  # the question has gone out, so that nobody waits for this
-            self._cache.move_log()
         try:
             self._append(thread, records, expected_head, lease, contents, at_once=True)
+            if journal_only and self._cache.to_move:  # the question has gone out, so that nobody waits for this
+                self._cache.move_log()
         except sqlite3.OperationalError as error:
             if not is_locked(error):
                 raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.faults import damage, disk, endurance, kills, races, signals, sinks
+from tests.faults import commands, damage, disk, endurance, kills, races, signals, sinks
 from tests.faults.table import Row
 
 
@@ -25,6 +25,7 @@ def _case(name: str, run: Callable[..., Row], short: Sequence[object] = (), long
 CASES = (
     _case("kill", kills.random_moments, [6], [200]),
     _case("boundaries", kills.write_boundaries, [8], [200]),
+    _case("commands", commands.killed, [2], [60]),
     _case("race-one", races.race, [3, 2, 1, 1.5], [16, 25, 1, races.REAL_LEASE]),
     _case("race-eight", races.race, [4, 1, 8, 1.5], [16, 25, 8, races.REAL_LEASE]),
     _case("stopped-writer", races.stopped_writer, [12.0, 3], [30.0, 12]),

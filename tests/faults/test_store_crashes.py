@@ -70,7 +70,7 @@ class CrashingStoreMachine(StoreMachine):
                 after, record = with_seal(before, [text_message(Role.USER, "zebra")], self.second)
                 with pytest.raises(StoreError):
                     self.store.append(after, [record], before.head, lease)
-                self.model.append(after, record)
+                self.model.append(after, record, {})
 
     @precondition(lambda self: self.leases)
     @rule(pick=_pick, point=st.integers(min_value=1, max_value=4), text=_texts)
@@ -85,7 +85,7 @@ class CrashingStoreMachine(StoreMachine):
         found = self.store.find(before.name)
         assert found == after if done else found in (before, after)
         if found == after:
-            self.model.append(after, record)
+            self.model.append(after, record, {})
         else:
             self._forget_torn_line(lease)
 

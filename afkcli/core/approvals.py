@@ -6,10 +6,11 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
+from unicodedata import normalize
 
 from afkcli.core.events import ApprovalRequested, ApprovalResolved
 from afkcli.core.ids import rfc3339
@@ -39,10 +40,20 @@ class ApprovalRule:
     pins: tuple[str, ...] = ()
 
     def matches(self, tool: Tool, arguments: JsonObject) -> bool:
-        """Whether the rule is about this call."""
-        return fnmatchcase(tool.name, self.tool) and all(
-            name in arguments and _fits(arguments[name], pattern) for name, pattern in self.arguments.items()
-        )
+        """Whether the rule is about this call.
+
+        A rule that allows fits what was said, narrowly. One that asks or denies fits in doubt, and also what the tool
+        would be given: with its defaults, and with `"1"` taken as 1, so that no other spelling leads past it.
+        """
+        if not fnmatchcase(tool.name, self.tool):
+            return False
+        if self.decision == "allow" or not self.arguments:
+            return self._fit(arguments)
+        return self._fit(arguments) or self._fit(tool.taken(arguments))
+
+    def _fit(self, arguments: JsonObject) -> bool:
+        fits = _fits if self.decision == "allow" else _may_fit
+        return all(name in arguments and fits(arguments[name], pattern) for name, pattern in self.arguments.items())
 
 
 class DeniedError(ToolError):
@@ -159,14 +170,29 @@ def _is_unpinned(tool: Tool, rule: ApprovalRule) -> bool:
 
 
 def _fits(value: Json, pattern: Json) -> bool:
-    """Whether an argument fits its pattern: text by shell pattern, a list element by element, all else by equality."""
+    """Whether an argument fits the pattern of a rule that allows: text by shell pattern, where it is plain, a list
+    element by element, all else by equality."""
     if isinstance(value, str) and isinstance(pattern, str):
         return value == pattern or (_is_plain(value) and fnmatchcase(value, pattern))
     if isinstance(value, list) and isinstance(pattern, list):
-        fixed = pattern[:-1] if pattern[-1:] == [REST] else pattern
-        long_enough = len(value) >= len(fixed) if len(fixed) < len(pattern) else len(value) == len(fixed)
-        return long_enough and all(map(_fits, value, fixed))
+        return _list_fits(value, pattern, _fits)
     return type(value) is type(pattern) and bool(value == pattern)
+
+
+def _may_fit(value: Json, pattern: Json) -> bool:
+    """Whether an argument may fit the pattern of a rule that asks or denies: a wildcard stands for any character, two
+    forms of one character are the same, and 1.0 is 1."""
+    if isinstance(value, str) and isinstance(pattern, str):
+        return value == pattern or fnmatchcase(normalize("NFKC", value), normalize("NFKC", pattern))
+    if isinstance(value, list) and isinstance(pattern, list):
+        return _list_fits(value, pattern, _may_fit)
+    return isinstance(value, bool) == isinstance(pattern, bool) and bool(value == pattern)
+
+
+def _list_fits(value: Sequence[Json], pattern: Sequence[Json], fits: Callable[[Json, Json], bool]) -> bool:
+    fixed = pattern[:-1] if pattern[-1:] == [REST] else pattern
+    long_enough = len(value) >= len(fixed) if len(fixed) < len(pattern) else len(value) == len(fixed)
+    return long_enough and all(map(fits, value, fixed))
 
 
 def _is_plain(text: str) -> bool:

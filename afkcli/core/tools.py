@@ -125,6 +125,23 @@ class Tool:
             raise ToolError(f"wrong arguments for {self.name}: " + "; ".join(wrong)) from None
         return {field.alias: getattr(model, name) for name, field in type(model).model_fields.items()}
 
+    def taken(self, arguments: JsonObject) -> JsonObject:
+        """Return valid `arguments` as the tool would take them: its defaults filled in, each value of the type that it
+        becomes. They are returned as they are where the types have no JSON."""
+        if self.parameters is not None:
+            properties = self.parameters.get("properties")
+            described = properties if isinstance(properties, dict) else {}
+            hints = {name: hint for name, hint in described.items() if isinstance(hint, dict)}
+            defaults = {name: hint["default"] for name, hint in hints.items() if "default" in hint}
+            return {**defaults, **arguments}
+        from pydantic_core import to_jsonable_python
+
+        try:
+            values = self.validate(arguments)
+            return dict(to_jsonable_python(values))
+        except (ToolError, ValueError):
+            return arguments
+
     async def call(self, arguments: JsonObject) -> str:
         """Call the tool once; see `ToolInvocation.run`."""
         return await ToolInvocation(self).run(arguments)
@@ -180,6 +197,8 @@ class ToolInvocation:
         self._running = running = started(self._call(tool.validate(arguments)))
         try:
             await asyncio.wait({running}, timeout=tool.timeout_s)
+            if running.cancelled():  # by itself: a cancelled run does not come here
+                raise ToolError("the tool cancelled itself")
             if running.done():
                 return bounded(output_text(running.result()))
         finally:

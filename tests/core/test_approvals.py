@@ -81,6 +81,39 @@ class TestRulings:
         decided = ruling(plugin_tool(), {"path": value}, [rule("allow", path=pattern)])
         assert (decided == "allow") == fits
 
+    @pytest.mark.parametrize(
+        ("pattern", "value"),
+        [
+            ("*password*", "my password\n"),
+            ("*password*", "pass\u200b password"),
+            ("/etc/*", "/etc/../etc/passwd"),
+            ("caf\u00e9", "cafe\u0301"),
+            (["rm", "*"], ["rm", "a\n"]),
+            (1, 1.0),
+        ],
+    )
+    @pytest.mark.parametrize("decision", ["deny", "ask"])
+    def test_no_odd_character_leads_past_a_rule_that_denies_or_asks(
+        self, decision: Any, pattern: Any, value: Any
+    ) -> None:
+        rules = [rule(decision, path=pattern), rule("allow", "files.*")]
+        assert ruling(plugin_tool(), {"path": value}, rules) == decision
+
+    def test_a_rule_that_denies_holds_for_what_the_tool_would_be_given(self) -> None:
+        def push(path: str, force: bool = True, times: int = 1) -> str:
+            return path
+
+        tool = replace(plugin_tool(), function=push)
+        described = {"type": "object", "properties": {"path": {"type": "string"}, "force": {"default": True}}}
+        served = replace(tool, parameters=described)
+        for denied in (rule("deny", force=True), rule("deny", times=3)):
+            rules = [denied, rule("allow", "files.*")]
+            assert ruling(tool, {"path": "a", "force": "yes", "times": "3"}, rules) == "deny"
+        assert ruling(tool, {"path": "a"}, [rule("deny", force=True), rule("allow")]) == "deny"
+        assert ruling(served, {"path": "a"}, [rule("deny", force=True), rule("allow")]) == "deny"
+        assert ruling(tool, {"path": "a", "force": False}, [rule("deny", force=True), rule("allow")]) == "allow"
+        assert ruling(tool, {"path": "a"}, [rule("allow", force=True)]) == "ask"
+
     def test_an_argument_that_is_missing_fits_nothing(self) -> None:
         assert ruling(plugin_tool(), {}, [rule("allow", path="*")]) == "ask"
 

@@ -207,7 +207,7 @@ class TestFailures:
             (StopIteration(), "StopIteration"),
             (SystemExit(3), "SystemExit: 3"),
             (KeyboardInterrupt(), "KeyboardInterrupt"),
-            (asyncio.CancelledError(), "cancelled"),
+            (asyncio.CancelledError(), "the tool cancelled itself"),
         ],
     )
     def test_are_said_to_the_model_and_cost_nothing_else(self, make: Any, error: BaseException, said: str) -> None:

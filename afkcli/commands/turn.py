@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 from afkcli.commands.approvals import Approver, approver, interaction_mode
 from afkcli.core.errors import EXIT_DEGRADED, EXIT_DENIED, EXIT_INTERNAL, EXIT_OK, UsageError
@@ -63,6 +64,15 @@ class Ending:
     code: int = EXIT_OK
     signal: int | None = None
 
+    def leave(self) -> NoReturn:
+        """End the process at once, whatever still runs in it."""
+        if self.signal is not None:
+            die_of(self.signal)
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(self.code)
+
 
 @dataclass(slots=True)
 class Turn:
@@ -77,6 +87,7 @@ class Turn:
     ending: Ending = field(default_factory=Ending)
     _cancel: Callable[[], object] = lambda: None
     _approver: Approver | None = None
+    _unserved: int | None = None
 
     async def run(self) -> Ending:
         from afkcli.api import Runner
@@ -101,6 +112,8 @@ class Turn:
             if self._approver is not None:
                 self._approver.close()
             await runner.aclose()
+        if await _are_left_behind():  # the event loop would wait for them as it closes, and the process never end
+            self.ending.leave()
         return self.ending
 
     async def _stream(self, runner: Runner) -> None:
@@ -191,8 +204,16 @@ class Turn:
                 continue
             try:
                 loop.add_signal_handler(number, self._on_signal, number)
+                signal.signal(number, self._on_unserved)  # the loop is still woken
+                signal.siginterrupt(number, False)
             except NotImplementedError:  # Windows: only Ctrl-C, and not through the loop
                 signal.signal(number, lambda got, frame: loop.call_soon_threadsafe(self._on_signal, got))
+
+    def _on_unserved(self, number: int, frame: FrameType | None) -> None:
+        """Die of the second signal where the event loop has not got to the first: some tool does not let go of it."""
+        if self._unserved is not None and self.ending.signal is None:
+            die_of(number)
+        self._unserved = number
 
     def _on_signal(self, number: int) -> None:
         if self.ending.signal is not None:
@@ -206,3 +227,11 @@ async def _stop(handle: RunHandle, showing: asyncio.Task[None]) -> None:
     await handle.cancel()
     await asyncio.wait({showing}, timeout=LAST_WORDS_SECONDS)
     showing.cancel()
+
+
+async def _are_left_behind() -> bool:
+    """Cancel what plugins and tools left running on the event loop; return whether some of it does not end."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    return bool(left) and bool((await asyncio.wait(left, timeout=LAST_WORDS_SECONDS))[1])

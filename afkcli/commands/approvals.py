@@ -24,6 +24,8 @@ TERMINAL = "/dev/tty"
 _INTERACTION: dict[str, InteractionMode] = {"ask": "interactive", "deny": "headless", "stdin": "external"}
 
 _MAX_LINE = 1 << 20  # a decision is a line of about a hundred bytes
+_LINES_AHEAD = 64  # read and not taken yet: a flood waits in its pipe, and leaves the event loop to the run
+_MAX_EARLY = 1000  # before there is a run; no approval has such an id, so they are only told of
 _QUESTION = "[y]es, [n]o, or [a]lways, with these arguments in this thread? "
 _ANSWERS: dict[str, Decision] = {
     "y": "allow",
@@ -208,6 +210,7 @@ class StdinApprover:
         self._waiting: set[str] = set()
         self._early: list[tuple[str, Decision]] = []
         self._ended = False
+        self._ahead = threading.Semaphore(_LINES_AHEAD)
         threading.Thread(target=self._read, name="afk-approvals", daemon=True).start()
 
     def take(self, handle: RunHandle, event: Event) -> None:
@@ -232,6 +235,7 @@ class StdinApprover:
                 data += chunk
                 *lines, data = data.split(b"\n")
                 for line in lines:
+                    self._ahead.acquire()
                     self._loop.call_soon_threadsafe(self._take_line, line)
                 if len(data) > _MAX_LINE:
                     self._loop.call_soon_threadsafe(self._take_line, data)
@@ -242,6 +246,7 @@ class StdinApprover:
             self._loop.call_soon_threadsafe(self._end)
 
     def _take_line(self, line: bytes) -> None:
+        self._ahead.release()
         if not line.strip():
             return
         try:
@@ -250,7 +255,8 @@ class StdinApprover:
             self._messages.warn(f"a line of stdin is no decision, and is ignored: {error}")
             return
         if self._handle is None:
-            self._early.append((approval_id, decision))
+            if len(self._early) < _MAX_EARLY:
+                self._early.append((approval_id, decision))
         else:
             self._waiting.discard(approval_id)
             self._handle.decide(approval_id, decision)

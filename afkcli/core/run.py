@@ -38,6 +38,9 @@ DecidedBy: TypeAlias = Literal["nobody", "user", "caller"]
 STOP_SECONDS = 0.5
 """How long a run that is stopped waits for the provider's and the tools' code to end."""
 
+MAX_UNKNOWN_APPROVALS = 100
+"""How many decisions on approvals that are not waiting are told of; more would be a flood of warnings."""
+
 MAX_RETRIES = 4
 FIRST_DELAY_S = 0.5
 """The longest wait before the first retry, where nothing says another; it doubles from retry to retry."""
@@ -122,6 +125,7 @@ class Run:
     denied: int = 0
     answer: list[Message] = field(default_factory=list)
     approvals: dict[str, asyncio.Future[Decision]] = field(default_factory=dict)
+    unknown_approvals: int = 0
     work: asyncio.Task[Outcome] | None = None
     ending: Outcome | None = None
     given_up: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -259,9 +263,12 @@ class Run:
             )
 
     def decide(self, approval_id: str, decision: Decision) -> None:
-        """Resolve an approval that is waiting; any other id is ignored with a warning."""
+        """Resolve an approval that is waiting; any other id is ignored with a warning, the first so many."""
         future = self.approvals.get(approval_id)
-        if future is None or future.done():
-            self.pending_warnings.append(("unknown_approval", f"no approval {approval_id!r} is waiting; ignored"))
-        else:
+        if future is not None and not future.done():
             future.set_result(decision)
+            return
+        self.unknown_approvals += 1
+        if self.unknown_approvals <= MAX_UNKNOWN_APPROVALS:
+            last = " (and all further ones, in silence)" if self.unknown_approvals == MAX_UNKNOWN_APPROVALS else ""
+            self.pending_warnings.append(("unknown_approval", f"no approval {approval_id!r} is waiting; ignored{last}"))

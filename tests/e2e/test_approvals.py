@@ -344,6 +344,13 @@ class TestAProgramDecides:
         codes = [event["code"] for event in program.events if event["type"] == "warning"]
         assert codes == ["unknown_approval"] * 2
 
+    def test_a_flood_of_decisions_is_told_of_a_hundred_times(self, pen: Shell, server: ModelServer) -> None:
+        server.script(wants("a"), Step(text="Done."))
+        flood = b'{"approval_id":"unknown","decision":"allow"}\n' * 20_000
+        done = run(pen, "--json", "--approvals", "stdin", stdin=flood)
+        assert (done.code, written(pen)) == (0, [])
+        assert [event["code"] for event in done.events if event["type"] == "warning"] == ["unknown_approval"] * 100
+
     def test_the_end_of_stdin_denies_what_waits_and_what_comes(self, pen: Shell, server: ModelServer) -> None:
         server.script(wants("a"), wants("b"), Step(text="Done."))
         done = run(pen, "--json", "--approvals", "stdin", stdin=b"")

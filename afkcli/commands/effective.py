@@ -15,7 +15,7 @@ from afkcli.core.agent import FailSafeConfig
 from afkcli.core.errors import AfkError
 from afkcli.core.jsonform import Json
 from afkcli.plugins import KNOWN
-from afkcli.providers.credentials import query_secrets, user_info
+from afkcli.providers.credentials import SECRET_NAME, query_secrets, user_info
 from afkcli.settings import MASK
 from afkcli.setup import Setup
 
@@ -33,11 +33,6 @@ _ENVIRONMENT = {
     "AFK_MAX_COST": "limits.max_total_cost_usd",
     "AFK_TIMEOUT": "limits.max_wall_time_s",
 }
-# Names that tell a secret where no plugin says so: `headers.Authorization`, `extra.api_key`; not `max_output_tokens`.
-_SECRET_NAME = re.compile(
-    r"(^|[^a-z])(api[_-]?key|key|token|secret|password|passwd|authorization|credentials?|cookie)([^a-z]|$)",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +133,7 @@ def masked(key: str, value: Json) -> Json:
     if isinstance(value, list):
         return [masked(key, item) for item in value]
     if isinstance(value, str):
-        return MASK if _SECRET_NAME.search(key) else masked_address(value)
+        return MASK if SECRET_NAME.search(key) else masked_address(value)
     is_plain = isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value))
     return value if is_plain else str(value)  # dates and the like, which TOML has and JSON has not
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import re
 
-_SECRET_PARAMETER = re.compile(r"key|token|secret|passw|auth|sig|credential", re.IGNORECASE)
+SECRET_NAME = re.compile(
+    r"(^|[^a-z])((api|access)?[_-]?key|(access|auth)?[_-]?token|secret|password|passwd|auth|authorization|credentials?"
+    r"|cookie|sig|signature)([^a-z]|$)",
+    re.IGNORECASE,
+)
+"""Names that tell a secret where no plugin says so: `headers.Authorization`, `?apiKey=`; not `max_output_tokens`."""
 
 
 def secret_forms(value: str) -> list[str]:
@@ -31,7 +36,7 @@ def query_secrets(url: str) -> list[str]:
     if not slashes or not scheme.isalpha():
         return []
     pairs = [pair.partition("=") for pair in rest.partition("?")[2].partition("#")[0].split("&")]
-    return [value for name, _, value in pairs if value and _SECRET_PARAMETER.search(name)]
+    return [value for name, _, value in pairs if value and SECRET_NAME.search(name)]
 
 
 def address_secrets(url: str) -> list[str]:

@@ -8,7 +8,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from afkcli.core.exchange import content_line, rescued_line
+from afkcli.core.exchange import content_line, rescued_journal_line, rescued_line
+from afkcli.core.jsonform import JsonObject
 from afkcli.core.thread import SealedTurn
 from afkcli.paths import make_private_folder, state_dir
 
@@ -16,7 +17,8 @@ from afkcli.paths import make_private_folder, state_dir
 def rescue(thread_id: str, turn: SealedTurn, contents: Mapping[str, bytes]) -> str | None:
     """Write `turn`, and `contents` of what is attached to it, to the state folder, or else to the temporary folder.
 
-    Where there is no room for the contents, the turn is written without them. Returns the file's path, or None.
+    It takes the place of what was written of the same run before. Where there is no room for the contents, the turn is
+    written without them. Returns the file's path, or None.
     `afk threads import` takes the file back, and says what is missing.
     """
     line = rescued_line(thread_id, turn)
@@ -31,14 +33,24 @@ def rescue(thread_id: str, turn: SealedTurn, contents: Mapping[str, bytes]) -> s
     return None
 
 
+def rescue_more(where: str, body: JsonObject) -> None:
+    """Add the body of a journal record to the file that `rescue` wrote; it then survives the process."""
+    descriptor = os.open(where, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0))
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(rescued_journal_line(body))
+
+
 def _write(path: Path, lines: Sequence[str]) -> None:
-    """Write a file that survives power loss; half of one is removed."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    """Write a file that survives power loss, in one step; half of one is removed."""
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.writelines(lines)
             file.flush()
             os.fsync(file.fileno())
+        new.replace(path)
     except BaseException:
-        path.unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
         raise

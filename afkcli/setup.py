@@ -33,7 +33,7 @@ from afkcli.core.tools import Tool, Toolset
 from afkcli.owner import current_owner
 from afkcli.plugins import KNOWN, KnownPlugin, Plugins, discover, missing_line
 from afkcli.prices import PriceList
-from afkcli.rescue import rescue
+from afkcli.rescue import rescue, rescue_more
 from afkcli.settings import SECRETS, Secrets
 
 DEMO_PROVIDER = "local"
@@ -278,6 +278,7 @@ class Setup:
             notify=self.notify,
             redact=self.secrets.mask,
             rescue=rescue,
+            rescue_more=rescue_more,
             folder=_working_folder(),
             budgets=self.config.budgets(),
             look_up_price=PriceList(self.config.prices()),

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from afkcli.core.errors import ErrorKind, LeaseLostError, LimitReachedError, ProviderError
 from afkcli.core.events import Completed, ErrorEvent
 from afkcli.core.ids import rfc3339
-from afkcli.core.jsonform import clean_text
+from afkcli.core.jsonform import JsonObject, clean_text
 from afkcli.core.messages import Role
 from afkcli.core.result import AgentResult, RunState
 from afkcli.core.run import CANCELLED, Outcome, Run
 from afkcli.core.store_thread import StoreThread
-from afkcli.core.thread import SealedTurn, TurnWriter
+from afkcli.core.thread import RescueWriter, SealedTurn, TurnWriter
 
 Rescue = Callable[[str, SealedTurn, Mapping[str, bytes]], str | None]
+RescueMore = Callable[[str, JsonObject], None]
 
 
 async def see_through(run: Run, work: asyncio.Task[Outcome], calls: StoreThread, rescue: Rescue) -> AgentResult:
@@ -81,7 +83,54 @@ async def _cost_of(run: Run) -> float | None:
 
 async def _seal(run: Run, outcome: Outcome, calls: StoreThread, rescue: Rescue) -> tuple[Outcome, bool]:
     """Seal the run's turn, or have it rescued and say so; return how the run ended and whether it is saved."""
-    turn = SealedTurn(
+    turn = _turn(run, outcome)
+    reason = run.unsaved
+    if run.writer is not None:
+        try:
+            await calls.finish(_seal_on_store, calls, run.writer, turn)
+        except Exception as error:  # a store may be anybody's plugin
+            reason = str(error) or type(error).__name__
+            if isinstance(error, LeaseLostError):
+                outcome = Outcome(state=RunState.INTERRUPTED, reason=reason)
+        else:
+            return outcome, True
+    try:
+        where = await calls.finish(_rescue_on_store, calls, run, rescue, turn)
+    except Exception:  # it is the last resort; what failed before is what is said
+        where = None
+    kept = f"it is kept in {where}" if where else "it could not be kept anywhere else either"
+    run.warn("not_saved", f"this turn is not saved in the thread: {reason}; {kept}")
+    return outcome, False
+
+
+def begin_rescue(
+    run: Run, calls: StoreThread, rescue: Rescue, more: RescueMore, on_problem: Callable[[Exception], None]
+) -> None:
+    """Keep the question of a turn that its store cannot take, before the model is asked, and say so; on its thread.
+
+    What is said from then on is journaled there, as it would be in the thread.
+    """
+    try:
+        turn = _turn(run, Outcome(state=RunState.INTERRUPTED))
+        where = rescue(run.thread_id, turn, run.contents.of(turn.messages))
+    except Exception:  # it is tried again at the end, where it is said
+        where = None
+    if where is not None:
+        run.rescuer = RescueWriter(partial(more, where), on_problem)
+        calls.watch(run.rescuer)
+        line = f"this turn cannot be saved in the thread: {run.unsaved}; until it ends it is kept in {where}"
+        run.pending_warnings.append(("not_saved", line))
+
+
+def _rescue_on_store(calls: StoreThread, run: Run, rescue: Rescue, turn: SealedTurn) -> str | None:
+    if run.rescuer is not None:
+        calls.unwatch(run.rescuer)
+    return rescue(run.thread_id, turn, run.contents.of(turn.messages))
+
+
+def _turn(run: Run, outcome: Outcome) -> SealedTurn:
+    """Return the run's turn as it is now."""
+    return SealedTurn(
         turn=run.turn,
         run_id=run.run_id,
         state=outcome.state,
@@ -99,23 +148,6 @@ async def _seal(run: Run, outcome: Outcome, calls: StoreThread, rescue: Rescue) 
         parent_run_id=run.beginning.resumes,
         resumed=run.beginning.resumes is not None,
     )
-    reason = run.unsaved
-    if run.writer is not None:
-        try:
-            await calls.finish(_seal_on_store, calls, run.writer, turn)
-        except Exception as error:  # a store may be anybody's plugin
-            reason = str(error) or type(error).__name__
-            if isinstance(error, LeaseLostError):
-                outcome = Outcome(state=RunState.INTERRUPTED, reason=reason)
-        else:
-            return outcome, True
-    try:
-        where = await calls.finish(rescue, run.thread_id, turn, run.contents.of(turn.messages))
-    except Exception:  # it is the last resort; what failed before is what is said
-        where = None
-    kept = f"it is kept in {where}" if where else "it could not be kept anywhere else either"
-    run.warn("not_saved", f"this turn is not saved in the thread: {reason}; {kept}")
-    return outcome, False
 
 
 def _seal_on_store(calls: StoreThread, writer: TurnWriter, turn: SealedTurn) -> None:

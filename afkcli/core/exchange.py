@@ -3,14 +3,14 @@
 A thread is a line of type `thread` (its metadata), a line of type `record` for each of its records, and a line of type
 `content` (in base64) for each content that they name. A turn that was rescued is a line of type `rescued_turn`, its
 contents after it. What is read here is data: it is checked and returned, nothing of it is run, opened or taken as a
-permission.
+permission. The turn of a run that died before its end goes on in lines of type `rescued_journal`.
 """
 
 from __future__ import annotations
 
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -20,8 +20,17 @@ from afkcli.core.attachments import contents_named_in
 from afkcli.core.contents import is_content
 from afkcli.core.errors import InvalidNameError
 from afkcli.core.jsonform import JsonError, JsonObject, dumps, loads_object, to_plain
+from afkcli.core.messages import Role
 from afkcli.core.protocols import KEPT_KINDS, Record, RecordKind, ThreadInfo
-from afkcli.core.thread import SealedTurn, check_name, interrupted_turn, record_hash, turn_from_json, turn_to_json
+from afkcli.core.thread import (
+    SealedTurn,
+    check_name,
+    interrupted_turn,
+    messages_told,
+    record_hash,
+    turn_from_json,
+    turn_to_json,
+)
 
 VERSION = 1
 SCHEMA = 1
@@ -87,6 +96,11 @@ def named_contents(records: Iterable[Record]) -> dict[str, str]:
     return named
 
 
+def rescued_journal_line(body: JsonObject) -> str:
+    """Return what a rescued turn went on with, the body of a journal record, as a line of JSON with its newline."""
+    return dumps({**body, "v": VERSION, "type": "rescued_journal"}) + "\n"
+
+
 def content_line(sha256: str, data: bytes) -> str:
     """Return a content as a line of JSON, with its newline."""
     form = {"v": VERSION, "type": "content", "sha256": sha256, "data": b64encode(data).decode("ascii")}
@@ -121,7 +135,7 @@ class _Reader:
             if form.get("v") != VERSION:
                 raise JsonError(f"it is of version {form.get('v')!r}, and this afk knows version {VERSION}")
             kind = form.get("type")
-            if kind in ("record", "content"):
+            if kind in ("record", "content", "rescued_journal"):
                 yield from self._add(number, kind, form)
                 return
             yield from self.finish()
@@ -156,6 +170,8 @@ class _Reader:
         try:
             if kind == "record":
                 checker.add(form)
+            elif kind == "rescued_journal":
+                checker.add_journal(form)
             else:
                 checker.add_content(form)
         except JsonError as error:
@@ -197,6 +213,7 @@ class _RescueChecker:
         self._rescued = _rescued_turn(line, form)
         self.line = line
         self.label = f"the turn of the thread {self._rescued.thread_id!r}"
+        self._told: list[JsonObject] = []
         self._named = contents_named_in(turn_to_json(self._rescued.turn))
         self._attached = _Attached()
 
@@ -204,13 +221,19 @@ class _RescueChecker:
         """Refuse a record: a turn has none."""
         raise JsonError("a record stands behind it, which belongs to a thread")
 
+    def add_journal(self, form: JsonObject) -> None:
+        """Take what the turn went on with; `JsonError` if it cannot be that."""
+        _with_journal(self._rescued, [form])
+        self._told.append(form)
+
     def add_content(self, form: JsonObject) -> None:
         """Take the next content; `JsonError` if it is damaged, or not the turn's."""
         self._attached.add(form, self._named)
 
     def whole(self) -> RescuedTurn:
-        """Return the turn with its contents."""
-        return replace(self._rescued, contents=self._attached.contents, missing=self._attached.missing(self._named))
+        """Return the turn with its contents, as far as its run came."""
+        rescued = _with_journal(self._rescued, self._told)
+        return replace(rescued, contents=self._attached.contents, missing=self._attached.missing(self._named))
 
 
 class _Checker:
@@ -251,6 +274,10 @@ class _Checker:
         self._head = record.hash
         if kept:
             self._kept_head = record.hash
+
+    def add_journal(self, form: JsonObject) -> None:
+        """Refuse it: what a thread's open turn went on with is in its records."""
+        raise JsonError("a journal stands behind it, which belongs to a rescued turn")
 
     def add_content(self, form: JsonObject) -> None:
         """Take the next content; `JsonError` if it is damaged, or not the thread's."""
@@ -328,6 +355,20 @@ def _rescued_turn(line: int, form: JsonObject) -> RescuedTurn:
     if not turn.messages:
         raise JsonError("the turn has no message")
     return RescuedTurn(line=line, thread_id=name, turn=turn)
+
+
+def _with_journal(rescued: RescuedTurn, bodies: Sequence[JsonObject]) -> RescuedTurn:
+    """Return a rescued turn with what its run said before it died; `JsonError` if that cannot be read."""
+    if not bodies:
+        return rescued
+    turn = rescued.turn
+    try:
+        said = messages_told(bodies)
+        steps = turn.steps + sum(message.role is Role.ASSISTANT for message in said)
+        form = turn_to_json(replace(turn, messages=(*turn.messages, *said), steps=steps))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise JsonError(f"what it went on with cannot be read: {error}") from None
+    return replace(rescued, turn=_turn(form))
 
 
 def _turn(form: JsonObject) -> SealedTurn:

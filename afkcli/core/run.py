@@ -21,7 +21,7 @@ from afkcli.core.protocols import Capabilities, Price, Provider
 from afkcli.core.result import RunState, ToolExecution, Usage
 from afkcli.core.sink_thread import SinkThread
 from afkcli.core.structured import StructuredOutput
-from afkcli.core.thread import Beginning, TurnWriter, pair_tool_calls, partial_message
+from afkcli.core.thread import Beginning, RescueWriter, TurnWriter, pair_tool_calls, partial_message
 from afkcli.core.tools import FoundTools, Tool
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ class Run:
     structured: StructuredOutput | None = None
     history: Sequence[Message] = ()
     writer: TurnWriter | None = None
+    rescuer: RescueWriter | None = None
     unsaved: str | None = None
     max_retries: int = MAX_RETRIES
     retry_delay_s: float = FIRST_DELAY_S
@@ -139,6 +140,11 @@ class Run:
     def model(self) -> Model:
         """The model in use: the first, or the fallback that took over."""
         return self.models[0]
+
+    @property
+    def journal(self) -> TurnWriter | RescueWriter | None:
+        """What journals the turn: in its thread, or in a rescue file if the store cannot take it."""
+        return self.writer or self.rescuer
 
     def request_messages(self) -> list[Message]:
         """Return all messages of the next model call: instructions, history, question, this turn so far."""
@@ -215,15 +221,15 @@ class Run:
     async def text(self, text: str) -> None:
         """Take a piece of the answer: remembered, journaled, emitted."""
         self._text.append(text)
-        if self.writer is not None:
-            self.writer.journal_text(text)
+        if self.journal is not None:
+            self.journal.journal_text(text)
         await self.emit(TextDeltaEvent, text_delta=text)
 
     async def reasoning(self, text: str) -> None:
         """Take a piece of the model's reasoning."""
         self._reasoning.append(text)
-        if self.writer is not None:
-            self.writer.journal_reasoning(text)
+        if self.journal is not None:
+            self.journal.journal_reasoning(text)
         await self.emit(ReasoningDeltaEvent, reasoning_delta=text)
 
     def forget_reasoning(self) -> None:
@@ -235,13 +241,13 @@ class Run:
         self._text.clear()
         self._reasoning.clear()
         self.answer.append(message)
-        if self.writer is not None:
-            self.writer.journal_message(message)
+        if self.journal is not None:
+            self.journal.journal_message(message)
 
     def journal_result(self, result: ToolResultPart) -> None:
         """Have the result of one tool call journaled, before the message that holds all results of its step."""
-        if self.writer is not None:
-            self.writer.journal_message(Message(role=Role.TOOL, parts=(result,)))
+        if self.journal is not None:
+            self.journal.journal_message(Message(role=Role.TOOL, parts=(result,)))
 
     async def complete_step(self, response: ModelResponse) -> None:
         """Take the response that ends a model call.

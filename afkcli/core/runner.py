@@ -15,14 +15,14 @@ from afkcli.core.agent import Agent
 from afkcli.core.approvals import ApprovalRule
 from afkcli.core.attachments import Asked, Attachment, ask, attached_parts, refuse_what_the_model_cannot_take
 from afkcli.core.budgets import NO_BUDGETS, Budgets, Reservations
-from afkcli.core.closing import Rescue, see_through
+from afkcli.core.closing import Rescue, begin_rescue, see_through
 from afkcli.core.contents import Contents, read_content
 from afkcli.core.cost import Spending
 from afkcli.core.errors import ConfigError, UnknownNameError, UsageError
 from afkcli.core.events import Attached, RunStarted
 from afkcli.core.handle import EventChannel, RunHandle
 from afkcli.core.ids import uuid7
-from afkcli.core.jsonform import clean_text
+from afkcli.core.jsonform import JsonObject, clean_text
 from afkcli.core.limits import Limits
 from afkcli.core.memory import MemoryStore
 from afkcli.core.messages import FinishReason, Message
@@ -95,7 +95,8 @@ class Wiring:
         notify: takes one line for a person that belongs to no run's events.
         redact: takes known secrets out of a text.
         rescue: keeps a turn that could not be saved, and the contents of what is attached to it, and returns where, or
-            None if it cannot.
+            None if it cannot; first when it begins, and again when it has ended, in place of what it kept before.
+        rescue_more: adds the body of a journal record to what was kept, at the place that `rescue` returned.
         folder: the folder that threads are remembered to be used in.
         budgets: what the runs may cost together.
         look_up_price: what a model costs.
@@ -108,6 +109,7 @@ class Wiring:
     notify: Callable[[str], None] = lambda line: None
     redact: Callable[[str], str] = lambda text: text
     rescue: Rescue = lambda thread_id, turn, contents: None
+    rescue_more: Callable[[str, JsonObject], None] = lambda where, body: None
     folder: str | None = None
     budgets: Budgets = NO_BUDGETS
     look_up_price: PriceLookup = lambda full_name, capabilities: capabilities.price
@@ -341,6 +343,9 @@ class Runner:
         run.beginning, run.writer, run.unsaved = begun.beginning, begun.writer, begun.unsaved
         run.history = begun.history.messages(begun.beginning.resumes)
         run.pending_warnings += begun.history.warnings()
+        if run.unsaved is not None:
+            wiring = self._wiring
+            await self._calls.call(begin_rescue, run, self._calls, wiring.rescue, wiring.rescue_more, on_problem)
         return run
 
     async def _assemble(self, opening: Opening, agent: Agent, run_id: str, asked: Asked | None) -> Run:
@@ -431,8 +436,8 @@ class Runner:
 
     async def _journal(self, run: Run) -> None:
         """Journal the tool calls before they are made, so that no call is made again because nobody knows of it."""
-        if run.writer is not None:
-            await self._calls.call(run.writer.tick)
+        if run.journal is not None:
+            await self._calls.call(run.journal.tick)
 
     def _find_tools(self, agent: Agent, tools: Mapping[str, Tool]) -> Coroutine[Any, Any, FoundTools] | None:
         """Return the lookup of the tools that `agent` names, beside `tools`, which it has; None if it names none."""

@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar
 from afkcli.core.errors import StoreError
 from afkcli.core.protocols import JOURNAL_SECONDS
 from afkcli.core.tasks import seen_through
-from afkcli.core.thread import TurnWriter
+from afkcli.core.thread import RescueWriter, TurnWriter
 from afkcli.core.waiting import on_waiting
 
 P = ParamSpec("P")
@@ -28,7 +28,7 @@ class StoreThread:
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._writers: list[TurnWriter] = []
+        self._writers: list[TurnWriter | RescueWriter] = []
         self._thread: threading.Thread | None = None
         self._start_lock = threading.Lock()
         self._next_tick = 0.0
@@ -60,11 +60,11 @@ class StoreThread:
         """As `call`, and wait for the end even if the waiting task is cancelled, as by an event loop that closes."""
         return await seen_through(asyncio.wrap_future(self.submit(function, *args, **kwargs)))
 
-    def watch(self, writer: TurnWriter) -> None:
+    def watch(self, writer: TurnWriter | RescueWriter) -> None:
         """Tick `writer` from now on; call it on this thread (inside a submitted function)."""
         self._writers.append(writer)
 
-    def unwatch(self, writer: TurnWriter) -> None:
+    def unwatch(self, writer: TurnWriter | RescueWriter) -> None:
         """Tick `writer` no longer; call it on this thread."""
         if writer in self._writers:
             self._writers.remove(writer)

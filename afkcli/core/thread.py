@@ -333,23 +333,15 @@ def interrupted_turn(thread: ThreadInfo, opened: OpenTurn, records: Iterable[Rec
     """Put the turn together that its question and journal `records` tell of."""
     agent, model = thread.agent or "", thread.model or ""
     parent_run_id, resumed, steps = None, False, 0
-    messages: list[Message] = []
-    text: list[str] = []
-    reasoning: list[str] = []
+    bodies: list[JsonObject] = []
     for record in records:
         body = loads_object(record.body)
+        bodies.append(body)
         if record.kind is RecordKind.QUESTION:
             agent, model = body.get("agent", agent), body.get("model", model)
             parent_run_id, resumed = body.get("parent_run_id"), body.get("resumed") is True
             steps -= _count_steps(body.get("messages", ()))  # what it resumes was counted there
-        for form in body.get("messages", ()):
-            with contextlib.suppress(JsonError):  # of a part that this version does not know, the rest is kept
-                messages.append(message_from_json(form))
-            text.clear()
-            reasoning.clear()
-        text.append(str(body.get("text", "")))
-        reasoning.append(str(body.get("reasoning", "")))
-    messages.extend(partial_message("".join(text), "".join(reasoning)))
+    messages = messages_told(bodies)
     return SealedTurn(
         turn=opened.turn,
         run_id=opened.run_id,
@@ -368,6 +360,22 @@ def interrupted_turn(thread: ThreadInfo, opened: OpenTurn, records: Iterable[Rec
     )
 
 
+def messages_told(bodies: Iterable[JsonObject]) -> list[Message]:
+    """Return the messages that the bodies of journal records tell of, the last one as far as it had come."""
+    messages: list[Message] = []
+    text: list[str] = []
+    reasoning: list[str] = []
+    for body in bodies:
+        for form in body.get("messages", ()):
+            with contextlib.suppress(JsonError):  # of a part that this version does not know, the rest is kept
+                messages.append(message_from_json(form))
+            text.clear()
+            reasoning.clear()
+        text.append(str(body.get("text", "")))
+        reasoning.append(str(body.get("reasoning", "")))
+    return [*messages, *partial_message("".join(text), "".join(reasoning))]
+
+
 def _count_steps(forms: Iterable[JsonObject]) -> int:
     return sum(isinstance(form, dict) and form.get("role") == Role.ASSISTANT for form in forms)
 
@@ -382,7 +390,41 @@ def partial_message(text: str, reasoning: str) -> list[Message]:
     return [Message(role=Role.ASSISTANT, parts=tuple(parts))] if parts else []
 
 
-class TurnWriter:
+class Journal:
+    """Puts aside what an open turn has said, until it is written; may be called from anywhere."""
+
+    def __init__(self) -> None:
+        self._pending: deque[tuple[str, str] | Message] = deque()
+        self._unwritten: list[tuple[str, str] | Message] = []
+
+    def journal_text(self, text: str) -> None:
+        self._pending.append(("text", text))
+
+    def journal_reasoning(self, text: str) -> None:
+        self._pending.append(("reasoning", text))
+
+    def journal_message(self, message: Message) -> None:
+        """Put a whole message aside; it stands for the text and reasoning that were journaled before it."""
+        self._pending.append(message)
+
+    def _body(self) -> JsonObject | None:
+        """Return what was put aside, as the body of a journal record; it is `_unwritten` until that is cleared."""
+        while self._pending:
+            self._unwritten.append(self._pending.popleft())
+        if not self._unwritten:
+            return None
+        messages: list[JsonObject] = []
+        streamed: dict[str, list[str]] = {"text": [], "reasoning": []}
+        for piece in self._unwritten:
+            if isinstance(piece, Message):
+                messages.append(message_to_json(piece))
+                streamed = {"text": [], "reasoning": []}
+            else:
+                streamed[piece[0]].append(piece[1])
+        return {"v": 1, "messages": messages, **{name: "".join(texts) for name, texts in streamed.items()}}
+
+
+class TurnWriter(Journal):
     """Writes one turn: the question, the journal while it streams, the seal. Holds the lease.
 
     `open`, `tick`, `seal` and `release` belong to the store's thread; `journal_text`, `journal_reasoning` and
@@ -396,6 +438,7 @@ class TurnWriter:
     """
 
     def __init__(self, store: Store, lease: Lease, run_id: str, on_problem: Callable[[Exception], None]) -> None:
+        super().__init__()
         self.store = store
         self.lease = lease
         self.thread = lease.thread
@@ -406,8 +449,6 @@ class TurnWriter:
         self._ticking = False
         self._on_problem = on_problem
         self._renewed = time.monotonic()
-        self._pending: deque[tuple[str, str] | Message] = deque()
-        self._unwritten: list[tuple[str, str] | Message] = []
 
     def open(
         self,
@@ -451,16 +492,6 @@ class TurnWriter:
         )
         self._append(thread, record, contents)
 
-    def journal_text(self, text: str) -> None:
-        self._pending.append(("text", text))
-
-    def journal_reasoning(self, text: str) -> None:
-        self._pending.append(("reasoning", text))
-
-    def journal_message(self, message: Message) -> None:
-        """Put a whole message aside; it stands for the text and reasoning that were journaled before it."""
-        self._pending.append(message)
-
     def tick(self) -> None:
         """Write what was put aside as one journal record, and renew the lease when it is time."""
         if not self._ticking:  # else a call of a tick waits, and all writers are ticked meanwhile
@@ -501,23 +532,39 @@ class TurnWriter:
             self._renewed = time.monotonic()
 
     def _write_journal(self) -> None:
-        while self._pending:
-            self._unwritten.append(self._pending.popleft())
-        if not self._unwritten:
-            return
-        messages: list[JsonObject] = []
-        streamed: dict[str, list[str]] = {"text": [], "reasoning": []}
-        for piece in self._unwritten:
-            if isinstance(piece, Message):
-                messages.append(message_to_json(piece))
-                streamed = {"text": [], "reasoning": []}
-            else:
-                streamed[piece[0]].append(piece[1])
-        body: JsonObject = {"v": 1, "messages": messages, **{name: "".join(texts) for name, texts in streamed.items()}}
-        record = next_record(self.thread, RecordKind.JOURNAL, self.turn, body)
-        self._append(advance(self.thread, record), record)
-        self._unwritten.clear()
+        body = self._body()
+        if body is not None:
+            record = next_record(self.thread, RecordKind.JOURNAL, self.turn, body)
+            self._append(advance(self.thread, record), record)
+            self._unwritten.clear()
 
     def _append(self, thread: ThreadInfo, record: Record, contents: Mapping[str, bytes] = NO_CONTENTS) -> None:
         self.store.append(thread, [record], self.thread.head, self.lease, contents)
         self.thread = thread
+
+
+class RescueWriter(Journal):
+    """Journals a turn that its store cannot take; belongs to the store's thread like `TurnWriter`.
+
+    Args:
+        write: keeps the body of a journal record, so that it survives the process.
+        on_problem: called on the store's thread with the first error.
+    """
+
+    def __init__(self, write: Callable[[JsonObject], None], on_problem: Callable[[Exception], None]) -> None:
+        super().__init__()
+        self._write = write
+        self._on_problem = on_problem
+        self._failed = False
+
+    def tick(self) -> None:
+        """Write what was put aside."""
+        try:
+            body = self._body()
+            if body is not None:
+                self._write(body)
+                self._unwritten.clear()
+        except Exception as error:  # the next tick tries again
+            if not self._failed:
+                self._failed = True
+                self._on_problem(error)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import time
 
 import pytest
 
-from afkcli.testing.model_script import Step
+from afkcli.testing.model_script import Fault, Step
 from afkcli.testing.model_server import ModelServer
 from tests.e2e.shell import Shell, kill, roles_and_texts, wait_for_output
 
@@ -147,3 +148,35 @@ class TestRescued:
         keyed.afk("run", "-t", "t", "third")
         said = [text for role, text in roles_and_texts(server.bodies[-1]) if role == "user"]
         assert said == ["first", "second", "third"]
+
+    def test_of_a_run_that_was_killed_meanwhile_the_question_and_the_text_come_back(
+        self, keyed: Shell, server: ModelServer
+    ) -> None:
+        server.script(Step(text=["half an answer", " and more"], fault=Fault.HANG, fault_after=1))
+        data = keyed.home / "afk" / "data"
+        data.parent.mkdir()
+        data.write_text("a file where the folder should be")
+        process = keyed.start("run", "-t", "t", "what?")
+        wait_for_output(process, b"half an answer")
+        [file] = (keyed.home / "afk" / "state" / "rescue").iterdir()
+        while b"half" not in file.read_bytes():
+            time.sleep(0.01)
+        _, err = kill(process)
+        data.unlink()
+
+        done = keyed.afk("threads", "import", str(file))
+
+        assert (done.code, done.err) == (0, "afk: 1 imported\n")
+        assert str(file) in err.decode()
+        shown = keyed.afk("threads", "show", "t").out
+        assert "what?" in shown
+        assert "half an answer" in shown
+        assert "interrupted" in shown
+
+    @pytest.mark.parametrize("line", ['{"v":1,"type":"rescued_journal","messages":[],"text":"x"}', "null"])
+    def test_a_journal_without_its_turn_is_refused(self, keyed: Shell, line: str) -> None:
+        done = keyed.afk("threads", "import", stdin=line.encode())
+
+        assert done.code == 2
+        assert done.err.startswith("afk: ")
+        assert "Traceback" not in done.err

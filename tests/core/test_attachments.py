@@ -311,4 +311,4 @@ class TestWhatIsLost:
                 await runner.run(agent(), user_message="what?", thread_id="t", attachments=[PICTURE])
 
         asyncio.run(main())
-        assert rescued == [{PICTURE.part.sha256: PNG}]
+        assert rescued == [{PICTURE.part.sha256: PNG}] * 2  # with the question, and with the answer

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -23,7 +25,7 @@ from afkcli.core.errors import (
 )
 from afkcli.core.events import Completed, Event
 from afkcli.core.memory import MemoryStore
-from afkcli.core.messages import FinishReason, ModelWarning, ReasoningDelta, TextDelta
+from afkcli.core.messages import FinishReason, ModelEvent, ModelRequest, ModelWarning, ReasoningDelta, TextDelta
 from afkcli.core.model_call import retry_delay
 from afkcli.core.protocols import Capabilities, Lease, Owner, Price, ThreadInfo
 from afkcli.core.result import AgentResult, RunState, Usage, exit_code
@@ -591,10 +593,35 @@ class TestAnswersThatCannotBeSaved:
         result = result_of(events)
         assert (result.state, result.final_text, result.saved, exit_code(result)) == ("completed", "a", False, 1)
         said = [event.message for event in events if event.type == "warning"]
-        assert len(said) == 1
-        assert "the disk is full" in said[0]
-        assert "/rescue/file" in said[0]
-        assert [message.text for message in rescued[0].messages] == ["hi", "a"]
+        *before, after = rescued
+        assert len(said) == len(rescued) == (1 if "seal" in methods else 2)
+        assert all("the disk is full" in line and "/rescue/file" in line for line in said)
+        assert [[message.text for message in turn.messages] for turn in before] == [["hi"]] * len(before)
+        assert [message.text for message in after.messages] == ["hi", "a"]
+
+    def test_the_question_is_kept_before_the_model_is_asked_and_the_answer_as_it_comes(self) -> None:
+        kept: list[str] = []
+        journaled = threading.Event()
+
+        def rescue(thread_id: str, turn: SealedTurn, contents: dict[str, bytes]) -> str:
+            kept.append(turn.state)
+            return "/rescue/file"
+
+        def more(where: str, body: dict[str, Any]) -> None:
+            kept.append(f"{where}: {body['text']}")
+            journaled.set()
+
+        class Slow(Scripted):
+            async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+                assert kept == ["interrupted"]
+                async for event in super().stream(request):
+                    yield event
+                    if isinstance(event, TextDelta):
+                        await asyncio.to_thread(journaled.wait)
+
+        wiring = Wiring(rescue=rescue, rescue_more=more)
+        events_of(Slow(answer("a")), store=BrokenStore("acquire"), wiring=wiring)
+        assert kept == ["interrupted", "/rescue/file: a", "completed"]
 
     @pytest.mark.parametrize("rescue", [lambda *turn: None, lambda *turn: 1 / 0])
     def test_a_rescue_that_fails_is_said_too(self, rescue: Any) -> None:

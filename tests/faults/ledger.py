@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from afkcli.core.exchange import ExportedThread
+from afkcli.core.exchange import ExportedThread, RescuedTurn, read_lines
 from afkcli.core.jsonform import dumps
 from afkcli.core.protocols import KEPT_KINDS, Record, RecordKind, ThreadInfo
 from afkcli.core.thread import interrupted_turn, read_history, turn_to_json
@@ -140,7 +140,9 @@ def _check_run(world: World, running: Running, thread: KeptThread, row: Row) -> 
     if len(turns) > 1:
         row.problems.append(f"{running.message!r} is {len(turns)} times in {thread.name}")
     rescued = _rescued(running)
-    if rescued is not None and rescued.answer != shown_text(running):
+    if rescued is not None and running.killed_at is not None and result_of(running) is None:
+        check_partial(running, rescued, world.server.sent(running.message), row)
+    elif rescued is not None and rescued.answer != shown_text(running):
         row.problems.append(f"the rescue file of {running.message!r} holds {rescued}")
     if not turns and rescued is None and _accepted(world, running):
         row.messages_lost += 1
@@ -234,7 +236,9 @@ def _rescued(running: Running) -> KeptTurn | None:
         if event["type"] == "warning" and event["code"] == "not_saved":
             path = Path(event["message"].rpartition("it is kept in ")[2])
             if path.is_file():
-                return _kept_turn(json.loads(path.read_text("utf-8"))["turn"])
+                [item] = read_lines(path.read_bytes().splitlines())
+                assert isinstance(item, RescuedTurn), item
+                return _kept_turn(json.loads(dumps(turn_to_json(item.turn))))
     return None
 
 

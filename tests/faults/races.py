@@ -59,10 +59,10 @@ def stopped_writer(seed: str, seconds: float, victims: int) -> Row:
     """Stop a run inside a transaction for `seconds`, longer than a lease, while runs on other threads go on.
 
     It holds the one write lock of the home. Runs that stream meanwhile are killed at random moments, one of them while
-    it waits with its seal; one streams on to the end of the stop and beyond; one begins in it. The stopped run is then
-    continued or killed.
+    it waits with its seal; one streams on to the end of the stop and beyond; two begin in it, and one of them is
+    killed. The stopped run is then continued or killed.
     """
-    row = Row(case=f"stopped in a transaction for {seconds:g} s", tries=victims + 4)
+    row = Row(case=f"stopped in a transaction for {seconds:g} s", tries=victims + 5)
     if not sys.platform.startswith("linux"):
         row.notes.append("skipped: whether a process is stopped is read from /proc")
         return row
@@ -73,10 +73,12 @@ def stopped_writer(seed: str, seconds: float, victims: int) -> Row:
         stopped = world.start("stopped", "stopped", WITH_FAULTY_STORE, faulty_store(stop_at=at))
         wait_until(lambda: process_state(stopped) == "T")
         began = time.monotonic()
-        with ThreadPoolExecutor(len(streaming) + 1) as pool:
+        with ThreadPoolExecutor(len(streaming) + 2) as pool:
             brief = pool.submit(world.run, "brief", "during the stop")
+            late = pool.submit(_kill_late, world)
             list(pool.map(lambda victim: _kill_in_stop(world, victim, seconds), streaming))
             _check_said(world, brief.result(), "it is kept in ", row)
+            late.result()
         _check_what_is_read(world, streaming, row)
         time.sleep(max(0.0, seconds - (time.monotonic() - began)))
         stopped.send(signal.SIGCONT if world.chance("end").random() < 0.5 else signal.SIGKILL)
@@ -112,6 +114,15 @@ def _kill_in_stop(world: World, victim: Running, seconds: float) -> None:
         time.sleep(world.chance(victim.thread).uniform(0.5, seconds * 0.8))
     victim.send(signal.SIGKILL)
     victim.wait()
+
+
+def _kill_late(world: World) -> None:
+    """Start a run in the stop, so that its turn cannot be saved, and kill it in the middle of its answer."""
+    late = world.start("late", "begins in the stop")
+    if world.asked(late):
+        time.sleep(world.chance("late").uniform(0.0, 0.4))
+    late.send(signal.SIGKILL)
+    late.wait()
 
 
 def _check_what_is_read(world: World, killed: Sequence[Running], row: Row) -> None:

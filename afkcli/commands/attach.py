@@ -26,6 +26,8 @@ def attached(sources: Sequence[str], *, may_read_stdin: bool, notify: Callable[[
     Raises:
         UsageError: one of them cannot be read, or is not to be attached.
     """
+    if "" in sources:
+        raise UsageError("`--attach` was given an empty name; give a file, a URL, or `-` for stdin")
     if sources.count(STDIN) > 1:
         raise UsageError("`--attach -` stands twice, and there is one stdin; name files for the others")
     if STDIN in sources and not may_read_stdin:

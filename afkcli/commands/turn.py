@@ -188,7 +188,7 @@ class Turn:
         return last.name
 
     def _renderer(self) -> Renderer:
-        output = Output()
+        output = Output(_answers_own())
         if self.options.json:
             return JsonRenderer(output)
         reasoning = Reasoning(self.messages) if self.options.reasoning else None
@@ -227,6 +227,14 @@ async def _stop(handle: RunHandle, showing: asyncio.Task[None]) -> None:
     await handle.cancel()
     await asyncio.wait({showing}, timeout=LAST_WORDS_SECONDS)
     showing.cancel()
+
+
+def _answers_own() -> int:
+    """Return a descriptor of stdout that only the answer is written to; what plugins, tools and the programs that they
+    start write to descriptor 1 from here on goes to stderr, and closing it does no harm."""
+    own = os.dup(1)
+    os.dup2(2, 1)
+    return own
 
 
 async def _are_left_behind() -> bool:

@@ -251,6 +251,7 @@ class TestRefused:
         ("arguments", "said"),
         [
             (("--attach", "nowhere.png", "q"), "nowhere.png cannot be attached: No such file or directory"),
+            (("--attach", "", "q"), "`--attach` was given an empty name; give a file, a URL, or `-` for stdin"),
             (("--attach", ".", "q"), ". cannot be attached: it is a folder; name its files"),
             (("--attach", "/dev/zero", "q"), "/dev/zero cannot be attached: it is no regular file; pipe it in with"),
             (("--attach", "ftp://host/x", "q"), "ftp://host/x cannot be attached: it is no http or https URL"),

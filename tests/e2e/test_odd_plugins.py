@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from afkcli.testing.model_script import ScriptedCall, Step
+from afkcli.testing.model_server import ModelServer
 from tests.e2e.shell import Shell
 
 PROVIDER = """
@@ -61,6 +63,21 @@ class Sink:
 
 @hookimpl
 def afk_sink(): return Sink()
+"""
+
+TOOL = """
+import os
+from afkcli import hookimpl, tool
+
+AFK_HOOKS = 1
+
+@tool(name="odd.noise", changes=False)
+def noise() -> str:
+    {does}
+    return "quiet"
+
+@hookimpl
+def afk_tools(): return [noise]
 """
 
 
@@ -157,3 +174,10 @@ def test_a_config_that_cannot_be_sent_is_named(keyed: Shell, config: str, said: 
 
     assert (done.code, done.out) == (2, "")
     assert said in done.err
+
+
+@pytest.mark.parametrize("does", ["os.system('echo by a program')", "os.write(1, b'to descriptor 1')", "os.close(1)"])
+def test_what_a_tool_does_with_stdout_does_not_touch_the_answer(keyed: Shell, server: ModelServer, does: str) -> None:
+    server.script(Step(tool_calls=[ScriptedCall(name="odd__noise")]), Step(text="Done."))
+    done = keyed.afk("run", "--plugin", plugin(keyed, TOOL.format(does=does)), "--tool", "odd.noise", "hi")
+    assert (done.code, done.out) == (0, "Done.\n")

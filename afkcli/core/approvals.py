@@ -93,7 +93,8 @@ async def approve(run: Run, tool: Tool, call: ToolCallPart, *, again: bool) -> N
     said = ruling(tool, call.arguments, run.rules)
     if said == "deny":
         run.denied += 1
-        raise DeniedError("denied by a rule of the user's config")
+        await run.emit(ApprovalResolved, approval_id=secrets.token_urlsafe(16), decision="deny", by="rule")
+        raise DeniedError("denied by a rule of the config")
     if said == "allow" and not (again and not tool.idempotent):
         return
     always = _counter(run, tool, call.arguments)

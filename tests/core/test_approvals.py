@@ -182,7 +182,8 @@ class TestDecisions:
 
     def test_a_rule_that_denies_asks_nobody(self) -> None:
         events = run(*ONCE, tools=[plugin_tool()], rules=[rule("deny")], decide=says("allow"))
-        assert (WRITTEN, errors(events)) == ([], ["denied by a rule of the user's config"])
+        assert (WRITTEN, errors(events)) == ([], ["denied by a rule of the config"])
+        assert resolved(events) == [("deny", "rule")]
         assert "approval_requested" not in types(events)
         assert events[-1].result.denied == 1  # type: ignore[union-attr]
 

@@ -135,7 +135,7 @@ class TestRules:
         server.script(wants("secrets", "plain"), Step(text="Done."))
         done = run(pen)
         assert (done.code, written(pen)) == (0, ["plain"])
-        assert "denied by a rule of the user's config" in done.err
+        assert "denied by a rule of the config" in done.err
 
     def test_those_of_a_project_count_only_after_trust_and_never_before_the_users(
         self, pen: Shell, server: ModelServer

@@ -11,7 +11,7 @@ from afkcli.commands.output import Stdout, write_file
 from afkcli.commands.thread_access import find_thread, opened_store, settled
 from afkcli.core.contents import LostContentError, read_content
 from afkcli.core.errors import StoreError, UnknownNameError, UsageError
-from afkcli.core.exchange import Refused, content_line, named_contents, read_lines, thread_lines
+from afkcli.core.exchange import Refused, content_line, end_line, named_contents, read_lines, thread_lines
 from afkcli.core.protocols import Record, Store, ThreadInfo
 from afkcli.render import Messages, visible, visible_json
 
@@ -54,6 +54,7 @@ def _one(store: Store, name: str, form: str) -> Iterator[str]:
         yield _as_markdown(thread, records, state)
     else:
         yield from _as_jsonl(store, thread, records)
+        yield end_line(1)
 
 
 def _shown(piece: str, form: str) -> str:
@@ -65,10 +66,13 @@ def _shown(piece: str, form: str) -> str:
 
 def _all(store: Store) -> Iterator[str]:
     """Yield all threads by age, each as it is at one moment. Nothing is written to the store, not even a seal."""
+    count = 0
     for info in sorted(store.list(), key=lambda info: info.key):
         taken = _taken(store, info)
         if taken is not None:
             yield from _as_jsonl(store, *taken)
+            count += 1
+    yield end_line(count)
 
 
 def _taken(store: Store, info: ThreadInfo) -> tuple[ThreadInfo, list[Record]] | None:

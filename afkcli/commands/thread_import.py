@@ -12,8 +12,8 @@ import click
 
 from afkcli.commands.output import Stdout, json_option
 from afkcli.commands.thread_access import opened_store
-from afkcli.core.errors import EXIT_OK, EXIT_USAGE, ConflictError, ThreadBusyError, UsageError
-from afkcli.core.exchange import ExportedThread, Item, Refused, RescuedTurn, read_lines
+from afkcli.core.errors import EXIT_INTERNAL, EXIT_OK, EXIT_USAGE, ConflictError, ThreadBusyError, UsageError
+from afkcli.core.exchange import ExportedThread, Incomplete, Item, Refused, RescuedTurn, read_lines
 from afkcli.core.ids import uuid7
 from afkcli.core.jsonform import MAX_LINE_BYTES
 from afkcli.core.restore import Restored, Restorer
@@ -28,7 +28,8 @@ from afkcli.render import Messages
 def import_threads(file: str, rename: bool, as_json: bool) -> None:
     """Add the threads in FILE, as `afk threads export` wrote them, or the turn of a rescue file.
 
-    Without FILE, or with `-`, they are read from stdin. A thread that is there already is left as it is.
+    Without FILE, or with `-`, they are read from stdin. A thread that is there already is left as it is. The exit code
+    is 1 where FILE is not a whole export, and 2 where something in it was refused; the rest is added.
     """
     importer = _Import(file, Messages(), Stdout() if as_json else None)
     with _opened(file) as stream, opened_store() as store:
@@ -59,6 +60,11 @@ class _Import:
         """
         if isinstance(item, Refused):
             self._refuse(item.line, item.what)
+            return
+        if isinstance(item, Incomplete):
+            self.exit_code = self.exit_code or EXIT_INTERNAL
+            where = f", line {item.line}" if item.line else ""
+            self._messages.warn(f"{self._file} is not whole{where}: {item.what}; what is there was taken")
             return
         try:
             restored = restorer.thread(item) if isinstance(item, ExportedThread) else restorer.rescued(item)

@@ -4,6 +4,9 @@ A thread is a line of type `thread` (its metadata), a line of type `record` for 
 `content` (in base64) for each content that they name. A turn that was rescued is a line of type `rescued_turn`, its
 contents after it. What is read here is data: it is checked and returned, nothing of it is run, opened or taken as a
 permission. The turn of a run that died before its end goes on in lines of type `rescued_journal`.
+
+An export ends with a line of type `end` that says how many threads it holds, so that one that was cut is noticed, also
+where it was cut between two threads. Exports may stand one behind the other; rescue files have no such line.
 """
 
 from __future__ import annotations
@@ -72,7 +75,15 @@ class Refused:
     what: str
 
 
-Item = ExportedThread | RescuedTurn | Refused
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incomplete:
+    """Threads that were exported are not in the file, in words; nothing that was read goes with them."""
+
+    line: int
+    what: str
+
+
+Item = ExportedThread | RescuedTurn | Refused | Incomplete
 
 
 def thread_lines(thread: ThreadInfo, records: Iterable[Record]) -> Iterator[str]:
@@ -113,13 +124,20 @@ def rescued_line(thread_id: str, turn: SealedTurn) -> str:
     return dumps(form) + "\n"
 
 
+def end_line(threads: int) -> str:
+    """Return the line that closes an export of that many threads, with its newline."""
+    return dumps({"v": VERSION, "type": "end", "threads": threads}) + "\n"
+
+
 def read_lines(lines: Iterable[bytes]) -> Iterator[Item]:
-    """Yield what `lines` hold, in their order: threads that are whole, rescued turns, and what is refused."""
+    """Yield what `lines` hold, in their order: threads that are whole, rescued turns, what is refused or not there."""
     reader = _Reader()
+    number = 0
     for number, line in enumerate(lines, 1):
         if line.strip():
             yield from reader.take(number, line)
     yield from reader.finish()
+    yield from reader.missing_end(number)
 
 
 class _Reader:
@@ -128,8 +146,11 @@ class _Reader:
     def __init__(self) -> None:
         self._checker: _Checker | _RescueChecker | None = None
         self._skipping = False
+        self._threads = 0  # that began since the last end of an export
+        self._nothing = True  # no line of any kind came yet
 
     def take(self, number: int, line: bytes) -> Iterator[Item]:
+        self._nothing = False
         try:
             form = loads_object(line, exactly=True)
             if form.get("v") != VERSION:
@@ -140,11 +161,14 @@ class _Reader:
                 return
             yield from self.finish()
             if kind == "thread":
+                self._threads += 1  # also one that is refused: it is in the file
                 self._checker = _Checker(number, form)
                 self._skipping = False
             elif kind == "rescued_turn":
                 self._checker = _RescueChecker(number, form)
                 self._skipping = False
+            elif kind == "end":
+                yield from self._end(number, form)
             else:
                 raise JsonError(f"it is of the unknown type {kind!r}")
         except JsonError as error:
@@ -160,6 +184,19 @@ class _Reader:
                 yield checker.whole()
             except JsonError as error:
                 yield Refused(line=checker.line, what=f"{checker.label} is left out: {_shortly(error)}")
+
+    def missing_end(self, line: int) -> Iterator[Incomplete]:
+        """Yield that the end of an export is missing, if it is; of rescued turns there is none."""
+        if self._threads or self._nothing:
+            yield Incomplete(line=line, what="its closing line is missing: it was cut, or an older afk wrote it")
+
+    def _end(self, number: int, form: JsonObject) -> Iterator[Incomplete]:
+        wanted = form.get("threads")
+        if type(wanted) is not int or wanted < 0:
+            raise JsonError("the end of an export does not say how many threads it has")
+        found, self._threads, self._skipping = self._threads, 0, False
+        if found != wanted:
+            yield Incomplete(line=number, what=f"threads that are there: {found}, by its closing line: {wanted}")
 
     def _add(self, number: int, kind: str, form: JsonObject) -> Iterator[Item]:
         checker = self._checker

@@ -91,11 +91,59 @@ class TestBackup:
         done = keyed.afk("threads", "import", stdin="".join(f"{json.dumps(line)}\n" for line in evil).encode())
 
         assert (done.code, done.out) == (2, "")
-        assert done.err.count("\n") == len(evil) + 1
+        assert done.err.count("\n") == len(evil) + 2
+        assert "stdin is not whole" in done.err
         assert "\x1b" not in done.err
         assert canary.read_text() == "secret"
         assert keyed.afk("threads").out == ""
         assert server.bodies == []
+
+
+class TestWhole:
+    """Whether all of an export is there."""
+
+    def test_one_that_was_cut_between_two_threads_is_told_and_the_rest_is_taken(self, talked: Shell) -> None:
+        lines = talked.afk("threads", "export", "--all").out.splitlines(keepends=True)
+        second = next(number for number in range(1, len(lines)) if json.loads(lines[number])["type"] == "thread")
+        (talked.folder / "cut.jsonl").write_text("".join(lines[:second]), encoding="utf-8")
+        other = elsewhere(talked)
+
+        done = other.afk("threads", "import", "cut.jsonl")
+
+        assert (done.code, done.out) == (1, "")
+        warning, counted = done.err.splitlines()
+        assert warning.startswith(f"afk: cut.jsonl is not whole, line {second}: its closing line is missing")
+        assert counted == "afk: 1 imported"
+        assert len(other.afk("threads", "--json").events) == 1
+        whole = other.afk("threads", "import", stdin="".join(lines).encode())
+        assert (whole.code, whole.err) == (0, "afk: 1 imported, 1 there already\n")
+
+    def test_one_without_a_thread_out_of_its_middle_is_told(self, talked: Shell) -> None:
+        lines = talked.afk("threads", "export", "--all").out.splitlines(keepends=True)
+        second = next(number for number in range(1, len(lines)) if json.loads(lines[number])["type"] == "thread")
+
+        done = elsewhere(talked).afk("threads", "import", stdin="".join(lines[second:]).encode())
+
+        assert done.code == 1
+        assert "threads that are there: 1, by its closing line: 2" in done.err
+
+    def test_several_in_one_file_are_whole(self, talked: Shell) -> None:
+        both = "".join(talked.afk("threads", "export", name).out for name in ("trip", "soup"))
+
+        done = elsewhere(talked).afk("threads", "import", stdin=both.encode())
+
+        assert (done.code, done.err) == (0, "afk: 2 imported\n")
+
+    def test_of_no_thread_it_is_whole_and_nothing_at_all_is_not(self, keyed: Shell) -> None:
+        backup = keyed.afk("threads", "export", "--all").out
+
+        done = keyed.afk("threads", "import", stdin=backup.encode())
+        empty = keyed.afk("threads", "import", stdin=b"")
+
+        assert json.loads(backup) == {"v": 1, "type": "end", "threads": 0}
+        assert (done.code, done.err) == (0, "afk: stdin holds no thread\n")
+        assert empty.code == 1
+        assert empty.err.startswith("afk: stdin is not whole: its closing line is missing")
 
 
 class TestNames:

@@ -200,7 +200,7 @@ class TestRename:
 class TestExport:
     def test_is_lossless_and_its_hashes_can_be_checked(self, talked: Shell) -> None:
         talked.afk("threads", "rename", "trip", "journey")
-        head, *rows = talked.afk("threads", "export", "journey").events
+        head, *rows, end = talked.afk("threads", "export", "journey").events
         assert (head["v"], head["type"], head["thread"]["name"]) == (1, "thread", "journey")
         assert [row["kind"] for row in rows] == ["seal", "seal", "meta"]
         previous = ""
@@ -211,6 +211,7 @@ class TestExport:
             assert record.prev == previous
             previous = record.hash
         assert previous == head["thread"]["kept_head"]
+        assert end == {"v": 1, "type": "end", "threads": 1}
 
     def test_goes_to_a_file_that_only_the_user_reads(self, talked: Shell, tmp_path: Path) -> None:
         talked.folder = tmp_path / "work"
@@ -218,7 +219,7 @@ class TestExport:
         path = talked.folder / "trip.jsonl"
         assert (done.code, done.out) == (0, "")
         assert path.stat().st_mode & 0o777 == 0o600
-        assert len([json.loads(line) for line in path.read_text().splitlines()]) == 3
+        assert len([json.loads(line) for line in path.read_text().splitlines()]) == 4
         assert [item.name for item in talked.folder.iterdir()] == ["trip.jsonl"]
 
     def test_to_a_folder_that_is_not_there_is_exit_2(self, talked: Shell) -> None:

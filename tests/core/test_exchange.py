@@ -17,10 +17,12 @@ from afkcli.core.errors import ConflictError
 from afkcli.core.events import message_to_json
 from afkcli.core.exchange import (
     ExportedThread,
+    Incomplete,
     Item,
     Refused,
     RescuedTurn,
     content_line,
+    end_line,
     named_contents,
     read_lines,
     rescued_line,
@@ -61,15 +63,24 @@ def exported(store: MemoryStore) -> list[bytes]:
     return [line.encode() for line in lines]
 
 
+def end(threads: int) -> bytes:
+    return end_line(threads).encode()
+
+
 def items(lines: Iterable[bytes]) -> list[Item]:
-    return list(read_lines(lines))
+    """Return what is read; whether the file was whole is told by `incomplete`."""
+    return [item for item in read_lines(lines) if not isinstance(item, Incomplete)]
+
+
+def incomplete(lines: Iterable[bytes]) -> list[tuple[int, str]]:
+    return [(item.line, item.what) for item in read_lines(lines) if isinstance(item, Incomplete)]
 
 
 def restore(store: MemoryStore, lines: Iterable[bytes], *, rename: bool = False) -> list[Restored]:
     restorer = Restorer(store, owner, rename=rename)
     done = []
-    for item in read_lines(lines):
-        assert not isinstance(item, Refused), item
+    for item in items(lines):
+        assert not isinstance(item, (Refused, Incomplete)), item
         done.append(restorer.thread(item) if isinstance(item, ExportedThread) else restorer.rescued(item))
     return done
 
@@ -230,6 +241,76 @@ class TestRefused:
         [refused] = items([lines[0], *exported(store)[1:]])
 
         assert isinstance(refused, Refused)
+
+
+class TestEnd:
+    @pytest.fixture
+    def threads(self) -> list[list[bytes]]:
+        store = MemoryStore()
+        for name in ("one", "two", "three"):
+            stored(store, name)
+        lines = exported(store)
+        return [lines[start : start + 3] for start in (0, 3, 6)]
+
+    def test_a_whole_export_is_whole_also_several_of_them_and_rescued_turns(self, threads: list[list[bytes]]) -> None:
+        one, two, three = threads
+        rescued = TestRescued().lines(1)
+        for lines in (
+            [*one, *two, *three, end(3)],
+            [*one, end(1), *two, *three, end(2)],
+            [*one, end(1), end(0)],
+            [end(0)],
+            rescued,
+            [*rescued, *one, end(1)],
+            [*one, end(1), *rescued],
+            [*one, *two, end(2), b"\n"],
+        ):
+            assert incomplete(lines) == []
+            assert not [item for item in items(lines) if isinstance(item, Refused)]
+
+    def test_a_cut_between_any_two_lines_is_told_and_what_is_whole_is_there(self, threads: list[list[bytes]]) -> None:
+        lines = [*threads[0], *threads[1], *threads[2], end(3)]
+        for length in range(len(lines)):
+            [(line, what)] = incomplete(lines[:length])
+            assert (line, "closing line is missing" in what) == (length, True)
+            whole = [item for item in items(lines[:length]) if isinstance(item, ExportedThread)]
+            assert len(whole) == length // 3
+
+    def test_another_count_than_it_says_is_told(self, threads: list[list[bytes]]) -> None:
+        one, two, three = threads
+        for lines, line, what in (
+            ([*one, *three, end(3)], 7, "threads that are there: 2, by its closing line: 3"),
+            ([*one, *two, *three, end(1)], 10, "threads that are there: 3, by its closing line: 1"),
+            ([*one, *three, end(1), *two, end(1)], 7, "threads that are there: 2, by its closing line: 1"),
+            ([*one, end(1), *two], 7, "closing line is missing"),
+            ([*one, *TestRescued().lines(1)], 4, "closing line is missing"),
+        ):
+            [told] = incomplete(lines)
+            assert (told[0], what in told[1]) == (line, True), told
+
+    def test_a_thread_that_is_refused_is_in_the_file_all_the_same(self, threads: list[list[bytes]]) -> None:
+        one, two, _ = threads
+        lines = [one[0], one[2], *two, end(2)]
+        refused, whole = items(lines)
+        assert isinstance(refused, Refused)
+        assert isinstance(whole, ExportedThread)
+        assert incomplete(lines) == []
+
+    @pytest.mark.parametrize("count", [None, "1", True, 1.0, -1])
+    def test_an_end_without_a_count_is_refused_and_counts_for_nothing(
+        self, threads: list[list[bytes]], count: object
+    ) -> None:
+        lines = [*threads[0], changed(end(1), lambda form: form.update(threads=count))]
+        whole, refused = items(lines)
+        assert isinstance(whole, ExportedThread)
+        assert isinstance(refused, Refused)
+        assert "does not say how many threads" in refused.what
+        assert len(incomplete(lines)) == 1
+
+    def test_a_record_behind_the_end_belongs_to_nothing(self, threads: list[list[bytes]]) -> None:
+        whole, refused = items([*threads[0], end(1), threads[1][1]])
+        assert isinstance(whole, ExportedThread)
+        assert refused == Refused(line=5, what="a record stands before any thread")
 
 
 class TestConflicts:

@@ -203,7 +203,7 @@ class TestExport:
     def test_a_content_that_was_changed_is_refused_with_its_thread(self, keyed: Shell, folder: Path) -> None:
         keyed.afk("run", "-t", "t", "--attach", "photo.png", "what is it?")
         lines = [json.loads(line) for line in keyed.afk("threads", "export", "t").out.splitlines()]
-        lines[-1]["data"] = base64.b64encode(b"<html>").decode()
+        lines[-2]["data"] = base64.b64encode(b"<html>").decode()
         file = "".join(json.dumps(line) + "\n" for line in lines).encode()
         elsewhere = {"AFK_HOME": str(keyed.home / "elsewhere")}
         done = keyed.afk("threads", "import", stdin=file, **elsewhere)
@@ -215,7 +215,7 @@ class TestExport:
         keyed.afk("run", "-t", "t", "--attach", "photo.png", "what is it?")
         lines = keyed.afk("threads", "export", "t").out.splitlines(keepends=True)
         elsewhere = {"AFK_HOME": str(keyed.home / "elsewhere")}
-        done = keyed.afk("threads", "import", stdin="".join(lines[:-1]).encode(), **elsewhere)
+        done = keyed.afk("threads", "import", stdin="".join([*lines[:-2], lines[-1]]).encode(), **elsewhere)
         assert done.code == 0
         assert "photo.png is not in stdin: the thread 't' is there without it" in done.err
 

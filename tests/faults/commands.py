@@ -149,6 +149,8 @@ def _by_thread(export: str) -> list[str]:
     """Return the lines of each thread of an export."""
     threads: list[str] = []
     for line in export.splitlines(keepends=True):
+        if '"type":"end"' in line[:40]:
+            continue
         if '"type":"thread"' in line[:40]:
             threads.append("")
         threads[-1] += line

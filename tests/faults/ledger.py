@@ -82,7 +82,7 @@ def read_thread(world: World, name: str) -> KeptThread | None:
 
 
 def kept_thread(export: str) -> KeptThread:
-    head, *rows = [json.loads(line) for line in export.splitlines()]
+    head, *rows, _ = [json.loads(line) for line in export.splitlines()]
     info = _thread_info(head["thread"])
     records = [_record(row) for row in rows]
     seals = [record for record in records if record.kind is RecordKind.SEAL]

@@ -205,4 +205,13 @@ def _words(hint: Any) -> str:
     known = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
     if hint in known:
         return known[hint]
-    return str(hint) if origin else getattr(hint, "__name__", str(hint))
+    kind = origin or hint
+    of = f" of {_MANY[arguments[-1]]}" if arguments and arguments[-1] in _MANY else ""
+    if isinstance(kind, type) and issubclass(kind, Mapping):
+        return f"a table{of}"
+    if isinstance(kind, type) and issubclass(kind, Sequence):
+        return f"an array{of}"
+    return getattr(hint, "__name__", str(hint))
+
+
+_MANY = {str: "texts", int: "whole numbers", float: "numbers", bool: "switches"}

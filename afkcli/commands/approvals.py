@@ -123,7 +123,11 @@ class TerminalApprover:
         _drop_typed(descriptor)
         while True:
             _write(descriptor, f"afk: run {exact(event.tool_name)}: {_QUESTION}")
-            line = await _line(descriptor)
+            try:
+                line = await _line(descriptor)
+            except asyncio.CancelledError:  # Ctrl-C, or too late: what is said next stands on a line of its own
+                _write(descriptor, "\n")
+                raise
             if line is None:  # Ctrl-D
                 _write(descriptor, "\n")
                 return "deny"

@@ -243,6 +243,7 @@ class TestSomebodyIsThere:
             process = terminal.start(pen, *RUN, "Write")
             terminal.wait_for(ASKED)
             terminal.type("\x03")
+            terminal.wait_for("\n\x1b[2mafk: approval: cancelled (run)")
             assert process.wait(LIMIT) == -signal.SIGINT
         assert written(pen) == []
         assert [event["decision"] for event in pen.log() if event["type"] == "approval_resolved"] == ["cancelled"]

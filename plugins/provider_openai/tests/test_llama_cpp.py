@@ -86,11 +86,11 @@ class TestLlamaCpp(ProviderContract):
 
     def test_it_holds_the_model_to_a_schema(self) -> None:
         mood = {"enum": ["good", "bad"]}
-        strict = {"type": "object", "properties": {"mood": mood}, "required": ["mood"]}
+        closed = {"type": "object", "additionalProperties": False, "required": ["mood"]}  # or the story goes in there
         for schema in (
-            strict,
-            {**strict, "additionalProperties": True},
-            {"type": "array", "items": mood, "minItems": 1},
+            {**closed, "properties": {"mood": mood}},
+            {**closed, "properties": {"mood": mood, "sure": {"type": "boolean"}}},  # not strict: it may be left out
+            {"type": "array", "items": mood, "minItems": 1, "maxItems": 3},
         ):
             question = text_message(Role.USER, "Tell a long story.")
             response = self.ask(self.request(question, output_schema=schema, options={"max_output_tokens": 60}))[-1]

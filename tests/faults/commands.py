@@ -44,7 +44,8 @@ def _commands(backup: Path) -> tuple[_Command, ...]:
     return (
         _Command("import", ("threads", "import", str(backup)), lambda shell, backup: None, _check_import),
         _Command("resume", ("threads", "resume", "cut"), _import, _check_resumed),
-        _Command("migration", ("threads",), _import_older, _check_migrated),
+        # It opens the store and, unlike the list, seals no turn.
+        _Command("migration", ("threads", "export", "whole"), _import_older, _check_migrated),
     )
 
 

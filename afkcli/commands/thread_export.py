@@ -10,12 +10,17 @@ from afkcli.commands.completion import complete_thread
 from afkcli.commands.output import Stdout, write_file
 from afkcli.commands.thread_access import find_thread, opened_store, settled
 from afkcli.core.contents import LostContentError, read_content
-from afkcli.core.errors import StoreError, UnknownNameError, UsageError
+from afkcli.core.errors import EXIT_INTERNAL, AfkError, StoreError, UnknownNameError, UsageError
 from afkcli.core.exchange import Refused, content_line, end_line, named_contents, read_lines, thread_lines
+from afkcli.core.jsonform import JsonError
 from afkcli.core.protocols import Record, Store, ThreadInfo
 from afkcli.render import Messages, visible, visible_json
 
 _SNAPSHOT_TRIES = 20
+
+
+class _TooLongError(AfkError):
+    """A record of a thread is longer than a line may be; nothing of the thread was yielded."""
 
 
 @click.command("export")
@@ -36,15 +41,18 @@ def export(name: str | None, every: bool, output: str | None, form: str) -> None
         raise UsageError("name the thread to export, or say --all")
     if every and form != "json":
         raise UsageError("--all writes JSON; name a thread to have it as Markdown")
+    left_out: list[str] = []
     with opened_store() as store:
-        pieces = _all(store) if name is None else _one(store, name, form)
+        pieces = _all(store, left_out) if name is None else _one(store, name, form)
         if output is None or output == "-":
             stdout = Stdout()
             for piece in pieces:
                 stdout.write(_shown(piece, form) if stdout.is_terminal else piece)
-            return
-        write_file(output, pieces)
-    Messages().say(f"wrote {output}")
+        else:
+            write_file(output, pieces)
+            Messages().say(f"wrote {output}")
+    if left_out:
+        raise click.exceptions.Exit(EXIT_INTERNAL)
 
 
 def _one(store: Store, name: str, form: str) -> Iterator[str]:
@@ -64,14 +72,22 @@ def _shown(piece: str, form: str) -> str:
     return "".join(f"{visible_json(line)}\n" for line in piece.removesuffix("\n").split("\n"))
 
 
-def _all(store: Store) -> Iterator[str]:
-    """Yield all threads by age, each as it is at one moment. Nothing is written to the store, not even a seal."""
+def _all(store: Store, left_out: list[str]) -> Iterator[str]:
+    """Yield all threads by age, each as it is at one moment. Nothing is written to the store, not even a seal.
+
+    A thread that no file can hold is told, and its name goes into `left_out`.
+    """
     count = 0
     for info in sorted(store.list(), key=lambda info: info.key):
         taken = _taken(store, info)
-        if taken is not None:
+        if taken is None:
+            continue
+        try:
             yield from _as_jsonl(store, *taken)
             count += 1
+        except _TooLongError as error:
+            left_out.append(taken[0].name)
+            Messages().error(str(error))
     yield end_line(count)
 
 
@@ -102,7 +118,12 @@ def _snapshot(store: Store, thread: ThreadInfo) -> tuple[ThreadInfo, list[Record
 
 def _as_jsonl(store: Store, thread: ThreadInfo, records: list[Record]) -> Iterator[str]:
     """Yield the lines of a thread, read as an import will, so that damage is known when there is still a store."""
-    lines = list(thread_lines(thread, records))
+    try:
+        lines = list(thread_lines(thread, records))
+    except JsonError as error:
+        raise _TooLongError(
+            f"the thread {thread.name!r} is not exported: {error}; `--format markdown` writes it for people"
+        ) from None
     for item in read_lines(line.encode() for line in lines):
         if isinstance(item, Refused):
             Messages().warn(f"{item.what}; it is exported as it is, and an import will refuse it")

@@ -90,11 +90,14 @@ def thread_lines(thread: ThreadInfo, records: Iterable[Record]) -> Iterator[str]
     """Yield a thread as lines of JSON, each with its newline: the metadata, then the records to the letter.
 
     Raises:
-        JsonError: a record is longer than a line may be.
+        JsonError: a record is longer than a line may be; it is named.
     """
     yield dumps({"v": VERSION, "type": "thread", "thread": to_plain(thread)}) + "\n"
     for record in records:
-        yield dumps({"v": VERSION, "type": "record", **to_plain(record)}) + "\n"
+        try:
+            yield dumps({"v": VERSION, "type": "record", **to_plain(record)}) + "\n"
+        except JsonError as error:
+            raise JsonError(f"its record {record.index} does not go into a line: {error}") from None
 
 
 def named_contents(records: Iterable[Record]) -> dict[str, str]:

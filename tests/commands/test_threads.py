@@ -227,6 +227,36 @@ class TestExport:
         assert done.code == 2
         assert "cannot be written" in done.err
 
+    def test_a_record_too_long_for_a_line_is_named_and_costs_its_thread_only(self, keyed: Shell) -> None:
+        keyed.afk("run", "-t", "first", "hi")
+        script = keyed.folder / "long.py"
+        script.write_text(
+            "from afkcli.commands.thread_access import opened_store\n"
+            "from afkcli.core.messages import Role, text_message\n"
+            "from afkcli.testing.store_steps import acquired, save, with_seal\n"
+            "with opened_store() as store:\n"
+            "    lease = acquired(store, 'long')\n"
+            "    said = [text_message(Role.USER, 'q'), text_message(Role.ASSISTANT, '\"' * (17 << 20))]\n"
+            "    store.release(save(store, lease, with_seal(lease.thread, said)))\n"
+        )
+        assert keyed.python(script).code == 0
+        keyed.afk("run", "-t", "last", "hi")
+
+        one = keyed.afk("threads", "export", "long")
+        every = keyed.afk("threads", "export", "--all")
+        file = keyed.afk("threads", "export", "--all", "-o", "all.jsonl")
+
+        line = (
+            "afk: the thread 'long' is not exported: its record 0 does not go into a line: longer than 67108864 bytes"
+        )
+        assert (one.code, one.out, one.err.startswith(line), one.err.count("\n")) == (1, "", True, 1)
+        assert (every.code, every.err) == (1, one.err)
+        assert [row["thread"]["name"] for row in every.events if row["type"] == "thread"] == ["first", "last"]
+        assert every.events[-1] == {"v": 1, "type": "end", "threads": 2}
+        assert (file.code, file.err) == (1, f"{one.err}afk: wrote all.jsonl\n")
+        assert (keyed.folder / "all.jsonl").read_text() == every.out
+        assert keyed.afk("threads", "export", "long", "--format", "markdown", "-o", "long.md").code == 0
+
     def test_as_markdown_is_for_people(self, talked: Shell) -> None:
         out = talked.afk("threads", "export", "trip", "--format", "markdown").out
         assert out.startswith("# To Paris\n")

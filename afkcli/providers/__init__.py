@@ -1,5 +1,6 @@
 """What providers that speak HTTP share, for plugin authors: messages, event streams, tool names, what went wrong.
 
+- `afkcli.providers.connection`: the client of a vendor's SDK, a streamed request over it.
 - `afkcli.providers.sse`: bytes to the data of server-sent events.
 - `afkcli.providers.tool_names`: `server.tool` to a name that an API allows, and back.
 - `afkcli.providers.chat`: messages, tools and answers in the form of Chat Completions.

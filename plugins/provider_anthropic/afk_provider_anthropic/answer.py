@@ -9,9 +9,11 @@ from typing import Any
 from afk_provider_anthropic import errors
 from afk_provider_anthropic.request import API, BLOCK, PREFIX, PROVIDER
 from afk_provider_anthropic.settings import Server
-from afkcli.core.jsonform import Json, JsonError, JsonObject, clean_text, dumps, loads_object
-from afkcli.core.messages import (
+from afkcli.plugin import (
     FinishReason,
+    Json,
+    JsonError,
+    JsonObject,
     Message,
     ModelEvent,
     ModelRequest,
@@ -25,8 +27,11 @@ from afkcli.core.messages import (
     TextDelta,
     TextPart,
     ToolCallDelta,
+    Usage,
+    clean_text,
+    dumps,
+    loads_object,
 )
-from afkcli.core.result import Usage
 from afkcli.providers.tool_names import ToolNames
 from afkcli.providers.wire import count, decode_event, tool_call
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from afk_provider_anthropic import errors
 from afk_provider_anthropic.request import api_version
 from afk_provider_anthropic.settings import Server
-from afkcli.core.jsonform import JsonObject
+from afkcli.plugin import JsonObject
 from afkcli.providers import connection
 
 if TYPE_CHECKING:

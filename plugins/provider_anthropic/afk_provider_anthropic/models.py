@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from afkcli.core.protocols import Capabilities
+from afkcli.plugin import Capabilities
 
 _OPTIONS = frozenset({"max_output_tokens", "stop"})
 _SAMPLING = frozenset({"temperature", "top_p"})

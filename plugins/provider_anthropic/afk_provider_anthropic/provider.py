@@ -11,10 +11,7 @@ from afk_provider_anthropic.connection import Connection
 from afk_provider_anthropic.request import PATH, counted_body, request_body, request_prefix
 from afk_provider_anthropic.settings import Settings, server_from
 from afk_provider_anthropic.structured import fitted
-from afkcli.core.errors import ErrorKind, ProviderError
-from afkcli.core.jsonform import dumps
-from afkcli.core.messages import ModelEvent, ModelRequest
-from afkcli.core.protocols import Capabilities, ModelInfo
+from afkcli.plugin import Capabilities, ErrorKind, ModelEvent, ModelInfo, ModelRequest, ProviderError, dumps
 from afkcli.providers.attached import estimated
 from afkcli.providers.tool_names import ToolNames
 
@@ -38,7 +35,7 @@ class AnthropicProvider:
         self._connection = Connection(self._server)
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
-        """Make one model call; see `afkcli.core.protocols.Provider.stream`.
+        """Make one model call; see `afkcli.plugin.Provider.stream`.
 
         Raises:
             ProviderError: the call failed, or its stream ended without its end marker.

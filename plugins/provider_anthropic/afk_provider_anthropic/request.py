@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from afk_provider_anthropic.models import Claude, claude
 from afk_provider_anthropic.settings import Server
-from afkcli.core.attachments import PDF
-from afkcli.core.jsonform import JsonObject, dumps
-from afkcli.core.messages import (
+from afkcli.plugin import (
+    PDF,
     FilePart,
     ImagePart,
+    JsonObject,
     Message,
     ModelRequest,
     Part,
@@ -26,6 +26,7 @@ from afkcli.core.messages import (
     TextPart,
     ToolCallPart,
     ToolResultPart,
+    dumps,
 )
 from afkcli.providers.attached import base64_content, cannot_send
 from afkcli.providers.tool_names import ToolNames

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from afkcli.core.jsonform import Json, JsonObject, dumps
-from afkcli.core.messages import ModelRequest
-from afkcli.core.structured import told
+from afkcli.plugin import Json, JsonObject, ModelRequest, dumps, told
 from afkcli.providers.schemas import UnfitSchemaError, closed, rewritten, schemas_in
 
 MAX_OPTIONAL = 24

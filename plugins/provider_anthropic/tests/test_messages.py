@@ -13,9 +13,8 @@ from afk_provider_anthropic.settings import server_from
 from anthropic.types import MessageParam
 from pydantic import TypeAdapter
 
-from afkcli.core.errors import ErrorKind, ProviderError
-from afkcli.core.jsonform import dumps, loads
-from afkcli.core.messages import (
+from afkcli.plugin import (
+    ErrorKind,
     FilePart,
     FinishReason,
     ImagePart,
@@ -24,6 +23,7 @@ from afkcli.core.messages import (
     ModelRequest,
     ModelResponse,
     ModelWarning,
+    ProviderError,
     ReasoningPart,
     Role,
     TextDelta,
@@ -32,10 +32,12 @@ from afkcli.core.messages import (
     ToolCallPart,
     ToolResultPart,
     ToolSpec,
+    Usage,
+    dumps,
+    loads,
     message_from_json,
     text_message,
 )
-from afkcli.core.result import Usage
 from afkcli.providers.tool_names import ToolNames
 from afkcli.testing.model_server import Fault, ModelServer, ScriptedCall, Step
 

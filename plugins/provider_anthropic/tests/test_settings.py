@@ -10,7 +10,7 @@ import pytest
 from afk_provider_anthropic import AFK_HOOKS, Settings, afk_provider
 from afk_provider_anthropic.settings import PLACEHOLDER_KEY, server_from
 
-from afkcli.core.errors import ConfigError, MissingKeyError
+from afkcli.plugin import ConfigError, MissingKeyError
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from afk_provider_litellm.call import Route
-from afkcli.core.jsonform import JsonObject
-from afkcli.core.messages import Message, ModelEvent, ModelResponse, ProviderData, ReasoningPart
+from afkcli.plugin import JsonObject, Message, ModelEvent, ModelResponse, ProviderData, ReasoningPart
 from afkcli.providers.chat import ChatAnswer
 from afkcli.providers.tool_names import ToolNames
 

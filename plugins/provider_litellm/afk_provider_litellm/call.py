@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 from afk_provider_litellm import errors
 from afk_provider_litellm.exchange import Exchange
 from afk_provider_litellm.settings import Settings
-from afkcli.core.errors import ProviderError
-from afkcli.core.jsonform import Json, JsonObject
+from afkcli.plugin import Json, JsonObject, ProviderError
 
 AFTER_FINISH_SECONDS = 5.0
 """How long a server may take from the finish reason to the usage and the end of the stream."""

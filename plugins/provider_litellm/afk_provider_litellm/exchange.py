@@ -14,7 +14,7 @@ from contextvars import ContextVar
 
 import httpx
 
-from afkcli.core.jsonform import MAX_LINE_BYTES, JsonObject
+from afkcli.plugin import MAX_LINE_BYTES, JsonObject
 from afkcli.providers.wire import decode_event
 
 DONE = "[DONE]"

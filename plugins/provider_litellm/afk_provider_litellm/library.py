@@ -11,7 +11,7 @@ import threading
 from typing import Any
 
 from afk_provider_litellm.exchange import Transport
-from afkcli.core.errors import PluginError
+from afkcli.plugin import PluginError
 
 # In its other mode the import reads the `.env` file of the working directory. Without the others it fetches the prices,
 # and for Anthropic's models the beta headers, from GitHub; both come with the package.

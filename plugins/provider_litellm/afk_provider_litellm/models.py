@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from afkcli.core.protocols import Capabilities, Price, PriceTier
+from afkcli.plugin import Capabilities, Price, PriceTier
 
 _COSTS = {
     "input": "input_cost_per_token",

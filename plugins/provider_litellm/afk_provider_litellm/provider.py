@@ -15,11 +15,18 @@ from afk_provider_litellm.exchange import Exchange
 from afk_provider_litellm.library import load
 from afk_provider_litellm.request import arguments
 from afk_provider_litellm.settings import Settings, checked
-from afkcli.core.attachments import attached_parts, label
-from afkcli.core.errors import ErrorKind, ProviderError
-from afkcli.core.jsonform import dumps
-from afkcli.core.messages import ModelEvent, ModelRequest, Role
-from afkcli.core.protocols import Capabilities, ModelInfo
+from afkcli.plugin import (
+    Capabilities,
+    ErrorKind,
+    ModelEvent,
+    ModelInfo,
+    ModelRequest,
+    ProviderError,
+    Role,
+    attached_parts,
+    dumps,
+    label,
+)
 from afkcli.providers.attached import base64_content, estimated
 from afkcli.providers.chat import chat_messages, chat_tool
 from afkcli.providers.tool_names import ToolNames
@@ -40,7 +47,7 @@ class LiteLLMProvider:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
-        """Make one model call; see `afkcli.core.protocols.Provider.stream`.
+        """Make one model call; see `afkcli.plugin.Provider.stream`.
 
         Raises:
             ProviderError: the call failed, or its stream ended without the model's finish reason.

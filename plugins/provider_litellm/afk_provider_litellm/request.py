@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from afk_provider_litellm.call import Route
 from afk_provider_litellm.settings import Settings
-from afkcli.core.jsonform import Json, JsonObject
-from afkcli.core.messages import Message, ModelRequest, ReasoningPart, Role
+from afkcli.plugin import Json, JsonObject, Message, ModelRequest, ReasoningPart, Role
 from afkcli.providers.chat import OPTIONS, chat_messages, chat_tool
 from afkcli.providers.tool_names import ToolNames
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from afkcli.core.errors import ConfigError
+from afkcli.plugin import ConfigError
 
 
 @dataclass(kw_only=True)

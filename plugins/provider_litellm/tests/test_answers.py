@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from afk_provider_litellm import Settings, afk_provider
 
-from afkcli.core.errors import ErrorKind, ProviderError
-from afkcli.core.messages import (
+from afkcli.plugin import (
+    ErrorKind,
     FinishReason,
     Message,
     ModelEvent,
     ModelRequest,
     ModelResponse,
+    ProviderError,
     ReasoningPart,
     Role,
     TextDelta,

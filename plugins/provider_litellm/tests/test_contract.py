@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from afk_provider_litellm import Settings, afk_provider
 
-from afkcli.core.protocols import Provider
+from afkcli.plugin import Provider
 from afkcli.testing.provider_contract import ScriptedProviderContract
 
 

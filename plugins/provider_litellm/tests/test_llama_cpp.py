@@ -12,9 +12,17 @@ import pytest
 import xllamacpp
 from afk_provider_litellm import Settings, afk_provider
 
-from afkcli.core.errors import ErrorKind, ProviderError
-from afkcli.core.messages import FinishReason, ModelEvent, ModelRequest, ModelResponse, Role, text_message
-from afkcli.core.protocols import Provider
+from afkcli.plugin import (
+    ErrorKind,
+    FinishReason,
+    ModelEvent,
+    ModelRequest,
+    ModelResponse,
+    Provider,
+    ProviderError,
+    Role,
+    text_message,
+)
 from afkcli.testing.provider_contract import ProviderContract, said
 
 CONTEXT_TOKENS = 2048

@@ -7,8 +7,7 @@ import dataclasses
 import pytest
 from afk_provider_litellm import AFK_HOOKS, Settings, afk_provider
 
-from afkcli.core.errors import ConfigError
-from afkcli.core.protocols import Capabilities
+from afkcli.plugin import Capabilities, ConfigError
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from afkcli.core.errors import ErrorKind, ProviderError
-from afkcli.core.jsonform import JsonError, JsonObject, loads_object
-from afkcli.core.messages import (
+from afkcli.plugin import (
+    ErrorKind,
     FinishReason,
+    JsonError,
+    JsonObject,
     Message,
     ModelEvent,
     ModelResponse,
     Part,
+    ProviderError,
     ReasoningDelta,
     ReasoningPart,
     Role,
@@ -20,8 +22,9 @@ from afkcli.core.messages import (
     TextPart,
     ToolCallDelta,
     ToolCallPart,
+    Usage,
+    loads_object,
 )
-from afkcli.core.result import Usage
 
 
 class Answer:

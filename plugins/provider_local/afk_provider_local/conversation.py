@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from afkcli.core.errors import ErrorKind, ProviderError
-from afkcli.core.jsonform import JsonObject, dumps
-from afkcli.core.messages import (
+from afkcli.plugin import (
+    ErrorKind,
+    JsonObject,
     Message,
     Part,
+    ProviderError,
     ReasoningPart,
     Role,
     TextPart,
     ToolCallPart,
     ToolResultPart,
     ToolSpec,
+    dumps,
 )
 
 # More than any template known to us adds around a message, and before the first one.

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from afk_provider_local.weights import Weights
-from afkcli.core.errors import ConfigError, ErrorKind, ProviderError
-from afkcli.core.jsonform import JsonObject, dumps, loads_object
+from afkcli.plugin import ConfigError, ErrorKind, JsonObject, ProviderError, dumps, loads_object
 
 _BATCH_TOKENS = 64  # a prompt is read in pieces of this size, and a stop waits for one: 0.4 s on one slow core
 _MOST_THREADS = 8

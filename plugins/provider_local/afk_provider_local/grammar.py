@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from afkcli.core.jsonform import JsonObject
+from afkcli.plugin import JsonObject
 from afkcli.providers.schemas import rewritten
 
 MAX_REPETITIONS = 1000

@@ -13,11 +13,22 @@ from afk_provider_local.conversation import chat_messages, chat_tools, fit, sure
 from afk_provider_local.engine import Engine, Job, check_installed, default_threads, error_of
 from afk_provider_local.grammar import response_format
 from afk_provider_local.weights import DEMO_COMMAND, DEMO_MODEL, Weights, demo_weights, user_weights
-from afkcli.core.errors import ConfigError, ErrorKind, ProviderError
-from afkcli.core.jsonform import JsonObject
-from afkcli.core.messages import Message, ModelEvent, ModelRequest, ModelWarning, Role, text_message
-from afkcli.core.protocols import Capabilities, ModelInfo, Price
-from afkcli.core.structured import told
+from afkcli.plugin import (
+    Capabilities,
+    ConfigError,
+    ErrorKind,
+    JsonObject,
+    Message,
+    ModelEvent,
+    ModelInfo,
+    ModelRequest,
+    ModelWarning,
+    Price,
+    ProviderError,
+    Role,
+    text_message,
+    told,
+)
 
 if TYPE_CHECKING:
     from afk_provider_local import Settings

@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from afkcli.core.errors import ConfigError
+from afkcli.plugin import ConfigError
 
 DEMO_MODEL = "smollm2-135m-instruct"
 DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -7,7 +7,7 @@ from typing import ClassVar
 from afk_provider_local import Settings, afk_provider
 from afk_provider_local.weights import DEMO_MODEL
 
-from afkcli.core.protocols import Provider
+from afkcli.plugin import Provider
 from afkcli.testing.provider_contract import ProviderContract
 
 

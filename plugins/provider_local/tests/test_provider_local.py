@@ -19,14 +19,18 @@ from afk_provider_local.conversation import fit
 from afk_provider_local.engine import default_threads
 from afk_provider_local.weights import DEMO_MODEL, DEMO_SHA256, demo_weights
 
-from afkcli.core.errors import ConfigError, ErrorKind, ProviderError
-from afkcli.core.messages import (
+from afkcli.core.schemas import problems
+from afkcli.core.structured import unfenced
+from afkcli.plugin import (
+    ConfigError,
+    ErrorKind,
     FinishReason,
     ImagePart,
     Message,
     ModelRequest,
     ModelResponse,
     ModelWarning,
+    ProviderError,
     Role,
     TextDelta,
     TextPart,
@@ -35,8 +39,6 @@ from afkcli.core.messages import (
     ToolSpec,
     text_message,
 )
-from afkcli.core.schemas import problems
-from afkcli.core.structured import unfenced
 
 
 def provider(**settings):

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from afk_provider_openai import errors
 from afk_provider_openai.settings import Server
 from afk_provider_openai.structured import schema_format
-from afkcli.core.jsonform import JsonObject
-from afkcli.core.messages import ModelEvent, ModelRequest, ModelResponse
+from afkcli.plugin import JsonObject, ModelEvent, ModelRequest, ModelResponse
 from afkcli.providers.chat import OPTIONS, ChatAnswer, chat_messages, chat_tool
 from afkcli.providers.tool_names import ToolNames
 from afkcli.providers.wire import decode_event

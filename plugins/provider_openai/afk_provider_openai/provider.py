@@ -10,10 +10,16 @@ from afk_provider_openai.connection import Connection
 from afk_provider_openai.models import has_structured_outputs, is_reasoning_model, options_of, sees_images
 from afk_provider_openai.settings import Settings, server_from
 from afk_provider_openai.structured import fitted
-from afkcli.core.errors import ProviderError
-from afkcli.core.jsonform import JsonObject, dumps
-from afkcli.core.messages import ModelEvent, ModelRequest, ModelResponse
-from afkcli.core.protocols import Capabilities, ModelInfo
+from afkcli.plugin import (
+    Capabilities,
+    JsonObject,
+    ModelEvent,
+    ModelInfo,
+    ModelRequest,
+    ModelResponse,
+    ProviderError,
+    dumps,
+)
 from afkcli.providers.attached import estimated
 from afkcli.providers.tool_names import ToolNames
 
@@ -47,7 +53,7 @@ class OpenAIProvider:
         self._connection = Connection(self._server)
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
-        """Make one model call; see `afkcli.core.protocols.Provider.stream`.
+        """Make one model call; see `afkcli.plugin.Provider.stream`.
 
         Raises:
             ProviderError: the call failed, or its stream ended without its end marker.

@@ -14,11 +14,12 @@ from afk_provider_openai import errors
 from afk_provider_openai.models import is_reasoning_model
 from afk_provider_openai.settings import Server
 from afk_provider_openai.structured import schema_format
-from afkcli.core.jsonform import Json, JsonObject, clean_text
-from afkcli.core.messages import (
+from afkcli.plugin import (
     FilePart,
     FinishReason,
     ImagePart,
+    Json,
+    JsonObject,
     Message,
     ModelEvent,
     ModelRequest,
@@ -35,8 +36,9 @@ from afkcli.core.messages import (
     ToolCallPart,
     ToolResultPart,
     ToolSpec,
+    Usage,
+    clean_text,
 )
-from afkcli.core.result import Usage
 from afkcli.providers.attached import data_url
 from afkcli.providers.parts import (
     FILE_NAME,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
-from afkcli.core.errors import ConfigError, MissingKeyError
+from afkcli.plugin import ConfigError, MissingKeyError
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_HOST = "api.openai.com"

@@ -8,9 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from afk_provider_openai.settings import Server
-from afkcli.core.jsonform import Json, JsonObject
-from afkcli.core.messages import ModelRequest
-from afkcli.core.structured import told
+from afkcli.plugin import Json, JsonObject, ModelRequest, told
 from afkcli.providers.schemas import UnfitSchemaError, allows_null, closed, rewritten, schemas_in
 
 NAME = "answer"

@@ -13,9 +13,8 @@ from afk_provider_openai.settings import server_from
 from openai.types.chat import ChatCompletionUserMessageParam
 from pydantic import TypeAdapter
 
-from afkcli.core.errors import ErrorKind, ProviderError
-from afkcli.core.jsonform import dumps
-from afkcli.core.messages import (
+from afkcli.plugin import (
+    ErrorKind,
     FilePart,
     FinishReason,
     ImagePart,
@@ -25,6 +24,7 @@ from afkcli.core.messages import (
     ModelResponse,
     ModelWarning,
     Part,
+    ProviderError,
     ReasoningPart,
     Role,
     TextDelta,
@@ -33,6 +33,7 @@ from afkcli.core.messages import (
     ToolCallPart,
     ToolResultPart,
     ToolSpec,
+    dumps,
     text_message,
 )
 from afkcli.providers.tool_names import ToolNames

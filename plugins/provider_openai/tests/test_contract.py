@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from afk_provider_openai import Settings, afk_provider
 
-from afkcli.core.protocols import Provider
+from afkcli.plugin import Provider
 from afkcli.testing.provider_contract import ScriptedProviderContract
 
 

@@ -12,12 +12,20 @@ import pytest
 import xllamacpp
 from afk_provider_openai import Settings, afk_provider
 
-from afkcli.core.errors import ErrorKind, ProviderError
-from afkcli.core.jsonform import loads
-from afkcli.core.messages import FinishReason, ModelEvent, ModelRequest, ModelResponse, Role, text_message
-from afkcli.core.protocols import Provider
 from afkcli.core.schemas import problems
 from afkcli.core.structured import unfenced
+from afkcli.plugin import (
+    ErrorKind,
+    FinishReason,
+    ModelEvent,
+    ModelRequest,
+    ModelResponse,
+    Provider,
+    ProviderError,
+    Role,
+    loads,
+    text_message,
+)
 from afkcli.testing.provider_contract import ProviderContract, said
 
 CONTEXT_TOKENS = 2048

@@ -12,9 +12,8 @@ from afk_provider_openai.settings import server_from
 from openai.types.responses import ResponseInputItemParam
 from pydantic import TypeAdapter
 
-from afkcli.core.errors import ErrorKind, ProviderError
-from afkcli.core.jsonform import dumps, loads
-from afkcli.core.messages import (
+from afkcli.plugin import (
+    ErrorKind,
     FilePart,
     FinishReason,
     ImagePart,
@@ -23,6 +22,7 @@ from afkcli.core.messages import (
     ModelRequest,
     ModelResponse,
     ModelWarning,
+    ProviderError,
     ReasoningDelta,
     ReasoningPart,
     Role,
@@ -31,6 +31,8 @@ from afkcli.core.messages import (
     ToolCallPart,
     ToolResultPart,
     ToolSpec,
+    dumps,
+    loads,
     message_from_json,
     text_message,
 )

@@ -10,7 +10,7 @@ from afk_provider_openai.settings import server_from
 from afk_provider_openai.structured import fitted, strict_schema
 from pydantic import BaseModel, ConfigDict
 
-from afkcli.core.messages import ModelRequest, Role, ToolSpec, text_message
+from afkcli.plugin import ModelRequest, Role, ToolSpec, text_message
 
 TEXT = {"type": "string"}
 

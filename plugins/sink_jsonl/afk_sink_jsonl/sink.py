@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from afk_sink_jsonl.logfile import LogFile
 from afk_sink_jsonl.logfolder import LogFolder
-from afkcli.core.errors import ConfigError
-from afkcli.core.events import Event, event_to_json
+from afkcli.plugin import ConfigError, Event, event_to_json
 
 if TYPE_CHECKING:
     from afk_sink_jsonl import Settings
@@ -54,7 +53,7 @@ class JsonlSink:
 
 def _folder(path: str) -> Path:
     if not path:
-        from afkcli.paths import state_dir
+        from afkcli.plugin import state_dir
 
         return state_dir() / "events"
     folder = Path(path).expanduser()

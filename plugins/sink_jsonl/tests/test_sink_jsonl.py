@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 from afk_sink_jsonl import Settings, afk_sink
 
-from afkcli.core.errors import ConfigError
-from afkcli.core.events import TextDeltaEvent, event_to_json
+from afkcli.plugin import ConfigError, TextDeltaEvent, event_to_json
 
 DAY = "2026-01-31"
 

@@ -18,8 +18,7 @@ import diskcache
 from afk_store_disk.disk import JsonTextDisk
 from afk_store_disk.problems import BUSY_SECONDS, is_locked
 from afk_store_disk.rows import all_under
-from afkcli.core.errors import StoreError
-from afkcli.core.waiting import while_waiting
+from afkcli.plugin import StoreError, while_waiting
 
 SCHEMA_VERSION = 2
 """The layout of the rows, kept in the database's header (`PRAGMA user_version`); see rows.py."""

@@ -13,7 +13,7 @@ from typing import IO
 from afk_store_disk.cache import NewCache, OlderSchemaError, ThreadCache
 from afk_store_disk.mounts import network_type
 from afk_store_disk.problems import ELSEWHERE
-from afkcli.core.errors import StoreError
+from afkcli.plugin import StoreError
 
 DATABASE, INDEX, LOCK = "threads.db", "index.db", "threads.lock"
 

@@ -7,7 +7,7 @@ from typing import Any
 import diskcache
 from diskcache.core import MODE_RAW, UNKNOWN
 
-from afkcli.core.errors import StoreError
+from afkcli.plugin import StoreError
 
 
 class JsonTextDisk(diskcache.Disk):  # type: ignore[misc]

@@ -18,7 +18,7 @@ from afk_store_disk.cache import ThreadCache
 from afk_store_disk.creation import private_file
 from afk_store_disk.problems import BUSY_SECONDS
 from afk_store_disk.repair import read_info
-from afkcli.core.jsonform import Json, JsonError, loads_object
+from afkcli.plugin import Json, JsonError, loads_object
 
 INDEX_VERSION = 1
 MEMORY = ":memory:"

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import diskcache
 
-from afkcli.core.errors import AfkError, StoreError
-from afkcli.core.jsonform import JsonError
-from afkcli.core.protocols import LEASE_SECONDS
+from afkcli.plugin import LEASE_SECONDS, AfkError, JsonError, StoreError
 
 BUSY_SECONDS = LEASE_SECONDS / 2
 """How long to wait for another writer, which may be stopped in the middle: a run says so before its lease is over.

@@ -7,11 +7,20 @@ from dataclasses import replace
 
 from afk_store_disk import rows
 from afk_store_disk.cache import ThreadCache
-from afkcli.core.errors import StoreError
-from afkcli.core.ids import rfc3339
-from afkcli.core.jsonform import JsonError, loads_object
-from afkcli.core.protocols import KEPT_KINDS, OpenTurn, Record, RecordKind, ThreadInfo
-from afkcli.core.thread import SealedTurn, after_seal, turn_from_json
+from afkcli.plugin import (
+    KEPT_KINDS,
+    JsonError,
+    OpenTurn,
+    Record,
+    RecordKind,
+    SealedTurn,
+    StoreError,
+    ThreadInfo,
+    after_seal,
+    loads_object,
+    rfc3339,
+    turn_from_json,
+)
 
 _TITLE_LENGTH = 80
 

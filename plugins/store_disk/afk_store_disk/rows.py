@@ -20,9 +20,21 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from afkcli.core.jsonform import JsonError, JsonObject, dumps, loads, loads_object
-from afkcli.core.protocols import KEPT_KINDS, Fork, OpenTurn, Owner, Record, RecordKind, ThreadInfo
-from afkcli.core.result import usage_from_json
+from afkcli.plugin import (
+    KEPT_KINDS,
+    Fork,
+    JsonError,
+    JsonObject,
+    OpenTurn,
+    Owner,
+    Record,
+    RecordKind,
+    ThreadInfo,
+    dumps,
+    loads,
+    loads_object,
+    usage_from_json,
+)
 
 CHANGED = "changed"
 NAME, NAME_COPY = "name", "thread_name"  # far from each other in the order of keys, so on different pages

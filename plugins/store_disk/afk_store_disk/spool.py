@@ -27,9 +27,17 @@ from pathlib import Path
 
 from afk_store_disk import rows
 from afk_store_disk.creation import make_private_folder, private_file
-from afkcli.core.jsonform import JsonError, JsonObject, dumps, loads_object
-from afkcli.core.protocols import KEPT_KINDS, Record, RecordKind, ThreadInfo
-from afkcli.core.thread import advance
+from afkcli.plugin import (
+    KEPT_KINDS,
+    JsonError,
+    JsonObject,
+    Record,
+    RecordKind,
+    ThreadInfo,
+    advance,
+    dumps,
+    loads_object,
+)
 
 FOLDER = "spool"
 KINDS = frozenset({RecordKind.JOURNAL, RecordKind.SEAL})

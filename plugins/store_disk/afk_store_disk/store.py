@@ -1,4 +1,4 @@
-"""The store: the contract of `afkcli.core.protocols.Store` on rows of a diskcache database."""
+"""The store: the contract of `afkcli.plugin.Store` on rows of a diskcache database."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from afk_store_disk.index import list_keys
 from afk_store_disk.problems import is_locked, store_errors
 from afk_store_disk.repair import find_thread, read_info, read_records
 from afk_store_disk.spool import KINDS, Files, Followed, Spool, follow, name_of
-from afkcli.core.errors import (
-    CounterLimitError,
-    HeadMismatchError,
-    LeaseLostError,
-    NameTakenError,
-    StoreError,
-    UnknownNameError,
-)
-from afkcli.core.ids import rfc3339, uuid7
-from afkcli.core.jsonform import dumps
-from afkcli.core.protocols import (
+from afkcli.plugin import (
     DURABLE_KINDS,
     KEPT_KINDS,
     LEASE_SECONDS,
     NO_CONTENTS,
+    CounterLimitError,
+    HeadMismatchError,
     Lease,
+    LeaseLostError,
+    NameTakenError,
     Owner,
     Record,
     RecordKind,
     Store,
+    StoreError,
     ThreadInfo,
+    UnknownNameError,
+    boot_id,
+    dumps,
+    proven_dead,
+    rfc3339,
+    uuid7,
 )
-from afkcli.owner import boot_id, proven_dead
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,7 +58,7 @@ def open_store(path: str = "") -> Store:
     """
     if path:
         return DiskStore(Path(path).expanduser().absolute())
-    from afkcli.paths import data_dir
+    from afkcli.plugin import data_dir
 
     return DiskStore(data_dir())
 

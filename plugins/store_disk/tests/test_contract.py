@@ -6,7 +6,7 @@ from pathlib import Path
 
 from afk_store_disk.store import DiskStore
 
-from afkcli.core.protocols import Store
+from afkcli.plugin import Store
 from afkcli.testing.store_contract import StoreContract
 from afkcli.testing.store_model import model_test
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from afk_store_disk.store import DiskStore
 
-from afkcli.core.errors import AfkError, StoreError
 from afkcli.core.thread import load_history
-from afkcli.owner import current_owner
+from afkcli.plugin import AfkError, StoreError, current_owner
 from afkcli.testing.store_steps import acquired, asked, save, save_turn, with_journal, with_meta, with_question
 
 NAMES = [f"thread-{number}" for number in range(6)]

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from afk_store_disk.store import DiskStore
 
-from afkcli.core.messages import Role, text_message
-from afkcli.core.protocols import Lease
+from afkcli.plugin import Lease, Role, text_message
 from afkcli.testing.store_steps import (
     acquired,
     asked,

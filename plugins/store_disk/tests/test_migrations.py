@@ -13,8 +13,8 @@ from afk_store_disk import cache
 from afk_store_disk.migrations import MIGRATIONS, migrate
 from afk_store_disk.store import DiskStore
 
-from afkcli.core.errors import StoreError
 from afkcli.core.thread import load_history
+from afkcli.plugin import StoreError
 from afkcli.testing.store_steps import acquired, save_turn, with_question
 
 NOW = cache.SCHEMA_VERSION

@@ -9,7 +9,7 @@ from afk_store_disk import mounts
 from afk_store_disk.mounts import filesystem_type
 from afk_store_disk.store import DiskStore
 
-from afkcli.core.errors import StoreError
+from afkcli.plugin import StoreError
 
 MOUNTINFO = """\
 22 27 0:21 / /proc rw,relatime - proc proc rw

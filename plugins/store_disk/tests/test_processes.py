@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 from afk_store_disk.store import DiskStore
 
-from afkcli.core.errors import HeadMismatchError, LeaseLostError
-from afkcli.core.protocols import RecordKind
 from afkcli.core.thread import load_history, seal_interrupted
-from afkcli.owner import current_owner
+from afkcli.plugin import HeadMismatchError, LeaseLostError, RecordKind, current_owner
 from afkcli.testing.store_steps import acquired, asked, save, save_turn, with_journal
 
 

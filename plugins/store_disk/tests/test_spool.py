@@ -16,12 +16,18 @@ import pytest
 from afk_store_disk.spool import name_of
 from afk_store_disk.store import DiskStore
 
-from afkcli.core.errors import HeadMismatchError, LeaseLostError, StoreError
-from afkcli.core.messages import Role, text_message
-from afkcli.core.protocols import LEASE_SECONDS, Lease
 from afkcli.core.store_thread import StoreThread
 from afkcli.core.thread import Beginning, TurnWriter, load_history, seal_interrupted
-from afkcli.owner import current_owner
+from afkcli.plugin import (
+    LEASE_SECONDS,
+    HeadMismatchError,
+    Lease,
+    LeaseLostError,
+    Role,
+    StoreError,
+    current_owner,
+    text_message,
+)
 from afkcli.testing.store_steps import (
     ShiftedTime,
     acquired,

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from afkcli.core.errors import PluginError
 from afkcli.hookspecs import hookimpl
+from afkcli.plugin import PluginError
 
 if TYPE_CHECKING:
-    from afkcli.core.tools import Tool
+    from afkcli.plugin import Tool
 
 AFK_HOOKS = 1
 

@@ -12,9 +12,7 @@ from pydantic import Field
 
 from afk_tools_files import reading, searching, writing
 from afk_tools_files.inside import FORBIDDEN_NAMES, RefusedError, Root, Roots, is_forbidden
-from afkcli.core.errors import ConfigError
-from afkcli.core.tools import Tool, ToolError
-from afkcli.paths import config_dir, data_dir, state_dir
+from afkcli.plugin import ConfigError, Tool, ToolError, config_dir, data_dir, state_dir
 
 if TYPE_CHECKING:
     from afk_tools_files import Settings

@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 from afk_tools_files import Settings, afk_tools
 
-from afkcli.core.errors import ConfigError, PluginError
-from afkcli.core.tools import ToolError
+from afkcli.plugin import ConfigError, PluginError, ToolError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="tools.files is refused on Windows")
 

@@ -15,11 +15,7 @@ from afk_tools_mcp.lists import MAX_LIST_BYTES, MAX_TOOLS, ToolList, usable_tool
 from afk_tools_mcp.processes import ServerProcess, start_process
 from afk_tools_mcp.settings import ServerSettings
 from afk_tools_mcp.stdio import stdio_streams
-from afkcli.core.jsonform import JsonError, JsonObject, dumps
-from afkcli.core.tasks import started
-from afkcli.core.tools import ToolError
-from afkcli.render import one_line
-from afkcli.settings import SECRETS
+from afkcli.plugin import SECRETS, JsonError, JsonObject, ToolError, dumps, one_line, started
 
 if TYPE_CHECKING:
     from mcp import ClientSession

@@ -12,9 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from afkcli.core.jsonform import JsonError, JsonObject, clean_text, dumps, loads_object
-from afkcli.core.schemas import schema_problem
-from afkcli.paths import make_private_folder, state_dir
+from afkcli.plugin import (
+    JsonError,
+    JsonObject,
+    clean_text,
+    dumps,
+    loads_object,
+    make_private_folder,
+    schema_problem,
+    state_dir,
+)
 
 MAX_TOOLS = 1_000
 """Of one server. The public servers with the most have about a hundred."""

@@ -11,8 +11,7 @@ from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
 from pathlib import Path
 
 from afk_tools_mcp.settings import ServerSettings
-from afkcli.core.tools import ToolError
-from afkcli.nondumpable import hide_memory
+from afkcli.plugin import ToolError, hide_memory
 
 READ_BYTES = 64 * 1024
 STDERR_TAIL = 4 * 1024

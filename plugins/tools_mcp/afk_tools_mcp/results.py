@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from afkcli.core.jsonform import JsonError, dumps
-from afkcli.render import one_line
+from afkcli.plugin import JsonError, dumps, one_line
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult

@@ -11,10 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from afkcli.core.errors import ConfigError
-from afkcli.core.jsonform import dumps
-from afkcli.core.tools import MAX_OUTPUT_CHARS
-from afkcli.settings import SECRETS, fill_settings
+from afkcli.plugin import MAX_OUTPUT_CHARS, SECRETS, ConfigError, dumps, fill_settings
 
 PASSED_ON = ("PATH", "HOME", "LANG", "TERM", "TMPDIR", "USER", "SHELL")
 """The variables of afk's own environment that a server is given, beside all `LC_*`; never a key."""

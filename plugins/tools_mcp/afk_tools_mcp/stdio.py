@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from afk_tools_mcp.guard import MAX_MESSAGE_BYTES, FloodError, Guard
 from afk_tools_mcp.processes import READ_BYTES, ServerProcess
-from afkcli.core.jsonform import JsonError, loads_object
+from afkcli.plugin import JsonError, loads_object
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream

@@ -11,12 +11,7 @@ from afk_tools_mcp.connection import Connection
 from afk_tools_mcp.lists import ListedTool, ListFile
 from afk_tools_mcp.results import result_text
 from afk_tools_mcp.settings import ServerSettings
-from afkcli.core.errors import ConfigError
-from afkcli.core.jsonform import JsonObject
-from afkcli.core.tasks import started
-from afkcli.core.tools import Tool, ToolError, bounded
-from afkcli.render import Messages, one_line
-from afkcli.settings import SECRETS
+from afkcli.plugin import SECRETS, ConfigError, JsonObject, Messages, Tool, ToolError, bounded, one_line, started
 
 
 class McpToolset:

@@ -18,7 +18,7 @@ import pytest
 from afk_tools_mcp import Settings, afk_tools
 from afk_tools_mcp.toolset import McpToolset
 
-from afkcli.core.tools import Tool
+from afkcli.plugin import Tool
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from afk_tools_mcp.guard import MAX_MESSAGE_BYTES
 
-from afkcli.core.tools import ToolError
+from afkcli.plugin import ToolError
 
 MEGABYTES = 1024  # of ru_maxrss, which counts kilobytes
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from afkcli.core.tools import MAX_OUTPUT_CHARS
+from afkcli.plugin import MAX_OUTPUT_CHARS
 
 
 def test_a_tool_is_named_after_its_server_and_answers(scripted: Any) -> None:

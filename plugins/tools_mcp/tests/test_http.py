@@ -13,7 +13,7 @@ from typing import Any, Self
 import pytest
 from afk_tools_mcp.guard import MAX_MESSAGE_BYTES
 
-from afkcli.core.tools import ToolError
+from afkcli.plugin import ToolError
 
 OBJECT = {"type": "object", "properties": {}}
 BIG = MAX_MESSAGE_BYTES + 1024

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from afkcli.core.tools import ToolError
+from afkcli.plugin import ToolError
 
 
 def everything(npm_servers: Path, *arguments: str) -> list[str]:

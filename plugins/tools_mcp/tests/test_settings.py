@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from afk_tools_mcp import ServerSettings, Settings
 
-from afkcli.core.errors import ConfigError
-from afkcli.settings import SECRETS
+from afkcli.plugin import SECRETS, ConfigError
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "config.md"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from afkcli.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from afkcli.core.tools import Tool
+    from afkcli.plugin import Tool
 
 AFK_HOOKS = 1
 

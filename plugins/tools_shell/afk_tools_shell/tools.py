@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from afk_tools_shell.command import Command, Outcome
-from afkcli.core.errors import ConfigError, PluginError
-from afkcli.core.tools import Tool, ToolError
-from afkcli.nondumpable import hide_memory
+from afkcli.plugin import ConfigError, PluginError, Tool, ToolError, hide_memory
 
 if TYPE_CHECKING:
     from afk_tools_shell import Settings

@@ -17,8 +17,7 @@ import pytest
 from afk_tools_shell import Settings, afk_tools
 from afk_tools_shell.command import Output
 
-from afkcli.core.errors import ConfigError, PluginError
-from afkcli.core.tools import ToolError
+from afkcli.plugin import ConfigError, PluginError, ToolError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="tools.shell is refused on Windows: see there")
 

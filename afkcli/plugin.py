@@ -1,0 +1,340 @@
+"""The public API of a plugin author: everything that a plugin imports from afk, and nothing else.
+
+A plugin imports `afkcli` (`hookimpl`, `tool`, `ToolError`), this module, `afkcli.hookspecs`, and the shared parts in
+`afkcli.providers` and `afkcli.testing`. Each name is imported from its home when it is first used, so a plugin costs
+at import only what it takes. Names are added, and removed only after a release in which their use is warned about.
+
+Since: 0.2.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from afkcli.core.attachments import PDF, attached_parts, label
+    from afkcli.core.errors import (
+        AfkError,
+        ConfigError,
+        CounterLimitError,
+        ErrorKind,
+        HeadMismatchError,
+        LeaseLostError,
+        MissingKeyError,
+        NameTakenError,
+        PluginError,
+        ProviderError,
+        StoreError,
+        UnknownNameError,
+        UsageError,
+    )
+    from afkcli.core.events import Event, TextDeltaEvent, event_to_json, message_to_json
+    from afkcli.core.ids import rfc3339, uuid7
+    from afkcli.core.jsonform import MAX_LINE_BYTES, Json, JsonError, JsonObject, clean_text, dumps, loads, loads_object
+    from afkcli.core.messages import (
+        FilePart,
+        FinishReason,
+        ImagePart,
+        Message,
+        ModelEvent,
+        ModelRequest,
+        ModelResponse,
+        ModelWarning,
+        Part,
+        ProviderData,
+        ReasoningDelta,
+        ReasoningPart,
+        Role,
+        TextDelta,
+        TextPart,
+        ToolCallDelta,
+        ToolCallPart,
+        ToolResultPart,
+        ToolSpec,
+        message_from_json,
+        text_message,
+    )
+    from afkcli.core.protocols import (
+        DURABLE_KINDS,
+        KEPT_KINDS,
+        LEASE_SECONDS,
+        NO_CONTENTS,
+        Capabilities,
+        Fork,
+        Lease,
+        ModelInfo,
+        OpenTurn,
+        Owner,
+        Price,
+        PriceTier,
+        Provider,
+        Record,
+        RecordKind,
+        Sink,
+        Store,
+        ThreadInfo,
+    )
+    from afkcli.core.result import Usage, usage_from_json
+    from afkcli.core.schemas import schema_problem
+    from afkcli.core.structured import told
+    from afkcli.core.tasks import started
+    from afkcli.core.thread import SealedTurn, advance, after_seal, turn_from_json
+    from afkcli.core.tools import MAX_OUTPUT_CHARS, Tool, ToolError, Toolset, bounded, tool
+    from afkcli.core.waiting import while_waiting
+    from afkcli.hookspecs import HOOKS_VERSION, hookimpl
+    from afkcli.nondumpable import hide_memory
+    from afkcli.owner import boot_id, current_owner, proven_dead
+    from afkcli.paths import config_dir, data_dir, make_private_folder, state_dir
+    from afkcli.render import Messages, one_line
+    from afkcli.settings import SECRETS, fill_settings
+
+_NAMES = {
+    "afkcli.core.attachments": (
+        "PDF",
+        "attached_parts",
+        "label",
+    ),
+    "afkcli.core.errors": (
+        "AfkError",
+        "ConfigError",
+        "CounterLimitError",
+        "ErrorKind",
+        "HeadMismatchError",
+        "LeaseLostError",
+        "MissingKeyError",
+        "NameTakenError",
+        "PluginError",
+        "ProviderError",
+        "StoreError",
+        "UnknownNameError",
+        "UsageError",
+    ),
+    "afkcli.core.events": (
+        "Event",
+        "TextDeltaEvent",
+        "event_to_json",
+        "message_to_json",
+    ),
+    "afkcli.core.ids": (
+        "rfc3339",
+        "uuid7",
+    ),
+    "afkcli.core.jsonform": (
+        "Json",
+        "JsonError",
+        "JsonObject",
+        "MAX_LINE_BYTES",
+        "clean_text",
+        "dumps",
+        "loads",
+        "loads_object",
+    ),
+    "afkcli.core.messages": (
+        "FilePart",
+        "FinishReason",
+        "ImagePart",
+        "Message",
+        "ModelEvent",
+        "ModelRequest",
+        "ModelResponse",
+        "ModelWarning",
+        "Part",
+        "ProviderData",
+        "ReasoningDelta",
+        "ReasoningPart",
+        "Role",
+        "TextDelta",
+        "TextPart",
+        "ToolCallDelta",
+        "ToolCallPart",
+        "ToolResultPart",
+        "ToolSpec",
+        "message_from_json",
+        "text_message",
+    ),
+    "afkcli.core.protocols": (
+        "Capabilities",
+        "DURABLE_KINDS",
+        "Fork",
+        "KEPT_KINDS",
+        "LEASE_SECONDS",
+        "Lease",
+        "ModelInfo",
+        "NO_CONTENTS",
+        "OpenTurn",
+        "Owner",
+        "Price",
+        "PriceTier",
+        "Provider",
+        "Record",
+        "RecordKind",
+        "Sink",
+        "Store",
+        "ThreadInfo",
+    ),
+    "afkcli.core.result": (
+        "Usage",
+        "usage_from_json",
+    ),
+    "afkcli.core.schemas": ("schema_problem",),
+    "afkcli.core.structured": ("told",),
+    "afkcli.core.tasks": ("started",),
+    "afkcli.core.thread": (
+        "SealedTurn",
+        "advance",
+        "after_seal",
+        "turn_from_json",
+    ),
+    "afkcli.core.tools": (
+        "MAX_OUTPUT_CHARS",
+        "Tool",
+        "ToolError",
+        "Toolset",
+        "bounded",
+        "tool",
+    ),
+    "afkcli.core.waiting": ("while_waiting",),
+    "afkcli.hookspecs": (
+        "HOOKS_VERSION",
+        "hookimpl",
+    ),
+    "afkcli.nondumpable": ("hide_memory",),
+    "afkcli.owner": (
+        "boot_id",
+        "current_owner",
+        "proven_dead",
+    ),
+    "afkcli.paths": (
+        "config_dir",
+        "data_dir",
+        "make_private_folder",
+        "state_dir",
+    ),
+    "afkcli.render": (
+        "Messages",
+        "one_line",
+    ),
+    "afkcli.settings": (
+        "SECRETS",
+        "fill_settings",
+    ),
+}
+"""The public names by their home."""
+
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = [  # written out for type checkers; a test compares it with the table above
+    "AfkError",
+    "Capabilities",
+    "ConfigError",
+    "CounterLimitError",
+    "DURABLE_KINDS",
+    "ErrorKind",
+    "Event",
+    "FilePart",
+    "FinishReason",
+    "Fork",
+    "HOOKS_VERSION",
+    "HeadMismatchError",
+    "ImagePart",
+    "Json",
+    "JsonError",
+    "JsonObject",
+    "KEPT_KINDS",
+    "LEASE_SECONDS",
+    "Lease",
+    "LeaseLostError",
+    "MAX_LINE_BYTES",
+    "MAX_OUTPUT_CHARS",
+    "Message",
+    "Messages",
+    "MissingKeyError",
+    "ModelEvent",
+    "ModelInfo",
+    "ModelRequest",
+    "ModelResponse",
+    "ModelWarning",
+    "NO_CONTENTS",
+    "NameTakenError",
+    "OpenTurn",
+    "Owner",
+    "PDF",
+    "Part",
+    "PluginError",
+    "Price",
+    "PriceTier",
+    "Provider",
+    "ProviderData",
+    "ProviderError",
+    "ReasoningDelta",
+    "ReasoningPart",
+    "Record",
+    "RecordKind",
+    "Role",
+    "SECRETS",
+    "SealedTurn",
+    "Sink",
+    "Store",
+    "StoreError",
+    "TextDelta",
+    "TextDeltaEvent",
+    "TextPart",
+    "ThreadInfo",
+    "Tool",
+    "ToolCallDelta",
+    "ToolCallPart",
+    "ToolError",
+    "ToolResultPart",
+    "ToolSpec",
+    "Toolset",
+    "UnknownNameError",
+    "Usage",
+    "UsageError",
+    "advance",
+    "after_seal",
+    "attached_parts",
+    "boot_id",
+    "bounded",
+    "clean_text",
+    "config_dir",
+    "current_owner",
+    "data_dir",
+    "dumps",
+    "event_to_json",
+    "fill_settings",
+    "hide_memory",
+    "hookimpl",
+    "label",
+    "loads",
+    "loads_object",
+    "make_private_folder",
+    "message_from_json",
+    "message_to_json",
+    "one_line",
+    "proven_dead",
+    "rfc3339",
+    "schema_problem",
+    "started",
+    "state_dir",
+    "text_message",
+    "told",
+    "tool",
+    "turn_from_json",
+    "usage_from_json",
+    "uuid7",
+    "while_waiting",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        from importlib import import_module
+
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'afkcli.plugin' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from afkcli.api import Runner
     from afkcli.attachments import Attachment
-    from afkcli.core.agent import Agent, FailSafeConfig
+    from afkcli.core.contract.agent import Agent, FailSafeConfig
+    from afkcli.core.contract.result import AgentResult
+    from afkcli.core.contract.tools import ToolError, tool
     from afkcli.core.memory import MemoryStore
-    from afkcli.core.result import AgentResult
     from afkcli.core.runner import RunnerConfig
-    from afkcli.core.tools import ToolError, tool
     from afkcli.hookspecs import hookimpl
 
 __all__ = [
@@ -29,16 +29,16 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Agent": "afkcli.core.agent",
-    "AgentResult": "afkcli.core.result",
+    "Agent": "afkcli.core.contract.agent",
+    "AgentResult": "afkcli.core.contract.result",
     "Attachment": "afkcli.attachments",
-    "FailSafeConfig": "afkcli.core.agent",
+    "FailSafeConfig": "afkcli.core.contract.agent",
     "MemoryStore": "afkcli.core.memory",
     "Runner": "afkcli.api",
     "RunnerConfig": "afkcli.core.runner",
-    "ToolError": "afkcli.core.tools",
+    "ToolError": "afkcli.core.contract.tools",
     "hookimpl": "afkcli.hookspecs",
-    "tool": "afkcli.core.tools",
+    "tool": "afkcli.core.contract.tools",
 }
 
 

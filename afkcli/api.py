@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import Literal
 
 from afkcli.config import Choice
-from afkcli.core.agent import Agent
 from afkcli.core.attachments import Attachment
+from afkcli.core.contract.agent import Agent
+from afkcli.core.contract.protocols import Provider, Sink, Store, ThreadInfo
 from afkcli.core.handle import RunHandle
 from afkcli.core.memory import MemoryStore
-from afkcli.core.protocols import Provider, Sink, Store, ThreadInfo
 from afkcli.core.runner import Runner as CoreRunner
 from afkcli.core.runner import RunnerConfig
 from afkcli.settings import SECRETS

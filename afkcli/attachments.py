@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from afkcli.core.attachments import MAX_BYTES, check_size, shown_name
 from afkcli.core.attachments import Attachment as CheckedAttachment
-from afkcli.core.errors import UsageError
+from afkcli.core.contract.errors import UsageError
 
 FETCH_SECONDS = 60.0
 """For all of a download: its name looked up, the connection, redirects and the content."""

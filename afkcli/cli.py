@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from afkcli import __version__
-from afkcli.core.errors import EXIT_INTERNAL, EXIT_USAGE, AfkError
+from afkcli.core.contract.errors import EXIT_INTERNAL, EXIT_USAGE, AfkError
 from afkcli.signals import die_of
 
 COMMANDS = {

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from afkcli.core.protocols import (
+from afkcli.core.contract.protocols import (
     Capabilities,
     Lease,
     ModelInfo,
@@ -49,7 +49,7 @@ from afkcli.core.protocols import (
 if TYPE_CHECKING:
     import click
 
-    from afkcli.core.tools import Tool, Toolset
+    from afkcli.core.contract.tools import Tool, Toolset
 
 __all__ = [
     "HOOKS_VERSION",

@@ -11,7 +11,7 @@ import sys
 from dataclasses import replace
 from functools import cache
 
-from afkcli.core.protocols import Owner
+from afkcli.core.contract.protocols import Owner
 
 _STATE, _START_TIME = 0, 19  # fields 3 and 22 of /proc/PID/stat, counted from behind the name
 _DEAD_STATES = ("Z", "X", "x")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from afkcli.core.attachments import PDF, attached_parts, label
-    from afkcli.core.errors import (
+    from afkcli.core.contract.errors import (
         AfkError,
         ConfigError,
         CounterLimitError,
@@ -28,10 +28,19 @@ if TYPE_CHECKING:
         UnknownNameError,
         UsageError,
     )
-    from afkcli.core.events import Event, TextDeltaEvent, event_to_json, message_to_json
-    from afkcli.core.ids import rfc3339, uuid7
-    from afkcli.core.jsonform import MAX_LINE_BYTES, Json, JsonError, JsonObject, clean_text, dumps, loads, loads_object
-    from afkcli.core.messages import (
+    from afkcli.core.contract.events import Event, TextDeltaEvent, event_to_json, message_to_json
+    from afkcli.core.contract.ids import rfc3339, uuid7
+    from afkcli.core.contract.jsonform import (
+        MAX_LINE_BYTES,
+        Json,
+        JsonError,
+        JsonObject,
+        clean_text,
+        dumps,
+        loads,
+        loads_object,
+    )
+    from afkcli.core.contract.messages import (
         FilePart,
         FinishReason,
         ImagePart,
@@ -54,7 +63,7 @@ if TYPE_CHECKING:
         message_from_json,
         text_message,
     )
-    from afkcli.core.protocols import (
+    from afkcli.core.contract.protocols import (
         DURABLE_KINDS,
         KEPT_KINDS,
         LEASE_SECONDS,
@@ -74,13 +83,13 @@ if TYPE_CHECKING:
         Store,
         ThreadInfo,
     )
-    from afkcli.core.result import Usage, usage_from_json
-    from afkcli.core.schemas import schema_problem
+    from afkcli.core.contract.result import Usage, usage_from_json
+    from afkcli.core.contract.schemas import schema_problem
+    from afkcli.core.contract.tasks import started
+    from afkcli.core.contract.tools import MAX_OUTPUT_CHARS, Tool, ToolError, Toolset, bounded, tool
+    from afkcli.core.contract.waiting import while_waiting
     from afkcli.core.structured import told
-    from afkcli.core.tasks import started
     from afkcli.core.thread import SealedTurn, advance, after_seal, turn_from_json
-    from afkcli.core.tools import MAX_OUTPUT_CHARS, Tool, ToolError, Toolset, bounded, tool
-    from afkcli.core.waiting import while_waiting
     from afkcli.hookspecs import HOOKS_VERSION, hookimpl
     from afkcli.nondumpable import hide_memory
     from afkcli.owner import boot_id, current_owner, proven_dead
@@ -94,7 +103,7 @@ _NAMES = {
         "attached_parts",
         "label",
     ),
-    "afkcli.core.errors": (
+    "afkcli.core.contract.errors": (
         "AfkError",
         "ConfigError",
         "CounterLimitError",
@@ -109,17 +118,17 @@ _NAMES = {
         "UnknownNameError",
         "UsageError",
     ),
-    "afkcli.core.events": (
+    "afkcli.core.contract.events": (
         "Event",
         "TextDeltaEvent",
         "event_to_json",
         "message_to_json",
     ),
-    "afkcli.core.ids": (
+    "afkcli.core.contract.ids": (
         "rfc3339",
         "uuid7",
     ),
-    "afkcli.core.jsonform": (
+    "afkcli.core.contract.jsonform": (
         "Json",
         "JsonError",
         "JsonObject",
@@ -129,7 +138,7 @@ _NAMES = {
         "loads",
         "loads_object",
     ),
-    "afkcli.core.messages": (
+    "afkcli.core.contract.messages": (
         "FilePart",
         "FinishReason",
         "ImagePart",
@@ -152,7 +161,7 @@ _NAMES = {
         "message_from_json",
         "text_message",
     ),
-    "afkcli.core.protocols": (
+    "afkcli.core.contract.protocols": (
         "Capabilities",
         "DURABLE_KINDS",
         "Fork",
@@ -172,20 +181,20 @@ _NAMES = {
         "Store",
         "ThreadInfo",
     ),
-    "afkcli.core.result": (
+    "afkcli.core.contract.result": (
         "Usage",
         "usage_from_json",
     ),
-    "afkcli.core.schemas": ("schema_problem",),
+    "afkcli.core.contract.schemas": ("schema_problem",),
     "afkcli.core.structured": ("told",),
-    "afkcli.core.tasks": ("started",),
+    "afkcli.core.contract.tasks": ("started",),
     "afkcli.core.thread": (
         "SealedTurn",
         "advance",
         "after_seal",
         "turn_from_json",
     ),
-    "afkcli.core.tools": (
+    "afkcli.core.contract.tools": (
         "MAX_OUTPUT_CHARS",
         "Tool",
         "ToolError",
@@ -193,7 +202,7 @@ _NAMES = {
         "bounded",
         "tool",
     ),
-    "afkcli.core.waiting": ("while_waiting",),
+    "afkcli.core.contract.waiting": ("while_waiting",),
     "afkcli.hookspecs": (
         "HOOKS_VERSION",
         "hookimpl",

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from afkcli.core.errors import AfkError, PluginError, UnknownNameError
+from afkcli.core.contract.errors import AfkError, PluginError, UnknownNameError
 from afkcli.settings import SECRETS, Secrets, fill_settings, settings_type
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from afkcli.core.protocols import Capabilities, Price, PriceTier
+from afkcli.core.contract.protocols import Capabilities, Price, PriceTier
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice

@@ -12,9 +12,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from afkcli.core.events import Event, event_to_json
-from afkcli.core.jsonform import dumps
-from afkcli.core.result import AgentResult, RunState
+from afkcli.core.contract.events import Event, event_to_json
+from afkcli.core.contract.jsonform import dumps
+from afkcli.core.contract.result import AgentResult, RunState
 from afkcli.settings import SECRETS
 
 _BRIEF = 400

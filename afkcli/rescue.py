@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.exchange import content_line, rescued_journal_line, rescued_line
-from afkcli.core.jsonform import JsonObject
 from afkcli.core.thread import SealedTurn
 from afkcli.paths import make_private_folder, state_dir
 

@@ -10,7 +10,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from afkcli.core.errors import ConfigError
+from afkcli.core.contract.errors import ConfigError
 from afkcli.providers.credentials import address_secrets, secret_forms
 
 MASK = "***"

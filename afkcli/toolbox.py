@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from afkcli.core.errors import AfkError, ConfigError, PluginError, UnknownNameError, UsageError
-from afkcli.core.tools import FoundTools, Tool, ToolError, Toolset, as_tools
+from afkcli.core.contract.errors import AfkError, ConfigError, PluginError, UnknownNameError, UsageError
+from afkcli.core.contract.tools import FoundTools, Tool, ToolError, Toolset, as_tools
 from afkcli.nondumpable import hide_memory
 from afkcli.plugins import KNOWN, missing_line
 from afkcli.setup import Setup

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from afkcli.config import BUDGETS, LIMITS, SAMPLING, ConfigFile, check_config, parse_config, parse_toml, relative_to
-from afkcli.core.agent import FailSafeConfig
-from afkcli.core.errors import ConfigError
+from afkcli.core.contract.agent import FailSafeConfig
+from afkcli.core.contract.errors import ConfigError
 from afkcli.paths import make_private_folder, state_dir
 
 FILE_NAME = "afk.toml"

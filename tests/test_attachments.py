@@ -16,7 +16,7 @@ import pytest
 from afkcli import Attachment, attachments
 from afkcli.attachments import shown_url
 from afkcli.core import attachments as checks
-from afkcli.core.errors import UsageError
+from afkcli.core.contract.errors import UsageError
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from afkcli.config import Config, ConfigFile, fail_safe, line_of, load_user_config, parse_config
-from afkcli.core.errors import ConfigError
+from afkcli.core.contract.errors import ConfigError
 
 
 def config_file(path: Path, text: str) -> ConfigFile:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from afkcli.core.protocols import Owner
+from afkcli.core.contract.protocols import Owner
 from afkcli.owner import current_owner, proven_dead
 
 _SAY_OWNER = (

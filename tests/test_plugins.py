@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from afkcli.core.errors import PluginError, UnknownNameError
+from afkcli.core.contract.errors import PluginError, UnknownNameError
 from afkcli.plugins import Plugins, discover, foreign_afk_package
 from afkcli.settings import Secrets
 from tests.commands.conftest import add_distribution

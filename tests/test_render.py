@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afkcli.core.errors import ErrorKind
-from afkcli.core.events import (
+from afkcli.core.contract.errors import ErrorKind
+from afkcli.core.contract.events import (
     Completed,
     ErrorEvent,
     Event,
@@ -28,7 +28,7 @@ from afkcli.core.events import (
     ToolStarted,
     Warned,
 )
-from afkcli.core.result import AgentResult, RunState, Usage
+from afkcli.core.contract.result import AgentResult, RunState, Usage
 from afkcli.render import (
     JsonRenderer,
     Messages,

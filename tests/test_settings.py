@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from afkcli.core.errors import ConfigError
+from afkcli.core.contract.errors import ConfigError
 from afkcli.settings import MASK, Secrets, fill_settings
 
 if TYPE_CHECKING:

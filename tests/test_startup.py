@@ -60,14 +60,16 @@ def test_the_version_takes_click_and_nothing_more(shell: Shell) -> None:
         "afkcli",
         "afkcli.cli",
         "afkcli.core",
-        "afkcli.core.errors",
+        "afkcli.core.contract.errors",
         "afkcli.entry",
         "afkcli.signals",
     }
 
 
 def test_the_help_finds_plugins_without_loading_the_plugin_system(shell: Shell) -> None:
-    assert not of(imported(shell, AFK, "--help"), {"pluggy", "asyncio", "sqlite3", "pydantic", "afkcli.core.events"})
+    assert not of(
+        imported(shell, AFK, "--help"), {"pluggy", "asyncio", "sqlite3", "pydantic", "afkcli.core.contract.events"}
+    )
 
 
 def test_importing_afkcli_imports_nothing_else_of_ours(shell: Shell) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from afkcli import trust
-from afkcli.core.errors import ConfigError
+from afkcli.core.contract.errors import ConfigError
 from afkcli.setup import Flags, Setup, load_setup
 from afkcli.trust import ProjectFile, TrustState, find_project_file, project_config, trust_state
 from tests.e2e.conftest import keyed, server, shell

@@ -12,10 +12,10 @@ import unicodedata
 from collections.abc import AsyncIterator
 from typing import Protocol, get_args
 
-from afkcli.core.errors import UsageError
-from afkcli.core.events import ApprovalRequested, Event
+from afkcli.core.contract.errors import UsageError
+from afkcli.core.contract.events import ApprovalRequested, Event
+from afkcli.core.contract.jsonform import Json, JsonError, loads_object
 from afkcli.core.handle import Decision, RunHandle
-from afkcli.core.jsonform import Json, JsonError, loads_object
 from afkcli.core.runner import InteractionMode
 from afkcli.render import Messages
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from afkcli.core.errors import AfkError
+from afkcli.core.contract.errors import AfkError
 
 
 def complete_thread(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

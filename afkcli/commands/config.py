@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from afkcli.commands.output import Stdout, json_option
-from afkcli.core.jsonform import dumps
+from afkcli.core.contract.jsonform import dumps
 from afkcli.paths import config_file, data_dir, state_dir
 from afkcli.render import Messages
 from afkcli.trust import TrustState, find_project_file, record_file, trust_state

@@ -9,9 +9,9 @@ from datetime import datetime
 
 from afkcli.commands.output import BOLD, DIM, YELLOW, Stdout
 from afkcli.commands.thread_access import RUNNING
-from afkcli.core.errors import ErrorKind
-from afkcli.core.jsonform import JsonObject, dumps, to_plain
-from afkcli.core.messages import (
+from afkcli.core.contract.errors import ErrorKind
+from afkcli.core.contract.jsonform import JsonObject, dumps, to_plain
+from afkcli.core.contract.messages import (
     FilePart,
     ImagePart,
     Message,
@@ -22,8 +22,8 @@ from afkcli.core.messages import (
     ToolCallPart,
     ToolResultPart,
 )
-from afkcli.core.protocols import ThreadInfo
-from afkcli.core.result import RunState
+from afkcli.core.contract.protocols import ThreadInfo
+from afkcli.core.contract.result import RunState
 from afkcli.core.thread import History, SealedTurn, interrupted_turn, messages_to_send, resumed_by, turn_to_json
 
 _MINUTE, _HOUR, _DAY, _WEEK = 60, 3600, 86400, 7 * 86400

@@ -16,7 +16,7 @@ from afkcli import __version__
 from afkcli.commands.config import places
 from afkcli.commands.output import GREEN, RED, YELLOW, Stdout, json_option
 from afkcli.commands.plugins import MISSING, OK, foreign_line, plugin_rows
-from afkcli.core.errors import EXIT_INTERNAL, AfkError
+from afkcli.core.contract.errors import EXIT_INTERNAL, AfkError
 from afkcli.paths import config_dir, data_dir, state_dir
 from afkcli.plugins import KNOWN, Plugins, discover, foreign_afk_package
 from afkcli.render import one_line

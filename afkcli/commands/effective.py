@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from afkcli.config import DEFAULT_STORE, LIMITS, PLUGIN_SECTIONS, is_tables
-from afkcli.core.agent import FailSafeConfig
-from afkcli.core.errors import AfkError
-from afkcli.core.jsonform import Json
+from afkcli.core.contract.agent import FailSafeConfig
+from afkcli.core.contract.errors import AfkError
+from afkcli.core.contract.jsonform import Json
 from afkcli.plugins import KNOWN
 from afkcli.providers.credentials import SECRET_NAME, query_secrets, user_info
 from afkcli.settings import MASK

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from afkcli.core.jsonform import JsonError, JsonObject, loads_object
+from afkcli.core.contract.jsonform import JsonError, JsonObject, loads_object
 
 _BLOCK = 64 * 1024
 

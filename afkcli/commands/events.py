@@ -18,8 +18,8 @@ import click
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.event_log import EventLog, LoggedEvent
 from afkcli.commands.output import DIM, RED, YELLOW, Stdout, die_of_closed_stdout, json_option, shortened
-from afkcli.core.errors import AfkError, ConfigError
-from afkcli.core.jsonform import JsonObject, dumps
+from afkcli.core.contract.errors import AfkError, ConfigError
+from afkcli.core.contract.jsonform import JsonObject, dumps
 from afkcli.render import Messages, one_line
 from afkcli.setup import load_setup
 from afkcli.signals import die_of
@@ -39,7 +39,7 @@ def command() -> None:
 @json_option
 def schema(as_json: bool) -> None:
     """Print the JSON Schema of one line of the event stream."""
-    from afkcli.core.events import events_schema
+    from afkcli.core.contract.events import events_schema
 
     form = events_schema()
     Stdout().lines([dumps(form) if as_json else json.dumps(form, indent=2, ensure_ascii=False)])

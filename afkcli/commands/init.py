@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from afkcli.commands.output import Stdout, json_option
-from afkcli.core.errors import UsageError
+from afkcli.core.contract.errors import UsageError
 from afkcli.render import Messages
 from afkcli.trust import FILE_NAME
 

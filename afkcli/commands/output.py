@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from afkcli.core.errors import AfkError, UsageError
-from afkcli.core.jsonform import dumps
+from afkcli.core.contract.errors import AfkError, UsageError
+from afkcli.core.contract.jsonform import dumps
 from afkcli.render import is_disconnected, one_line, visible, visible_json
 from afkcli.signals import die_of
 

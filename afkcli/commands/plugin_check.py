@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from afkcli.core.errors import AfkError
+from afkcli.core.contract.errors import AfkError
 from afkcli.plugins import Plugin, Plugins
 
 HANG_SECONDS = 30.0

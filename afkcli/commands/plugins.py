@@ -10,7 +10,7 @@ import click
 
 from afkcli.commands.output import DIM, RED, Stdout, json_option
 from afkcli.commands.plugin_check import check_plugins
-from afkcli.core.errors import AfkError
+from afkcli.core.contract.errors import AfkError
 from afkcli.plugins import KINDS, KNOWN, Plugins, foreign_afk_package
 from afkcli.render import Messages
 from afkcli.settings import SECRETS

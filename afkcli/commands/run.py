@@ -10,7 +10,7 @@ import click
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.stdin import message_with_stdin
 from afkcli.commands.turn_options import run_turn, turn_options
-from afkcli.core.errors import UsageError
+from afkcli.core.contract.errors import UsageError
 from afkcli.render import Messages
 
 if TYPE_CHECKING:

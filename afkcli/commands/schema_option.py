@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from afkcli.core.errors import UsageError
-from afkcli.core.jsonform import JsonError, JsonObject, loads
+from afkcli.core.contract.errors import UsageError
+from afkcli.core.contract.jsonform import JsonError, JsonObject, loads
 from afkcli.core.structured import MAX_SCHEMA_BYTES, usable_schema
 
 

@@ -7,7 +7,7 @@ import stat
 import threading
 from collections.abc import Callable, Sequence
 
-from afkcli.core.errors import UsageError
+from afkcli.core.contract.errors import UsageError
 
 MAX_STDIN_BYTES = 8 * 1024 * 1024
 """More text than the largest common context (about two million tokens) takes."""

@@ -10,10 +10,10 @@ from afkcli.commands.completion import complete_thread
 from afkcli.commands.output import Stdout, write_file
 from afkcli.commands.thread_access import find_thread, opened_store, settled
 from afkcli.core.contents import LostContentError, read_content
-from afkcli.core.errors import EXIT_INTERNAL, AfkError, StoreError, UnknownNameError, UsageError
+from afkcli.core.contract.errors import EXIT_INTERNAL, AfkError, StoreError, UnknownNameError, UsageError
+from afkcli.core.contract.jsonform import JsonError
+from afkcli.core.contract.protocols import Record, Store, ThreadInfo
 from afkcli.core.exchange import Refused, content_line, end_line, named_contents, read_lines, thread_lines
-from afkcli.core.jsonform import JsonError
-from afkcli.core.protocols import Record, Store, ThreadInfo
 from afkcli.render import Messages, visible, visible_json
 
 _SNAPSHOT_TRIES = 20

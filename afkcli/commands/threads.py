@@ -15,8 +15,8 @@ from afkcli.commands.thread_access import RUNNING, find_thread, held, opened_sto
 from afkcli.commands.thread_export import export
 from afkcli.commands.thread_import import import_threads
 from afkcli.commands.thread_resume import resume
-from afkcli.core.errors import EXIT_BUSY, ThreadBusyError, UnknownNameError, UsageError
-from afkcli.core.protocols import RecordKind, Store, ThreadInfo
+from afkcli.core.contract.errors import EXIT_BUSY, ThreadBusyError, UnknownNameError, UsageError
+from afkcli.core.contract.protocols import RecordKind, Store, ThreadInfo
 from afkcli.core.thread import advance, check_name, load_history, next_record
 from afkcli.render import Messages
 

@@ -11,8 +11,8 @@ import click
 
 from afkcli.commands.output import DIM, RED, YELLOW, Stdout, json_option
 from afkcli.core.approvals import Ruling, ruling
-from afkcli.core.errors import AfkError, UnknownNameError
-from afkcli.core.tools import Tool
+from afkcli.core.contract.errors import AfkError, UnknownNameError
+from afkcli.core.contract.tools import Tool
 from afkcli.render import Messages, visible
 from afkcli.setup import Setup, load_setup
 from afkcli.toolbox import Toolbox

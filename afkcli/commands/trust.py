@@ -13,7 +13,7 @@ import click
 from afkcli.commands.effective import masked
 from afkcli.commands.output import Stdout, json_option
 from afkcli.config import load_user_config, parse_config
-from afkcli.core.errors import EXIT_USAGE, UsageError
+from afkcli.core.contract.errors import EXIT_USAGE, UsageError
 from afkcli.plugins import discover
 from afkcli.render import Messages
 from afkcli.setup import configured_models

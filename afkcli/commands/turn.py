@@ -15,7 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from afkcli.commands.approvals import Approver, approver, interaction_mode
-from afkcli.core.errors import EXIT_DEGRADED, EXIT_DENIED, EXIT_INTERNAL, EXIT_OK, UsageError
+from afkcli.core.contract.errors import EXIT_DEGRADED, EXIT_DENIED, EXIT_INTERNAL, EXIT_OK, UsageError
 from afkcli.render import (
     JsonRenderer,
     Messages,
@@ -164,7 +164,7 @@ class Turn:
                     self.ending.code = EXIT_INTERNAL
 
     async def _end(self, handle: RunHandle) -> None:
-        from afkcli.core.result import exit_code
+        from afkcli.core.contract.result import exit_code
 
         result = await handle.wait()
         self.ending.code = exit_code(result) or self.ending.code

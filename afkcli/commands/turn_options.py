@@ -13,8 +13,8 @@ import click
 
 from afkcli.commands.schema_option import read_schema
 from afkcli.commands.turn import RunOptions, Turn
-from afkcli.core.errors import UsageError
-from afkcli.core.jsonform import JsonError, loads
+from afkcli.core.contract.errors import UsageError
+from afkcli.core.contract.jsonform import JsonError, loads
 from afkcli.render import Messages
 from afkcli.signals import die_of
 

@@ -12,12 +12,12 @@ from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
 from unicodedata import normalize
 
-from afkcli.core.events import ApprovalRequested, ApprovalResolved
-from afkcli.core.ids import rfc3339
-from afkcli.core.jsonform import Json, JsonObject, canonical
-from afkcli.core.messages import ToolCallPart
+from afkcli.core.contract.events import ApprovalRequested, ApprovalResolved
+from afkcli.core.contract.ids import rfc3339
+from afkcli.core.contract.jsonform import Json, JsonObject, canonical
+from afkcli.core.contract.messages import ToolCallPart
+from afkcli.core.contract.tools import Tool, ToolError
 from afkcli.core.run import Run
-from afkcli.core.tools import Tool, ToolError
 
 Ruling: TypeAlias = Literal["allow", "ask", "deny"]
 

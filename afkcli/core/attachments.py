@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from afkcli.core.errors import UsageError
-from afkcli.core.jsonform import JsonObject, clean_text
-from afkcli.core.messages import FilePart, ImagePart, Message, Part, Role, TextPart, ToolResultPart
-from afkcli.core.protocols import Capabilities
+from afkcli.core.contract.errors import UsageError
+from afkcli.core.contract.jsonform import JsonObject, clean_text
+from afkcli.core.contract.messages import FilePart, ImagePart, Message, Part, Role, TextPart, ToolResultPart
+from afkcli.core.contract.protocols import Capabilities
 
 MB = 1024 * 1024
 MAX_BYTES = 20 * MB

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from afkcli.core.errors import CounterLimitError, LimitReachedError, StoreError
-from afkcli.core.protocols import Store
+from afkcli.core.contract.errors import CounterLimitError, LimitReachedError, StoreError
+from afkcli.core.contract.protocols import Store
 from afkcli.core.store_thread import StoreThread
 
 ROUNDING = 1e-9

@@ -8,12 +8,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from afkcli.core.errors import ErrorKind, LeaseLostError, LimitReachedError, ProviderError
-from afkcli.core.events import Completed, ErrorEvent
-from afkcli.core.ids import rfc3339
-from afkcli.core.jsonform import JsonObject, clean_text
-from afkcli.core.messages import Role
-from afkcli.core.result import AgentResult, RunState
+from afkcli.core.contract.errors import ErrorKind, LeaseLostError, LimitReachedError, ProviderError
+from afkcli.core.contract.events import Completed, ErrorEvent
+from afkcli.core.contract.ids import rfc3339
+from afkcli.core.contract.jsonform import JsonObject, clean_text
+from afkcli.core.contract.messages import Role
+from afkcli.core.contract.result import AgentResult, RunState
 from afkcli.core.run import CANCELLED, Outcome, Run
 from afkcli.core.store_thread import StoreThread
 from afkcli.core.thread import RescueWriter, SealedTurn, TurnWriter

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from afkcli.core.agent import FailSafeConfig
 from afkcli.core.budgets import ROUNDING, Reservation, Reservations
-from afkcli.core.errors import AfkError, LimitReachedError, UsageError
-from afkcli.core.events import message_to_json
-from afkcli.core.jsonform import dumps
-from afkcli.core.messages import ModelRequest
-from afkcli.core.protocols import Price
-from afkcli.core.result import Usage
-from afkcli.core.tasks import contained, seen_through
+from afkcli.core.contract.agent import FailSafeConfig
+from afkcli.core.contract.errors import AfkError, LimitReachedError, UsageError
+from afkcli.core.contract.events import message_to_json
+from afkcli.core.contract.jsonform import dumps
+from afkcli.core.contract.messages import ModelRequest
+from afkcli.core.contract.protocols import Price
+from afkcli.core.contract.result import Usage
+from afkcli.core.contract.tasks import contained, seen_through
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,10 +21,10 @@ from typing import Any
 
 from afkcli.core.attachments import contents_named_in
 from afkcli.core.contents import is_content
-from afkcli.core.errors import InvalidNameError
-from afkcli.core.jsonform import JsonError, JsonObject, dumps, loads_object, to_plain
-from afkcli.core.messages import Role
-from afkcli.core.protocols import KEPT_KINDS, Record, RecordKind, ThreadInfo
+from afkcli.core.contract.errors import InvalidNameError
+from afkcli.core.contract.jsonform import JsonError, JsonObject, dumps, loads_object, to_plain
+from afkcli.core.contract.messages import Role
+from afkcli.core.contract.protocols import KEPT_KINDS, Record, RecordKind, ThreadInfo
 from afkcli.core.thread import (
     SealedTurn,
     check_name,

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Literal, Self
 
-from afkcli.core.errors import UsageError
-from afkcli.core.events import Event
-from afkcli.core.result import AgentResult
+from afkcli.core.contract.errors import UsageError
+from afkcli.core.contract.events import Event
+from afkcli.core.contract.result import AgentResult
 
 MAX_BUFFERED_EVENTS = 64
 """How far a run goes ahead of its reader; then the run, and with it the provider's stream, waits."""

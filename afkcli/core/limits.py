@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from afkcli.core.agent import FailSafeConfig
-from afkcli.core.errors import LimitReachedError
+from afkcli.core.contract.agent import FailSafeConfig
+from afkcli.core.contract.errors import LimitReachedError
 
 
 class Limits:

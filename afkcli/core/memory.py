@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from afkcli.core.errors import (
+from afkcli.core.contract.errors import (
     CounterLimitError,
     HeadMismatchError,
     LeaseLostError,
@@ -15,8 +15,8 @@ from afkcli.core.errors import (
     StoreError,
     UnknownNameError,
 )
-from afkcli.core.ids import rfc3339, uuid7
-from afkcli.core.protocols import (
+from afkcli.core.contract.ids import rfc3339, uuid7
+from afkcli.core.contract.protocols import (
     KEPT_KINDS,
     LEASE_SECONDS,
     NO_CONTENTS,

@@ -10,11 +10,10 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
-from afkcli.core.cost import CallCost
-from afkcli.core.errors import RETRIED_KINDS, ErrorKind, LimitReachedError, ProviderError, UsageError
-from afkcli.core.events import Retrying, StepStarted, ToolCallDeltaEvent, message_to_json
-from afkcli.core.jsonform import JsonError, clean_text, dumps
-from afkcli.core.messages import (
+from afkcli.core.contract.errors import RETRIED_KINDS, ErrorKind, LimitReachedError, ProviderError, UsageError
+from afkcli.core.contract.events import Retrying, StepStarted, ToolCallDeltaEvent, message_to_json
+from afkcli.core.contract.jsonform import JsonError, clean_text, dumps
+from afkcli.core.contract.messages import (
     Message,
     ModelEvent,
     ModelRequest,
@@ -24,9 +23,10 @@ from afkcli.core.messages import (
     TextDelta,
     ToolCallDelta,
 )
+from afkcli.core.contract.tasks import contained
+from afkcli.core.cost import CallCost
 from afkcli.core.run import FIRST_DELAY_S, Model, Run
 from afkcli.core.structured import asked_for
-from afkcli.core.tasks import contained
 
 MAX_DELAY_S = 30.0
 MAX_RETRY_AFTER_S = 120.0

@@ -12,11 +12,11 @@ from typing import Literal, TypeVar
 
 from afkcli.core.attachments import attached_parts
 from afkcli.core.contents import stored_contents
-from afkcli.core.errors import AfkError, LeaseLostError, StoreError, ThreadBusyError, UsageError
-from afkcli.core.ids import rfc3339, uuid7
-from afkcli.core.messages import Message
-from afkcli.core.protocols import Fork, Lease, Owner, RecordKind, Store, ThreadInfo
-from afkcli.core.result import RunState
+from afkcli.core.contract.errors import AfkError, LeaseLostError, StoreError, ThreadBusyError, UsageError
+from afkcli.core.contract.ids import rfc3339, uuid7
+from afkcli.core.contract.messages import Message
+from afkcli.core.contract.protocols import Fork, Lease, Owner, RecordKind, Store, ThreadInfo
+from afkcli.core.contract.result import RunState
 from afkcli.core.resuming import beginning_of_resumed
 from afkcli.core.store_thread import StoreThread
 from afkcli.core.thread import (

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from afkcli.core.errors import ConflictError, ThreadBusyError
+from afkcli.core.contract.errors import ConflictError, ThreadBusyError
+from afkcli.core.contract.protocols import KEPT_KINDS, Lease, Owner, RecordKind, Store, ThreadInfo
+from afkcli.core.contract.result import RunState
 from afkcli.core.exchange import ExportedThread, RescuedTurn
-from afkcli.core.protocols import KEPT_KINDS, Lease, Owner, RecordKind, Store, ThreadInfo
-from afkcli.core.result import RunState
 from afkcli.core.thread import (
     MAX_NAME,
     SealedTurn,

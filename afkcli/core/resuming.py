@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from afkcli.core.errors import REFUSED_KINDS, ErrorKind, UsageError
-from afkcli.core.messages import Message, Role, ToolCallPart, ToolResultPart, text_message
-from afkcli.core.protocols import ThreadInfo
-from afkcli.core.result import RunState
+from afkcli.core.contract.errors import REFUSED_KINDS, ErrorKind, UsageError
+from afkcli.core.contract.messages import Message, Role, ToolCallPart, ToolResultPart, text_message
+from afkcli.core.contract.protocols import ThreadInfo
+from afkcli.core.contract.result import RunState
 from afkcli.core.structured import correction
 from afkcli.core.thread import Beginning, SealedTurn, cut_reason, mark_cut, pair_tool_calls
 

@@ -8,21 +8,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from afkcli.core.agent import Agent
 from afkcli.core.contents import Contents
+from afkcli.core.contract.agent import Agent
+from afkcli.core.contract.errors import ErrorKind, LeaseLostError, ProviderError
+from afkcli.core.contract.events import Event, ReasoningDeltaEvent, StepCompleted, TextDeltaEvent, Warned
+from afkcli.core.contract.ids import Clock
+from afkcli.core.contract.messages import FinishReason, Message, ModelResponse, Role, ToolResultPart, text_message
+from afkcli.core.contract.protocols import Capabilities, Price, Provider
+from afkcli.core.contract.result import RunState, ToolExecution, Usage
+from afkcli.core.contract.tools import FoundTools, Tool
 from afkcli.core.cost import Spending
-from afkcli.core.errors import ErrorKind, LeaseLostError, ProviderError
-from afkcli.core.events import Event, ReasoningDeltaEvent, StepCompleted, TextDeltaEvent, Warned
 from afkcli.core.handle import Decision, EventChannel
-from afkcli.core.ids import Clock
 from afkcli.core.limits import Limits
-from afkcli.core.messages import FinishReason, Message, ModelResponse, Role, ToolResultPart, text_message
-from afkcli.core.protocols import Capabilities, Price, Provider
-from afkcli.core.result import RunState, ToolExecution, Usage
 from afkcli.core.sink_thread import SinkThread
 from afkcli.core.structured import StructuredOutput
 from afkcli.core.thread import Beginning, RescueWriter, TurnWriter, pair_tool_calls, partial_message
-from afkcli.core.tools import FoundTools, Tool
 
 if TYPE_CHECKING:
     from afkcli.core.approvals import ApprovalRule

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import fields
 
-from afkcli.core.events import Event
-from afkcli.core.protocols import Sink
+from afkcli.core.contract.events import Event
+from afkcli.core.contract.protocols import Sink
 
 MAX_QUEUED_EVENTS = 10_000
 MAX_QUEUED_BYTES = 8 * 1024 * 1024

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import ParamSpec, TypeVar
 
-from afkcli.core.errors import StoreError
-from afkcli.core.protocols import JOURNAL_SECONDS
-from afkcli.core.tasks import seen_through
+from afkcli.core.contract.errors import StoreError
+from afkcli.core.contract.protocols import JOURNAL_SECONDS
+from afkcli.core.contract.tasks import seen_through
+from afkcli.core.contract.waiting import on_waiting
 from afkcli.core.thread import RescueWriter, TurnWriter
-from afkcli.core.waiting import on_waiting
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from afkcli.core.errors import ErrorKind, ProviderError, UsageError
-from afkcli.core.jsonform import Json, JsonError, JsonObject, dumps, loads
-from afkcli.core.messages import Message, ModelRequest, Role, TextPart, text_message
-from afkcli.core.schemas import MAX_PROBLEMS, problems, unusable
+from afkcli.core.contract.errors import ErrorKind, ProviderError, UsageError
+from afkcli.core.contract.jsonform import Json, JsonError, JsonObject, dumps, loads
+from afkcli.core.contract.messages import Message, ModelRequest, Role, TextPart, text_message
+from afkcli.core.contract.schemas import MAX_PROBLEMS, problems, unusable
 
 if TYPE_CHECKING:
-    from afkcli.core.protocols import Capabilities
+    from afkcli.core.contract.protocols import Capabilities
     from afkcli.core.run import Run
 
 MAX_SCHEMA_BYTES = 256 * 1024

@@ -11,11 +11,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from afkcli.core.errors import REFUSED_KINDS, ErrorKind, InvalidNameError, LeaseLostError, StoreError
-from afkcli.core.events import message_to_json
-from afkcli.core.ids import rfc3339
-from afkcli.core.jsonform import JsonError, JsonObject, dumps, loads_object
-from afkcli.core.messages import (
+from afkcli.core.contract.errors import REFUSED_KINDS, ErrorKind, InvalidNameError, LeaseLostError, StoreError
+from afkcli.core.contract.events import message_to_json
+from afkcli.core.contract.ids import rfc3339
+from afkcli.core.contract.jsonform import JsonError, JsonObject, dumps, loads_object
+from afkcli.core.contract.messages import (
     Message,
     ReasoningPart,
     Role,
@@ -24,7 +24,7 @@ from afkcli.core.messages import (
     ToolResultPart,
     message_from_json,
 )
-from afkcli.core.protocols import (
+from afkcli.core.contract.protocols import (
     KEPT_KINDS,
     NO_CONTENTS,
     RENEW_SECONDS,
@@ -35,7 +35,7 @@ from afkcli.core.protocols import (
     Store,
     ThreadInfo,
 )
-from afkcli.core.result import RunState, Usage, usage_from_json
+from afkcli.core.contract.result import RunState, Usage, usage_from_json
 
 MAX_NAME = 200
 

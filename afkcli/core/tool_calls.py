@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from afkcli.core.approvals import approve
-from afkcli.core.events import ToolCompleted, ToolStarted
-from afkcli.core.jsonform import clean_text
-from afkcli.core.messages import Message, Role, TextPart, ToolCallPart, ToolResultPart
-from afkcli.core.result import ToolExecution
+from afkcli.core.contract.events import ToolCompleted, ToolStarted
+from afkcli.core.contract.jsonform import clean_text
+from afkcli.core.contract.messages import Message, Role, TextPart, ToolCallPart, ToolResultPart
+from afkcli.core.contract.result import ToolExecution
+from afkcli.core.contract.tasks import contained
+from afkcli.core.contract.tools import ToolError, ToolInvocation, bounded
 from afkcli.core.run import Run
-from afkcli.core.tasks import contained
 from afkcli.core.thread import unfinished_result
-from afkcli.core.tools import ToolError, ToolInvocation, bounded
 
 
 async def take_tools(run: Run) -> None:

@@ -6,8 +6,8 @@ import base64
 from dataclasses import replace
 
 from afkcli.core.attachments import AttachedPart, attached_parts, is_text, label
-from afkcli.core.errors import ErrorKind, ProviderError
-from afkcli.core.messages import ImagePart, ModelRequest
+from afkcli.core.contract.errors import ErrorKind, ProviderError
+from afkcli.core.contract.messages import ImagePart, ModelRequest
 
 IMAGE_TOKENS = 1600
 

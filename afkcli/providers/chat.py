@@ -9,8 +9,8 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from afkcli.core.jsonform import Json, JsonObject, clean_text, dumps
-from afkcli.core.messages import (
+from afkcli.core.contract.jsonform import Json, JsonObject, clean_text, dumps
+from afkcli.core.contract.messages import (
     FilePart,
     FinishReason,
     ImagePart,
@@ -29,7 +29,7 @@ from afkcli.core.messages import (
     ToolResultPart,
     ToolSpec,
 )
-from afkcli.core.result import Usage
+from afkcli.core.contract.result import Usage
 from afkcli.providers.attached import data_url
 from afkcli.providers.parts import (
     FILE_NAME,

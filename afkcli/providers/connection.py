@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
-from afkcli.core.errors import ErrorKind, ProviderError
-from afkcli.core.jsonform import Json, JsonObject
+from afkcli.core.contract.errors import ErrorKind, ProviderError
+from afkcli.core.contract.jsonform import Json, JsonObject
 from afkcli.providers.sse import EventParser, EventTooLongError
 
 DRAIN_SECONDS = 0.2

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from afkcli.core.attachments import PDF, note_for_model
-from afkcli.core.jsonform import JsonObject, dumps
-from afkcli.core.messages import (
+from afkcli.core.contract.jsonform import JsonObject, dumps
+from afkcli.core.contract.messages import (
     FilePart,
     ImagePart,
     Message,

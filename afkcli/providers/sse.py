@@ -7,7 +7,7 @@ and the like, which JSON strings may hold as they are.
 
 from __future__ import annotations
 
-from afkcli.core.jsonform import MAX_LINE_BYTES
+from afkcli.core.contract.jsonform import MAX_LINE_BYTES
 
 
 class EventTooLongError(ValueError):

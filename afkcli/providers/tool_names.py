@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 
-from afkcli.core.messages import ModelRequest
+from afkcli.core.contract.messages import ModelRequest
 
 MAX_LENGTH = 64
 

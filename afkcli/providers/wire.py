@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from afkcli.core.jsonform import Json, JsonError, JsonObject, clean_text, loads_object
-from afkcli.core.messages import ToolCallPart
+from afkcli.core.contract.jsonform import Json, JsonError, JsonObject, clean_text, loads_object
+from afkcli.core.contract.messages import ToolCallPart
 
 INVALID_ARGUMENTS = "invalid_arguments"
 """The field under which arguments that were no JSON object go back to the model."""
@@ -38,8 +38,8 @@ _decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
 def decode_event(data: str) -> JsonObject:
     """Return the JSON object of one event; `ValueError` if it is none.
 
-    This is on the path of every delta, so it does without the checks of `afkcli.core.jsonform.loads`: the texts taken
-    out of an event are cleaned one by one.
+    This is on the path of every delta, so it does without the checks of `loads` in `afkcli.core.contract.jsonform`: the
+    texts taken out of an event are cleaned one by one.
     """
     try:
         value = _decode(data)

@@ -32,8 +32,8 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import pytest
 
-from afkcli.core.errors import ErrorKind, ProviderError
-from afkcli.core.messages import (
+from afkcli.core.contract.errors import ErrorKind, ProviderError
+from afkcli.core.contract.messages import (
     FilePart,
     FinishReason,
     ImagePart,
@@ -53,8 +53,8 @@ from afkcli.core.messages import (
     ToolSpec,
     text_message,
 )
-from afkcli.core.protocols import Capabilities, Provider
-from afkcli.core.result import Usage
+from afkcli.core.contract.protocols import Capabilities, Provider
+from afkcli.core.contract.result import Usage
 from afkcli.testing.model_server import Fault, ModelServer, ScriptedCall, ScriptedUsage, Step
 
 Result = TypeVar("Result")
@@ -83,7 +83,7 @@ WAIT_SECONDS = 20.0
 
 
 class ProviderContract:
-    """What `afkcli.core.protocols.Provider` promises of any provider. Subclass it and give `make_provider`."""
+    """What `afkcli.core.contract.protocols.Provider` promises of any provider. Subclass it and give `make_provider`."""
 
     model: ClassVar[str] = "scripted-small"
 

@@ -1,4 +1,4 @@
-"""The contract of a store as a test suite: what `afkcli.core.protocols.Store` promises, sentence by sentence.
+"""The contract of a store as a test suite: what `afkcli.core.contract.protocols.Store` promises, sentence by sentence.
 
 For the author of a store. In your tests:
 
@@ -33,7 +33,7 @@ from typing import ClassVar
 
 import pytest
 
-from afkcli.core.errors import (
+from afkcli.core.contract.errors import (
     CounterLimitError,
     HeadMismatchError,
     LeaseLostError,
@@ -41,10 +41,10 @@ from afkcli.core.errors import (
     StoreError,
     UnknownNameError,
 )
-from afkcli.core.ids import uuid7
-from afkcli.core.messages import Role, text_message
-from afkcli.core.protocols import LEASE_SECONDS, Fork, Lease, Record, RecordKind, Store
-from afkcli.core.result import Usage
+from afkcli.core.contract.ids import uuid7
+from afkcli.core.contract.messages import Role, text_message
+from afkcli.core.contract.protocols import LEASE_SECONDS, Fork, Lease, Record, RecordKind, Store
+from afkcli.core.contract.result import Usage
 from afkcli.core.thread import advance, load_history, next_record
 from afkcli.owner import current_owner
 from afkcli.testing.store_steps import (

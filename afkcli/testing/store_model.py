@@ -14,15 +14,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from afkcli.core.errors import (
+from afkcli.core.contract.errors import (
     CounterLimitError,
     HeadMismatchError,
     LeaseLostError,
     NameTakenError,
     UnknownNameError,
 )
-from afkcli.core.messages import Role, text_message
-from afkcli.core.protocols import (
+from afkcli.core.contract.messages import Role, text_message
+from afkcli.core.contract.protocols import (
     KEPT_KINDS,
     LEASE_SECONDS,
     NO_CONTENTS,

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from afkcli.core.ids import rfc3339
-from afkcli.core.messages import Message, Role, text_message
-from afkcli.core.protocols import NO_CONTENTS, Lease, OpenTurn, Record, RecordKind, Store, ThreadInfo
-from afkcli.core.result import RunState, Usage
+from afkcli.core.contract.ids import rfc3339
+from afkcli.core.contract.messages import Message, Role, text_message
+from afkcli.core.contract.protocols import NO_CONTENTS, Lease, OpenTurn, Record, RecordKind, Store, ThreadInfo
+from afkcli.core.contract.result import RunState, Usage
 from afkcli.core.thread import SealedTurn, advance, after_seal, next_record, turn_to_json
 from afkcli.owner import current_owner
 

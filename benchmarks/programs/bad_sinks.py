@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from afkcli.core.events import Event
+from afkcli.core.contract.events import Event
 from afkcli.hookspecs import hookimpl
 
 AFK_HOOKS = 1

@@ -9,8 +9,16 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator
 
-from afkcli.core.messages import FinishReason, ModelEvent, ModelRequest, ModelResponse, Role, TextDelta, text_message
-from afkcli.core.protocols import Capabilities, ModelInfo
+from afkcli.core.contract.messages import (
+    FinishReason,
+    ModelEvent,
+    ModelRequest,
+    ModelResponse,
+    Role,
+    TextDelta,
+    text_message,
+)
+from afkcli.core.contract.protocols import Capabilities, ModelInfo
 from afkcli.hookspecs import hookimpl
 
 AFK_HOOKS = 1

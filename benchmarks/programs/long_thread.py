@@ -17,10 +17,10 @@ def make(name: str, turns: int) -> None:
 
     from afk_store_disk.store import open_store
 
-    from afkcli.core.ids import rfc3339, uuid7
-    from afkcli.core.messages import Role, text_message
-    from afkcli.core.protocols import RecordKind
-    from afkcli.core.result import RunState
+    from afkcli.core.contract.ids import rfc3339, uuid7
+    from afkcli.core.contract.messages import Role, text_message
+    from afkcli.core.contract.protocols import RecordKind
+    from afkcli.core.contract.result import RunState
     from afkcli.core.runner import unknown_owner
     from afkcli.core.thread import SealedTurn, advance, after_seal, next_record, turn_to_json
 

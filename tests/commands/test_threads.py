@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from afkcli.core.protocols import Record, RecordKind
+from afkcli.core.contract.protocols import Record, RecordKind
 from afkcli.core.thread import record_hash
 from afkcli.testing.model_server import Fault, ModelServer, ScriptedCall, Step
 from tests.commands.conftest import on_terminal
@@ -232,7 +232,7 @@ class TestExport:
         script = keyed.folder / "long.py"
         script.write_text(
             "from afkcli.commands.thread_access import opened_store\n"
-            "from afkcli.core.messages import Role, text_message\n"
+            "from afkcli.core.contract.messages import Role, text_message\n"
             "from afkcli.testing.store_steps import acquired, save, with_seal\n"
             "with opened_store() as store:\n"
             "    lease = acquired(store, 'long')\n"

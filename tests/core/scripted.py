@@ -6,11 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
-from afkcli.core.agent import Agent
-from afkcli.core.events import Event
-from afkcli.core.handle import RunHandle
-from afkcli.core.memory import MemoryStore
-from afkcli.core.messages import (
+from afkcli.core.contract.agent import Agent
+from afkcli.core.contract.events import Event
+from afkcli.core.contract.messages import (
     FinishReason,
     Message,
     ModelEvent,
@@ -22,8 +20,10 @@ from afkcli.core.messages import (
     TextPart,
     ToolCallPart,
 )
-from afkcli.core.protocols import Capabilities, ModelInfo, Price
-from afkcli.core.result import Usage
+from afkcli.core.contract.protocols import Capabilities, ModelInfo, Price
+from afkcli.core.contract.result import Usage
+from afkcli.core.handle import RunHandle
+from afkcli.core.memory import MemoryStore
 from afkcli.core.runner import Runner
 
 USAGE = Usage(input_tokens=10, output_tokens=5, total_tokens=15)

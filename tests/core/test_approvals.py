@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from afkcli.core.approvals import ApprovalRule, Ruling, ruling
-from afkcli.core.errors import UsageError
-from afkcli.core.events import ApprovalRequested, ApprovalResolved, Event, ToolCompleted, Warned
+from afkcli.core.contract.errors import UsageError
+from afkcli.core.contract.events import ApprovalRequested, ApprovalResolved, Event, ToolCompleted, Warned
+from afkcli.core.contract.tools import FoundTools, Tool
 from afkcli.core.handle import RunHandle
 from afkcli.core.memory import MemoryStore
 from afkcli.core.runner import RunnerConfig, Wiring
-from afkcli.core.tools import FoundTools, Tool
 from tests.core.scripted import Scripted, agent, answer, call, calls, events_of, runner_of, types
 
 WRITTEN: list[str] = []

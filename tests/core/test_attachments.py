@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from afkcli.core import attachments
 from afkcli.core.attachments import Attachment, ask, framed, media_type_of
-from afkcli.core.errors import ErrorKind, ProviderError, StoreError, UsageError
-from afkcli.core.events import Event
+from afkcli.core.contract.errors import ErrorKind, ProviderError, StoreError, UsageError
+from afkcli.core.contract.events import Event
+from afkcli.core.contract.messages import FilePart, ImagePart, ModelRequest, TextPart
+from afkcli.core.contract.protocols import Capabilities
+from afkcli.core.contract.result import RunState
 from afkcli.core.memory import MemoryStore
-from afkcli.core.messages import FilePart, ImagePart, ModelRequest, TextPart
-from afkcli.core.protocols import Capabilities
-from afkcli.core.result import RunState
 from afkcli.core.runner import RunnerConfig
 from tests.core.scripted import Scripted, agent, answer, collect, runner_of
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from afkcli.core.agent import FailSafeConfig
 from afkcli.core.budgets import Budgets, Reservation, Reservations
-from afkcli.core.errors import ErrorKind, LimitReachedError, ProviderError, StoreError, UsageError
-from afkcli.core.events import Event
+from afkcli.core.contract.agent import FailSafeConfig
+from afkcli.core.contract.errors import ErrorKind, LimitReachedError, ProviderError, StoreError, UsageError
+from afkcli.core.contract.events import Event
+from afkcli.core.contract.messages import TextDelta
+from afkcli.core.contract.protocols import Price
+from afkcli.core.contract.result import AgentResult, RunState, exit_code
 from afkcli.core.memory import MemoryStore
-from afkcli.core.messages import TextDelta
-from afkcli.core.protocols import Price
-from afkcli.core.result import AgentResult, RunState, exit_code
 from afkcli.core.runner import Wiring
 from afkcli.core.store_thread import StoreThread
 from tests.core.scripted import Scripted, agent, answer, collect, events_of, runner_of, types

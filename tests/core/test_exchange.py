@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 
 from afkcli.core.attachments import Attachment, ask
 from afkcli.core.contents import stored_contents
-from afkcli.core.errors import ConflictError
-from afkcli.core.events import message_to_json
+from afkcli.core.contract.errors import ConflictError
+from afkcli.core.contract.events import message_to_json
+from afkcli.core.contract.messages import Role, text_message
+from afkcli.core.contract.protocols import Lease, Owner, RecordKind
+from afkcli.core.contract.result import RunState
 from afkcli.core.exchange import (
     ExportedThread,
     Incomplete,
@@ -29,10 +32,7 @@ from afkcli.core.exchange import (
     thread_lines,
 )
 from afkcli.core.memory import MemoryStore
-from afkcli.core.messages import Role, text_message
-from afkcli.core.protocols import Lease, Owner, RecordKind
 from afkcli.core.restore import Restored, Restorer
-from afkcli.core.result import RunState
 from afkcli.core.runner import unknown_owner
 from afkcli.core.thread import SealedTurn, load_history, next_record
 from afkcli.testing.store_steps import acquired, save, save_turn, with_journal, with_meta, with_question, with_seal

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from afkcli.core.agent import Agent, FailSafeConfig
-from afkcli.core.errors import ErrorKind, PluginError, ProviderError, UsageError
-from afkcli.core.events import Event
+from afkcli.core.contract.agent import Agent, FailSafeConfig
+from afkcli.core.contract.errors import ErrorKind, PluginError, ProviderError, UsageError
+from afkcli.core.contract.events import Event
+from afkcli.core.contract.messages import TextDelta
+from afkcli.core.contract.protocols import ThreadInfo
+from afkcli.core.contract.result import AgentResult, RunState
+from afkcli.core.contract.tools import tool
 from afkcli.core.handle import MAX_BUFFERED_EVENTS, RunHandle
 from afkcli.core.memory import MemoryStore
-from afkcli.core.messages import TextDelta
-from afkcli.core.protocols import ThreadInfo
-from afkcli.core.result import AgentResult, RunState
 from afkcli.core.runner import Runner
 from afkcli.core.thread import load_history
-from afkcli.core.tools import tool
 from tests.core.scripted import Script, Scripted, agent, answer, call, calls, collect, forever, runner_of, types
 
 Use = Callable[[Runner, RunHandle], Awaitable[Any]]

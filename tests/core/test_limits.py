@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from afkcli.core.agent import FailSafeConfig
+from afkcli.core.contract.agent import FailSafeConfig
+from afkcli.core.contract.errors import ErrorKind, ProviderError, UsageError
+from afkcli.core.contract.events import Event
+from afkcli.core.contract.messages import ModelRequest, TextDelta, ToolCallDelta
+from afkcli.core.contract.protocols import Capabilities, Price, PriceTier
+from afkcli.core.contract.result import AgentResult, RunState, Usage, exit_code
+from afkcli.core.contract.tools import tool
 from afkcli.core.cost import cost_of
-from afkcli.core.errors import ErrorKind, ProviderError, UsageError
-from afkcli.core.events import Event
-from afkcli.core.messages import ModelRequest, TextDelta, ToolCallDelta
-from afkcli.core.protocols import Capabilities, Price, PriceTier
-from afkcli.core.result import AgentResult, RunState, Usage, exit_code
 from afkcli.core.runner import Wiring
-from afkcli.core.tools import tool
 from tests.core.scripted import USAGE, Scripted, agent, answer, call, calls, events_of, response, types
 
 PRICE = Price(input=1_000_000, output=2_000_000)  # a dollar a token in, two dollars a token out

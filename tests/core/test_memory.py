@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from afkcli.core.contract.protocols import Store
 from afkcli.core.memory import MemoryStore
-from afkcli.core.protocols import Store
 from afkcli.testing.store_contract import StoreContract
 from afkcli.testing.store_model import model_test
 

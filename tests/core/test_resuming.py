@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import pytest
 
-from afkcli.core.agent import Agent
-from afkcli.core.errors import StoreError, UnknownNameError, UsageError
-from afkcli.core.events import Event
+from afkcli.core.contract.agent import Agent
+from afkcli.core.contract.errors import StoreError, UnknownNameError, UsageError
+from afkcli.core.contract.events import Event
+from afkcli.core.contract.tools import Tool, tool
 from afkcli.core.memory import MemoryStore
 from afkcli.core.runner import RunnerConfig
-from afkcli.core.tools import Tool, tool
 from tests.core.scripted import Scripted, agent, answer, call, calls, runner_of
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from afkcli.core.agent import Agent, FailSafeConfig
-from afkcli.core.errors import (
+from afkcli.core.contract.agent import Agent, FailSafeConfig
+from afkcli.core.contract.errors import (
     ConfigError,
     ErrorKind,
     HeadMismatchError,
@@ -23,15 +23,22 @@ from afkcli.core.errors import (
     UnknownNameError,
     UsageError,
 )
-from afkcli.core.events import Completed, Event
+from afkcli.core.contract.events import Completed, Event
+from afkcli.core.contract.messages import (
+    FinishReason,
+    ModelEvent,
+    ModelRequest,
+    ModelWarning,
+    ReasoningDelta,
+    TextDelta,
+)
+from afkcli.core.contract.protocols import Capabilities, Lease, Owner, Price, ThreadInfo
+from afkcli.core.contract.result import AgentResult, RunState, Usage, exit_code
+from afkcli.core.contract.tools import tool
 from afkcli.core.memory import MemoryStore
-from afkcli.core.messages import FinishReason, ModelEvent, ModelRequest, ModelWarning, ReasoningDelta, TextDelta
 from afkcli.core.model_call import retry_delay
-from afkcli.core.protocols import Capabilities, Lease, Owner, Price, ThreadInfo
-from afkcli.core.result import AgentResult, RunState, Usage, exit_code
 from afkcli.core.runner import Runner, RunnerConfig, Wiring, unknown_owner
 from afkcli.core.thread import SealedTurn, load_history, seal_interrupted
-from afkcli.core.tools import tool
 from tests.core.scripted import (
     Scripted,
     agent,

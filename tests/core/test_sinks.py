@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import pytest
 
 from afkcli.core import sink_thread
-from afkcli.core.events import Event
-from afkcli.core.protocols import Sink
+from afkcli.core.contract.events import Event
+from afkcli.core.contract.protocols import Sink
 from afkcli.core.runner import Wiring
 from afkcli.core.sink_thread import SinkThread
 from tests.core.scripted import Scripted, agent, answer, collect, runner_of, types

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from afkcli.core import store_thread, thread
+from afkcli.core.contract.messages import Role, text_message
+from afkcli.core.contract.protocols import Lease
 from afkcli.core.memory import MemoryStore
-from afkcli.core.messages import Role, text_message
-from afkcli.core.protocols import Lease
 from afkcli.core.runner import unknown_owner
 from afkcli.core.store_thread import StoreThread
 from afkcli.core.thread import Beginning, TurnWriter, interrupted_turn, load_history

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, field_validator
 
-from afkcli.core.agent import Agent, FailSafeConfig
-from afkcli.core.errors import ErrorKind, ProviderError, UsageError
-from afkcli.core.events import Completed, Event, event_to_json
+from afkcli.core.contract.agent import Agent, FailSafeConfig
+from afkcli.core.contract.errors import ErrorKind, ProviderError, UsageError
+from afkcli.core.contract.events import Completed, Event, event_to_json
+from afkcli.core.contract.messages import FinishReason, Message, ModelRequest
+from afkcli.core.contract.result import AgentResult, RunState, exit_code
+from afkcli.core.contract.tools import tool
 from afkcli.core.memory import MemoryStore
-from afkcli.core.messages import FinishReason, Message, ModelRequest
 from afkcli.core.model_call import request_hash
-from afkcli.core.result import AgentResult, RunState, exit_code
 from afkcli.core.structured import MAX_SCHEMA_BYTES, StructuredOutput, unfenced
 from afkcli.core.thread import SealedTurn, load_history, messages_to_send
-from afkcli.core.tools import tool
 from tests.core.scripted import Scripted, agent, answer, call, calls, collect, events_of, forever, runner_of, types
 
 CITY = {

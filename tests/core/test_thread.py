@@ -10,14 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afkcli.core.errors import REFUSED_KINDS, ErrorKind, InvalidNameError
-from afkcli.core.events import message_to_json
-from afkcli.core.jsonform import JsonError, dumps, loads_object
+from afkcli.core.contract.errors import REFUSED_KINDS, ErrorKind, InvalidNameError
+from afkcli.core.contract.events import message_to_json
+from afkcli.core.contract.jsonform import JsonError, dumps, loads_object
+from afkcli.core.contract.messages import (
+    Message,
+    ReasoningPart,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    text_message,
+)
+from afkcli.core.contract.protocols import Lease, Record, RecordKind, ThreadInfo
+from afkcli.core.contract.result import RunState, Usage
 from afkcli.core.memory import MemoryStore
-from afkcli.core.messages import Message, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart, text_message
 from afkcli.core.opening import fork
-from afkcli.core.protocols import Lease, Record, RecordKind, ThreadInfo
-from afkcli.core.result import RunState, Usage
 from afkcli.core.runner import unknown_owner
 from afkcli.core.thread import (
     SealedTurn,

@@ -14,10 +14,10 @@ import pytest
 
 from afkcli import config
 from afkcli.cli import COMMANDS, cli
-from afkcli.core.errors import ErrorKind
-from afkcli.core.events import EVENT_TYPES, Header
-from afkcli.core.messages import Message, Part
-from afkcli.core.result import AgentResult, RunState, ToolExecution, Usage
+from afkcli.core.contract.errors import ErrorKind
+from afkcli.core.contract.events import EVENT_TYPES, Header
+from afkcli.core.contract.messages import Message, Part
+from afkcli.core.contract.result import AgentResult, RunState, ToolExecution, Usage
 from afkcli.plugins import discover, section
 from afkcli.settings import settings_type
 from tests.docs.pages import REPOSITORY, first_column, sections

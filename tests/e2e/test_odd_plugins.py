@@ -13,8 +13,8 @@ from tests.e2e.shell import Shell
 
 PROVIDER = """
 import sys
-from afkcli.core.messages import FinishReason, ModelResponse, Role, TextDelta, text_message
-from afkcli.core.protocols import Capabilities
+from afkcli.core.contract.messages import FinishReason, ModelResponse, Role, TextDelta, text_message
+from afkcli.core.contract.protocols import Capabilities
 from afkcli.hookspecs import hookimpl
 
 AFK_HOOKS = 1

@@ -17,9 +17,17 @@ from afk_sink_jsonl import Settings
 from afk_sink_jsonl.sink import JsonlSink
 from afk_store_disk.store import DiskStore
 
-from afkcli.core.agent import Agent
-from afkcli.core.messages import FinishReason, ModelEvent, ModelRequest, ModelResponse, Role, TextDelta, text_message
-from afkcli.core.protocols import Capabilities, ModelInfo
+from afkcli.core.contract.agent import Agent
+from afkcli.core.contract.messages import (
+    FinishReason,
+    ModelEvent,
+    ModelRequest,
+    ModelResponse,
+    Role,
+    TextDelta,
+    text_message,
+)
+from afkcli.core.contract.protocols import Capabilities, ModelInfo
 from afkcli.core.runner import Runner
 
 TURNS_OF_A_THREAD = 20

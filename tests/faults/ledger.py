@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from afkcli.core.contract.jsonform import dumps
+from afkcli.core.contract.protocols import KEPT_KINDS, Record, RecordKind, ThreadInfo
 from afkcli.core.exchange import ExportedThread, RescuedTurn, read_lines
-from afkcli.core.jsonform import dumps
-from afkcli.core.protocols import KEPT_KINDS, Record, RecordKind, ThreadInfo
 from afkcli.core.thread import interrupted_turn, read_history, turn_to_json
 from afkcli.testing.model_server import RecordedRequest
 from tests.faults.server import Stamps

@@ -21,9 +21,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from afkcli.core.errors import StoreError
-from afkcli.core.messages import Role, text_message
-from afkcli.core.protocols import LEASE_SECONDS, NO_CONTENTS, Lease
+from afkcli.core.contract.errors import StoreError
+from afkcli.core.contract.messages import Role, text_message
+from afkcli.core.contract.protocols import LEASE_SECONDS, NO_CONTENTS, Lease
 from afkcli.owner import current_owner
 from afkcli.testing.store_model import FILES, StoreMachine, _Thread
 from afkcli.testing.store_steps import digest, with_journal, with_question, with_seal

@@ -8,7 +8,7 @@ from afk_provider_openai.provider import OpenAIProvider
 from afk_provider_openai.settings import Settings as OpenAISettings
 
 from afkcli import hookimpl
-from afkcli.core.protocols import Capabilities
+from afkcli.core.contract.protocols import Capabilities
 
 AFK_HOOKS = 1
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from afkcli.core.ids import uuid7
+from afkcli.core.contract.ids import uuid7
 from afkcli.testing.model_script import Step
 from afkcli.testing.model_server import ModelServer
 from tests.e2e.shell import LIMIT, Shell, kill, roles_and_texts, wait_for_output

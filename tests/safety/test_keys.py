@@ -39,7 +39,7 @@ class Mine:
     def emit(self, event):
         raise RuntimeError(f"refused {self.token}")
     def capabilities(self, model):
-        from afkcli.core.protocols import Capabilities
+        from afkcli.core.contract.protocols import Capabilities
         return Capabilities()
     async def prepare(self):
         pass

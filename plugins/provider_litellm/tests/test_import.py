@@ -66,7 +66,7 @@ def test_a_tool_call_needs_no_mcp(tmp_path: Path) -> None:
 import asyncio, sys
 sys.modules["mcp"] = None
 from afk_provider_litellm import Settings, afk_provider
-from afkcli.core.messages import ModelRequest, Role, ToolSpec, text_message
+from afkcli.core.contract.messages import ModelRequest, Role, ToolSpec, text_message
 from afkcli.testing.model_server import ModelServer, ScriptedCall, Step
 async def main():
     with ModelServer([Step(tool_calls=[ScriptedCall(name="files__read", arguments={"path": "a"})])]) as server:

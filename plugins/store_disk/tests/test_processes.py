@@ -67,7 +67,7 @@ def test_two_writers_with_one_lease_never_both_append(start_python, store: DiskS
     """Even where the lease is shared, the expected head lets one of two appends through."""
     lease = asked(store)
     code = """
-from afkcli.core.protocols import Lease
+from afkcli.core.contract.protocols import Lease
 store = DiskStore(folder)
 lease = Lease(token=sys.argv[2], thread=store.find('t-42'), expires=0)
 won = 0

@@ -253,7 +253,7 @@ AS_NOBODY = """
 import asyncio, ctypes, json, os, shutil, sys
 import pydantic
 from afk_tools_shell import Settings, afk_tools, command, tools
-from afkcli.core.tools import ToolError
+from afkcli.core.contract.tools import ToolError
 afk_tools(Settings())[0].spec
 if os.geteuid() == 0:
     os.chdir("/")

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from afkcli.core.events import Event, event_to_json
+from afkcli.core.contract.events import Event, event_to_json
 from afkcli.hookspecs import Sink, hookimpl
 
 AFK_HOOKS = 1

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 
-from afkcli.core.errors import UsageError
-from afkcli.core.jsonform import JsonError, JsonObject, canonical, clean_text, dumps
-from afkcli.core.messages import ToolSpec
-from afkcli.core.tasks import started
+from afkcli.core.contract.errors import UsageError
+from afkcli.core.contract.jsonform import JsonError, JsonObject, canonical, clean_text, dumps
+from afkcli.core.contract.messages import ToolSpec
+from afkcli.core.contract.tasks import started
 
 MAX_OUTPUT_CHARS = 100_000
 """How much of a tool's output the model is given; about 25,000 tokens, a fifth of a common context."""
@@ -109,7 +109,7 @@ class Tool:
             ToolError: naming each argument that is wrong and what was expected.
         """
         if self.parameters is not None:
-            from afkcli.core.schemas import outline, problems
+            from afkcli.core.contract.schemas import outline, problems
 
             found = problems(arguments, outline(self.parameters) if self.pinned else self.parameters)
             if found:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afkcli.core.events import message_to_json
-from afkcli.core.jsonform import JsonError, dumps, loads
-from afkcli.core.messages import (
+from afkcli.core.contract.events import message_to_json
+from afkcli.core.contract.jsonform import JsonError, dumps, loads
+from afkcli.core.contract.messages import (
     FilePart,
     ImagePart,
     Message,

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias, get_args
 
-from afkcli.core.errors import ErrorKind
-from afkcli.core.jsonform import JsonObject, dumps, to_plain
-from afkcli.core.messages import FinishReason, Message, Part
-from afkcli.core.result import AgentResult, Usage
+from afkcli.core.contract.errors import ErrorKind
+from afkcli.core.contract.jsonform import JsonObject, dumps, to_plain
+from afkcli.core.contract.messages import FinishReason, Message, Part
+from afkcli.core.contract.result import AgentResult, Usage
 
 VERSION = 1
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
-from afkcli.core.errors import (
+from afkcli.core.contract.errors import (
     EXIT_BUSY,
     EXIT_DEGRADED,
     EXIT_FAILED,

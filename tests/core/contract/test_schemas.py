@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import pytest
 
-from afkcli.core.jsonform import JsonObject
-from afkcli.core.schemas import MAX_PROBLEMS, outline, problems, schema_problem, unresolved_reference
+from afkcli.core.contract.jsonform import JsonObject
+from afkcli.core.contract.schemas import MAX_PROBLEMS, outline, problems, schema_problem, unresolved_reference
 
 CITY = {
     "type": "object",

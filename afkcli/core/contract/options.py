@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from afkcli.core.errors import UsageError
-from afkcli.core.jsonform import Json, JsonError, dumps
-from afkcli.core.protocols import Capabilities
+from afkcli.core.contract.errors import UsageError
+from afkcli.core.contract.jsonform import Json, JsonError, dumps
+from afkcli.core.contract.protocols import Capabilities
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from afkcli.config import OPTIONS
-from afkcli.core.agent import FailSafeConfig
-from afkcli.core.errors import UsageError
+from afkcli.core.contract.agent import FailSafeConfig
+from afkcli.core.contract.errors import UsageError
+from afkcli.core.contract.options import PORTABLE, check_options
+from afkcli.core.contract.protocols import Capabilities
 from afkcli.core.memory import MemoryStore
-from afkcli.core.options import PORTABLE, check_options
-from afkcli.core.protocols import Capabilities
 from tests.core.scripted import Scripted, agent, answer, runner_of
 
 UNKNOWN = Capabilities()

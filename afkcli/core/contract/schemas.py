@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from afkcli.core.jsonform import Json, JsonObject
+from afkcli.core.contract.jsonform import Json, JsonObject
 
 MAX_PROBLEMS = 5
 """How many problems of one value are named; the first ones are what a model can mend."""

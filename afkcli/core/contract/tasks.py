@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from afkcli.core.errors import AfkError, PluginError
+from afkcli.core.contract.errors import AfkError, PluginError
 
 T = TypeVar("T")
 

@@ -11,9 +11,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Protocol
 
-from afkcli.core.events import Event
-from afkcli.core.messages import ModelEvent, ModelRequest
-from afkcli.core.result import Usage
+from afkcli.core.contract.events import Event
+from afkcli.core.contract.messages import ModelEvent, ModelRequest
+from afkcli.core.contract.result import Usage
 
 LEASE_SECONDS = 10.0
 RENEW_SECONDS = 3.0
@@ -58,10 +58,10 @@ class Capabilities:
     `structured_output` is whether the provider holds an answer to `ModelRequest.output_schema` by itself. Unless it is
     True the model is also told the schema in words; where it is False the request has only the words. `options` are
     the names of all options that the model takes: a run with another one is refused. `option_ranges` are the least and
-    the greatest value of a numeric one, where they differ from what all providers take (`afkcli.core.options`). Where
-    the provider does not know the `price`, `sold_by` says where a price list may look: the URL of the API that serves
-    the model, or its seller's name in the list of genai-prices (`openai`); None where nobody can know, as on a server
-    of the user's own.
+    the greatest value of a numeric one, where they differ from what all providers take
+    (`afkcli.core.contract.options`). Where the provider does not know the `price`, `sold_by` says where a price list
+    may look: the URL of the API that serves the model, or its seller's name in the list of genai-prices (`openai`);
+    None where nobody can know, as on a server of the user's own.
     """
 
     context_tokens: int | None = None

@@ -9,11 +9,11 @@ from typing import Annotated, Any, get_args
 import pytest
 from pydantic import Field, TypeAdapter
 
-from afkcli.core.errors import ErrorKind
-from afkcli.core.events import EVENT_TYPES, Event, event_to_json, events_schema
-from afkcli.core.jsonform import loads_object
-from afkcli.core.messages import FinishReason, Message, ProviderData, Role, TextPart, ToolCallPart
-from afkcli.core.result import AgentResult, RunState, ToolExecution, Usage
+from afkcli.core.contract.errors import ErrorKind
+from afkcli.core.contract.events import EVENT_TYPES, Event, event_to_json, events_schema
+from afkcli.core.contract.jsonform import loads_object
+from afkcli.core.contract.messages import FinishReason, Message, ProviderData, Role, TextPart, ToolCallPart
+from afkcli.core.contract.result import AgentResult, RunState, ToolExecution, Usage
 
 HEADER: dict[str, Any] = {
     "run_id": "0197",

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from afkcli.core.errors import UsageError
-from afkcli.core.jsonform import Json
-from afkcli.core.tools import Tool
+from afkcli.core.contract.errors import UsageError
+from afkcli.core.contract.jsonform import Json
+from afkcli.core.contract.tools import Tool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class Agent:
         instructions: the system message; leading and trailing white space and common indentation are taken away.
         tools: functions, what `@tool` made of them, and names of plugins' tools (`files.read`, `files.*`); an agent has
             no others.
-        options: portable options (`afkcli.core.options`), checked against what the model takes before the run.
+        options: portable options (`afkcli.core.contract.options`), checked against what the model takes before the run.
         extra: passed on to the provider's API as it is.
         output_type: what the answer has to be, as JSON: a type that pydantic knows (a model, a dataclass, `list[int]`),
             or a JSON Schema as a dict. It is validated, asked for once more if it does not fit, and then

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from afkcli.core import ids
-from afkcli.core.ids import Clock, rfc3339, uuid7
+from afkcli.core.contract import ids
+from afkcli.core.contract.ids import Clock, rfc3339, uuid7
 
 
 def test_ids_are_uuids_of_version_7() -> None:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afkcli.core import jsonform
-from afkcli.core.jsonform import MAX_DEPTH, JsonError, clean_text, dumps, loads, loads_object
-from afkcli.core.result import RunState
+from afkcli.core.contract import jsonform
+from afkcli.core.contract.jsonform import MAX_DEPTH, JsonError, clean_text, dumps, loads, loads_object
+from afkcli.core.contract.result import RunState
 
 texts = st.text(st.characters(codec="utf-8"))
 values = st.recursive(

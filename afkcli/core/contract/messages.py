@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
-from afkcli.core.jsonform import Json, JsonError, JsonObject
-from afkcli.core.result import Usage
+from afkcli.core.contract.jsonform import Json, JsonError, JsonObject
+from afkcli.core.contract.result import Usage
 
 
 class Role(StrEnum):

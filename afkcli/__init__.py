@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from afkcli.core.contract.agent import Agent, FailSafeConfig
     from afkcli.core.contract.result import AgentResult
     from afkcli.core.contract.tools import ToolError, tool
-    from afkcli.core.memory import MemoryStore
     from afkcli.core.runner import RunnerConfig
+    from afkcli.core.thread.memory_store import MemoryStore
     from afkcli.hookspecs import hookimpl
 
 __all__ = [
@@ -33,7 +33,7 @@ _HOMES = {
     "AgentResult": "afkcli.core.contract.result",
     "Attachment": "afkcli.attachments",
     "FailSafeConfig": "afkcli.core.contract.agent",
-    "MemoryStore": "afkcli.core.memory",
+    "MemoryStore": "afkcli.core.thread.memory_store",
     "Runner": "afkcli.api",
     "RunnerConfig": "afkcli.core.runner",
     "ToolError": "afkcli.core.contract.tools",

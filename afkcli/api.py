@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import Literal
 
 from afkcli.config import Choice
-from afkcli.core.attachments import Attachment
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.protocols import Provider, Sink, Store, ThreadInfo
 from afkcli.core.handle import RunHandle
-from afkcli.core.memory import MemoryStore
 from afkcli.core.runner import Runner as CoreRunner
 from afkcli.core.runner import RunnerConfig
+from afkcli.core.thread.attachments import Attachment
+from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.settings import SECRETS
 from afkcli.setup import NOTHING_NAMED, Setup, load_setup
 from afkcli.toolbox import Toolbox

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
-from afkcli.core.attachments import MAX_BYTES, check_size, shown_name
-from afkcli.core.attachments import Attachment as CheckedAttachment
 from afkcli.core.contract.errors import UsageError
+from afkcli.core.thread.attachments import MAX_BYTES, check_size, shown_name
+from afkcli.core.thread.attachments import Attachment as CheckedAttachment
 
 FETCH_SECONDS = 60.0
 """For all of a download: its name looked up, the connection, redirects and the content."""
@@ -27,7 +27,7 @@ _MARGIN_SECONDS = 1.0
 
 
 class Attachment(CheckedAttachment):
-    """Something that goes with a message: an image, a PDF or a text; see `afkcli.core.attachments`."""
+    """Something that goes with a message: an image, a PDF or a text; see `afkcli.core.thread.attachments`."""
 
     __slots__ = ()
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from afkcli.core.attachments import PDF, attached_parts, label
     from afkcli.core.contract.errors import (
         AfkError,
         ConfigError,
@@ -89,7 +88,8 @@ if TYPE_CHECKING:
     from afkcli.core.contract.tools import MAX_OUTPUT_CHARS, Tool, ToolError, Toolset, bounded, tool
     from afkcli.core.contract.waiting import while_waiting
     from afkcli.core.structured import told
-    from afkcli.core.thread import SealedTurn, advance, after_seal, turn_from_json
+    from afkcli.core.thread.attachments import PDF, attached_parts, label
+    from afkcli.core.thread.history import SealedTurn, advance, after_seal, turn_from_json
     from afkcli.hookspecs import HOOKS_VERSION, hookimpl
     from afkcli.nondumpable import hide_memory
     from afkcli.owner import boot_id, current_owner, proven_dead
@@ -98,7 +98,7 @@ if TYPE_CHECKING:
     from afkcli.settings import SECRETS, fill_settings
 
 _NAMES = {
-    "afkcli.core.attachments": (
+    "afkcli.core.thread.attachments": (
         "PDF",
         "attached_parts",
         "label",
@@ -188,7 +188,7 @@ _NAMES = {
     "afkcli.core.contract.schemas": ("schema_problem",),
     "afkcli.core.structured": ("told",),
     "afkcli.core.contract.tasks": ("started",),
-    "afkcli.core.thread": (
+    "afkcli.core.thread.history": (
         "SealedTurn",
         "advance",
         "after_seal",

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from afkcli.core.contract.jsonform import JsonObject
-from afkcli.core.exchange import content_line, rescued_journal_line, rescued_line
-from afkcli.core.thread import SealedTurn
+from afkcli.core.thread.exchange import content_line, rescued_journal_line, rescued_line
+from afkcli.core.thread.history import SealedTurn
 from afkcli.paths import make_private_folder, state_dir
 
 

@@ -14,7 +14,7 @@ import pytest
 import afkcli
 from afkcli import Agent, AgentResult, MemoryStore, Runner, RunnerConfig
 from afkcli.core.contract.errors import ConfigError, MissingKeyError, UnknownNameError, UsageError
-from afkcli.core.thread import load_history
+from afkcli.core.thread.history import load_history
 from afkcli.setup import load_setup
 from afkcli.testing.model_script import Step
 from afkcli.testing.model_server import ModelServer

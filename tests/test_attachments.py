@@ -15,8 +15,8 @@ import pytest
 
 from afkcli import Attachment, attachments
 from afkcli.attachments import shown_url
-from afkcli.core import attachments as checks
 from afkcli.core.contract.errors import UsageError
+from afkcli.core.thread import attachments as checks
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 

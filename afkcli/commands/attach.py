@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 from afkcli.attachments import Attachment, shown_url
 from afkcli.commands.stdin import SILENCE_SECONDS, read_stdin_bytes
-from afkcli.core.attachments import MAX_BYTES
 from afkcli.core.contract.errors import UsageError
+from afkcli.core.thread.attachments import MAX_BYTES
 
 STDIN = "-"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")

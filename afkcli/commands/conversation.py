@@ -24,7 +24,7 @@ from afkcli.core.contract.messages import (
 )
 from afkcli.core.contract.protocols import ThreadInfo
 from afkcli.core.contract.result import RunState
-from afkcli.core.thread import History, SealedTurn, interrupted_turn, messages_to_send, resumed_by, turn_to_json
+from afkcli.core.thread.history import History, SealedTurn, interrupted_turn, messages_to_send, resumed_by, turn_to_json
 
 _MINUTE, _HOUR, _DAY, _WEEK = 60, 3600, 86400, 7 * 86400
 

@@ -14,7 +14,7 @@ from afkcli.core.contract.errors import UsageError
 from afkcli.render import Messages
 
 if TYPE_CHECKING:
-    from afkcli.core.attachments import Attachment
+    from afkcli.core.thread.attachments import Attachment
 
 
 @click.command("run")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from afkcli.core.contract.errors import LeaseLostError, StoreError, ThreadBusyError, UnknownNameError
 from afkcli.core.contract.ids import uuid7
 from afkcli.core.contract.protocols import Lease, Store, ThreadInfo
-from afkcli.core.thread import check_name, load_history, seal_interrupted
+from afkcli.core.thread.history import check_name, load_history, seal_interrupted
 from afkcli.owner import current_owner
 
 RUNNING = "running"

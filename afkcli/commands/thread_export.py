@@ -9,11 +9,11 @@ import click
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.output import Stdout, write_file
 from afkcli.commands.thread_access import find_thread, opened_store, settled
-from afkcli.core.contents import LostContentError, read_content
 from afkcli.core.contract.errors import EXIT_INTERNAL, AfkError, StoreError, UnknownNameError, UsageError
 from afkcli.core.contract.jsonform import JsonError
 from afkcli.core.contract.protocols import Record, Store, ThreadInfo
-from afkcli.core.exchange import Refused, content_line, end_line, named_contents, read_lines, thread_lines
+from afkcli.core.thread.contents import LostContentError, read_content
+from afkcli.core.thread.exchange import Refused, content_line, end_line, named_contents, read_lines, thread_lines
 from afkcli.render import Messages, visible, visible_json
 
 _SNAPSHOT_TRIES = 20
@@ -139,7 +139,7 @@ def _as_jsonl(store: Store, thread: ThreadInfo, records: list[Record]) -> Iterat
 
 def _as_markdown(thread: ThreadInfo, records: list[Record], state: str | None) -> str:
     from afkcli.commands.conversation import markdown, turns_of
-    from afkcli.core.thread import read_history
+    from afkcli.core.thread.history import read_history
 
     history = read_history(thread, records)
     for line in history.damage:

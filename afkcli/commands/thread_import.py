@@ -15,8 +15,8 @@ from afkcli.commands.thread_access import opened_store
 from afkcli.core.contract.errors import EXIT_INTERNAL, EXIT_OK, EXIT_USAGE, ConflictError, ThreadBusyError, UsageError
 from afkcli.core.contract.ids import uuid7
 from afkcli.core.contract.jsonform import MAX_LINE_BYTES
-from afkcli.core.exchange import ExportedThread, Incomplete, Item, Refused, RescuedTurn, read_lines
-from afkcli.core.restore import Restored, Restorer
+from afkcli.core.thread.exchange import ExportedThread, Incomplete, Item, Refused, RescuedTurn, read_lines
+from afkcli.core.thread.restore import Restored, Restorer
 from afkcli.owner import current_owner
 from afkcli.render import Messages
 

@@ -17,7 +17,7 @@ from afkcli.commands.thread_import import import_threads
 from afkcli.commands.thread_resume import resume
 from afkcli.core.contract.errors import EXIT_BUSY, ThreadBusyError, UnknownNameError, UsageError
 from afkcli.core.contract.protocols import RecordKind, Store, ThreadInfo
-from afkcli.core.thread import advance, check_name, load_history, next_record
+from afkcli.core.thread.history import advance, check_name, load_history, next_record
 from afkcli.render import Messages
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -31,8 +31,8 @@ from afkcli.signals import die_of
 
 if TYPE_CHECKING:
     from afkcli.api import Runner
-    from afkcli.core.attachments import Attachment
     from afkcli.core.handle import RunHandle
+    from afkcli.core.thread.attachments import Attachment
     from afkcli.setup import Flags, Setup
 
 LAST_WORDS_SECONDS = 0.5

@@ -19,7 +19,7 @@ from afkcli.render import Messages
 from afkcli.signals import die_of
 
 if TYPE_CHECKING:
-    from afkcli.core.attachments import Attachment
+    from afkcli.core.thread.attachments import Attachment
 
 F = TypeVar("F", bound=Callable[..., Any])
 

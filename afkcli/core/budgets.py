@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from afkcli.core.contract.errors import CounterLimitError, LimitReachedError, StoreError
 from afkcli.core.contract.protocols import Store
-from afkcli.core.store_thread import StoreThread
+from afkcli.core.thread.store_worker import StoreThread
 
 ROUNDING = 1e-9
 """The part of an amount that counts as nothing: sums of dollars are not exact."""

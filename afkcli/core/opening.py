@@ -10,16 +10,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
-from afkcli.core.attachments import attached_parts
-from afkcli.core.contents import stored_contents
 from afkcli.core.contract.errors import AfkError, LeaseLostError, StoreError, ThreadBusyError, UsageError
 from afkcli.core.contract.ids import rfc3339, uuid7
 from afkcli.core.contract.messages import Message
 from afkcli.core.contract.protocols import Fork, Lease, Owner, RecordKind, Store, ThreadInfo
 from afkcli.core.contract.result import RunState
-from afkcli.core.resuming import beginning_of_resumed
-from afkcli.core.store_thread import StoreThread
-from afkcli.core.thread import (
+from afkcli.core.thread.attachments import attached_parts
+from afkcli.core.thread.contents import stored_contents
+from afkcli.core.thread.history import (
     Beginning,
     History,
     TurnWriter,
@@ -30,6 +28,8 @@ from afkcli.core.thread import (
     seal_open_turn,
     turn_to_json,
 )
+from afkcli.core.thread.resuming import beginning_of_resumed
+from afkcli.core.thread.store_worker import StoreThread
 
 LeaseOrNone = TypeVar("LeaseOrNone", Lease, Lease | None)
 BusyMode = Literal["wait", "fail", "fork"]

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from afkcli.core.contents import Contents
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.errors import ErrorKind, LeaseLostError, ProviderError
 from afkcli.core.contract.events import Event, ReasoningDeltaEvent, StepCompleted, TextDeltaEvent, Warned
@@ -22,7 +21,8 @@ from afkcli.core.handle import Decision, EventChannel
 from afkcli.core.limits import Limits
 from afkcli.core.sink_thread import SinkThread
 from afkcli.core.structured import StructuredOutput
-from afkcli.core.thread import Beginning, RescueWriter, TurnWriter, pair_tool_calls, partial_message
+from afkcli.core.thread.contents import Contents
+from afkcli.core.thread.history import Beginning, RescueWriter, TurnWriter, pair_tool_calls, partial_message
 
 if TYPE_CHECKING:
     from afkcli.core.approvals import ApprovalRule

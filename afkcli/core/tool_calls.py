@@ -15,7 +15,7 @@ from afkcli.core.contract.result import ToolExecution
 from afkcli.core.contract.tasks import contained
 from afkcli.core.contract.tools import ToolError, ToolInvocation, bounded
 from afkcli.core.run import Run
-from afkcli.core.thread import unfinished_result
+from afkcli.core.thread.history import unfinished_result
 
 
 async def take_tools(run: Run) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 from dataclasses import replace
 
-from afkcli.core.attachments import AttachedPart, attached_parts, is_text, label
 from afkcli.core.contract.errors import ErrorKind, ProviderError
 from afkcli.core.contract.messages import ImagePart, ModelRequest
+from afkcli.core.thread.attachments import AttachedPart, attached_parts, is_text, label
 
 IMAGE_TOKENS = 1600
 

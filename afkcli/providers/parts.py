@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from afkcli.core.attachments import PDF, note_for_model
 from afkcli.core.contract.jsonform import JsonObject, dumps
 from afkcli.core.contract.messages import (
     FilePart,
@@ -16,6 +15,7 @@ from afkcli.core.contract.messages import (
     ToolCallPart,
     ToolResultPart,
 )
+from afkcli.core.thread.attachments import PDF, note_for_model
 from afkcli.providers.attached import cannot_send
 from afkcli.providers.wire import sent_arguments
 

@@ -32,7 +32,7 @@ from afkcli.core.contract.protocols import (
     Store,
     ThreadInfo,
 )
-from afkcli.core.thread import load_history
+from afkcli.core.thread.history import load_history
 from afkcli.owner import current_owner
 from afkcli.testing.store_steps import ShiftedTime, digest, with_journal, with_meta, with_question, with_seal
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from afkcli.core.contract.protocols import Record, RecordKind
-from afkcli.core.thread import record_hash
+from afkcli.core.thread.history import record_hash
 from afkcli.testing.model_server import Fault, ModelServer, ScriptedCall, Step
 from tests.commands.conftest import on_terminal
 from tests.e2e.shell import Shell, kill, wait_for_output

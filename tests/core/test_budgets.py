@@ -16,9 +16,9 @@ from afkcli.core.contract.events import Event
 from afkcli.core.contract.messages import TextDelta
 from afkcli.core.contract.protocols import Price
 from afkcli.core.contract.result import AgentResult, RunState, exit_code
-from afkcli.core.memory import MemoryStore
 from afkcli.core.runner import Wiring
-from afkcli.core.store_thread import StoreThread
+from afkcli.core.thread.memory_store import MemoryStore
+from afkcli.core.thread.store_worker import StoreThread
 from tests.core.scripted import Scripted, agent, answer, collect, events_of, runner_of, types
 
 PRICE = Price(input=1_000_000, output=2_000_000)  # a call of `answer` costs 10 * 1 + 5 * 2 = 20 dollars

@@ -17,9 +17,9 @@ from afkcli.core.contract.protocols import ThreadInfo
 from afkcli.core.contract.result import AgentResult, RunState
 from afkcli.core.contract.tools import tool
 from afkcli.core.handle import MAX_BUFFERED_EVENTS, RunHandle
-from afkcli.core.memory import MemoryStore
 from afkcli.core.runner import Runner
-from afkcli.core.thread import load_history
+from afkcli.core.thread.history import load_history
+from afkcli.core.thread.memory_store import MemoryStore
 from tests.core.scripted import Script, Scripted, agent, answer, call, calls, collect, forever, runner_of, types
 
 Use = Callable[[Runner, RunHandle], Awaitable[Any]]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from afkcli.core.resuming import GO_ON
+from afkcli.core.thread.resuming import GO_ON
 from afkcli.testing.model_script import Fault, ScriptedCall, Step
 from afkcli.testing.model_server import ModelServer
 from tests.e2e.shell import LIMIT, Shell, kill, roles_and_texts, wait_for_output

@@ -15,8 +15,8 @@ from typing import Any
 
 from afkcli.core.contract.jsonform import dumps
 from afkcli.core.contract.protocols import KEPT_KINDS, Record, RecordKind, ThreadInfo
-from afkcli.core.exchange import ExportedThread, RescuedTurn, read_lines
-from afkcli.core.thread import interrupted_turn, read_history, turn_to_json
+from afkcli.core.thread.exchange import ExportedThread, RescuedTurn, read_lines
+from afkcli.core.thread.history import interrupted_turn, read_history, turn_to_json
 from afkcli.testing.model_server import RecordedRequest
 from tests.faults.server import Stamps
 from tests.faults.table import Row

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from afkcli.core.exchange import ExportedThread, read_lines
+from afkcli.core.thread.exchange import ExportedThread, read_lines
 from tests.faults.ledger import check_partial, open_turn_of, result_of, settle, shown_text
 from tests.faults.server import numbered
 from tests.faults.signals import process_state

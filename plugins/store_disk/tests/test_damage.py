@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from afk_store_disk.store import DiskStore
 
-from afkcli.core.thread import load_history
+from afkcli.core.thread.history import load_history
 from afkcli.plugin import AfkError, StoreError, current_owner
 from afkcli.testing.store_steps import acquired, asked, save, save_turn, with_journal, with_meta, with_question
 

@@ -16,7 +16,7 @@ from afk_store_disk import Settings, afk_store
 from afk_store_disk.cache import SCHEMA_VERSION
 from afk_store_disk.store import DiskStore
 
-from afkcli.core.thread import load_history
+from afkcli.core.thread.history import load_history
 from afkcli.plugin import StoreError
 from afkcli.testing.store_steps import acquired, asked, save_turn
 

@@ -13,7 +13,7 @@ import pytest
 from afk_store_disk import creation, log
 from afk_store_disk.store import DiskStore
 
-from afkcli.core.thread import load_history
+from afkcli.core.thread.history import load_history
 from afkcli.testing.store_steps import acquired, asked, save, with_journal
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the log is looked at where locks are POSIX's")

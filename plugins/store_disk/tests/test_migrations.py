@@ -13,7 +13,7 @@ from afk_store_disk import cache
 from afk_store_disk.migrations import MIGRATIONS, migrate
 from afk_store_disk.store import DiskStore
 
-from afkcli.core.thread import load_history
+from afkcli.core.thread.history import load_history
 from afkcli.plugin import StoreError
 from afkcli.testing.store_steps import acquired, save_turn, with_question
 

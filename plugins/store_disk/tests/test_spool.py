@@ -16,8 +16,8 @@ import pytest
 from afk_store_disk.spool import name_of
 from afk_store_disk.store import DiskStore
 
-from afkcli.core.store_thread import StoreThread
-from afkcli.core.thread import Beginning, TurnWriter, load_history, seal_interrupted
+from afkcli.core.thread.history import Beginning, TurnWriter, load_history, seal_interrupted
+from afkcli.core.thread.store_worker import StoreThread
 from afkcli.plugin import (
     LEASE_SECONDS,
     HeadMismatchError,

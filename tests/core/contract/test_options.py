@@ -12,7 +12,7 @@ from afkcli.core.contract.agent import FailSafeConfig
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.options import PORTABLE, check_options
 from afkcli.core.contract.protocols import Capabilities
-from afkcli.core.memory import MemoryStore
+from afkcli.core.thread.memory_store import MemoryStore
 from tests.core.scripted import Scripted, agent, answer, runner_of
 
 UNKNOWN = Capabilities()

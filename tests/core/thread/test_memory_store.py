@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from afkcli.core.contract.protocols import Store
-from afkcli.core.memory import MemoryStore
+from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.testing.store_contract import StoreContract
 from afkcli.testing.store_model import model_test
 

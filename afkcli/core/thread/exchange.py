@@ -19,13 +19,13 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from afkcli.core.attachments import contents_named_in
-from afkcli.core.contents import is_content
 from afkcli.core.contract.errors import InvalidNameError
 from afkcli.core.contract.jsonform import JsonError, JsonObject, dumps, loads_object, to_plain
 from afkcli.core.contract.messages import Role
 from afkcli.core.contract.protocols import KEPT_KINDS, Record, RecordKind, ThreadInfo
-from afkcli.core.thread import (
+from afkcli.core.thread.attachments import contents_named_in
+from afkcli.core.thread.contents import is_content
+from afkcli.core.thread.history import (
     SealedTurn,
     check_name,
     interrupted_turn,

@@ -24,10 +24,9 @@ from afkcli.core.contract.messages import (
 )
 from afkcli.core.contract.protocols import Lease, Record, RecordKind, ThreadInfo
 from afkcli.core.contract.result import RunState, Usage
-from afkcli.core.memory import MemoryStore
 from afkcli.core.opening import fork
 from afkcli.core.runner import unknown_owner
-from afkcli.core.thread import (
+from afkcli.core.thread.history import (
     SealedTurn,
     advance,
     after_seal,
@@ -42,6 +41,7 @@ from afkcli.core.thread import (
     turn_from_json,
     turn_to_json,
 )
+from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.testing.store_steps import save, save_turn, with_journal, with_question
 
 QUESTION = text_message(Role.USER, "hi")

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from afkcli.core import store_thread, thread
 from afkcli.core.contract.messages import Role, text_message
 from afkcli.core.contract.protocols import Lease
-from afkcli.core.memory import MemoryStore
 from afkcli.core.runner import unknown_owner
-from afkcli.core.store_thread import StoreThread
-from afkcli.core.thread import Beginning, TurnWriter, interrupted_turn, load_history
+from afkcli.core.thread import history as thread
+from afkcli.core.thread import store_worker as store_thread
+from afkcli.core.thread.history import Beginning, TurnWriter, interrupted_turn, load_history
+from afkcli.core.thread.memory_store import MemoryStore
+from afkcli.core.thread.store_worker import StoreThread
 
 
 @pytest.fixture

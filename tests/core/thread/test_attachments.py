@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afkcli.core import attachments
-from afkcli.core.attachments import Attachment, ask, framed, media_type_of
 from afkcli.core.contract.errors import ErrorKind, ProviderError, StoreError, UsageError
 from afkcli.core.contract.events import Event
 from afkcli.core.contract.messages import FilePart, ImagePart, ModelRequest, TextPart
 from afkcli.core.contract.protocols import Capabilities
 from afkcli.core.contract.result import RunState
-from afkcli.core.memory import MemoryStore
 from afkcli.core.runner import RunnerConfig
+from afkcli.core.thread import attachments
+from afkcli.core.thread.attachments import Attachment, ask, framed, media_type_of
+from afkcli.core.thread.memory_store import MemoryStore
 from tests.core.scripted import Scripted, agent, answer, collect, runner_of
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"

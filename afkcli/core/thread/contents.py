@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from afkcli.core.attachments import AttachedPart, attached_parts, framed, is_text, label, note_for_model, takes
 from afkcli.core.contract.errors import StoreError
 from afkcli.core.contract.messages import FilePart, ImagePart, Message, Part, ToolResultPart
 from afkcli.core.contract.protocols import Capabilities, Store
+from afkcli.core.thread.attachments import AttachedPart, attached_parts, framed, is_text, label, note_for_model, takes
 
 Warn = Callable[[str, str], None]
 

@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afkcli.core.attachments import Attachment, ask
-from afkcli.core.contents import stored_contents
 from afkcli.core.contract.errors import ConflictError
 from afkcli.core.contract.events import message_to_json
 from afkcli.core.contract.messages import Role, text_message
 from afkcli.core.contract.protocols import Lease, Owner, RecordKind
 from afkcli.core.contract.result import RunState
-from afkcli.core.exchange import (
+from afkcli.core.runner import unknown_owner
+from afkcli.core.thread.attachments import Attachment, ask
+from afkcli.core.thread.contents import stored_contents
+from afkcli.core.thread.exchange import (
     ExportedThread,
     Incomplete,
     Item,
@@ -31,10 +32,9 @@ from afkcli.core.exchange import (
     rescued_line,
     thread_lines,
 )
-from afkcli.core.memory import MemoryStore
-from afkcli.core.restore import Restored, Restorer
-from afkcli.core.runner import unknown_owner
-from afkcli.core.thread import SealedTurn, load_history, next_record
+from afkcli.core.thread.history import SealedTurn, load_history, next_record
+from afkcli.core.thread.memory_store import MemoryStore
+from afkcli.core.thread.restore import Restored, Restorer
 from afkcli.testing.store_steps import acquired, save, save_turn, with_journal, with_meta, with_question, with_seal
 
 _text = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)

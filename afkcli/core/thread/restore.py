@@ -9,8 +9,8 @@ from typing import Literal
 from afkcli.core.contract.errors import ConflictError, ThreadBusyError
 from afkcli.core.contract.protocols import KEPT_KINDS, Lease, Owner, RecordKind, Store, ThreadInfo
 from afkcli.core.contract.result import RunState
-from afkcli.core.exchange import ExportedThread, RescuedTurn
-from afkcli.core.thread import (
+from afkcli.core.thread.exchange import ExportedThread, RescuedTurn
+from afkcli.core.thread.history import (
     MAX_NAME,
     SealedTurn,
     advance,

@@ -1,0 +1,1 @@
+"""What is remembered: names, records, turns, history, and the worker that calls the store."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from afkcli.core.contract.agent import Agent, FailSafeConfig
     from afkcli.core.contract.result import AgentResult
     from afkcli.core.contract.tools import ToolError, tool
-    from afkcli.core.runner import RunnerConfig
+    from afkcli.core.run.runner import RunnerConfig
     from afkcli.core.thread.memory_store import MemoryStore
     from afkcli.hookspecs import hookimpl
 
@@ -35,7 +35,7 @@ _HOMES = {
     "FailSafeConfig": "afkcli.core.contract.agent",
     "MemoryStore": "afkcli.core.thread.memory_store",
     "Runner": "afkcli.api",
-    "RunnerConfig": "afkcli.core.runner",
+    "RunnerConfig": "afkcli.core.run.runner",
     "ToolError": "afkcli.core.contract.tools",
     "hookimpl": "afkcli.hookspecs",
     "tool": "afkcli.core.contract.tools",

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from afkcli.core.budgets import Budgets
 from afkcli.core.contract.agent import FailSafeConfig
 from afkcli.core.contract.errors import ConfigError
 from afkcli.core.contract.jsonform import JsonError, dumps
 from afkcli.core.contract.options import wanted_value
 from afkcli.core.contract.protocols import Price
+from afkcli.core.run.budgets import Budgets
 from afkcli.paths import config_file
 
 DEFAULT_AGENT = "afk"

@@ -22,14 +22,14 @@ from afkcli.config import (
     load_user_config,
     pins_of,
 )
-from afkcli.core.approvals import ApprovalRule
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.errors import AfkError, ConfigError, PluginError, StoreError, UnknownNameError
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.protocols import Provider, Sink, Store, ThreadInfo
 from afkcli.core.contract.tools import Tool, Toolset
-from afkcli.core.opening import BusyMode
-from afkcli.core.runner import RunnerConfig, Wiring
+from afkcli.core.run.approvals import ApprovalRule
+from afkcli.core.run.opening import BusyMode
+from afkcli.core.run.runner import RunnerConfig, Wiring
 from afkcli.owner import current_owner
 from afkcli.plugins import KNOWN, KnownPlugin, Plugins, discover, missing_line
 from afkcli.prices import PriceList

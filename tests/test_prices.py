@@ -12,7 +12,7 @@ from genai_prices import calc_price
 
 from afkcli.core.contract.protocols import Capabilities, Price
 from afkcli.core.contract.result import Usage
-from afkcli.core.cost import cost_of
+from afkcli.core.run.cost import cost_of
 from afkcli.prices import PriceList, listed_price
 from afkcli.testing.model_server import Fault, ModelServer, ScriptedUsage, Step
 from tests.e2e.shell import AFK, Shell

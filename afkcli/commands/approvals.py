@@ -15,8 +15,8 @@ from typing import Protocol, get_args
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.events import ApprovalRequested, Event
 from afkcli.core.contract.jsonform import Json, JsonError, loads_object
-from afkcli.core.handle import Decision, RunHandle
-from afkcli.core.runner import InteractionMode
+from afkcli.core.run.handle import Decision, RunHandle
+from afkcli.core.run.runner import InteractionMode
 from afkcli.render import Messages
 
 MODES = ("ask", "deny", "stdin")

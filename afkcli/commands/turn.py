@@ -31,7 +31,7 @@ from afkcli.signals import die_of
 
 if TYPE_CHECKING:
     from afkcli.api import Runner
-    from afkcli.core.handle import RunHandle
+    from afkcli.core.run.handle import RunHandle
     from afkcli.core.thread.attachments import Attachment
     from afkcli.setup import Flags, Setup
 

@@ -21,7 +21,7 @@ def make(name: str, turns: int) -> None:
     from afkcli.core.contract.messages import Role, text_message
     from afkcli.core.contract.protocols import RecordKind
     from afkcli.core.contract.result import RunState
-    from afkcli.core.runner import unknown_owner
+    from afkcli.core.run.runner import unknown_owner
     from afkcli.core.thread.history import SealedTurn, advance, after_seal, next_record, turn_to_json
 
     store = open_store()

@@ -22,8 +22,8 @@ from afkcli.core.contract.messages import (
 )
 from afkcli.core.contract.protocols import Capabilities, ModelInfo, Price
 from afkcli.core.contract.result import Usage
-from afkcli.core.handle import RunHandle
-from afkcli.core.runner import Runner
+from afkcli.core.run.handle import RunHandle
+from afkcli.core.run.runner import Runner
 from afkcli.core.thread.memory_store import MemoryStore
 
 USAGE = Usage(input_tokens=10, output_tokens=5, total_tokens=15)

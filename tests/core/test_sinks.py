@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from afkcli.core import sink_thread
 from afkcli.core.contract.events import Event
 from afkcli.core.contract.protocols import Sink
-from afkcli.core.runner import Wiring
-from afkcli.core.sink_thread import SinkThread
+from afkcli.core.run import sink_worker as sink_thread
+from afkcli.core.run.runner import Wiring
+from afkcli.core.run.sink_worker import SinkThread
 from tests.core.scripted import Scripted, agent, answer, collect, runner_of, types
 
 

@@ -28,7 +28,7 @@ from afkcli.core.contract.messages import (
     text_message,
 )
 from afkcli.core.contract.protocols import Capabilities, ModelInfo
-from afkcli.core.runner import Runner
+from afkcli.core.run.runner import Runner
 
 TURNS_OF_A_THREAD = 20
 

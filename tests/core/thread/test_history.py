@@ -24,8 +24,8 @@ from afkcli.core.contract.messages import (
 )
 from afkcli.core.contract.protocols import Lease, Record, RecordKind, ThreadInfo
 from afkcli.core.contract.result import RunState, Usage
-from afkcli.core.opening import fork
-from afkcli.core.runner import unknown_owner
+from afkcli.core.run.opening import fork
+from afkcli.core.run.runner import unknown_owner
 from afkcli.core.thread.history import (
     SealedTurn,
     advance,

@@ -35,8 +35,8 @@ from afkcli.core.contract.messages import (
 from afkcli.core.contract.protocols import Capabilities, Lease, Owner, Price, ThreadInfo
 from afkcli.core.contract.result import AgentResult, RunState, Usage, exit_code
 from afkcli.core.contract.tools import tool
-from afkcli.core.model_call import retry_delay
-from afkcli.core.runner import Runner, RunnerConfig, Wiring, unknown_owner
+from afkcli.core.run.model_call import retry_delay
+from afkcli.core.run.runner import Runner, RunnerConfig, Wiring, unknown_owner
 from afkcli.core.thread.history import SealedTurn, load_history, seal_interrupted
 from afkcli.core.thread.memory_store import MemoryStore
 from tests.core.scripted import (

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from afkcli.core.approvals import ApprovalRule, Ruling, ruling
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.events import ApprovalRequested, ApprovalResolved, Event, ToolCompleted, Warned
 from afkcli.core.contract.tools import FoundTools, Tool
-from afkcli.core.handle import RunHandle
-from afkcli.core.runner import RunnerConfig, Wiring
+from afkcli.core.run.approvals import ApprovalRule, Ruling, ruling
+from afkcli.core.run.handle import RunHandle
+from afkcli.core.run.runner import RunnerConfig, Wiring
 from afkcli.core.thread.memory_store import MemoryStore
 from tests.core.scripted import Scripted, agent, answer, call, calls, events_of, runner_of, types
 

@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from afkcli.core.approvals import approve
 from afkcli.core.contract.events import ToolCompleted, ToolStarted
 from afkcli.core.contract.jsonform import clean_text
 from afkcli.core.contract.messages import Message, Role, TextPart, ToolCallPart, ToolResultPart
 from afkcli.core.contract.result import ToolExecution
 from afkcli.core.contract.tasks import contained
 from afkcli.core.contract.tools import ToolError, ToolInvocation, bounded
-from afkcli.core.run import Run
+from afkcli.core.run.approvals import approve
+from afkcli.core.run.run import Run
 from afkcli.core.thread.history import unfinished_result
 
 

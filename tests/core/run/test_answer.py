@@ -17,8 +17,8 @@ from afkcli.core.contract.events import Completed, Event, event_to_json
 from afkcli.core.contract.messages import FinishReason, Message, ModelRequest
 from afkcli.core.contract.result import AgentResult, RunState, exit_code
 from afkcli.core.contract.tools import tool
-from afkcli.core.model_call import request_hash
-from afkcli.core.structured import MAX_SCHEMA_BYTES, StructuredOutput, unfenced
+from afkcli.core.run.answer import MAX_SCHEMA_BYTES, StructuredOutput, unfenced
+from afkcli.core.run.model_call import request_hash
 from afkcli.core.thread.history import SealedTurn, load_history, messages_to_send
 from afkcli.core.thread.memory_store import MemoryStore
 from tests.core.scripted import Scripted, agent, answer, call, calls, collect, events_of, forever, runner_of, types

@@ -16,8 +16,8 @@ from afkcli.core.contract.messages import TextDelta
 from afkcli.core.contract.protocols import ThreadInfo
 from afkcli.core.contract.result import AgentResult, RunState
 from afkcli.core.contract.tools import tool
-from afkcli.core.handle import MAX_BUFFERED_EVENTS, RunHandle
-from afkcli.core.runner import Runner
+from afkcli.core.run.handle import MAX_BUFFERED_EVENTS, RunHandle
+from afkcli.core.run.runner import Runner
 from afkcli.core.thread.history import load_history
 from afkcli.core.thread.memory_store import MemoryStore
 from tests.core.scripted import Script, Scripted, agent, answer, call, calls, collect, forever, runner_of, types

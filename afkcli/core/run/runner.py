@@ -11,9 +11,6 @@ from fnmatch import fnmatchcase
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from afkcli.core.approvals import ApprovalRule
-from afkcli.core.budgets import NO_BUDGETS, Budgets, Reservations
-from afkcli.core.closing import Rescue, begin_rescue, see_through
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.errors import ConfigError, UnknownNameError, UsageError
 from afkcli.core.contract.events import Attached, RunStarted
@@ -25,20 +22,23 @@ from afkcli.core.contract.protocols import Owner, Provider, Sink, Store, ThreadI
 from afkcli.core.contract.result import AgentResult, RunState
 from afkcli.core.contract.tasks import contained, started
 from afkcli.core.contract.tools import FoundTools, Tool, as_tools
-from afkcli.core.cost import Spending
-from afkcli.core.handle import EventChannel, RunHandle
-from afkcli.core.limits import Limits
-from afkcli.core.model_call import MAX_DELAY_S, call_model
-from afkcli.core.opening import BusyMode, Opener, Opening, Question
-from afkcli.core.run import CANCELLED, FIRST_DELAY_S, MAX_RETRIES, DecidedBy, Model, Outcome, PriceLookup, Run
-from afkcli.core.sink_thread import SinkThread
-from afkcli.core.structured import StructuredOutput, take_answer
+from afkcli.core.run.answer import StructuredOutput, take_answer
+from afkcli.core.run.approvals import ApprovalRule
+from afkcli.core.run.budgets import NO_BUDGETS, Budgets, Reservations
+from afkcli.core.run.closing import Rescue, begin_rescue, see_through
+from afkcli.core.run.cost import Spending
+from afkcli.core.run.handle import EventChannel, RunHandle
+from afkcli.core.run.limits import Limits
+from afkcli.core.run.model_call import MAX_DELAY_S, call_model
+from afkcli.core.run.opening import BusyMode, Opener, Opening, Question
+from afkcli.core.run.run import CANCELLED, FIRST_DELAY_S, MAX_RETRIES, DecidedBy, Model, Outcome, PriceLookup, Run
+from afkcli.core.run.sink_worker import SinkThread
+from afkcli.core.run.tool_calls import finish_tool_calls, run_tool_calls, take_tools
 from afkcli.core.thread.attachments import Asked, Attachment, ask, attached_parts, refuse_what_the_model_cannot_take
 from afkcli.core.thread.contents import Contents, read_content
 from afkcli.core.thread.history import Beginning, check_name
 from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.core.thread.store_worker import StoreThread
-from afkcli.core.tool_calls import finish_tool_calls, run_tool_calls, take_tools
 
 InteractionMode = Literal["headless", "interactive", "external"]
 _DECIDED_BY: Mapping[InteractionMode, DecidedBy] = {"headless": "nobody", "interactive": "user", "external": "caller"}

@@ -14,7 +14,7 @@ from afkcli.core.contract.ids import rfc3339
 from afkcli.core.contract.jsonform import JsonObject, clean_text
 from afkcli.core.contract.messages import Role
 from afkcli.core.contract.result import AgentResult, RunState
-from afkcli.core.run import CANCELLED, Outcome, Run
+from afkcli.core.run.run import CANCELLED, Outcome, Run
 from afkcli.core.thread.history import RescueWriter, SealedTurn, TurnWriter
 from afkcli.core.thread.store_worker import StoreThread
 

@@ -14,7 +14,7 @@ from afkcli.core.contract.schemas import MAX_PROBLEMS, problems, unusable
 
 if TYPE_CHECKING:
     from afkcli.core.contract.protocols import Capabilities
-    from afkcli.core.run import Run
+    from afkcli.core.run.run import Run
 
 MAX_SCHEMA_BYTES = 256 * 1024
 """The longest schema: about 65,000 tokens where a model is told it in words."""

@@ -17,7 +17,7 @@ from afkcli.core.contract.ids import rfc3339
 from afkcli.core.contract.jsonform import Json, JsonObject, canonical
 from afkcli.core.contract.messages import ToolCallPart
 from afkcli.core.contract.tools import Tool, ToolError
-from afkcli.core.run import Run
+from afkcli.core.run.run import Run
 
 Ruling: TypeAlias = Literal["allow", "ask", "deny"]
 

@@ -24,9 +24,9 @@ from afkcli.core.contract.messages import (
     ToolCallDelta,
 )
 from afkcli.core.contract.tasks import contained
-from afkcli.core.cost import CallCost
-from afkcli.core.run import FIRST_DELAY_S, Model, Run
-from afkcli.core.structured import asked_for
+from afkcli.core.run.answer import asked_for
+from afkcli.core.run.cost import CallCost
+from afkcli.core.run.run import FIRST_DELAY_S, Model, Run
 
 MAX_DELAY_S = 30.0
 MAX_RETRY_AFTER_S = 120.0

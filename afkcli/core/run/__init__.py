@@ -1,0 +1,1 @@
+"""What happens: the loop, and the parts of one run."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from afkcli.api import Runner
-    from afkcli.attachments import Attachment
     from afkcli.core.contract.agent import Agent, FailSafeConfig
     from afkcli.core.contract.result import AgentResult
     from afkcli.core.contract.tools import ToolError, tool
     from afkcli.core.run.runner import RunnerConfig
     from afkcli.core.thread.memory_store import MemoryStore
     from afkcli.hookspecs import hookimpl
+    from afkcli.wiring.attachments import Attachment
+    from afkcli.wiring.runner import Runner
 
 __all__ = [
     "Agent",
@@ -31,10 +31,10 @@ __version__ = "0.1.0"
 _HOMES = {
     "Agent": "afkcli.core.contract.agent",
     "AgentResult": "afkcli.core.contract.result",
-    "Attachment": "afkcli.attachments",
+    "Attachment": "afkcli.wiring.attachments",
     "FailSafeConfig": "afkcli.core.contract.agent",
     "MemoryStore": "afkcli.core.thread.memory_store",
-    "Runner": "afkcli.api",
+    "Runner": "afkcli.wiring.runner",
     "RunnerConfig": "afkcli.core.run.runner",
     "ToolError": "afkcli.core.contract.tools",
     "hookimpl": "afkcli.hookspecs",

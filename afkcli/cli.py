@@ -11,7 +11,7 @@ import click
 
 from afkcli import __version__
 from afkcli.core.contract.errors import EXIT_INTERNAL, EXIT_USAGE, AfkError
-from afkcli.signals import die_of
+from afkcli.host.signals import die_of
 
 COMMANDS = {
     "run": "Run an agent on a message and stream its answer.",
@@ -97,7 +97,7 @@ def main() -> NoReturn:
 
 
 def _fail(line: str, debug: bool) -> None:
-    from afkcli.render import Messages
+    from afkcli.screen.renderers import Messages
 
     messages = Messages()
     if debug:
@@ -122,14 +122,14 @@ def _open_standard_descriptors() -> None:
 
 
 def _plugin_commands() -> list[str]:
-    from afkcli.plugins import discover
+    from afkcli.loading.discovery import discover
 
     return [name for name in discover().names("command") if name not in COMMANDS]
 
 
 def _plugin_command(name: str) -> click.Command | None:
-    from afkcli.plugins import discover
-    from afkcli.settings import SECRETS
+    from afkcli.host.secrets import SECRETS
+    from afkcli.loading.discovery import discover
 
     plugins = discover()
     if f"command.{name}" not in plugins.found:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from afkcli.core.contract.credentials import address_secrets
     from afkcli.core.contract.errors import (
         AfkError,
         ConfigError,
@@ -91,11 +92,12 @@ if TYPE_CHECKING:
     from afkcli.core.thread.attachments import PDF, attached_parts, label
     from afkcli.core.thread.history import SealedTurn, advance, after_seal, turn_from_json
     from afkcli.hookspecs import HOOKS_VERSION, hookimpl
-    from afkcli.nondumpable import hide_memory
-    from afkcli.owner import boot_id, current_owner, proven_dead
-    from afkcli.paths import config_dir, data_dir, make_private_folder, state_dir
-    from afkcli.render import Messages, one_line
-    from afkcli.settings import SECRETS, fill_settings
+    from afkcli.host.nondumpable import hide_memory
+    from afkcli.host.owner import boot_id, current_owner, proven_dead
+    from afkcli.host.paths import config_dir, data_dir, make_private_folder, state_dir
+    from afkcli.host.secrets import SECRETS
+    from afkcli.loading.settings import fill_settings
+    from afkcli.screen.renderers import Messages, one_line
 
 _NAMES = {
     "afkcli.core.thread.attachments": (
@@ -103,6 +105,7 @@ _NAMES = {
         "attached_parts",
         "label",
     ),
+    "afkcli.core.contract.credentials": ("address_secrets",),
     "afkcli.core.contract.errors": (
         "AfkError",
         "ConfigError",
@@ -207,32 +210,31 @@ _NAMES = {
         "HOOKS_VERSION",
         "hookimpl",
     ),
-    "afkcli.nondumpable": ("hide_memory",),
-    "afkcli.owner": (
+    "afkcli.host.nondumpable": ("hide_memory",),
+    "afkcli.host.owner": (
         "boot_id",
         "current_owner",
         "proven_dead",
     ),
-    "afkcli.paths": (
+    "afkcli.host.paths": (
         "config_dir",
         "data_dir",
         "make_private_folder",
         "state_dir",
     ),
-    "afkcli.render": (
+    "afkcli.screen.renderers": (
         "Messages",
         "one_line",
     ),
-    "afkcli.settings": (
-        "SECRETS",
-        "fill_settings",
-    ),
+    "afkcli.host.secrets": ("SECRETS",),
+    "afkcli.loading.settings": ("fill_settings",),
 }
 """The public names by their home."""
 
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [  # written out for type checkers; a test compares it with the table above
+    "address_secrets",
     "AfkError",
     "Capabilities",
     "ConfigError",

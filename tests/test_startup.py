@@ -60,9 +60,11 @@ def test_the_version_takes_click_and_nothing_more(shell: Shell) -> None:
         "afkcli",
         "afkcli.cli",
         "afkcli.core",
+        "afkcli.core.contract",
         "afkcli.core.contract.errors",
         "afkcli.entry",
-        "afkcli.signals",
+        "afkcli.host",
+        "afkcli.host.signals",
     }
 
 

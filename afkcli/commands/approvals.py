@@ -17,7 +17,7 @@ from afkcli.core.contract.events import ApprovalRequested, Event
 from afkcli.core.contract.jsonform import Json, JsonError, loads_object
 from afkcli.core.run.handle import Decision, RunHandle
 from afkcli.core.run.runner import InteractionMode
-from afkcli.render import Messages
+from afkcli.screen.renderers import Messages
 
 MODES = ("ask", "deny", "stdin")
 TERMINAL = "/dev/tty"

@@ -6,10 +6,10 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 
-from afkcli.attachments import Attachment, shown_url
 from afkcli.commands.stdin import SILENCE_SECONDS, read_stdin_bytes
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.thread.attachments import MAX_BYTES
+from afkcli.wiring.attachments import Attachment, shown_url
 
 STDIN = "-"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")

@@ -9,7 +9,7 @@ from afkcli.core.contract.errors import AfkError
 
 def complete_thread(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of threads that begin with `incomplete`, the last used first."""
-    from afkcli.setup import load_setup
+    from afkcli.wiring.setup import load_setup
 
     try:
         store = load_setup().open_store()

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from afkcli.commands.output import Stdout, json_option
+from afkcli.config.trust import TrustState, find_project_file, record_file, trust_state
 from afkcli.core.contract.jsonform import dumps
-from afkcli.paths import config_file, data_dir, state_dir
-from afkcli.render import Messages
-from afkcli.trust import TrustState, find_project_file, record_file, trust_state
+from afkcli.host.paths import config_file, data_dir, state_dir
+from afkcli.screen.renderers import Messages
+from afkcli.screen.tables import Stdout, json_option
 
 _EXPLAINED = {
     TrustState.TRUSTED: "trusted",
@@ -85,7 +85,7 @@ def _status(place: Place) -> str:
 def show(as_json: bool) -> None:
     """Show every value that is set and where; secrets are masked."""
     from afkcli.commands.effective import effective
-    from afkcli.setup import load_setup
+    from afkcli.wiring.setup import load_setup
 
     setup = load_setup(project=True, notify=Messages().say)
     values = effective(setup)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 
-from afkcli.commands.output import BOLD, DIM, YELLOW, Stdout
 from afkcli.commands.thread_access import RUNNING
 from afkcli.core.contract.errors import ErrorKind
 from afkcli.core.contract.jsonform import JsonObject, dumps, to_plain
@@ -25,6 +24,7 @@ from afkcli.core.contract.messages import (
 from afkcli.core.contract.protocols import ThreadInfo
 from afkcli.core.contract.result import RunState
 from afkcli.core.thread.history import History, SealedTurn, interrupted_turn, messages_to_send, resumed_by, turn_to_json
+from afkcli.screen.tables import BOLD, DIM, YELLOW, Stdout
 
 _MINUTE, _HOUR, _DAY, _WEEK = 60, 3600, 86400, 7 * 86400
 

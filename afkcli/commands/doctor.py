@@ -14,14 +14,14 @@ import click
 
 from afkcli import __version__
 from afkcli.commands.config import places
-from afkcli.commands.output import GREEN, RED, YELLOW, Stdout, json_option
 from afkcli.commands.plugins import MISSING, OK, foreign_line, plugin_rows
 from afkcli.core.contract.errors import EXIT_INTERNAL, AfkError
-from afkcli.paths import config_dir, data_dir, state_dir
-from afkcli.plugins import KNOWN, Plugins, discover, foreign_afk_package
-from afkcli.render import one_line
-from afkcli.settings import MASK, SECRETS
-from afkcli.setup import Flags, Setup, load_setup
+from afkcli.host.paths import config_dir, data_dir, state_dir
+from afkcli.host.secrets import MASK, SECRETS
+from afkcli.loading.discovery import KNOWN, Plugins, discover, foreign_afk_package
+from afkcli.screen.renderers import one_line
+from afkcli.screen.tables import GREEN, RED, YELLOW, Stdout, json_option
+from afkcli.wiring.setup import Flags, Setup, load_setup
 
 WARN, FAIL = "warn", "fail"
 _STYLES = {OK: GREEN, WARN: YELLOW, FAIL: RED}

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from afkcli.config import DEFAULT_STORE, LIMITS, PLUGIN_SECTIONS, is_tables
+from afkcli.config.merging import DEFAULT_STORE, LIMITS, PLUGIN_SECTIONS, is_tables
 from afkcli.core.contract.agent import FailSafeConfig
+from afkcli.core.contract.credentials import SECRET_NAME, query_secrets, user_info
 from afkcli.core.contract.errors import AfkError
 from afkcli.core.contract.jsonform import Json
-from afkcli.plugins import KNOWN
-from afkcli.providers.credentials import SECRET_NAME, query_secrets, user_info
-from afkcli.settings import MASK
-from afkcli.setup import Setup
+from afkcli.host.secrets import MASK
+from afkcli.loading.discovery import KNOWN
+from afkcli.wiring.setup import Setup
 
 DEFAULT = "default"
 _KINDS = {"providers": "provider", "stores": "store", "sinks": "sink", "tools": "tools"}

@@ -17,12 +17,12 @@ import click
 
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.event_log import EventLog, LoggedEvent
-from afkcli.commands.output import DIM, RED, YELLOW, Stdout, die_of_closed_stdout, json_option, shortened
 from afkcli.core.contract.errors import AfkError, ConfigError
 from afkcli.core.contract.jsonform import JsonObject, dumps
-from afkcli.render import Messages, one_line
-from afkcli.setup import load_setup
-from afkcli.signals import die_of
+from afkcli.host.signals import die_of
+from afkcli.screen.renderers import Messages, one_line
+from afkcli.screen.tables import DIM, RED, YELLOW, Stdout, die_of_closed_stdout, json_option, shortened
+from afkcli.wiring.setup import load_setup
 
 _POLL_SECONDS = 0.2
 _ID_LENGTH = 8  # of a run's id, the end of which is random

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from afkcli.commands.output import Stdout, json_option
+from afkcli.config.trust import FILE_NAME
 from afkcli.core.contract.errors import UsageError
-from afkcli.render import Messages
-from afkcli.trust import FILE_NAME
+from afkcli.screen.renderers import Messages
+from afkcli.screen.tables import Stdout, json_option
 
 # A line that begins with "# " is prose; one that begins with "#" and no space is a setting to switch on.
 TEMPLATE = """\

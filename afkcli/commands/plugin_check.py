@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from afkcli.core.contract.errors import AfkError
-from afkcli.plugins import Plugin, Plugins
+from afkcli.loading.discovery import Plugin, Plugins
 
 HANG_SECONDS = 30.0
 

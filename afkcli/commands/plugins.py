@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from afkcli.commands.output import DIM, RED, Stdout, json_option
 from afkcli.commands.plugin_check import check_plugins
 from afkcli.core.contract.errors import AfkError
-from afkcli.plugins import KINDS, KNOWN, Plugins, foreign_afk_package
-from afkcli.render import Messages
-from afkcli.settings import SECRETS
-from afkcli.setup import load_setup
+from afkcli.host.secrets import SECRETS
+from afkcli.loading.discovery import KINDS, KNOWN, Plugins, foreign_afk_package
+from afkcli.screen.renderers import Messages
+from afkcli.screen.tables import DIM, RED, Stdout, json_option
+from afkcli.wiring.setup import load_setup
 
 OK, BROKEN, CONFLICT, MISSING = "ok", "broken", "conflict", "not installed"
 _STYLES = {BROKEN: RED, CONFLICT: RED, MISSING: DIM}

@@ -9,7 +9,7 @@ from afkcli.core.contract.errors import LeaseLostError, StoreError, ThreadBusyEr
 from afkcli.core.contract.ids import uuid7
 from afkcli.core.contract.protocols import Lease, Store, ThreadInfo
 from afkcli.core.thread.history import check_name, load_history, seal_interrupted
-from afkcli.owner import current_owner
+from afkcli.host.owner import current_owner
 
 RUNNING = "running"
 INTERRUPTED = "interrupted"
@@ -18,7 +18,7 @@ INTERRUPTED = "interrupted"
 @contextlib.contextmanager
 def opened_store() -> Iterator[Store]:
     """Open the store that `afk run` uses in this folder, and close it at the end."""
-    from afkcli.setup import load_setup
+    from afkcli.wiring.setup import load_setup
 
     store = load_setup(project=True).open_store()
     try:

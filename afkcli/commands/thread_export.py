@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import click
 
 from afkcli.commands.completion import complete_thread
-from afkcli.commands.output import Stdout, write_file
 from afkcli.commands.thread_access import find_thread, opened_store, settled
 from afkcli.core.contract.errors import EXIT_INTERNAL, AfkError, StoreError, UnknownNameError, UsageError
 from afkcli.core.contract.jsonform import JsonError
 from afkcli.core.contract.protocols import Record, Store, ThreadInfo
 from afkcli.core.thread.contents import LostContentError, read_content
 from afkcli.core.thread.exchange import Refused, content_line, end_line, named_contents, read_lines, thread_lines
-from afkcli.render import Messages, visible, visible_json
+from afkcli.screen.renderers import Messages, visible, visible_json
+from afkcli.screen.tables import Stdout, write_file
 
 _SNAPSHOT_TRIES = 20
 

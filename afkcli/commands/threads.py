@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import click
 
 from afkcli.commands.completion import complete_thread
-from afkcli.commands.output import GREEN, YELLOW, Stdout, confirmed, json_option
 from afkcli.commands.thread_access import RUNNING, find_thread, held, opened_store, settled
 from afkcli.commands.thread_export import export
 from afkcli.commands.thread_import import import_threads
@@ -18,7 +17,8 @@ from afkcli.commands.thread_resume import resume
 from afkcli.core.contract.errors import EXIT_BUSY, ThreadBusyError, UnknownNameError, UsageError
 from afkcli.core.contract.protocols import RecordKind, Store, ThreadInfo
 from afkcli.core.thread.history import advance, check_name, load_history, next_record
-from afkcli.render import Messages
+from afkcli.screen.renderers import Messages
+from afkcli.screen.tables import GREEN, YELLOW, Stdout, confirmed, json_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import click
 
-from afkcli.commands.output import DIM, RED, YELLOW, Stdout, json_option
 from afkcli.core.contract.errors import AfkError, UnknownNameError
 from afkcli.core.contract.tools import Tool
 from afkcli.core.run.approvals import Ruling, ruling
-from afkcli.render import Messages, visible
-from afkcli.setup import Setup, load_setup
-from afkcli.toolbox import Toolbox
+from afkcli.screen.renderers import Messages, visible
+from afkcli.screen.tables import DIM, RED, YELLOW, Stdout, json_option
+from afkcli.wiring.setup import Setup, load_setup
+from afkcli.wiring.toolbox import Toolbox
 
 _STYLES: dict[Ruling, str] = {"allow": "", "ask": YELLOW, "deny": RED}
 

@@ -11,13 +11,8 @@ from typing import Any
 import click
 
 from afkcli.commands.effective import masked
-from afkcli.commands.output import Stdout, json_option
-from afkcli.config import load_user_config, parse_config
-from afkcli.core.contract.errors import EXIT_USAGE, UsageError
-from afkcli.plugins import discover
-from afkcli.render import Messages
-from afkcli.setup import configured_models
-from afkcli.trust import (
+from afkcli.config.merging import load_user_config, parse_config
+from afkcli.config.trust import (
     FILE_NAME,
     ProjectFile,
     TrustState,
@@ -28,6 +23,11 @@ from afkcli.trust import (
     trust_state,
     without_trust,
 )
+from afkcli.core.contract.errors import EXIT_USAGE, UsageError
+from afkcli.loading.discovery import discover
+from afkcli.screen.renderers import Messages
+from afkcli.screen.tables import Stdout, json_option
+from afkcli.wiring.setup import configured_models
 
 NOT_NEEDED = "not needed"
 

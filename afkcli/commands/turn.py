@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from afkcli.commands.approvals import Approver, approver, interaction_mode
 from afkcli.core.contract.errors import EXIT_DEGRADED, EXIT_DENIED, EXIT_INTERNAL, EXIT_OK, UsageError
-from afkcli.render import (
+from afkcli.host.signals import die_of
+from afkcli.screen.renderers import (
     JsonRenderer,
     Messages,
     Output,
@@ -27,13 +28,12 @@ from afkcli.render import (
     is_disconnected,
     structured_answer,
 )
-from afkcli.signals import die_of
 
 if TYPE_CHECKING:
-    from afkcli.api import Runner
     from afkcli.core.run.handle import RunHandle
     from afkcli.core.thread.attachments import Attachment
-    from afkcli.setup import Flags, Setup
+    from afkcli.wiring.runner import Runner
+    from afkcli.wiring.setup import Flags, Setup
 
 LAST_WORDS_SECONDS = 0.5
 SIGPIPE = getattr(signal, "SIGPIPE", signal.SIGTERM)
@@ -90,7 +90,7 @@ class Turn:
     _unserved: int | None = None
 
     async def run(self) -> Ending:
-        from afkcli.api import Runner
+        from afkcli.wiring.runner import Runner
 
         mode = interaction_mode(self.options.approvals or self.setup.config.approval("mode"))
         self._approver = approver(mode, self.messages)

@@ -15,8 +15,8 @@ from afkcli.commands.schema_option import read_schema
 from afkcli.commands.turn import RunOptions, Turn
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.jsonform import JsonError, loads
-from afkcli.render import Messages
-from afkcli.signals import die_of
+from afkcli.host.signals import die_of
+from afkcli.screen.renderers import Messages
 
 if TYPE_CHECKING:
     from afkcli.core.thread.attachments import Attachment
@@ -183,7 +183,7 @@ def run_turn(
         thread, continue_, memory: as in `RunOptions`.
         attachments: what goes with the message.
     """
-    from afkcli.setup import Flags, load_setup
+    from afkcli.wiring.setup import Flags, load_setup
 
     if json_ and options["final"]:
         raise UsageError("--json and --final are two forms of the output; use one of them")

@@ -10,7 +10,7 @@ import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
-from afkcli.providers.credentials import secret_forms
+from afkcli.core.contract.credentials import secret_forms
 
 MAX_DETAIL = 300
 MIN_SECRET = 5

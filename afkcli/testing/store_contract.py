@@ -46,7 +46,7 @@ from afkcli.core.contract.messages import Role, text_message
 from afkcli.core.contract.protocols import LEASE_SECONDS, Fork, Lease, Record, RecordKind, Store
 from afkcli.core.contract.result import Usage
 from afkcli.core.thread.history import advance, load_history, next_record
-from afkcli.owner import current_owner
+from afkcli.host.owner import current_owner
 from afkcli.testing.store_steps import (
     ShiftedTime,
     acquired,

@@ -33,7 +33,7 @@ from afkcli.core.contract.protocols import (
     ThreadInfo,
 )
 from afkcli.core.thread.history import load_history
-from afkcli.owner import current_owner
+from afkcli.host.owner import current_owner
 from afkcli.testing.store_steps import ShiftedTime, digest, with_journal, with_meta, with_question, with_seal
 
 

@@ -98,7 +98,7 @@ def test_names_a_foreign_package_afk(shell: Shell, install: Install) -> None:
 
 def test_a_hanging_plugin_does_not_hold_up_the_rest(tmp_path: Path) -> None:
     from afkcli.commands import plugin_check
-    from afkcli.plugins import Plugin
+    from afkcli.loading.discovery import Plugin
 
     hanging, fine = tmp_path / "hanging.py", tmp_path / "fine.py"
     hanging.write_text("import time; time.sleep(600)")

@@ -12,14 +12,14 @@ from typing import Any, get_args
 import click
 import pytest
 
-from afkcli import config
 from afkcli.cli import COMMANDS, cli
+from afkcli.config import merging as config
 from afkcli.core.contract.errors import ErrorKind
 from afkcli.core.contract.events import EVENT_TYPES, Header
 from afkcli.core.contract.messages import Message, Part
 from afkcli.core.contract.result import AgentResult, RunState, ToolExecution, Usage
-from afkcli.plugins import discover, section
-from afkcli.settings import settings_type
+from afkcli.loading.discovery import discover, section
+from afkcli.loading.settings import settings_type
 from tests.docs.pages import REPOSITORY, first_column, sections
 
 REFERENCE = REPOSITORY / "docs" / "reference"

@@ -24,7 +24,7 @@ from hypothesis.stateful import precondition, rule
 from afkcli.core.contract.errors import StoreError
 from afkcli.core.contract.messages import Role, text_message
 from afkcli.core.contract.protocols import LEASE_SECONDS, NO_CONTENTS, Lease
-from afkcli.owner import current_owner
+from afkcli.host.owner import current_owner
 from afkcli.testing.store_model import FILES, StoreMachine, _Thread
 from afkcli.testing.store_steps import digest, with_journal, with_question, with_seal
 from tests.faults.plugins import faulty_store

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from afkcli.plugins import discover
+from afkcli.loading.discovery import discover
 
 KEY = "sk-canary-0123456789"
 

@@ -88,7 +88,7 @@ def no_named_tools(names: Sequence[str]) -> Coroutine[Any, Any, FoundTools]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wiring:
-    """What surrounds a runner; `afkcli.api` fills it from the config and the plugins.
+    """What surrounds a runner; `afkcli.wiring.runner` fills it from the config and the plugins.
 
     Args:
         owner: says who holds a lease, for a run id.

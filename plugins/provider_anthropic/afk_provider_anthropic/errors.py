@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from afk_provider_anthropic.settings import Server
-from afkcli.plugin import ErrorKind, Json, ProviderError
-from afkcli.providers.credentials import address_secrets
+from afkcli.plugin import ErrorKind, Json, ProviderError, address_secrets
 from afkcli.providers.failures import connection_failure, masked, retry_after
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from afkcli.plugin import ErrorKind, ProviderError
-from afkcli.providers.credentials import address_secrets
+from afkcli.plugin import ErrorKind, ProviderError, address_secrets
 from afkcli.providers.failures import connection_failure, masked, retry_after
 
 if TYPE_CHECKING:

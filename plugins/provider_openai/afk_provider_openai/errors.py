@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from afk_provider_openai.settings import Server
-from afkcli.plugin import ErrorKind, Json, ProviderError
-from afkcli.providers.credentials import address_secrets
+from afkcli.plugin import ErrorKind, Json, ProviderError, address_secrets
 from afkcli.providers.failures import connection_failure, masked, retry_after
 
 if TYPE_CHECKING:

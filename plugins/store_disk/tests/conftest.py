@@ -17,7 +17,7 @@ from pathlib import Path
 import afk_store_disk.store as store_module
 from afk_store_disk.store import DiskStore
 from afkcli.core.contract.errors import *
-from afkcli.owner import current_owner
+from afkcli.host.owner import current_owner
 from afkcli.testing.store_steps import *
 folder = Path(sys.argv[1])
 """

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from afkcli.config import OPTIONS
+from afkcli.config.merging import OPTIONS
 from afkcli.core.contract.agent import FailSafeConfig
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.options import PORTABLE, check_options

@@ -13,11 +13,11 @@ from genai_prices import calc_price
 from afkcli.core.contract.protocols import Capabilities, Price
 from afkcli.core.contract.result import Usage
 from afkcli.core.run.cost import cost_of
-from afkcli.prices import PriceList, listed_price
 from afkcli.testing.model_server import Fault, ModelServer, ScriptedUsage, Step
+from afkcli.wiring.prices import PriceList, listed_price
 from tests.e2e.shell import AFK, Shell
 
-BILLED = Path(__file__).parent / "limits" / "billed.py"
+BILLED = Path(__file__).parents[1] / "limits" / "billed.py"
 OPENAI = "https://api.openai.com/v1"
 ANTHROPIC = "https://api.anthropic.com"
 MINE = Price(input=1, output=2)
@@ -98,7 +98,7 @@ def test_a_look_up_opens_no_connection_and_starts_no_thread() -> None:
         "import socket, threading\n"
         "def refuse(*arguments, **options): raise SystemExit('a socket was opened')\n"
         "socket.socket.__init__ = socket.getaddrinfo = refuse\n"
-        "from afkcli.prices import listed_price\n"
+        "from afkcli.wiring.prices import listed_price\n"
         f"assert listed_price('gpt-4o', {OPENAI!r}) is not None\n"
         "assert threading.active_count() == 1, threading.enumerate()\n"
     )

@@ -19,7 +19,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from afkcli.core.contract.errors import AfkError, PluginError, UnknownNameError
-from afkcli.settings import SECRETS, Secrets, fill_settings, settings_type
+from afkcli.host.secrets import SECRETS, Secrets
+from afkcli.loading.settings import fill_settings, settings_type
 
 if TYPE_CHECKING:
     import pluggy

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from afkcli.config import Choice
+from afkcli.config.merging import Choice
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.protocols import Provider, Sink, Store, ThreadInfo
 from afkcli.core.run.handle import RunHandle
@@ -17,9 +17,9 @@ from afkcli.core.run.runner import Runner as CoreRunner
 from afkcli.core.run.runner import RunnerConfig
 from afkcli.core.thread.attachments import Attachment
 from afkcli.core.thread.memory_store import MemoryStore
-from afkcli.settings import SECRETS
-from afkcli.setup import NOTHING_NAMED, Setup, load_setup
-from afkcli.toolbox import Toolbox
+from afkcli.host.secrets import SECRETS
+from afkcli.wiring.setup import NOTHING_NAMED, Setup, load_setup
+from afkcli.wiring.toolbox import Toolbox
 
 
 class Providers(Mapping[str, Provider]):

@@ -29,7 +29,7 @@ from afkcli.core.contract.events import (
     Warned,
 )
 from afkcli.core.contract.result import AgentResult, RunState, Usage
-from afkcli.render import (
+from afkcli.screen.renderers import (
     JsonRenderer,
     Messages,
     Output,

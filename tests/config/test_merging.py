@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from afkcli.config import Config, ConfigFile, fail_safe, line_of, load_user_config, parse_config
+from afkcli.config.merging import Config, ConfigFile, fail_safe, line_of, load_user_config, parse_config
 from afkcli.core.contract.errors import ConfigError
 
 

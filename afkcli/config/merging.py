@@ -17,7 +17,7 @@ from afkcli.core.contract.jsonform import JsonError, dumps
 from afkcli.core.contract.options import wanted_value
 from afkcli.core.contract.protocols import Price
 from afkcli.core.run.budgets import Budgets
-from afkcli.paths import config_file
+from afkcli.host.paths import config_file
 
 DEFAULT_AGENT = "afk"
 DEFAULT_STORE = "disk"

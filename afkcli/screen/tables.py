@@ -14,8 +14,8 @@ import click
 
 from afkcli.core.contract.errors import AfkError, UsageError
 from afkcli.core.contract.jsonform import dumps
-from afkcli.render import is_disconnected, one_line, visible, visible_json
-from afkcli.signals import die_of
+from afkcli.host.signals import die_of
+from afkcli.screen.renderers import is_disconnected, one_line, visible, visible_json
 
 GAP = "  "
 _WIDEST = 40  # columns that a cell takes on a terminal at most, but for the last of a row

@@ -15,7 +15,7 @@ from typing import Protocol
 from afkcli.core.contract.events import Event, event_to_json
 from afkcli.core.contract.jsonform import dumps
 from afkcli.core.contract.result import AgentResult, RunState
-from afkcli.settings import SECRETS
+from afkcli.host.secrets import SECRETS
 
 _BRIEF = 400
 _LIMITS = {

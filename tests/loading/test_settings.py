@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from afkcli.core.contract.errors import ConfigError
-from afkcli.settings import MASK, Secrets, fill_settings
+from afkcli.host.secrets import MASK, Secrets
+from afkcli.loading.settings import fill_settings
 
 if TYPE_CHECKING:
     from nowhere import Nothing

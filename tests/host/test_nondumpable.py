@@ -21,8 +21,8 @@ NOBODY = 65534
 # user: it is made dumpable again, as it would be if nobody had started it.
 BEGIN = f"""
 import ctypes, json, os, subprocess, sys
-from afkcli import owner
-from afkcli.nondumpable import hide_memory
+from afkcli.host import owner
+from afkcli.host.nondumpable import hide_memory
 if os.geteuid() == 0:
     os.chdir("/")
     os.setgroups([])
@@ -41,7 +41,7 @@ def said_by(code: str) -> Any:
     """Run `code` in a process that has the key in its environment; return the JSON that it prints."""
     done = subprocess.run(
         [sys.executable, "-c", BEGIN + textwrap.dedent(code)],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         env={"PATH": os.environ["PATH"], "THE_KEY": KEY},
         capture_output=True,
         text=True,

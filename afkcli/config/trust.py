@@ -16,10 +16,19 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from afkcli.config import BUDGETS, LIMITS, SAMPLING, ConfigFile, check_config, parse_config, parse_toml, relative_to
+from afkcli.config.merging import (
+    BUDGETS,
+    LIMITS,
+    SAMPLING,
+    ConfigFile,
+    check_config,
+    parse_config,
+    parse_toml,
+    relative_to,
+)
 from afkcli.core.contract.agent import FailSafeConfig
 from afkcli.core.contract.errors import ConfigError
-from afkcli.paths import make_private_folder, state_dir
+from afkcli.host.paths import make_private_folder, state_dir
 
 FILE_NAME = "afk.toml"
 _MAX_BYTES = 1_000_000  # a config is written by hand; more is not read into memory

@@ -11,9 +11,9 @@ from typing import Any
 
 from afkcli.core.contract.errors import AfkError, ConfigError, PluginError, UnknownNameError, UsageError
 from afkcli.core.contract.tools import FoundTools, Tool, ToolError, Toolset, as_tools
-from afkcli.nondumpable import hide_memory
-from afkcli.plugins import KNOWN, missing_line
-from afkcli.setup import Setup
+from afkcli.host.nondumpable import hide_memory
+from afkcli.loading.discovery import KNOWN, missing_line
+from afkcli.wiring.setup import Setup
 
 
 @dataclass(slots=True)

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from afkcli.core.contract.protocols import Owner
-from afkcli.owner import current_owner, proven_dead
+from afkcli.host.owner import current_owner, proven_dead
 
 _SAY_OWNER = (
-    "from afkcli.owner import current_owner; import time; o = current_owner('child'); print(o.pid, o.start_time)"
+    "from afkcli.host.owner import current_owner; import time; o = current_owner('child'); print(o.pid, o.start_time)"
 )
 
 
@@ -96,7 +96,7 @@ def test_a_process_id_that_cannot_be_proves_nothing(pid: int) -> None:
 def test_a_child_of_a_fork_is_an_owner_of_its_own() -> None:
     parent = current_owner("me")
     code = (
-        "import os; from afkcli.owner import current_owner\n"
+        "import os; from afkcli.host.owner import current_owner\n"
         "one = current_owner('r'); pid = os.fork()\n"
         "if pid == 0: os._exit(0 if current_owner('r').pid == os.getpid() != one.pid else 1)\n"
         "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"

@@ -13,10 +13,11 @@ from typing import Any, cast
 
 import pytest
 
-from afkcli import Attachment, attachments
-from afkcli.attachments import shown_url
+from afkcli import Attachment
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.thread import attachments as checks
+from afkcli.wiring import attachments
+from afkcli.wiring.attachments import shown_url
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 
@@ -259,7 +260,7 @@ class TestUrls:
 
 
 def test_the_limits_are_those_that_are_documented() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "how-to" / "attachments.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "attachments.md").read_text()
     assert f"| {checks.MAX_BYTES >> 20} MB for one attachment" in page
     assert f"| {checks.MAX_TEXT_BYTES >> 20} MB for a text" in page
     assert f"| {attachments.FETCH_SECONDS:g} s for a URL, with at most {attachments.MAX_REDIRECTS} redirects" in page

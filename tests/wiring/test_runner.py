@@ -15,9 +15,9 @@ import afkcli
 from afkcli import Agent, AgentResult, MemoryStore, Runner, RunnerConfig
 from afkcli.core.contract.errors import ConfigError, MissingKeyError, UnknownNameError, UsageError
 from afkcli.core.thread.history import load_history
-from afkcli.setup import load_setup
 from afkcli.testing.model_script import Step
 from afkcli.testing.model_server import ModelServer
+from afkcli.wiring.setup import load_setup
 
 KEY = "sk-canary-0123456789"
 MODEL = "gpt-5.2-mini"
@@ -213,4 +213,4 @@ class TestImports:
 
         assert afk.agents.Agent is Agent
         assert afk.core.Runner is Runner
-        assert "afkcli.api" in sys.modules
+        assert "afkcli.wiring.runner" in sys.modules

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from afkcli.config import (
+from afkcli.config.merging import (
     DEFAULT_AGENT,
     DEFAULT_SINKS,
     DEFAULT_STORE,
@@ -30,11 +30,11 @@ from afkcli.core.contract.tools import Tool, Toolset
 from afkcli.core.run.approvals import ApprovalRule
 from afkcli.core.run.opening import BusyMode
 from afkcli.core.run.runner import RunnerConfig, Wiring
-from afkcli.owner import current_owner
-from afkcli.plugins import KNOWN, KnownPlugin, Plugins, discover, missing_line
-from afkcli.prices import PriceList
-from afkcli.rescue import rescue, rescue_more
-from afkcli.settings import SECRETS, Secrets
+from afkcli.host.owner import current_owner
+from afkcli.host.rescue import rescue, rescue_more
+from afkcli.host.secrets import SECRETS, Secrets
+from afkcli.loading.discovery import KNOWN, KnownPlugin, Plugins, discover, missing_line
+from afkcli.wiring.prices import PriceList
 
 DEMO_PROVIDER = "local"
 NOTHING_NAMED = "nothing names another model"
@@ -343,7 +343,7 @@ def configured_models(user: ConfigFile, plugins: Plugins) -> Callable[[str], boo
 
 
 def _project(user: ConfigFile, plugins: Plugins, notify: Callable[[str], None]) -> ConfigFile | None:
-    from afkcli.trust import find_project_file, inert_line, project_config
+    from afkcli.config.trust import find_project_file, inert_line, project_config
 
     file = find_project_file()
     if file is None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from afkcli.core.contract.errors import PluginError, UnknownNameError
-from afkcli.plugins import Plugins, discover, foreign_afk_package
-from afkcli.settings import Secrets
+from afkcli.host.secrets import Secrets
+from afkcli.loading.discovery import Plugins, discover, foreign_afk_package
 from tests.commands.conftest import add_distribution
 
 SINK = """

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from afkcli import trust
+from afkcli.config import trust
+from afkcli.config.trust import ProjectFile, TrustState, find_project_file, project_config, trust_state
 from afkcli.core.contract.errors import ConfigError
-from afkcli.setup import Flags, Setup, load_setup
-from afkcli.trust import ProjectFile, TrustState, find_project_file, project_config, trust_state
+from afkcli.wiring.setup import Flags, Setup, load_setup
 from tests.e2e.conftest import keyed, server, shell
 from tests.e2e.shell import Shell
 
@@ -246,7 +246,7 @@ class TestSearch:
     @pytest.mark.skipif(not AS_ROOT, reason="it needs a user without rights; CI runs as root in its container")
     def test_passes_a_folder_that_it_may_not_look_into(self, home: Path) -> None:
         script = (
-            "import os, sys; from pathlib import Path; from afkcli.trust import find_project_file\n"
+            "import os, sys; from pathlib import Path; from afkcli.config.trust import find_project_file\n"
             "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
             "print(find_project_file(Path(sys.argv[1])))\n"
         )

@@ -1,0 +1,1 @@
+"""Config files: reading, checking, merging, and trust."""

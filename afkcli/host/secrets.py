@@ -1,0 +1,46 @@
+"""The secrets that a process was given, and their mask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from afkcli.core.contract.credentials import address_secrets, secret_forms
+
+MASK = "***"
+_MIN_SECRET = 6  # shorter ones would take ordinary words out of every text
+
+
+class Secrets:
+    """The secrets that this process was given, to be masked in whatever is written."""
+
+    def __init__(self) -> None:
+        self._values: set[str] = set()
+
+    def add(self, value: object) -> None:
+        """Remember `value`, or the texts in a table or array, where they can be told from ordinary words."""
+        if isinstance(value, str):
+            self._values.update(form for form in secret_forms(value) if len(form) >= _MIN_SECRET)
+        elif isinstance(value, Mapping):
+            for item in value.values():
+                self.add(item)
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                self.add(item)
+
+    def add_address(self, value: object) -> None:
+        """Remember what is secret in `value`, or in the texts in a table or array, where it is an address."""
+        if isinstance(value, str):
+            self._values.update(form for form in address_secrets(value) if len(form) >= _MIN_SECRET)
+        elif isinstance(value, (Mapping, list, tuple)):
+            for item in value.values() if isinstance(value, Mapping) else value:
+                self.add_address(item)
+
+    def mask(self, text: str) -> str:
+        """Return `text` without the secrets."""
+        for value in sorted(self._values, key=len, reverse=True):
+            text = text.replace(value, MASK)
+        return text
+
+
+SECRETS = Secrets()
+"""Those of this process; whatever writes an error masks them."""

@@ -1,0 +1,1 @@
+"""What a person sees: safe text, streams, messages, tables, renderers."""

@@ -1,0 +1,1 @@
+"""Puts the parts together: config, plugins, prices, and the Runner that users meet."""

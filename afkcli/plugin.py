@@ -97,6 +97,8 @@ if TYPE_CHECKING:
     from afkcli.host.paths import config_dir, data_dir, make_private_folder, state_dir
     from afkcli.host.secrets import SECRETS
     from afkcli.loading.settings import fill_settings
+    from afkcli.providers.base import BaseProvider
+    from afkcli.providers.failures import http_error_kind
     from afkcli.screen.renderers import Messages, one_line
 
 _NAMES = {
@@ -222,6 +224,8 @@ _NAMES = {
         "make_private_folder",
         "state_dir",
     ),
+    "afkcli.providers.base": ("BaseProvider",),
+    "afkcli.providers.failures": ("http_error_kind",),
     "afkcli.screen.renderers": (
         "Messages",
         "one_line",
@@ -236,6 +240,7 @@ _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = [  # written out for type checkers; a test compares it with the table above
     "address_secrets",
     "AfkError",
+    "BaseProvider",
     "Capabilities",
     "ConfigError",
     "CounterLimitError",
@@ -315,6 +320,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "fill_settings",
     "hide_memory",
     "hookimpl",
+    "http_error_kind",
     "label",
     "loads",
     "loads_object",

@@ -1,4 +1,4 @@
-"""What a failed call to a server tells: how long to wait, why there was no connection, text without secrets."""
+"""Failed calls to a server: the kind of error, how long to wait, why there was no connection, text without secrets."""
 
 from __future__ import annotations
 
@@ -11,13 +11,50 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 
 from afkcli.core.contract.credentials import secret_forms
+from afkcli.core.contract.errors import ErrorKind
 
 MAX_DETAIL = 300
 MIN_SECRET = 5
 """Shorter texts are no secrets: replacing them would only garble a message."""
 
+_KIND_BY_STATUS = {
+    401: ErrorKind.AUTH,
+    402: ErrorKind.AUTH,
+    403: ErrorKind.AUTH,
+    404: ErrorKind.NOT_FOUND,
+    408: ErrorKind.TIMEOUT,
+    409: ErrorKind.OVERLOADED,
+    413: ErrorKind.CONTEXT_LENGTH,
+    429: ErrorKind.RATE_LIMIT,
+}
+# Servers report an input that is too long with any of these, and say so only in words.
+_CONTEXT_STATUSES = frozenset({None, 400, 413, 422, 500})
+_CONTEXT_WORDS = re.compile(
+    r"context[ _](?:length|size|window)|prompt is too long|exceed(?:s|ed)? (?:the )?(?:model's )?context", re.IGNORECASE
+)
+
 _KEY_LIKE = re.compile(r"\bsk-[\w*.-]{4,}|\b(?:bearer|basic)\s+[\w*.~+/=-]{6,}", re.IGNORECASE)
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f]+")
+
+
+def http_error_kind(status: int | None, detail: str = "") -> ErrorKind:
+    """Return the kind of error that a model server reports by an HTTP status.
+
+    It decides whether the call is retried and what the next turn sends. An API may have error codes that are more
+    precise than its statuses (a used-up quota often comes with 429, but waiting does not help): look at those first.
+
+    Args:
+        status: the HTTP status of the response; None for an error that was reported within a stream.
+        detail: the server's own message. A message about the model's context makes the kind `context_length` where
+            the status allows it.
+
+    Since: 0.2.
+    """
+    if status in _CONTEXT_STATUSES and _CONTEXT_WORDS.search(detail):
+        return ErrorKind.CONTEXT_LENGTH
+    if status is None or status >= 500:
+        return ErrorKind.OVERLOADED
+    return _KIND_BY_STATUS.get(status, ErrorKind.BAD_REQUEST)
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:

@@ -20,6 +20,9 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=7, help="rounds that count, of each case (default: 7)")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     parser.add_argument("--no-peer", action="store_true", help="do not install the peer `llm` from PyPI")
+    parser.add_argument(
+        "--before", type=Path, metavar="PROGRAM", help="the `afk` of another version, for the case `versions`"
+    )
     parser.add_argument("--check", action="store_true", help="end with exit code 1 if a goal is missed")
     options = parser.parse_args()
     unknown = set(options.cases) - set(CASES)
@@ -34,7 +37,14 @@ def main() -> int:
             def say(line: str, name: str = name) -> None:
                 print(f"{name}: {line}", file=sys.stderr, flush=True)
 
-            bench = Bench(server=server, folder=place, runs=max(1, options.runs), say=say, peer=not options.no_peer)
+            bench = Bench(
+                server=server,
+                folder=place,
+                runs=max(1, options.runs),
+                say=say,
+                peer=not options.no_peer,
+                before=options.before,
+            )
             try:
                 rows += CASES[name](bench)
             except ProgramFailedError as error:

@@ -85,10 +85,10 @@ if TYPE_CHECKING:
     )
     from afkcli.core.contract.result import Usage, usage_from_json
     from afkcli.core.contract.schemas import schema_problem
+    from afkcli.core.contract.structured import told
     from afkcli.core.contract.tasks import started
     from afkcli.core.contract.tools import MAX_OUTPUT_CHARS, Tool, ToolError, Toolset, bounded, tool
     from afkcli.core.contract.waiting import while_waiting
-    from afkcli.core.run.answer import told
     from afkcli.core.thread.attachments import PDF, attached_parts, label
     from afkcli.core.thread.history import SealedTurn, advance, after_seal, turn_from_json
     from afkcli.hookspecs import HOOKS_VERSION, hookimpl
@@ -191,7 +191,7 @@ _NAMES = {
         "usage_from_json",
     ),
     "afkcli.core.contract.schemas": ("schema_problem",),
-    "afkcli.core.run.answer": ("told",),
+    "afkcli.core.contract.structured": ("told",),
     "afkcli.core.contract.tasks": ("started",),
     "afkcli.core.thread.history": (
         "SealedTurn",

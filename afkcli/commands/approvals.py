@@ -15,7 +15,8 @@ from typing import Protocol, get_args
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.events import ApprovalRequested, Event
 from afkcli.core.contract.jsonform import Json, JsonError, loads_object
-from afkcli.core.run.handle import Decision, RunHandle
+from afkcli.core.contract.rules import Decision
+from afkcli.core.run.handle import RunHandle
 from afkcli.core.run.runner import InteractionMode
 from afkcli.screen.renderers import Messages
 

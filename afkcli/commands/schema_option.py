@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.jsonform import JsonError, JsonObject, loads
-from afkcli.core.run.answer import MAX_SCHEMA_BYTES, usable_schema
+from afkcli.core.contract.structured import MAX_SCHEMA_BYTES, usable_schema
 
 
 def read_schema(given: str) -> JsonObject:

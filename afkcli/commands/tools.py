@@ -10,14 +10,14 @@ from pathlib import Path
 import click
 
 from afkcli.core.contract.errors import AfkError, UnknownNameError
+from afkcli.core.contract.rules import RuleDecision, rule_decision
 from afkcli.core.contract.tools import Tool
-from afkcli.core.run.approvals import Ruling, ruling
 from afkcli.screen.renderers import Messages, visible
 from afkcli.screen.tables import DIM, RED, YELLOW, Stdout, json_option
 from afkcli.wiring.setup import Setup, load_setup
 from afkcli.wiring.toolbox import Toolbox
 
-_STYLES: dict[Ruling, str] = {"allow": "", "ask": YELLOW, "deny": RED}
+_STYLES: dict[RuleDecision, str] = {"allow": "", "ask": YELLOW, "deny": RED}
 
 _plugin_option = click.option(
     "--plugin",
@@ -45,12 +45,12 @@ def command(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
     tools = sorted(_listed(setup, None, messages), key=lambda tool: tool.name)
     rules = setup.wiring().rules
     if as_json:
-        stdout.objects(_form(tool, ruling(tool, {}, rules)) for tool in tools)
+        stdout.objects(_form(tool, rule_decision(tool, {}, rules)) for tool in tools)
         return
     if not tools:
         messages.say("there are no tools; plugins bring them (see `afk plugins`), and servers in [tools.mcp.servers]")
         return
-    rows = [(tool.name, ruling(tool, {}, rules), tool.description) for tool in tools]
+    rows = [(tool.name, rule_decision(tool, {}, rules), tool.description) for tool in tools]
     stdout.table(("NAME", "CALLS", "DESCRIPTION"), rows, [_STYLES[decided] for _, decided, _ in rows])
 
 
@@ -65,7 +65,7 @@ def show(name: str, files: tuple[Path, ...], as_json: bool) -> None:
     found = [tool for tool in _listed(setup, [name], messages) if tool.name == name]
     if not found:
         raise UnknownNameError(f"there is no tool {name!r}; `afk tools` lists them")
-    tool, decided = found[0], ruling(found[0], {}, setup.wiring().rules)
+    tool, decided = found[0], rule_decision(found[0], {}, setup.wiring().rules)
     if as_json:
         stdout.objects([_form(tool, decided)])
         return
@@ -89,7 +89,7 @@ def show(name: str, files: tuple[Path, ...], as_json: bool) -> None:
         stdout.lines([stdout.styled("# the pin ends the rule where the server changes what the tool is", DIM)])
 
 
-_WORDS: dict[Ruling, str] = {"allow": "allowed", "ask": "asked about", "deny": "denied"}
+_WORDS: dict[RuleDecision, str] = {"allow": "allowed", "ask": "asked about", "deny": "denied"}
 
 
 def _listed(setup: Setup, names: Sequence[str] | None, messages: Messages) -> Sequence[Tool]:
@@ -119,7 +119,7 @@ def _all_names(toolbox: Toolbox, setup: Setup, messages: Messages) -> list[str]:
     return names
 
 
-def _form(tool: Tool, decided: Ruling) -> dict[str, object]:
+def _form(tool: Tool, decided: RuleDecision) -> dict[str, object]:
     return {
         "v": 1,
         "type": "tool",

@@ -26,8 +26,8 @@ from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.errors import AfkError, ConfigError, PluginError, StoreError, UnknownNameError
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.protocols import Provider, Sink, Store, ThreadInfo
+from afkcli.core.contract.rules import ApprovalRule
 from afkcli.core.contract.tools import Tool, Toolset
-from afkcli.core.run.approvals import ApprovalRule
 from afkcli.core.run.opening import BusyMode
 from afkcli.core.run.runner import RunnerConfig, Wiring
 from afkcli.host.owner import current_owner

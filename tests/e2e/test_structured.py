@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from afkcli.core.run.answer import MAX_SCHEMA_BYTES
+from afkcli.core.contract.structured import MAX_SCHEMA_BYTES
 from afkcli.testing.model_server import Fault, ModelServer, Step
 from tests.e2e.shell import Finished, Shell
 

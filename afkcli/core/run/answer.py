@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from afkcli.core.contract.errors import ErrorKind, ProviderError, UsageError
 from afkcli.core.contract.jsonform import Json, JsonError, JsonObject, dumps, loads
-from afkcli.core.contract.messages import Message, ModelRequest, Role, TextPart, text_message
-from afkcli.core.contract.schemas import MAX_PROBLEMS, problems, unusable
+from afkcli.core.contract.messages import Message, ModelRequest
+from afkcli.core.contract.schemas import MAX_PROBLEMS, problems
+from afkcli.core.contract.structured import MISFIT, correction, told, unfenced, usable_schema
 
 if TYPE_CHECKING:
     from afkcli.core.contract.protocols import Capabilities
     from afkcli.core.run.run import Run
 
-MAX_SCHEMA_BYTES = 256 * 1024
-"""The longest schema: about 65,000 tokens where a model is told it in words."""
-
-_WORDS = (
-    "Your answer is read by a program. It must be one JSON value that fits the JSON Schema below, and nothing else: no"
-    " words before or after it, no code fence."
-)
 _SHOWN_CHARS = 60
-_MISFIT = "does not fit the schema: "
-_FENCE = re.compile(r"\A```[\w-]*[ \t]*\r?\n(.*?)\r?\n?[ \t]*```\Z", re.DOTALL)
 
 
 class InvalidOutputError(ValueError):
@@ -81,7 +71,7 @@ def take_answer(run: Run, answer: Message) -> bool:
     try:
         output.take(answer.text)
     except InvalidOutputError as error:
-        line = f"the answer of {run.model.full_name} {_MISFIT}{error}"
+        line = f"the answer of {run.model.full_name} {MISFIT}{error}"
         if output.asked_again:
             raise ProviderError(line, kind=ErrorKind.INVALID_OUTPUT) from None
         output.asked_again = True
@@ -89,16 +79,6 @@ def take_answer(run: Run, answer: Message) -> bool:
         run.add_message(correction(line))
         return False
     return True
-
-
-def correction(line: str) -> Message:
-    """Return the message that tells a model what of its answer does not fit, by the line that tells the user."""
-    problem = line.partition(_MISFIT)[2] or line
-    return text_message(
-        Role.USER,
-        f"[That answer does not fit the JSON Schema: {problem}. Answer again, with one JSON value that fits it and"
-        " nothing else.]",
-    )
 
 
 def asked_for(request: ModelRequest, schema: JsonObject, capabilities: Capabilities) -> ModelRequest:
@@ -112,41 +92,6 @@ def asked_for(request: ModelRequest, schema: JsonObject, capabilities: Capabilit
         messages=request.messages if native else told(request.messages, schema),
         output_schema=None if native is False else schema,
     )
-
-
-def told(messages: Sequence[Message], schema: JsonObject) -> list[Message]:
-    """Return `messages` with instructions that tell the model in words which schema its answer has to fit."""
-    words = f"{_WORDS}\n\n{dumps(schema)}"
-    if messages and messages[0].role is Role.SYSTEM:
-        first = messages[0]
-        return [replace(first, parts=(*first.parts, TextPart(text=f"\n\n{words}"))), *messages[1:]]
-    return [text_message(Role.SYSTEM, words), *messages]
-
-
-def unfenced(text: str) -> str:
-    """Return `text` without the white space and the one code fence around all of it: many models write one anyway."""
-    text = text.strip()
-    found = _FENCE.match(text)
-    return found[1] if found else text
-
-
-def usable_schema(schema: Json, name: str = "the output type") -> JsonObject:
-    """Return a copy of `schema` in plain JSON.
-
-    Raises:
-        UsageError: it is too long, or no JSON Schema that can be applied; `name` says what it is.
-    """
-    try:
-        text = dumps(schema)
-    except JsonError as error:
-        raise UsageError(f"{name} is no JSON: {error}") from None
-    if len(text.encode()) > MAX_SCHEMA_BYTES:
-        raise UsageError(f"{name} is longer than {MAX_SCHEMA_BYTES // 1024} KiB; use a smaller schema")
-    plain: JsonObject = loads(text)
-    problem = unusable(plain)
-    if problem:
-        raise UsageError(f"{name} is no usable JSON Schema: {problem}")
-    return plain
 
 
 def _no_json(text: str, error: JsonError) -> str:

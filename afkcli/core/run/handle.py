@@ -7,17 +7,15 @@ import contextlib
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.events import Event
 from afkcli.core.contract.result import AgentResult
+from afkcli.core.contract.rules import Decision
 
 MAX_BUFFERED_EVENTS = 64
 """How far a run goes ahead of its reader; then the run, and with it the provider's stream, waits."""
-
-Decision = Literal["allow", "always", "deny"]
-"""What a caller says of a tool call; `always` allows the same call again, with the same arguments, in this thread."""
 
 
 class EventChannel:

@@ -20,10 +20,10 @@ from afkcli.core.contract.messages import FinishReason, Message
 from afkcli.core.contract.options import check_options
 from afkcli.core.contract.protocols import Owner, Provider, Sink, Store, ThreadInfo
 from afkcli.core.contract.result import AgentResult, RunState
+from afkcli.core.contract.rules import ApprovalRule, Decider
 from afkcli.core.contract.tasks import contained, started
 from afkcli.core.contract.tools import FoundTools, Tool, as_tools
 from afkcli.core.run.answer import StructuredOutput, take_answer
-from afkcli.core.run.approvals import ApprovalRule
 from afkcli.core.run.budgets import NO_BUDGETS, Budgets, Reservations
 from afkcli.core.run.closing import Rescue, begin_rescue, see_through
 from afkcli.core.run.cost import Spending
@@ -31,7 +31,7 @@ from afkcli.core.run.handle import EventChannel, RunHandle
 from afkcli.core.run.limits import Limits
 from afkcli.core.run.model_call import MAX_DELAY_S, call_model
 from afkcli.core.run.opening import BusyMode, Opener, Opening, Question
-from afkcli.core.run.run import CANCELLED, FIRST_DELAY_S, MAX_RETRIES, DecidedBy, Model, Outcome, PriceLookup, Run
+from afkcli.core.run.run import CANCELLED, FIRST_DELAY_S, MAX_RETRIES, Model, Outcome, PriceLookup, Run
 from afkcli.core.run.sink_worker import SinkThread
 from afkcli.core.run.tool_calls import finish_tool_calls, run_tool_calls, take_tools
 from afkcli.core.thread.attachments import Asked, Attachment, ask, attached_parts, refuse_what_the_model_cannot_take
@@ -41,7 +41,7 @@ from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.core.thread.store_worker import StoreThread
 
 InteractionMode = Literal["headless", "interactive", "external"]
-_DECIDED_BY: Mapping[InteractionMode, DecidedBy] = {"headless": "nobody", "interactive": "user", "external": "caller"}
+_DECIDERS: Mapping[InteractionMode, Decider] = {"headless": "headless", "interactive": "user", "external": "caller"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -383,7 +383,7 @@ class Runner:
             prepared=started(_prepare(models[0].provider)),
             max_retries=self.config.max_retries,
             retry_delay_s=self.config.retry_delay_s,
-            decided_by=_DECIDED_BY[self.config.interaction_mode],
+            decider=_DECIDERS[self.config.interaction_mode],
             approval_timeout_s=self.config.approval_timeout_s,
             rules=self._wiring.rules,
             listing=started(finding) if finding is not None else None,

@@ -39,7 +39,7 @@ async def finish_tool_calls(run: Run, calls: Sequence[ToolCallPart]) -> None:
     Nobody knows how far they came. So a call is made again only if the agent's tool of that name is idempotent, or
     somebody allows it now; what the record says of the tool does not count. Else the model is told of it.
     """
-    left = [call for call in calls if run.decided_by == "nobody" and not _is_repeatable(run, call)]
+    left = [call for call in calls if run.decider == "headless" and not _is_repeatable(run, call)]
     for call in left:
         line = f"the tool {call.name!r} did not finish before and is not marked idempotent, so it is not called again"
         run.warn("tool_not_repeated", line)

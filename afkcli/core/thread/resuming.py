@@ -9,7 +9,7 @@ from afkcli.core.contract.errors import REFUSED_KINDS, ErrorKind, UsageError
 from afkcli.core.contract.messages import Message, Role, ToolCallPart, ToolResultPart, text_message
 from afkcli.core.contract.protocols import ThreadInfo
 from afkcli.core.contract.result import RunState
-from afkcli.core.run.answer import correction
+from afkcli.core.contract.structured import correction
 from afkcli.core.thread.history import Beginning, SealedTurn, cut_reason, mark_cut, pair_tool_calls
 
 GO_ON = "[Go on exactly where your answer was cut off; repeat nothing of it.]"

@@ -20,7 +20,7 @@ from afk_provider_local.engine import default_threads
 from afk_provider_local.weights import DEMO_MODEL, DEMO_SHA256, demo_weights
 
 from afkcli.core.contract.schemas import problems
-from afkcli.core.run.answer import unfenced
+from afkcli.core.contract.structured import unfenced
 from afkcli.plugin import (
     ConfigError,
     ErrorKind,

@@ -13,7 +13,7 @@ import xllamacpp
 from afk_provider_openai import Settings, afk_provider
 
 from afkcli.core.contract.schemas import problems
-from afkcli.core.run.answer import unfenced
+from afkcli.core.contract.structured import unfenced
 from afkcli.plugin import (
     ErrorKind,
     FinishReason,

@@ -16,8 +16,9 @@ from afkcli.core.contract.errors import ErrorKind, ProviderError, UsageError
 from afkcli.core.contract.events import Completed, Event, event_to_json
 from afkcli.core.contract.messages import FinishReason, Message, ModelRequest
 from afkcli.core.contract.result import AgentResult, RunState, exit_code
+from afkcli.core.contract.structured import MAX_SCHEMA_BYTES, unfenced
 from afkcli.core.contract.tools import tool
-from afkcli.core.run.answer import MAX_SCHEMA_BYTES, StructuredOutput, unfenced
+from afkcli.core.run.answer import StructuredOutput
 from afkcli.core.run.model_call import request_hash
 from afkcli.core.thread.history import SealedTurn, load_history, messages_to_send
 from afkcli.core.thread.memory_store import MemoryStore

@@ -11,8 +11,8 @@ import pytest
 
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.events import ApprovalRequested, ApprovalResolved, Event, ToolCompleted, Warned
+from afkcli.core.contract.rules import ApprovalRule, RuleDecision, rule_decision
 from afkcli.core.contract.tools import FoundTools, Tool
-from afkcli.core.run.approvals import ApprovalRule, Ruling, ruling
 from afkcli.core.run.handle import RunHandle
 from afkcli.core.run.runner import RunnerConfig, Wiring
 from afkcli.core.thread.memory_store import MemoryStore
@@ -30,29 +30,29 @@ def plugin_tool(name: str = "files.write", **fields: Any) -> Tool:
     return Tool(name=name, description="Writes.", function=_write, from_plugin=True, **fields)
 
 
-def rule(decision: Ruling, tool: str = "files.write", pins: Sequence[str] = (), **arguments: Any) -> ApprovalRule:
+def rule(decision: RuleDecision, tool: str = "files.write", pins: Sequence[str] = (), **arguments: Any) -> ApprovalRule:
     return ApprovalRule(tool=tool, decision=decision, arguments=arguments, pins=tuple(pins))
 
 
 class TestRulings:
     def test_what_changes_nothing_needs_no_approval(self) -> None:
-        assert ruling(plugin_tool(changes=False), {}, ()) == "allow"
+        assert rule_decision(plugin_tool(changes=False), {}, ()) == "allow"
 
     def test_what_may_change_something_is_asked_about(self) -> None:
-        assert ruling(plugin_tool(), {}, ()) == "ask"
+        assert rule_decision(plugin_tool(), {}, ()) == "ask"
 
     def test_the_users_own_code_runs_without_a_question_and_without_rules(self) -> None:
         own = replace(plugin_tool(), from_plugin=False)
-        assert ruling(own, {}, [rule("deny", "*")]) == "allow"
-        assert ruling(replace(own, approval="ask"), {}, ()) == "ask"
-        assert ruling(replace(own, approval="ask"), {}, [rule("allow", "*")]) == "allow"
+        assert rule_decision(own, {}, [rule("deny", "*")]) == "allow"
+        assert rule_decision(replace(own, approval="ask"), {}, ()) == "ask"
+        assert rule_decision(replace(own, approval="ask"), {}, [rule("allow", "*")]) == "allow"
 
     def test_the_first_rule_that_fits_decides(self) -> None:
         rules = [rule("deny", path="*.key"), rule("allow", "files.*")]
-        assert ruling(plugin_tool(), {"path": "a.key"}, rules) == "deny"
-        assert ruling(plugin_tool(), {"path": "a.txt"}, rules) == "allow"
-        assert ruling(plugin_tool(changes=False), {"path": "a.txt"}, [rule("ask", "files.*")]) == "ask"
-        assert ruling(plugin_tool(), {}, [rule("allow", "shell.*")]) == "ask"
+        assert rule_decision(plugin_tool(), {"path": "a.key"}, rules) == "deny"
+        assert rule_decision(plugin_tool(), {"path": "a.txt"}, rules) == "allow"
+        assert rule_decision(plugin_tool(changes=False), {"path": "a.txt"}, [rule("ask", "files.*")]) == "ask"
+        assert rule_decision(plugin_tool(), {}, [rule("allow", "shell.*")]) == "ask"
 
     @pytest.mark.parametrize(
         ("pattern", "value", "fits"),
@@ -78,7 +78,7 @@ class TestRulings:
         ],
     )
     def test_arguments_fit_their_patterns(self, pattern: Any, value: Any, fits: bool) -> None:
-        decided = ruling(plugin_tool(), {"path": value}, [rule("allow", path=pattern)])
+        decided = rule_decision(plugin_tool(), {"path": value}, [rule("allow", path=pattern)])
         assert (decided == "allow") == fits
 
     @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ class TestRulings:
         self, decision: Any, pattern: Any, value: Any
     ) -> None:
         rules = [rule(decision, path=pattern), rule("allow", "files.*")]
-        assert ruling(plugin_tool(), {"path": value}, rules) == decision
+        assert rule_decision(plugin_tool(), {"path": value}, rules) == decision
 
     def test_a_rule_that_denies_holds_for_what_the_tool_would_be_given(self) -> None:
         def push(path: str, force: bool = True, times: int = 1) -> str:
@@ -108,22 +108,22 @@ class TestRulings:
         served = replace(tool, parameters=described)
         for denied in (rule("deny", force=True), rule("deny", times=3)):
             rules = [denied, rule("allow", "files.*")]
-            assert ruling(tool, {"path": "a", "force": "yes", "times": "3"}, rules) == "deny"
-        assert ruling(tool, {"path": "a"}, [rule("deny", force=True), rule("allow")]) == "deny"
-        assert ruling(served, {"path": "a"}, [rule("deny", force=True), rule("allow")]) == "deny"
-        assert ruling(tool, {"path": "a", "force": False}, [rule("deny", force=True), rule("allow")]) == "allow"
-        assert ruling(tool, {"path": "a"}, [rule("allow", force=True)]) == "ask"
+            assert rule_decision(tool, {"path": "a", "force": "yes", "times": "3"}, rules) == "deny"
+        assert rule_decision(tool, {"path": "a"}, [rule("deny", force=True), rule("allow")]) == "deny"
+        assert rule_decision(served, {"path": "a"}, [rule("deny", force=True), rule("allow")]) == "deny"
+        assert rule_decision(tool, {"path": "a", "force": False}, [rule("deny", force=True), rule("allow")]) == "allow"
+        assert rule_decision(tool, {"path": "a"}, [rule("allow", force=True)]) == "ask"
 
     def test_an_argument_that_is_missing_fits_nothing(self) -> None:
-        assert ruling(plugin_tool(), {}, [rule("allow", path="*")]) == "ask"
+        assert rule_decision(plugin_tool(), {}, [rule("allow", path="*")]) == "ask"
 
     def test_a_tool_that_others_may_change_is_allowed_only_by_its_fingerprint(self) -> None:
         served = plugin_tool(pinned=True)
-        assert ruling(served, {}, [rule("allow")]) == "ask"
-        assert ruling(served, {}, [rule("allow", pins=[served.fingerprint])]) == "allow"
+        assert rule_decision(served, {}, [rule("allow")]) == "ask"
+        assert rule_decision(served, {}, [rule("allow", pins=[served.fingerprint])]) == "allow"
         changed = replace(served, description="Writes, and sends it elsewhere.")
-        assert ruling(changed, {}, [rule("allow", pins=[served.fingerprint])]) == "ask"
-        assert ruling(changed, {}, [rule("allow", pins=[served.fingerprint]), rule("deny", "*")]) == "deny"
+        assert rule_decision(changed, {}, [rule("allow", pins=[served.fingerprint])]) == "ask"
+        assert rule_decision(changed, {}, [rule("allow", pins=[served.fingerprint]), rule("deny", "*")]) == "deny"
 
 
 def run(

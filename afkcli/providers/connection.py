@@ -215,6 +215,7 @@ class EventStream(Generic[AnyServer]):
             raise self.broken(f"is not usable: {error}") from None
         except (self._http_error, OSError):
             raise self.broken("broke off: the connection was lost") from None
+        events = [data for data in events if not data.isspace() and data]  # an empty event keeps the connection alive
         return events if chunk is not None or events else None
 
     async def drain(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from afkcli.core.contract.agent import Agent, FailSafeConfig
+    from afkcli.core.contract.agent import Agent
+    from afkcli.core.contract.limits import FailSafeConfig
     from afkcli.core.contract.result import AgentResult
     from afkcli.core.contract.tools import ToolError, tool
     from afkcli.core.run.runner import RunnerConfig
@@ -32,7 +33,7 @@ _HOMES = {
     "Agent": "afkcli.core.contract.agent",
     "AgentResult": "afkcli.core.contract.result",
     "Attachment": "afkcli.wiring.attachments",
-    "FailSafeConfig": "afkcli.core.contract.agent",
+    "FailSafeConfig": "afkcli.core.contract.limits",
     "MemoryStore": "afkcli.core.thread.memory_store",
     "Runner": "afkcli.wiring.runner",
     "RunnerConfig": "afkcli.core.run.runner",

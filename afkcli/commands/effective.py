@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from afkcli.config.merging import DEFAULT_STORE, LIMITS, PLUGIN_SECTIONS, is_tables
-from afkcli.core.contract.agent import FailSafeConfig
+from afkcli.config.merging import DEFAULT_STORE, PLUGIN_SECTIONS, is_tables
 from afkcli.core.contract.credentials import SECRET_NAME, query_secrets, user_info
 from afkcli.core.contract.errors import AfkError
 from afkcli.core.contract.jsonform import Json
+from afkcli.core.contract.limits import LIMITS
 from afkcli.host.secrets import MASK
 from afkcli.loading.discovery import KNOWN
 from afkcli.wiring.setup import Setup
@@ -27,11 +27,7 @@ _ENVIRONMENT = {
     "AFK_STORE": "store",
     "AFK_BUSY": "busy",
     "AFK_BUSY_TIMEOUT": "busy_timeout",
-    "AFK_MAX_STEPS": "limits.max_steps",
-    "AFK_MAX_LLM_CALLS": "limits.max_llm_calls",
-    "AFK_MAX_TOOL_CALLS": "limits.max_tool_calls",
-    "AFK_MAX_COST": "limits.max_total_cost_usd",
-    "AFK_TIMEOUT": "limits.max_wall_time_s",
+    **{limit.variable: f"limits.{limit.field}" for limit in LIMITS if limit.variable is not None},
 }
 
 
@@ -56,9 +52,9 @@ def _defaults(setup: Setup) -> Iterator[Value]:
     yield Value(key="store", value=DEFAULT_STORE, source=DEFAULT)
     for name in setup.config.sink_names():
         yield Value(key=f"sinks.{name}.enabled", value=True, source=DEFAULT)
-    for field in dataclasses.fields(FailSafeConfig):
-        if field.name in LIMITS and field.default is not None:
-            yield Value(key=f"limits.{field.name}", value=field.default, source=DEFAULT)
+    for limit in LIMITS:
+        if limit.default is not None:
+            yield Value(key=f"limits.{limit.field}", value=limit.default, source=DEFAULT)
 
 
 def _of_files(setup: Setup) -> Iterator[Value]:

@@ -9,11 +9,12 @@ import click
 
 from afkcli.config.trust import FILE_NAME
 from afkcli.core.contract.errors import UsageError
+from afkcli.core.contract.limits import LIMITS
 from afkcli.screen.renderers import Messages
 from afkcli.screen.tables import Stdout, json_option
 
 # A line that begins with "# " is prose; one that begins with "#" and no space is a setting to switch on.
-TEMPLATE = """\
+_TEMPLATE = """\
 # afk.toml: how `afk` runs in this folder and those below it.
 # `afk config show` tells what counts, and where it comes from; flags and AFK_* variables go before this file.
 
@@ -37,11 +38,7 @@ TEMPLATE = """\
 
 # Limits of every run; a run that reaches one ends with what it has.
 #[limits]
-#max_steps = 20
-#max_tool_calls = 50
-#max_wall_time_s = 600
-#max_total_cost_usd = 0.50
-
+LIMITS
 # An agent by name: afk run --agent reviewer "..."
 #[agents.reviewer]
 #model = "openai/gpt-5.2-mini"
@@ -86,6 +83,11 @@ TEMPLATE = """\
 """
 
 
+def template() -> str:
+    """Return the text of the file, with every limit of the table."""
+    return _TEMPLATE.replace("LIMITS", "".join(f"#{limit.field} = {limit.example}\n" for limit in LIMITS), 1)
+
+
 @click.command("init")
 @json_option
 def command(as_json: bool) -> None:
@@ -95,7 +97,7 @@ def command(as_json: bool) -> None:
         # 0644 whatever the umask is: a file that others can write would not count
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(TEMPLATE)
+            file.write(template())
     except FileExistsError:
         raise UsageError(f"{path} is there already; it was left as it is") from None
     except OSError as error:

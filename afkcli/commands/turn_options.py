@@ -15,6 +15,7 @@ from afkcli.commands.schema_option import read_schema
 from afkcli.commands.turn import RunOptions, Turn
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.jsonform import JsonError, loads
+from afkcli.core.contract.limits import LIMITS, Limit
 from afkcli.host.signals import die_of
 from afkcli.screen.renderers import Messages
 
@@ -22,12 +23,6 @@ if TYPE_CHECKING:
     from afkcli.core.thread.attachments import Attachment
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
-    if value is not None and not (math.isfinite(value) and value > 0):
-        raise click.BadParameter("must be greater than 0", ctx, param)
-    return value
 
 
 def _not_negative(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -49,6 +44,26 @@ def _options_of_the_model(ctx: click.Context, param: click.Parameter, value: tup
             said = text
         options[name] = text if isinstance(said, (dict, list)) else said
     return options
+
+
+def _option_of(limit: Limit) -> Callable[[F], F]:
+    """Return the option of a limit; its value is passed by the name of the limit's field."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+        wrong = limit.wrong(value) if value is not None else None
+        if wrong is not None:
+            raise click.BadParameter(wrong, ctx, param)
+        return value
+
+    return click.option(
+        str(limit.option),
+        limit.field,
+        type=click.IntRange(min=0 if limit.may_be_zero else 1) if limit.kind is int else float,
+        callback=check,
+        envvar=limit.variable,
+        metavar=limit.metavar,
+        help=limit.help,
+    )
 
 
 _OPTIONS = (
@@ -100,37 +115,7 @@ _OPTIONS = (
         metavar="SECONDS",
         help="How long to wait for the thread; 60 by default.",
     ),
-    click.option(
-        "--max-steps", type=click.IntRange(min=1), envvar="AFK_MAX_STEPS", help="At most this many model calls."
-    ),
-    click.option(
-        "--max-llm-calls",
-        type=click.IntRange(min=1),
-        envvar="AFK_MAX_LLM_CALLS",
-        help="At most this many model calls, retries and fallbacks included.",
-    ),
-    click.option(
-        "--max-tool-calls",
-        type=click.IntRange(min=0),
-        envvar="AFK_MAX_TOOL_CALLS",
-        help="At most this many tool calls.",
-    ),
-    click.option(
-        "--max-cost",
-        type=float,
-        callback=_not_negative,
-        envvar="AFK_MAX_COST",
-        metavar="USD",
-        help="At most this many US dollars; the price of the model has to be known.",
-    ),
-    click.option(
-        "--timeout",
-        type=float,
-        callback=_positive,
-        envvar="AFK_TIMEOUT",
-        metavar="SECONDS",
-        help="At most this long; what came until then is kept.",
-    ),
+    *map(_option_of, (limit for limit in LIMITS if limit.option is not None)),
     click.option(
         "--plugin",
         "plugins",
@@ -157,11 +142,6 @@ def run_turn(
     model: str | None,
     agent: str | None,
     instructions: str | None,
-    max_steps: int | None,
-    max_llm_calls: int | None,
-    max_tool_calls: int | None,
-    max_cost: float | None,
-    timeout: float | None,
     model_options: Mapping[str, Any],
     plugins: tuple[Path, ...],
     tools: tuple[str, ...],
@@ -178,8 +158,8 @@ def run_turn(
     Args:
         text: the message; without one the thread's last turn is gone on with.
         messages: stderr.
-        model, agent, instructions, max_steps, max_llm_calls, max_tool_calls, max_cost, timeout, model_options, plugins,
-            tools, schema, json_, options: those of a turn.
+        model, agent, instructions, model_options, plugins, tools, schema, json_, options: those of a turn, the limits
+            by the names of their fields included.
         thread, continue_, memory: as in `RunOptions`.
         attachments: what goes with the message.
     """
@@ -189,6 +169,7 @@ def run_turn(
         raise UsageError("--json and --final are two forms of the output; use one of them")
     if options["approvals"] == "stdin" and not json_:
         raise UsageError("--approvals stdin needs --json, which shows what is asked; add it")
+    given = {limit.field: options.pop(limit.field) for limit in LIMITS if limit.option is not None}
     run_options = RunOptions(
         memory=memory, json=json_, structured=schema is not None, thread=thread, continue_=continue_, **options
     )
@@ -197,11 +178,7 @@ def run_turn(
         agent=agent,
         instructions=instructions,
         tools=tools,
-        max_steps=max_steps,
-        max_llm_calls=max_llm_calls,
-        max_tool_calls=max_tool_calls,
-        max_cost=max_cost,
-        timeout=timeout,
+        limits={name: value for name, value in given.items() if value is not None},
         options=model_options,
         schema=read_schema(schema) if schema is not None else None,
     )

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from afkcli.core.contract.agent import FailSafeConfig
 from afkcli.core.contract.errors import ConfigError
 from afkcli.core.contract.jsonform import JsonError, dumps
+from afkcli.core.contract.limits import BUDGETS, LIMITS, FailSafeConfig
 from afkcli.core.contract.options import wanted_value
 from afkcli.core.contract.protocols import Price
 from afkcli.core.run.budgets import Budgets
@@ -24,15 +24,9 @@ DEFAULT_STORE = "disk"
 DEFAULT_SINKS = ("jsonl",)
 PLUGIN_SECTIONS = ("providers", "stores", "sinks", "tools")
 
-LIMITS: Mapping[str, tuple[type, ...]] = {
-    "max_steps": (int,),
-    "max_total_cost_usd": (int, float),
-    "max_wall_time_s": (int, float),
-    "max_tool_calls": (int,),
-    "max_llm_calls": (int,),
-    "max_parallel_tools": (int,),
+LIMIT_KEYS: Mapping[str, tuple[type, ...]] = {
+    limit.field: (int,) if limit.kind is int else (int, float) for limit in LIMITS
 }
-MAY_BE_ZERO = frozenset({"max_total_cost_usd", "max_tool_calls"})  # what costs nothing may run, but no tool
 SAMPLING: Mapping[str, tuple[type, ...]] = {
     "temperature": (int, float),
     "top_p": (int, float),
@@ -40,7 +34,7 @@ SAMPLING: Mapping[str, tuple[type, ...]] = {
     "stop": (str, list),
     "seed": (int,),
 }
-BUDGETS: Mapping[str, tuple[type, ...]] = {"thread_usd": (int, float), "day_usd": (int, float)}
+BUDGET_KEYS: Mapping[str, tuple[type, ...]] = {budget.field: (int, float) for budget in BUDGETS}
 PRICES = frozenset({"input", "output", "cache_read", "cache_write"})
 OPTIONS: Mapping[str, tuple[type, ...]] = {**SAMPLING, "reasoning_effort": (str,)}
 _AGENT_KEYS: Mapping[str, tuple[type, ...]] = {
@@ -312,7 +306,7 @@ def check_config(table: Mapping[str, Any], data: bytes, path: Path) -> None:
     for name, model in table.get("models", {}).items():
         if not isinstance(model, str):
             raise check.wrong(("models", name), (str,))
-    check.table(table.get("budgets", {}), BUDGETS, ("budgets",))
+    check.table(table.get("budgets", {}), BUDGET_KEYS, ("budgets",))
     for name, usd in table.get("budgets", {}).items():
         check.not_negative(usd, ("budgets", name))
     for model, price in check.tables(table, "prices"):
@@ -405,12 +399,12 @@ class _Check:
 
     def agent(self, table: Mapping[str, Any], at: Sequence[str]) -> None:
         """Check what an agent's table has within."""
-        self.table(table.get("limits", {}), LIMITS, (*at, "limits"))
-        for name, value in table.get("limits", {}).items():
-            if name in MAY_BE_ZERO:
-                self.not_negative(value, (*at, "limits", name))
-            elif not (math.isfinite(value) and value > 0):
-                raise self._error((*at, "limits", name), "must be greater than 0")
+        limits = table.get("limits", {})
+        self.table(limits, LIMIT_KEYS, (*at, "limits"))
+        for limit in LIMITS:
+            wrong = limit.wrong(limits[limit.field]) if limit.field in limits else None
+            if wrong is not None:
+                raise self._error((*at, "limits", limit.field), wrong)
         self.table(table.get("options", {}), OPTIONS, (*at, "options"))
         for name, value in table.get("options", {}).items():
             wanted = wanted_value(name, value)

@@ -11,14 +11,14 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from afkcli.config.merging import (
-    BUDGETS,
-    LIMITS,
+    BUDGET_KEYS,
+    LIMIT_KEYS,
     SAMPLING,
     ConfigFile,
     check_config,
@@ -26,8 +26,8 @@ from afkcli.config.merging import (
     parse_toml,
     relative_to,
 )
-from afkcli.core.contract.agent import FailSafeConfig
 from afkcli.core.contract.errors import ConfigError
+from afkcli.core.contract.limits import LIMITS
 from afkcli.host.paths import make_private_folder, state_dir
 
 FILE_NAME = "afk.toml"
@@ -152,11 +152,11 @@ def without_trust(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the part of a project file's table that counts without trust, and the keys that do not, by dotted name."""
     sieve = _Sieve(configured)
-    limits = {item.name: item.default for item in fields(FailSafeConfig)} | _table(user.get("limits"))
+    limits = {limit.field: limit.default for limit in LIMITS} | _table(user.get("limits"))
     own = {key: value for key, value in table.items() if key not in ("agent", "agents", "budgets")}
     allowed = sieve.agent(own, limits, "")
     if "budgets" in table:
-        allowed["budgets"] = sieve.lower(table["budgets"], BUDGETS, _table(user.get("budgets")), "budgets.")
+        allowed["budgets"] = sieve.lower(table["budgets"], BUDGET_KEYS, _table(user.get("budgets")), "budgets.")
     if "agent" in table:
         allowed["agent"] = table["agent"]
     if "agents" in table:
@@ -191,7 +191,7 @@ class _Sieve:
             elif key == "options":
                 allowed[key] = self._part(value, SAMPLING, f"{prefix}options.")
             elif key == "limits":
-                allowed[key] = self.lower(value, LIMITS, limits, f"{prefix}limits.")
+                allowed[key] = self.lower(value, LIMIT_KEYS, limits, f"{prefix}limits.")
             else:
                 self.inert[f"{prefix}{key}"] = value
         return allowed

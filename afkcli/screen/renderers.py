@@ -14,15 +14,11 @@ from typing import Protocol
 
 from afkcli.core.contract.events import Event, event_to_json
 from afkcli.core.contract.jsonform import dumps
+from afkcli.core.contract.limits import CUT_BY
 from afkcli.core.contract.result import AgentResult, RunState
 from afkcli.host.secrets import SECRETS
 
 _BRIEF = 400
-_LIMITS = {
-    "length": "the model's output limit",
-    "budget_thread": "the budget of the thread, which is used up (thread_usd)",
-    "budget_day": "the budget of the day, which is used up (day_usd)",
-}
 _PIPE_CHUNK = 4096  # PIPE_BUF on Linux: a pipe that polls writable takes this much without blocking
 
 # Everything that moves a terminal or hides text: C0 but tab and newline, DEL, C1, and the bidirectional controls.
@@ -313,7 +309,7 @@ class TextRenderer:
             said = f"the model reasoned ({hidden:,} tokens), but its provider showed none of it"
             self._messages.say(f"{said}; a setting of the provider may ask for it")
         if result.state is RunState.DEGRADED:
-            what = _LIMITS.get(result.reason or "", f"the limit {result.reason}")
+            what = CUT_BY.get(result.reason or "", f"the limit {result.reason}")
             kept = (
                 "the answer was cut by {}; it is kept, marked as cut" if result.final_text else "no answer, cut by {}"
             )

@@ -43,30 +43,19 @@ NOTHING_NAMED = "nothing names another model"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
-    """What the command line says of a run; None is unsaid, but for an option of the model, which it takes away."""
+    """What the command line says about a run; None where it says nothing.
+
+    `limits` has only the limits that were given, by their fields in `FailSafeConfig`. A value of `options` that is None
+    removes what the config sets.
+    """
 
     model: str | None = None
     agent: str | None = None
     instructions: str | None = None
     tools: tuple[str, ...] = ()
-    max_steps: int | None = None
-    max_llm_calls: int | None = None
-    max_tool_calls: int | None = None
-    max_cost: float | None = None
-    timeout: float | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     schema: JsonObject | None = None
-
-    def limits(self) -> dict[str, float]:
-        """Return the limits that were said, by their names in `FailSafeConfig`."""
-        said = {
-            "max_steps": self.max_steps,
-            "max_llm_calls": self.max_llm_calls,
-            "max_tool_calls": self.max_tool_calls,
-            "max_total_cost_usd": self.max_cost,
-            "max_wall_time_s": self.timeout,
-        }
-        return {name: value for name, value in said.items() if value is not None}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -179,7 +168,7 @@ class Setup:
         """Return the agent that a run of the command line uses."""
         described, model = self.agent_and_model(flags, thread)
         fallback_models = tuple(self.full_model_name(name) for name in described.fallback_models)
-        limits = {**self.config.limits(), **described.limits, **flags.limits()}
+        limits = {**self.config.limits(), **described.limits, **flags.limits}
         options = {**described.options, **flags.options}
         return Agent(
             name=described.name,

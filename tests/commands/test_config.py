@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from afkcli.commands.init import TEMPLATE
+from afkcli.commands.init import template
 from afkcli.config.merging import parse_config
 from tests.commands.conftest import Install, on_terminal
 from tests.e2e.shell import Shell
@@ -145,7 +145,7 @@ class TestInit:
         assert not (tmp_path / "elsewhere").exists()
 
     def test_every_setting_in_it_is_one_that_afk_knows(self, tmp_path: Path) -> None:
-        switched_on = re.sub(r"^#(?! )", "", TEMPLATE, flags=re.MULTILINE)
+        switched_on = re.sub(r"^#(?! )", "", template(), flags=re.MULTILINE)
         table = parse_config(switched_on.encode(), tmp_path / "afk.toml")
         assert set(table["agents"]) == {"reviewer", "writer", "clerk"}
         assert {"limits", "options", "providers", "plugins", "prices", "models", "approvals"} <= set(table)

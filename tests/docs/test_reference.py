@@ -89,8 +89,8 @@ class TestConfig:
             ("Keys of an agent", config._NAMED_AGENT_KEYS),
             ("Approvals", {**config.APPROVALS, **config._RULE_KEYS}),
             ("Options", config.OPTIONS),
-            ("Limits", config.LIMITS),
-            ("Budgets", config.BUDGETS),
+            ("Limits", config.LIMIT_KEYS),
+            ("Budgets", config.BUDGET_KEYS),
         ],
     )
     def test_every_key_is_told(self, heading: str, known: Mapping[str, object]) -> None:

@@ -1,59 +1,14 @@
-"""What runs: an agent and its fail-safe."""
+"""What runs: an agent."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.jsonform import Json
+from afkcli.core.contract.limits import FailSafeConfig
 from afkcli.core.contract.tools import Tool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailSafeConfig:
-    """The limits of a run; None is no limit.
-
-    Args:
-        max_steps: model calls with their tools.
-        max_total_cost_usd: US dollars of all calls.
-        max_wall_time_s: seconds from the start of the run.
-        max_tool_calls: tool calls of all steps.
-        max_llm_calls: model calls, retries included.
-        max_parallel_tools: tool calls of one step that run at the same time.
-        fallback_models: models that take over, in order, while nothing of an answer was shown.
-        on_unknown_price: what a cost limit does with a model whose price is unknown: warn and run, or refuse.
-
-    Raises:
-        UsageError: a limit is negative or NaN, or no tool could run.
-    """
-
-    max_steps: int | None = 50
-    max_total_cost_usd: float | None = None
-    max_wall_time_s: float | None = None
-    max_tool_calls: int | None = None
-    max_llm_calls: int | None = None
-    max_parallel_tools: int = 8
-    fallback_models: tuple[str, ...] = ()
-    on_unknown_price: Literal["warn", "refuse"] = "warn"
-
-    def __post_init__(self) -> None:
-        """Refuse what is no limit, because nothing is greater than NaN: `UsageError`."""
-        for name, lowest in _LOWEST.items():
-            value = getattr(self, name)
-            if value is not None and not value >= lowest:
-                raise UsageError(f"{name}={value} is no limit; use {lowest} or more, or None for no limit")
-
-
-_LOWEST = {
-    "max_steps": 0,
-    "max_total_cost_usd": 0,
-    "max_wall_time_s": 0,
-    "max_tool_calls": 0,
-    "max_llm_calls": 0,
-    "max_parallel_tools": 1,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from afkcli.core.contract.errors import CounterLimitError, LimitReachedError, StoreError
+from afkcli.core.contract.limits import BUDGETS
 from afkcli.core.contract.protocols import Store
 from afkcli.core.thread.store_worker import StoreThread
 
@@ -76,14 +77,11 @@ class Reservations:
     def open(self) -> Reservation:
         """Return the reservation of a call that begins now: it stays with the day on which it began."""
         day = time.strftime("%Y-%m-%d", time.gmtime())
-        limits = [
-            ("budget_thread", self.thread_key, self.budgets.thread_usd),
-            ("budget_day", day, self.budgets.day_usd),
-        ]
+        counted_for = {"thread_usd": self.thread_key, "day_usd": day}
         accounts = [
-            Account(counter=f"{reason}.{which}", limit=limit, reason=reason)
-            for reason, which, limit in limits
-            if limit is not None
+            Account(counter=f"{row.reason}.{counted_for[row.field]}", limit=limit, reason=row.reason)
+            for row in BUDGETS
+            if (limit := getattr(self.budgets, row.field)) is not None
         ]
         return Reservation(accounts, self.store, self.calls)
 

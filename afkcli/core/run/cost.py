@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from afkcli.core.contract.agent import FailSafeConfig
 from afkcli.core.contract.errors import AfkError, LimitReachedError, UsageError
 from afkcli.core.contract.events import message_to_json
 from afkcli.core.contract.jsonform import dumps
+from afkcli.core.contract.limits import FailSafeConfig
 from afkcli.core.contract.messages import ModelRequest
 from afkcli.core.contract.protocols import Price
 from afkcli.core.contract.result import Usage

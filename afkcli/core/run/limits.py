@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from afkcli.core.contract.agent import FailSafeConfig
 from afkcli.core.contract.errors import LimitReachedError
+from afkcli.core.contract.limits import FailSafeConfig
 
 
 class Limits:

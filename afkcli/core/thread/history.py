@@ -15,6 +15,7 @@ from afkcli.core.contract.errors import REFUSED_KINDS, ErrorKind, InvalidNameErr
 from afkcli.core.contract.events import message_to_json
 from afkcli.core.contract.ids import rfc3339
 from afkcli.core.contract.jsonform import JsonError, JsonObject, dumps, loads_object
+from afkcli.core.contract.limits import CUT_WHY
 from afkcli.core.contract.messages import (
     Message,
     ReasoningPart,
@@ -39,12 +40,7 @@ from afkcli.core.contract.result import RunState, Usage, usage_from_json
 
 MAX_NAME = 200
 
-_CUT_REASONS = {
-    "length": "the model's limit of output was reached",
-    "max_wall_time_s": "the time limit was reached",
-    "max_total_cost_usd": "the cost limit was reached",
-    "budget_thread": "the budget of the thread was used up",
-    "budget_day": "the budget of the day was used up",
+_CUT_BY_STATE = {
     RunState.DEGRADED: "a limit was reached",
     RunState.FAILED: "the connection broke",
     RunState.CANCELLED: "it was cancelled",
@@ -179,7 +175,7 @@ def messages_to_send(turn: SealedTurn) -> tuple[Message, ...]:
 
 def cut_reason(turn: SealedTurn) -> str:
     """Return why the answer of a turn that is not completed was cut, for the model."""
-    return _CUT_REASONS.get(turn.reason or "", _CUT_REASONS[turn.state])
+    return CUT_WHY.get(turn.reason or "", _CUT_BY_STATE[turn.state])
 
 
 def resumed_by(turns: Sequence[SealedTurn]) -> dict[int, SealedTurn]:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from afkcli.config.merging import OPTIONS
-from afkcli.core.contract.agent import FailSafeConfig
 from afkcli.core.contract.errors import UsageError
+from afkcli.core.contract.limits import FailSafeConfig
 from afkcli.core.contract.options import PORTABLE, check_options
 from afkcli.core.contract.protocols import Capabilities
 from afkcli.core.thread.memory_store import MemoryStore

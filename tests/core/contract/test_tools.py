@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import pytest
 
-from afkcli.core.contract.agent import FailSafeConfig
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.events import ApprovalRequested, Event, ToolCompleted
+from afkcli.core.contract.limits import FailSafeConfig
 from afkcli.core.contract.messages import Role, ToolCallPart, ToolResultPart
 from afkcli.core.contract.tools import MAX_OUTPUT_CHARS, Tool, ToolError, as_tools, bounded, tool
 from afkcli.core.run.runner import RunnerConfig

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, field_validator
 
-from afkcli.core.contract.agent import Agent, FailSafeConfig
+from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.errors import ErrorKind, ProviderError, UsageError
 from afkcli.core.contract.events import Completed, Event, event_to_json
+from afkcli.core.contract.limits import FailSafeConfig
 from afkcli.core.contract.messages import FinishReason, Message, ModelRequest
 from afkcli.core.contract.result import AgentResult, RunState, exit_code
 from afkcli.core.contract.structured import MAX_SCHEMA_BYTES, unfenced

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from afkcli.core.contract.agent import FailSafeConfig
 from afkcli.core.contract.errors import ErrorKind, LimitReachedError, ProviderError, StoreError, UsageError
 from afkcli.core.contract.events import Event
+from afkcli.core.contract.limits import FailSafeConfig
 from afkcli.core.contract.messages import TextDelta
 from afkcli.core.contract.protocols import Price
 from afkcli.core.contract.result import AgentResult, RunState, exit_code

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from afkcli.core.contract.agent import Agent, FailSafeConfig
+from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.errors import ErrorKind, PluginError, ProviderError, UsageError
 from afkcli.core.contract.events import Event
+from afkcli.core.contract.limits import FailSafeConfig
 from afkcli.core.contract.messages import TextDelta
 from afkcli.core.contract.protocols import ThreadInfo
 from afkcli.core.contract.result import AgentResult, RunState

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from afkcli.core.contract.agent import FailSafeConfig
 from afkcli.core.contract.errors import ErrorKind, ProviderError, UsageError
 from afkcli.core.contract.events import Event
+from afkcli.core.contract.limits import FailSafeConfig
 from afkcli.core.contract.messages import ModelRequest, TextDelta, ToolCallDelta
 from afkcli.core.contract.protocols import Capabilities, Price, PriceTier
 from afkcli.core.contract.result import AgentResult, RunState, Usage, exit_code
@@ -132,8 +132,8 @@ def test_a_call_that_failed_before_any_output_costs_nothing() -> None:
 
 @pytest.mark.parametrize("value", [-1, float("nan")])
 @pytest.mark.parametrize("name", ["max_steps", "max_total_cost_usd", "max_wall_time_s", "max_tool_calls"])
-def test_what_is_no_limit_is_refused(name: str, value: float) -> None:
-    with pytest.raises(UsageError, match=f"{name}=.* is no limit"):
+def test_a_limit_that_is_negative_or_nan_is_refused(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=rf"{name} must be >= 0, or None for no limit \(got {value}\)"):
         FailSafeConfig(**{name: value})
 
 

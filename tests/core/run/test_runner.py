@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from afkcli.core.contract.agent import Agent, FailSafeConfig
+from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.errors import (
     ConfigError,
     ErrorKind,
@@ -24,6 +24,7 @@ from afkcli.core.contract.errors import (
     UsageError,
 )
 from afkcli.core.contract.events import Completed, Event
+from afkcli.core.contract.limits import FailSafeConfig
 from afkcli.core.contract.messages import (
     FinishReason,
     ModelEvent,

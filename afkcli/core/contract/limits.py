@@ -1,0 +1,193 @@
+"""The table of limits. The options, the config and its checks, the messages and the docs are derived from it.
+
+To add a limit, add a field with its row to `FailSafeConfig`, the code in `afkcli.core.run` that enforces it, and a line
+to each page that `tests/core/contract/test_limits_table.py` names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, NamedTuple
+
+from afkcli.core.contract.errors import UsageError
+
+
+class Limit(NamedTuple):  # cheaper to import than a dataclass; every run imports it
+    """One limit of a run. `field` and `default` come from the field of `FailSafeConfig` that has this row.
+
+    Args:
+        kind: `int` for counts, `float` for amounts.
+        may_be_zero: whether 0 is a limit in the config and on the command line.
+        least_in_code: the least value in Python.
+        option: the option of the command line; None where there is none.
+        variable: the environment variable that sets the option.
+        metavar: how help texts name the value of the option; None for the default of click.
+        help: the help text of the option.
+        example: the value in the file that `afk init` writes, as TOML.
+        met: what has cut the answer, for a person: "the answer was cut by ...". By default the limit's name.
+        told: why the answer was cut, for the model in later turns.
+        field: the name of the field, the key in `[limits]` and the `reason` of a run that reached the limit.
+        default: None for no limit.
+    """
+
+    kind: type[int | float]
+    example: str
+    may_be_zero: bool = False
+    least_in_code: int = 0
+    option: str | None = None
+    variable: str | None = None
+    metavar: str | None = None
+    help: str = ""
+    met: str = ""
+    told: str = "a limit was reached"
+    field: str = ""
+    default: float | None = None
+
+    def wrong(self, value: float) -> str | None:
+        """Return what a value of the config or of an option must be, where it is not that; None where it is."""
+        if self.may_be_zero:
+            return None if math.isfinite(value) and value >= 0 else "must be 0 or greater"
+        return None if math.isfinite(value) and value > 0 else "must be greater than 0"
+
+
+def _limit(default: float | None, row: Limit) -> Any:
+    return field(default=default, metadata={"limit": row})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailSafeConfig:
+    """The limits of a run; None is no limit. Each limit is declared with its row of the table.
+
+    Args:
+        max_steps: model calls with their tools.
+        max_llm_calls: model calls, retries and fallbacks included.
+        max_tool_calls: tool calls of all steps.
+        max_total_cost_usd: US dollars of all calls.
+        max_wall_time_s: seconds from the start of the run.
+        max_parallel_tools: tool calls of one step that run at the same time.
+        fallback_models: models that take over, in order, while nothing of an answer was shown.
+        on_unknown_price: what a cost limit does with a model whose price is unknown: warn and run, or refuse.
+
+    Raises:
+        UsageError: a limit is too low or NaN.
+    """
+
+    max_steps: int | None = _limit(
+        50,
+        Limit(
+            kind=int,
+            option="--max-steps",
+            variable="AFK_MAX_STEPS",
+            help="At most this many model calls.",
+            example="20",
+        ),
+    )
+    max_llm_calls: int | None = _limit(
+        None,
+        Limit(
+            kind=int,
+            option="--max-llm-calls",
+            variable="AFK_MAX_LLM_CALLS",
+            help="At most this many model calls, retries and fallbacks included.",
+            example="40",
+        ),
+    )
+    max_tool_calls: int | None = _limit(
+        None,
+        Limit(
+            kind=int,
+            may_be_zero=True,  # an agent that must not call a tool
+            option="--max-tool-calls",
+            variable="AFK_MAX_TOOL_CALLS",
+            help="At most this many tool calls.",
+            example="50",
+        ),
+    )
+    max_total_cost_usd: float | None = _limit(
+        None,
+        Limit(
+            kind=float,
+            may_be_zero=True,  # only models that cost nothing
+            option="--max-cost",
+            variable="AFK_MAX_COST",
+            metavar="USD",
+            help="At most this many US dollars; the price of the model has to be known.",
+            example="0.50",
+            told="the cost limit was reached",
+        ),
+    )
+    max_wall_time_s: float | None = _limit(
+        None,
+        Limit(
+            kind=float,
+            option="--timeout",
+            variable="AFK_TIMEOUT",
+            metavar="SECONDS",
+            help="At most this long; what came until then is kept.",
+            example="600",
+            told="the time limit was reached",
+        ),
+    )
+    max_parallel_tools: int = _limit(8, Limit(kind=int, least_in_code=1, example="4"))
+    fallback_models: tuple[str, ...] = ()
+    on_unknown_price: Literal["warn", "refuse"] = "warn"
+
+    def __post_init__(self) -> None:
+        """Refuse a value that cannot be a limit. NaN is one: no count is greater than it."""
+        for limit in LIMITS:
+            value = getattr(self, limit.field)
+            if value is not None and not value >= limit.least_in_code:
+                raise UsageError(
+                    f"{limit.field} must be >= {limit.least_in_code}, or None for no limit (got {value:g})"
+                )
+
+
+LIMITS: tuple[Limit, ...] = tuple(
+    item.metadata["limit"]._replace(
+        field=item.name, default=item.default, met=item.metadata["limit"].met or f"the limit {item.name}"
+    )
+    for item in fields(FailSafeConfig)
+    if "limit" in item.metadata
+)
+"""All limits, in the order of the help texts."""
+
+
+class Budget(NamedTuple):
+    """What runs may cost together: the key in `[budgets]`, the `reason` of a run that it ended, `met` and `told`."""
+
+    field: str
+    reason: str
+    met: str
+    told: str
+
+
+BUDGETS = (
+    Budget(
+        field="thread_usd",
+        reason="budget_thread",
+        met="the budget of the thread, which is used up (thread_usd)",
+        told="the budget of the thread was used up",
+    ),
+    Budget(
+        field="day_usd",
+        reason="budget_day",
+        met="the budget of the day, which is used up (day_usd)",
+        told="the budget of the day was used up",
+    ),
+)
+
+CUT_BY: Mapping[str, str] = {
+    "length": "the model's output limit",
+    **{budget.reason: budget.met for budget in BUDGETS},
+    **{limit.field: limit.met for limit in LIMITS},
+}
+"""What has cut an answer, for a person, by the `reason` of the run."""
+
+CUT_WHY: Mapping[str, str] = {
+    "length": "the model's limit of output was reached",
+    **{budget.reason: budget.told for budget in BUDGETS},
+    **{limit.field: limit.told for limit in LIMITS},
+}
+"""Why an answer was cut, for the model in later turns, by the `reason` of the run."""

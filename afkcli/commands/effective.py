@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from afkcli.config.merging import DEFAULT_STORE, PLUGIN_SECTIONS, is_tables
+from afkcli.config.checking import PLUGIN_SECTIONS
+from afkcli.config.merging import DEFAULT_STORE, is_tables
 from afkcli.core.contract.credentials import SECRET_NAME, query_secrets, user_info
 from afkcli.core.contract.errors import AfkError
 from afkcli.core.contract.jsonform import Json

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from afkcli.commands.effective import masked
-from afkcli.config.merging import load_user_config, parse_config
+from afkcli.config.reading import load_user_config, parse_config
 from afkcli.config.trust import (
     FILE_NAME,
     ProjectFile,

@@ -1,80 +1,23 @@
-"""The config: flags > AFK_* > the thread's last choice > afk.toml > the user's config > defaults, as one `Config`."""
+"""Which value counts, and why: flags > AFK_* > the thread's last choice > afk.toml > the user's config > defaults."""
 
 from __future__ import annotations
 
-import contextlib
-import math
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from afkcli.config.checking import AGENT_KEYS
+from afkcli.config.reading import ConfigFile, relative_to
 from afkcli.core.contract.errors import ConfigError
-from afkcli.core.contract.jsonform import JsonError, dumps
-from afkcli.core.contract.limits import BUDGETS, LIMITS, FailSafeConfig
-from afkcli.core.contract.options import wanted_value
+from afkcli.core.contract.limits import FailSafeConfig
 from afkcli.core.contract.protocols import Price
 from afkcli.core.run.budgets import Budgets
-from afkcli.host.paths import config_file
 
 DEFAULT_AGENT = "afk"
 DEFAULT_STORE = "disk"
 DEFAULT_SINKS = ("jsonl",)
-PLUGIN_SECTIONS = ("providers", "stores", "sinks", "tools")
-
-LIMIT_KEYS: Mapping[str, tuple[type, ...]] = {
-    limit.field: (int,) if limit.kind is int else (int, float) for limit in LIMITS
-}
-SAMPLING: Mapping[str, tuple[type, ...]] = {
-    "temperature": (int, float),
-    "top_p": (int, float),
-    "max_output_tokens": (int,),
-    "stop": (str, list),
-    "seed": (int,),
-}
-BUDGET_KEYS: Mapping[str, tuple[type, ...]] = {budget.field: (int, float) for budget in BUDGETS}
-PRICES = frozenset({"input", "output", "cache_read", "cache_write"})
-OPTIONS: Mapping[str, tuple[type, ...]] = {**SAMPLING, "reasoning_effort": (str,)}
-_AGENT_KEYS: Mapping[str, tuple[type, ...]] = {
-    "model": (str,),
-    "instructions": (str,),
-    "instructions_file": (str,),
-    "options": (dict,),
-    "extra": (dict,),
-    "limits": (dict,),
-    "fallback_models": (list,),
-}
-_NAMED_AGENT_KEYS: Mapping[str, tuple[type, ...]] = {**_AGENT_KEYS, "tools": (list,)}  # [tools] is for their settings
-APPROVALS: Mapping[str, tuple[type, ...]] = {
-    "mode": (str,),
-    "timeout": (int, float),
-    "rules": (list,),
-}
-APPROVAL_MODES = ("ask", "deny")
-_RULE_KEYS: Mapping[str, tuple[type, ...]] = {
-    "tool": (str,),
-    "decision": (str,),
-    "arguments": (dict,),
-    "pin": (str, list),
-}
-_KEYS: Mapping[str, tuple[type, ...]] = {
-    **_AGENT_KEYS,
-    "agent": (str,),
-    "agents": (dict,),
-    "approvals": (dict,),
-    "store": (str,),
-    "busy": (str,),
-    "busy_timeout": (int, float),
-    "max_retries": (int,),
-    "retry_delay": (int, float),
-    "models": (dict,),
-    "plugins": (dict,),
-    "prices": (dict,),
-    "budgets": (dict,),
-    **dict.fromkeys(PLUGIN_SECTIONS, (dict,)),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,15 +49,6 @@ class AgentConfig:
         raise ConfigError(
             f"the instructions_file {self.instructions_file} of agent {self.name!r} cannot be read: {why}"
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigFile:
-    """One config file that was read and checked; `table` is what counts of it."""
-
-    path: Path
-    table: Mapping[str, Any]
-    inert: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +108,7 @@ class Config:
 
     def default_agent(self) -> AgentConfig:
         """Return the agent that the top-level keys describe."""
-        tables = [{key: item.table[key] for key in _AGENT_KEYS if key in item.table} for item in self.files]
+        tables = [{key: item.table[key] for key in AGENT_KEYS if key in item.table} for item in self.files]
         agent = self._agent(DEFAULT_AGENT, tables)
         return replace(agent, model=None)  # the top-level model is a choice of its own, below the thread's
 
@@ -233,7 +167,7 @@ class Config:
         prices: dict[str, Price] = {}
         for item in reversed(self.files):
             for model, table in item.table.get("prices", {}).items():
-                prices[model] = _price(model, table, item.path)
+                prices[model] = Price(**table)
         return prices
 
     def approval(self, key: str) -> Any:
@@ -259,95 +193,6 @@ def is_tables(value: object) -> bool:
     return isinstance(value, dict) and bool(value) and all(isinstance(item, dict) for item in value.values())
 
 
-def load_user_config(path: Path | None = None) -> ConfigFile:
-    """Read the user's config; a file that does not exist is an empty one.
-
-    Raises:
-        ConfigError: it is malformed: the file, the line and what was expected.
-    """
-    path = path or config_file()
-    try:
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return ConfigFile(path=path, table={})
-    except OSError as error:
-        raise ConfigError(f"the config {path} cannot be read: {error.strerror}") from None
-    return ConfigFile(path=path, table=parse_config(data, path))
-
-
-def parse_config(data: bytes, path: Path) -> dict[str, Any]:
-    """Return the checked table in the bytes of a config file.
-
-    Raises:
-        ConfigError: naming the file, the line and what was expected.
-    """
-    table = parse_toml(data, path)
-    check_config(table, data, path)
-    return table
-
-
-def check_config(table: Mapping[str, Any], data: bytes, path: Path) -> None:
-    """Check a config table; `data` are the bytes it was read from, to name the line.
-
-    Raises:
-        ConfigError: an unknown key, with the nearest known one, or a value that cannot be.
-    """
-    check = _Check(data, path)
-    check.table(table, _KEYS, ())
-    check.agent(table, ())
-    for name, agent in check.tables(table, "agents"):
-        check.table(agent, _NAMED_AGENT_KEYS, ("agents", name))
-        check.agent(agent, ("agents", name))
-    for section in PLUGIN_SECTIONS:
-        check.tables(table, section)
-    check.approvals(table.get("approvals", {}))
-    check.table(table.get("plugins", {}), {"paths": (list,)}, ("plugins",))
-    check.texts(table.get("plugins", {}).get("paths", []), ("plugins", "paths"))
-    for name, model in table.get("models", {}).items():
-        if not isinstance(model, str):
-            raise check.wrong(("models", name), (str,))
-    check.table(table.get("budgets", {}), BUDGET_KEYS, ("budgets",))
-    for name, usd in table.get("budgets", {}).items():
-        check.not_negative(usd, ("budgets", name))
-    for model, price in check.tables(table, "prices"):
-        check.price(price, ("prices", model))
-
-
-def parse_toml(data: bytes, path: Path) -> dict[str, Any]:
-    """Return the table in TOML bytes; `ConfigError` names the file and line."""
-    import tomllib
-
-    try:
-        return tomllib.loads(data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: not valid TOML: nested too deeply") from None
-    except ValueError as error:  # TOMLDecodeError, and a number of thousands of digits
-        what, where = str(error), ""
-        found = re.search(r" \(at line (\d+), column \d+\)$", what)
-        if found:
-            what, where = what[: found.start()], f", line {found[1]}"
-        elif what.endswith("(at end of document)"):
-            where = f", line {len(data.splitlines())}"
-        raise ConfigError(f"{path}{where}: not valid TOML: {what}") from None
-
-
-def relative_to(file: Path, text: str) -> Path:
-    """Return the path that a config file names: relative to its own folder, `~` expanded where there is such a home."""
-    path = Path(text)
-    with contextlib.suppress(RuntimeError):
-        path = path.expanduser()
-    return file.parent / path
-
-
-def pins_of(rule: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return the fingerprints that an approval rule of the config names."""
-    pin = rule.get("pin", ())
-    return (pin,) if isinstance(pin, str) else tuple(pin)
-
-
 def _agent_table(file: ConfigFile, name: str) -> Mapping[str, Any]:
     table: Mapping[str, Any] = file.table.get("agents", {}).get(name, {})
     return table
@@ -366,141 +211,3 @@ def environment_choice(variable: str, getenv: Callable[[str], str | None] = os.e
     """Return what an AFK_* variable says, if it is set."""
     value = getenv(variable)
     return Choice(value=value, source=f"the environment variable {variable}") if value else None
-
-
-def _price(model: str, table: Mapping[str, Any], path: Path) -> Price:
-    return Price(**table)
-
-
-@dataclass(frozen=True, slots=True)
-class _Check:
-    """Checks the tables of one config file; `data` are its bytes."""
-
-    data: bytes
-    path: Path
-
-    def table(self, table: Any, known: Mapping[str, tuple[type, ...]], at: Sequence[str]) -> None:
-        """Refuse an unknown key, with the nearest known one, and a value of the wrong type."""
-        for key, value in table.items():
-            if key not in known:
-                raise self._unknown(key, known, at)
-            if not isinstance(value, known[key]) or isinstance(value, bool):
-                raise self.wrong((*at, key), known[key])
-
-    def sendable(self, table: Mapping[str, Any], at: Sequence[str]) -> None:
-        """Refuse options and extras that have no JSON form, and those that would replace the conversation."""
-        for key, value in table.items():
-            if key in ("messages", "input", "model", "stream"):
-                raise self._error((*at, key), "cannot be set here: afk sets it")
-            try:
-                dumps(value)
-            except JsonError as error:
-                raise self._error((*at, key), f"cannot be sent: {error}") from None
-
-    def agent(self, table: Mapping[str, Any], at: Sequence[str]) -> None:
-        """Check what an agent's table has within."""
-        limits = table.get("limits", {})
-        self.table(limits, LIMIT_KEYS, (*at, "limits"))
-        for limit in LIMITS:
-            wrong = limit.wrong(limits[limit.field]) if limit.field in limits else None
-            if wrong is not None:
-                raise self._error((*at, "limits", limit.field), wrong)
-        self.table(table.get("options", {}), OPTIONS, (*at, "options"))
-        for name, value in table.get("options", {}).items():
-            wanted = wanted_value(name, value)
-            if wanted is not None:
-                raise self._error((*at, "options", name), f"must be {wanted}")
-        for name in ("options", "extra"):
-            self.sendable(table.get(name, {}), (*at, name))
-        for name in ("fallback_models", *(("tools",) if at else ())):
-            self.texts(table.get(name, []), (*at, name))
-        if "instructions" in table and "instructions_file" in table:
-            raise self._error((*at, "instructions_file"), "cannot stand beside 'instructions'; keep one of them")
-
-    def approvals(self, table: Mapping[str, Any]) -> None:
-        """Check the approval rules and what stands beside them."""
-        self.table(table, APPROVALS, ("approvals",))
-        if table.get("mode", "ask") not in APPROVAL_MODES:
-            raise self._error(("approvals", "mode"), f"must be one of {', '.join(APPROVAL_MODES)}")
-        timeout = table.get("timeout", 1)
-        if not (math.isfinite(timeout) and timeout > 0):
-            raise self._error(("approvals", "timeout"), "must be greater than 0 (seconds)")
-        for number, rule in enumerate(table.get("rules", []), 1):
-            self._rule(rule, ("approvals", "rules"), f"(rule {number})")
-
-    def _rule(self, rule: Any, at: Sequence[str], which: str) -> None:
-        if not isinstance(rule, dict):
-            raise self._error(at, f"{which} must be a table")
-        self.table(rule, _RULE_KEYS, at)
-        if "tool" not in rule or rule.get("decision") not in ("allow", "ask", "deny"):
-            raise self._error(at, f'{which} needs a tool, as "files.write", and a decision: allow, ask or deny')
-        self.texts([*pins_of(rule)], (*at, "pin"))
-        self.sendable(rule.get("arguments", {}), (*at, "arguments"))
-
-    def tables(self, table: Mapping[str, Any], section: str) -> list[tuple[str, Mapping[str, Any]]]:
-        """Return the tables of a section by name; refuse anything else in it."""
-        for name, value in table.get(section, {}).items():
-            if not isinstance(value, dict):
-                raise self.wrong((section, name), (dict,))
-        return list(table.get(section, {}).items())
-
-    def texts(self, values: Sequence[Any], at: Sequence[str]) -> None:
-        if not all(isinstance(value, str) for value in values):
-            raise self._error(at, "must be an array of texts")
-
-    def not_negative(self, value: float, at: Sequence[str]) -> None:
-        if not (math.isfinite(value) and value >= 0):
-            raise self._error(at, "must be 0 or greater")
-
-    def price(self, table: Mapping[str, Any], at: Sequence[str]) -> None:
-        numbers = [value for value in table.values() if isinstance(value, (int, float)) and not isinstance(value, bool)]
-        usable = len(numbers) == len(table) and all(math.isfinite(value) and value >= 0 for value in numbers)
-        if not usable or not {"input", "output"} <= set(table) <= PRICES:
-            known = "input, output, cache_read and cache_write"
-            raise self._error(at, f"takes the numbers {known} (US dollars per million tokens)")
-
-    def wrong(self, at: Sequence[str], kinds: tuple[type, ...]) -> ConfigError:
-        words = {str: "text", int: "a whole number", float: "a number", dict: "a table", list: "an array"}
-        return self._error(at, f"must be {words[kinds[-1]]}")
-
-    def _unknown(self, key: str, known: Mapping[str, Any], at: Sequence[str]) -> ConfigError:
-        from difflib import get_close_matches
-
-        near = get_close_matches(key, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
-        name = ".".join((*at, key))
-        return ConfigError(f"{self.path}, line {line_of(self.data, (*at, key))}: unknown key {name!r}; {hint}")
-
-    def _error(self, at: Sequence[str], what: str) -> ConfigError:
-        return ConfigError(f"{self.path}, line {line_of(self.data, at)}: {'.'.join(at)!r} {what}")
-
-
-def line_of(data: bytes, at: Sequence[str]) -> int:
-    """Return the line on which the key with the path `at` stands, or the nearest table above it; 1 where none is."""
-    header: tuple[str, ...] = ()
-    best, found = 1, 0
-    for number, line in enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1):
-        if line.lstrip().startswith("["):
-            header = path = _key_path(line)
-        else:
-            path = (*header, *_key_path(f"{line.partition('=')[0]} = 0")) if "=" in line else ()
-        common = len(path) if path == tuple(at[: len(path)]) else 0
-        if common > found:
-            best, found = number, common
-    return best
-
-
-def _key_path(text: str) -> tuple[str, ...]:
-    """Return the path of the only key in one line of TOML, () if it has none."""
-    import tomllib
-
-    path: list[str] = []
-    with contextlib.suppress(ValueError):
-        value: Any = tomllib.loads(text)
-        while (isinstance(value, dict) and value) or (isinstance(value, list) and value):
-            if isinstance(value, list):
-                (value,) = value
-                continue
-            ((key, value),) = value.items()
-            path.append(key)
-    return tuple(path)

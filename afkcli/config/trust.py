@@ -16,16 +16,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from afkcli.config.merging import (
-    BUDGET_KEYS,
-    LIMIT_KEYS,
-    SAMPLING,
-    ConfigFile,
-    check_config,
-    parse_config,
-    parse_toml,
-    relative_to,
-)
+from afkcli.config.checking import BUDGET_KEYS, LIMIT_KEYS, SAMPLING_KEYS, check_config
+from afkcli.config.reading import ConfigFile, parse_config, parse_toml, relative_to
 from afkcli.core.contract.errors import ConfigError
 from afkcli.core.contract.limits import LIMITS
 from afkcli.host.paths import make_private_folder, state_dir
@@ -189,7 +181,7 @@ class _Sieve:
             if key == "instructions" or (key in ("model", "fallback_models") and self._are_configured(value)):
                 allowed[key] = value
             elif key == "options":
-                allowed[key] = self._part(value, SAMPLING, f"{prefix}options.")
+                allowed[key] = self._part(value, SAMPLING_KEYS, f"{prefix}options.")
             elif key == "limits":
                 allowed[key] = self.lower(value, LIMIT_KEYS, limits, f"{prefix}limits.")
             else:

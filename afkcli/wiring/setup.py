@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from afkcli.config.checking import pins_of
 from afkcli.config.merging import (
     DEFAULT_AGENT,
     DEFAULT_SINKS,
@@ -16,12 +17,10 @@ from afkcli.config.merging import (
     AgentConfig,
     Choice,
     Config,
-    ConfigFile,
     environment_choice,
     fail_safe,
-    load_user_config,
-    pins_of,
 )
+from afkcli.config.reading import ConfigFile, load_user_config
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.errors import AfkError, ConfigError, PluginError, StoreError, UnknownNameError
 from afkcli.core.contract.jsonform import JsonObject

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from afkcli.commands.init import template
-from afkcli.config.merging import parse_config
+from afkcli.config.reading import parse_config
 from tests.commands.conftest import Install, on_terminal
 from tests.e2e.shell import Shell
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from afkcli.config.merging import Config, ConfigFile, fail_safe, line_of, load_user_config, parse_config
+from afkcli.config.checking import line_of
+from afkcli.config.merging import Config, fail_safe
+from afkcli.config.reading import ConfigFile, load_user_config, parse_config
 from afkcli.core.contract.errors import ConfigError
 
 

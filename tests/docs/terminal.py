@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from afkcli.config.merging import parse_config
+from afkcli.config.reading import parse_config
 from afkcli.testing.model_server import ModelServer
 from tests.docs.pages import Block
 

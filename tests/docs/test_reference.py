@@ -13,7 +13,7 @@ import click
 import pytest
 
 from afkcli.cli import COMMANDS, cli
-from afkcli.config import merging as config
+from afkcli.config import checking
 from afkcli.core.contract.errors import ErrorKind
 from afkcli.core.contract.events import EVENT_TYPES, Header
 from afkcli.core.contract.messages import Message, Part
@@ -85,12 +85,12 @@ class TestConfig:
     @pytest.mark.parametrize(
         ("heading", "known"),
         [
-            ("Keys of the top level", config._KEYS),
-            ("Keys of an agent", config._NAMED_AGENT_KEYS),
-            ("Approvals", {**config.APPROVALS, **config._RULE_KEYS}),
-            ("Options", config.OPTIONS),
-            ("Limits", config.LIMIT_KEYS),
-            ("Budgets", config.BUDGET_KEYS),
+            ("Keys of the top level", checking.TOP_LEVEL_KEYS),
+            ("Keys of an agent", checking.NAMED_AGENT_KEYS),
+            ("Approvals", {**checking.APPROVAL_KEYS, **checking.RULE_KEYS}),
+            ("Options", checking.OPTION_KEYS),
+            ("Limits", checking.LIMIT_KEYS),
+            ("Budgets", checking.BUDGET_KEYS),
         ],
     )
     def test_every_key_is_told(self, heading: str, known: Mapping[str, object]) -> None:

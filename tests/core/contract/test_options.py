@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from afkcli.config.merging import OPTIONS
+from afkcli.config.checking import OPTION_KEYS
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.limits import FailSafeConfig
 from afkcli.core.contract.options import PORTABLE, check_options
@@ -94,4 +94,4 @@ def test_a_fallback_that_does_not_take_an_option_is_refused_as_the_first_model_i
 
 
 def test_the_config_knows_the_same_options() -> None:
-    assert set(OPTIONS) == set(PORTABLE)
+    assert set(OPTION_KEYS) == set(PORTABLE)

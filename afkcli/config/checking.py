@@ -1,0 +1,235 @@
+"""Checks the keys, types and ranges of config tables. An error names the file, the line and what was expected."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from afkcli.core.contract.errors import ConfigError
+from afkcli.core.contract.jsonform import JsonError, dumps
+from afkcli.core.contract.limits import BUDGETS, LIMITS
+from afkcli.core.contract.options import wanted_value
+
+PLUGIN_SECTIONS = ("providers", "stores", "sinks", "tools")
+LIMIT_KEYS: Mapping[str, tuple[type, ...]] = {
+    limit.field: (int,) if limit.kind is int else (int, float) for limit in LIMITS
+}
+BUDGET_KEYS: Mapping[str, tuple[type, ...]] = {budget.field: (int, float) for budget in BUDGETS}
+SAMPLING_KEYS: Mapping[str, tuple[type, ...]] = {
+    "temperature": (int, float),
+    "top_p": (int, float),
+    "max_output_tokens": (int,),
+    "stop": (str, list),
+    "seed": (int,),
+}
+OPTION_KEYS: Mapping[str, tuple[type, ...]] = {**SAMPLING_KEYS, "reasoning_effort": (str,)}
+PRICE_KEYS = frozenset({"input", "output", "cache_read", "cache_write"})
+AGENT_KEYS: Mapping[str, tuple[type, ...]] = {
+    "model": (str,),
+    "instructions": (str,),
+    "instructions_file": (str,),
+    "options": (dict,),
+    "extra": (dict,),
+    "limits": (dict,),
+    "fallback_models": (list,),
+}
+NAMED_AGENT_KEYS: Mapping[str, tuple[type, ...]] = {**AGENT_KEYS, "tools": (list,)}  # [tools] is for their settings
+APPROVAL_KEYS: Mapping[str, tuple[type, ...]] = {
+    "mode": (str,),
+    "timeout": (int, float),
+    "rules": (list,),
+}
+APPROVAL_MODES = ("ask", "deny")
+RULE_KEYS: Mapping[str, tuple[type, ...]] = {
+    "tool": (str,),
+    "decision": (str,),
+    "arguments": (dict,),
+    "pin": (str, list),
+}
+TOP_LEVEL_KEYS: Mapping[str, tuple[type, ...]] = {
+    **AGENT_KEYS,
+    "agent": (str,),
+    "agents": (dict,),
+    "approvals": (dict,),
+    "store": (str,),
+    "busy": (str,),
+    "busy_timeout": (int, float),
+    "max_retries": (int,),
+    "retry_delay": (int, float),
+    "models": (dict,),
+    "plugins": (dict,),
+    "prices": (dict,),
+    "budgets": (dict,),
+    **dict.fromkeys(PLUGIN_SECTIONS, (dict,)),
+}
+
+
+def check_config(table: Mapping[str, Any], data: bytes, path: Path) -> None:
+    """Check a config table; `data` are the bytes it was read from, to name the line.
+
+    Raises:
+        ConfigError: an unknown key, with the nearest known one, or a value that cannot be.
+    """
+    check = _Check(data, path)
+    check.table(table, TOP_LEVEL_KEYS, ())
+    check.agent(table, ())
+    for name, agent in check.tables(table, "agents"):
+        check.table(agent, NAMED_AGENT_KEYS, ("agents", name))
+        check.agent(agent, ("agents", name))
+    for section in PLUGIN_SECTIONS:
+        check.tables(table, section)
+    check.approvals(table.get("approvals", {}))
+    check.table(table.get("plugins", {}), {"paths": (list,)}, ("plugins",))
+    check.texts(table.get("plugins", {}).get("paths", []), ("plugins", "paths"))
+    for name, model in table.get("models", {}).items():
+        if not isinstance(model, str):
+            raise check.wrong(("models", name), (str,))
+    check.table(table.get("budgets", {}), BUDGET_KEYS, ("budgets",))
+    for name, usd in table.get("budgets", {}).items():
+        check.not_negative(usd, ("budgets", name))
+    for model, price in check.tables(table, "prices"):
+        check.price(price, ("prices", model))
+
+
+def pins_of(rule: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the fingerprints that an approval rule of the config names."""
+    pin = rule.get("pin", ())
+    return (pin,) if isinstance(pin, str) else tuple(pin)
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """Checks the tables of one config file; `data` are its bytes."""
+
+    data: bytes
+    path: Path
+
+    def table(self, table: Any, known: Mapping[str, tuple[type, ...]], at: Sequence[str]) -> None:
+        """Refuse an unknown key, with the nearest known one, and a value of the wrong type."""
+        for key, value in table.items():
+            if key not in known:
+                raise self._unknown(key, known, at)
+            if not isinstance(value, known[key]) or isinstance(value, bool):
+                raise self.wrong((*at, key), known[key])
+
+    def sendable(self, table: Mapping[str, Any], at: Sequence[str]) -> None:
+        """Refuse options and extras that have no JSON form, and those that would replace the conversation."""
+        for key, value in table.items():
+            if key in ("messages", "input", "model", "stream"):
+                raise self._error((*at, key), "cannot be set here: afk sets it")
+            try:
+                dumps(value)
+            except JsonError as error:
+                raise self._error((*at, key), f"cannot be sent: {error}") from None
+
+    def agent(self, table: Mapping[str, Any], at: Sequence[str]) -> None:
+        """Check what an agent's table has within."""
+        limits = table.get("limits", {})
+        self.table(limits, LIMIT_KEYS, (*at, "limits"))
+        for limit in LIMITS:
+            wrong = limit.wrong(limits[limit.field]) if limit.field in limits else None
+            if wrong is not None:
+                raise self._error((*at, "limits", limit.field), wrong)
+        self.table(table.get("options", {}), OPTION_KEYS, (*at, "options"))
+        for name, value in table.get("options", {}).items():
+            wanted = wanted_value(name, value)
+            if wanted is not None:
+                raise self._error((*at, "options", name), f"must be {wanted}")
+        for name in ("options", "extra"):
+            self.sendable(table.get(name, {}), (*at, name))
+        for name in ("fallback_models", *(("tools",) if at else ())):
+            self.texts(table.get(name, []), (*at, name))
+        if "instructions" in table and "instructions_file" in table:
+            raise self._error((*at, "instructions_file"), "cannot stand beside 'instructions'; keep one of them")
+
+    def approvals(self, table: Mapping[str, Any]) -> None:
+        """Check the approval rules and what stands beside them."""
+        self.table(table, APPROVAL_KEYS, ("approvals",))
+        if table.get("mode", "ask") not in APPROVAL_MODES:
+            raise self._error(("approvals", "mode"), f"must be one of {', '.join(APPROVAL_MODES)}")
+        timeout = table.get("timeout", 1)
+        if not (math.isfinite(timeout) and timeout > 0):
+            raise self._error(("approvals", "timeout"), "must be greater than 0 (seconds)")
+        for number, rule in enumerate(table.get("rules", []), 1):
+            self._rule(rule, ("approvals", "rules"), f"(rule {number})")
+
+    def _rule(self, rule: Any, at: Sequence[str], which: str) -> None:
+        if not isinstance(rule, dict):
+            raise self._error(at, f"{which} must be a table")
+        self.table(rule, RULE_KEYS, at)
+        if "tool" not in rule or rule.get("decision") not in ("allow", "ask", "deny"):
+            raise self._error(at, f'{which} needs a tool, as "files.write", and a decision: allow, ask or deny')
+        self.texts([*pins_of(rule)], (*at, "pin"))
+        self.sendable(rule.get("arguments", {}), (*at, "arguments"))
+
+    def tables(self, table: Mapping[str, Any], section: str) -> list[tuple[str, Mapping[str, Any]]]:
+        """Return the tables of a section by name; refuse anything else in it."""
+        for name, value in table.get(section, {}).items():
+            if not isinstance(value, dict):
+                raise self.wrong((section, name), (dict,))
+        return list(table.get(section, {}).items())
+
+    def texts(self, values: Sequence[Any], at: Sequence[str]) -> None:
+        if not all(isinstance(value, str) for value in values):
+            raise self._error(at, "must be an array of texts")
+
+    def not_negative(self, value: float, at: Sequence[str]) -> None:
+        if not (math.isfinite(value) and value >= 0):
+            raise self._error(at, "must be 0 or greater")
+
+    def price(self, table: Mapping[str, Any], at: Sequence[str]) -> None:
+        numbers = [value for value in table.values() if isinstance(value, (int, float)) and not isinstance(value, bool)]
+        usable = len(numbers) == len(table) and all(math.isfinite(value) and value >= 0 for value in numbers)
+        if not usable or not {"input", "output"} <= set(table) <= PRICE_KEYS:
+            known = "input, output, cache_read and cache_write"
+            raise self._error(at, f"takes the numbers {known} (US dollars per million tokens)")
+
+    def wrong(self, at: Sequence[str], kinds: tuple[type, ...]) -> ConfigError:
+        words = {str: "text", int: "a whole number", float: "a number", dict: "a table", list: "an array"}
+        return self._error(at, f"must be {words[kinds[-1]]}")
+
+    def _unknown(self, key: str, known: Mapping[str, Any], at: Sequence[str]) -> ConfigError:
+        from difflib import get_close_matches
+
+        near = get_close_matches(key, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
+        name = ".".join((*at, key))
+        return ConfigError(f"{self.path}, line {line_of(self.data, (*at, key))}: unknown key {name!r}; {hint}")
+
+    def _error(self, at: Sequence[str], what: str) -> ConfigError:
+        return ConfigError(f"{self.path}, line {line_of(self.data, at)}: {'.'.join(at)!r} {what}")
+
+
+def line_of(data: bytes, at: Sequence[str]) -> int:
+    """Return the line on which the key with the path `at` stands, or the nearest table above it; 1 where none is."""
+    header: tuple[str, ...] = ()
+    best, found = 1, 0
+    for number, line in enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1):
+        if line.lstrip().startswith("["):
+            header = path = _key_path(line)
+        else:
+            path = (*header, *_key_path(f"{line.partition('=')[0]} = 0")) if "=" in line else ()
+        common = len(path) if path == tuple(at[: len(path)]) else 0
+        if common > found:
+            best, found = number, common
+    return best
+
+
+def _key_path(text: str) -> tuple[str, ...]:
+    """Return the path of the only key in one line of TOML, () if it has none."""
+    import tomllib
+
+    path: list[str] = []
+    with contextlib.suppress(ValueError):
+        value: Any = tomllib.loads(text)
+        while (isinstance(value, dict) and value) or (isinstance(value, list) and value):
+            if isinstance(value, list):
+                (value,) = value
+                continue
+            ((key, value),) = value.items()
+            path.append(key)
+    return tuple(path)

@@ -1,0 +1,79 @@
+"""Reads config files into checked tables."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from afkcli.config.checking import check_config
+from afkcli.core.contract.errors import ConfigError
+from afkcli.host.paths import config_file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigFile:
+    """One config file that was read and checked; `table` is what counts of it."""
+
+    path: Path
+    table: Mapping[str, Any]
+    inert: tuple[str, ...] = ()
+
+
+def load_user_config(path: Path | None = None) -> ConfigFile:
+    """Read the user's config; a file that does not exist is an empty one.
+
+    Raises:
+        ConfigError: it is malformed: the file, the line and what was expected.
+    """
+    path = path or config_file()
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return ConfigFile(path=path, table={})
+    except OSError as error:
+        raise ConfigError(f"the config {path} cannot be read: {error.strerror}") from None
+    return ConfigFile(path=path, table=parse_config(data, path))
+
+
+def parse_config(data: bytes, path: Path) -> dict[str, Any]:
+    """Return the checked table in the bytes of a config file.
+
+    Raises:
+        ConfigError: naming the file, the line and what was expected.
+    """
+    table = parse_toml(data, path)
+    check_config(table, data, path)
+    return table
+
+
+def parse_toml(data: bytes, path: Path) -> dict[str, Any]:
+    """Return the table in TOML bytes; `ConfigError` names the file and line."""
+    import tomllib
+
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not valid TOML: nested too deeply") from None
+    except ValueError as error:  # TOMLDecodeError, and a number of thousands of digits
+        what, where = str(error), ""
+        found = re.search(r" \(at line (\d+), column \d+\)$", what)
+        if found:
+            what, where = what[: found.start()], f", line {found[1]}"
+        elif what.endswith("(at end of document)"):
+            where = f", line {len(data.splitlines())}"
+        raise ConfigError(f"{path}{where}: not valid TOML: {what}") from None
+
+
+def relative_to(file: Path, text: str) -> Path:
+    """Return the path that a config file names: relative to its own folder, `~` expanded where there is such a home."""
+    path = Path(text)
+    with contextlib.suppress(RuntimeError):
+        path = path.expanduser()
+    return file.parent / path

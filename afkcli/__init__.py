@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from afkcli.core.run.runner import RunnerConfig
     from afkcli.core.thread.memory_store import MemoryStore
     from afkcli.hookspecs import hookimpl
+    from afkcli.version import __version__
     from afkcli.wiring.attachments import Attachment
     from afkcli.wiring.runner import Runner
 
@@ -24,10 +25,10 @@ __all__ = [
     "Runner",
     "RunnerConfig",
     "ToolError",
+    "__version__",
     "hookimpl",
     "tool",
 ]
-__version__ = "0.1.0"
 
 _HOMES = {
     "Agent": "afkcli.core.contract.agent",
@@ -38,6 +39,7 @@ _HOMES = {
     "Runner": "afkcli.wiring.runner",
     "RunnerConfig": "afkcli.core.run.runner",
     "ToolError": "afkcli.core.contract.tools",
+    "__version__": "afkcli.version",
     "hookimpl": "afkcli.hookspecs",
     "tool": "afkcli.core.contract.tools",
 }

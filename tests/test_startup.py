@@ -65,6 +65,7 @@ def test_the_version_takes_click_and_nothing_more(shell: Shell) -> None:
         "afkcli.entry",
         "afkcli.host",
         "afkcli.host.signals",
+        "afkcli.version",
     }
 
 

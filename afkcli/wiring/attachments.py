@@ -158,7 +158,7 @@ def _open(url: str, here: SplitResult, credentials: str, deadline: float) -> Any
     from urllib.error import HTTPError
     from urllib.request import Request
 
-    from afkcli import __version__
+    from afkcli.version import __version__
 
     plain = urlunsplit(here._replace(netloc=_host(here)))
     request = Request(plain, headers={"User-Agent": f"afk/{__version__}", "Accept": "*/*"})  # noqa: S310  (checked)

@@ -9,9 +9,9 @@ from typing import Any, NoReturn
 
 import click
 
-from afkcli import __version__
 from afkcli.core.contract.errors import EXIT_INTERNAL, EXIT_USAGE, AfkError
-from afkcli.host.signals import die_of
+from afkcli.host.signals import SIGPIPE, die_of
+from afkcli.version import __version__
 
 COMMANDS = {
     "run": "Run an agent on a message and stream its answer.",
@@ -75,7 +75,7 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         die_of(signal.SIGINT)
     except BrokenPipeError:
-        die_of(getattr(signal, "SIGPIPE", signal.SIGTERM))
+        die_of(SIGPIPE)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
         code = EXIT_USAGE
@@ -97,7 +97,7 @@ def main() -> NoReturn:
 
 
 def _fail(line: str, debug: bool) -> None:
-    from afkcli.screen.renderers import Messages
+    from afkcli.screen.messages import Messages
 
     messages = Messages()
     if debug:

@@ -99,7 +99,8 @@ if TYPE_CHECKING:
     from afkcli.loading.settings import fill_settings
     from afkcli.providers.base import BaseProvider
     from afkcli.providers.failures import http_error_kind
-    from afkcli.screen.renderers import Messages, one_line
+    from afkcli.screen.messages import Messages
+    from afkcli.screen.text import one_line
 
 _NAMES = {
     "afkcli.core.thread.attachments": (
@@ -226,10 +227,8 @@ _NAMES = {
     ),
     "afkcli.providers.base": ("BaseProvider",),
     "afkcli.providers.failures": ("http_error_kind",),
-    "afkcli.screen.renderers": (
-        "Messages",
-        "one_line",
-    ),
+    "afkcli.screen.messages": ("Messages",),
+    "afkcli.screen.text": ("one_line",),
     "afkcli.host.secrets": ("SECRETS",),
     "afkcli.loading.settings": ("fill_settings",),
 }

@@ -18,7 +18,7 @@ from afkcli.core.contract.jsonform import Json, JsonError, loads_object
 from afkcli.core.contract.rules import Decision
 from afkcli.core.run.handle import RunHandle
 from afkcli.core.run.runner import InteractionMode
-from afkcli.screen.renderers import Messages
+from afkcli.screen.messages import Messages
 
 MODES = ("ask", "deny", "stdin")
 TERMINAL = "/dev/tty"

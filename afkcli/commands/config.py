@@ -7,11 +7,13 @@ from pathlib import Path
 
 import click
 
+from afkcli.commands.json_option import json_option
 from afkcli.config.trust import TrustState, find_project_file, record_file, trust_state
 from afkcli.core.contract.jsonform import dumps
 from afkcli.host.paths import config_file, data_dir, state_dir
-from afkcli.screen.renderers import Messages
-from afkcli.screen.tables import Stdout, json_option
+from afkcli.screen.messages import Messages
+from afkcli.screen.streams import Stdout
+from afkcli.screen.tables import write_table
 
 _EXPLAINED = {
     TrustState.TRUSTED: "trusted",
@@ -55,7 +57,7 @@ def path(as_json: bool) -> None:
         )
     else:
         rows = [(place.what, _status(place), str(place.path)) for place in found]
-        stdout.table(("WHAT", "STATUS", "PATH"), rows)
+        write_table(stdout, ("WHAT", "STATUS", "PATH"), rows)
     if all(place.what != "project config" for place in found):
         Messages().say("there is no afk.toml here or above; `afk init` writes one")
 
@@ -95,4 +97,4 @@ def show(as_json: bool) -> None:
             {"v": 1, "type": "value", "key": item.key, "value": item.value, "source": item.source} for item in values
         )
     else:
-        stdout.table(("KEY", "VALUE", "SOURCE"), [(item.key, dumps(item.value), item.source) for item in values])
+        write_table(stdout, ("KEY", "VALUE", "SOURCE"), [(item.key, dumps(item.value), item.source) for item in values])

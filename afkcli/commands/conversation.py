@@ -23,8 +23,10 @@ from afkcli.core.contract.messages import (
 )
 from afkcli.core.contract.protocols import ThreadInfo
 from afkcli.core.contract.result import RunState
+from afkcli.core.contract.text import collapsed
 from afkcli.core.thread.history import History, SealedTurn, interrupted_turn, messages_to_send, resumed_by, turn_to_json
-from afkcli.screen.tables import BOLD, DIM, YELLOW, Stdout
+from afkcli.screen.streams import Stdout
+from afkcli.screen.styles import BOLD, DIM, YELLOW
 
 _MINUTE, _HOUR, _DAY, _WEEK = 60, 3600, 86400, 7 * 86400
 
@@ -113,7 +115,7 @@ def shown_turn(stdout: Stdout, turn: SealedTurn, state: str, resumed_as: int | N
 
 def markdown(thread: ThreadInfo, turns: list[ShownTurn]) -> str:
     """Return a thread as a Markdown document."""
-    lines = [f"# {_markdown_line(thread.title or thread.name)}", ""]
+    lines = [f"# {collapsed(thread.title or thread.name)}", ""]
     lines += [f"Thread `{thread.name}`, begun {local_time(thread.created)}, {len(turns)} turns.", ""]
     for turn, state, resumed_as in turns:
         lines += [f"## Turn {turn.turn}", "", f"{local_time(turn.started)} · {state} · {turn.model or '-'}", ""]
@@ -122,7 +124,7 @@ def markdown(thread: ThreadInfo, turns: list[ShownTurn]) -> str:
                 lines += _markdown_part(message.role, part)
         said = note(turn, state, resumed_as)
         if said:
-            lines += [f"*{_markdown_line(said)}*", ""]
+            lines += [f"*{collapsed(said)}*", ""]
     return "\n".join(lines)
 
 
@@ -180,10 +182,6 @@ def _longest_ticks(text: str) -> int:
         run = run + 1 if char == "`" else 0
         longest = max(longest, run)
     return longest
-
-
-def _markdown_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _last_text(message: Message) -> str:

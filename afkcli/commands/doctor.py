@@ -12,15 +12,17 @@ from pathlib import Path
 
 import click
 
-from afkcli import __version__
 from afkcli.commands.config import places
+from afkcli.commands.json_option import json_option
 from afkcli.commands.plugins import MISSING, OK, foreign_line, plugin_rows
 from afkcli.core.contract.errors import EXIT_INTERNAL, AfkError
 from afkcli.host.paths import config_dir, data_dir, state_dir
 from afkcli.host.secrets import MASK, SECRETS
 from afkcli.loading.discovery import KNOWN, Plugins, discover, foreign_afk_package
-from afkcli.screen.renderers import one_line
-from afkcli.screen.tables import GREEN, RED, YELLOW, Stdout, json_option
+from afkcli.screen.streams import Stdout
+from afkcli.screen.styles import GREEN, RED, YELLOW
+from afkcli.screen.text import one_line
+from afkcli.version import __version__
 from afkcli.wiring.setup import Flags, Setup, load_setup
 
 WARN, FAIL = "warn", "fail"

@@ -17,11 +17,14 @@ import click
 
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.event_log import EventLog, LoggedEvent
+from afkcli.commands.json_option import json_option
 from afkcli.core.contract.errors import AfkError, ConfigError
 from afkcli.core.contract.jsonform import JsonObject, dumps
 from afkcli.host.signals import die_of
-from afkcli.screen.renderers import Messages, one_line
-from afkcli.screen.tables import DIM, RED, YELLOW, Stdout, die_of_closed_stdout, json_option, shortened
+from afkcli.screen.messages import Messages
+from afkcli.screen.streams import Stdout, die_of_closed_stdout
+from afkcli.screen.styles import DIM, RED, YELLOW
+from afkcli.screen.text import one_line, shortened
 from afkcli.wiring.setup import load_setup
 
 _POLL_SECONDS = 0.2

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from afkcli.commands.json_option import json_option
 from afkcli.config.trust import FILE_NAME
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.limits import LIMITS
-from afkcli.screen.renderers import Messages
-from afkcli.screen.tables import Stdout, json_option
+from afkcli.screen.messages import Messages
+from afkcli.screen.streams import Stdout
 
 # A line that begins with "# " is prose; one that begins with "#" and no space is a setting to switch on.
 _TEMPLATE = """\

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import click
 
+from afkcli.commands.json_option import json_option
 from afkcli.commands.plugin_check import check_plugins
 from afkcli.core.contract.errors import AfkError
 from afkcli.host.secrets import SECRETS
 from afkcli.loading.discovery import KINDS, KNOWN, Plugins, foreign_afk_package
-from afkcli.screen.renderers import Messages
-from afkcli.screen.tables import DIM, RED, Stdout, json_option
+from afkcli.screen.messages import Messages
+from afkcli.screen.streams import Stdout
+from afkcli.screen.styles import DIM, RED
+from afkcli.screen.tables import write_table
 from afkcli.wiring.setup import load_setup
 
 OK, BROKEN, CONFLICT, MISSING = "ok", "broken", "conflict", "not installed"
@@ -52,7 +55,9 @@ def command(files: tuple[Path, ...], as_json: bool) -> None:
         stdout.objects({"v": 1, "type": "plugin", **_fields(row)} for row in rows)
     else:
         table = [(row.id, row.distribution, row.version, _status(row)) for row in rows]
-        stdout.table(("ID", "DISTRIBUTION", "VERSION", "STATUS"), table, [_STYLES.get(row.status, "") for row in rows])
+        write_table(
+            stdout, ("ID", "DISTRIBUTION", "VERSION", "STATUS"), table, [_STYLES.get(row.status, "") for row in rows]
+        )
     foreign = foreign_afk_package()
     if foreign is not None:
         messages.warn(foreign_line(foreign))

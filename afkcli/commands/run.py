@@ -11,7 +11,7 @@ from afkcli.commands.completion import complete_thread
 from afkcli.commands.stdin import message_with_stdin
 from afkcli.commands.turn_options import run_turn, turn_options
 from afkcli.core.contract.errors import UsageError
-from afkcli.screen.renderers import Messages
+from afkcli.screen.messages import Messages
 
 if TYPE_CHECKING:
     from afkcli.core.thread.attachments import Attachment

@@ -7,14 +7,16 @@ from collections.abc import Iterator
 import click
 
 from afkcli.commands.completion import complete_thread
+from afkcli.commands.output_file import write_file
 from afkcli.commands.thread_access import find_thread, opened_store, settled
 from afkcli.core.contract.errors import EXIT_INTERNAL, AfkError, StoreError, UnknownNameError, UsageError
 from afkcli.core.contract.jsonform import JsonError
 from afkcli.core.contract.protocols import Record, Store, ThreadInfo
 from afkcli.core.thread.contents import LostContentError, read_content
 from afkcli.core.thread.exchange import Refused, content_line, end_line, named_contents, read_lines, thread_lines
-from afkcli.screen.renderers import Messages, visible, visible_json
-from afkcli.screen.tables import Stdout, write_file
+from afkcli.screen.messages import Messages
+from afkcli.screen.streams import Stdout
+from afkcli.screen.text import visible, visible_json
 
 _SNAPSHOT_TRIES = 20
 

@@ -10,6 +10,7 @@ from typing import IO
 
 import click
 
+from afkcli.commands.json_option import json_option
 from afkcli.commands.thread_access import opened_store
 from afkcli.core.contract.errors import EXIT_INTERNAL, EXIT_OK, EXIT_USAGE, ConflictError, ThreadBusyError, UsageError
 from afkcli.core.contract.ids import uuid7
@@ -17,8 +18,8 @@ from afkcli.core.contract.jsonform import MAX_LINE_BYTES
 from afkcli.core.thread.exchange import ExportedThread, Incomplete, Item, Refused, RescuedTurn, read_lines
 from afkcli.core.thread.restore import Restored, Restorer
 from afkcli.host.owner import current_owner
-from afkcli.screen.renderers import Messages
-from afkcli.screen.tables import Stdout, json_option
+from afkcli.screen.messages import Messages
+from afkcli.screen.streams import Stdout
 
 
 @click.command("import")

@@ -8,7 +8,7 @@ import click
 
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.turn_options import run_turn, turn_options
-from afkcli.screen.renderers import Messages
+from afkcli.screen.messages import Messages
 
 
 @click.command("resume")

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from afkcli.commands.completion import complete_thread
+from afkcli.commands.json_option import json_option
 from afkcli.commands.thread_access import RUNNING, find_thread, held, opened_store, settled
 from afkcli.commands.thread_export import export
 from afkcli.commands.thread_import import import_threads
@@ -17,8 +18,11 @@ from afkcli.commands.thread_resume import resume
 from afkcli.core.contract.errors import EXIT_BUSY, ThreadBusyError, UnknownNameError, UsageError
 from afkcli.core.contract.protocols import RecordKind, Store, ThreadInfo
 from afkcli.core.thread.history import advance, check_name, load_history, next_record
-from afkcli.screen.renderers import Messages
-from afkcli.screen.tables import GREEN, YELLOW, Stdout, confirmed, json_option
+from afkcli.screen.messages import Messages
+from afkcli.screen.questions import confirmed
+from afkcli.screen.streams import Stdout
+from afkcli.screen.styles import GREEN, YELLOW
+from afkcli.screen.tables import write_table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -70,7 +74,7 @@ def _write_list(threads: list[tuple[ThreadInfo, str | None]], as_json: bool) -> 
         for info, state in threads
     ]
     styles = [_STYLES.get(state or "", "") for _, state in threads]
-    stdout.table(("NAME", "USED", "TURNS", "STATE", "MODEL", "TITLE"), rows, styles)
+    write_table(stdout, ("NAME", "USED", "TURNS", "STATE", "MODEL", "TITLE"), rows, styles)
 
 
 @command.command("show")

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import click
 
+from afkcli.commands.json_option import json_option
 from afkcli.core.contract.errors import AfkError, UnknownNameError
 from afkcli.core.contract.rules import RuleDecision, rule_decision
 from afkcli.core.contract.tools import Tool
-from afkcli.screen.renderers import Messages, visible
-from afkcli.screen.tables import DIM, RED, YELLOW, Stdout, json_option
+from afkcli.screen.messages import Messages
+from afkcli.screen.streams import Stdout
+from afkcli.screen.styles import DIM, RED, YELLOW
+from afkcli.screen.tables import write_table
+from afkcli.screen.text import visible
 from afkcli.wiring.setup import Setup, load_setup
 from afkcli.wiring.toolbox import Toolbox
 
@@ -51,7 +55,7 @@ def command(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
         messages.say("there are no tools; plugins bring them (see `afk plugins`), and servers in [tools.mcp.servers]")
         return
     rows = [(tool.name, rule_decision(tool, {}, rules), tool.description) for tool in tools]
-    stdout.table(("NAME", "CALLS", "DESCRIPTION"), rows, [_STYLES[decided] for _, decided, _ in rows])
+    write_table(stdout, ("NAME", "CALLS", "DESCRIPTION"), rows, [_STYLES[decided] for _, decided, _ in rows])
 
 
 @command.command("show")

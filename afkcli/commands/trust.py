@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from afkcli.commands.effective import masked
+from afkcli.commands.json_option import json_option
 from afkcli.config.reading import load_user_config, parse_config
 from afkcli.config.trust import (
     FILE_NAME,
@@ -25,8 +26,8 @@ from afkcli.config.trust import (
 )
 from afkcli.core.contract.errors import EXIT_USAGE, UsageError
 from afkcli.loading.discovery import discover
-from afkcli.screen.renderers import Messages
-from afkcli.screen.tables import Stdout, json_option
+from afkcli.screen.messages import Messages
+from afkcli.screen.streams import Stdout
 from afkcli.wiring.setup import configured_models
 
 NOT_NEEDED = "not needed"

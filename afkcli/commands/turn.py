@@ -16,18 +16,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 from afkcli.commands.approvals import Approver, approver, interaction_mode
 from afkcli.core.contract.errors import EXIT_DEGRADED, EXIT_DENIED, EXIT_INTERNAL, EXIT_OK, UsageError
-from afkcli.host.signals import die_of
-from afkcli.screen.renderers import (
-    JsonRenderer,
-    Messages,
-    Output,
-    Reasoning,
-    Renderer,
-    TextRenderer,
-    final_answer,
-    is_disconnected,
-    structured_answer,
-)
+from afkcli.host.signals import SIGPIPE, die_of
+from afkcli.screen.messages import Messages
+from afkcli.screen.renderers import JsonRenderer, Reasoning, Renderer, TextRenderer, final_answer, structured_answer
+from afkcli.screen.streams import Output, is_disconnected
 
 if TYPE_CHECKING:
     from afkcli.core.run.handle import RunHandle
@@ -36,7 +28,6 @@ if TYPE_CHECKING:
     from afkcli.wiring.setup import Flags, Setup
 
 LAST_WORDS_SECONDS = 0.5
-SIGPIPE = getattr(signal, "SIGPIPE", signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

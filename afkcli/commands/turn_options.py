@@ -17,7 +17,7 @@ from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.jsonform import JsonError, loads
 from afkcli.core.contract.limits import LIMITS, Limit
 from afkcli.host.signals import die_of
-from afkcli.screen.renderers import Messages
+from afkcli.screen.messages import Messages
 
 if TYPE_CHECKING:
     from afkcli.core.thread.attachments import Attachment

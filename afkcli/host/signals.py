@@ -6,6 +6,9 @@ import os
 import signal
 from typing import NoReturn
 
+SIGPIPE: int = getattr(signal, "SIGPIPE", signal.SIGTERM)
+"""What a process dies of when nobody reads its stdout any more; Windows has no SIGPIPE."""
+
 
 def die_of(number: int) -> NoReturn:
     """End this process by the signal itself, so that shell loops and `make` stop."""

@@ -2,151 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import errno
-import os
-import re
-import select
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol
 
 from afkcli.core.contract.events import Event, event_to_json
 from afkcli.core.contract.jsonform import dumps
 from afkcli.core.contract.limits import CUT_BY
 from afkcli.core.contract.result import AgentResult, RunState
-from afkcli.host.secrets import SECRETS
-
-_BRIEF = 400
-_PIPE_CHUNK = 4096  # PIPE_BUF on Linux: a pipe that polls writable takes this much without blocking
-
-# Everything that moves a terminal or hides text: C0 but tab and newline, DEL, C1, and the bidirectional controls.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-
-# What takes no room, so that two names look alike. Prose keeps it: Persian, Khmer and emoji need some of it.
-_HIDDEN = re.compile("[\xad\u180e\u200b-\u200d\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
-
-
-def visible(text: str) -> str:
-    """Return `text` with control characters and bidirectional overrides made visible, so that a terminal shows them."""
-    if text.isascii() and text.isprintable():
-        return text
-    return _UNSAFE.sub(_picture, text.replace("\r\n", "\n"))
-
-
-def one_line(text: str) -> str:
-    """Return `text` on one line, safe for a terminal, characters of no width made visible too."""
-    line = visible(" ".join(text.split()))
-    return line if line.isascii() else _HIDDEN.sub(_picture, line)
-
-
-def visible_json(line: str) -> str:
-    """Return a line of JSON that means the same and is safe for a terminal."""
-    return line if line.isascii() else _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
-
-
-def brief(text: str) -> str:
-    """Return the beginning of `text`, with a visible mark where it was longer than a few lines of a terminal."""
-    return text if len(text) <= _BRIEF else f"{text[:_BRIEF]}..."
-
-
-def _picture(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    if code < 0x20:
-        return chr(0x2400 + code)  # the Control Pictures block of Unicode
-    return "\u2421" if code == 0x7F else f"<U+{code:04X}>"
-
-
-class Output:
-    """stdout, written without ever blocking the event loop: while nobody reads, signals and the lease still work."""
-
-    def __init__(self, descriptor: int = 1) -> None:
-        self._descriptor = descriptor
-        self._texts: list[str] = []
-        self.is_terminal = os.isatty(descriptor)
-
-    def put(self, text: str) -> None:
-        """Put `text` aside for the next `flush`."""
-        self._texts.append(text)
-
-    async def flush(self) -> None:
-        """Write what was put aside, as UTF-8; what arrived together is written together.
-
-        Raises:
-            BrokenPipeError: nobody reads any more.
-            OSError: the disk is full, for instance.
-        """
-        data = "".join(self._texts).encode("utf-8", "replace")
-        self._texts.clear()
-        while data:
-            await self._writable()
-            with contextlib.suppress(BlockingIOError):
-                data = data[os.write(self._descriptor, data[:_PIPE_CHUNK]) :]
-
-    async def _writable(self) -> None:
-        if os.name == "nt":  # select works on sockets only there; the write may block
-            return
-        if select.select([], [self._descriptor], [], 0)[1]:
-            return
-        loop = asyncio.get_running_loop()
-        ready = asyncio.Event()
-        loop.add_writer(self._descriptor, ready.set)
-        try:
-            await ready.wait()
-        finally:
-            loop.remove_writer(self._descriptor)
-
-
-class Messages:
-    """stderr: status, tool lines and warnings, dimmed or coloured only on a terminal; a closed stderr is no error.
-
-    Whatever is said here is said without the secrets of this process.
-    """
-
-    def __init__(self) -> None:
-        terminal = sys.stderr is not None and sys.stderr.isatty()
-        self.colours = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        self.before = ""
-        self._held: list[tuple[str, str]] | None = None
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep lines back, while a question stands on the terminal; they are written afterwards."""
-        self._held = []
-        try:
-            yield
-        finally:
-            lines, self._held = self._held, None
-            for line, style in lines:
-                self.say(line, style)
-
-    def styled(self, text: str, style: str = "2") -> str:
-        """Return `text` with an SGR parameter of ECMA-48 (2 dim, 31 red, 33 yellow) where stderr shows colours."""
-        return f"\x1b[{style}m{text}\x1b[0m" if self.colours else text
-
-    def say(self, line: str, style: str = "2") -> None:
-        """Write one line; `style` as in `styled`."""
-        if self._held is not None:
-            self._held.append((line, style))
-            return
-        text = self.styled(f"afk: {one_line(SECRETS.mask(line))}", style)
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            sys.stderr.write(f"{self.before}{text}\n")
-            sys.stderr.flush()
-        self.before = ""
-
-    def raw(self, text: str) -> None:
-        """Write text of several lines, as a traceback is."""
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            sys.stderr.write(visible(SECRETS.mask(text)))
-            sys.stderr.flush()
-
-    def warn(self, line: str) -> None:
-        self.say(line, "33")
-
-    def error(self, line: str) -> None:
-        self.say(line, "31")
+from afkcli.screen.messages import Messages
+from afkcli.screen.streams import Output
+from afkcli.screen.text import brief, visible, visible_json
 
 
 class Reasoning:
@@ -316,8 +182,3 @@ class TextRenderer:
             self._messages.warn(kept.format(what))
         elif result.state is RunState.INTERRUPTED:
             self._messages.error(f"interrupted: {result.reason}")
-
-
-def is_disconnected(error: OSError) -> bool:
-    """Whether a write failed because nobody reads any more."""
-    return isinstance(error, BrokenPipeError) or error.errno in (errno.EPIPE, errno.ESHUTDOWN, errno.EIO)

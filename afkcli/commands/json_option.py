@@ -1,0 +1,7 @@
+"""`--json`, which every command that lists something has."""
+
+from __future__ import annotations
+
+import click
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")

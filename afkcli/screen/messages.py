@@ -1,0 +1,61 @@
+"""Messages for a person on stderr, one line each."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from afkcli.host.secrets import SECRETS
+from afkcli.screen.styles import DIM, RED, YELLOW, shows_styles, styled
+from afkcli.screen.text import one_line, visible
+
+
+class Messages:
+    """stderr: status, tool lines and warnings, dimmed or coloured only on a terminal; a closed stderr is no error.
+
+    Whatever is said here is said without the secrets of this process.
+    """
+
+    def __init__(self) -> None:
+        self.colours = shows_styles(sys.stderr is not None and sys.stderr.isatty())
+        self.before = ""
+        self._held: list[tuple[str, str]] | None = None
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep lines back, while a question stands on the terminal; they are written afterwards."""
+        self._held = []
+        try:
+            yield
+        finally:
+            lines, self._held = self._held, None
+            for line, style in lines:
+                self.say(line, style)
+
+    def styled(self, text: str, style: str = DIM) -> str:
+        """Return `text` with an SGR parameter of ECMA-48 (2 dim, 31 red, 33 yellow) where stderr shows colours."""
+        return styled(text, style) if self.colours else text
+
+    def say(self, line: str, style: str = DIM) -> None:
+        """Write one line; `style` as in `styled`."""
+        if self._held is not None:
+            self._held.append((line, style))
+            return
+        text = self.styled(f"afk: {one_line(SECRETS.mask(line))}", style)
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(f"{self.before}{text}\n")
+            sys.stderr.flush()
+        self.before = ""
+
+    def raw(self, text: str) -> None:
+        """Write text of several lines, as a traceback is."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(visible(SECRETS.mask(text)))
+            sys.stderr.flush()
+
+    def warn(self, line: str) -> None:
+        self.say(line, YELLOW)
+
+    def error(self, line: str) -> None:
+        self.say(line, RED)

@@ -19,6 +19,7 @@ from afkcli.commands.completion import complete_thread
 from afkcli.commands.event_log import EventLog, LoggedEvent
 from afkcli.commands.json_option import json_option
 from afkcli.core.contract.errors import AfkError, ConfigError
+from afkcli.core.contract.events import EVENT_TYPES
 from afkcli.core.contract.jsonform import JsonObject, dumps
 from afkcli.host.signals import die_of
 from afkcli.screen.messages import Messages
@@ -126,31 +127,14 @@ def _as_text(event: JsonObject) -> str:
     return one_line(" ".join([*columns, _said(event)]))
 
 
-_SAID: dict[str, Sequence[str]] = {
-    "run_started": ("model", "message"),
-    "step_started": ("attempt",),
-    "reasoning_delta": ("reasoning_delta",),
-    "text_delta": ("text_delta",),
-    "tool_call_delta": ("tool_name", "arguments_delta"),
-    "approval_requested": ("tool_name", "arguments"),
-    "approval_resolved": ("decision", "by"),
-    "tool_started": ("tool_name", "arguments"),
-    "tool_progress": ("tool_name", "message"),
-    "tool_completed": ("tool_name", "tool_output", "tool_error"),
-    "retrying": ("attempt", "error"),
-    "warning": ("message",),
-    "step_completed": ("finish_reason",),
-    "error": ("kind", "error"),
-}
-
-
 def _said(event: JsonObject) -> str:
-    """Return what an event says; of a type that is not known, nothing."""
+    """Return what an event says; an empty text for an unknown type."""
     kind = str(event.get("type"))
     if kind == "completed" and isinstance(event.get("result"), dict):
         result = event["result"]
         return " ".join(str(result[name]) for name in ("state", "final_text") if result.get(name))
-    values = [event[name] for name in _SAID.get(kind, ()) if event.get(name) not in (None, "")]
+    names = EVENT_TYPES[kind].brief if kind in EVENT_TYPES else ()
+    values = [event[name] for name in names if event.get(name) not in (None, "")]
     return " ".join(value if isinstance(value, str) else dumps(value) for value in values)
 
 

@@ -4,9 +4,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, assert_never
 
-from afkcli.core.contract.events import Event, event_to_json
+from afkcli.core.contract.events import (
+    ApprovalRequested,
+    ApprovalResolved,
+    Completed,
+    ErrorEvent,
+    Event,
+    ReasoningDeltaEvent,
+    Retrying,
+    RunStarted,
+    StepCompleted,
+    StepStarted,
+    TextDeltaEvent,
+    ToolCallDeltaEvent,
+    ToolCompleted,
+    ToolProgress,
+    ToolStarted,
+    Warned,
+    event_to_json,
+)
 from afkcli.core.contract.jsonform import dumps
 from afkcli.core.contract.limits import CUT_BY
 from afkcli.core.contract.result import AgentResult, RunState
@@ -153,21 +171,28 @@ class TextRenderer:
 
     def _status(self, event: Event) -> None:
         say = self._messages
-        if event.type == "tool_started":
-            say.say(brief(f"tool {event.tool_name} {dumps(event.arguments)}"))
-        elif event.type == "tool_completed":
-            outcome = "ok" if event.tool_success else f"failed: {event.tool_error}"
-            say.say(f"{brief(f'tool {event.tool_name} {outcome}')} ({event.latency_ms} ms)")
-        elif event.type == "approval_resolved":
-            say.say(f"approval: {event.decision} ({event.by})")
-        elif event.type == "retrying":
-            what = "it failed again" if event.error == self._retried else event.error
-            self._retried = event.error
-            say.warn(f"{what}; trying again in {event.delay_s:.1f} s (attempt {event.attempt})")
-        elif event.type == "warning":
-            say.warn(event.message)
-        elif event.type == "error":
-            say.error(event.error)
+        match event:
+            case ToolStarted():
+                say.say(brief(f"tool {event.tool_name} {dumps(event.arguments)}"))
+            case ToolCompleted():
+                outcome = "ok" if event.tool_success else f"failed: {event.tool_error}"
+                say.say(f"{brief(f'tool {event.tool_name} {outcome}')} ({event.latency_ms} ms)")
+            case ApprovalResolved():
+                say.say(f"approval: {event.decision} ({event.by})")
+            case Retrying():
+                what = "it failed again" if event.error == self._retried else event.error
+                self._retried = event.error
+                say.warn(f"{what}; trying again in {event.delay_s:.1f} s (attempt {event.attempt})")
+            case Warned():
+                say.warn(event.message)
+            case ErrorEvent():
+                say.error(event.error)
+            case RunStarted() | StepStarted() | StepCompleted() | ApprovalRequested() | ToolProgress():
+                pass  # nothing to say: the answer shows it, or the approver asks
+            case ReasoningDeltaEvent() | TextDeltaEvent() | ToolCallDeltaEvent() | Completed():
+                pass  # `show` and `_show` take these
+            case _:
+                assert_never(event)
 
     def _ending(self, result: AgentResult) -> None:
         hidden = result.usage.reasoning_output_tokens

@@ -53,6 +53,14 @@ class TestEvents:
 
         assert sorted(types) == sorted(EVENT_TYPES)
 
+    def test_every_class_of_an_event_is_a_type(self) -> None:
+        # By name, because `slots=True` makes each class twice.
+        assert {kind.__name__ for kind in EVENT_TYPES.values()} == {kind.__name__ for kind in Header.__subclasses__()}
+
+    @pytest.mark.parametrize("name", EVENT_TYPES)
+    def test_the_line_of_a_type_in_the_log_shows_fields_that_it_has(self, name: str) -> None:
+        assert set(EVENT_TYPES[name].brief) <= fields(EVENT_TYPES[name])
+
     @pytest.mark.parametrize("name", EVENT_TYPES)
     def test_a_type_has_its_fields(self, name: str) -> None:
         section = self.page[name].partition("| code |")[0]

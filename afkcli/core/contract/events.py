@@ -2,13 +2,17 @@
 
 A run is one ordered stream of these. What is shown, what is logged and what is remembered are read from it.
 Types and fields are added within version 1, never changed or removed; readers ignore what they do not know.
+
+To add a type, add a class with its `type` to `Event`, emit it, and show it in `TextRenderer` (mypy asks for it). The
+JSON form, the schema and the lines of `afk events` are derived from the class; such a line shows the fields in `brief`.
+`tests/docs/test_reference.py` compares the classes with docs/reference/events.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Literal, TypeAlias, get_args
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 from afkcli.core.contract.errors import ErrorKind
 from afkcli.core.contract.jsonform import JsonObject, dumps, to_plain
@@ -56,6 +60,7 @@ class RunStarted(Header):
     attachments: tuple[Attached, ...] = ()
     resumed: bool = False
     parent_run_id: str | None = None
+    brief: ClassVar[tuple[str, ...]] = ("model", "message")
     type: Literal["run_started"] = "run_started"
 
 
@@ -65,59 +70,81 @@ class StepStarted(Header):
 
     attempt: int
     request_sha256: str
+    brief: ClassVar[tuple[str, ...]] = ("attempt",)
     type: Literal["step_started"] = "step_started"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReasoningDeltaEvent(Header):
+    """A piece of the model's reasoning, where the provider shows it."""
+
     reasoning_delta: str
+    brief: ClassVar[tuple[str, ...]] = ("reasoning_delta",)
     type: Literal["reasoning_delta"] = "reasoning_delta"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextDeltaEvent(Header):
+    """A piece of the answer."""
+
     text_delta: str
+    brief: ClassVar[tuple[str, ...]] = ("text_delta",)
     type: Literal["text_delta"] = "text_delta"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCallDeltaEvent(Header):
+    """A piece of the JSON of a call's arguments; the first may be empty."""
+
     tool_call_id: str
     tool_name: str
     arguments_delta: str
+    brief: ClassVar[tuple[str, ...]] = ("tool_name", "arguments_delta")
     type: Literal["tool_call_delta"] = "tool_call_delta"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalRequested(Header):
+    """A tool call waits for a decision, until `expires` (RFC 3339; None for as long as the run lasts)."""
+
     approval_id: str
     tool_name: str
     arguments: JsonObject
     expires: str | None
+    brief: ClassVar[tuple[str, ...]] = ("tool_name", "arguments")
     type: Literal["approval_requested"] = "approval_requested"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalResolved(Header):
+    """A decision on a tool call; without an `approval_requested` before it, a rule decided."""
+
     approval_id: str
     decision: Literal["allow", "always", "deny", "timeout", "cancelled"]
     by: str
+    brief: ClassVar[tuple[str, ...]] = ("decision", "by")
     type: Literal["approval_resolved"] = "approval_resolved"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolStarted(Header):
+    """A tool is called; `tool_completed` follows."""
+
     tool_name: str
     tool_call_id: str
     arguments: JsonObject
+    brief: ClassVar[tuple[str, ...]] = ("tool_name", "arguments")
     type: Literal["tool_started"] = "tool_started"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolProgress(Header):
+    """How far a tool is; reserved, as no tool reports it yet."""
+
     tool_name: str
     tool_call_id: str
     message: str
+    brief: ClassVar[tuple[str, ...]] = ("tool_name", "message")
     type: Literal["tool_progress"] = "tool_progress"
 
 
@@ -135,6 +162,7 @@ class ToolCompleted(Header):
     tool_error: str | None
     latency_ms: int
     abandoned: bool = False
+    brief: ClassVar[tuple[str, ...]] = ("tool_name", "tool_output", "tool_error")
     type: Literal["tool_completed"] = "tool_completed"
 
 
@@ -145,13 +173,17 @@ class Retrying(Header):
     attempt: int
     delay_s: float
     error: str
+    brief: ClassVar[tuple[str, ...]] = ("attempt", "error")
     type: Literal["retrying"] = "retrying"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warned(Header):
+    """Something that the user should know and that does not end the run; `code` as in `warnings.WARNINGS`."""
+
     code: str
     message: str
+    brief: ClassVar[tuple[str, ...]] = ("message",)
     type: Literal["warning"] = "warning"
 
 
@@ -162,6 +194,7 @@ class StepCompleted(Header):
     message: Message
     usage: Usage
     finish_reason: FinishReason
+    brief: ClassVar[tuple[str, ...]] = ("finish_reason",)
     type: Literal["step_completed"] = "step_completed"
 
 
@@ -171,6 +204,7 @@ class ErrorEvent(Header):
 
     error: str
     kind: ErrorKind
+    brief: ClassVar[tuple[str, ...]] = ("kind", "error")
     type: Literal["error"] = "error"
 
 
@@ -179,6 +213,7 @@ class Completed(Header):
     """Exactly one, always last, after the turn was sealed."""
 
     result: AgentResult
+    brief: ClassVar[tuple[str, ...]] = ()
     type: Literal["completed"] = "completed"
 
 

@@ -1,0 +1,55 @@
+"""The table of the codes of `warning` events. Codes are added, never changed or removed.
+
+To add a warning, add its row here, raise it, and add the row to docs/reference/events.md;
+`tests/core/contract/test_warnings_table.py` compares the three. Plugins outside this repository choose their own codes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class WarningRow(NamedTuple):
+    """One code: `when` it is raised, in the words of the reference, and `since` which version."""
+
+    code: str
+    when: str
+    since: str = "0.1"
+
+
+WARNINGS: tuple[WarningRow, ...] = (
+    WarningRow("fallback", "a model failed and a fallback model took over"),
+    WarningRow("empty_answer", "the model answered with no text, and called no tool"),
+    WarningRow("not_retried", "a model call failed and was not retried, because `max_llm_calls` was reached"),
+    WarningRow("not_saved", "the turn is not in the thread; the message names the rescue file"),
+    WarningRow("journal", "a piece of the answer could not be journaled; it is tried again"),
+    WarningRow("damaged_record", "a record of the thread is damaged or missing and was left out"),
+    WarningRow("question_left_out", "the model's API refused the last question, so it is not sent again"),
+    WarningRow(
+        "attachment_left_out",
+        "an attachment of an earlier message is not sent, because this model cannot take it; the model gets a note",
+    ),
+    WarningRow(
+        "attachment_lost",
+        "the content of an attachment of an earlier message is missing or damaged; the model gets a note",
+    ),
+    WarningRow("price_unknown", "the cost limit cannot be enforced, because the price of the model is unknown"),
+    WarningRow(
+        "cost_unknown",
+        "the cost of the run could not be computed, because a plugin reported a usage or a price of a wrong form",
+    ),
+    WarningRow("sink_left_out", "a sink failed or did not keep up"),
+    WarningRow(
+        "tool_not_repeated",
+        "a tool call did not finish in the turn that is resumed, and the tool is not marked idempotent",
+    ),
+    WarningRow("invalid_output", "the answer does not fit the schema, and the model is asked once more"),
+    WarningRow("tool_left_out", "a tool that the agent names is not available; the run continues without it"),
+    WarningRow("approval_denied", "a tool call was denied, because no one could be asked"),
+    WarningRow("approval_not_kept", "an `always` could not be written to the store"),
+    WarningRow(
+        "unknown_approval", "a decision came for an approval that is not waiting; at most 100 of these warnings per run"
+    ),
+    WarningRow("context_trimmed", "the local model's context is full, so the oldest messages were left out"),
+    WarningRow("finish_reason", "the server stopped for an unknown or unusual reason"),
+)

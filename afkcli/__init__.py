@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+
     from afkcli.core.contract.agent import Agent
     from afkcli.core.contract.limits import FailSafeConfig
     from afkcli.core.contract.result import AgentResult
@@ -57,3 +60,17 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+class _OldModuleFinder:
+    """Finds the modules of version 0.1 under their old names. It stands last, so only a name that is not there asks."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        if not name.startswith("afkcli.") or name == "afkcli.core.aliases":
+            return None
+        from afkcli.core.aliases import find_old_module
+
+        return find_old_module(name)
+
+
+sys.meta_path.append(_OldModuleFinder())

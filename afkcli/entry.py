@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from typing import NoReturn
+import warnings
+from typing import NoReturn, TextIO
 
 
 def main() -> NoReturn:
@@ -13,5 +14,32 @@ def main() -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from afkcli.cli import main as run
 
+    show_deprecations()
     signal.signal(signal.SIGINT, interrupted)
     run()
+
+
+def show_deprecations() -> None:
+    """Write each warning about a deprecated module of ours as a line of `afk`, with the file that imports it.
+
+    Python itself hides such warnings from those who run a program.
+    """
+    others = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not (issubclass(category, DeprecationWarning) and str(message).startswith("afkcli.")):
+            others(message, category, filename, lineno, file, line)
+            return
+        from afkcli.screen.messages import Messages
+
+        Messages().warn(f"{message} ({filename}, line {lineno})")
+
+    warnings.filterwarnings("default", r"afkcli\.", DeprecationWarning)
+    warnings.showwarning = show

@@ -22,9 +22,13 @@ _KIND_BY_STATUS = {
     402: ErrorKind.AUTH,
     403: ErrorKind.AUTH,
     404: ErrorKind.NOT_FOUND,
+    405: ErrorKind.NOT_FOUND,  # another server than the one that was meant
+    407: ErrorKind.AUTH,
     408: ErrorKind.TIMEOUT,
     409: ErrorKind.OVERLOADED,
+    410: ErrorKind.NOT_FOUND,
     413: ErrorKind.CONTEXT_LENGTH,
+    425: ErrorKind.OVERLOADED,
     429: ErrorKind.RATE_LIMIT,
 }
 # Servers report an input that is too long with any of these, and say so only in words.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from afkcli.core.contract.jsonform import Json, JsonError, JsonObject, clean_text, loads_object
 from afkcli.core.contract.messages import ToolCallPart
+from afkcli.core.contract.result import Usage, whole_count
 
 INVALID_ARGUMENTS = "invalid_arguments"
 """The field under which arguments that were no JSON object go back to the model."""
@@ -51,11 +52,70 @@ def decode_event(data: str) -> JsonObject:
 
 
 def count(usage: Mapping[str, Json], *path: str) -> int:
-    """Return the token count at `path` in a usage object; 0 where a server leaves it out."""
-    value: Json = usage
+    """Return the token count at `path` in a usage object; 0 where a server leaves it out, or tells none."""
+    return whole_count(_at(usage, path)) or 0
+
+
+class TokenCounts:
+    """Reads the counts of a server's usage object, and says which of those of `Usage` it does not tell.
+
+    Since: 0.2.
+    """
+
+    def __init__(self, usage: Mapping[str, Json]) -> None:
+        self._usage = usage
+        self._unknown: list[str] = []
+
+    def read(self, name: str, *paths: str) -> int | None:
+        """Return the first count at one of `paths`, whose steps are separated by points; None if there is none.
+
+        What is there and is no count makes the field `name` of `Usage` unknown.
+        """
+        told = [value for path in paths if (value := _at(self._usage, path.split("."))) is not None]
+        found = next((number for value in told if (number := whole_count(value)) is not None), None)
+        if told and found is None:
+            self._unknown.append(name)
+        return found
+
+    def usage(
+        self,
+        *,
+        sent: int | None,
+        said: int | None,
+        total: int | None = None,
+        cache_read: int | None = None,
+        cache_written: int | None = None,
+        reasoning: int | None = None,
+    ) -> Usage:
+        """Return the usage. Of input, output and total the one that is missing follows from the others."""
+        if sent is None and None not in (said, total):
+            sent = _difference(total, said)
+        elif said is None and None not in (sent, total):
+            said = _difference(total, sent)
+        if total is None and sent is not None and said is not None:
+            total = sent + said
+        missing = {"input_tokens": sent, "output_tokens": said, "total_tokens": total}
+        unknown = [name for name, value in missing.items() if value is None]
+        unknown += [name for name in self._unknown if name not in missing]
+        return Usage(
+            input_tokens=sent or 0,
+            output_tokens=said or 0,
+            total_tokens=total or 0,
+            cache_read_input_tokens=cache_read or 0,
+            cache_creation_input_tokens=cache_written or 0,
+            reasoning_output_tokens=reasoning or 0,
+            unknown=tuple(dict.fromkeys(unknown)),
+        )
+
+
+def _difference(total: int | None, part: int | None) -> int | None:
+    return total - part if total is not None and part is not None and total >= part else None
+
+
+def _at(value: Json, path: Sequence[str]) -> Json:
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
-    return value if isinstance(value, int) else 0
+    return value
 
 
 class TextPieces:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
@@ -26,9 +27,31 @@ class RunState(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+MAX_COUNT = 2**53
+"""A larger number is no count of tokens; beyond it JSON readers round."""
+
+
+def whole_count(value: object) -> int | None:
+    """Return a count as servers write it (12, 12.0 or "12"); None for anything else, as for what is negative.
+
+    Since: 0.2.
+    """
+    if isinstance(value, str):
+        value = int(value) if value.isascii() and value.isdigit() and len(value) < 17 else None
+    if isinstance(value, float):
+        value = int(value) if math.isfinite(value) and value.is_integer() else None
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value <= MAX_COUNT else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens, counted as OpenTelemetry's `gen_ai.usage.*` counts them: `input_tokens` includes the cached ones."""
+    """Tokens, counted as OpenTelemetry's `gen_ai.usage.*` counts them: `input_tokens` includes the cached ones.
+
+    `unknown` names the counts that the provider did not tell, or told as something that is no count; these are 0 here.
+    What costs by such a count has no known cost. Since: 0.2.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -36,20 +59,44 @@ class Usage:
     cache_read_input_tokens: int = 0
     cache_creation_input_tokens: int = 0
     reasoning_output_tokens: int = 0
+    unknown: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Hold every number to what a count can be: no budget may grow by a negative one that a plugin reports.
+
+        What is no finite number is left as it is: that is a fault of the plugin, which the run reports.
+        """
+        for name in _COUNTS:
+            value: object = getattr(self, name)
+            if not isinstance(value, (int, float)) or not math.isfinite(value):
+                continue
+            count = whole_count(value)
+            object.__setattr__(self, name, count or 0)
+            if count is None and name not in self.unknown:
+                object.__setattr__(self, "unknown", (*self.unknown, name))
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in _USAGE_FIELDS})
+        counts = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
+        return Usage(**counts, unknown=tuple(dict.fromkeys((*self.unknown, *other.unknown))))
+
+    @property
+    def has_known_cost(self) -> bool:
+        """Whether every count that has a price is known."""
+        return not _PRICED.intersection(self.unknown)
 
 
-_USAGE_FIELDS = tuple(field.name for field in fields(Usage))
+_COUNTS = tuple(field.name for field in fields(Usage) if field.name != "unknown")
+_PRICED = frozenset(_COUNTS) - {"total_tokens", "reasoning_output_tokens"}
 
 
 def usage_from_json(value: object) -> Usage:
     """Return the usage in a JSON object; what is missing or not a number is 0."""
     if not isinstance(value, dict):
         return Usage()
-    numbers = {name: value.get(name) for name in _USAGE_FIELDS}
-    return Usage(**{name: number for name, number in numbers.items() if isinstance(number, int)})
+    counts = {name: value[name] for name in _COUNTS if isinstance(value.get(name), (int, float))}
+    unknown = value.get("unknown")
+    names = unknown if isinstance(unknown, list) else ()
+    return Usage(**counts, unknown=tuple(name for name in names if isinstance(name, str)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

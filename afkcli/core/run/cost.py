@@ -40,7 +40,7 @@ def cost_of(usage: Usage | None, price: Price | None) -> float | None:
     """Return US dollars, or None where the price or the usage is unknown; what is free costs 0 all the same."""
     if price is None:
         return None
-    if usage is None:
+    if usage is None or not usage.has_known_cost:
         return 0.0 if price.is_free else None
     price = price.of(usage.input_tokens)
     read, written = usage.cache_read_input_tokens, usage.cache_creation_input_tokens

@@ -49,7 +49,7 @@ from afkcli.providers.parts import (
     user_content,
 )
 from afkcli.providers.tool_names import ToolNames
-from afkcli.providers.wire import count, decode_event, tool_call
+from afkcli.providers.wire import TokenCounts, decode_event, tool_call
 
 PATH = "/responses"
 PROVIDER = "openai"
@@ -303,14 +303,14 @@ _HANDLERS: Mapping[Any, Any] = {
 
 def usage_from(usage: Mapping[str, Json]) -> Usage:
     """Return the usage of the Responses API, whose `input_tokens` include the cached ones."""
-    sent, said = count(usage, "input_tokens"), count(usage, "output_tokens")
-    return Usage(
-        input_tokens=sent,
-        output_tokens=said,
-        total_tokens=count(usage, "total_tokens") or sent + said,
-        cache_read_input_tokens=count(usage, "input_tokens_details", "cached_tokens"),
-        cache_creation_input_tokens=count(usage, "input_tokens_details", "cache_write_tokens"),
-        reasoning_output_tokens=count(usage, "output_tokens_details", "reasoning_tokens"),
+    counts = TokenCounts(usage)
+    return counts.usage(
+        sent=counts.read("input_tokens", "input_tokens", "prompt_tokens"),
+        said=counts.read("output_tokens", "output_tokens", "completion_tokens"),
+        total=counts.read("total_tokens", "total_tokens"),
+        cache_read=counts.read("cache_read_input_tokens", "input_tokens_details.cached_tokens"),
+        cache_written=counts.read("cache_creation_input_tokens", "input_tokens_details.cache_write_tokens"),
+        reasoning=counts.read("reasoning_output_tokens", "output_tokens_details.reasoning_tokens"),
     )
 
 

@@ -125,6 +125,28 @@ def test_usage_that_was_not_said_makes_the_cost_unknown_never_zero() -> None:
     assert limited(Scripted([TextDelta("a")], price=PRICE))[0].total_cost_usd is None
 
 
+@pytest.mark.parametrize("count", ["input_tokens", "output_tokens", "cache_read_input_tokens"])
+def test_a_count_that_is_unknown_makes_the_cost_unknown_and_limits_use_the_estimate(count: str) -> None:
+    usage = Usage(input_tokens=1, output_tokens=1, unknown=(count,))
+    assert limited(Scripted(answer("a", usage=usage), price=PRICE))[0].total_cost_usd is None
+    assert limited(Scripted(answer("a", usage=usage), price=FREE))[0].total_cost_usd == 0
+    long = [TextDelta("x" * 80), response("x" * 80, call("look"), usage=usage)]  # about 20 tokens: 40 dollars
+    model = Scripted(long, answer("a"), price=PRICE)
+    assert is_cut_by(limited(model, max_total_cost_usd=41)[0], "max_total_cost_usd")
+    assert len(model.requests) == 1
+
+
+def test_a_negative_count_lowers_no_budget() -> None:
+    usage = Usage(input_tokens=-1000, output_tokens=-1000)
+    model = Scripted(
+        *([TextDelta("x" * 80), response("x" * 80, call("look"), usage=usage)] for _ in range(9)), price=PRICE
+    )
+    result, _ = limited(model, max_total_cost_usd=100)
+    assert is_cut_by(result, "max_total_cost_usd")
+    assert len(model.requests) == 3
+    assert result.total_cost_usd is None
+
+
 def test_a_call_that_failed_before_any_output_costs_nothing() -> None:
     busy = [ProviderError("busy", kind=ErrorKind.OVERLOADED, retry_after=0)]
     assert limited(Scripted(busy, answer("a"), price=PRICE))[0].total_cost_usd == 20

@@ -31,7 +31,7 @@ from afkcli.plugin import (
 )
 
 if TYPE_CHECKING:
-    from afk_provider_local import Settings
+    from afk_provider_local.settings import Settings
 
 _Result = TypeVar("_Result")
 # A small model that is asked for a short answer repeats itself less: without this line "What is Python?" ran on to the

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from afk_sink_jsonl.settings import Settings
 from afkcli.hookspecs import Sink, hookimpl
 
+__all__ = ["AFK_HOOKS", "Settings", "afk_sink"]
+
 AFK_HOOKS = 1
-
-
-@dataclass
-class Settings:
-    """`[sinks.jsonl]` in the user's config.
-
-    Attributes:
-        path: the folder of the log; "" is `events` in afk's state folder.
-        max_file_mb: a file that has reached this size is followed by another one of the same day; 0 is no limit.
-        keep_days: files of days before that are deleted; 0 keeps all.
-    """
-
-    path: str = ""
-    max_file_mb: int = 64
-    keep_days: int = 90
 
 
 @hookimpl

@@ -10,7 +10,7 @@ from afk_sink_jsonl.logfolder import LogFolder
 from afkcli.plugin import ConfigError, Event, event_to_json
 
 if TYPE_CHECKING:
-    from afk_sink_jsonl import Settings
+    from afk_sink_jsonl.settings import Settings
 
 
 class JsonlSink:

@@ -15,7 +15,7 @@ from afk_tools_files.inside import FORBIDDEN_NAMES, RefusedError, Root, Roots, i
 from afkcli.plugin import ConfigError, Tool, ToolError, config_dir, data_dir, state_dir
 
 if TYPE_CHECKING:
-    from afk_tools_files import Settings
+    from afk_tools_files.settings import Settings
 
 WHERE = "[tools.files]"
 _COUNTS = {"max_output_bytes": 90_000, "max_lines": 100_000, "max_entries": 10_000, "max_hits": 10_000}

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from afk_tools_shell.settings import Settings
 from afkcli.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from afkcli.plugin import Tool
 
+__all__ = ["AFK_HOOKS", "Settings", "afk_tools"]
+
 AFK_HOOKS = 1
-
-
-@dataclass
-class Settings:
-    """`[tools.shell]` in the user's config.
-
-    Attributes:
-        cwd: the folder in which commands start; "" is that of the run, and a relative one is relative to it.
-        timeout_s: how long a command may take, in seconds; a call may ask for less.
-        max_output_bytes: how much of stdout, and of stderr, the model is given.
-        env: variables of the commands, beside the few that are passed on; masked like keys.
-    """
-
-    cwd: str = ""
-    timeout_s: float = 120.0
-    max_output_bytes: int = 40_000
-    env: dict[str, str] = field(default_factory=dict, metadata={"secret": True})
 
 
 @hookimpl

@@ -15,7 +15,7 @@ from afk_tools_shell.command import Command, Outcome
 from afkcli.plugin import ConfigError, PluginError, Tool, ToolError, hide_memory
 
 if TYPE_CHECKING:
-    from afk_tools_shell import Settings
+    from afk_tools_shell.settings import Settings
 
 PASSED_ON = ("HOME", "LANG", "PATH", "SHELL", "TMPDIR", "USER")
 """What a command gets of afk's environment, with LC_*; a list of what may pass, because keys have any name."""

@@ -43,6 +43,19 @@ def test_the_answer_is_one_line_of_json(keyed: Shell, server: ModelServer, schem
     assert json.dumps(CITY, separators=(",", ":")) in body["messages"][0]["content"]
 
 
+def test_a_pattern_of_javascript_is_checked_and_one_of_another_dialect_is_passed_on(
+    keyed: Shell, server: ModelServer
+) -> None:
+    server.script(Step(text='{"a": "Zoë", "b": "no"}'))
+    schema = {"properties": {"a": {"pattern": r"^\p{L}+$"}, "b": {"pattern": "(?i)^YES$"}}}
+
+    done = ask(keyed, json.dumps(schema))
+
+    assert (done.code, done.out) == (0, '{"a":"Zoë","b":"no"}\n')
+    assert done.err.count("\n") == 1
+    assert "the pattern '(?i)^YES$' is not checked" in done.err
+
+
 def test_a_schema_may_stand_on_the_command_line_or_come_from_a_pipe(keyed: Shell, server: ModelServer) -> None:
     server.script(Step(text=BERN))
     reader, writer = os.pipe()
@@ -212,7 +225,7 @@ def write(folder: Path, text: str | bytes) -> str:
         ("[]", "is no usable JSON Schema: a JSON Schema is a JSON object"),
         ("true", "is no usable JSON Schema"),
         ('{"type": "text"}', "is no usable JSON Schema: type"),
-        ('{"pattern": "("}', "is no usable JSON Schema: pattern"),
+        ('{"pattern": 5}', "is no usable JSON Schema: pattern"),
         ('{"properties": {"a": {"$ref": "https://example.com/a.json"}}}', "nothing is fetched"),
         ('{"const": NaN}', "is no JSON"),
         ('{"a": 1, "a": 2}', "a key stands twice"),

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from afkcli.core.contract.jsonform import Json, JsonObject
+from afkcli.core.contract.patterns import PatternError, pattern_of
+from afkcli.core.contract.schema_keywords import LATEST, Check, TooLongError, checking, dialect_of, validator_class
 
 MAX_PROBLEMS = 5
 """How many problems of one value are named; the first ones are what a model can mend."""
 
 NOT_APPLICABLE = "the schema cannot be applied"
 _MAX_WORDS = 300
+_SHOWN_CHARS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a check of a value found: `problems`, each as `where: what was expected`, and what was `unchecked`."""
+
+    problems: Sequence[str] = ()
+    unchecked: Sequence[str] = ()
 
 
 def schema_problem(schema: Json) -> str | None:
-    """Return why `schema` is no JSON Schema (draft 2020-12 unless its `$schema` names another one), or None."""
+    """Return why `schema` is no JSON Schema (draft 2020-12 unless its `$schema` names another one), or None.
+
+    A pattern or a format that afk does not know is no problem: `unchecked_in` names it.
+    """
     from jsonschema.exceptions import SchemaError
-    from jsonschema.validators import validator_for
 
     if not isinstance(schema, dict):
         return "a JSON Schema is a JSON object"
     try:
-        validator_for(schema, default=_default()).check_schema(schema)
+        with checking(Check()):
+            validator_class(schema).check_schema(_without_dialect(schema), format_checker=None)
     except SchemaError as error:
         return f"{_where(error)}: {error.message[:_MAX_WORDS]}"
     except Exception as error:  # a malformed $ref or $schema may raise what it likes
@@ -31,26 +46,55 @@ def schema_problem(schema: Json) -> str | None:
 
 
 def unresolved_reference(schema: JsonObject) -> str | None:
-    """Return which `$ref` of `schema`, one that `schema_problem` has passed, leads to nothing in it, or None."""
-    from jsonschema.validators import validator_for
-    from referencing import Registry, Resource
-    from referencing.exceptions import Unresolvable
-    from referencing.jsonschema import specification_with
+    """Return which `$ref` of `schema`, one that `schema_problem` has passed, leads to nothing in it, or None.
 
-    dialect = specification_with(validator_for(schema, default=_default()).META_SCHEMA["$schema"])
-    root: Any = Resource.from_contents(schema, default_specification=dialect)
-    registry: Any = Registry()
-    waiting = [(root, registry.resolver_with_root(root))]
-    while waiting:
-        resource, resolver = waiting.pop()
-        reference = resource.contents.get("$ref") if isinstance(resource.contents, dict) else None
+    What the drafts of JSON Schema say of themselves is known without being fetched.
+    """
+    from referencing.exceptions import Unresolvable
+
+    for resource, resolver in _resources(schema):
+        reference = resource.get("$ref")
         try:
             if isinstance(reference, str):
                 resolver.lookup(reference)
         except Unresolvable:
             return f"its $ref {reference!r} leads to nothing in it, and nothing is fetched"
-        waiting += [(inner, resolver.in_subresource(inner)) for inner in resource.subresources()]
     return None
+
+
+def unchecked_in(schema: JsonObject) -> list[str]:
+    """Return what of a usable `schema` afk passes on without checking it, one line a thing: formats, patterns of other
+    dialects, a `$schema` that it does not know."""
+    lines: dict[str, None] = {}
+    named = schema.get("$schema")
+    if named is not None and dialect_of(schema) is None:
+        lines[f"its $schema {_shown(named)} is not known, so it is read as {LATEST}"] = None
+    for resource, _ in _resources(schema):
+        patterns = resource.get("patternProperties")
+        for source in (resource.get("pattern"), *(patterns if isinstance(patterns, dict) else ())):
+            pattern = pattern_of(source) if isinstance(source, str) else None
+            if isinstance(pattern, PatternError):
+                lines[_unchecked_pattern(source, str(pattern))] = None
+        if isinstance(resource.get("format"), str):
+            lines[f"the format {_shown(resource['format'])} is not checked"] = None
+    return list(lines)
+
+
+def _resources(schema: JsonObject) -> Iterator[tuple[JsonObject, Any]]:
+    """Yield each schema in a schema that is an object, the outermost first, with what resolves its references."""
+    from jsonschema_specifications import REGISTRY
+    from referencing import Resource
+    from referencing.jsonschema import specification_with
+
+    dialect = specification_with(validator_class(schema).META_SCHEMA["$schema"])
+    root: Any = Resource.from_contents(_without_dialect(schema), default_specification=dialect)
+    waiting = [(root, REGISTRY.resolver_with_root(root))]
+    while waiting:
+        resource, resolver = waiting.pop()
+        yield resource.contents, resolver
+        # Of draft-03, the library gives names in place of some schemas.
+        schemas = [inner for inner in resource.subresources() if isinstance(inner.contents, dict)]
+        waiting += [(inner, resolver.in_subresource(inner)) for inner in schemas]
 
 
 def unusable(schema: JsonObject) -> str | None:
@@ -59,22 +103,35 @@ def unusable(schema: JsonObject) -> str | None:
     return problem or next((line for line in problems(None, schema) if line.startswith(NOT_APPLICABLE)), None)
 
 
-def problems(value: Json, schema: JsonObject) -> list[str]:
+def problems(value: Json, schema: Json) -> list[str]:
     """Return what of `value` does not fit `schema`, each as `where: what was expected`; nothing if it fits."""
-    from jsonschema.validators import validator_for
+    return list(check(value, schema).problems)
+
+
+def check(value: Json, schema: Json) -> Findings:
+    """Return what of `value` does not fit `schema`, and which of its patterns could not be checked.
+
+    It takes no longer than `CHECK_SECONDS`, and never fetches anything.
+
+    Since 0.2.
+    """
     from referencing import Registry
 
-    registry: Any = Registry()  # it knows only what the schema itself holds
-    validator = validator_for(schema, default=_default())(schema, registry=registry)
-    found = []
-    try:
-        for error in validator.iter_errors(value):
-            found.append(f"{_where(error)}: {error.message[:_MAX_WORDS]}")
-            if len(found) == MAX_PROBLEMS:
-                break
-    except Exception as error:  # a $ref to nowhere, a pattern that is no regular expression, endless recursion
-        found.append(f"{NOT_APPLICABLE}: {type(error).__name__}: {str(error)[:_MAX_WORDS]}")
-    return found
+    registry: Any = Registry()  # it knows only what the schema itself holds, and the drafts
+    found: list[str] = []
+    with checking(Check()) as state:
+        try:
+            validator = validator_class(schema)(schema, registry=registry)
+            for error in validator.iter_errors(value):
+                found.append(f"{_where(error)}: {error.message[:_MAX_WORDS]}")
+                state.go_on()
+                if len(found) == MAX_PROBLEMS:
+                    break
+        except TooLongError as error:
+            found.append(f"{NOT_APPLICABLE}: {error}")
+        except Exception as error:  # a $ref to nowhere, endless recursion
+            found.append(f"{NOT_APPLICABLE}: {type(error).__name__}: {str(error)[:_MAX_WORDS]}")
+    return Findings(found, [_unchecked_pattern(source, why) for source, why in state.unchecked.items()])
 
 
 def outline(schema: Json) -> Json:
@@ -130,10 +187,18 @@ _PLAIN: Mapping[str, Callable[[Json], bool]] = {
 }
 
 
-def _default() -> Any:
-    from jsonschema import Draft202012Validator
+def _without_dialect(schema: JsonObject) -> JsonObject:
+    """Return a schema without a `$schema` that nobody knows, or that is no text: the libraries fail on it."""
+    return schema if dialect_of(schema) else {name: value for name, value in schema.items() if name != "$schema"}
 
-    return Draft202012Validator
+
+def _unchecked_pattern(source: str, why: str) -> str:
+    return f"the pattern {_shown(source)} is not checked: {why}"
+
+
+def _shown(value: Json) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
 
 
 def _where(error: Any) -> str:

@@ -44,6 +44,11 @@ WARNINGS: tuple[WarningRow, ...] = (
         "a tool call did not finish in the turn that is resumed, and the tool is not marked idempotent",
     ),
     WarningRow("invalid_output", "the answer does not fit the schema, and the model is asked once more"),
+    WarningRow(
+        "schema_unchecked",
+        "a pattern, a format or a dialect of the schema is not checked; the model is given it",
+        "0.2",
+    ),
     WarningRow("tool_left_out", "a tool that the agent names is not available; the run continues without it"),
     WarningRow("approval_denied", "a tool call was denied, because no one could be asked"),
     WarningRow("approval_not_kept", "an `always` could not be written to the store"),

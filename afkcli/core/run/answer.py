@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from afkcli.core.contract.errors import ErrorKind, ProviderError, UsageError
 from afkcli.core.contract.jsonform import Json, JsonError, JsonObject, dumps, loads
 from afkcli.core.contract.messages import Message, ModelRequest
-from afkcli.core.contract.schemas import MAX_PROBLEMS, problems
+from afkcli.core.contract.schemas import MAX_PROBLEMS, check, unchecked_in
 from afkcli.core.contract.structured import MISFIT, correction, told, unfenced, usable_schema
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ class InvalidOutputError(ValueError):
 class StructuredOutput:
     """What the answer of one run has to be; once it is that, `json` is its JSON value and `value` what a caller gets.
 
+    `unchecked` is what of the schema is passed on to the model and not checked; after an answer was taken, what could
+    not be checked of it beside that. pydantic checks all of its own types.
+
     Args:
         output_type: a JSON Schema (a dict), or a type that pydantic knows: a model, a dataclass, `list[int]` ...
 
@@ -35,6 +38,8 @@ class StructuredOutput:
     def __init__(self, output_type: Any) -> None:
         self._adapter = None if isinstance(output_type, dict) else _adapter_of(output_type)
         self.schema = usable_schema(output_type if self._adapter is None else _schema_of(self._adapter, output_type))
+        self.unchecked = unchecked_in(self.schema) if self._adapter is None else []
+        self._said = set(self.unchecked)
         self.asked_again = False
         self.json: Json = None
         self.value: Any = None
@@ -49,9 +54,12 @@ class StructuredOutput:
             answer = loads(unfenced(text))
         except JsonError as error:
             raise InvalidOutputError(_no_json(text, error)) from None
-        found = problems(answer, self.schema) if self._adapter is None else []
-        if found:
-            raise InvalidOutputError("; ".join(found))
+        if self._adapter is None:
+            findings = check(answer, self.schema)
+            self.unchecked = [line for line in findings.unchecked if line not in self._said]
+            self._said.update(self.unchecked)
+            if findings.problems:
+                raise InvalidOutputError("; ".join(findings.problems))
         self.value = answer if self._adapter is None else _validated(self._adapter, answer)
         self.json = answer
 
@@ -78,7 +86,18 @@ def take_answer(run: Run, answer: Message) -> bool:
         run.warn("invalid_output", f"{line}; asking once more")
         run.add_message(correction(line))
         return False
+    finally:
+        run.pending_warnings += unchecked_warnings(output)
     return True
+
+
+def unchecked_warnings(output: StructuredOutput) -> list[tuple[str, str]]:
+    """Return the warning, by its code, that names what of the schema is not checked; none if all of it is."""
+    found = output.unchecked
+    if not found:
+        return []
+    more = f"; and {len(found) - MAX_PROBLEMS} more" if len(found) > MAX_PROBLEMS else ""
+    return [("schema_unchecked", f"of the schema of the answer, {'; '.join(found[:MAX_PROBLEMS])}{more}")]
 
 
 def asked_for(request: ModelRequest, schema: JsonObject, capabilities: Capabilities) -> ModelRequest:

@@ -23,7 +23,7 @@ from afkcli.core.contract.result import AgentResult, RunState
 from afkcli.core.contract.rules import ApprovalRule, Decider
 from afkcli.core.contract.tasks import contained, started
 from afkcli.core.contract.tools import FoundTools, Tool, as_tools
-from afkcli.core.run.answer import StructuredOutput, take_answer
+from afkcli.core.run.answer import StructuredOutput, take_answer, unchecked_warnings
 from afkcli.core.run.budgets import NO_BUDGETS, Budgets, Reservations
 from afkcli.core.run.closing import Rescue, begin_rescue, see_through
 from afkcli.core.run.cost import Spending
@@ -360,6 +360,7 @@ class Runner:
         models = self._models(agent, asked)
         spending = Spending(agent.fail_safe, Reservations(self._wiring.budgets, thread.key, self.store, self._calls))
         warnings = await spending.check_prices(models)
+        warnings += unchecked_warnings(structured) if structured is not None else []
         finding = self._find_tools(agent, tools)
         return Run(
             run_id=run_id,

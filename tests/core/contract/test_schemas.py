@@ -7,7 +7,17 @@ from typing import ClassVar
 import pytest
 
 from afkcli.core.contract.jsonform import JsonObject
-from afkcli.core.contract.schemas import MAX_PROBLEMS, outline, problems, schema_problem, unresolved_reference
+from afkcli.core.contract.schemas import (
+    MAX_PROBLEMS,
+    NOT_APPLICABLE,
+    check,
+    outline,
+    problems,
+    schema_problem,
+    unchecked_in,
+    unresolved_reference,
+    unusable,
+)
 
 CITY = {
     "type": "object",
@@ -72,6 +82,116 @@ def test_one_that_leads_nowhere_is_named_however_deep_it_stands(reference: str) 
     problem = unresolved_reference({"properties": {"a": {"items": {"anyOf": [{}, {"$ref": reference}]}}}})
     assert problem is not None
     assert repr(reference) in problem
+
+
+class TestPatternsOfOtherDialects:
+    def test_a_unicode_property_is_checked(self) -> None:
+        schema = {"type": "string", "pattern": "^\\p{L}+$"}
+
+        assert unusable(schema) is None
+        assert unchecked_in(schema) == []
+        assert problems("Zoë", schema) == []
+        assert problems("Z0e", schema) == ["the value: 'Z0e' does not match '^\\\\p{L}+$'"]
+
+    @pytest.mark.parametrize("pattern", ["(?i)^yes$", "\\Ayes\\Z", "^(?P<a>yes)$", "["])
+    def test_one_that_cannot_be_checked_is_passed_on_and_named(self, pattern: str) -> None:
+        schema = {"properties": {"a": {"type": "string", "pattern": pattern}}}
+
+        assert unusable(schema) is None
+        assert problems({"a": "no"}, schema) == []
+        [line] = check({"a": "no"}, schema).unchecked
+        assert [line] == unchecked_in(schema)
+        assert repr(pattern) in line
+
+    def test_names_that_match_it_are_not_called_unexpected(self) -> None:
+        schema = {"patternProperties": {"(?i)^x": {"type": "integer"}}, "additionalProperties": False}
+
+        assert problems({"X1": "a"}, schema) == []
+        assert problems({"X1": "a"}, {**schema, "patternProperties": {"^x": {}}}) == [
+            "the value: 'X1' does not match any of the regexes: '^x'"
+        ]
+
+    @pytest.mark.parametrize(
+        "schema",
+        [
+            {"pattern": "^(a|aa)+$"},
+            {"items": {"pattern": "^(a|aa)+$"}},
+            {"additionalProperties": {"allOf": [{"pattern": f"^(a|aa)+${n}"} for n in range(500)]}},
+        ],
+    )
+    def test_one_that_backtracks_is_given_up_and_named(self, schema: JsonObject) -> None:
+        evil = "a" * 100 + "!"
+        value = evil if "pattern" in schema else [evil] * 1000 if "items" in schema else {"a": evil}
+
+        findings = check(value, schema)
+
+        assert findings.problems == []
+        assert "takes longer than" in findings.unchecked[0]
+
+    def test_references_that_double_come_to_an_end(self) -> None:
+        steps: JsonObject = {str(n): {"allOf": [{"$ref": f"#/$defs/{n + 1}"}] * 2} for n in range(60)}
+        schema = {"$ref": "#/$defs/0", "$defs": {**steps, "60": {}}}
+
+        assert problems(1, schema) == [f"{NOT_APPLICABLE}: checking a value takes longer than 1 s"]
+        assert unusable(schema) == problems(1, schema)[0]
+
+    def test_a_pattern_below_a_schema_that_names_its_draft_is_read_in_the_same_way(self) -> None:
+        node = {"type": "object", "properties": {"next": {"$ref": "#"}, "name": {"pattern": "^\\p{Lu}"}}}
+        schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **node}
+
+        assert problems({"next": {"next": {"name": "a"}}}, schema) == [
+            "next.next.name: 'a' does not match '^\\\\p{Lu}'"
+        ]
+
+
+class TestOtherDrafts:
+    @pytest.mark.parametrize("named", ["https://example.com/own-schema", "draft-07", "", 7, ["a"], None])
+    def test_an_unknown_one_is_read_as_the_latest_and_named(self, named: object) -> None:
+        schema = {"$schema": named, "type": "object", "properties": {"a": {"type": "integer"}}}
+
+        assert unusable(schema) is None
+        assert problems({"a": "x"}, schema) == ["a: 'x' is not of type 'integer'"]
+        said = [] if named is None else [f"its $schema {named!r} is not known, so it is read as draft 2020-12"]
+        assert unchecked_in(schema) == said
+
+    def test_draft_03_is_read_as_that(self) -> None:
+        person = {"type": "object", "properties": {"age": {"type": "integer", "required": True, "divisibleBy": 2}}}
+        schema = {"$schema": "http://json-schema.org/draft-03/schema#", **person}
+
+        assert unusable(schema) is None
+        assert problems({"age": 2}, schema) == []
+        assert problems({}, schema) == ["age: 'age' is a required property"]
+        assert problems({"age": 3}, schema) == ["age: 3 is not a multiple of 2"]
+
+    def test_draft_03_that_does_not_say_so_gets_one_line(self) -> None:
+        problem = unusable({"type": "object", "properties": {"age": {"type": "any", "required": True}}})
+
+        assert problem is not None
+        assert "properties.age" in problem
+        assert "\n" not in problem
+
+    @pytest.mark.parametrize(
+        "address", ["http://json-schema.org/draft-07/schema", "https://json-schema.org/draft-07/schema#"]
+    )
+    def test_the_address_of_a_draft_may_be_written_in_other_ways(self, address: str) -> None:
+        schema = {"$schema": address, "items": [{"type": "string"}]}
+
+        assert problems([1], schema) == ["0: 1 is not of type 'string'"]
+        assert unchecked_in(schema) == []
+
+    def test_a_draft_itself_can_be_referred_to(self) -> None:
+        schema = {"$ref": "https://json-schema.org/draft/2020-12/schema"}
+
+        assert unusable(schema) is None
+        assert problems({"type": "object"}, schema) == []
+        assert problems({"type": "text"}, schema) != []
+
+
+def test_formats_are_passed_on_and_named() -> None:
+    schema = {"properties": {"a": {"format": "email"}, "b": {"format": "made-up"}}, "const": {"format": "x"}}
+
+    assert unusable(schema) is None
+    assert sorted(unchecked_in(schema)) == ["the format 'email' is not checked", "the format 'made-up' is not checked"]
 
 
 class TestOutline:

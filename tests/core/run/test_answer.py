@@ -13,7 +13,7 @@ from pydantic import BaseModel, field_validator
 
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.errors import ErrorKind, ProviderError, UsageError
-from afkcli.core.contract.events import Completed, Event, event_to_json
+from afkcli.core.contract.events import Completed, Event, Warned, event_to_json
 from afkcli.core.contract.limits import FailSafeConfig
 from afkcli.core.contract.messages import FinishReason, Message, ModelRequest
 from afkcli.core.contract.result import AgentResult, RunState, exit_code
@@ -328,7 +328,7 @@ class TestAnOutputTypeThatIsNone:
         [
             ({"type": "text"}, "no usable JSON Schema: type"),
             ({"$ref": "http://127.0.0.1:9/x"}, "nothing is fetched"),
-            ({"pattern": "("}, "no usable JSON Schema: pattern"),
+            ({"pattern": 5}, "no usable JSON Schema: pattern"),
             ({"$ref": "#"}, "cannot be applied: RecursionError"),
             ({"$dynamicRef": "#nowhere"}, "cannot be applied"),
             ({"const": float("nan")}, "no JSON"),
@@ -369,6 +369,40 @@ class TestAFence:
     )
     def test_around_everything_is_taken_away(self, text: str, inside: str) -> None:
         assert unfenced(text) == inside
+
+
+def warned(schema: object, text: str) -> tuple[AgentResult, list[str]]:
+    """Return the result of a turn that is answered with `text`, and its warnings of what was not checked."""
+    events = events_of(Scripted(answer(text)), told(schema))
+    return result_of(events), [e.message for e in events if isinstance(e, Warned) and e.code == "schema_unchecked"]
+
+
+class TestWhatCannotBeChecked:
+    def test_a_pattern_of_another_dialect_and_a_format_are_said_once_and_the_answer_is_taken(self) -> None:
+        schema = {"properties": {"a": {"pattern": "(?i)^x"}, "b": {"format": "date"}}}
+
+        result, warnings = warned(schema, '{"a": "y", "b": "z"}')
+
+        assert (result.state, result.output) == (RunState.COMPLETED, {"a": "y", "b": "z"})
+        [line] = warnings
+        assert "the pattern '(?i)^x' is not checked" in line
+        assert "the format 'date' is not checked" in line
+
+    def test_a_unicode_property_is_checked_and_nothing_is_said(self) -> None:
+        result, warnings = warned({"properties": {"a": {"pattern": r"^\p{L}+$"}}}, '{"a": "Zoë"}')
+
+        assert (result.state, warnings) == (RunState.COMPLETED, [])
+
+    def test_a_pattern_that_backtracks_does_not_hold_up_the_run(self) -> None:
+        result, warnings = warned({"properties": {"a": {"pattern": "^(a|aa)+$"}}}, json.dumps({"a": "a" * 99 + "!"}))
+
+        assert result.state is RunState.COMPLETED
+        assert "takes longer than" in warnings[0]
+
+    def test_what_pydantic_checks_itself_is_not_named(self) -> None:
+        result, warnings = warned(City, '{"city": "Bern", "founded": "1191-01-01"}')
+
+        assert (result.state, warnings) == (RunState.COMPLETED, [])
 
 
 def test_the_events_of_an_answer_that_is_asked_for_again_are_all_there() -> None:

@@ -1,0 +1,1 @@
+"""JSON-Schema-Test-Suite, played against what afk makes of JSON Schemas."""

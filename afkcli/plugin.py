@@ -90,7 +90,9 @@ if TYPE_CHECKING:
     from afkcli.core.contract.tools import MAX_OUTPUT_CHARS, Tool, ToolError, Toolset, bounded, tool
     from afkcli.core.contract.waiting import while_waiting
     from afkcli.core.thread.attachments import PDF, attached_parts, label
-    from afkcli.core.thread.history import SealedTurn, advance, after_seal, turn_from_json
+    from afkcli.core.thread.names import title_of
+    from afkcli.core.thread.records import advance
+    from afkcli.core.thread.turns import SealedTurn, after_seal, turn_from_json
     from afkcli.hookspecs import HOOKS_VERSION, hookimpl
     from afkcli.host.nondumpable import hide_memory
     from afkcli.host.owner import boot_id, current_owner, proven_dead
@@ -194,9 +196,10 @@ _NAMES = {
     "afkcli.core.contract.schemas": ("schema_problem",),
     "afkcli.core.contract.structured": ("told",),
     "afkcli.core.contract.tasks": ("started",),
-    "afkcli.core.thread.history": (
+    "afkcli.core.thread.names": ("title_of",),
+    "afkcli.core.thread.records": ("advance",),
+    "afkcli.core.thread.turns": (
         "SealedTurn",
-        "advance",
         "after_seal",
         "turn_from_json",
     ),
@@ -333,6 +336,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "started",
     "state_dir",
     "text_message",
+    "title_of",
     "told",
     "tool",
     "turn_from_json",

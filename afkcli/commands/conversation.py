@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 
-from afkcli.commands.thread_access import RUNNING
 from afkcli.core.contract.errors import ErrorKind
 from afkcli.core.contract.jsonform import JsonObject, dumps, to_plain
 from afkcli.core.contract.messages import (
@@ -24,7 +23,10 @@ from afkcli.core.contract.messages import (
 from afkcli.core.contract.protocols import ThreadInfo
 from afkcli.core.contract.result import RunState
 from afkcli.core.contract.text import collapsed
-from afkcli.core.thread.history import History, SealedTurn, interrupted_turn, messages_to_send, resumed_by, turn_to_json
+from afkcli.core.thread.history import History
+from afkcli.core.thread.operations import RUNNING
+from afkcli.core.thread.sending import messages_to_send
+from afkcli.core.thread.turns import SealedTurn, interrupted_turn, resumed_by, turn_to_json
 from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import BOLD, DIM, YELLOW
 

@@ -11,13 +11,19 @@ from typing import IO
 import click
 
 from afkcli.commands.json_option import json_option
-from afkcli.commands.thread_access import opened_store
-from afkcli.core.contract.errors import EXIT_INTERNAL, EXIT_OK, EXIT_USAGE, ConflictError, ThreadBusyError, UsageError
-from afkcli.core.contract.ids import uuid7
+from afkcli.commands.thread_access import command_owner, opened_store
+from afkcli.core.contract.errors import (
+    EXIT_INTERNAL,
+    EXIT_OK,
+    EXIT_USAGE,
+    ConflictError,
+    ThreadBusyError,
+    UnsupportedRecordError,
+    UsageError,
+)
 from afkcli.core.contract.jsonform import MAX_LINE_BYTES
 from afkcli.core.thread.exchange import ExportedThread, Incomplete, Item, Refused, RescuedTurn, read_lines
 from afkcli.core.thread.restore import Restored, Restorer
-from afkcli.host.owner import current_owner
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
 
@@ -34,7 +40,7 @@ def import_threads(file: str, rename: bool, as_json: bool) -> None:
     """
     importer = _Import(file, Messages(), Stdout() if as_json else None)
     with _opened(file) as stream, opened_store() as store:
-        restorer = Restorer(store, lambda: current_owner(uuid7()), rename=rename)
+        restorer = Restorer(store, command_owner, rename=rename)
         try:
             for item in read_lines(_lines(stream)):
                 importer.take(restorer, item)
@@ -69,7 +75,7 @@ class _Import:
             return
         try:
             restored = restorer.thread(item) if isinstance(item, ExportedThread) else restorer.rescued(item)
-        except (ConflictError, ThreadBusyError) as error:
+        except (ConflictError, ThreadBusyError, UnsupportedRecordError) as error:
             self._refuse(item.line, str(error))
             return
         self._counts[restored.outcome] += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,13 +10,16 @@ import click
 
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.json_option import json_option
-from afkcli.commands.thread_access import RUNNING, find_thread, held, opened_store, settled
+from afkcli.commands.thread_access import command_owner, opened_store
 from afkcli.commands.thread_export import export
 from afkcli.commands.thread_import import import_threads
 from afkcli.commands.thread_resume import resume
 from afkcli.core.contract.errors import EXIT_BUSY, ThreadBusyError, UnknownNameError, UsageError
-from afkcli.core.contract.protocols import RecordKind, Store, ThreadInfo
-from afkcli.core.thread.history import advance, check_name, load_history, next_record
+from afkcli.core.contract.protocols import Store, ThreadInfo
+from afkcli.core.thread.history import load_history
+from afkcli.core.thread.names import check_name
+from afkcli.core.thread.operations import RUNNING, find_thread, held, settled
+from afkcli.core.thread.operations import rename as rename_thread
 from afkcli.screen.messages import Messages
 from afkcli.screen.questions import confirmed
 from afkcli.screen.streams import Stdout
@@ -57,7 +59,7 @@ def command(ctx: click.Context, limit: int | None, search: str | None, here: boo
 
 def _settled(store: Store, info: ThreadInfo) -> tuple[ThreadInfo, str | None] | None:
     try:
-        return settled(store, info)
+        return settled(store, info, command_owner)
     except UnknownNameError:  # it was deleted or renamed meanwhile
         return None
 
@@ -85,7 +87,7 @@ def show(name: str, as_json: bool) -> None:
     from afkcli.commands.conversation import shown_turn, turn_form, turns_of
 
     with opened_store() as store:
-        thread, state = settled(store, find_thread(store, name))
+        thread, state = settled(store, find_thread(store, name), command_owner)
         history = load_history(store, thread)
     messages, stdout = Messages(), Stdout()
     for line in history.damage:
@@ -114,7 +116,7 @@ def remove(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
             return
         for info in threads.values():
             try:
-                with held(store, info.name) as lease:
+                with held(store, info.name, command_owner(), seal=False) as lease:
                     store.delete(lease)
             except ThreadBusyError as error:
                 messages.error(f"not deleted: {error}")
@@ -143,13 +145,8 @@ def rename(old: str, new: str, as_json: bool) -> None:
     new = check_name(new)
     with opened_store() as store:
         info = find_thread(store, old)
-        with held(store, info.name) as lease:
-            thread = lease.thread
-            if thread.name == new:
-                raise UsageError(f"the thread is called {new!r} already")
-            body = {"v": 1, "changes": {"name": new}, "was": {"name": thread.name}}
-            record = next_record(thread, RecordKind.META, thread.turns, body)
-            store.append(replace(advance(thread, record), name=new), [record], thread.head, lease)
+        with held(store, info.name, command_owner()) as lease:
+            rename_thread(store, lease, new)
     Messages().say(f"{info.name!r} is now {new!r}")
     if as_json:
         Stdout().objects([{"v": 1, "type": "renamed", "thread_id": new, "thread_key": info.key, "was": info.name}])

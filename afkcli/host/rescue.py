@@ -10,7 +10,7 @@ from pathlib import Path
 
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.thread.exchange import content_line, rescued_journal_line, rescued_line
-from afkcli.core.thread.history import SealedTurn
+from afkcli.core.thread.turns import SealedTurn
 from afkcli.host.paths import make_private_folder, state_dir
 
 

@@ -45,7 +45,8 @@ from afkcli.core.contract.ids import uuid7
 from afkcli.core.contract.messages import Role, text_message
 from afkcli.core.contract.protocols import LEASE_SECONDS, Fork, Lease, Record, RecordKind, Store
 from afkcli.core.contract.result import Usage
-from afkcli.core.thread.history import advance, load_history, next_record
+from afkcli.core.thread.history import load_history
+from afkcli.core.thread.records import advance, next_record
 from afkcli.host.owner import current_owner
 from afkcli.testing.store_steps import (
     ShiftedTime,

@@ -12,7 +12,8 @@ from afkcli.core.contract.ids import rfc3339
 from afkcli.core.contract.messages import Message, Role, text_message
 from afkcli.core.contract.protocols import NO_CONTENTS, Lease, OpenTurn, Record, RecordKind, Store, ThreadInfo
 from afkcli.core.contract.result import RunState, Usage
-from afkcli.core.thread.history import SealedTurn, advance, after_seal, next_record, turn_to_json
+from afkcli.core.thread.records import advance, next_record
+from afkcli.core.thread.turns import SealedTurn, after_seal, turn_to_json
 from afkcli.host.owner import current_owner
 
 _EPOCH = 1_700_000_000  # seconds; the times in the records are counted from here

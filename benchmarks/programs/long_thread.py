@@ -22,7 +22,8 @@ def make(name: str, turns: int) -> None:
     from afkcli.core.contract.protocols import RecordKind
     from afkcli.core.contract.result import RunState
     from afkcli.core.run.runner import unknown_owner
-    from afkcli.core.thread.history import SealedTurn, advance, after_seal, next_record, turn_to_json
+    from afkcli.core.thread.records import advance, next_record
+    from afkcli.core.thread.turns import SealedTurn, after_seal, turn_to_json
 
     store = open_store()
     lease = store.acquire(name, unknown_owner(uuid7()))

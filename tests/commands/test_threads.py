@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 
 import pytest
 
 from afkcli.core.contract.protocols import Record, RecordKind
-from afkcli.core.thread.history import record_hash
+from afkcli.core.thread.records import record_hash
 from afkcli.testing.model_server import Fault, ModelServer, ScriptedCall, Step
 from tests.commands.conftest import on_terminal
 from tests.e2e.shell import Shell, kill, wait_for_output
@@ -114,7 +115,7 @@ class TestShow:
         assert "␛]0;owned␇ hi" in seen
 
     @pytest.mark.parametrize(
-        ("name", "said"), [("tripp", "'trip'"), ("zzz", "`afk threads` lists"), ("a\nb", "printed")]
+        ("name", "said"), [("tripp", "'trip'"), ("zzz", "`afk threads` lists"), ("a\nb", "not printable")]
     )
     def test_of_an_unknown_thread_is_exit_2_with_near_names(self, talked: Shell, name: str, said: str) -> None:
         done = talked.afk("threads", "show", name)
@@ -195,6 +196,63 @@ class TestRename:
         assert done.code == 2
         assert done.err.count("\n") == 1
         assert len(talked.afk("threads", "-q", "paris").out.splitlines()) == 1
+
+
+class TestThreadsThatANewerAfkChanged:
+    @pytest.fixture
+    def changed(self, talked: Shell) -> Shell:
+        """The thread `trip` has a meta record of a kind that this afk does not know."""
+        script = talked.home / "newer.py"
+        script.write_text(
+            "from dataclasses import replace\n"
+            "from afkcli.commands.thread_access import opened_store\n"
+            "from afkcli.core.contract.protocols import RecordKind\n"
+            "from afkcli.core.thread.records import advance, next_record\n"
+            "from afkcli.testing.store_steps import acquired, save\n"
+            "with opened_store() as store:\n"
+            "    lease = acquired(store, 'trip')\n"
+            "    body = {'v': 1, 'kind': 'undone', 'turns': [2]}\n"
+            "    record = next_record(lease.thread, RecordKind.META, 2, body)\n"
+            "    store.release(save(store, lease, (advance(lease.thread, record), record)))\n"
+        )
+        assert talked.python(script).code == 0
+        return talked
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ("run", "-t", "trip", "And then?"),
+            ("threads", "resume", "trip"),
+            ("threads", "rename", "trip", "other"),
+            ("threads", "show", "trip"),
+        ],
+    )
+    def test_are_refused_with_the_next_step_and_left_unchanged(
+        self, changed: Shell, server: ModelServer, command: tuple[str, ...]
+    ) -> None:
+        before = changed.afk("threads", "export", "trip").out
+        done = changed.afk(*command)
+        assert (done.code, done.out) == (1, "")
+        line = r"afk: record \d+ of thread 'trip' was written by a newer afk \(.*'undone', version 1\): upgrade afk\n"
+        assert re.fullmatch(line, done.err)
+        assert server.bodies == []
+        assert changed.afk("threads", "export", "trip").out == before
+
+    def test_are_listed_and_can_be_deleted(self, changed: Shell) -> None:
+        assert [row["thread_id"] for row in changed.afk("threads", "--json").events] == ["soup", "trip"]
+        assert changed.afk("threads", "rm", "-y", "trip").code == 0
+        assert [row["thread_id"] for row in changed.afk("threads", "--json").events] == ["soup"]
+
+    def test_are_exported_without_loss_and_refused_by_the_import(self, changed: Shell) -> None:
+        exported = changed.afk("threads", "export", "trip")
+        assert exported.code == 0
+        assert "an import will refuse it" in exported.err
+        assert json.loads(exported.events[-2]["body"]) == {"v": 1, "kind": "undone", "turns": [2]}
+        assert changed.afk("threads", "rm", "-y", "trip").code == 0
+        imported = changed.afk("threads", "import", stdin=exported.out.encode())
+        assert imported.code == 2
+        assert "upgrade afk" in imported.err
+        assert len(changed.afk("threads").out.splitlines()) == 1
 
 
 class TestExport:

@@ -395,7 +395,7 @@ class TestBadInput:
             (["run", "-a", "nope", "hi"], "no agent 'nope'"),
             (["run", "--plugin", "nope.py", "hi"], "no plugin file nope.py"),
             (["run", "-t", "", "hi"], "thread name is empty"),
-            (["run", "-t", "a\nb", "hi"], "cannot be printed"),
+            (["run", "-t", "a\nb", "hi"], "not printable"),
             (["run", "-t", "-x", "hi"], "starts with '-'"),
             (["run", "-t", "x" * 10_000, "hi"], "too long"),
             (["run", "-t", "t", "-c", "hi"], "--continue and --thread"),

@@ -16,7 +16,8 @@ from typing import Any
 from afkcli.core.contract.jsonform import dumps
 from afkcli.core.contract.protocols import KEPT_KINDS, Record, RecordKind, ThreadInfo
 from afkcli.core.thread.exchange import ExportedThread, RescuedTurn, read_lines
-from afkcli.core.thread.history import interrupted_turn, read_history, turn_to_json
+from afkcli.core.thread.history import fold
+from afkcli.core.thread.turns import interrupted_turn, turn_to_json
 from afkcli.testing.model_server import RecordedRequest
 from tests.faults.server import Stamps
 from tests.faults.table import Row
@@ -86,7 +87,7 @@ def kept_thread(export: str) -> KeptThread:
     info = _thread_info(head["thread"])
     records = [_record(row) for row in rows]
     seals = [record for record in records if record.kind is RecordKind.SEAL]
-    damage = list(read_history(info, records).damage)
+    damage = list(fold(info, records).damage)
     if head["thread"]["open_turn"] is not None:
         damage.append("a turn is still open")
     return KeptThread(info.name, tuple(_kept_turn(json.loads(seal.body)) for seal in seals), tuple(damage))

@@ -93,6 +93,10 @@ class HeadMismatchError(StoreError):
     """The thread's head is not the one that the writer expected; nothing was written."""
 
 
+class UnsupportedRecordError(StoreError):
+    """A thread has a record of a kind or version that this afk does not know; the thread was left unchanged."""
+
+
 class NameTakenError(StoreError):
     """Another thread has that name."""
 

@@ -177,6 +177,10 @@ class Fork:
     turn: int
 
 
+THREAD_SCHEMA = 1
+"""The version of what a thread's records mean; an afk refuses threads of a greater one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThreadInfo:
     """A thread's identity and metadata; the store keeps it beside the records, in the same transaction.
@@ -204,7 +208,7 @@ class ThreadInfo:
     usage: Usage = field(default_factory=Usage)
     cost_usd: float | None = 0.0
     tags: tuple[str, ...] = ()
-    schema: int = 1
+    schema: int = THREAD_SCHEMA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

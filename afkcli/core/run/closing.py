@@ -15,8 +15,9 @@ from afkcli.core.contract.jsonform import JsonObject, clean_text
 from afkcli.core.contract.messages import Role
 from afkcli.core.contract.result import AgentResult, RunState
 from afkcli.core.run.run import CANCELLED, Outcome, Run
-from afkcli.core.thread.history import RescueWriter, SealedTurn, TurnWriter
 from afkcli.core.thread.store_worker import StoreThread
+from afkcli.core.thread.turns import SealedTurn
+from afkcli.core.thread.writer import RescueWriter, TurnWriter
 
 Rescue = Callable[[str, SealedTurn, Mapping[str, bytes]], str | None]
 RescueMore = Callable[[str, JsonObject], None]

@@ -10,31 +10,27 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
-from afkcli.core.contract.errors import AfkError, LeaseLostError, StoreError, ThreadBusyError, UsageError
+from afkcli.core.contract.errors import (
+    LeaseLostError,
+    StoreError,
+    ThreadBusyError,
+    UnsupportedRecordError,
+    UsageError,
+)
 from afkcli.core.contract.ids import rfc3339, uuid7
 from afkcli.core.contract.messages import Message
-from afkcli.core.contract.protocols import Fork, Lease, Owner, RecordKind, Store, ThreadInfo
+from afkcli.core.contract.protocols import Lease, Owner, Store, ThreadInfo
 from afkcli.core.contract.result import RunState
-from afkcli.core.thread.attachments import attached_parts
-from afkcli.core.thread.contents import stored_contents
-from afkcli.core.thread.history import (
-    Beginning,
-    History,
-    TurnWriter,
-    advance,
-    load_history,
-    next_record,
-    seal_interrupted,
-    seal_open_turn,
-    turn_to_json,
-)
+from afkcli.core.thread.history import History, load_history
+from afkcli.core.thread.operations import fork, holder_of, seal_interrupted, seal_open_turn
 from afkcli.core.thread.resuming import beginning_of_resumed
 from afkcli.core.thread.store_worker import StoreThread
+from afkcli.core.thread.turns import Beginning
+from afkcli.core.thread.writer import TurnWriter
 
 LeaseOrNone = TypeVar("LeaseOrNone", Lease, Lease | None)
 BusyMode = Literal["wait", "fail", "fork"]
 _POLL_SECONDS = 0.05
-_NO_HISTORY = History(turns=(), damage=(), open_records=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +123,7 @@ class Opener:
         Raises:
             LeaseLostError: another run took the thread over.
             UsageError: there is no turn to go on with.
+            UnsupportedRecordError: a newer afk changed the thread.
             StoreError: the turn to go on with cannot be read.
         """
         begun = self._calls.submit(self._begin, opening, question)
@@ -150,8 +147,7 @@ class Opener:
             lease = await self._leased(lambda: self._store().acquire(name, owner, create=create))
             if lease is not None:
                 return lease
-            holder = await self._calls.call(lambda: self._store().holder(name))
-            who = f" by process {holder.pid} on {holder.host}" if holder else ""
+            who = await self._calls.call(lambda: holder_of(self._store(), name))
             if self._busy == "fork":
                 return await self._fork(name, owner, who)
             if self._busy == "fail" or time.monotonic() >= deadline:
@@ -192,7 +188,7 @@ class Opener:
     def _begin(self, opening: Opening, question: Question) -> Begun:
         if question.message is None:
             return self._begin_again(opening, question)
-        history, unsaved, writer = _NO_HISTORY, opening.unsaved, None
+        history, unsaved, writer = History(), opening.unsaved, None
         beginning = Beginning(messages=(question.message,))
         try:
             store = self._store()
@@ -200,7 +196,7 @@ class Opener:
             if opening.lease is not None:
                 lease, history = seal_interrupted(store, opening.lease, history)
                 writer = self._ask(store, lease, question, beginning)
-        except LeaseLostError:
+        except (LeaseLostError, UnsupportedRecordError):  # an answer without this thread's history would be wrong
             raise
         except BaseException as error:  # a store may be anybody's plugin; the answer is not lost with it
             unsaved = unsaved or (str(error) if isinstance(error, Exception) and str(error) else repr(error))
@@ -247,41 +243,3 @@ class Opener:
             found = await self._calls.call(lambda: self._store().find(name))
         now = rfc3339(time.time())
         return found or ThreadInfo(key=uuid7(), name=name, created=now, used=now)
-
-
-def fork(store: Store, source: ThreadInfo, name: str, owner: Owner) -> Lease:
-    """Create the thread `name` with the sealed turns of `source`, and what is attached, and return its lease.
-
-    Raises:
-        StoreError: `name` exists, or the store failed.
-    """
-    history = load_history(store, source)
-    lease = store.acquire(name, owner)
-    if lease is None or lease.thread.head:
-        raise StoreError(f"there is a thread {name!r} already; choose another name")
-    turns = history.turns
-    last = turns[-1].turn if turns else 0
-    thread = replace(
-        lease.thread,
-        title=source.title,
-        folder=source.folder,
-        agent=source.agent,
-        model=source.model,
-        turns=last,
-        last_state=turns[-1].state if turns else None,
-        last_run_id=turns[-1].run_id if turns else None,
-        parent=Fork(key=source.key, name=source.name, turn=last),
-    )
-    records = []
-    for turn in turns:
-        record = next_record(thread, RecordKind.SEAL, turn.turn, turn_to_json(turn))
-        thread = advance(thread, record)
-        records.append(record)
-    attached = {part.sha256 for turn in turns for part in attached_parts(turn.messages)}
-    try:
-        contents = stored_contents(store, source.key, attached)
-        store.append(thread, records, lease.thread.head, lease, contents)
-    except AfkError:
-        store.release(lease)
-        raise
-    return replace(lease, thread=thread)

@@ -36,9 +36,11 @@ from afkcli.core.run.sink_worker import SinkThread
 from afkcli.core.run.tool_calls import finish_tool_calls, run_tool_calls, take_tools
 from afkcli.core.thread.attachments import Asked, Attachment, ask, attached_parts, refuse_what_the_model_cannot_take
 from afkcli.core.thread.contents import Contents, read_content
-from afkcli.core.thread.history import Beginning, check_name
 from afkcli.core.thread.memory_store import MemoryStore
+from afkcli.core.thread.names import check_name
+from afkcli.core.thread.sending import history_warnings, sent_messages
 from afkcli.core.thread.store_worker import StoreThread
+from afkcli.core.thread.turns import Beginning
 
 InteractionMode = Literal["headless", "interactive", "external"]
 _DECIDERS: Mapping[InteractionMode, Decider] = {"headless": "headless", "interactive": "user", "external": "caller"}
@@ -341,8 +343,8 @@ class Runner:
                 run.listing.cancel()
             raise
         run.beginning, run.writer, run.unsaved = begun.beginning, begun.writer, begun.unsaved
-        run.history = begun.history.messages(begun.beginning.resumes)
-        run.pending_warnings += begun.history.warnings()
+        run.history = sent_messages(begun.history, begun.beginning.resumes)
+        run.pending_warnings += history_warnings(begun.history)
         if run.unsaved is not None:
             wiring = self._wiring
             await self._calls.call(begin_rescue, run, self._calls, wiring.rescue, wiring.rescue_more, on_problem)

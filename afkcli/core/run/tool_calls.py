@@ -15,7 +15,7 @@ from afkcli.core.contract.tasks import contained
 from afkcli.core.contract.tools import ToolError, ToolInvocation, bounded
 from afkcli.core.run.approvals import approve
 from afkcli.core.run.run import Run
-from afkcli.core.thread.history import unfinished_result
+from afkcli.core.thread.sending import unfinished_result
 
 
 async def take_tools(run: Run) -> None:

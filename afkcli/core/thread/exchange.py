@@ -19,24 +19,19 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from afkcli.core.contract.errors import InvalidNameError
+from afkcli.core.contract.errors import InvalidNameError, UnsupportedRecordError
 from afkcli.core.contract.jsonform import JsonError, JsonObject, dumps, loads_object, to_plain
 from afkcli.core.contract.messages import Role
-from afkcli.core.contract.protocols import KEPT_KINDS, Record, RecordKind, ThreadInfo
+from afkcli.core.contract.protocols import KEPT_KINDS, THREAD_SCHEMA, Record, RecordKind, ThreadInfo
+from afkcli.core.contract.text import collapsed
 from afkcli.core.thread.attachments import contents_named_in
+from afkcli.core.thread.changes import read_change
 from afkcli.core.thread.contents import is_content
-from afkcli.core.thread.history import (
-    SealedTurn,
-    check_name,
-    interrupted_turn,
-    messages_told,
-    record_hash,
-    turn_from_json,
-    turn_to_json,
-)
+from afkcli.core.thread.names import check_name
+from afkcli.core.thread.records import Chain, Fault
+from afkcli.core.thread.turns import SealedTurn, interrupted_turn, journaled_messages, turn_from_json, turn_to_json
 
 VERSION = 1
-SCHEMA = 1
 _KEY = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _MAX_INDEX, _MAX_TURN = 10**12, 10**10
@@ -294,26 +289,35 @@ class _Checker:
         self._records: list[Record] = []
         self._named: dict[str, str] = {}
         self._attached = _Attached()
-        self._head = self._kept_head = ""
+        self._chain = Chain(self.thread.key)
 
     def add(self, form: JsonObject) -> None:
         """Take the next record; `JsonError` if it does not fit."""
         record = _record(form)
-        kept = record.kind in KEPT_KINDS
         label = f"its record {record.index}"
-        if record_hash(self.thread.key, record) != record.hash:
-            raise JsonError(f"{label} is damaged or not of this thread: its hash does not match")
+        fault = self._chain.follow(record)
+        if fault is Fault.DAMAGED:
+            raise JsonError(f"{label} is damaged or belongs to another thread: its hash does not match")
         if self._records and record.index <= self._records[-1].index:
             raise JsonError(f"{label} is out of order")
-        if record.prev != (self._kept_head if kept else self._head):
+        if fault is Fault.GAP:
             raise JsonError(f"a record before {label} is missing")
-        if record.kind is RecordKind.SEAL and _turn(loads_object(record.body, exactly=True)).turn != record.turn:
-            raise JsonError(f"{label} is of another turn than it says")
+        self._check_body(record, label)
         self._records.append(record)
         self._named |= named_contents([record])
-        self._head = record.hash
-        if kept:
-            self._kept_head = record.hash
+
+    def _check_body(self, record: Record, label: str) -> None:
+        """Raise `JsonError` if a kept record does not say what it has to say, or was written by a newer afk."""
+        if record.kind not in KEPT_KINDS:
+            return
+        body = loads_object(record.body, exactly=True)
+        if record.kind is RecordKind.META:
+            try:
+                read_change(self.thread.name, record, body)
+            except UnsupportedRecordError as error:
+                raise JsonError(str(error)) from None
+        elif _turn(body).turn != record.turn:
+            raise JsonError(f"{label} has the number of another turn in its body")
 
     def add_journal(self, form: JsonObject) -> None:
         """Refuse it: what a thread's open turn went on with is in its records."""
@@ -326,7 +330,7 @@ class _Checker:
     def whole(self) -> ExportedThread:
         """Return the thread; `JsonError` if a record of it is missing."""
         thread, records = self.thread, self._records
-        if not records or (thread.head, thread.kept_head) != (self._head, self._kept_head):
+        if not records or not self._chain.ends_at(thread):
             raise JsonError("its last record is missing")
         turns = max(record.turn for record in records)
         if (thread.next_index, thread.turns) != (records[-1].index + 1, turns):
@@ -359,9 +363,9 @@ def _check_open_turn(thread: ThreadInfo, records: list[Record]) -> None:
 
 
 def _thread(form: Any) -> ThreadInfo:
-    if isinstance(form, dict) and isinstance(form.get("schema"), int) and form["schema"] > SCHEMA:
+    if isinstance(form, dict) and isinstance(form.get("schema"), int) and form["schema"] > THREAD_SCHEMA:
         raise JsonError(
-            f"it is of the schema version {form['schema']}, and this afk knows version {SCHEMA}: update afk"
+            f"it is of the schema version {form['schema']}, and this afk knows version {THREAD_SCHEMA}: update afk"
         )
     thread: ThreadInfo = _validated(ThreadInfo, form)
     try:
@@ -403,7 +407,7 @@ def _with_journal(rescued: RescuedTurn, bodies: Sequence[JsonObject]) -> Rescued
         return rescued
     turn = rescued.turn
     try:
-        said = messages_told(bodies)
+        said = journaled_messages(bodies)
         steps = turn.steps + sum(message.role is Role.ASSISTANT for message in said)
         form = turn_to_json(replace(turn, messages=(*turn.messages, *said), steps=steps))
     except (KeyError, TypeError, AttributeError) as error:
@@ -437,4 +441,4 @@ def _adapter(kind: Any) -> Any:
 
 
 def _shortly(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return collapsed(str(error), 300)

@@ -10,16 +10,11 @@ from afkcli.core.contract.errors import ConflictError, ThreadBusyError
 from afkcli.core.contract.protocols import KEPT_KINDS, Lease, Owner, RecordKind, Store, ThreadInfo
 from afkcli.core.contract.result import RunState
 from afkcli.core.thread.exchange import ExportedThread, RescuedTurn
-from afkcli.core.thread.history import (
-    MAX_NAME,
-    SealedTurn,
-    advance,
-    after_seal,
-    load_history,
-    next_record,
-    seal_interrupted,
-    turn_to_json,
-)
+from afkcli.core.thread.history import load_history
+from afkcli.core.thread.names import MAX_NAME, title_of
+from afkcli.core.thread.operations import seal_interrupted
+from afkcli.core.thread.records import advance, next_record
+from afkcli.core.thread.turns import SealedTurn, after_seal, turn_to_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +118,7 @@ class Restorer:
         turn = replace(turn, turn=number)
         thread = lease.thread
         record = next_record(thread, RecordKind.SEAL, number, turn_to_json(turn))
-        title = thread.title or " ".join(turn.messages[0].text.split())[:80] or None
+        title = thread.title or title_of(turn.messages[0].text)
         thread = replace(advance(thread, record), turns=number, agent=turn.agent, model=turn.model, title=title)
         thread = after_seal(thread, turn)
         self._store.append(thread, [record], lease.thread.head, lease, contents)

@@ -10,7 +10,8 @@ from afkcli.core.contract.messages import Message, Role, ToolCallPart, ToolResul
 from afkcli.core.contract.protocols import ThreadInfo
 from afkcli.core.contract.result import RunState
 from afkcli.core.contract.structured import correction
-from afkcli.core.thread.history import Beginning, SealedTurn, cut_reason, mark_cut, pair_tool_calls
+from afkcli.core.thread.sending import cut_reason, mark_cut, pair_tool_calls
+from afkcli.core.thread.turns import Beginning, SealedTurn
 
 GO_ON = "[Go on exactly where your answer was cut off; repeat nothing of it.]"
 """The message of a resumed turn that follows the text that was cut."""

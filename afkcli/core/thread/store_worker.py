@@ -17,7 +17,7 @@ from afkcli.core.contract.errors import StoreError
 from afkcli.core.contract.protocols import JOURNAL_SECONDS
 from afkcli.core.contract.tasks import seen_through
 from afkcli.core.contract.waiting import on_waiting
-from afkcli.core.thread.history import RescueWriter, TurnWriter
+from afkcli.core.thread.writer import RescueWriter, TurnWriter
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -8,7 +8,6 @@ from dataclasses import replace
 from afk_store_disk import rows
 from afk_store_disk.cache import ThreadCache
 from afkcli.plugin import (
-    KEPT_KINDS,
     JsonError,
     OpenTurn,
     Record,
@@ -16,13 +15,13 @@ from afkcli.plugin import (
     SealedTurn,
     StoreError,
     ThreadInfo,
+    advance,
     after_seal,
     loads_object,
     rfc3339,
+    title_of,
     turn_from_json,
 )
-
-_TITLE_LENGTH = 80
 
 
 def find_thread(cache: ThreadCache, name: str) -> rows.InfoRow | None:
@@ -88,9 +87,7 @@ def info_from_records(key: str, name: str, records: Sequence[Record]) -> ThreadI
     created = _created(key)
     info = ThreadInfo(key=key, name=name, created=created, used=created)
     for record in records:
-        kept = record.hash if record.kind in KEPT_KINDS else info.kept_head
-        info = replace(info, head=record.hash, kept_head=kept, next_index=record.index + 1)
-        info = replace(info, turns=max(info.turns, record.turn))
+        info = replace(advance(info, record), turns=max(info.turns, record.turn))
         if record.kind is RecordKind.SEAL:
             info = _with_seal(info, record)
         elif record.kind is RecordKind.QUESTION:
@@ -117,8 +114,7 @@ def _with_question(info: ThreadInfo, record: Record) -> ThreadInfo:
 
 
 def _title(turn: SealedTurn) -> str | None:
-    text = turn.messages[0].text if turn.messages else ""
-    return " ".join(text.split())[:_TITLE_LENGTH] or None
+    return title_of(turn.messages[0].text) if turn.messages else None
 
 
 def _created(identity: str) -> str:

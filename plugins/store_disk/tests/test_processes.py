@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from afk_store_disk.store import DiskStore
 
-from afkcli.core.thread.history import load_history, seal_interrupted
+from afkcli.core.thread.history import load_history
+from afkcli.core.thread.operations import seal_interrupted
 from afkcli.plugin import HeadMismatchError, LeaseLostError, RecordKind, current_owner
 from afkcli.testing.store_steps import acquired, asked, save, save_turn, with_journal
 

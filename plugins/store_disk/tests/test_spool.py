@@ -16,8 +16,11 @@ import pytest
 from afk_store_disk.spool import name_of
 from afk_store_disk.store import DiskStore
 
-from afkcli.core.thread.history import Beginning, TurnWriter, load_history, seal_interrupted
+from afkcli.core.thread.history import load_history
+from afkcli.core.thread.operations import seal_interrupted
 from afkcli.core.thread.store_worker import StoreThread
+from afkcli.core.thread.turns import Beginning
+from afkcli.core.thread.writer import TurnWriter
 from afkcli.plugin import (
     LEASE_SECONDS,
     HeadMismatchError,

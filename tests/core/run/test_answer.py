@@ -21,8 +21,10 @@ from afkcli.core.contract.structured import MAX_SCHEMA_BYTES, unfenced
 from afkcli.core.contract.tools import tool
 from afkcli.core.run.answer import StructuredOutput
 from afkcli.core.run.model_call import request_hash
-from afkcli.core.thread.history import SealedTurn, load_history, messages_to_send
+from afkcli.core.thread.history import load_history
 from afkcli.core.thread.memory_store import MemoryStore
+from afkcli.core.thread.sending import messages_to_send
+from afkcli.core.thread.turns import SealedTurn
 from tests.core.scripted import Scripted, agent, answer, call, calls, collect, events_of, forever, runner_of, types
 
 CITY = {

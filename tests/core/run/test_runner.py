@@ -38,8 +38,10 @@ from afkcli.core.contract.result import AgentResult, RunState, Usage, exit_code
 from afkcli.core.contract.tools import tool
 from afkcli.core.run.model_call import retry_delay
 from afkcli.core.run.runner import Runner, RunnerConfig, Wiring, unknown_owner
-from afkcli.core.thread.history import SealedTurn, load_history, seal_interrupted
+from afkcli.core.thread.history import load_history
 from afkcli.core.thread.memory_store import MemoryStore
+from afkcli.core.thread.operations import seal_interrupted
+from afkcli.core.thread.turns import SealedTurn
 from tests.core.scripted import (
     Scripted,
     agent,

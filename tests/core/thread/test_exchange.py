@@ -32,9 +32,12 @@ from afkcli.core.thread.exchange import (
     rescued_line,
     thread_lines,
 )
-from afkcli.core.thread.history import SealedTurn, load_history, next_record
+from afkcli.core.thread.history import load_history
 from afkcli.core.thread.memory_store import MemoryStore
+from afkcli.core.thread.records import next_record
 from afkcli.core.thread.restore import Restored, Restorer
+from afkcli.core.thread.sending import sent_messages
+from afkcli.core.thread.turns import SealedTurn
 from afkcli.testing.store_steps import acquired, save, save_turn, with_journal, with_meta, with_question, with_seal
 
 _text = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
@@ -186,7 +189,7 @@ class TestRefused:
         [
             ("key", "../../etc/passwd", "not a UUIDv7"),
             ("key", 7, "key:"),
-            ("name", "a\x1b[2J", "cannot be printed"),
+            ("name", "a\x1b[2J", "not printable"),
             ("name", "-x", "starts with '-'"),
             ("name", "e\u0301", "NFC"),
             ("used", "yesterday", "RFC 3339"),
@@ -374,7 +377,7 @@ class TestRescued:
     def said(self, store: MemoryStore, name: str = "t-42") -> list[str]:
         thread = store.find(name)
         assert thread is not None
-        return [message.text for message in load_history(store, thread).messages()]
+        return [message.text for message in sent_messages(load_history(store, thread))]
 
     def test_it_is_read_as_it_was_written(self) -> None:
         assert items(self.lines(3)) == [RescuedTurn(line=1, thread_id="t-42", turn=self.turn(3))]

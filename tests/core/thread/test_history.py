@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afkcli.core.contract.errors import REFUSED_KINDS, ErrorKind, InvalidNameError
+from afkcli.core.contract.errors import REFUSED_KINDS, ErrorKind, InvalidNameError, UnsupportedRecordError
 from afkcli.core.contract.events import message_to_json
 from afkcli.core.contract.jsonform import JsonError, dumps, loads_object
 from afkcli.core.contract.messages import (
@@ -24,24 +24,14 @@ from afkcli.core.contract.messages import (
 )
 from afkcli.core.contract.protocols import Lease, Record, RecordKind, ThreadInfo
 from afkcli.core.contract.result import RunState, Usage
-from afkcli.core.run.opening import fork
 from afkcli.core.run.runner import unknown_owner
-from afkcli.core.thread.history import (
-    SealedTurn,
-    advance,
-    after_seal,
-    check_name,
-    load_history,
-    mark_cut,
-    messages_to_send,
-    next_record,
-    pair_tool_calls,
-    read_history,
-    seal_interrupted,
-    turn_from_json,
-    turn_to_json,
-)
+from afkcli.core.thread.history import fold, load_history
 from afkcli.core.thread.memory_store import MemoryStore
+from afkcli.core.thread.names import check_name
+from afkcli.core.thread.operations import fork, rename, seal_interrupted
+from afkcli.core.thread.records import advance, next_record
+from afkcli.core.thread.sending import history_warnings, mark_cut, messages_to_send, pair_tool_calls
+from afkcli.core.thread.turns import SealedTurn, after_seal, turn_from_json, turn_to_json
 from afkcli.testing.store_steps import save, save_turn, with_journal, with_question
 
 QUESTION = text_message(Role.USER, "hi")
@@ -137,8 +127,8 @@ class TestWhatTheNextTurnSends:
         refused = sealed(RunState.FAILED, ErrorKind.BAD_REQUEST, QUESTION)
         done = sealed(RunState.COMPLETED, None, QUESTION, ANSWER)
         for turns, codes in (((refused,), ["question_left_out"]), ((refused, done), []), ((), [])):
-            history = replace(read_history(info(), ()), turns=turns, damage=())
-            assert [code for code, _ in history.warnings()] == codes
+            history = replace(fold(info(), ()), turns=turns, damage=())
+            assert [code for code, _ in history_warnings(history)] == codes
 
 
 def info(**fields: Any) -> ThreadInfo:
@@ -243,10 +233,67 @@ def three_turns() -> tuple[MemoryStore, ThreadInfo, list[Record]]:
     return store, lease.thread, list(store.load(lease.thread.key))
 
 
+class TestChangesOfTheThread:
+    def with_meta(self, **body: Any) -> tuple[ThreadInfo, list[Record]]:
+        _, thread, records = three_turns()
+        record = next_record(thread, RecordKind.META, 3, body)
+        return advance(thread, record), [*records, record]
+
+    def test_are_part_of_the_history(self) -> None:
+        store = MemoryStore()
+        lease = save_turn(store, leased(store), "question", "answer")
+        thread = rename(store, lease, "new")
+        (change,) = load_history(store, thread).changes
+        assert (change.turn, change.fields) == (1, {"name": "new"})
+
+    @pytest.mark.parametrize(
+        ("body", "named"),
+        [
+            ({"v": 1, "kind": "undone", "turns": [2]}, "kind 'undone', version 1"),
+            ({"v": 2, "changes": {"name": "new"}}, "kind 'changed', version 2"),
+            ({"v": 2, "kind": "compacted"}, "kind 'compacted', version 2"),
+            ({"changes": {"name": "new"}}, "version None"),
+            ({"v": 1, "kind": None, "changes": {}}, "kind None"),
+            ({"v": 1, "changes": {"retention_days": 3}}, "a change of 'retention_days'"),
+        ],
+    )
+    def test_of_an_unknown_kind_or_version_are_refused(self, body: dict[str, Any], named: str) -> None:
+        with pytest.raises(UnsupportedRecordError) as error:
+            fold(*self.with_meta(**body))
+        assert str(error.value).startswith("record 9 of thread 't' was written by a newer afk")
+        assert named in str(error.value)
+        assert "upgrade afk" in str(error.value)
+
+    def test_that_are_damaged_are_named_like_every_damaged_record(self) -> None:
+        thread, records = self.with_meta(v=2, kind="undone")
+        records[-1] = replace(records[-1], body="{}")
+        assert "checksum" in fold(thread, records).damage[0]
+        assert "cannot be read" in fold(*self.with_meta(v=1, changes=[])).damage[0]
+
+    def test_of_a_newer_schema_refuse_the_thread(self) -> None:
+        _, thread, records = three_turns()
+        with pytest.raises(UnsupportedRecordError, match="schema version 2"):
+            fold(replace(thread, schema=2), records)
+
+    def test_that_are_unknown_keep_the_thread_from_being_renamed_or_forked(self) -> None:
+        store = MemoryStore()
+        lease = save_turn(store, leased(store), "question", "answer")
+        record = next_record(lease.thread, RecordKind.META, 1, {"v": 1, "kind": "undone"})
+        lease = save(store, lease, (advance(lease.thread, record), record))
+        for change in (
+            lambda: rename(store, lease, "new"),
+            lambda: fork(store, lease.thread, "copy", unknown_owner("other")),
+        ):
+            with pytest.raises(UnsupportedRecordError):
+                change()
+        assert [info.name for info in store.list()] == ["t"]
+        assert store.find("t") == lease.thread
+
+
 class TestDamage:
     def test_sound_records_have_none(self) -> None:
         _, thread, records = three_turns()
-        history = read_history(thread, records)
+        history = fold(thread, records)
         assert history.damage == ()
         assert [turn.turn for turn in history.turns] == [1, 2, 3]
 
@@ -257,7 +304,7 @@ class TestDamage:
     def test_of_a_record_is_found_and_named_and_the_rest_is_kept(self, position: int, change: dict[str, Any]) -> None:
         _, thread, records = three_turns()
         records[position] = replace(records[position], **change)
-        history = read_history(thread, records)
+        history = fold(thread, records)
         assert "checksum" in history.damage[0]
         assert "thread 't'" in history.damage[0]
         assert [turn.turn for turn in history.turns] == [turn for turn in (1, 2, 3) if turn != position + 1]
@@ -266,7 +313,7 @@ class TestDamage:
     def test_a_record_that_is_missing_is_named(self, position: int, named: str) -> None:
         _, thread, records = three_turns()
         del records[position]
-        history = read_history(thread, records)
+        history = fold(thread, records)
         assert len(history.damage) == 1
         assert named in history.damage[0]
         assert len(history.turns) == 2
@@ -274,13 +321,13 @@ class TestDamage:
     def test_a_record_of_another_thread_is_damage(self) -> None:
         _, thread, records = three_turns()
         other = three_turns()[2]
-        assert read_history(thread, [records[0], other[1], records[2]]).damage
+        assert fold(thread, [records[0], other[1], records[2]]).damage
 
     def test_a_seal_with_a_right_checksum_that_is_no_seal_is_named(self) -> None:
         thread = info()
         for body in ({"v": 1}, {"v": 1, "messages": "x"}):
             record = next_record(thread, RecordKind.SEAL, 1, body)
-            assert "cannot be read" in read_history(advance(thread, record), [record]).damage[0]
+            assert "cannot be read" in fold(advance(thread, record), [record]).damage[0]
 
     @pytest.mark.parametrize("missing", [0, 1, 2, 3])
     def test_of_the_turn_that_is_open_is_named_too(self, missing: int) -> None:
@@ -290,7 +337,7 @@ class TestDamage:
             lease = save(store, lease, with_journal(lease.thread, text))
         records = list(store.load(lease.thread.key))
         del records[missing]
-        history = read_history(lease.thread, records)
+        history = fold(lease.thread, records)
         assert len(history.damage) == 1
         assert ("last record" if missing == 3 else "before turn 1") in history.damage[0]
 
@@ -302,7 +349,7 @@ class TestDamage:
         at = data.draw(st.integers(0, len(body) - 1))
         other = data.draw(st.characters(codec="utf-8").filter(lambda character: character != body[at]))
         records[position] = replace(records[position], body=body[:at] + other + body[at + 1 :])
-        assert read_history(thread, records).damage
+        assert fold(thread, records).damage
 
 
 def leased_thread(store: MemoryStore) -> ThreadInfo:
@@ -361,7 +408,7 @@ class TestInterruptedTurns:
         lease = save(store, lease, with_question(lease.thread, "hi"))
         lease = save(store, lease, with_journal(lease.thread, "a"))
         question, journal = store.load(lease.thread.key)
-        history = read_history(lease.thread, [replace(question, body="{}"), journal])
+        history = fold(lease.thread, [replace(question, body="{}"), journal])
         lease, history = seal_interrupted(store, lease, history)
         assert said(history.turns[0].messages) == [("assistant", "a")]
         assert "checksum" in history.damage[0]

@@ -11,11 +11,13 @@ import pytest
 from afkcli.core.contract.messages import Role, text_message
 from afkcli.core.contract.protocols import Lease
 from afkcli.core.run.runner import unknown_owner
-from afkcli.core.thread import history as thread
 from afkcli.core.thread import store_worker as store_thread
-from afkcli.core.thread.history import Beginning, TurnWriter, interrupted_turn, load_history
+from afkcli.core.thread import writer as thread
+from afkcli.core.thread.history import load_history
 from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.core.thread.store_worker import StoreThread
+from afkcli.core.thread.turns import Beginning, interrupted_turn
+from afkcli.core.thread.writer import TurnWriter
 
 
 @pytest.fixture

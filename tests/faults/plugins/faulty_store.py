@@ -16,7 +16,7 @@ from typing import Any
 import afk_store_disk.spool
 import afk_store_disk.store
 
-import afkcli.core.thread.history
+import afkcli.core.thread.writer
 from afkcli.hookspecs import Store, hookimpl
 
 AFK_HOOKS = 1
@@ -80,6 +80,6 @@ def watch() -> None:
 def afk_store(settings: object) -> Store:
     if lease := float(os.environ.get("AFK_TEST_LEASE", 0)):
         vars(afk_store_disk.store)["LEASE_SECONDS"] = lease
-        vars(afkcli.core.thread.history)["RENEW_SECONDS"] = lease / 4
+        vars(afkcli.core.thread.writer)["RENEW_SECONDS"] = lease / 4
     watch()
     return afk_store_disk.store.open_store()

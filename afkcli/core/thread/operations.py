@@ -1,0 +1,174 @@
+"""Operations on a whole thread: find it, hold it, fork it, rename it, seal the turn that a dead run left open."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from afkcli.core.contract.errors import (
+    AfkError,
+    LeaseLostError,
+    StoreError,
+    ThreadBusyError,
+    UnknownNameError,
+    UsageError,
+)
+from afkcli.core.contract.protocols import Fork, Lease, Owner, RecordKind, Store, ThreadInfo
+from afkcli.core.contract.result import RunState
+from afkcli.core.thread.attachments import attached_parts
+from afkcli.core.thread.changes import renamed_body
+from afkcli.core.thread.contents import stored_contents
+from afkcli.core.thread.history import History, load_history
+from afkcli.core.thread.names import check_name
+from afkcli.core.thread.records import advance, next_record
+from afkcli.core.thread.turns import after_seal, interrupted_turn, turn_to_json
+
+RUNNING = "running"
+"""The state of a thread whose turn is being written now; all other states are those of `RunState`."""
+
+
+def find_thread(store: Store, name: str) -> ThreadInfo:
+    """Return the thread `name`.
+
+    Raises:
+        UnknownNameError: there is no such thread; the error names those with similar names.
+        InvalidNameError: `name` is not a valid thread name.
+    """
+    name = check_name(name)
+    found = store.find(name)
+    if found is not None:
+        return found
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, [info.name for info in store.list()], n=3)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "`afk threads` lists all threads"
+    raise UnknownNameError(f"there is no thread {name!r}; {hint}")
+
+
+def holder_of(store: Store, name: str) -> str:
+    """Return " by process PID on HOST" for the run that holds the thread `name`, "" if the store does not know it."""
+    holder = store.holder(name)
+    return f" by process {holder.pid} on {holder.host}" if holder else ""
+
+
+@contextlib.contextmanager
+def held(store: Store, name: str, owner: Owner, *, seal: bool = True) -> Iterator[Lease]:
+    """Hold the lease of the thread `name`, taken without waiting.
+
+    Args:
+        store: where the thread is kept.
+        name: its name.
+        owner: who holds the lease.
+        seal: whether a turn that a dead run left open is sealed first.
+
+    Raises:
+        ThreadBusyError: a run holds the thread.
+        UnknownNameError: there is no such thread.
+    """
+    lease = store.acquire(name, owner, create=False)
+    if lease is None:
+        who = holder_of(store, name)
+        raise ThreadBusyError(f"the thread {name!r} is in use{who}; try again when its run has ended")
+    try:
+        if seal and lease.thread.open_turn is not None:
+            lease, _ = seal_interrupted(store, lease, load_history(store, lease.thread))
+        yield lease
+    finally:
+        with contextlib.suppress(StoreError):
+            store.release(lease)
+
+
+def settled(store: Store, info: ThreadInfo, owner: Callable[[], Owner]) -> tuple[ThreadInfo, str | None]:
+    """Return a thread and its state as they are now: `RUNNING`, or how its last turn ended (None: it has no turn).
+
+    A turn whose run is dead is sealed as `interrupted`. If that cannot be written, the state is the same.
+    """
+    if info.open_turn is None:
+        return info, info.last_state
+    try:
+        with held(store, info.name, owner()) as lease:
+            return lease.thread, lease.thread.last_state
+    except (ThreadBusyError, LeaseLostError):
+        return info, RUNNING
+    except StoreError:
+        return info, RunState.INTERRUPTED.value
+
+
+def seal_interrupted(store: Store, lease: Lease, history: History) -> tuple[Lease, History]:
+    """Seal the turn that a dead owner left open as `interrupted`; see `seal_open_turn`."""
+    return seal_open_turn(store, lease, history, RunState.INTERRUPTED)
+
+
+def seal_open_turn(store: Store, lease: Lease, history: History, state: RunState) -> tuple[Lease, History]:
+    """Seal the turn that is open, with its question and the text that was journaled.
+
+    Returns:
+        The lease and the history afterwards; both unchanged if no turn is open.
+    """
+    thread = lease.thread
+    if thread.open_turn is None:
+        return lease, history
+    turn = replace(interrupted_turn(thread, thread.open_turn, history.open_records), state=state)
+    record = next_record(thread, RecordKind.SEAL, turn.turn, turn_to_json(turn))
+    sealed = after_seal(advance(thread, record), turn)
+    store.append(sealed, [record], thread.head, lease)
+    return replace(lease, thread=sealed), replace(history, turns=(*history.turns, turn), open_records=())
+
+
+def rename(store: Store, lease: Lease, name: str) -> ThreadInfo:
+    """Rename the thread of `lease`, and return it as it is then.
+
+    Raises:
+        UsageError: it has that name already.
+        InvalidNameError: `name` is not a valid thread name.
+        NameTakenError: another thread has the name.
+        UnsupportedRecordError: a newer afk changed the thread.
+    """
+    thread, name = lease.thread, check_name(name)
+    if thread.name == name:
+        raise UsageError(f"the thread is called {name!r} already")
+    load_history(store, thread)  # a thread that this afk cannot read is left as it is
+    record = next_record(thread, RecordKind.META, thread.turns, renamed_body(thread.name, name))
+    renamed = replace(advance(thread, record), name=name)
+    store.append(renamed, [record], thread.head, lease)
+    return renamed
+
+
+def fork(store: Store, source: ThreadInfo, name: str, owner: Owner) -> Lease:
+    """Create the thread `name` with the sealed turns of `source` and their attachments, and return its lease.
+
+    Raises:
+        StoreError: `name` exists, or the store failed.
+        UnsupportedRecordError: a newer afk changed `source`.
+    """
+    history = load_history(store, source)
+    lease = store.acquire(name, owner)
+    if lease is None or lease.thread.head:
+        raise StoreError(f"there is a thread {name!r} already; choose another name")
+    turns = history.turns
+    last = turns[-1].turn if turns else 0
+    thread = replace(
+        lease.thread,
+        title=source.title,
+        folder=source.folder,
+        agent=source.agent,
+        model=source.model,
+        turns=last,
+        last_state=turns[-1].state if turns else None,
+        last_run_id=turns[-1].run_id if turns else None,
+        parent=Fork(key=source.key, name=source.name, turn=last),
+    )
+    records = []
+    for turn in turns:
+        record = next_record(thread, RecordKind.SEAL, turn.turn, turn_to_json(turn))
+        thread = advance(thread, record)
+        records.append(record)
+    attached = {part.sha256 for turn in turns for part in attached_parts(turn.messages)}
+    try:
+        contents = stored_contents(store, source.key, attached)
+        store.append(thread, records, lease.thread.head, lease, contents)
+    except AfkError:
+        store.release(lease)
+        raise
+    return replace(lease, thread=thread)

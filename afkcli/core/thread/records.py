@@ -1,0 +1,67 @@
+"""The records of a thread: how the next one is made, and the check of their hashes and their chain."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from afkcli.core.contract.jsonform import JsonObject, dumps
+from afkcli.core.contract.protocols import KEPT_KINDS, Record, RecordKind, ThreadInfo
+
+
+def record_hash(key: str, record: Record) -> str:
+    """Return the SHA-256 (hex) over the thread's key and all fields of `record` but its hash."""
+    head = f"{key}\n{record.index}\n{record.kind}\n{record.turn}\n{record.prev}\n"
+    return hashlib.sha256((head + record.body).encode("utf-8")).hexdigest()
+
+
+def next_record(thread: ThreadInfo, kind: RecordKind, turn: int, body: JsonObject) -> Record:
+    """Return the record that follows the last one of `thread`."""
+    prev = thread.kept_head if kind in KEPT_KINDS else thread.head
+    record = Record(index=thread.next_index, kind=kind, turn=turn, prev=prev, body=dumps(body), hash="")
+    return replace(record, hash=record_hash(thread.key, record))
+
+
+def advance(thread: ThreadInfo, record: Record) -> ThreadInfo:
+    """Return `thread` as it is after `record` was appended."""
+    kept = record.hash if record.kind in KEPT_KINDS else thread.kept_head
+    return replace(thread, head=record.hash, kept_head=kept, next_index=record.index + 1)
+
+
+class Fault(StrEnum):
+    """What is wrong with a record in its chain."""
+
+    DAMAGED = "damaged"
+    GAP = "gap"
+
+
+@dataclass(slots=True)
+class Chain:
+    """Follows the records of the thread `key` in order, and checks the hash of each and its link to those before it.
+
+    This is the one check of the chain: the fold of a history goes on after a fault, an import stops at it.
+    """
+
+    key: str
+    head: str = ""
+    kept_head: str = ""
+
+    def follow(self, record: Record) -> Fault | None:
+        """Move on to `record`.
+
+        Returns:
+            `DAMAGED` if the hash does not match its fields, `GAP` if a record before it is missing or damaged, or None.
+        """
+        kept = record.kind in KEPT_KINDS
+        before = self.kept_head if kept else self.head
+        self.head = record.hash
+        if kept:
+            self.kept_head = record.hash
+        if record_hash(self.key, record) != record.hash:
+            return Fault.DAMAGED
+        return Fault.GAP if record.prev != before else None
+
+    def ends_at(self, thread: ThreadInfo) -> bool:
+        """Return whether the last record was the last one of `thread`."""
+        return (self.head, self.kept_head) == (thread.head, thread.kept_head)

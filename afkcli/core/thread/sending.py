@@ -1,0 +1,105 @@
+"""What of a history is sent to a model: the last column of the table of states in ARCHITECTURE.md."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+from afkcli.core.contract.errors import REFUSED_KINDS, ErrorKind
+from afkcli.core.contract.limits import CUT_WHY
+from afkcli.core.contract.messages import Message, Role, TextPart, ToolCallPart, ToolResultPart
+from afkcli.core.contract.result import RunState
+from afkcli.core.thread.history import History
+from afkcli.core.thread.turns import SealedTurn, resumed_by
+
+_CUT_BY_STATE = {
+    RunState.DEGRADED: "a limit was reached",
+    RunState.FAILED: "the connection broke",
+    RunState.CANCELLED: "it was cancelled",
+    RunState.INTERRUPTED: "the program was interrupted",
+}
+
+
+def sent_messages(history: History, resumes: str | None = None) -> list[Message]:
+    """Return the messages of `history` that the next turn sends before its own.
+
+    Args:
+        history: the thread's history.
+        resumes: the run that the next turn resumes, if it does; its messages are left out.
+    """
+    resumed = resumed_by(history.turns)
+    turns = (turn for position, turn in enumerate(history.turns) if position not in resumed)
+    sent = (turn for turn in turns if resumes is None or turn.run_id != resumes)
+    return [message for turn in sent for message in messages_to_send(turn)]
+
+
+def history_warnings(history: History) -> list[tuple[str, str]]:
+    """Return the code and the line of each warning about what the next turn sends of `history`."""
+    warnings = [("damaged_record", line) for line in history.damage]
+    last = history.turns[-1] if history.turns else None
+    if last is not None and last.error_kind in REFUSED_KINDS:
+        line = f"the message of turn {last.turn} was refused ({last.error_kind}) and is left out from here on"
+        warnings.append(("question_left_out", line))
+    return warnings
+
+
+def messages_to_send(turn: SealedTurn) -> tuple[Message, ...]:
+    """Return what the next turn sends of `turn`: all of it, the question alone, or nothing (the table of states)."""
+    if turn.state is RunState.COMPLETED or turn.error_kind is ErrorKind.INVALID_OUTPUT:
+        return tuple(pair_tool_calls(turn.messages))
+    if turn.state is RunState.FAILED:
+        if turn.error_kind in REFUSED_KINDS:
+            return ()
+        acted = any(message.role is Role.TOOL for message in turn.messages)  # what tools did must not look undone
+        went_on = turn.resumed and len(turn.messages) > 1  # nor what had been said before
+        if turn.error_kind is not ErrorKind.TRUNCATED and not acted and not went_on:
+            return turn.messages[:1]
+    if not turn.messages:  # its question was damaged
+        return ()
+    return mark_cut(turn.messages, cut_reason(turn))
+
+
+def cut_reason(turn: SealedTurn) -> str:
+    """Return why the answer of a turn that is not completed was cut, for the model."""
+    return CUT_WHY.get(turn.reason or "", _CUT_BY_STATE[turn.state])
+
+
+def mark_cut(messages: Sequence[Message], reason: str) -> tuple[Message, ...]:
+    """Return `messages` with a note for the model that the answer was cut, every tool call with a result."""
+    note = TextPart(text=f"[This answer was cut off here: {reason}.]")
+    paired = list(pair_tool_calls(messages))
+    if paired and paired[-1].role is Role.ASSISTANT:
+        last = paired.pop()
+        spoken = [part for part in last.parts if not isinstance(part, TextPart) or part.text]
+        paired.append(Message(role=Role.ASSISTANT, parts=(*spoken, note)))
+    else:
+        paired.append(Message(role=Role.ASSISTANT, parts=(note,)))
+    return tuple(paired)
+
+
+def pair_tool_calls(messages: Sequence[Message]) -> Iterable[Message]:
+    """Yield `messages`; each message with tool calls is followed by one message with a result for every call.
+
+    A call without a result gets an error result. A result belongs to the step before it, because ids may repeat.
+    """
+    for position, message in enumerate(messages):
+        if message.role is Role.TOOL:
+            continue
+        yield message
+        if message.tool_calls:
+            following = itertools.takewhile(lambda later: later.role is Role.TOOL, messages[position + 1 :])
+            answers = [part for later in following for part in later.parts if isinstance(part, ToolResultPart)]
+            yield Message(role=Role.TOOL, parts=tuple(_take_result(call, answers) for call in message.tool_calls))
+
+
+def _take_result(call: ToolCallPart, answers: list[ToolResultPart]) -> ToolResultPart:
+    for position, answer in enumerate(answers):
+        if answer.id == call.id:
+            return answers.pop(position)
+    return unfinished_result(call)
+
+
+def unfinished_result(call: ToolCallPart) -> ToolResultPart:
+    """Return the result of a call that was cut off before it had one."""
+    text = TextPart(text="The tool did not finish: the turn was cut off.")
+    return ToolResultPart(id=call.id, name=call.name, parts=(text,), is_error=True)

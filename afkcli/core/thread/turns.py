@@ -1,0 +1,174 @@
+"""Turns: how one begins, its sealed form and JSON, and a turn that is put together from its journal."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from afkcli.core.contract.errors import ErrorKind
+from afkcli.core.contract.events import message_to_json
+from afkcli.core.contract.ids import rfc3339
+from afkcli.core.contract.jsonform import JsonError, JsonObject, loads_object
+from afkcli.core.contract.messages import Message, ReasoningPart, Role, TextPart, ToolCallPart, message_from_json
+from afkcli.core.contract.protocols import OpenTurn, Record, RecordKind, ThreadInfo
+from afkcli.core.contract.result import RunState, Usage, usage_from_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """What a turn begins with: a question, or all of the turn of the run `resumes`, which was cut.
+
+    `unfinished` are the tool calls of its last step that have no result.
+    """
+
+    messages: tuple[Message, ...]
+    unfinished: tuple[ToolCallPart, ...] = ()
+    resumes: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedTurn:
+    """One finished turn as the store keeps it. Times are RFC 3339.
+
+    A turn that was `resumed` holds all that the turn of the run `parent_run_id` holds, and stands in its place.
+    """
+
+    turn: int
+    run_id: str
+    state: RunState
+    reason: str | None
+    error: str | None
+    error_kind: ErrorKind | None
+    agent: str
+    model: str
+    started: str
+    sealed: str
+    messages: tuple[Message, ...]
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: float | None = None
+    steps: int = 0
+    parent_run_id: str | None = None
+    resumed: bool = False
+
+
+def turn_to_json(turn: SealedTurn) -> JsonObject:
+    """Return the body of the turn's seal."""
+    form: JsonObject = {"v": 1}
+    for name in SealedTurn.__slots__:
+        value = getattr(turn, name)
+        form[name] = [message_to_json(message) for message in value] if name == "messages" else value
+    return form
+
+
+def turn_from_json(form: JsonObject) -> SealedTurn:
+    """Return the turn in the body of a seal; `JsonError` if it is not one."""
+    try:
+        return SealedTurn(
+            turn=form["turn"],
+            run_id=form["run_id"],
+            state=RunState(form["state"]),
+            reason=form.get("reason"),
+            error=form.get("error"),
+            error_kind=ErrorKind(form["error_kind"]) if form.get("error_kind") else None,
+            agent=form["agent"],
+            model=form["model"],
+            started=form["started"],
+            sealed=form["sealed"],
+            messages=tuple(message_from_json(message) for message in form["messages"]),
+            usage=usage_from_json(form.get("usage")),
+            cost_usd=form.get("cost_usd"),
+            steps=form.get("steps", 0),
+            parent_run_id=form.get("parent_run_id"),
+            resumed=form.get("resumed") is True,
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise JsonError(f"a seal is not complete: {error}") from None
+
+
+def after_seal(thread: ThreadInfo, turn: SealedTurn) -> ThreadInfo:
+    """Return the metadata of `thread` after `turn` was sealed."""
+    cost = None if thread.cost_usd is None or turn.cost_usd is None else round(thread.cost_usd + turn.cost_usd, 12)
+    return replace(
+        thread,
+        open_turn=None,
+        last_state=turn.state,
+        last_run_id=turn.run_id,
+        used=turn.sealed,
+        usage=thread.usage + turn.usage,
+        cost_usd=cost,
+    )
+
+
+def resumed_by(turns: Sequence[SealedTurn]) -> dict[int, SealedTurn]:
+    """Return the turns that stand in the place of others, by the position of the other in `turns`."""
+    taken: dict[int, SealedTurn] = {}
+    for position, turn in enumerate(turns):
+        if turn.resumed:
+            for earlier in range(position - 1, -1, -1):
+                if turns[earlier].run_id == turn.parent_run_id:
+                    taken[earlier] = turn
+                    break
+    return taken
+
+
+def interrupted_turn(thread: ThreadInfo, opened: OpenTurn, records: Iterable[Record]) -> SealedTurn:
+    """Put the turn together that its question and journal `records` tell of."""
+    agent, model = thread.agent or "", thread.model or ""
+    parent_run_id, resumed, steps = None, False, 0
+    bodies: list[JsonObject] = []
+    for record in records:
+        body = loads_object(record.body)
+        bodies.append(body)
+        if record.kind is RecordKind.QUESTION:
+            agent, model = body.get("agent", agent), body.get("model", model)
+            parent_run_id, resumed = body.get("parent_run_id"), body.get("resumed") is True
+            steps -= _count_steps(body.get("messages", ()))  # what it resumes was counted there
+    messages = journaled_messages(bodies)
+    return SealedTurn(
+        turn=opened.turn,
+        run_id=opened.run_id,
+        state=RunState.INTERRUPTED,
+        reason=None,
+        error=None,
+        error_kind=None,
+        agent=agent,
+        model=model,
+        started=opened.started,
+        sealed=rfc3339(time.time()),
+        messages=tuple(messages),
+        steps=steps + sum(message.role is Role.ASSISTANT for message in messages),
+        parent_run_id=parent_run_id,
+        resumed=resumed,
+    )
+
+
+def journaled_messages(bodies: Iterable[JsonObject]) -> list[Message]:
+    """Return the messages that the bodies of journal records tell of, the last one as far as it had come."""
+    messages: list[Message] = []
+    text: list[str] = []
+    reasoning: list[str] = []
+    for body in bodies:
+        for form in body.get("messages", ()):
+            with contextlib.suppress(JsonError):  # of a part that this version does not know, the rest is kept
+                messages.append(message_from_json(form))
+            text.clear()
+            reasoning.clear()
+        text.append(str(body.get("text", "")))
+        reasoning.append(str(body.get("reasoning", "")))
+    return [*messages, *partial_message("".join(text), "".join(reasoning))]
+
+
+def partial_message(text: str, reasoning: str) -> list[Message]:
+    """Return the assistant's message of what was streamed so far, or none if nothing was."""
+    parts: list[ReasoningPart | TextPart] = []
+    if reasoning:
+        parts.append(ReasoningPart(text=reasoning))
+    if text:
+        parts.append(TextPart(text=text))
+    return [Message(role=Role.ASSISTANT, parts=tuple(parts))] if parts else []
+
+
+def _count_steps(forms: Iterable[JsonObject]) -> int:
+    return sum(isinstance(form, dict) and form.get("role") == Role.ASSISTANT for form in forms)

@@ -6,7 +6,6 @@ import os
 import pty
 import select
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from afkcli.testing.model_server import ModelServer
 from tests.e2e.conftest import keyed, server, shell
 from tests.e2e.shell import AFK, LIMIT, Shell
+from tests.e2e.warm import start
 
 __all__ = ["keyed", "server", "shell"]
 
@@ -71,7 +71,7 @@ def on_terminal(shell: Shell, *arguments: str, typed: bytes = b"", columns: int 
     """Run `afk` on a terminal of its own, type what is given, and return the exit code and what the terminal got."""
     main, side = pty.openpty()
     os.set_blocking(main, False)
-    process = subprocess.Popen(
+    process = start(
         [AFK, *arguments],
         cwd=shell.folder,
         env=shell.environment(TERM="xterm", COLUMNS=str(columns), **env),

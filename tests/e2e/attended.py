@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pty
 import select
 import subprocess
-import termios
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.e2e.shell import AFK, LIMIT, Shell
+from tests.e2e.warm import start
 
 
 @dataclass
@@ -38,11 +37,7 @@ class Attended:
         self, shell: Shell, *arguments: str, program: Sequence[str | Path] = (AFK,), **env: str
     ) -> subprocess.Popen[bytes]:
         """Start `afk` on this terminal, as a shell does in the foreground; `program` stands before the arguments."""
-
-        def take_terminal() -> None:
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-        return subprocess.Popen(
+        return start(
             [*program, *arguments],
             cwd=shell.folder,
             env=shell.environment(TERM="xterm", **env),
@@ -50,7 +45,7 @@ class Attended:
             stdout=self.side,
             stderr=self.side,
             start_new_session=True,
-            preexec_fn=take_terminal,
+            take_terminal=True,
         )
 
 

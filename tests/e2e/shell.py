@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-AFK = Path(sys.executable).parent / ("afk.exe" if os.name == "nt" else "afk")
+from tests.e2e.warm import AFK, start
+
+__all__ = ["AFK", "LIMIT", "Finished", "Shell", "kill", "roles_and_texts", "wait_for_output"]
+
 LIMIT = 120  # seconds after which a command hangs; never a measure of speed
 
 
@@ -46,23 +49,28 @@ class Shell:
 
     def afk(self, *arguments: str, stdin: bytes | None = None, **env: str) -> Finished:
         """Run `afk` to its end; stdin is empty (/dev/null) unless bytes are given."""
-        done = subprocess.run(
+        process = start(
             [AFK, *arguments],
             cwd=self.folder,
             env=self.environment(**env),
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            input=stdin,
-            capture_output=True,
-            timeout=LIMIT,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
-        return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
+        with process:
+            try:
+                out, err = process.communicate(stdin, timeout=LIMIT)
+            except BaseException:
+                process.kill()
+                raise
+        return Finished(process.returncode, out.decode(), err.decode())
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
         """Start `afk` and return the process, its pipes open."""
         options.setdefault("stdin", subprocess.DEVNULL)
         options.setdefault("stdout", subprocess.PIPE)
         options.setdefault("stderr", subprocess.PIPE)
-        return subprocess.Popen([AFK, *arguments], cwd=self.folder, env=self.environment(), **options)
+        return start([AFK, *arguments], cwd=self.folder, env=self.environment(), **options)
 
     def start_python(self, script: Path) -> subprocess.Popen[bytes]:
         """Start a Python script and return the process, its pipes open."""

@@ -16,6 +16,7 @@ import pytest
 from afkcli.testing.model_script import Fault, ScriptedCall, ScriptedUsage, Step
 from afkcli.testing.model_server import ModelServer
 from tests.e2e.shell import AFK, LIMIT, Shell, kill, roles_and_texts, wait_for_output
+from tests.e2e.warm import start
 
 
 class TestOutput:
@@ -481,8 +482,8 @@ class TestBrokenStore:
 def on_a_terminal(shell: Shell, *arguments: str, **env: str) -> str:
     """Run `afk` with stdout and stderr on a pseudo-terminal and return what it wrote there."""
     main, side = pty.openpty()
-    process = subprocess.Popen(
-        [AFK.parent / "afk", *arguments],
+    process = start(
+        [AFK, *arguments],
         cwd=shell.folder,
         env=shell.environment(TERM="xterm", **env),
         stdin=subprocess.DEVNULL,

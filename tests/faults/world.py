@@ -16,6 +16,7 @@ from typing import Any
 
 from afkcli.testing.model_script import Step
 from tests.e2e.shell import AFK, LIMIT, Finished, Shell
+from tests.e2e.warm import start
 from tests.faults.server import StampingServer
 
 PLUGINS = Path(__file__).parent / "plugins"
@@ -93,7 +94,7 @@ class World:
         number = len(self.runs)
         out, err = self.root / f"{number}.{message}.out", self.root / f"{number}.{message}.err"
         with out.open("wb") as stdout, err.open("wb") as stderr:
-            process = subprocess.Popen(
+            process = start(
                 [*before, AFK, "run", "--json", "-t", thread, *arguments, message],
                 cwd=self.shell.folder,
                 env=self.shell.environment(**(env or {})),

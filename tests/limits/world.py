@@ -15,6 +15,7 @@ from typing import Any
 
 from afkcli.testing.model_server import ModelServer, Step
 from tests.e2e.shell import AFK, LIMIT, Shell
+from tests.e2e.warm import start
 
 MODEL = "openai/scripted"
 COUNTING = Path(__file__).with_name("counting.py")
@@ -65,7 +66,7 @@ class World:
         path.write_text(config)
         self.calls_log.unlink(missing_ok=True)
         turn = ["run", "-n", "go"] if resume is None else ["threads", "resume", resume]
-        return subprocess.Popen(
+        return start(
             [AFK, *turn, "--json", "-m", MODEL, "--plugin", COUNTING, "--tool", "count.*", *arguments],
             cwd=self.shell.folder,
             env=self.shell.environment(**env),

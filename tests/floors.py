@@ -68,27 +68,27 @@ def _reachable(graph: Graph, start: str) -> set[str]:
     return seen
 
 
-def room(module: str, graph: Graph) -> str:
-    """Return the room of a module: a folder of afkcli or of its core, or the module itself where it stands alone."""
+def room(module: str) -> str:
+    """Return the room of a module: a package of a plugin, a folder or file of afkcli, or a folder of its core."""
     parts = module.split(".")
     if parts[0] != "afkcli":
         return parts[0]
-    depth = 3 if parts[:2] == ["afkcli", "core"] else 2
-    return ".".join(parts[:depth])
+    is_of_core = parts[:2] == ["afkcli", "core"] and (REPOSITORY.joinpath(*parts[:3])).is_dir()
+    return ".".join(parts[: 3 if is_of_core else 2])
 
 
 def arrows(graph: Graph) -> Counter[tuple[str, str]]:
     """Return how many imports go from one room to another."""
     found: Counter[tuple[str, str]] = Counter()
     for module, targets in graph.items():
-        ends = [(room(module, graph), room(target, graph)) for target in targets]
+        ends = [(room(module), room(target)) for target in targets]
         found.update((source, target) for source, target in ends if source != target)
     return found
 
 
 def main() -> None:
     graph = read_graph(packages())
-    rooms = Counter(room(module, graph) for module in graph)
+    rooms = Counter(room(module) for module in graph)
     between = arrows(graph)
     core = [name for name in rooms if name.startswith("afkcli.core.")]
     inside = {ends: count for ends, count in between.items() if set(ends) <= set(core)}

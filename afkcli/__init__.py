@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from afkcli.core.contract.limits import FailSafeConfig
     from afkcli.core.contract.result import AgentResult
     from afkcli.core.contract.tools import ToolError, tool
-    from afkcli.core.run.runner import RunnerConfig
+    from afkcli.core.run.config import RunnerConfig
     from afkcli.core.thread.memory_store import MemoryStore
     from afkcli.hookspecs import hookimpl
     from afkcli.version import __version__
@@ -40,7 +40,7 @@ _HOMES = {
     "FailSafeConfig": "afkcli.core.contract.limits",
     "MemoryStore": "afkcli.core.thread.memory_store",
     "Runner": "afkcli.wiring.runner",
-    "RunnerConfig": "afkcli.core.run.runner",
+    "RunnerConfig": "afkcli.core.run.config",
     "ToolError": "afkcli.core.contract.tools",
     "__version__": "afkcli.version",
     "hookimpl": "afkcli.hookspecs",

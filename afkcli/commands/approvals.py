@@ -16,8 +16,8 @@ from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.events import ApprovalRequested, Event
 from afkcli.core.contract.jsonform import Json, JsonError, loads_object
 from afkcli.core.contract.rules import Decision
+from afkcli.core.run.config import InteractionMode
 from afkcli.core.run.handle import RunHandle
-from afkcli.core.run.runner import InteractionMode
 from afkcli.screen.messages import Messages
 
 MODES = ("ask", "deny", "stdin")

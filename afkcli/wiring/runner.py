@@ -12,9 +12,9 @@ from typing import Literal
 from afkcli.config.merging import Choice
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.protocols import Provider, Sink, Store, ThreadInfo
+from afkcli.core.run.config import RunnerConfig
 from afkcli.core.run.handle import RunHandle
 from afkcli.core.run.runner import Runner as CoreRunner
-from afkcli.core.run.runner import RunnerConfig
 from afkcli.core.thread.attachments import Attachment
 from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.host.secrets import SECRETS

@@ -27,8 +27,7 @@ from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.protocols import Provider, Sink, Store, ThreadInfo
 from afkcli.core.contract.rules import ApprovalRule
 from afkcli.core.contract.tools import Tool, Toolset
-from afkcli.core.run.opening import BusyMode
-from afkcli.core.run.runner import RunnerConfig, Wiring
+from afkcli.core.run.config import BusyMode, RunnerConfig, Wiring
 from afkcli.host.owner import current_owner
 from afkcli.host.rescue import rescue, rescue_more
 from afkcli.host.secrets import SECRETS, Secrets

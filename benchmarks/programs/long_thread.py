@@ -21,7 +21,7 @@ def make(name: str, turns: int) -> None:
     from afkcli.core.contract.messages import Role, text_message
     from afkcli.core.contract.protocols import RecordKind
     from afkcli.core.contract.result import RunState
-    from afkcli.core.run.runner import unknown_owner
+    from afkcli.core.run.config import unknown_owner
     from afkcli.core.thread.records import advance, next_record
     from afkcli.core.thread.turns import SealedTurn, after_seal, turn_to_json
 

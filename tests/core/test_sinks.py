@@ -11,7 +11,7 @@ import pytest
 from afkcli.core.contract.events import Event
 from afkcli.core.contract.protocols import Sink
 from afkcli.core.run import sink_worker as sink_thread
-from afkcli.core.run.runner import Wiring
+from afkcli.core.run.config import Wiring
 from afkcli.core.run.sink_worker import SinkThread
 from tests.core.scripted import Scripted, agent, answer, collect, runner_of, types
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Literal, TypeAlias
 from unicodedata import normalize
 
 from afkcli.core.contract.jsonform import Json, JsonObject
-from afkcli.core.contract.tools import Tool
+from afkcli.core.contract.tools import Tool, ToolError
 
 RuleDecision: TypeAlias = Literal["allow", "ask", "deny"]
 """What a rule decides; `ask` leaves the call to whoever decides in this run."""
@@ -39,32 +40,45 @@ class ApprovalRule:
     arguments: Mapping[str, Json] = field(default_factory=dict)
     pins: tuple[str, ...] = ()
 
-    def matches(self, tool: Tool, arguments: JsonObject) -> bool:
-        """Whether the rule is about this call.
+    def matches(self, tool: Tool, arguments: JsonObject, taken: Callable[[], JsonObject]) -> bool:
+        """Return whether the rule is about this call.
 
-        A rule that allows fits what was said, narrowly. One that asks or denies fits in doubt, and also what the tool
-        would be given: with its defaults, and with `"1"` taken as 1, so that no other spelling leads past it.
+        A rule that allows is compared with `arguments` as they were given, narrowly. One that asks or denies matches
+        in doubt. It is also compared with the arguments as the tool takes them, which `taken` returns: with defaults,
+        and with `"1"` converted to 1, so that no other spelling gets around it.
         """
         if not fnmatchcase(tool.name, self.tool):
             return False
         if self.decision == "allow" or not self.arguments:
             return self._fit(arguments)
-        return self._fit(arguments) or self._fit(tool.taken(arguments))
+        return self._fit(arguments) or self._fit(taken())
 
     def _fit(self, arguments: JsonObject) -> bool:
         fits = _fits if self.decision == "allow" else _may_fit
         return all(name in arguments and fits(arguments[name], pattern) for name, pattern in self.arguments.items())
 
 
-def rule_decision(tool: Tool, arguments: JsonObject, rules: Sequence[ApprovalRule]) -> RuleDecision:
-    """Return what is to be done about a call: what the first rule that fits says, else what the tool says of itself.
+def rule_decision(
+    tool: Tool,
+    arguments: JsonObject,
+    rules: Sequence[ApprovalRule],
+    taken: Callable[[], JsonObject] | None = None,
+) -> RuleDecision:
+    """Return what is decided on a call: by the first rule that matches, else by what the tool declares.
 
-    Tools that code passes are the user's own: rules are asked only about those that ask for approval.
+    Tools that code passes are the user's own: rules apply only to those with `approval="ask"`.
+
+    Args:
+        tool: the tool.
+        arguments: the arguments as they were given.
+        rules: in order; the first one that matches decides.
+        taken: returns the arguments as the tool takes them; by default they are validated for it.
     """
+    taken = taken or partial(_taken, tool, arguments)
     if not tool.from_plugin and tool.approval == "allow":
         return "allow"
     for rule in rules:
-        if rule.matches(tool, arguments) and not (rule.decision == "allow" and _is_unpinned(tool, rule)):
+        if rule.matches(tool, arguments, taken) and not (rule.decision == "allow" and _is_unpinned(tool, rule)):
             return rule.decision
     asks = tool.approval == "ask" or (tool.from_plugin and tool.changes)
     return "ask" if asks else "allow"
@@ -74,6 +88,13 @@ def has_changed(tool: Tool, rules: Sequence[ApprovalRule]) -> bool:
     """Whether a rule would allow the tool if it were the one whose fingerprint the rule names."""
     allowing = [rule for rule in rules if rule.decision == "allow" and fnmatchcase(tool.name, rule.tool)]
     return bool(allowing) and all(_is_unpinned(tool, rule) for rule in allowing)
+
+
+def _taken(tool: Tool, arguments: JsonObject) -> JsonObject:
+    try:
+        return tool.validate(arguments).taken
+    except ToolError:
+        return arguments
 
 
 def _is_unpinned(tool: Tool, rule: ApprovalRule) -> bool:

@@ -9,7 +9,7 @@ import hashlib
 import inspect
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
@@ -49,6 +49,9 @@ class Toolset(Protocol):
         """End what was started, within a second."""
         ...
 
+
+Tools: TypeAlias = Mapping[str, "Tool"]
+"""The tools of a run, by name."""
 
 FoundTools: TypeAlias = tuple[Sequence["Tool"], Sequence[str]]
 """The tools that were found under some names, and a line for each thing that could not be had."""
@@ -102,12 +105,15 @@ class Tool:
         schema.setdefault("properties", {})
         return ToolSpec(name=self.name, description=self.description, parameters=schema)
 
-    def validate(self, arguments: JsonObject) -> dict[str, Any]:
-        """Return `arguments` as the function's types.
+    def validate(self, arguments: JsonObject) -> ValidArguments:
+        """Return `arguments` validated and converted to the types of the function.
 
         Raises:
             ToolError: naming each argument that is wrong and what was expected.
         """
+        return ValidArguments(tool=self, given=arguments, values=self._converted(arguments))
+
+    def _converted(self, arguments: JsonObject) -> dict[str, Any]:
         if self.parameters is not None:
             from afkcli.core.contract.schemas import outline, problems
 
@@ -125,26 +131,9 @@ class Tool:
             raise ToolError(f"wrong arguments for {self.name}: " + "; ".join(wrong)) from None
         return {field.alias: getattr(model, name) for name, field in type(model).model_fields.items()}
 
-    def taken(self, arguments: JsonObject) -> JsonObject:
-        """Return valid `arguments` as the tool would take them: its defaults filled in, each value of the type that it
-        becomes. They are returned as they are where the types have no JSON."""
-        if self.parameters is not None:
-            properties = self.parameters.get("properties")
-            described = properties if isinstance(properties, dict) else {}
-            hints = {name: hint for name, hint in described.items() if isinstance(hint, dict)}
-            defaults = {name: hint["default"] for name, hint in hints.items() if "default" in hint}
-            return {**defaults, **arguments}
-        from pydantic_core import to_jsonable_python
-
-        try:
-            values = self.validate(arguments)
-            return dict(to_jsonable_python(values))
-        except (ToolError, ValueError):
-            return arguments
-
     async def call(self, arguments: JsonObject) -> str:
-        """Call the tool once; see `ToolInvocation.run`."""
-        return await ToolInvocation(self).run(arguments)
+        """Validate `arguments` and call the tool once; raises as `validate` and `ToolInvocation.run`."""
+        return await ToolInvocation(self).run(self.validate(arguments))
 
     @cached_property
     def _adapter(self) -> Any:
@@ -167,6 +156,36 @@ class Tool:
             ) from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class ValidArguments:
+    """The arguments of one tool call, validated: `given` by the model, `values` as the function is called with."""
+
+    tool: Tool
+    given: JsonObject
+    values: dict[str, Any]
+
+    @cached_property
+    def taken(self) -> JsonObject:
+        """The arguments as the tool takes them, in JSON: defaults filled in, each value converted to its type.
+
+        They are those that were given if the types have no JSON form.
+        """
+        if self.tool.parameters is not None:
+            return {**_defaults(self.tool.parameters), **self.given}
+        from pydantic_core import to_jsonable_python
+
+        try:
+            return dict(to_jsonable_python(self.values))
+        except ValueError:
+            return self.given
+
+
+def _defaults(schema: JsonObject) -> JsonObject:
+    properties = schema.get("properties")
+    hints = properties.items() if isinstance(properties, dict) else ()
+    return {name: hint["default"] for name, hint in hints if isinstance(hint, dict) and "default" in hint}
+
+
 class ToolInvocation:
     """One call of a tool. `abandoned` tells afterwards whether its code was left behind, still running; `started` is
     when it began (`time.monotonic()`), None before."""
@@ -182,19 +201,19 @@ class ToolInvocation:
         """Whether the tool's code could not be stopped and may still be running."""
         return self._on_thread or (self._running is not None and not self._running.done())
 
-    async def run(self, arguments: JsonObject) -> str:
-        """Validate `arguments`, run the function and return its output as text, cut to `MAX_OUTPUT_CHARS`.
+    async def run(self, arguments: ValidArguments) -> str:
+        """Run the function and return its output as text, cut to `MAX_OUTPUT_CHARS`.
 
         A plain function runs on a daemon thread. One that does not end when it is told to, by its time limit or by
         cancellation, is left behind after `TOOL_STOP_SECONDS` and holds nothing up.
 
         Raises:
-            ToolError: the arguments are wrong, the function raised it, or it took too long.
+            ToolError: the function raised it, or it took too long.
             Exception: whatever else the function raises.
         """
         tool = self.tool
         self.started = time.monotonic()
-        self._running = running = started(self._call(tool.validate(arguments)))
+        self._running = running = started(self._call(arguments.values))
         try:
             await asyncio.wait({running}, timeout=tool.timeout_s)
             if running.cancelled():  # by itself: a cancelled run does not come here

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from afkcli.core.contract.errors import ErrorKind, ProviderError, UsageError
 from afkcli.core.contract.jsonform import Json, JsonError, JsonObject, dumps, loads
 from afkcli.core.contract.messages import Message, ModelRequest
+from afkcli.core.contract.protocols import Capabilities
 from afkcli.core.contract.schemas import MAX_PROBLEMS, check, unchecked_in
 from afkcli.core.contract.structured import MISFIT, correction, told, unfenced, usable_schema
-
-if TYPE_CHECKING:
-    from afkcli.core.contract.protocols import Capabilities
-    from afkcli.core.run.run import Run
+from afkcli.core.run.outlet import Outlet
+from afkcli.core.run.transcript import Transcript
 
 _SHOWN_CHARS = 60
 
@@ -64,30 +63,38 @@ class StructuredOutput:
         self.json = answer
 
 
-def take_answer(run: Run, answer: Message) -> bool:
-    """Return whether the run's answer is what was asked for; if not, the model is told so, once, and asked again.
+def take_answer(
+    output: StructuredOutput | None, answer: Message, model: str, transcript: Transcript, outlet: Outlet
+) -> bool:
+    """Return whether an answer is what was asked for. If it is not, once, a message that asks again is added.
 
-    The answer that did not fit and the message that says so stay in the turn: what a model has been sent stays as it
-    was, so that the next request is a continuation of this one.
+    The answer that did not fit and the message that says so stay in the turn. What a model has been sent stays as it
+    was, so that the next request continues this one.
+
+    Args:
+        output: what the answer must be; None if it may be any text.
+        answer: the answer.
+        model: the full name of the model that gave it.
+        transcript: gets the message that asks again.
+        outlet: gets a warning about the answer that does not fit.
 
     Raises:
         ProviderError: `invalid_output`, for the second answer that does not fit.
     """
-    output = run.structured
     if output is None:
         return True
     try:
         output.take(answer.text)
     except InvalidOutputError as error:
-        line = f"the answer of {run.model.full_name} {MISFIT}{error}"
+        line = f"the answer of {model} {MISFIT}{error}"
         if output.asked_again:
             raise ProviderError(line, kind=ErrorKind.INVALID_OUTPUT) from None
         output.asked_again = True
-        run.warn("invalid_output", f"{line}; asking once more")
-        run.add_message(correction(line))
+        outlet.warn("invalid_output", f"{line}; asking once more")
+        transcript.add_message(correction(line))
         return False
     finally:
-        run.pending_warnings += unchecked_warnings(output)
+        outlet.pending_warnings += unchecked_warnings(output)
     return True
 
 

@@ -1,4 +1,4 @@
-"""Approvals: what the rules say of a tool call, and who is asked where they say nothing."""
+"""Approvals: each tool call is decided on by the rules, or else by whoever decides in this run."""
 
 from __future__ import annotations
 
@@ -6,101 +6,144 @@ import asyncio
 import hashlib
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 
 from afkcli.core.contract.events import ApprovalRequested, ApprovalResolved
 from afkcli.core.contract.ids import rfc3339
 from afkcli.core.contract.jsonform import JsonObject, canonical
-from afkcli.core.contract.messages import ToolCallPart
-from afkcli.core.contract.rules import has_changed, rule_decision
-from afkcli.core.contract.tools import Tool, ToolError
-from afkcli.core.run.run import Run
+from afkcli.core.contract.rules import Decision, has_changed, rule_decision
+from afkcli.core.contract.tools import ToolError, ValidArguments
+from afkcli.core.run.outlet import Outlet
+from afkcli.core.run.spec import RunSpec
+from afkcli.core.run.tally import Tally
+
+MAX_UNKNOWN_APPROVALS = 100
+"""How many decisions on unknown approvals are each reported as a warning; more would be a flood."""
 
 
 class DeniedError(ToolError):
-    """A call was not allowed; the message is for the model."""
+    """A tool call was denied; the message is for the model."""
 
 
-async def approve(run: Run, tool: Tool, call: ToolCallPart, *, again: bool) -> None:
-    """Return once `call` may be made.
+class Approvals:
+    """Decides on the tool calls of one run.
 
     Args:
-        again: whether it may have been made before by a run that was cut, so that only what may be repeated needs no
-            approval.
-
-    Raises:
-        DeniedError: it may not be made.
+        spec: the rules, who decides, and how long.
+        outlet: where approvals are requested and reported.
+        tally: counts the denied calls.
+        count: adds to a counter of the store and returns its new value; counters remember `always`.
     """
-    said = rule_decision(tool, call.arguments, run.rules)
-    if said == "deny":
-        run.denied += 1
-        await run.emit(ApprovalResolved, approval_id=secrets.token_urlsafe(16), decision="deny", by="rule")
-        raise DeniedError("denied by a rule of the config")
-    if said == "allow" and not (again and not tool.idempotent):
-        return
-    always = _counter(run, tool, call.arguments)
-    if again or not await _is_remembered(run, always):
-        await _ask(run, tool, call, always, again)
+
+    def __init__(
+        self, spec: RunSpec, outlet: Outlet, tally: Tally, count: Callable[[str, float], Awaitable[float]]
+    ) -> None:
+        self._spec = spec
+        self._outlet = outlet
+        self._tally = tally
+        self._count = count
+        self._waiting: dict[str, asyncio.Future[Decision]] = {}
+        self._unknown = 0
+
+    def decide(self, approval_id: str, decision: Decision) -> None:
+        """Decide on an approval that is waiting; an unknown id is ignored with a warning, up to a number of them."""
+        future = self._waiting.get(approval_id)
+        if future is not None and not future.done():
+            future.set_result(decision)
+            return
+        self._unknown += 1
+        if self._unknown <= MAX_UNKNOWN_APPROVALS:
+            last = " (further ones are ignored without a warning)" if self._unknown == MAX_UNKNOWN_APPROVALS else ""
+            line = f"no approval {approval_id!r} is waiting; ignored{last}"
+            self._outlet.pending_warnings.append(("unknown_approval", line))
+
+    async def approve(self, call: ValidArguments, *, again: bool) -> None:
+        """Return once a tool call is allowed.
+
+        Args:
+            call: the tool and its arguments.
+            again: whether an interrupted run may have made the call before. Then it needs approval even where a rule
+                allows it, unless the tool is idempotent.
+
+        Raises:
+            DeniedError: the call is denied.
+        """
+        tool = call.tool
+        decision = rule_decision(tool, call.given, self._spec.rules, lambda: call.taken)
+        if decision == "deny":
+            self._tally.denied += 1
+            approval_id = secrets.token_urlsafe(16)
+            await self._outlet.emit(ApprovalResolved, approval_id=approval_id, decision="deny", by="rule")
+            raise DeniedError("denied by a rule of the config")
+        if decision == "allow" and not (again and not tool.idempotent):
+            return
+        counter = _always_counter(self._spec.thread_key, call)
+        if again or not await self._is_remembered(counter):
+            await self._ask(call, counter, again)
+
+    async def _ask(self, call: ValidArguments, counter: str, again: bool) -> None:
+        """Request an approval and wait for the decision."""
+        spec, outlet = self._spec, self._outlet
+        approval_id = secrets.token_urlsafe(16)
+        future = self._waiting[approval_id] = asyncio.get_running_loop().create_future()
+        seconds = spec.approval_timeout_s
+        expires = rfc3339(time.time() + seconds) if seconds is not None else None
+        decision, by = "cancelled", "run"
+        try:
+            await outlet.emit(
+                ApprovalRequested,
+                approval_id=approval_id,
+                tool_name=call.tool.name,
+                arguments=call.given,
+                expires=expires,
+            )
+            if spec.decider == "headless":
+                decision, by = "deny", spec.decider
+            else:
+                async with asyncio.timeout(seconds):
+                    decision, by = await future, spec.decider
+        except TimeoutError:
+            decision, by = "timeout", "time limit"
+        finally:
+            self._waiting.pop(approval_id, None)
+            outlet.post(ApprovalResolved, approval_id=approval_id, decision=decision, by=by)
+        if decision in ("allow", "always"):
+            if decision == "always":
+                await self._remember(counter)
+            return
+        self._tally.denied += 1
+        raise DeniedError(self._denial(call, decision, again))
+
+    def _denial(self, call: ValidArguments, decision: str, again: bool) -> str:
+        """Return the error for the model. If no one could be asked, warn the user and say how to allow the tool."""
+        tool, rules = call.tool, self._spec.rules
+        if self._spec.decider == "headless":
+            why = "; others changed it since a rule allowed it" if tool.pinned and has_changed(tool, rules) else ""
+            self._outlet.warn(
+                "approval_denied",
+                f"{tool.name} was denied: nobody can be asked here, and no rule allows it{why}; see `afk tools show "
+                f"{tool.name}`, or run it in a terminal",
+            )
+        what = "not approved in time" if decision == "timeout" else "this call was not approved"
+        repeated = " to be made again; it had not finished before" if again else ""
+        return f"denied: {what}{repeated}"
+
+    async def _is_remembered(self, counter: str) -> bool:
+        try:
+            return await self._count(counter, 0.0) > 0
+        except Exception:  # the store is a plugin; if it cannot answer, the call is asked about
+            return False
+
+    async def _remember(self, counter: str) -> None:
+        try:
+            await self._count(counter, 1.0)
+        except Exception as error:  # the store is a plugin
+            line = f"this approval is not remembered for the thread: {error}"
+            self._outlet.warn("approval_not_kept", line)
 
 
-async def _ask(run: Run, tool: Tool, call: ToolCallPart, always: str, again: bool) -> None:
-    """Ask whoever decides, and wait for it."""
-    approval_id = secrets.token_urlsafe(16)
-    future = run.approvals[approval_id] = asyncio.get_running_loop().create_future()
-    seconds = run.approval_timeout_s
-    expires = rfc3339(time.time() + seconds) if seconds is not None else None
-    resolved: str = "cancelled"
-    by = "run"
-    try:
-        await run.emit(
-            ApprovalRequested, approval_id=approval_id, tool_name=tool.name, arguments=call.arguments, expires=expires
-        )
-        if run.decider == "headless":
-            resolved, by = "deny", run.decider
-        else:
-            async with asyncio.timeout(seconds):
-                resolved, by = await future, run.decider
-    except TimeoutError:
-        resolved, by = "timeout", "time limit"
-    finally:
-        run.approvals.pop(approval_id, None)
-        run.post(ApprovalResolved, approval_id=approval_id, decision=resolved, by=by)
-    if resolved in ("allow", "always"):
-        if resolved == "always":
-            await _remember(run, always)
-        return
-    run.denied += 1
-    raise DeniedError(_denial(run, tool, resolved, again))
-
-
-def _denial(run: Run, tool: Tool, resolved: str, again: bool) -> str:
-    """Return what the model is told; the user is told how to allow it where nobody could be asked."""
-    if run.decider == "headless":
-        why = "; others changed it since a rule allowed it" if tool.pinned and has_changed(tool, run.rules) else ""
-        run.warn(
-            "approval_denied",
-            f"{tool.name} was denied: nobody can be asked here, and no rule allows it{why}; see `afk tools show "
-            f"{tool.name}`, or run it in a terminal",
-        )
-    what = "not approved in time" if resolved == "timeout" else "this call was not approved"
-    repeated = " to be made again; it had not finished before" if again else ""
-    return f"denied: {what}{repeated}"
-
-
-def _counter(run: Run, tool: Tool, arguments: JsonObject) -> str:
-    """Return the store's counter that remembers "always": of this tool with these arguments in this thread."""
-    said = canonical([tool.name, tool.fingerprint, arguments])
-    return f"always:{run.thread_key}:{hashlib.sha256(said.encode()).hexdigest()}"
-
-
-async def _is_remembered(run: Run, counter: str) -> bool:
-    try:
-        return await run.count(counter, 0.0) > 0
-    except Exception:  # a store that cannot tell has not been told
-        return False
-
-
-async def _remember(run: Run, counter: str) -> None:
-    try:
-        await run.count(counter, 1.0)
-    except Exception as error:  # it may be anybody's plugin
-        run.warn("approval_not_kept", f"this approval is not remembered for the thread: {error}")
+def _always_counter(thread_key: str, call: ValidArguments) -> str:
+    """Return the store's counter that remembers `always` for this tool with these arguments in this thread."""
+    given: JsonObject = call.given
+    said = canonical([call.tool.name, call.tool.fingerprint, given])
+    return f"always:{thread_key}:{hashlib.sha256(said.encode()).hexdigest()}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from afkcli.core.contract.errors import AfkError, LimitReachedError, UsageError
 from afkcli.core.contract.events import message_to_json
@@ -14,11 +14,7 @@ from afkcli.core.contract.protocols import Price
 from afkcli.core.contract.result import Usage
 from afkcli.core.contract.tasks import contained, seen_through
 from afkcli.core.run.budgets import ROUNDING, Reservation, Reservations
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from afkcli.core.run.run import Model
+from afkcli.core.run.models import Model
 
 CHARS_PER_TOKEN = 4
 """The usual estimate for English text; only used until a provider says how many tokens they were."""

@@ -6,15 +6,23 @@ import asyncio
 import contextlib
 import hashlib
 import itertools
-import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from functools import partial
 
 from afkcli.core.contract.errors import RETRIED_KINDS, ErrorKind, LimitReachedError, ProviderError, UsageError
-from afkcli.core.contract.events import Retrying, StepStarted, ToolCallDeltaEvent, message_to_json
+from afkcli.core.contract.events import (
+    ReasoningDeltaEvent,
+    Retrying,
+    StepCompleted,
+    StepStarted,
+    TextDeltaEvent,
+    ToolCallDeltaEvent,
+    message_to_json,
+)
 from afkcli.core.contract.jsonform import JsonError, clean_text, dumps
 from afkcli.core.contract.messages import (
-    Message,
+    FinishReason,
     ModelEvent,
     ModelRequest,
     ModelResponse,
@@ -23,39 +31,150 @@ from afkcli.core.contract.messages import (
     TextDelta,
     ToolCallDelta,
 )
+from afkcli.core.contract.result import Usage
 from afkcli.core.contract.tasks import contained
-from afkcli.core.run.answer import asked_for
-from afkcli.core.run.cost import CallCost
-from afkcli.core.run.run import FIRST_DELAY_S, Model, Run
+from afkcli.core.contract.tools import Tools
+from afkcli.core.run.answer import StructuredOutput, asked_for
+from afkcli.core.run.cost import CallCost, Spending
+from afkcli.core.run.limits import Limits
+from afkcli.core.run.models import Model, Models
+from afkcli.core.run.outlet import Outlet
+from afkcli.core.run.retries import MAX_RETRY_AFTER_S, retry_delay
+from afkcli.core.run.spec import RunSpec
+from afkcli.core.run.stopping import Stopping
+from afkcli.core.run.tally import Tally
+from afkcli.core.run.transcript import Transcript
+from afkcli.core.thread.contents import Contents
 
-MAX_DELAY_S = 30.0
-MAX_RETRY_AFTER_S = 120.0
-"""A server that asks for a longer wait than this is not waited for: the run fails, or a fallback takes over."""
-
-_STANDS_AFTER_OUTPUT = frozenset({ErrorKind.CONTENT_FILTER, ErrorKind.INTERNAL, ErrorKind.TRUNCATED})
-"""The kinds that an error keeps when something of its answer was shown; all others become `truncated`."""
+_KEPT_AFTER_OUTPUT = frozenset({ErrorKind.CONTENT_FILTER, ErrorKind.INTERNAL, ErrorKind.TRUNCATED})
+"""The kinds that an error keeps when a part of its answer was shown; all others become `truncated`."""
 
 
-async def call_model(run: Run) -> ModelResponse:
-    """Make the model call of the run's current step and return its response; the events are emitted on the way.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCalls:
+    """Makes the model calls of one run."""
 
-    Raises:
-        ProviderError: the call failed, after the retries and fallbacks that it allowed.
-        LimitReachedError: a limit was reached before or during it.
-    """
-    while True:
+    spec: RunSpec
+    models: Models
+    transcript: Transcript
+    outlet: Outlet
+    stopping: Stopping
+    tally: Tally
+    limits: Limits
+    spending: Spending
+    contents: Contents
+    output: StructuredOutput | None
+
+    async def make(self, tools: Tools) -> ModelResponse:
+        """Make the model call of one step, add its answer to the turn and return it; its events are emitted.
+
+        Raises:
+            ProviderError: the call failed, after the retries and fallbacks that it allowed.
+            LimitReachedError: a limit was reached before or during it.
+        """
+        response = await self._respond(tools)
+        await self._complete(response)
+        return response
+
+    async def _respond(self, tools: Tools) -> ModelResponse:
+        while True:
+            try:
+                return await self._respond_with_retries(self.models.current, tools)
+            except _CallFailedError as failed:
+                if failed.said or not self.models.has_fallback:
+                    raise failed.error from failed.error.__cause__
+                self.models.fall_back()
+                self.transcript.forget_reasoning()
+                self.outlet.warn("fallback", f"{failed.error}; going on with {self.models.current.full_name}")
+
+    async def _respond_with_retries(self, model: Model, tools: Tools) -> ModelResponse:
+        for attempt in itertools.count(1):
+            request = await self._request(model, tools)
+            self.limits.start_call()
+            call = _Attempt(self, model, await self.spending.start_call(model, request))
+            try:
+                return await call.make(request, attempt)
+            except ProviderError as error:
+                if call.shown:
+                    raise _CallFailedError(_as_truncated(error), said=call.said) from error
+                await self._wait_before_retry(error, attempt)
+        raise AssertionError("unreachable")
+
+    async def _wait_before_retry(self, error: ProviderError, attempt: int) -> None:
+        delay = retry_delay(attempt, error.retry_after, self.spec.retry_delay_s)
+        refusal = self._refusal(error, attempt, delay)
+        if refusal is not None:
+            raise _CallFailedError(_explained(error, refusal), said=False) from error
+        self._check_calls(error)
+        line = self.outlet.redact(str(error))
+        await self.outlet.emit(Retrying, attempt=attempt + 1, delay_s=round(delay, 3), error=line)
+        await asyncio.sleep(delay)
+
+    async def _request(self, model: Model, tools: Tools) -> ModelRequest:
+        """Return the request of the next call, as `model` can take it."""
+        messages = await self.contents.sendable(
+            self.transcript.request_messages(with_tools=bool(tools)),
+            model.full_name,
+            partial(model.provider.capabilities, model.name),
+            self.outlet.warn,
+        )
+        request = ModelRequest(
+            model=model.name,
+            messages=messages,
+            tools=[tool.spec for tool in tools.values()],
+            options=self.spec.agent.options,
+            extra=self.spec.agent.extra,
+            content=self.contents.get,
+        )
+        return request if self.output is None else asked_for(request, self.output.schema, model.capabilities)
+
+    def _refusal(self, error: ProviderError, attempt: int, delay: float) -> str | None:
+        """Return why the call is not made again after `delay` seconds, "" if its error says it all; None if it is."""
+        if error.kind not in RETRIED_KINDS:
+            return ""
+        if attempt > self.spec.max_retries:
+            return f"tried {attempt} times" if attempt > 1 else ""
+        if delay > MAX_RETRY_AFTER_S:
+            return f"it asks to wait {delay:.0f} s; afk waits at most {MAX_RETRY_AFTER_S:.0f} s"
+        deadline = self.stopping.deadline
+        if deadline is not None and asyncio.get_running_loop().time() + delay >= deadline:
+            seconds = self.spec.agent.fail_safe.max_wall_time_s
+            return f"not tried again after {delay:.1f} s: max_wall_time_s={seconds:g} ends the run before that"
+        return None
+
+    def _check_calls(self, error: ProviderError) -> None:
+        """Raise `LimitReachedError` before the wait for a call that may not be made; its error becomes a warning."""
         try:
-            return await _call_with_retries(run, run.model)
-        except _CallFailedError as failed:
-            if failed.said or len(run.models) == 1:
-                raise failed.error from failed.error.__cause__
-            run.models = run.models[1:]
-            run.forget_reasoning()
-            run.warn("fallback", f"{failed.error}; going on with {run.model.full_name}")
+            self.limits.check_call()
+        except LimitReachedError as limit:
+            self.outlet.warn("not_retried", f"{error}; not tried again: {limit}")
+            raise
+
+    async def _complete(self, response: ModelResponse) -> None:
+        """Add the answer to the turn.
+
+        Raises:
+            ProviderError: the content filter of the model stopped it.
+        """
+        usage = response.usage or Usage()
+        self.tally.usage += usage
+        self.transcript.add_message(response.message)
+        await self.outlet.emit(
+            StepCompleted, message=response.message, usage=usage, finish_reason=response.finish_reason
+        )
+        name = self.models.current.full_name
+        has_said = self.tally.executions or any(message.text.strip() for message in self.transcript.answer)
+        if not has_said and response.finish_reason is FinishReason.STOP:
+            self.outlet.warn("empty_answer", f"{name} answered with no text; ask again, or in other words")
+        if response.finish_reason is FinishReason.CONTENT_FILTER:
+            raise ProviderError(
+                f"the content filter of {name} stopped the answer; rephrase the message",
+                kind=ErrorKind.CONTENT_FILTER,
+            )
 
 
 class _CallFailedError(Exception):
-    """A call failed for good; `said` tells whether the reader has seen something of its answer, reasoning aside."""
+    """A call failed for good; `said` tells whether the reader has seen a part of its answer other than reasoning."""
 
     def __init__(self, error: ProviderError, *, said: bool) -> None:
         super().__init__(str(error))
@@ -63,88 +182,32 @@ class _CallFailedError(Exception):
         self.said = said
 
 
-async def _call_with_retries(run: Run, model: Model) -> ModelResponse:
-    for attempt in itertools.count(1):
-        messages = await _messages(run, model)
-        request = ModelRequest(
-            model=model.name,
-            messages=messages,
-            tools=[tool.spec for tool in run.tools.values()],
-            options=run.agent.options,
-            extra=run.agent.extra,
-            content=run.contents.get,
-        )
-        if run.structured is not None:
-            request = asked_for(request, run.structured.schema, model.capabilities)
-        run.limits.start_call()
-        call = _Call(run, model, await run.spending.start_call(model, request))
-        try:
-            return await call.make(request, attempt)
-        except ProviderError as error:
-            if call.shown:
-                raise _CallFailedError(_as_truncated(error), said=call.said) from error
-            delay = retry_delay(attempt, error.retry_after, run.retry_delay_s)
-            refusal = _refusal(run, error, attempt, delay)
-            if refusal is not None:
-                raise _CallFailedError(_explained(error, refusal), said=False) from error
-            _check_calls(run, error)
-            await run.emit(Retrying, attempt=attempt + 1, delay_s=round(delay, 3), error=run.redact(str(error)))
-            await asyncio.sleep(delay)
-    raise AssertionError("unreachable")
+class _Attempt:
+    """One attempt of a model call. `shown` is true from the first event of the answer on, `said` from the first that
+    is not reasoning."""
 
-
-async def _messages(run: Run, model: Model) -> Sequence[Message]:
-    """Return the messages of the next call as `model` can be sent them."""
-    capabilities = partial(model.provider.capabilities, model.name)
-    return await run.contents.sendable(run.request_messages(), model.full_name, capabilities, run.warn)
-
-
-def _refusal(run: Run, error: ProviderError, attempt: int, delay: float) -> str | None:
-    """Return why the call is not made again after `delay` seconds, "" where its error says it all; None if it is."""
-    if error.kind not in RETRIED_KINDS:
-        return ""
-    if attempt > run.max_retries:
-        return f"tried {attempt} times" if attempt > 1 else ""
-    if delay > MAX_RETRY_AFTER_S:
-        return f"it asks to wait {delay:.0f} s; afk waits at most {MAX_RETRY_AFTER_S:.0f} s"
-    if run.deadline is not None and asyncio.get_running_loop().time() + delay >= run.deadline:
-        seconds = run.agent.fail_safe.max_wall_time_s
-        return f"not tried again after {delay:.1f} s: max_wall_time_s={seconds:g} ends the run before that"
-    return None
-
-
-def _check_calls(run: Run, error: ProviderError) -> None:
-    """Raise `LimitReachedError` before the wait for a call that may not be made, the error told as a warning."""
-    try:
-        run.limits.check_call()
-    except LimitReachedError as limit:
-        run.warn("not_retried", f"{error}; not tried again: {limit}")
-        raise
-
-
-class _Call:
-    """One attempt. `shown` turns true with the first event of the answer, `said` with the first but reasoning."""
-
-    def __init__(self, run: Run, model: Model, cost: CallCost) -> None:
-        self.run = run
+    def __init__(self, calls: ModelCalls, model: Model, cost: CallCost) -> None:
         self.model = model
         self.cost = cost
         self.shown = False
         self.said = False
+        self._outlet = calls.outlet
+        self._transcript = calls.transcript
+        self._step = calls.limits.steps
 
     async def make(self, request: ModelRequest, attempt: int) -> ModelResponse:
         usage, is_billed = None, False
         try:
-            self.run.step = self.run.limits.steps
-            await self.run.emit(StepStarted, attempt=attempt, request_sha256=request_hash(request))
-            is_billed = True  # as far as anybody knows who cancels it
+            self._outlet.step = self._step
+            await self._outlet.emit(StepStarted, attempt=attempt, request_sha256=request_hash(request))
+            is_billed = True  # a cancelled call may be billed
             with contained(f"the provider {self.model.provider.name!r}"):
                 response = await self._stream(request)
             usage = response.usage
             return self._checked(response)
         except Exception as error:
             is_billed = self.shown
-            if isinstance(error, UsageError):  # the run has begun: what cannot be sent is a request that is refused
+            if isinstance(error, UsageError):  # the run has started, so a request that cannot be sent is a bad request
                 raise ProviderError(str(error), kind=ErrorKind.BAD_REQUEST) from error
             raise
         finally:
@@ -169,28 +232,31 @@ class _Call:
         )
 
     async def _take(self, event: TextDelta | ReasoningDelta | ToolCallDelta | ModelWarning) -> None:
-        run = self.run
         if isinstance(event, TextDelta):
             if event.text:
                 self.shown = self.said = True
                 await self.cost.stream(event.text)
-                await run.text(clean_text(event.text))
+                text = clean_text(event.text)
+                self._transcript.stream_text(text)
+                await self._outlet.emit(TextDeltaEvent, text_delta=text)
         elif isinstance(event, ReasoningDelta):
             if event.text:
                 self.shown = True
                 await self.cost.stream(event.text)
-                await run.reasoning(clean_text(event.text))
+                text = clean_text(event.text)
+                self._transcript.stream_reasoning(text)
+                await self._outlet.emit(ReasoningDeltaEvent, reasoning_delta=text)
         elif isinstance(event, ToolCallDelta):
             self.shown = self.said = True
             await self.cost.stream(event.arguments)
-            await run.emit(
+            await self._outlet.emit(
                 ToolCallDeltaEvent,
                 tool_call_id=event.id,
                 tool_name=event.name,
                 arguments_delta=clean_text(event.arguments),
             )
         else:
-            run.warn(event.code, event.message)
+            self._outlet.warn(event.code, event.message)
 
     def _checked(self, response: ModelResponse) -> ModelResponse:
         """Return `response`, unless it could not be stored: then no event may carry it."""
@@ -210,16 +276,6 @@ async def _close(events: AsyncIterator[ModelEvent]) -> None:
             await close()
 
 
-def retry_delay(attempt: int, retry_after: float | None, first: float = FIRST_DELAY_S) -> float:
-    """Return the seconds to wait after failed attempt `attempt` (1, 2 ...): what the server asked for, else
-    exponential from `first` on, half of it by chance, so that calls which failed together do not come back together
-    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)."""
-    if retry_after is not None:
-        return max(0.0, retry_after)
-    ceiling = min(MAX_DELAY_S, first * 2 ** (attempt - 1))
-    return random.uniform(ceiling / 2, ceiling)  # noqa: S311
-
-
 def request_hash(request: ModelRequest) -> str:
     """Return the SHA-256 (hex) of the request's neutral JSON form."""
     digest = hashlib.sha256()
@@ -232,7 +288,7 @@ def request_hash(request: ModelRequest) -> str:
 
 
 def _as_truncated(error: ProviderError) -> ProviderError:
-    if error.kind in _STANDS_AFTER_OUTPUT:
+    if error.kind in _KEPT_AFTER_OUTPUT:
         return error
     return ProviderError(f"the answer broke off: {error}", kind=ErrorKind.TRUNCATED, status=error.status)
 

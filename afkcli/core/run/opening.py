@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from afkcli.core.contract.errors import (
     LeaseLostError,
@@ -18,9 +18,11 @@ from afkcli.core.contract.errors import (
     UsageError,
 )
 from afkcli.core.contract.ids import rfc3339, uuid7
-from afkcli.core.contract.messages import Message
 from afkcli.core.contract.protocols import Lease, Owner, Store, ThreadInfo
 from afkcli.core.contract.result import RunState
+from afkcli.core.run.config import BusyMode
+from afkcli.core.run.spec import RunSpec
+from afkcli.core.thread.attachments import Asked
 from afkcli.core.thread.history import History, load_history
 from afkcli.core.thread.operations import fork, holder_of, seal_interrupted, seal_open_turn
 from afkcli.core.thread.resuming import beginning_of_resumed
@@ -28,8 +30,8 @@ from afkcli.core.thread.store_worker import StoreThread
 from afkcli.core.thread.turns import Beginning
 from afkcli.core.thread.writer import TurnWriter
 
+_Ask = Callable[[Store, Lease, Beginning], TurnWriter]
 LeaseOrNone = TypeVar("LeaseOrNone", Lease, Lease | None)
-BusyMode = Literal["wait", "fail", "fork"]
 _POLL_SECONDS = 0.05
 
 
@@ -44,23 +46,6 @@ class Opening:
     lease: Lease | None
     unsaved: str | None = None
     forked: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """The message that opens a turn (None: it goes on with the last one), and what is recorded with it.
-
-    `contents` are those of what is attached to it, by their hash.
-    """
-
-    run_id: str
-    message: Message | None
-    agent: str
-    model: str
-    remember_model: bool
-    folder: str | None
-    on_problem: Callable[[Exception], None]
-    contents: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +67,7 @@ class Opener:
         notify: takes one line for a person.
         busy: what to do while another run holds the thread.
         busy_timeout_s: seconds to wait for it.
+        folder: the folder in which the thread is used.
     """
 
     def __init__(
@@ -92,12 +78,14 @@ class Opener:
         notify: Callable[[str], None],
         busy: BusyMode,
         busy_timeout_s: float,
+        folder: str | None = None,
     ) -> None:
         self._store = store
         self._calls = calls
         self._notify = notify
         self._busy = busy
         self._busy_timeout_s = busy_timeout_s
+        self._folder = folder
 
     async def open(self, name: str, owner: Owner, *, create: bool) -> Opening:
         """Take the thread's lease, waiting for it as configured.
@@ -115,10 +103,24 @@ class Opener:
             return Opening(thread=await self._read_only(name), lease=None, unsaved=reason)
         return Opening(thread=lease.thread, lease=lease, forked=lease.thread.name != name)
 
-    async def begin(self, opening: Opening, question: Question) -> Begun:
+    async def begin(
+        self,
+        opening: Opening,
+        spec: RunSpec,
+        model: str,
+        asked: Asked | None,
+        on_problem: Callable[[Exception], None],
+    ) -> Begun:
         """Read the history, seal a turn that a dead run left open, and make the question durable.
 
-        It is one call on the store's thread, so that all of it happens while the event loop imports an SDK.
+        It is one call on the store's worker, so that all of it happens while the event loop imports an SDK.
+
+        Args:
+            opening: the thread, ready for a turn.
+            spec: the run.
+            model: the full name of its model.
+            asked: the user's message; None to resume the last turn.
+            on_problem: called on the store's worker with an error of the journal.
 
         Raises:
             LeaseLostError: another run took the thread over.
@@ -126,7 +128,25 @@ class Opener:
             UnsupportedRecordError: a newer afk changed the thread.
             StoreError: the turn to go on with cannot be read.
         """
-        begun = self._calls.submit(self._begin, opening, question)
+
+        def ask(store: Store, lease: Lease, beginning: Beginning) -> TurnWriter:
+            writer = TurnWriter(store, lease, spec.run_id, on_problem)
+            writer.thread = replace(writer.thread, folder=self._folder or writer.thread.folder)
+            writer.open(
+                beginning,
+                agent=spec.agent.name,
+                model=model,
+                now=rfc3339(time.time()),
+                remember_model=spec.agent.remember_model,
+                contents=asked.contents if asked is not None else {},
+            )
+            self._calls.watch(writer)
+            return writer
+
+        if asked is None:
+            begun = self._calls.submit(self._resume, opening, ask)
+        else:
+            begun = self._calls.submit(self._begin, opening, Beginning(messages=(asked.message,)), ask)
         try:
             return await asyncio.shield(asyncio.wrap_future(begun))
         except asyncio.CancelledError:
@@ -185,17 +205,15 @@ class Opener:
         self._notify(f"the thread {name!r} is in use{who}; going on in its fork {fork_name!r}")
         return lease
 
-    def _begin(self, opening: Opening, question: Question) -> Begun:
-        if question.message is None:
-            return self._begin_again(opening, question)
+    def _begin(self, opening: Opening, beginning: Beginning, ask: _Ask) -> Begun:
+        """Open a turn with a question."""
         history, unsaved, writer = History(), opening.unsaved, None
-        beginning = Beginning(messages=(question.message,))
         try:
             store = self._store()
             history = load_history(store, opening.thread)
             if opening.lease is not None:
                 lease, history = seal_interrupted(store, opening.lease, history)
-                writer = self._ask(store, lease, question, beginning)
+                writer = ask(store, lease, beginning)
         except (LeaseLostError, UnsupportedRecordError):  # an answer without this thread's history would be wrong
             raise
         except BaseException as error:  # a store may be anybody's plugin; the answer is not lost with it
@@ -204,30 +222,15 @@ class Opener:
                 self._give_back(opening.lease)
         return Begun(history=history, beginning=beginning, writer=writer, unsaved=unsaved)
 
-    def _begin_again(self, opening: Opening, question: Question) -> Begun:
-        """Open a turn that goes on with the last one."""
+    def _resume(self, opening: Opening, ask: _Ask) -> Begun:
+        """Open a turn that resumes the last one."""
         if opening.lease is None:
             raise StoreError(f"the thread {opening.thread.name!r} cannot be resumed: {opening.unsaved}")
         store = self._store()
         lease, history = seal_interrupted(store, opening.lease, load_history(store, opening.thread))
         beginning = beginning_of_resumed(lease.thread, history.turns)
-        writer = self._ask(store, lease, question, beginning)
+        writer = ask(store, lease, beginning)
         return Begun(history=history, beginning=beginning, writer=writer, unsaved=None)
-
-    def _ask(self, store: Store, lease: Lease, question: Question, beginning: Beginning) -> TurnWriter:
-        writer = TurnWriter(store, lease, question.run_id, question.on_problem)
-        writer.thread = replace(writer.thread, folder=question.folder or writer.thread.folder)
-        now = rfc3339(time.time())
-        writer.open(
-            beginning,
-            agent=question.agent,
-            model=question.model,
-            now=now,
-            remember_model=question.remember_model,
-            contents=question.contents,
-        )
-        self._calls.watch(writer)
-        return writer
 
     def _abandon(self, begun: Future[Begun]) -> None:
         """Seal a turn whose run was cancelled before it was there: its question is kept."""

@@ -19,7 +19,7 @@ from afkcli.core.contract.events import ApprovalRequested, Event, ToolCompleted
 from afkcli.core.contract.limits import FailSafeConfig
 from afkcli.core.contract.messages import Role, ToolCallPart, ToolResultPart
 from afkcli.core.contract.tools import MAX_OUTPUT_CHARS, Tool, ToolError, as_tools, bounded, tool
-from afkcli.core.run.runner import RunnerConfig
+from afkcli.core.run.config import RunnerConfig
 from tests.core.scripted import Scripted, agent, answer, call, calls, events_of, runner_of, types
 
 

@@ -13,8 +13,8 @@ from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.events import ApprovalRequested, ApprovalResolved, Event, ToolCompleted, Warned
 from afkcli.core.contract.rules import ApprovalRule, RuleDecision, rule_decision
 from afkcli.core.contract.tools import FoundTools, Tool
+from afkcli.core.run.config import RunnerConfig, Wiring
 from afkcli.core.run.handle import RunHandle
-from afkcli.core.run.runner import RunnerConfig, Wiring
 from afkcli.core.thread.memory_store import MemoryStore
 from tests.core.scripted import Scripted, agent, answer, call, calls, events_of, runner_of, types
 

@@ -16,7 +16,7 @@ from afkcli.core.contract.messages import TextDelta
 from afkcli.core.contract.protocols import Price
 from afkcli.core.contract.result import AgentResult, RunState, exit_code
 from afkcli.core.run.budgets import Budgets, Reservation, Reservations
-from afkcli.core.run.runner import Wiring
+from afkcli.core.run.config import Wiring
 from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.core.thread.store_worker import StoreThread
 from tests.core.scripted import Scripted, agent, answer, collect, events_of, runner_of, types

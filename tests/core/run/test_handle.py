@@ -179,7 +179,7 @@ class TestCancelling:
             await reached.wait()
             result = await handle.cancel()
             assert result.final_text == "part of"
-            assert runner._providers["fake"].closed == 1  # type: ignore[attr-defined]
+            assert runner._resources.providers["fake"].closed == 1  # type: ignore[attr-defined]
 
         self.check(use, forever(reached, "part ", "of"))
 

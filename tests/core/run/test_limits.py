@@ -15,8 +15,8 @@ from afkcli.core.contract.messages import ModelRequest, TextDelta, ToolCallDelta
 from afkcli.core.contract.protocols import Capabilities, Price, PriceTier
 from afkcli.core.contract.result import AgentResult, RunState, Usage, exit_code
 from afkcli.core.contract.tools import tool
+from afkcli.core.run.config import Wiring
 from afkcli.core.run.cost import cost_of
-from afkcli.core.run.runner import Wiring
 from tests.core.scripted import USAGE, Scripted, agent, answer, call, calls, events_of, response, types
 
 PRICE = Price(input=1_000_000, output=2_000_000)  # a dollar a token in, two dollars a token out

@@ -36,8 +36,9 @@ from afkcli.core.contract.messages import (
 from afkcli.core.contract.protocols import Capabilities, Lease, Owner, Price, ThreadInfo
 from afkcli.core.contract.result import AgentResult, RunState, Usage, exit_code
 from afkcli.core.contract.tools import tool
-from afkcli.core.run.model_call import retry_delay
-from afkcli.core.run.runner import Runner, RunnerConfig, Wiring, unknown_owner
+from afkcli.core.run.config import RunnerConfig, Wiring, unknown_owner
+from afkcli.core.run.retries import retry_delay
+from afkcli.core.run.runner import Runner
 from afkcli.core.thread.history import load_history
 from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.core.thread.operations import seal_interrupted
@@ -689,10 +690,10 @@ class TestLostLease:
             async with runner_of(Scripted([TextDelta("a"), journaled, *answer("b")]), store=store) as runner:
                 handle = await runner.run_stream(agent(), user_message="hi", thread_id="t")
                 run = next(iter(runner._runs))
-                while not run.pending_warnings:  # noqa: ASYNC110
+                while not run.outlet.pending_warnings:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
                 store.broken = set()
-                while not any(record.kind == "journal" for record in store.load(run.thread_key)):  # noqa: ASYNC110
+                while not any(record.kind == "journal" for record in store.load(run.spec.thread_key)):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
                 journaled.set()
                 return await collect(handle)

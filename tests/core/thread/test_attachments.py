@@ -17,7 +17,7 @@ from afkcli.core.contract.events import Event
 from afkcli.core.contract.messages import FilePart, ImagePart, ModelRequest, TextPart
 from afkcli.core.contract.protocols import Capabilities
 from afkcli.core.contract.result import RunState
-from afkcli.core.run.runner import RunnerConfig
+from afkcli.core.run.config import RunnerConfig
 from afkcli.core.thread import attachments
 from afkcli.core.thread.attachments import Attachment, ask, framed, media_type_of
 from afkcli.core.thread.memory_store import MemoryStore
@@ -283,7 +283,7 @@ class TestWhatIsLost:
         assert source is not None
 
         async def main() -> str:
-            from afkcli.core.run.runner import unknown_owner
+            from afkcli.core.run.config import unknown_owner
 
             assert store.acquire("t", unknown_owner("another run")) is not None
             async with runner_of(provider, store=store, config=RunnerConfig(busy="fork")) as runner:
@@ -297,7 +297,7 @@ class TestWhatIsLost:
         assert sent(provider.requests[1])[0] == f"image photo.png {PNG!r}"
 
     def test_the_contents_of_a_turn_that_cannot_be_saved_are_rescued_with_it(self) -> None:
-        from afkcli.core.run.runner import Wiring
+        from afkcli.core.run.config import Wiring
 
         class Full(MemoryStore):
             def append(self, *arguments: Any) -> None:

@@ -16,7 +16,7 @@ from afkcli.core.contract.events import message_to_json
 from afkcli.core.contract.messages import Role, text_message
 from afkcli.core.contract.protocols import Lease, Owner, RecordKind
 from afkcli.core.contract.result import RunState
-from afkcli.core.run.runner import unknown_owner
+from afkcli.core.run.config import unknown_owner
 from afkcli.core.thread.attachments import Attachment, ask
 from afkcli.core.thread.contents import stored_contents
 from afkcli.core.thread.exchange import (

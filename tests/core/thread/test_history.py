@@ -24,7 +24,7 @@ from afkcli.core.contract.messages import (
 )
 from afkcli.core.contract.protocols import Lease, Record, RecordKind, ThreadInfo
 from afkcli.core.contract.result import RunState, Usage
-from afkcli.core.run.runner import unknown_owner
+from afkcli.core.run.config import unknown_owner
 from afkcli.core.thread.history import fold, load_history
 from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.core.thread.names import check_name

@@ -11,7 +11,7 @@ from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.errors import StoreError, UnknownNameError, UsageError
 from afkcli.core.contract.events import Event
 from afkcli.core.contract.tools import Tool, tool
-from afkcli.core.run.runner import RunnerConfig
+from afkcli.core.run.config import RunnerConfig
 from afkcli.core.thread.memory_store import MemoryStore
 from tests.core.scripted import Scripted, agent, answer, call, calls, runner_of
 

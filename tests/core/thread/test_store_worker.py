@@ -10,7 +10,7 @@ import pytest
 
 from afkcli.core.contract.messages import Role, text_message
 from afkcli.core.contract.protocols import Lease
-from afkcli.core.run.runner import unknown_owner
+from afkcli.core.run.config import unknown_owner
 from afkcli.core.thread import store_worker as store_thread
 from afkcli.core.thread import writer as thread
 from afkcli.core.thread.history import load_history

@@ -1,0 +1,244 @@
+"""Assembling a run: everything that is checked and written before its loop starts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from afkcli.core.contract.agent import Agent
+from afkcli.core.contract.errors import UsageError
+from afkcli.core.contract.protocols import Provider, Store, ThreadInfo
+from afkcli.core.contract.rules import Decider
+from afkcli.core.contract.tasks import contained, started
+from afkcli.core.contract.tools import FoundTools, Tools, as_tools
+from afkcli.core.run.answer import StructuredOutput, unchecked_warnings
+from afkcli.core.run.approvals import Approvals
+from afkcli.core.run.budgets import Reservations
+from afkcli.core.run.closing import begin_rescue
+from afkcli.core.run.config import InteractionMode, RunnerConfig, Wiring
+from afkcli.core.run.cost import Spending
+from afkcli.core.run.handle import EventChannel
+from afkcli.core.run.limits import Limits
+from afkcli.core.run.model_call import ModelCalls
+from afkcli.core.run.models import Models, resolve_models
+from afkcli.core.run.opening import Begun, Opener, Opening
+from afkcli.core.run.outlet import Outlet
+from afkcli.core.run.run import Run, take_problem
+from afkcli.core.run.sink_worker import SinkThread
+from afkcli.core.run.spec import RunSpec
+from afkcli.core.run.stopping import Stopping
+from afkcli.core.run.tally import Tally
+from afkcli.core.run.tool_calls import ToolCalls
+from afkcli.core.run.transcript import Transcript
+from afkcli.core.thread.attachments import Asked, refuse_what_the_model_cannot_take
+from afkcli.core.thread.contents import Contents, read_content
+from afkcli.core.thread.sending import history_warnings, sent_messages
+from afkcli.core.thread.store_worker import StoreThread
+
+_DECIDERS: Mapping[InteractionMode, Decider] = {"headless": "headless", "interactive": "user", "external": "caller"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What all runs of a runner share.
+
+    Args:
+        providers: the model providers by name.
+        store: returns the store; called on its worker.
+        store_worker: makes all calls to the store.
+        sinks: get every event.
+        config: how the runner behaves.
+        wiring: what surrounds the runner.
+    """
+
+    providers: Mapping[str, Provider]
+    store: Callable[[], Store]
+    store_worker: StoreThread
+    sinks: Sequence[SinkThread]
+    config: RunnerConfig
+    wiring: Wiring
+
+    async def count(self, counter: str, amount: float) -> float:
+        """Add `amount` to a counter of the store and return its new value."""
+        return await self.store_worker.call(lambda: self.store().add(counter, amount))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """A run that was checked. Nothing is written yet."""
+
+    spec: RunSpec
+    tools: Tools
+    finding: Coroutine[Any, Any, FoundTools] | None
+    models: Models
+    output: StructuredOutput | None
+    spending: Spending
+    contents: Contents
+    warnings: list[tuple[str, str]]
+
+
+async def assemble(
+    resources: Resources, opener: Opener, opening: Opening, agent: Agent, run_id: str, asked: Asked | None
+) -> Run:
+    """Return a run that is ready to start: it is checked, its question is durable, its provider is being prepared.
+
+    Args:
+        resources: what all runs of the runner share.
+        opener: opens the turn.
+        opening: the thread, ready for a turn.
+        agent: the agent that runs.
+        run_id: the id of the run.
+        asked: the user's message; None if the run resumes the last turn of the thread.
+
+    Raises:
+        UsageError: the run cannot start: a tool, a model, an option, an attachment or a price.
+        LeaseLostError: another run took the thread.
+    """
+    plan = await _check(resources, opening.thread, agent, run_id, asked)
+    stopping = Stopping()
+    outlet = Outlet(
+        spec=plan.spec,
+        channel=EventChannel(),
+        sinks=resources.sinks,
+        redact=resources.wiring.redact,
+        stopping=stopping,
+        pending_warnings=plan.warnings,
+    )
+    listing = started(plan.finding) if plan.finding is not None else None
+    preparing = started(_prepare(plan.models.current.provider))
+    on_problem = _threadsafe(lambda error: take_problem(error, stopping, outlet))
+    try:  # the thread is read on the store's worker, while the event loop imports what the provider needs
+        begun = await opener.begin(opening, plan.spec, plan.models.current.full_name, asked, on_problem)
+    except BaseException:
+        preparing.cancel()
+        if listing is not None:
+            listing.cancel()
+        raise
+    outlet.pending_warnings += history_warnings(begun.history)
+    run = _compose(plan, begun, stopping, outlet, preparing, listing, resources.count)
+    if begun.unsaved is not None:
+        worker, wiring = resources.store_worker, resources.wiring
+        await worker.call(begin_rescue, run, worker, wiring.rescue, wiring.rescue_more, on_problem)
+    return run
+
+
+async def _check(resources: Resources, thread: ThreadInfo, agent: Agent, run_id: str, asked: Asked | None) -> _Plan:
+    config, wiring = resources.config, resources.wiring
+    spec = RunSpec(
+        run_id=run_id,
+        thread_id=thread.name,
+        thread_key=thread.key,
+        turn=thread.turns + 1,
+        agent=replace(agent, instructions=inspect.cleandoc(agent.instructions).strip()),
+        rules=wiring.rules,
+        decider=_DECIDERS[config.interaction_mode],
+        approval_timeout_s=config.approval_timeout_s,
+        max_retries=config.max_retries,
+        retry_delay_s=config.retry_delay_s,
+    )
+    tools = as_tools(agent.tools)
+    output = StructuredOutput(agent.output_type) if agent.output_type is not None else None
+    models = resolve_models(agent, resources.providers, wiring.look_up_price)
+    if asked is not None and asked.contents:
+        refuse_what_the_model_cannot_take(asked.message, models[0].full_name, models[0].capabilities)
+    budgets = Reservations(wiring.budgets, thread.key, resources.store, resources.store_worker)
+    spending = Spending(agent.fail_safe, budgets)
+    warnings = await spending.check_prices(models)
+    warnings += unchecked_warnings(output) if output is not None else []
+    contents = Contents(
+        read=lambda sha256: resources.store_worker.call(lambda: read_content(resources.store(), thread.key, sha256)),
+        held=dict(asked.contents) if asked is not None else {},
+    )
+    return _Plan(
+        spec=spec,
+        tools=tools,
+        finding=_find_tools(wiring, agent, tools),
+        models=Models(models),
+        output=output,
+        spending=spending,
+        contents=contents,
+        warnings=warnings,
+    )
+
+
+def _find_tools(wiring: Wiring, agent: Agent, own: Tools) -> Coroutine[Any, Any, FoundTools] | None:
+    """Return the lookup of the tools that `agent` names; None if it names none."""
+    names = [item for item in agent.tools if isinstance(item, str)]
+    both = [name for name in own if any(fnmatchcase(name, pattern) for pattern in names)]
+    if both:
+        raise UsageError(f"a function and a plugin's tool are both named {both[0]!r}; rename one")
+    return wiring.find_tools(names) if names else None
+
+
+def _compose(
+    plan: _Plan,
+    begun: Begun,
+    stopping: Stopping,
+    outlet: Outlet,
+    preparing: asyncio.Task[None],
+    listing: asyncio.Task[FoundTools] | None,
+    count: Callable[[str, float], Coroutine[Any, Any, float]],
+) -> Run:
+    spec, models, tally, limits = plan.spec, plan.models, Tally(), Limits(plan.spec.agent.fail_safe)
+    transcript = Transcript(
+        instructions=spec.agent.instructions,
+        history=sent_messages(begun.history, begun.beginning.resumes),
+        beginning=begun.beginning,
+        writer=begun.writer,
+        unsaved=begun.unsaved,
+    )
+    approvals = Approvals(spec, outlet, tally, count)
+    model_calls = ModelCalls(
+        spec=spec,
+        models=models,
+        transcript=transcript,
+        outlet=outlet,
+        stopping=stopping,
+        tally=tally,
+        limits=limits,
+        spending=plan.spending,
+        contents=plan.contents,
+        output=plan.output,
+    )
+    tool_calls = ToolCalls(
+        spec=spec, transcript=transcript, outlet=outlet, tally=tally, limits=limits, approvals=approvals
+    )
+    return Run(
+        spec=spec,
+        models=models,
+        transcript=transcript,
+        contents=plan.contents,
+        outlet=outlet,
+        stopping=stopping,
+        tally=tally,
+        limits=limits,
+        spending=plan.spending,
+        output=plan.output,
+        approvals=approvals,
+        model_calls=model_calls,
+        tool_calls=tool_calls,
+        own_tools=plan.tools,
+        listing=listing,
+        preparing=preparing,
+    )
+
+
+def _threadsafe(take: Callable[[Exception], None]) -> Callable[[Exception], None]:
+    """Return a function that calls `take` in the running event loop, from any thread."""
+    loop = asyncio.get_running_loop()
+
+    def call(error: Exception) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and the run with it
+            loop.call_soon_threadsafe(take, error)
+
+    return call
+
+
+async def _prepare(provider: Provider) -> None:
+    with contained(f"the provider {provider.name!r}"):
+        await provider.prepare()

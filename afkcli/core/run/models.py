@@ -1,0 +1,86 @@
+"""The models of a run: resolved by name, the first in use, the others as fallbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from afkcli.core.contract.agent import Agent
+from afkcli.core.contract.errors import UnknownNameError, UsageError
+from afkcli.core.contract.options import check_options
+from afkcli.core.contract.protocols import Capabilities, Price, Provider
+
+PriceLookup = Callable[[str, Capabilities], Price | None]
+"""Returns the price of the model `provider/model`, or None if it is unknown; it is called on any thread."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A resolved model: its provider, and its name without the provider."""
+
+    provider: Provider
+    name: str
+    capabilities: Capabilities
+    look_up_price: PriceLookup
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.provider.name}/{self.name}"
+
+    def price(self) -> Price | None:
+        """Return the price, or None if it is unknown; the first look-up may import a price list."""
+        return self.look_up_price(self.full_name, self.capabilities)
+
+
+class Models:
+    """The models of one run; `current` is in use.
+
+    Args:
+        models: the agent's model, then its fallback models in order.
+    """
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        self._models = list(models)
+
+    @property
+    def current(self) -> Model:
+        return self._models[0]
+
+    @property
+    def has_fallback(self) -> bool:
+        return len(self._models) > 1
+
+    def fall_back(self) -> None:
+        """Use the next fallback model from now on."""
+        del self._models[0]
+
+
+def resolve_models(agent: Agent, providers: Mapping[str, Provider], look_up_price: PriceLookup) -> list[Model]:
+    """Return the model of `agent` and its fallback models, each of which takes its options.
+
+    Raises:
+        UsageError: a model is not known, or does not take an option.
+    """
+    names = (agent.model, *agent.fail_safe.fallback_models)
+    models = [_resolve(name, providers, look_up_price) for name in names]
+    for model in models:
+        check_options(agent.options, agent.extra, model.full_name, model.capabilities)
+    return models
+
+
+def _resolve(full_name: str | None, providers: Mapping[str, Provider], look_up_price: PriceLookup) -> Model:
+    """Return the model named `provider/model`, its provider loaded."""
+    if full_name is None:
+        raise UsageError("the agent names no model; give it one, as provider/model")
+    provider_name, slash, name = full_name.partition("/")
+    if not slash:
+        raise UsageError(f"the model {full_name!r} names no provider; write it as provider/model")
+    try:
+        provider = providers[provider_name]
+    except KeyError:
+        known = ", ".join(sorted(providers)) or "none"
+        raise UnknownNameError(f"there is no provider {provider_name!r} (installed: {known})") from None
+    name = name or provider.default_model or ""
+    if not name:
+        raise UsageError(f"the provider {provider_name!r} has no default model; name one as {provider_name}/MODEL")
+    return Model(provider=provider, name=name, capabilities=provider.capabilities(name), look_up_price=look_up_price)

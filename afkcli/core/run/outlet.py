@@ -1,0 +1,81 @@
+"""The outlet of a run: the only way by which its events reach the sinks and the reader."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from afkcli.core.contract.events import Event, Warned
+from afkcli.core.contract.ids import Clock
+from afkcli.core.run.handle import EventChannel
+from afkcli.core.run.sink_worker import SinkThread
+from afkcli.core.run.spec import RunSpec
+from afkcli.core.run.stopping import Stopping
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Outlet:
+    """Numbers and dates the events of one run and sends each to the sinks, then to the reader.
+
+    Args:
+        spec: the ids that each event carries.
+        channel: where the reader gets the events.
+        sinks: they get every event.
+        redact: removes known secrets from a text.
+        stopping: tells whether the run has ended without its work.
+        pending_warnings: codes and lines that are posted before the next event. Any thread may append to it.
+
+    `step` is the number of the current step, 0 before the first.
+    """
+
+    spec: RunSpec
+    channel: EventChannel
+    sinks: Sequence[SinkThread]
+    redact: Callable[[str], str]
+    stopping: Stopping
+    pending_warnings: list[tuple[str, str]] = field(default_factory=list)
+    clock: Clock = field(default_factory=Clock)
+    step: int = 0
+    _seq: int = 0
+
+    def post(self, kind: Callable[..., Event], /, **values: Any) -> None:
+        """Send the next event to the sinks and the reader, without waiting."""
+        event = kind(
+            run_id=self.spec.run_id,
+            thread_id=self.spec.thread_id,
+            thread_key=self.spec.thread_key,
+            turn=self.spec.turn,
+            seq=self._seq,
+            ts=self.clock.timestamp(),
+            step=self.step,
+            **values,
+        )
+        self._seq += 1
+        for sink in self.sinks:
+            sink.put(event)
+        self.channel.put(event)
+
+    async def emit(self, kind: Callable[..., Event], /, **values: Any) -> None:
+        """Post the pending warnings and the next event, then wait until the reader keeps up.
+
+        Raises:
+            CancelledError: the run has ended without its work, which did not stop when it was cancelled.
+        """
+        if self.stopping.given_up.done():
+            raise asyncio.CancelledError
+        if self.pending_warnings:
+            self.post_pending()
+        self.post(kind, **values)
+        await self.channel.drain()
+
+    def warn(self, code: str, message: str) -> None:
+        """Post a warning, without waiting."""
+        self.post(Warned, code=code, message=self.redact(message))
+
+    def post_pending(self) -> None:
+        """Post the pending warnings."""
+        while self.pending_warnings:
+            code, message = self.pending_warnings.pop(0)
+            self.warn(code, message)

@@ -66,9 +66,9 @@ class _OldModuleFinder:
     """Finds the modules of version 0.1 under their old names. It stands last, so only a name that is not there asks."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        if not name.startswith("afkcli.") or name == "afkcli.core.aliases":
+        if not name.startswith("afkcli.") or name == "afkcli.core.contract.aliases":
             return None
-        from afkcli.core.aliases import find_old_module
+        from afkcli.core.contract.aliases import find_old_module
 
         return find_old_module(name)
 

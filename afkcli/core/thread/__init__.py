@@ -6,6 +6,6 @@ if not TYPE_CHECKING:
 
     def __getattr__(name):
         """Look up a name of the module `afkcli.core.thread` of version 0.1."""
-        from afkcli.core.aliases import old_name
+        from afkcli.core.contract.aliases import old_name
 
         return old_name(__name__, name)

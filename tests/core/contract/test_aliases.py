@@ -9,7 +9,7 @@ import warnings
 
 import pytest
 
-from afkcli.core import aliases
+from afkcli.core.contract import aliases
 
 # What the plugins of this repository imported at version 0.1; docs/plugins.md named a part of it.
 TAUGHT = {
@@ -125,4 +125,4 @@ def test_a_name_that_never_was_is_an_import_error(code: str) -> None:
 
 def test_the_table_is_not_imported_where_no_old_name_is_used() -> None:
     imports = "import sys, afkcli, afkcli.cli, afkcli.plugin, afkcli.wiring.runner"
-    assert run_python(f"{imports}; print('afkcli.core.aliases' in sys.modules)") == "False\n"
+    assert run_python(f"{imports}; print('afkcli.core.contract.aliases' in sys.modules)") == "False\n"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         LeaseLostError,
         MissingKeyError,
         NameTakenError,
+        PluginContractError,
         PluginError,
         ProviderError,
         StoreError,
@@ -97,8 +98,7 @@ if TYPE_CHECKING:
     from afkcli.host.nondumpable import hide_memory
     from afkcli.host.owner import boot_id, current_owner, proven_dead
     from afkcli.host.paths import config_dir, data_dir, make_private_folder, state_dir
-    from afkcli.host.secrets import SECRETS
-    from afkcli.loading.settings import fill_settings
+    from afkcli.host.secrets import keep_secret, mask_secrets
     from afkcli.providers.base import BaseProvider
     from afkcli.providers.failures import http_error_kind
     from afkcli.screen.messages import Messages
@@ -120,6 +120,7 @@ _NAMES = {
         "LeaseLostError",
         "MissingKeyError",
         "NameTakenError",
+        "PluginContractError",
         "PluginError",
         "ProviderError",
         "StoreError",
@@ -232,8 +233,10 @@ _NAMES = {
     "afkcli.providers.failures": ("http_error_kind",),
     "afkcli.screen.messages": ("Messages",),
     "afkcli.screen.text": ("one_line",),
-    "afkcli.host.secrets": ("SECRETS",),
-    "afkcli.loading.settings": ("fill_settings",),
+    "afkcli.host.secrets": (
+        "keep_secret",
+        "mask_secrets",
+    ),
 }
 """The public names by their home."""
 
@@ -278,6 +281,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "Owner",
     "PDF",
     "Part",
+    "PluginContractError",
     "PluginError",
     "Price",
     "PriceTier",
@@ -289,7 +293,6 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "Record",
     "RecordKind",
     "Role",
-    "SECRETS",
     "SealedTurn",
     "Sink",
     "Store",
@@ -319,14 +322,15 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "data_dir",
     "dumps",
     "event_to_json",
-    "fill_settings",
     "hide_memory",
     "hookimpl",
     "http_error_kind",
+    "keep_secret",
     "label",
     "loads",
     "loads_object",
     "make_private_folder",
+    "mask_secrets",
     "message_from_json",
     "message_to_json",
     "one_line",

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from afkcli.core.contract.jsonform import Json
 from afkcli.core.contract.limits import LIMITS
 from afkcli.host.secrets import MASK
 from afkcli.loading.discovery import KNOWN
+from afkcli.loading.settings import masked_settings
 from afkcli.wiring.setup import Setup
 
 DEFAULT = "default"
@@ -92,10 +93,12 @@ def _of_plugins(setup: Setup) -> Iterator[Value]:
 
 
 def _settings_of(setup: Setup, section: str, name: str) -> Iterator[Value]:
-    fields = _fields(setup, section, name)
+    kind = _settings_type(setup, section, name)
+    fields = {field.name: field for field in dataclasses.fields(kind)} if kind is not None else None
     rows: dict[tuple[str, ...], list[Value]] = {}  # by key, or by table where they are tables by name: the last counts
     for file in reversed(setup.config.files):
-        for key, value in file.table.get(section, {}).get(name, {}).items():
+        table = file.table.get(section, {}).get(name, {})
+        for key, value in (table if kind is None else masked_settings(kind, table)).items():
             field = (fields or {}).get(key)
             # Where nobody tells which settings are secret, all but switches and numbers are taken for it.
             secret = (
@@ -114,13 +117,12 @@ def _settings_of(setup: Setup, section: str, name: str) -> Iterator[Value]:
             yield Value(key=_dotted((section, name, key)), value=shown, source=f"environment {variable}")
 
 
-def _fields(setup: Setup, section: str, name: str) -> Mapping[str, dataclasses.Field[Any]] | None:
-    """Return the fields of a plugin's settings by name, or None where they cannot be known."""
+def _settings_type(setup: Setup, section: str, name: str) -> Any:
+    """Return the dataclass of a plugin's settings, or None where it cannot be known."""
     try:
-        kind: Any = setup.plugins.settings_type(_KINDS[section], name)
+        return setup.plugins.settings_type(_KINDS[section], name)
     except AfkError:
         return None
-    return {field.name: field for field in dataclasses.fields(kind)} if kind is not None else None
 
 
 def masked(key: str, value: Json) -> Json:

@@ -44,3 +44,24 @@ class Secrets:
 
 SECRETS = Secrets()
 """Those of this process; whatever writes an error masks them."""
+
+
+def keep_secret(value: object) -> None:
+    """Have a value masked in everything that afk writes from here on, or each text in a table or an array.
+
+    The settings that are marked `secret` are kept without it: it is for what a plugin finds out later, a token that a
+    server gave, for instance. Texts of less than 6 characters are not masked.
+
+    Since: 0.2.
+    """
+    SECRETS.add(value)
+
+
+def mask_secrets(text: str) -> str:
+    """Return `text` with the secrets of this process replaced by `***`.
+
+    afk masks what it writes itself. This is for what a plugin writes, or returns to a model, on its own.
+
+    Since: 0.2.
+    """
+    return SECRETS.mask(text)

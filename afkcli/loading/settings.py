@@ -12,22 +12,28 @@ from typing import Any
 
 from afkcli.core.contract.errors import ConfigError
 from afkcli.host.secrets import MASK, Secrets
+from afkcli.loading.setting_types import ARRAYS, TABLES, check_type, classes, is_settings, items_of, plain_type, words
 
 
 def settings_type(factory: Callable[..., Any]) -> type | None:
     """Return the dataclass that annotates the parameter `settings` of a hook, or None.
 
-    Only that annotation is looked at: the others may name what the module imports for type checkers alone.
+    Only that annotation is read: the others may name what the module imports for type checkers alone.
 
     Raises:
         ConfigError: the annotation names what the module does not have.
+        PluginContractError: a field of the dataclass has a type that afk cannot fill.
     """
     annotation = getattr(factory, "__annotations__", {}).get("settings")
     if annotation is None:
         return None
     alone = types.SimpleNamespace(__annotations__={"settings": annotation})
     kind = _hints(alone, getattr(factory, "__globals__", {}), "a hook's parameter `settings`")["settings"]
-    return kind if isinstance(kind, type) and dataclasses.is_dataclass(kind) else None
+    if not is_settings(kind):
+        return None
+    _check_fields(kind, "", ())
+    found: type = kind
+    return found
 
 
 def fill_settings(factory: Callable[..., Any], table: Mapping[str, Any], where: str, secrets: Secrets) -> Any:
@@ -36,35 +42,87 @@ def fill_settings(factory: Callable[..., Any], table: Mapping[str, Any], where: 
     Args:
         factory: the hook, whose `settings` annotation names the dataclass; without one a plain namespace is returned.
         table: the plugin's table of the config.
-        where: what the table is called in an error.
-        secrets: is told the values of the fields marked secret.
+        where: the table's name in an error, `[sinks.NAME]`.
+        secrets: is given the values of the fields that are marked secret, those of nested dataclasses included.
 
     Raises:
         ConfigError: an unknown key, a value of the wrong type, a missing one, or one that the dataclass refuses.
+        PluginContractError: a field of the dataclass has a type that afk cannot fill.
     """
     kind = settings_type(factory)
     if kind is None:
         return types.SimpleNamespace(**table)
+    return _filled(kind, table, _Place(table=where, secrets=secrets))
+
+
+def masked_settings(kind: Any, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plugin's table of the config, the values of secret fields masked, in nested dataclasses too."""
+    hints = _hints(kind, None, f"the settings {kind.__qualname__}")
+    secret = {field.name for field in dataclasses.fields(kind) if field.metadata.get("secret")}
+    return {
+        key: _mask_all(value) if key in secret else _masked(value, hints.get(key, Any)) for key, value in table.items()
+    }
+
+
+def _mask_all(value: Any) -> Any:
+    return {key: _mask_all(inner) for key, inner in value.items()} if isinstance(value, dict) else MASK
+
+
+def _masked(value: Any, hint: Any) -> Any:
+    hint = plain_type(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        for item in typing.get_args(hint):
+            value = _masked(value, item)
+        return value
+    if isinstance(value, dict) and is_settings(hint):
+        return masked_settings(hint, value)
+    if isinstance(value, (dict, list)) and any(is_settings(kind) for kind in classes(hint, deep=True)):
+        try:
+            items = {key: _masked(inner, item) for key, inner, item in items_of(value, hint)}
+        except ValueError:  # an array of the wrong length: which of its items is secret is unknown
+            return MASK
+        return items if isinstance(value, dict) else list(items.values())
+    return value
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """A place in the config: the name of a table, and the path of a value in it."""
+
+    table: str
+    secrets: Secrets
+    path: str = ""
+
+    def at(self, key: object) -> _Place:
+        """Return the place of the value `key` below this one."""
+        return dataclasses.replace(self, path=f"{self.path}.{key}" if self.path else str(key))
+
+    def as_table(self) -> _Place:
+        """Return this place as that of a table of its own: `beds.north` in `[tools.x]` is `[tools.x.beds.north]`."""
+        return self if not self.path else _Place(table=f"{self.table[:-1]}.{self.path}]", secrets=self.secrets)
+
+    def __str__(self) -> str:
+        return f"{self.table} {self.path}"
+
+
+def _filled(kind: Any, table: Mapping[str, Any], place: _Place) -> Any:
+    """Return an instance of the dataclass `kind` filled from `table`, which is at `place`."""
+    where, secrets = place.table, place.secrets
     hints = _hints(kind, None, where)
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
-    unknown = sorted(set(table) - set(fields))
-    if unknown:
-        from difflib import get_close_matches
-
-        near = get_close_matches(unknown[0], fields, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(fields)) or 'none'}"
-        raise ConfigError(f"{where} has the unknown key {unknown[0]!r}; {hint}")
+    for name, field in fields.items():  # before an error can name a value
+        _keep_secrets(field, table.get(name), secrets)
+    _refuse_unknown(table, fields, where)
     values: dict[str, Any] = {}
     for name, field in fields.items():
         secret = bool(field.metadata.get("secret"))
         variable = field.metadata.get("env")
-        add = secrets.add if secret else secrets.add_address  # before anything is said of the value
-        add(table.get(name))
-        add(os.environ.get(variable) if variable else None)
         if variable and os.environ.get(variable):
             values[name] = _from_text(os.environ[variable], hints[name], variable, secret=secret)
         elif name in table:
-            values[name] = _from_table(table[name], hints[name], f"{where} {name}", secret=secret)
+            values[name] = _from_table(table[name], hints[name], place.at(name), secret=secret)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{where} needs the key {name!r}: {words(hints[name])}")
     try:
         settings = kind(**values)
     except (TypeError, ValueError) as error:
@@ -73,6 +131,34 @@ def fill_settings(factory: Callable[..., Any], table: Mapping[str, Any], where: 
         if field.metadata.get("secret"):  # also where a default factory found it
             secrets.add(getattr(settings, name, None))
     return settings
+
+
+def _keep_secrets(field: dataclasses.Field[Any], value: object, secrets: Secrets) -> None:
+    keep = secrets.add if field.metadata.get("secret") else secrets.add_address
+    variable = field.metadata.get("env")
+    keep(value)
+    keep(os.environ.get(variable) if variable else None)
+
+
+def _refuse_unknown(table: Mapping[str, Any], fields: Mapping[str, Any], where: str) -> None:
+    unknown = sorted(set(table) - set(fields))
+    if unknown:
+        from difflib import get_close_matches
+
+        near = get_close_matches(unknown[0], fields, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(fields)) or 'none'}"
+        raise ConfigError(f"{where} has the unknown key {unknown[0]!r}; {hint}")
+
+
+def _check_fields(kind: Any, path: str, inside: tuple[Any, ...]) -> None:
+    """Refuse a dataclass that has a field which cannot be filled; `inside` are the dataclasses around it."""
+    if kind in inside:
+        return
+    hints = _hints(kind, None, f"the settings {kind.__qualname__}")
+    for field in dataclasses.fields(kind):
+        if field.init:
+            for nested in check_type(hints[field.name], f"{path}{field.name}"):
+                _check_fields(nested, f"{path}{field.name}.", (*inside, kind))
 
 
 def _hints(thing: Any, names: dict[str, Any] | None, where: str) -> dict[str, Any]:
@@ -84,58 +170,92 @@ def _hints(thing: Any, names: dict[str, Any] | None, where: str) -> dict[str, An
 
 def _from_text(text: str, hint: Any, variable: str, *, secret: bool) -> Any:
     """Return the value of an environment variable, as the first of the annotation's classes that takes it."""
+    place = _Place(table=variable, secrets=Secrets())  # a variable holds no table, so the place is never named
     for convert in (_bool, int, float, str):
         kind = bool if convert is _bool else convert
         with contextlib.suppress(ValueError, KeyError):
-            if kind in _classes(hint):
-                return _converted(convert(text), hint)
+            if kind in classes(hint):
+                return _converted(convert(text), hint, place)
     said = MASK if secret else repr(text)
-    raise ConfigError(f"the environment variable {variable} is {said}; {_words(hint)} was expected")
+    raise ConfigError(f"the environment variable {variable} is {said}; {words(hint)} was expected")
 
 
 def _bool(text: str) -> bool:
     return {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}[text.lower()]
 
 
-def _from_table(value: Any, hint: Any, what: str, *, secret: bool) -> Any:
+def _from_table(value: Any, hint: Any, place: _Place, *, secret: bool) -> Any:
     try:
-        return _converted(value, hint)
+        return _converted(value, hint, place)
     except ValueError:
-        said = MASK if secret else repr(value)
-        raise ConfigError(f"{what} is {said}; {_words(hint)} was expected") from None
+        said = MASK if secret else _shown(value, hint)
+        raise ConfigError(f"{place} is {said}; {words(hint)} was expected") from None
 
 
-def _converted(value: Any, hint: Any) -> Any:
+def _shown(value: Any, hint: Any) -> str:
+    """Return a wrong value for an error: in full, but where it may hold the secrets of a nested dataclass."""
+    if any(is_settings(kind) for kind in classes(hint, deep=True)):
+        return "a table" if isinstance(value, dict) else "an array" if isinstance(value, list) else repr(value)
+    return repr(value)
+
+
+def _converted(value: Any, hint: Any, place: _Place) -> Any:
     """Return a TOML value as the annotation wants it (`float` takes a whole number too), or raise `ValueError`."""
+    hint = plain_type(hint)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return _first_that_fits(value, arguments)
+        return _first_that_fits(value, arguments, place)
     if origin is typing.Literal:
         return _one_of(value, arguments)
     kind = origin or hint
-    if kind is Any or not isinstance(kind, type):
+    if kind is Any or kind is object:
         return value
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, bool):
-        return _one_of(value, (True, False) if kind in (bool, object) else ())
-    if issubclass(dict, kind) and isinstance(value, dict):
-        item = arguments[1] if len(arguments) == 2 else Any
-        return {key: _converted(inner, item) for key, inner in value.items()}
-    if kind in (list, tuple) or (kind.__module__ == "collections.abc" and isinstance(value, list)):
-        if not isinstance(value, list):
+    if is_settings(kind):
+        if not isinstance(value, dict):
             raise ValueError
-        items = [_converted(inner, arguments[0] if arguments else Any) for inner in value]
-        return tuple(items) if kind is tuple else items
-    if not isinstance(value, kind) or (isinstance(value, str) and kind not in (str, object)):
-        raise ValueError  # a text is a sequence of texts to Python, and to nobody else
+        return _filled(kind, value, place.as_table())
+    if kind in TABLES or kind in ARRAYS:
+        return _collection(value, kind, hint, place)
+    return _scalar(value, kind)
+
+
+def _collection(value: Any, kind: Any, hint: Any, place: _Place) -> Any:
+    if not isinstance(value, dict if kind in TABLES else list):  # a text is no sequence of texts to a user
+        raise ValueError
+    items = {key: _item(inner, item, place.at(key)) for key, inner, item in items_of(value, hint)}
+    if kind in TABLES:
+        return items
+    return kind(items.values()) if kind in (tuple, set, frozenset) else list(items.values())
+
+
+def _item(value: Any, hint: Any, place: _Place) -> Any:
+    """Return an item of a table or array. A table that is missing is named by its own place, not by all around it."""
+    if is_settings(hint) and not isinstance(value, dict):
+        raise ConfigError(f"{place} is {_shown(value, hint)}; a table was expected")
+    return _converted(value, hint, place)
+
+
+def _scalar(value: Any, kind: Any) -> Any:
+    from enum import Enum
+    from pathlib import Path
+
+    if issubclass(kind, Enum):
+        return kind(_one_of(value, [member.value for member in kind]))
+    if isinstance(value, bool):
+        return _one_of(value, (True, False) if kind is bool else ())
+    if kind is float and isinstance(value, int):
+        return float(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if not isinstance(value, kind):
+        raise ValueError
     return value
 
 
-def _first_that_fits(value: Any, hints: Sequence[Any]) -> Any:
+def _first_that_fits(value: Any, hints: Sequence[Any], place: _Place) -> Any:
     for hint in hints:
         with contextlib.suppress(ValueError):
-            return _converted(value, hint)
+            return _converted(value, hint, place)
     raise ValueError
 
 
@@ -144,35 +264,3 @@ def _one_of(value: Any, choices: Sequence[Any]) -> Any:
         if type(choice) is type(value) and choice == value:
             return value
     raise ValueError
-
-
-def _classes(hint: Any) -> tuple[Any, ...]:
-    """Return the classes that a value of the annotation may have."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return tuple(kind for item in arguments for kind in _classes(item))
-    if origin is typing.Literal:
-        return tuple(type(item) for item in arguments)
-    return (str,) if hint is Any else (origin or hint,)
-
-
-def _words(hint: Any) -> str:
-    """Return what an annotation asks for, in words."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_words(item) for item in arguments if item is not type(None))
-    if origin is typing.Literal:
-        return " or ".join(repr(item) for item in arguments)
-    known = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-    if hint in known:
-        return known[hint]
-    kind = origin or hint
-    of = f" of {_MANY[arguments[-1]]}" if arguments and arguments[-1] in _MANY else ""
-    if isinstance(kind, type) and issubclass(kind, Mapping):
-        return f"a table{of}"
-    if isinstance(kind, type) and issubclass(kind, Sequence):
-        return f"an array{of}"
-    return getattr(hint, "__name__", str(hint))
-
-
-_MANY = {str: "texts", int: "whole numbers", float: "numbers", bool: "switches"}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from datetime import date
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NewType, TypeVar
 
 import pytest
 
-from afkcli.core.contract.errors import ConfigError
+from afkcli.core.contract.errors import ConfigError, PluginContractError
 from afkcli.host.secrets import MASK, Secrets
-from afkcli.loading.settings import fill_settings
+from afkcli.loading.settings import fill_settings, masked_settings, settings_type
 
 if TYPE_CHECKING:
     from nowhere import Nothing
@@ -114,6 +118,185 @@ def test_short_texts_are_no_secrets_and_long_ones_go_first() -> None:
     for value in ("abc", "", None, 5, "secret", "secret-longer"):
         secrets.add(value)
     assert secrets.mask("abc secret-longer") == f"abc {MASK}"
+
+
+@dataclass(kw_only=True)
+class Bed:
+    plant: str
+    litres: float = 1.0
+    note: str = ""
+    token: str = field(default="", metadata={"secret": True, "env": "BED_TOKEN"})
+
+
+class Season(Enum):
+    SPRING = "spring"
+    SUMMER = "summer"
+
+
+Metres = NewType("Metres", int)
+
+
+@dataclass
+class Garden:
+    beds: dict[str, Bed] = field(default_factory=dict)
+    rows: list[Bed] = field(default_factory=list)
+    main: Bed | None = None
+    corner: tuple[int, str] = (0, "")
+    season: Season = Season.SPRING
+    folder: Path = Path("x")
+    tags: set[str] = field(default_factory=set)
+    day: date | None = None
+    width: Metres = Metres(1)
+
+
+def dig(settings: Garden) -> None: ...
+
+
+def garden(table: dict[str, Any], secrets: Secrets | None = None) -> Garden:
+    made = fill_settings(dig, table, "[tools.test]", secrets or Secrets())
+    assert isinstance(made, Garden)
+    return made
+
+
+def test_nested_dataclasses_are_filled_from_tables() -> None:
+    made = garden(
+        {"beds": {"north": {"plant": "peas", "litres": 2}}, "rows": [{"plant": "beans"}], "main": {"plant": "x"}}
+    )
+    assert made.beds == {"north": Bed(plant="peas", litres=2.0)}
+    assert made.rows == [Bed(plant="beans")]
+    assert made.main == Bed(plant="x")
+    assert garden({}).main is None
+
+
+def test_other_types_are_filled_as_their_annotation_says() -> None:
+    table = {
+        "corner": [1, "a"],
+        "season": "summer",
+        "folder": "~/x",
+        "tags": ["b", "b"],
+        "day": date(2026, 1, 2),
+        "width": 3,
+    }
+    made = garden(table)
+    assert (made.corner, made.season, made.folder) == ((1, "a"), Season.SUMMER, Path("~/x"))
+    assert (made.tags, made.day, made.width) == ({"b"}, date(2026, 1, 2), 3)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"beds": {"north": {"plant": 1}}}, "[tools.test.beds.north] plant is 1; text was expected"),
+        (
+            {"beds": {"north": {"plnt": "a"}}},
+            "[tools.test.beds.north] has the unknown key 'plnt'; did you mean 'plant'?",
+        ),
+        ({"beds": {"north": {}}}, "[tools.test.beds.north] needs the key 'plant': text"),
+        ({"beds": {"north": "peas"}}, "[tools.test] beds.north is 'peas'; a table was expected"),
+        ({"beds": ["peas"]}, "[tools.test] beds is an array; a table of tables was expected"),
+        ({"rows": [{"plant": "a"}, {"plant": []}]}, "[tools.test.rows.1] plant is []; text was expected"),
+        ({"main": "peas"}, "[tools.test] main is 'peas'; a table was expected"),
+        ({"corner": [1]}, "[tools.test] corner is [1]; an array of 2 values (a whole number, text) was expected"),
+        ({"corner": ["a", 1]}, "an array of 2 values (a whole number, text) was expected"),
+        ({"season": "winter"}, "[tools.test] season is 'winter'; 'spring' or 'summer' was expected"),
+        ({"folder": 1}, "[tools.test] folder is 1; a path was expected"),
+        ({"width": "a"}, "[tools.test] width is 'a'; a whole number was expected"),
+    ],
+)
+def test_a_wrong_value_in_a_nested_table_is_named_with_its_table(table: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        garden(table)
+    assert said in str(raised.value)
+
+
+def test_secrets_of_nested_dataclasses_are_kept_and_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BED_TOKEN", "canary-of-environment")
+    secrets = Secrets()
+    made = garden({"beds": {"north": {"plant": "peas", "token": "canary-of-the-table"}}}, secrets)
+    assert made.beds["north"].token == "canary-of-environment"
+    assert secrets.mask("canary-of-environment canary-of-the-table peas") == f"{MASK} {MASK} peas"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"beds": {"north": {"plant": 1, "token": "canary-1111"}}},
+        {"beds": {"north": {"nothing": 1, "token": "canary-1111"}}},
+        {"beds": [{"plant": "a", "token": "canary-1111"}]},
+        {"rows": {"plant": "a", "token": "canary-1111"}},
+        {"main": [{"token": "canary-1111"}]},
+        {"beds": {"north": {"plant": "a", "token": ["canary-1111"]}}},
+    ],
+)
+def test_no_nested_secret_is_in_an_error(table: dict[str, Any]) -> None:
+    secrets = Secrets()
+    with pytest.raises(ConfigError) as raised:
+        garden(table, secrets)
+    assert "canary" not in secrets.mask(str(raised.value))
+
+
+def test_masked_settings_hide_secrets_in_every_depth() -> None:
+    bed = {"plant": "peas", "token": "canary"}
+    shown = masked_settings(
+        Garden, {"beds": {"north": bed}, "rows": [bed], "main": bed, "corner": [1, "a"], "odd": "x"}
+    )
+    hidden = {"plant": "peas", "token": MASK}
+    assert shown == {"beds": {"north": hidden}, "rows": [hidden], "main": hidden, "corner": [1, "a"], "odd": "x"}
+
+
+class Custom: ...
+
+
+@pytest.mark.parametrize(
+    ("hint", "named"),
+    [
+        (bytes, "bytes"),
+        (complex, "complex"),
+        (Custom, "Custom"),
+        (dict[int, str], "dict[int, str]"),
+        (dict[str, Custom], "Custom"),
+        (list[bytes], "bytes"),
+        (tuple[int, Custom], "Custom"),
+        (Callable[[], int], "collections.abc.Callable[[], int]"),
+        (deque[str], "collections.deque[str]"),
+        (str | Custom, "Custom"),
+        (Bed | Garden, "tests.loading.test_settings.Bed | "),
+        (Literal[b"a"], "Literal[b'a']"),
+        (TypeVar("T"), "~T"),
+    ],
+)
+def test_a_type_that_cannot_be_filled_is_refused_with_the_field_and_the_supported_types(hint: Any, named: str) -> None:
+    class Wrong:
+        fine: str = ""
+        wrong: Any = None
+
+    Wrong.__annotations__["wrong"] = hint
+    kind = dataclass(Wrong)
+
+    def made(settings: Any) -> None: ...
+
+    made.__annotations__["settings"] = kind
+    with pytest.raises(PluginContractError) as raised:
+        settings_type(made)
+    assert f"the setting 'wrong' has the unsupported type {named}" in str(raised.value)
+    assert "supported: str, int, float, bool" in str(raised.value)
+
+
+def test_an_unsupported_type_in_a_nested_dataclass_is_named_by_its_path() -> None:
+    @dataclass
+    class Inner:
+        data: bytes = b""
+
+    @dataclass
+    class Outer:
+        inner: dict[str, Any] = field(default_factory=dict)
+
+    Outer.__annotations__["inner"] = dict[str, Inner]
+
+    def made(settings: Any) -> None: ...
+
+    made.__annotations__["settings"] = Outer
+    with pytest.raises(PluginContractError, match=r"the setting 'inner\.data' has the unsupported type bytes"):
+        settings_type(made)
 
 
 def test_without_a_dataclass_the_table_comes_as_it_is() -> None:

@@ -73,6 +73,12 @@ class PluginError(AfkError):
     """A plugin failed to load or broke its contract."""
 
 
+class PluginContractError(PluginError):
+    """What a plugin offers does not fit the contract: a type of a setting, or an object that a hook returned."""
+
+    exit_code = EXIT_USAGE
+
+
 class ThreadBusyError(AfkError):
     """Another run holds the thread."""
 

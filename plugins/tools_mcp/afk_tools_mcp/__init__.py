@@ -17,11 +17,7 @@ AFK_HOOKS = 1
 
 @hookimpl
 def afk_tools(settings: Settings) -> McpToolset:
-    """Return the tools of all servers of the config; none is started before one of its tools is called or listed.
-
-    Raises:
-        ConfigError: a server is not described as it has to be.
-    """
+    """Return the tools of all servers of the config; none is started before one of its tools is called or listed."""
     from afk_tools_mcp.toolset import McpToolset
 
-    return McpToolset(settings.checked())
+    return McpToolset(settings.servers)

@@ -15,7 +15,7 @@ from afk_tools_mcp.lists import MAX_LIST_BYTES, MAX_TOOLS, ToolList, usable_tool
 from afk_tools_mcp.processes import ServerProcess, start_process
 from afk_tools_mcp.settings import ServerSettings
 from afk_tools_mcp.stdio import stdio_streams
-from afkcli.plugin import SECRETS, JsonError, JsonObject, ToolError, dumps, one_line, started
+from afkcli.plugin import JsonError, JsonObject, ToolError, dumps, mask_secrets, one_line, started
 
 if TYPE_CHECKING:
     from mcp import ClientSession
@@ -311,6 +311,6 @@ def _cause(error: BaseException) -> str | ToolError:
 def _line(text: str) -> str:
     """Return words of a server as one line of a bounded length, without what is secret."""
     with contextlib.suppress(Exception):
-        text = SECRETS.mask(text)
+        text = mask_secrets(text)
     line = one_line(text[: 4 * _WORDS])
     return line if len(line) <= _WORDS else f"{line[:_WORDS]}..."

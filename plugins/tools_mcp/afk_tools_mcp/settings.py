@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from afkcli.plugin import MAX_OUTPUT_CHARS, SECRETS, ConfigError, dumps, fill_settings
+from afkcli.plugin import MAX_OUTPUT_CHARS, dumps, keep_secret
 
 PASSED_ON = ("PATH", "HOME", "LANG", "TERM", "TMPDIR", "USER", "SHELL")
 """The variables of afk's own environment that a server is given, beside all `LC_*`; never a key."""
@@ -32,15 +32,12 @@ class Settings:
         servers: `[tools.mcp.servers.NAME]`, one table a server: the fields of `ServerSettings`.
     """
 
-    servers: dict[str, Any] = field(default_factory=dict)
+    servers: dict[str, ServerSettings] = field(default_factory=dict)
 
-    def checked(self) -> dict[str, ServerSettings]:
-        """Return the servers by name.
-
-        Raises:
-            ConfigError: one is not described as it has to be; the line names the server and the key.
-        """
-        return {name: _server(name, table) for name, table in self.servers.items()}
+    def __post_init__(self) -> None:
+        for name in self.servers:
+            if not _SERVER_NAME.fullmatch(name):
+                raise ValueError(f"invalid server name {name!r}; use up to 64 letters, digits, `-` and `_`")
 
 
 @dataclass(kw_only=True)
@@ -72,6 +69,8 @@ class ServerSettings:
     max_output: int = MAX_OUTPUT_CHARS
 
     def __post_init__(self) -> None:
+        for key, value in self.env.items():  # before an error is raised
+            _keep_secret(key, value)
         if bool(self.command) == bool(self.url):
             raise ValueError("it needs `command` (a program) or `url` (an HTTP server), and not both")
         for names, owner in ((("args", "env", "cwd"), "command"), (("headers",), "url")):
@@ -118,23 +117,6 @@ class ServerSettings:
     def folder(self) -> Path | None:
         """Return the folder that the program works in, None for afk's own."""
         return Path(self.cwd).expanduser() if self.cwd else None
-
-
-def _server(name: str, table: object) -> ServerSettings:
-    where = f"[tools.mcp.servers.{name}]"
-    if not _SERVER_NAME.fullmatch(name):
-        raise ConfigError(f"{where}: a server is named by up to 64 letters, digits, `-` and `_`")
-    if not isinstance(table, dict):
-        raise ConfigError(f"tools.mcp.servers.{name} is no table; write {where} with `command` or `url` below it")
-    if isinstance(table.get("env"), dict):  # before anything is said of them
-        for key, value in table["env"].items():
-            _keep_secret(key, value)
-
-    def take(settings: ServerSettings) -> None:
-        """Its annotation tells which dataclass is filled."""
-
-    made: ServerSettings = fill_settings(take, table, where, SECRETS)
-    return made
 
 
 def _check_env(env: Mapping[str, Any]) -> None:
@@ -187,4 +169,4 @@ def _resolved(values: Mapping[str, str], *, secret: bool) -> dict[str, str]:
 def _keep_secret(name: str, value: object, *, secret: bool = False) -> None:
     """Have a value masked that is secret, or whose name tells that it is."""
     if secret or _SECRET_NAME.search(name):
-        SECRETS.add(value)
+        keep_secret(value)

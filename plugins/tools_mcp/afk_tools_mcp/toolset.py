@@ -11,7 +11,7 @@ from afk_tools_mcp.connection import Connection
 from afk_tools_mcp.lists import ListedTool, ListFile
 from afk_tools_mcp.results import result_text
 from afk_tools_mcp.settings import ServerSettings
-from afkcli.plugin import SECRETS, ConfigError, JsonObject, Messages, Tool, ToolError, bounded, one_line, started
+from afkcli.plugin import ConfigError, JsonObject, Messages, Tool, ToolError, bounded, mask_secrets, one_line, started
 
 
 class McpToolset:
@@ -172,6 +172,6 @@ class Server:
         self._said.add(line)
         log, text = logging.getLogger("afkcli"), f"the MCP server {self.name!r}: {line}"
         if log.hasHandlers():
-            log.warning("%s", one_line(SECRETS.mask(text)))
+            log.warning("%s", one_line(mask_secrets(text)))
         else:
             Messages().warn(text)

@@ -19,6 +19,7 @@ from afk_tools_mcp import Settings, afk_tools
 from afk_tools_mcp.toolset import McpToolset
 
 from afkcli.plugin import Tool
+from afkcli.testing.settings import settings_for
 
 T = TypeVar("T")
 
@@ -56,7 +57,8 @@ def use(servers: Mapping[str, Any], scenario: Callable[[Bench], Awaitable[T]]) -
     """Run a scenario with the tools of some servers, and end them."""
 
     async def main() -> T:
-        toolset: McpToolset = afk_tools(Settings(servers=dict(servers)))
+        settings: Settings = settings_for(afk_tools, {"servers": servers}, "[tools.mcp]")
+        toolset: McpToolset = afk_tools(settings)
         try:
             return await scenario(Bench(toolset))
         finally:

@@ -111,10 +111,10 @@ def test_a_cancelled_start_leaves_nothing(scripted: Any) -> None:
 
 
 def test_an_event_loop_that_ends_without_closing_leaves_nothing(scripted: Any) -> None:
-    from afk_tools_mcp import Settings, afk_tools
+    from afk_tools_mcp import ServerSettings, Settings, afk_tools
 
     async def main() -> None:
-        toolset = afk_tools(Settings(servers={"s": scripted.table()}))
+        toolset = afk_tools(Settings(servers={"s": ServerSettings(**scripted.table())}))
         tools = {tool.name: tool for tool in await toolset.list_tools(["s"])}
         await tools["s.spawn"].call({})
 
@@ -153,9 +153,9 @@ def test_a_process_that_is_killed_closes_the_server_s_stdin(scripted: Any, tmp_p
     table = json.dumps(scripted.table())
     script.write_text(
         "import asyncio, json, time\n"
-        "from afk_tools_mcp import Settings, afk_tools\n"
+        "from afk_tools_mcp import ServerSettings, Settings, afk_tools\n"
         "async def main():\n"
-        f"    toolset = afk_tools(Settings(servers={{'s': json.loads({table!r})}}))\n"
+        f"    toolset = afk_tools(Settings(servers={{'s': ServerSettings(**json.loads({table!r}))}}))\n"
         "    tools = {tool.name: tool for tool in await toolset.list_tools(['s'])}\n"
         "    await tools['s.pid'].call({})\n"
         "    print('ready', flush=True)\n"

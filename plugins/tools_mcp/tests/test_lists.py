@@ -158,10 +158,11 @@ def test_a_server_that_announces_a_change_is_asked_again(scripted: Any) -> None:
 
 
 def test_one_server_that_cannot_be_listed_does_not_hold_up_the_others(scripted: Any) -> None:
-    from afk_tools_mcp import Settings, afk_tools
+    from afk_tools_mcp import ServerSettings, Settings, afk_tools
 
     async def main() -> list[str]:
-        toolset = afk_tools(Settings(servers={"good": scripted.table(), "bad": scripted.table(at_start="die")}))
+        tables = {"good": scripted.table(), "bad": scripted.table(at_start="die")}
+        toolset = afk_tools(Settings(servers={name: ServerSettings(**table) for name, table in tables.items()}))
         try:
             good, bad = await asyncio.gather(
                 toolset.list_tools(["good"]), toolset.list_tools(["bad"]), return_exceptions=True

@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from afk_tools_mcp import ServerSettings, Settings
+from afk_tools_mcp import ServerSettings, Settings, afk_tools
 
-from afkcli.plugin import SECRETS, ConfigError
+from afkcli.plugin import ConfigError, mask_secrets
+from afkcli.testing.settings import settings_for
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "config.md"
+
+
+def servers(tables: dict[str, Any]) -> dict[str, ServerSettings]:
+    """Return the servers of a config."""
+    settings: Settings = settings_for(afk_tools, {"servers": tables}, "[tools.mcp]")
+    return settings.servers
 
 
 @pytest.mark.parametrize(
@@ -52,22 +59,22 @@ PAGE = Path(__file__).parents[3] / "docs" / "reference" / "config.md"
 )
 def test_what_is_wrong_is_one_line_that_names_server_and_key(table: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        Settings(servers={"garden": table}).checked()
+        servers({"garden": table})
 
     line = str(caught.value)
     assert line.startswith(f"[tools.mcp.servers.garden] {said}")
     assert "\n" not in line
 
 
-def test_a_server_that_is_no_table_is_told() -> None:
-    with pytest.raises(ConfigError, match=r"tools\.mcp\.servers\.garden is no table; write \[tools\.mcp"):
-        Settings(servers={"garden": "npx"}).checked()
+def test_a_server_that_is_not_a_table_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"\[tools\.mcp\] servers\.garden is 'npx'; a table was expected"):
+        servers({"garden": "npx"})
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "a b", "-a", "\u00e9", "a" * 65, "*"])
-def test_a_name_that_cannot_stand_before_a_point_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="a server is named by up to 64 letters"):
-        Settings(servers={name: {"command": "a"}}).checked()
+def test_a_name_that_cannot_begin_the_name_of_a_tool_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"invalid server name .* use up to 64 letters"):
+        servers({name: {"command": "a"}})
 
 
 @pytest.mark.parametrize(
@@ -82,9 +89,9 @@ def test_a_name_that_cannot_stand_before_a_point_is_refused(name: str) -> None:
 )
 def test_no_secret_is_in_the_line(table: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
-        Settings(servers={"garden": table}).checked()
+        servers({"garden": table})
 
-    assert "canary" not in SECRETS.mask(str(caught.value))
+    assert "canary" not in mask_secrets(str(caught.value))
 
 
 def test_a_variable_that_is_not_set_is_named(use_servers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,11 +121,11 @@ def test_what_names_tell_is_masked_and_the_rest_is_not(monkeypatch: pytest.Monke
             "F": "${SOME_FOLDER}",
         },
     }
-    settings = Settings(servers={"garden": table}).checked()["garden"]
+    settings = servers({"garden": table})["garden"]
     settings.environment()
 
     text = "canary-2222222222 canary-3333333333 level-44444444 folder-2222222222"
-    assert SECRETS.mask(text) == "*** *** level-44444444 folder-2222222222"
+    assert mask_secrets(text) == "*** *** level-44444444 folder-2222222222"
 
 
 def test_the_plugin_imports_no_sdk() -> None:
@@ -136,8 +143,8 @@ def test_naming_tools_that_are_kept_imports_no_sdk(scripted: Any, tmp_path: Path
     script = tmp_path / "names.py"
     script.write_text(
         "import asyncio, sys\n"
-        "from afk_tools_mcp import Settings, afk_tools\n"
-        f"toolset = afk_tools(Settings(servers={{'s': {scripted.table()!r}}}))\n"
+        "from afk_tools_mcp import ServerSettings, Settings, afk_tools\n"
+        f"toolset = afk_tools(Settings(servers={{'s': ServerSettings(**{scripted.table()!r})}}))\n"
         "print(len(asyncio.run(toolset.list_tools(['s']))) > 10)\n"
         "print([name for name in sys.modules if name in ('mcp', 'mcp_types', 'anyio', 'httpx2')])\n"
     )

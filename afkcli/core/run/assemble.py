@@ -29,7 +29,7 @@ from afkcli.core.run.models import Models, resolve_models
 from afkcli.core.run.opening import Begun, Opener, Opening
 from afkcli.core.run.outlet import Outlet
 from afkcli.core.run.run import Run, take_problem
-from afkcli.core.run.sink_worker import SinkThread
+from afkcli.core.run.sink_worker import SinkWorker
 from afkcli.core.run.spec import RunSpec
 from afkcli.core.run.stopping import Stopping
 from afkcli.core.run.tally import Tally
@@ -59,7 +59,7 @@ class Resources:
     providers: Mapping[str, Provider]
     store: Callable[[], Store]
     store_worker: StoreThread
-    sinks: Sequence[SinkThread]
+    sinks: Sequence[SinkWorker]
     config: RunnerConfig
     wiring: Wiring
 

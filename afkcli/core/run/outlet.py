@@ -9,8 +9,9 @@ from typing import Any
 
 from afkcli.core.contract.events import Event, Warned
 from afkcli.core.contract.ids import Clock
+from afkcli.core.run.copies import own_copy
 from afkcli.core.run.handle import EventChannel
-from afkcli.core.run.sink_worker import SinkThread
+from afkcli.core.run.sink_worker import SinkWorker
 from afkcli.core.run.spec import RunSpec
 from afkcli.core.run.stopping import Stopping
 
@@ -18,6 +19,9 @@ from afkcli.core.run.stopping import Stopping
 @dataclass(slots=True, kw_only=True, eq=False)
 class Outlet:
     """Numbers and dates the events of one run and sends each to the sinks, then to the reader.
+
+    The reader and each sink get a copy of their own, so that what they do with it changes neither the run nor what the
+    others see: arguments of a tool call that were approved stay as they were.
 
     Args:
         spec: the ids that each event carries.
@@ -32,7 +36,7 @@ class Outlet:
 
     spec: RunSpec
     channel: EventChannel
-    sinks: Sequence[SinkThread]
+    sinks: Sequence[SinkWorker]
     redact: Callable[[str], str]
     stopping: Stopping
     pending_warnings: list[tuple[str, str]] = field(default_factory=list)
@@ -50,7 +54,7 @@ class Outlet:
             seq=self._seq,
             ts=self.clock.timestamp(),
             step=self.step,
-            **values,
+            **{name: own_copy(value) for name, value in values.items()},
         )
         self._seq += 1
         for sink in self.sinks:

@@ -23,7 +23,7 @@ from afkcli.core.run.handle import RunHandle
 from afkcli.core.run.loop import work
 from afkcli.core.run.opening import Opener
 from afkcli.core.run.run import Run
-from afkcli.core.run.sink_worker import SinkThread
+from afkcli.core.run.sink_worker import SinkWorker
 from afkcli.core.run.stopping import CANCELLED, Outcome
 from afkcli.core.thread.attachments import Attachment, ask, attached_parts
 from afkcli.core.thread.memory_store import MemoryStore
@@ -56,7 +56,7 @@ class Runner:
         self._calls = StoreThread()
         self._opened: Store | None = None
         self._store_source = MemoryStore() if store is None else store
-        self._sinks = [SinkThread(sink, self._sink_left_out) for sink in sinks]
+        self._sinks = [SinkWorker(sink, self._sink_left_out) for sink in sinks]
         self._resources = Resources(
             providers=providers,
             store=self.store,

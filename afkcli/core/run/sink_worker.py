@@ -1,4 +1,4 @@
-"""Feeds one sink on a thread of its own, so that a sink never delays a run.
+"""The worker of one sink: a thread with a queue, so that a sink never delays a run.
 
 A sink that raises, stalls at the end or lets its queue overflow is reported once and left out.
 """
@@ -15,6 +15,7 @@ from dataclasses import fields
 
 from afkcli.core.contract.events import Event
 from afkcli.core.contract.protocols import Sink
+from afkcli.core.run.copies import own_copy
 
 MAX_QUEUED_EVENTS = 10_000
 MAX_QUEUED_BYTES = 8 * 1024 * 1024
@@ -22,11 +23,11 @@ FLUSH_SECONDS = 1.0
 _EVENT_BYTES = 500
 
 
-class SinkThread:
-    """The queue and thread of one sink.
+class SinkWorker:
+    """The queue and the thread of one sink. The sink gets a copy of each event.
 
     Args:
-        sink: takes the events.
+        sink: gets the events.
         on_left_out: called once, on any thread, with one line for a person when the sink is left out.
     """
 
@@ -48,7 +49,9 @@ class SinkThread:
             self._thread = threading.Thread(target=self._run, name=f"afk-sink-{self._sink.name}", daemon=True)
             self._thread.start()
         self._put_bytes += event_bytes(event)
-        self._queue.put(event)
+        # Copied here, on the event loop, and not by the worker: until the worker takes the event, its reader may change
+        # it, and a dict that changes while another thread copies it raises. It costs about as much as making the event.
+        self._queue.put(own_copy(event))
         if self._put_bytes - self._taken_bytes > MAX_QUEUED_BYTES or self._queue.qsize() > MAX_QUEUED_EVENTS:
             self._leave_out("it does not keep up")
 

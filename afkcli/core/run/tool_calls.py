@@ -15,6 +15,7 @@ from afkcli.core.contract.result import ToolExecution
 from afkcli.core.contract.tasks import contained
 from afkcli.core.contract.tools import FoundTools, Tool, ToolError, ToolInvocation, Tools, bounded
 from afkcli.core.run.approvals import Approvals
+from afkcli.core.run.copies import own_copy
 from afkcli.core.run.limits import Limits
 from afkcli.core.run.outlet import Outlet
 from afkcli.core.run.spec import RunSpec
@@ -158,7 +159,7 @@ class _Call:
         if call.invalid_arguments is not None:
             return "", f"the arguments are not a JSON object: {call.invalid_arguments[:200]}"
         try:
-            arguments = invocation.tool.validate(call.arguments)  # first: no one is asked about an invalid call
+            arguments = invocation.tool.validate(own_copy(call.arguments))  # no one is asked about an invalid call
             await self._calls.approvals.approve(arguments, again=self._again)
             return await invocation.run(arguments), ""
         except ToolError as error:

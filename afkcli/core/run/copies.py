@@ -1,0 +1,47 @@
+"""Copies of events and of what they hold, so that no reader of an event can change a run or what others see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_ATOMS = (str, int, float, bytes, type(None))
+"""Values that cannot be changed in place; most fields of most events are one."""
+
+_NAMES: dict[type, tuple[str, ...] | None] = {}
+
+
+def own_copy(value: T) -> T:
+    """Return a copy of `value` that shares no dict, list, tuple or dataclass with it.
+
+    Dataclasses are copied even if they are frozen, because `object.__setattr__` changes those too. Everything else that
+    an event may hold (texts, numbers, members of enumerations) cannot be changed and is shared.
+    """
+    copied: T = _copy(value)
+    return copied
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, _ATOMS):
+        return value
+    names = _field_names(type(value))
+    if names is not None:
+        made = object.__new__(type(value))
+        for name in names:
+            object.__setattr__(made, name, _copy(getattr(value, name)))
+        return made
+    if isinstance(value, Mapping):
+        return {name: _copy(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_copy(item) for item in value]
+    return tuple(_copy(item) for item in value) if isinstance(value, tuple) else value
+
+
+def _field_names(kind: type) -> tuple[str, ...] | None:
+    """Return the names of the fields of a dataclass, or None for another type."""
+    if kind not in _NAMES:
+        _NAMES[kind] = tuple(field.name for field in fields(kind)) if is_dataclass(kind) else None
+    return _NAMES[kind]

@@ -1,0 +1,301 @@
+"""Sinks take every event in order on a thread of their own; one that fails, stalls or overflows is left out, once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import pytest
+
+from afkcli.core.contract.events import Event, event_to_json
+from afkcli.core.contract.messages import (
+    FinishReason,
+    Message,
+    ModelResponse,
+    ProviderData,
+    Role,
+    TextDelta,
+    TextPart,
+    ToolCallPart,
+)
+from afkcli.core.contract.protocols import Fork, Sink
+from afkcli.core.contract.result import AgentResult, RunState
+from afkcli.core.contract.tools import Tool
+from afkcli.core.run import sink_worker
+from afkcli.core.run.config import RunnerConfig, Wiring
+from afkcli.core.run.copies import own_copy
+from afkcli.core.run.sink_worker import SinkWorker
+from afkcli.core.thread.history import load_history
+from afkcli.core.thread.memory_store import MemoryStore
+from tests.core.scripted import USAGE, Scripted, agent, answer, collect, runner_of, types
+
+
+class ListSink:
+    """Keeps what it is given; raises at event number `fails_at`, blocks at event number `stalls_at`."""
+
+    def __init__(self, name: str = "list", *, fails_at: int | None = None, stalls_at: int | None = None) -> None:
+        self.name = name
+        self.fails_at = fails_at
+        self.stalls_at = stalls_at
+        self.release = threading.Event()
+        self.failed = threading.Event()
+        self.events: list[Event] = []
+        self.threads: set[str] = set()
+        self.closed = 0
+
+    def emit(self, event: Event) -> None:
+        self.threads.add(threading.current_thread().name)
+        if len(self.events) == self.fails_at:
+            self.failed.set()
+            raise OSError("the pipe is full")
+        if len(self.events) == self.stalls_at:
+            self.release.wait()
+        self.events.append(event)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def run_with(*sinks: Sink, turns: int = 1, pieces: Sequence[str] = ("a", "b")) -> tuple[list[Event], list[str]]:
+    """Run turns with `sinks` and return their events and what was said beside them."""
+    said: list[str] = []
+
+    async def run() -> list[Event]:
+        model = Scripted(*([answer(*pieces)] * turns))
+        events: list[Event] = []
+        async with runner_of(model, sinks=sinks, wiring=Wiring(notify=said.append)) as runner:
+            for _ in range(turns):
+                events += await collect(await runner.run_stream(agent(), user_message="hi", thread_id="t"))
+        return events
+
+    return asyncio.run(run()), said
+
+
+def reports(events: list[Event], said: list[str]) -> list[str]:
+    return [event.message for event in events if event.type == "warning"] + said
+
+
+def test_every_sink_takes_every_event_in_order() -> None:
+    first, second = ListSink("first"), ListSink("second")
+    events, said = run_with(first, second, turns=2)
+    assert first.events == events
+    assert second.events == events
+    assert said == []
+    assert first.threads == {"afk-sink-first"}
+    assert (first.closed, second.closed) == (1, 1)
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_a_sink_that_raises_is_said_once_and_left_out(number: int) -> None:
+    broken, good = ListSink("broken", fails_at=number), ListSink("good")
+    events, said = run_with(broken, good, turns=2)
+    assert types(events).count("completed") == 2
+    assert [event for event in events if event.type == "completed"][-1].result.saved
+    told = reports(events, said)
+    assert len(told) == 1
+    assert "'broken' is left out from here on: the pipe is full" in told[0]
+    assert broken.events == good.events[:number]
+    assert good.events == events
+
+
+def test_a_sink_that_stalls_holds_nothing_up_and_is_left_out_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sink_worker, "FLUSH_SECONDS", 0.05)
+    stalled = ListSink("stalled", stalls_at=1)
+    events, said = run_with(stalled, turns=2)
+    stalled.release.set()
+    assert types(events).count("completed") == 2
+    told = reports(events, said)
+    assert len(told) == 1
+    assert "'stalled' is left out" in told[0]
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_QUEUED_EVENTS", 20), ("MAX_QUEUED_BYTES", 20_000)])
+def test_a_sink_that_does_not_keep_up_is_left_out(monkeypatch: pytest.MonkeyPatch, limit: str, value: int) -> None:
+    monkeypatch.setattr(sink_worker, limit, value)
+    stalled = ListSink("stalled", stalls_at=0)
+    events, said = run_with(stalled, pieces=["x" * 100] * 100)
+    stalled.release.set()
+    assert events[-1].type == "completed"
+    told = reports(events, said)
+    assert len(told) == 1
+    assert "does not keep up" in told[0]
+    assert [event.code for event in events if event.type == "warning"] == ["sink_left_out"]
+
+
+def test_a_sink_of_no_run_is_closed_too() -> None:
+    sink = ListSink()
+    SinkWorker(sink, lambda line: None).close()
+    assert sink.closed == 1
+
+
+def test_a_sink_that_fails_to_close_is_no_error() -> None:
+    class Broken(ListSink):
+        def close(self) -> None:
+            raise OSError("gone")
+
+    events, said = run_with(Broken())
+    assert events[-1].type == "completed"
+    assert said == []
+
+
+class Vandal(ListSink):
+    """Changes all that it is given, in place and where frozen, and keeps what it saw first."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.seen: list[str] = []
+
+    def emit(self, event: Event) -> None:
+        self.seen.append(event_to_json(event))
+        if event.type in ("tool_started", "approval_requested"):
+            event.arguments["to"]["names"].append(self.name)
+            event.arguments["path"] = self.name
+        elif event.type == "step_completed":
+            for part in event.message.parts:
+                if isinstance(part, ToolCallPart):
+                    part.arguments["to"]["names"].append(self.name)
+                if part.provider_data is not None:
+                    part.provider_data.payload["signature"] = self.name
+                if isinstance(part, TextPart):
+                    object.__setattr__(part, "text", self.name)
+            object.__setattr__(event.message, "parts", ())
+        elif event.type == "text_delta":
+            object.__setattr__(event, "text_delta", self.name)
+        elif event.type == "completed":
+            object.__setattr__(event.result, "final_text", self.name)
+            event.result.output["names"] = self.name
+        object.__setattr__(event, "run_id", self.name)
+
+
+class Send:
+    """A run that calls a tool that has to be approved, streams, and answers by a schema."""
+
+    def __init__(self) -> None:
+        self.called_with: list[dict[str, Any]] = []
+        self.store = MemoryStore()
+        arguments = {"path": "a.txt", "to": {"names": ["Ada"]}}
+        signed = ProviderData(provider="fake", api="chat", model="small", payload={"signature": "s"})
+        wanted = Message(
+            role=Role.ASSISTANT,
+            parts=(
+                TextPart(text="Sending.", provider_data=signed),
+                ToolCallPart(id="c1", name="send", arguments=arguments, provider_data=signed),
+            ),
+        )
+        self.model = Scripted(
+            [TextDelta("Sending."), ModelResponse(message=wanted, finish_reason=FinishReason.TOOL_CALLS, usage=USAGE)],
+            answer('{"names": ', '"Ada"}'),
+        )
+
+    def send(self, arguments: dict[str, Any]) -> str:
+        self.called_with.append(arguments)
+        return "sent"
+
+    def run(self, *sinks: Sink, edit: Callable[[Event], None] = lambda event: None) -> list[str]:
+        """Return the events as the reader gets them; `edit` is what the reader does with each."""
+        schema = {"type": "object", "properties": {"path": {}, "to": {}}}
+        send = Tool(name="send", description="Sends.", function=self.send, parameters=schema, approval="ask")
+        chosen = agent(tools=[send], output_type={"type": "object"})
+
+        async def run() -> list[str]:
+            lines = []
+            config = RunnerConfig(interaction_mode="external")
+            async with runner_of(self.model, sinks=sinks, config=config, store=self.store) as runner:
+                handle = await runner.run_stream(chosen, user_message="hi", thread_id="t")
+                async for event in handle:
+                    lines.append(event_to_json(event))
+                    if event.type == "approval_requested":
+                        await asyncio.gather(*(worker.flush() for worker in runner._sinks))
+                        handle.decide(event.approval_id, "allow")
+                    edit(event)
+                assert handle.result.final_text == '{"names": "Ada"}'
+                assert handle.result.output == {"names": "Ada"}
+            return lines
+
+        return asyncio.run(run())
+
+    def check(self) -> None:
+        """The tool, the model and the thread have what was sent and approved."""
+        given = {"path": "a.txt", "to": {"names": ["Ada"]}}
+        assert self.called_with == [given]
+        thread = self.store.find("t")
+        assert thread is not None
+        sent = next(item for item in self.model.requests[1].messages if item.role is Role.ASSISTANT)
+        saved = load_history(self.store, thread).turns[0].messages
+        for message in (sent, saved[1]):
+            assert message.text == "Sending."
+            assert message.tool_calls[0].arguments == given
+            payloads = [part.provider_data.payload for part in message.parts if part.provider_data]
+            assert payloads == [{"signature": "s"}] * 2
+        assert saved[-1].text == '{"names": "Ada"}'
+
+
+def test_sinks_that_edit_events_change_neither_the_run_nor_what_others_see() -> None:
+    sent, first, second = Send(), Vandal("first"), Vandal("second")
+    lines = sent.run(first, second)
+    sent.check()
+    assert first.seen == second.seen == lines
+    assert not any("first" in line or "second" in line for line in lines)
+
+
+def test_a_reader_that_edits_events_changes_neither_the_run_nor_what_sinks_see() -> None:
+    sent, sink = Send(), ListSink()
+    lines = sent.run(sink, edit=Vandal("reader").emit)
+    sent.check()
+    assert [event_to_json(event) for event in sink.events] == lines
+
+
+def test_a_tool_that_edits_its_arguments_changes_no_event_and_no_record() -> None:
+    class Greedy(Send):
+        def send(self, arguments: dict[str, Any]) -> str:
+            super().send(own_copy(arguments))
+            arguments["to"]["names"].clear()
+            return "sent"
+
+    sent, sink = Greedy(), ListSink()
+    lines = sent.run(sink)
+    sent.check()
+    assert [event_to_json(event) for event in sink.events] == lines
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": [{"b": ("c", [1])}]},
+        Fork(key="k", name="n", turn=1),
+        AgentResult(
+            final_text="a",
+            state=RunState.COMPLETED,
+            reason=None,
+            run_id="r",
+            thread_id="t",
+            usage=USAGE,
+            total_cost_usd=0.5,
+            steps=1,
+            tool_executions=(),
+            denied=0,
+            model="m",
+            output={"a": [1]},
+        ),
+    ],
+)
+def test_a_copy_is_equal_and_shares_no_container(value: Any) -> None:
+    copied = own_copy(value)
+    assert copied == value
+    assert type(copied) is type(value)
+    assert not _containers(copied) & _containers(value)
+
+
+def _containers(value: Any) -> set[int]:
+    """The identities of what can be changed in place in `value`, itself included."""
+    if is_dataclass(value):
+        inner = [getattr(value, field.name) for field in fields(value)]
+    elif isinstance(value, (dict, list, tuple)):
+        inner = list(value.values() if isinstance(value, dict) else value)
+    else:
+        return set()
+    own = set() if isinstance(value, tuple) else {id(value)}
+    return own.union(*(_containers(item) for item in inner))

@@ -14,15 +14,18 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
+from urllib.parse import parse_qsl
 
-from afkcli.core.contract.errors import ErrorKind, ProviderError
-from afkcli.core.contract.jsonform import Json, JsonObject
-from afkcli.providers.sse import EventParser, EventTooLongError
+from afkcli.core.contract.errors import ProviderError
+from afkcli.core.contract.jsonform import MAX_LINE_BYTES, JsonObject, loads
+from afkcli.providers.answer_events import AnswerEvents
+from afkcli.providers.base_url import split_base_url
+from afkcli.providers.http_client import bounded_body, make_http_client, unread_encoding
+from afkcli.providers.provider_errors import ProviderErrors
+from afkcli.providers.sse import EventTooLongError
 
 DRAIN_SECONDS = 0.2
 WRITE_SECONDS = 60.0
-
-_NO_STREAM = ("text/html", "application/json")
 
 
 class Settings(Protocol):
@@ -35,7 +38,7 @@ class Settings(Protocol):
 
 
 class Server(Protocol):
-    """Where requests go. `name` is how messages call the server."""
+    """Where requests go: a base URL, which may have a query, and how messages call the server."""
 
     @property
     def url(self) -> str: ...
@@ -45,33 +48,22 @@ class Server(Protocol):
     def name(self) -> str: ...
     @property
     def settings(self) -> Settings: ...
+    @property
+    def errors(self) -> ProviderErrors: ...
 
 
 AnyServer = TypeVar("AnyServer", bound=Server)
-ServerOf = TypeVar("ServerOf", bound=Server, contravariant=True)
-
-
-class Errors(Protocol[ServerOf]):
-    """The functions that make a `ProviderError` of what happened: a plugin's module `errors`."""
-
-    def error_line(self, server: ServerOf, what: str, kind: ErrorKind, detail: str = "") -> str: ...
-    def status_error(self, server: ServerOf, model: str, error: Any) -> ProviderError: ...
-    def event_error(self, server: ServerOf, model: str, error: Json) -> ProviderError: ...
-    def connection_error(self, server: ServerOf, error: BaseException) -> ProviderError: ...
-    def timeout_error(self, server: ServerOf, what: str) -> ProviderError: ...
-    def broken_stream(self, server: ServerOf, what: str, *, answered: bool) -> ProviderError: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sdk(Generic[AnyServer]):
-    """One SDK: how it is imported, its client (made of `client_options`), its errors, the headers a body needs.
+    """One SDK: how it is imported, its client (made of `client_options`), the headers that a body needs.
 
     `make_client` is called off the event loop, and is what imports the SDK first.
     """
 
     load: Callable[[], ModuleType]
     make_client: Callable[[AnyServer], Any]
-    errors: Errors[AnyServer]
     headers: Callable[[JsonObject], Mapping[str, str]] = lambda body: {}
 
 
@@ -81,7 +73,7 @@ class Connection(Generic[AnyServer]):
     def __init__(self, server: AnyServer, sdk: Sdk[AnyServer]) -> None:
         self._server = server
         self._sdk = sdk
-        self._errors = sdk.errors
+        self._errors = server.errors
         self._client: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -95,19 +87,17 @@ class Connection(Generic[AnyServer]):
         return self._client
 
     @contextlib.asynccontextmanager
-    async def stream(self, path: str, body: JsonObject) -> AsyncIterator[EventStream[AnyServer]]:
+    async def stream(self, path: str, body: JsonObject) -> AsyncIterator[EventStream]:
         """Send a request and give the stream of its answer; leaving closes the request.
 
         Raises:
-            ProviderError: the request got no response, or one that is no stream.
+            ProviderError: the request got no response, or one that is no answer.
         """
         model = str(body.get("model"))
         response = await self._send("post", path, model, body)
         try:
-            kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if kind in _NO_STREAM:
-                raise await self._no_stream(response, kind, model)
-            yield EventStream(self._server, self._sdk, response)
+            self._check_encoding(response)
+            yield EventStream(self._server, model, response, http_library(self._sdk.load()).HTTPError)
         finally:
             await response.aclose()
 
@@ -122,18 +112,15 @@ class Connection(Generic[AnyServer]):
     async def _json(self, method: str, path: str, body: JsonObject | None) -> Any:
         response = await self._send(method, path, str((body or {}).get("model", "")), body)
         try:
+            self._check_encoding(response)
             async with asyncio.timeout(self._server.settings.first_byte_timeout):
-                await response.aread()
-            return response.json()
+                return loads(await bounded_body(response, MAX_LINE_BYTES))
         except ValueError:
-            what = f"{self._server.name} answered {path} with something that is not JSON"
-            raise ProviderError(
-                self._errors.error_line(self._server, what, ErrorKind.NOT_FOUND), kind=ErrorKind.NOT_FOUND
-            ) from None
+            raise self._errors.no_answer(f"answered {path} with something that is not JSON") from None
         except TimeoutError:
-            raise self._errors.timeout_error(self._server, f"did not answer {path} in time") from None
+            raise self._errors.timeout(f"did not answer {path} in time") from None
         except (http_library(self._sdk.load()).HTTPError, OSError) as error:
-            raise self._errors.connection_error(self._server, error) from None
+            raise self._errors.no_connection(error) from None
         finally:
             await response.aclose()
 
@@ -147,49 +134,50 @@ class Connection(Generic[AnyServer]):
         client = await self.client()
         sdk = self._sdk.load()
         call: Any = client.post if method == "post" else client.get
-        arguments: dict[str, Any] = {"cast_to": http_library(sdk).Response, "stream": True}
+        path, _, query = path.partition("?")  # beside a query of the base URL one in the path would be lost
+        options: dict[str, Any] = {"params": dict(parse_qsl(query))} if query else {}
+        arguments: dict[str, Any] = {"cast_to": http_library(sdk).Response, "stream": True, "options": options}
         if body is not None:
             arguments["body"] = body
             if headers := self._sdk.headers(body):
-                arguments["options"] = {"headers": headers}
+                options["headers"] = headers
         seconds = self._server.settings.first_byte_timeout
         try:
             async with asyncio.timeout(seconds):
                 return await call(path, **arguments)
         except TimeoutError:
-            raise self._errors.timeout_error(self._server, f"did not answer within {seconds:g} s") from None
+            raise self._errors.timeout(f"did not answer within {seconds:g} s") from None
         except sdk.APIStatusError as error:
-            raise self._errors.status_error(self._server, model, error) from None
+            response = error.response
+            raise self._errors.response(model, response.status_code, response.headers, response.content) from None
         except sdk.APITimeoutError:
             seconds = self._server.settings.connect_timeout
-            raise self._errors.timeout_error(self._server, f"could not be reached within {seconds:g} s") from None
+            raise self._errors.timeout(f"could not be reached within {seconds:g} s") from None
         except sdk.APIConnectionError as error:
-            raise self._errors.connection_error(self._server, error) from None
+            raise self._errors.no_connection(error) from None
 
-    async def _no_stream(self, response: Any, kind: str, model: str) -> ProviderError:
-        """Return the error for an answer that is no stream: what it says if it is one, else that it is none."""
-        if kind == "application/json":
-            with contextlib.suppress(ValueError):
-                await response.aread()
-                body = response.json()
-                if isinstance(body, dict) and body.get("error"):
-                    return self._errors.event_error(self._server, model, body["error"])
-        what = f"{self._server.name} answered with {kind}, not with a stream of events"
-        return ProviderError(self._errors.error_line(self._server, what, ErrorKind.NOT_FOUND), kind=ErrorKind.NOT_FOUND)
+    def _check_encoding(self, response: Any) -> None:
+        encoding = unread_encoding(response.headers)
+        if encoding:
+            raise self._errors.no_answer(f"answered in the encoding {encoding!r}, which afk did not ask for")
 
 
-class EventStream(Generic[AnyServer]):
+class EventStream:
     """The body of one answer as the data of its events; whoever reads it sets `answered` with the answer's beginning.
 
-    Until then a stream that stalls or breaks has cost nothing, so that it is told as `timeout` or `network`.
+    Until then a stream that stalls or breaks has cost nothing, so that it is reported as `timeout` or `network`. An
+    answer that is one JSON object instead of a stream is its only event.
     """
 
-    def __init__(self, server: AnyServer, sdk: Sdk[AnyServer], response: Any) -> None:
+    def __init__(self, server: Server, model: str, response: Any, http_error: type[Exception]) -> None:
         self._server = server
-        self._errors = sdk.errors
+        self._errors = server.errors
+        self._model = model
+        self._response = response
         self._chunks = response.aiter_bytes()
-        self._parser = EventParser()
-        self._http_error: type[Exception] = http_library(sdk.load()).HTTPError
+        self._events = AnswerEvents()
+        self._http_error = http_error
+        self._failure: ProviderError | None = None
         self.answered = False
 
     async def read(self, seconds: float | None = None) -> list[str] | None:
@@ -199,23 +187,31 @@ class EventStream(Generic[AnyServer]):
             seconds: how long to wait; by default as the settings say.
 
         Raises:
-            ProviderError: `truncated` or `network` (see `errors.broken_stream`), or `timeout` before the answer began.
+            ProviderError: an error that the server reported; `truncated` or `network` (see `ProviderErrors.broken`),
+                or `timeout` before the answer began.
         """
+        if self._failure is not None:
+            raise self._failure
         settings = self._server.settings
         limit = seconds or (settings.idle_timeout if self.answered else settings.first_byte_timeout)
         try:
             async with asyncio.timeout(limit):
                 chunk = await anext(self._chunks, None)
-            events: list[str] = self._parser.close() if chunk is None else self._parser.feed(chunk)
+            events = self._events.rest() if chunk is None else self._events.take(chunk)
         except TimeoutError:
             if not self.answered:
-                raise self._errors.timeout_error(self._server, f"sent nothing for {limit:g} s") from None
+                raise self._told() or self._errors.timeout(f"sent nothing for {limit:g} s") from None
             raise self.broken(f"stalled for {limit:g} s") from None
         except EventTooLongError as error:
             raise self.broken(f"is not usable: {error}") from None
-        except (self._http_error, OSError):
-            raise self.broken("broke off: the connection was lost") from None
-        events = [data for data in events if not data.isspace() and data]  # an empty event keeps the connection alive
+        except (self._http_error, OSError) as error:
+            damaged = type(error).__name__ == "DecodingError"
+            raise self.broken("cannot be decoded" if damaged else "broke off: the connection was lost") from None
+        self._check_page()
+        if self._events.error is not None:
+            self._failure = self._errors.event(self._model, self._events.error)
+            if not events:
+                raise self._failure
         return events if chunk is not None or events else None
 
     async def drain(self) -> None:
@@ -225,7 +221,17 @@ class EventStream(Generic[AnyServer]):
                 pass
 
     def broken(self, what: str) -> ProviderError:
-        return self._errors.broken_stream(self._server, what, answered=self.answered)
+        """Return the error for a stream that broke; what the server said instead of an answer counts more."""
+        return self._told() or self._errors.broken(what, answered=self.answered)
+
+    def _told(self) -> ProviderError | None:
+        error = self._events.stray_error()
+        return None if error is None else self._errors.event(self._model, error)
+
+    def _check_page(self) -> None:
+        if self._events.is_page:
+            kind = self._response.headers.get("content-type", "").partition(";")[0].strip().lower()
+            raise self._errors.no_answer(f"answered with {kind or 'a page'}, not with a stream of events")
 
 
 def http_library(sdk: ModuleType) -> ModuleType:
@@ -234,37 +240,27 @@ def http_library(sdk: ModuleType) -> ModuleType:
     return sys.modules[base.__module__.partition(".")[0]]
 
 
-def client_options(sdk: ModuleType, server: Server, *, keeps_connections: bool) -> dict[str, Any]:
-    """Return the arguments of the SDK's client that are the same for every SDK."""
+def client_options(sdk: ModuleType, server: Server, *, keeps_connections: bool | None = None) -> dict[str, Any]:
+    """Return the arguments of the SDK's client that are the same for every SDK.
+
+    Args:
+        keeps_connections: by default as `make_http_client` says.
+
+    Raises:
+        ConfigError: the environment names a proxy or certificates that are not usable.
+    """
+    url, query = split_base_url(server.url)
+    library = http_library(sdk)
     # Reading is timed by `EventStream`, which tells the first byte from the later ones.
     timeout = sdk.Timeout(None, connect=server.settings.connect_timeout, write=WRITE_SECONDS)
     return {
         "api_key": server.key,
-        "base_url": server.url,
+        "base_url": url,
+        "default_query": query or None,
         "default_headers": server.settings.headers or None,
         "max_retries": 0,  # retrying is the core's
         "timeout": timeout,
-        "http_client": _http_client(sdk, server.url, timeout, keeps_connections=keeps_connections),
+        "http_client": make_http_client(
+            library, url, timeout, server.errors.proxy, keeps_connections=keeps_connections
+        ),
     }
-
-
-def _http_client(sdk: ModuleType, url: str, timeout: Any, *, keeps_connections: bool) -> Any:
-    """Return the HTTP client.
-
-    It is made here because the one that the SDK makes closes itself in a task when it is dropped, which fails after its
-    event loop has ended. For a plain `http://` server it differs in two ways:
-
-    - It loads no certificates, which takes about 20 ms. With an empty context a redirect to https fails instead of
-      being trusted.
-    - It should keep no connection, which the plugin decides. Some servers (llama.cpp's) close theirs after an answer
-      without announcing it, and a request that is sent meanwhile is lost; without TLS a new one costs next to nothing.
-    """
-    import ssl
-    from urllib.request import getproxies
-
-    options: dict[str, Any] = {"base_url": url, "timeout": timeout}
-    if not keeps_connections:
-        options["limits"] = http_library(sdk).Limits(max_keepalive_connections=0)
-    if url.startswith("http://") and not getproxies():
-        options["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return sdk.DefaultAsyncHttpxClient(**options)

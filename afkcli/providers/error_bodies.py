@@ -32,7 +32,6 @@ _CODES: Mapping[ErrorKind, str] = {
         access_denied_exception unrecognized_client_exception expired_token_exception invalid_token token_expired
         insufficient_quota insufficient_balance insufficient_credits exceeded_current_quota_error payment_required
         billing_error billing_not_active billing_hard_limit_reached account_deactivated budget_exceeded arrearage
-        spend_limit_reached billing_unavailable organization_on_hold organization_type
     """,
     ErrorKind.NOT_FOUND: """
         model_not_found not_found not_found_error resource_not_found resource_not_found_error
@@ -74,6 +73,7 @@ _BAD_REQUEST_CODE = re.compile(r"^invalid_|^unsupported_|image")
 _ACCOUNT_WORDS = re.compile(
     r"insufficient[ _](?:quota|balance|credits|funds)|credit balance is too low|specified API usage limits"
     r"|(?:budget|spend(?:ing)? limit) (?:has been |was )?(?:exceeded|reached)"
+    r"|spend_limit_reached|billing_unavailable|organization_on_hold|organization_type"
     r"|account (?:is|has been) (?:deactivated|suspended)",
     re.IGNORECASE,
 )
@@ -245,7 +245,7 @@ def _read_text(text: str, found: _Found, depth: int) -> None:
 def _events_in(text: str) -> list[str]:
     parser = EventParser()
     events = parser.feed(text.encode("utf-8", "replace")) + parser.close()
-    strays = parser.strays.removeprefix("error:").strip()
+    strays = "\n".join(parser.strays).removeprefix("error:").strip()
     return [event for event in [*events, strays] if event and event != text]
 
 

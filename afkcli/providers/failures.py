@@ -72,15 +72,20 @@ def masked(text: str, secrets: Iterable[str]) -> str:
 
 def connection_failure(server: str, error: BaseException) -> tuple[str, str]:
     """Return why a request to `server` got no response, for a person, and what the innermost error says."""
-    causes = list(_causes(error))
+    chain = list(causes(error))
     what = f"cannot reach {server}"
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+    if is_untrusted(error):
         what = f"the certificate of {server} is not valid"
-    elif any(isinstance(cause, socket.gaierror) for cause in causes):
+    elif any(isinstance(cause, socket.gaierror) for cause in chain):
         what = f"cannot find the host of {server}"
-    elif any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+    elif any(isinstance(cause, ConnectionRefusedError) for cause in chain):
         what = f"{server} refused the connection"
-    return what, str(causes[-1])
+    return what, str(chain[-1])
+
+
+def is_untrusted(error: BaseException) -> bool:
+    """Return whether a certificate was refused. Since: 0.2."""
+    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes(error))
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -109,12 +114,12 @@ def _number(text: str | None) -> float | None:
     return number if math.isfinite(number) and number >= 0 else None
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and what caused it, the members of groups included."""
     seen: BaseException | None = error
     while seen is not None:
         yield seen
         if isinstance(seen, BaseExceptionGroup):
             for member in seen.exceptions:
-                yield from _causes(member)
+                yield from causes(member)
         seen = seen.__cause__ or seen.__context__

@@ -36,6 +36,9 @@ class ServerEvent:
 class EventParser:
     """Cuts a stream of bytes into events; invalid UTF-8 becomes U+FFFD.
 
+    `strays` are the lines that are no fields of the standard: a server's error, or an answer that is not a stream. They
+    are kept up to the length of an event, once there was an event up to `MAX_STRAY_CHARS`. Since: 0.2.
+
     The end of a line is taken as soon as its first byte is there: a CR ends a line, and an LF that comes next, maybe in
     the next chunk, belongs to it.
     """
@@ -48,7 +51,7 @@ class EventParser:
         self._data: list[str] = []
         self._data_chars = 0
         self._type = ""
-        self._strays: list[str] = []
+        self.strays: list[str] = []
         self._stray_chars = 0
         self._has_events = False
 
@@ -93,14 +96,6 @@ class EventParser:
         self._data, self._data_chars, self._type = [], 0, ""
         return events
 
-    @property
-    def strays(self) -> str:
-        """The lines that are no fields of the standard: a server's error, or an answer that is no stream.
-
-        They are kept up to the length of an event, once there was an event up to `MAX_STRAY_CHARS`. Since: 0.2.
-        """
-        return "\n".join(self._strays)
-
     def _hold(self, data: bytes) -> None:
         if data:
             self._held.append(data)
@@ -141,7 +136,7 @@ class EventParser:
         elif name not in _IGNORED:
             self._stray_chars += len(line)
             if self._stray_chars <= (MAX_STRAY_CHARS if self._has_events else MAX_LINE_BYTES):
-                self._strays.append(line)
+                self.strays.append(line)
 
 
 def _check_length(length: int) -> None:

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from afk_provider_anthropic import errors
 from afk_provider_anthropic.request import API, BLOCK, PREFIX, PROVIDER
 from afk_provider_anthropic.settings import Server
 from afkcli.plugin import (
@@ -166,7 +165,7 @@ class AnswerReader:
         yield from ()
 
     def _failed(self, event: JsonObject) -> Iterator[ModelEvent]:
-        raise errors.event_error(self._server, self._model, event.get("error"))
+        raise self._server.errors.event(self._model, event)
 
     def _text(self, block: _Block, text: str) -> Iterator[ModelEvent]:
         text = clean_text(text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from afk_provider_anthropic import errors
 from afk_provider_anthropic.request import api_version
 from afk_provider_anthropic.settings import Server
 from afkcli.plugin import JsonObject
@@ -31,8 +30,9 @@ def _load() -> ModuleType:
 def _make_client(server: Server) -> anthropic.AsyncAnthropic:
     import anthropic
 
-    options = connection.client_options(anthropic, server, keeps_connections=_keeps_connections(server))
-    return anthropic.AsyncAnthropic(**options)
+    return anthropic.AsyncAnthropic(
+        **connection.client_options(anthropic, server, keeps_connections=_keeps_connections(server))
+    )
 
 
 def _headers(body: JsonObject) -> dict[str, str]:
@@ -43,4 +43,4 @@ def _keeps_connections(server: Server) -> bool:
     return server.url.startswith("https://")
 
 
-_SDK = connection.Sdk(load=_load, make_client=_make_client, errors=errors, headers=_headers)
+_SDK = connection.Sdk(load=_load, make_client=_make_client, headers=_headers)

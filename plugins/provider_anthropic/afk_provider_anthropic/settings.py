@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
-from afkcli.plugin import ConfigError, MissingKeyError
+from afkcli.plugin import ConfigError, MissingKeyError, address_secrets
+from afkcli.providers.base_url import checked_host, split_base_url
+from afkcli.providers.network import check_network
+from afkcli.providers.provider_errors import ProviderErrors
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 ANTHROPIC_HOST = "api.anthropic.com"
@@ -40,12 +43,16 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """Where requests go: the usable form of the settings. `name` is how messages call the server."""
+    """Where requests go: the usable form of the settings.
+
+    `name` is how messages call the server, `errors` makes the errors of its calls.
+    """
 
     url: str
     key: str = field(repr=False)
     name: str
     settings: Settings
+    errors: ProviderErrors
 
 
 def server_from(settings: Settings) -> Server:
@@ -55,8 +62,10 @@ def server_from(settings: Settings) -> Server:
         MissingKeyError: it is Anthropic's own and there is no key.
         ConfigError: a setting is not usable.
     """
-    url = (settings.base_url.strip() or ANTHROPIC_URL).rstrip("/").removesuffix("/v1")
-    host = _host(url)
+    url = settings.base_url.strip() or ANTHROPIC_URL
+    host = checked_host(url, "[providers.anthropic] base_url (or ANTHROPIC_BASE_URL)", "http://127.0.0.1:8080")
+    url, query = split_base_url(url)
+    url = url.removesuffix("/v1") + (f"?{urlencode(query)}" if query else "")
     is_anthropic = host == ANTHROPIC_HOST or host.endswith(f".{ANTHROPIC_HOST}")
     if settings.thinking_display not in ("", "summarized", "omitted"):
         raise ConfigError(
@@ -65,26 +74,16 @@ def server_from(settings: Settings) -> Server:
     for name in _ABOVE_ZERO:
         if not getattr(settings, name) > 0:
             raise ConfigError(f"[providers.anthropic] {name} is {getattr(settings, name)!r}; it is a number above 0")
-    return Server(
-        url=url,
-        key=_key(settings, is_anthropic=is_anthropic),
-        name="Anthropic" if is_anthropic else f"the server at {urlsplit(url).netloc.rpartition('@')[2]}",
-        settings=settings,
+    key = _key(settings, is_anthropic=is_anthropic)
+    name = "Anthropic" if is_anthropic else f"the server at {urlsplit(url).netloc.rpartition('@')[2]}"
+    errors = ProviderErrors(
+        server=name,
+        table="[providers.anthropic]",
+        key="check ANTHROPIC_API_KEY, or api_key under [providers.anthropic], and the account",
+        secrets=(key, *settings.headers.values(), *address_secrets(url)),
+        proxy=check_network(url),
     )
-
-
-def _host(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if not host or parts.scheme not in ("http", "https"):
-        raise ConfigError(
-            f"[providers.anthropic] base_url (or ANTHROPIC_BASE_URL) is {url!r}; it is a URL such as"
-            " http://127.0.0.1:8080"
-        )
-    return host
+    return Server(url=url, key=key, name=name, settings=settings, errors=errors)
 
 
 def _key(settings: Settings, *, is_anthropic: bool) -> str:

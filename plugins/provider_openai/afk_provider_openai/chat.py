@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from afk_provider_openai import errors
 from afk_provider_openai.settings import Server
 from afk_provider_openai.structured import schema_format
 from afkcli.plugin import JsonObject, ModelEvent, ModelRequest, ModelResponse
@@ -75,7 +74,7 @@ class ChatReader:
             chunk = decode_event(data)
             yield from self._answer.chunk(chunk)
             if chunk.get("error"):
-                raise errors.event_error(self._server, self._model, chunk["error"])
+                raise self._server.errors.event(self._model, chunk)
 
     def response(self) -> ModelResponse:
         """Return the whole answer; to be called once `finished`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from afk_provider_openai import errors
 from afk_provider_openai.settings import Server
 from afkcli.providers import connection
 
@@ -29,8 +28,10 @@ def _load() -> ModuleType:
 def _make_client(server: Server) -> openai.AsyncOpenAI:
     import openai
 
-    options = connection.client_options(openai, server, keeps_connections=_keeps_connections(server))
     settings = server.settings
+    options = connection.client_options(openai, server, keeps_connections=_keeps_connections(server))
+    if server.is_azure:  # its deployments take a key in a header of their own
+        options["default_headers"] = {"api-key": server.key, **settings.headers}
     return openai.AsyncOpenAI(organization=settings.organization or None, project=settings.project or None, **options)
 
 
@@ -38,4 +39,4 @@ def _keeps_connections(server: Server) -> bool:
     return server.url.startswith("https://")
 
 
-_SDK = connection.Sdk(load=_load, make_client=_make_client, errors=errors)
+_SDK = connection.Sdk(load=_load, make_client=_make_client)

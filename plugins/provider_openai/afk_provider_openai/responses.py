@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from afk_provider_openai import errors
 from afk_provider_openai.models import is_reasoning_model
 from afk_provider_openai.settings import Server
 from afk_provider_openai.structured import schema_format
@@ -279,7 +278,7 @@ class ResponsesReader:
 
     def _failed(self, event: JsonObject) -> Iterator[ModelEvent]:
         error = event.get("response", event).get("error") or event
-        raise errors.event_error(self._server, self._model, error)
+        raise self._server.errors.event(self._model, error)
 
     def _data(self, payload: JsonObject | None) -> ProviderData | None:
         if payload is None:

@@ -6,11 +6,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
-from afkcli.plugin import ConfigError, MissingKeyError
+from afkcli.plugin import ConfigError, MissingKeyError, address_secrets
+from afkcli.providers.base_url import checked_host
+from afkcli.providers.network import check_network
+from afkcli.providers.provider_errors import ProviderErrors
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_HOST = "api.openai.com"
-AZURE_HOST = "openai.azure.com"
+AZURE_HOSTS = ("openai.azure.com", "services.ai.azure.com", "cognitiveservices.azure.com")
+AZURE_PATH = "/openai/deployments/"
+"""Azure's path behind a gateway of one's own."""
 
 PLACEHOLDER_KEY = "none"
 """What is sent to a server that is not OpenAI's where no key is set: local servers need none, the SDK does."""
@@ -46,7 +51,7 @@ class Settings:
 class Server:
     """Where requests go: the usable form of the settings. `name` is how messages call the server.
 
-    `has_openai_models` is true of OpenAI's own server and of Azure's.
+    `has_openai_models` is true of OpenAI's own server and of Azure's. `errors` makes the errors of its calls.
     """
 
     url: str
@@ -56,6 +61,11 @@ class Server:
     is_openai: bool
     has_openai_models: bool
     settings: Settings
+    errors: ProviderErrors
+
+    @property
+    def is_azure(self) -> bool:
+        return self.has_openai_models and not self.is_openai
 
 
 def server_from(settings: Settings) -> Server:
@@ -66,7 +76,7 @@ def server_from(settings: Settings) -> Server:
         ConfigError: a setting is not usable.
     """
     url = settings.base_url.strip() or OPENAI_URL
-    host = _host(url)
+    host = checked_host(url, "[providers.openai] base_url (or OPENAI_BASE_URL)", "http://127.0.0.1:8080/v1")
     # api.openai.com and its regional forms, such as eu.api.openai.com; anything else speaks Chat Completions.
     is_openai = _is_or_is_below(host, OPENAI_HOST)
     if settings.api not in ("auto", "chat", "responses"):
@@ -75,28 +85,29 @@ def server_from(settings: Settings) -> Server:
         if not getattr(settings, name) > 0:
             raise ConfigError(f"[providers.openai] {name} is {getattr(settings, name)!r}; it is a number above 0")
     api: ApiName = settings.api if settings.api != "auto" else "responses" if is_openai else "chat"
+    key = _key(settings, is_openai=is_openai)
+    name = "OpenAI" if is_openai else f"the server at {urlsplit(url).netloc.rpartition('@')[2]}"
+    errors = ProviderErrors(
+        server=name,
+        table="[providers.openai]",
+        key="check OPENAI_API_KEY, or api_key under [providers.openai], and the account",
+        secrets=(key, *settings.headers.values(), *address_secrets(url)),
+        proxy=check_network(url),
+    )
     return Server(
         url=url,
-        key=_key(settings, is_openai=is_openai),
-        name="OpenAI" if is_openai else f"the server at {urlsplit(url).netloc.rpartition('@')[2]}",
+        key=key,
+        name=name,
         api=api,
         is_openai=is_openai,
-        has_openai_models=is_openai or _is_or_is_below(host, AZURE_HOST),
+        has_openai_models=is_openai or _is_azure(url, host),
         settings=settings,
+        errors=errors,
     )
 
 
-def _host(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if not host or parts.scheme not in ("http", "https"):
-        raise ConfigError(
-            f"[providers.openai] base_url (or OPENAI_BASE_URL) is {url!r}; it is a URL such as http://127.0.0.1:8080/v1"
-        )
-    return host
+def _is_azure(url: str, host: str) -> bool:
+    return any(_is_or_is_below(host, domain) for domain in AZURE_HOSTS) or AZURE_PATH in urlsplit(url).path
 
 
 def _is_or_is_below(host: str, domain: str) -> bool:

@@ -276,7 +276,7 @@ def test_a_secret_header_is_sent_and_never_shown(model_server: ModelServer) -> N
 
 
 def test_a_page_instead_of_a_stream_points_to_the_base_url(model_server: ModelServer) -> None:
-    model_server.script(Step(headers={"Content-Type": "text/html"}))
+    model_server.script(Step(body="<html><body>Welcome</body></html>"))
     with pytest.raises(ProviderError, match="base_url") as caught:
         ask(model_server)
     assert caught.value.kind is ErrorKind.NOT_FOUND

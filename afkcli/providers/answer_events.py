@@ -1,0 +1,91 @@
+"""The events of one answer, whatever a server makes of a stream: keep-alives, errors beside it, one piece of JSON."""
+
+from __future__ import annotations
+
+import json
+
+from afkcli.core.contract.jsonform import Json
+from afkcli.providers.error_bodies import is_error
+from afkcli.providers.sse import EventParser, ServerEvent
+
+_ERROR_EVENT = "error"
+_ERROR_FIELD = "error:"
+
+
+class AnswerEvents:
+    """Takes the bytes of an answer and gives the data of its events.
+
+    `error` is the error that the server reported in an event of that type, or a field of that name. `is_page` says that
+    the answer is a page for people.
+
+    Since: 0.2.
+    """
+
+    def __init__(self) -> None:
+        self.error: Json = None
+        self.is_page = False
+        self._parser = EventParser()
+        self._begins = True
+        self._has_events = False
+        self._seen_strays = 0
+
+    def take(self, chunk: bytes) -> list[str]:
+        """Return the data of the events that `chunk` completes; what is empty only keeps the connection alive.
+
+        Raises:
+            EventTooLongError: an event is too long.
+        """
+        if self._begins and chunk.strip():
+            self._begins = False
+            self.is_page = chunk.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
+        return self._data_of(self._parser.take(chunk))
+
+    def rest(self) -> list[str]:
+        """Return what the end of the body leaves.
+
+        That is an event without its blank line, if it is whole JSON, and an answer that is JSON instead of a stream:
+        one object, or one a line.
+        """
+        events = [event for event in self._data_of(self._parser.rest()) if _loaded(event) is not None]
+        if events or self._has_events or self.error is not None:
+            return events
+        strays = "\n".join(self._parser.strays).strip()
+        value = _loaded(strays)
+        if isinstance(value, dict):
+            return [strays]
+        if value is not None:
+            self.error = value if is_error(value) else None
+            return []
+        lines = [line for line in strays.split("\n") if line.strip()]
+        return lines if lines and all(isinstance(_loaded(line), dict) for line in lines) else []
+
+    def stray_error(self) -> Json:
+        """Return the error that the server wrote where an event should be, None where there is none."""
+        strays = "\n".join(self._parser.strays).strip()
+        if strays.startswith(_ERROR_FIELD):
+            return strays.removeprefix(_ERROR_FIELD).strip()
+        value = _loaded(strays)
+        return value if is_error(value) else None
+
+    def _data_of(self, events: list[ServerEvent]) -> list[str]:
+        found: list[str] = []
+        for event in events:
+            if event.type == _ERROR_EVENT:
+                self.error = _loaded(event.data) or event.data or "an error without words"
+                break
+            if event.data and not event.data.isspace():
+                found.append(event.data)
+        self._has_events = self._has_events or bool(found)
+        for line in self._parser.strays[self._seen_strays :]:
+            if line.startswith(_ERROR_FIELD) and self.error is None:
+                self.error = line.removeprefix(_ERROR_FIELD).strip()
+        self._seen_strays = len(self._parser.strays)
+        return found
+
+
+def _loaded(text: str) -> Json:
+    """Return the JSON value of a text, None where it is not JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

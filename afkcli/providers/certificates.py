@@ -1,0 +1,71 @@
+"""Which certificates a server is trusted by: the system's, or those that `SSL_CERT_FILE` or `SSL_CERT_DIR` names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from afkcli.core.contract.errors import ConfigError
+
+if TYPE_CHECKING:
+    import ssl
+    from types import ModuleType
+
+FILE_VARIABLE = "SSL_CERT_FILE"
+FOLDER_VARIABLE = "SSL_CERT_DIR"
+NOT_READ = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Variables of other programs that name certificates, too."""
+
+_MARK = b"-----BEGIN "
+
+
+def check_certificates() -> None:
+    """Raise `ConfigError` if a variable names certificates that cannot be read.
+
+    The file is not parsed: that takes milliseconds, and whoever makes the client does it.
+
+    Since: 0.2.
+    """
+    file, folder = os.environ.get(FILE_VARIABLE), os.environ.get(FOLDER_VARIABLE)
+    if file:
+        try:
+            has_certificates = _MARK in Path(file).read_bytes()
+        except OSError as error:
+            raise _unusable(FILE_VARIABLE, file, error.strerror or str(error)) from None
+        if not has_certificates:
+            raise _unusable(FILE_VARIABLE, file, "there is no certificate in it")
+    elif folder and not Path(folder).is_dir():
+        raise _unusable(FOLDER_VARIABLE, folder, "it is not a folder")
+
+
+def tls_context(library: ModuleType) -> ssl.SSLContext:
+    """Return the context in which a server's certificate is checked, as the HTTP library makes it.
+
+    Raises:
+        ConfigError: a variable names what cannot be used.
+
+    Since: 0.2.
+    """
+    check_certificates()
+    try:
+        context: ssl.SSLContext = library.create_ssl_context()
+    except OSError as error:
+        for variable in (FILE_VARIABLE, FOLDER_VARIABLE, "SSLKEYLOGFILE"):
+            if os.environ.get(variable):
+                raise _unusable(variable, os.environ[variable], error.strerror or str(error)) from None
+        raise
+    return context
+
+
+def unread_variables() -> str:
+    """Return a line about certificates that a variable of another program names, "" where there are none.
+
+    Since: 0.2.
+    """
+    named = [name for name in NOT_READ if os.environ.get(name)]
+    return f"{' and '.join(named)} is not read: set {FILE_VARIABLE} to the file" if named else ""
+
+
+def _unusable(variable: str, value: str, why: str) -> ConfigError:
+    return ConfigError(f"{variable} is {value!r}, which cannot be used: {why}; correct it, or unset it")

@@ -1,0 +1,146 @@
+"""The HTTP client of a provider, made of whichever HTTP library its SDK uses.
+
+It is made here, and not by the SDK, because an SDK's own client reads proxies and certificates from the environment in
+its own way, closes itself in a task when it is dropped (which fails after its event loop has ended), and loses the
+status of an error whose body breaks off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from afkcli.core.contract.errors import ConfigError
+from afkcli.providers.certificates import tls_context
+from afkcli.providers.network import needs_certificates
+from afkcli.providers.proxies import Proxy
+
+MAX_ERROR_BYTES = 64 * 1024
+ERROR_BODY_SECONDS = 10.0
+"""How long the body of an error is waited for: its status is there already."""
+
+ENCODINGS = ("", "identity", "gzip", "deflate")
+"""The encodings that both HTTP libraries always read; none is asked for, because they are not bounded."""
+
+KEEPALIVE_SECONDS = 60
+
+
+def make_http_client(
+    library: ModuleType, url: str, timeout: Any, proxy: Proxy | None, *, keeps_connections: bool | None = None
+) -> Any:
+    """Return an `AsyncClient` of `library` for the server at `url`.
+
+    By default no connection to a plain server is kept. Some servers (llama.cpp's) close theirs after an answer without
+    announcing it, and a request that is sent meanwhile is lost; without TLS a new one costs next to nothing.
+
+    Raises:
+        ConfigError: the environment names certificates, or a proxy, that are not usable.
+
+    Since: 0.2.
+    """
+    transport: dict[str, Any] = {
+        "verify": _context(library, url, proxy),
+        "trust_env": False,
+        "limits": _limits(
+            library, keeps_connections=url.startswith("https:") if keeps_connections is None else keeps_connections
+        ),
+        "socket_options": _keepalive(),
+    }
+    if proxy is not None:
+        try:
+            transport["proxy"] = library.Proxy(url=proxy.url)
+        except (ValueError, library.InvalidURL) as error:
+            raise ConfigError(f"{proxy.variable} is not the URL of a proxy: {error}; correct it") from None
+    return _client_class(library)(
+        timeout=timeout,
+        trust_env=False,
+        follow_redirects=True,
+        headers={"accept-encoding": "identity"},
+        transport=library.AsyncHTTPTransport(**transport),
+    )
+
+
+def unread_encoding(headers: Mapping[str, str]) -> str:
+    """Return the encoding of a body that cannot be read, "" where it can.
+
+    Since: 0.2.
+    """
+    names = [name.strip().lower() for name in headers.get("content-encoding", "").split(",")]
+    return next((name for name in names if name not in ENCODINGS), "")
+
+
+async def bounded_body(response: Any, size: int) -> bytes:
+    """Return the body of a response.
+
+    Raises:
+        ValueError: it is longer than `size` bytes.
+
+    Since: 0.2.
+    """
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > size:
+            raise ValueError(f"a body is longer than {size} bytes")
+    return bytes(body)
+
+
+def _client_class(library: ModuleType) -> Any:
+    base: Any = library.AsyncClient
+
+    class Client(base):  # type: ignore[misc]  # a class that is known when it is made
+        """Reads the body of an error itself, as far as it comes: the status is what decides."""
+
+        async def send(self, request: Any, **options: Any) -> Any:
+            response = await super().send(request, **options)
+            if response.is_success or response.is_closed:
+                return response
+            headers = [
+                (name, value)
+                for name, value in response.headers.multi_items()
+                if name not in ("content-length", "transfer-encoding", "content-encoding")
+            ]
+            body = await _error_body(library, response)
+            if encoding := unread_encoding(response.headers):
+                body = f"a body in the encoding {encoding!r}, which afk did not ask for".encode()
+            return library.Response(response.status_code, headers=headers, content=body, request=request)
+
+    return Client
+
+
+async def _error_body(library: ModuleType, response: Any) -> bytes:
+    """Return what comes of the body of an error in time, at most `MAX_ERROR_BYTES`."""
+    body = bytearray()
+    with contextlib.suppress(library.HTTPError, OSError, TimeoutError):
+        async with asyncio.timeout(ERROR_BODY_SECONDS):
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) >= MAX_ERROR_BYTES:
+                    break
+    with contextlib.suppress(library.HTTPError, OSError):
+        await response.aclose()
+    return bytes(body[:MAX_ERROR_BYTES])
+
+
+def _context(library: ModuleType, url: str, proxy: Proxy | None) -> ssl.SSLContext:
+    """Return the TLS context; for a plain server an empty one, in which a redirect to https fails.
+
+    Loading the certificates takes about 20 ms.
+    """
+    return tls_context(library) if needs_certificates(url, proxy) else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _limits(library: ModuleType, *, keeps_connections: bool) -> Any:
+    return library.Limits(max_connections=1000, max_keepalive_connections=100 if keeps_connections else 0)
+
+
+def _keepalive() -> list[tuple[int, int, int]]:
+    """Return socket options by which a connection survives the minutes for which a model may think."""
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    names = (name for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL") if hasattr(socket, name))
+    return [*options, *((socket.IPPROTO_TCP, getattr(socket, name), KEEPALIVE_SECONDS) for name in names)]

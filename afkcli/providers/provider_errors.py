@@ -1,0 +1,146 @@
+"""From what a server, a proxy or the connection did to one `ProviderError`: its kind, its one line, no secret in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from afkcli.core.contract.credentials import address_secrets
+from afkcli.core.contract.errors import ErrorKind, ProviderError
+from afkcli.core.contract.jsonform import Json
+from afkcli.providers.certificates import unread_variables
+from afkcli.providers.error_bodies import RETRIED_STATUSES, ServerError, read_error
+from afkcli.providers.failures import causes, connection_failure, is_untrusted, masked
+from afkcli.providers.proxies import Proxy
+
+PROXY_REFUSED = 407
+
+_STATUS_IN_WORDS = re.compile(r"\s*([45]\d\d)\b")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderErrors:
+    """Makes the errors of one server.
+
+    Attributes:
+        server: how messages call the server.
+        table: the provider's table in the config, such as `[providers.openai]`.
+        key: the next step where the key is refused.
+        secrets: texts that no message may show.
+        proxy: through which the server is asked.
+
+    Since: 0.2.
+    """
+
+    server: str
+    table: str
+    key: str
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    proxy: Proxy | None = None
+
+    @property
+    def place(self) -> str:
+        """The server, and the proxy on the way to it."""
+        return self.server if self.proxy is None else f"{self.server} through {self.proxy}"
+
+    def line(self, what: str, kind: ErrorKind, detail: str = "", next_step: str | None = None) -> str:
+        """Return the line for a person: what happened, what was said of it, the next step."""
+        said = self.masked(detail).removesuffix(".")
+        step = self._next_step(kind) if next_step is None else next_step
+        parts = [f"{what}: {said}" if said else what, step]
+        return "; ".join(part for part in parts if part)
+
+    def masked(self, text: str) -> str:
+        """Return `text` on one line, without secrets."""
+        hidden = (*self.secrets, *(address_secrets(self.proxy.url) if self.proxy is not None else ()))
+        return masked(text, hidden)
+
+    def response(self, model: str, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        """Return the error for an HTTP status that is no success; `body` is as much of it as came."""
+        if self.proxy is not None and (status == PROXY_REFUSED or "x-squid-error" in headers):
+            return self._refused_by_proxy(self.proxy, status, read_error(status, headers, body).message)
+        return self._told(model, read_error(status, headers, body), status)
+
+    def event(self, model: str, error: Json) -> ProviderError:
+        """Return the error that a server reports within a stream, or as an answer whose status is 200."""
+        return self._told(model, read_error(None, {}, error), None)
+
+    def no_connection(self, error: BaseException) -> ProviderError:
+        """Return the error for a request that got no response."""
+        refusal = self._refusal_to_connect(error)
+        if refusal is not None:
+            return refusal
+        what, detail = connection_failure(self.server, error)
+        step = None
+        if is_untrusted(error):
+            step = unread_variables() or None
+        elif self.proxy is not None:  # the connection is the one to the proxy
+            failed, detail = connection_failure(str(self.proxy), error)
+            way = f" through {self.proxy}" if failed.startswith("cannot reach") else f": {failed}"
+            what = f"cannot reach {self.server}{way}"
+            step = f"check {self.proxy.variable}, the network and base_url under {self.table}"
+        return ProviderError(self.line(what, ErrorKind.NETWORK, detail, step), kind=ErrorKind.NETWORK)
+
+    def _refusal_to_connect(self, error: BaseException) -> ProviderError | None:
+        """Return the error of a proxy that refuses the tunnel to the server for good."""
+        for cause in causes(error) if self.proxy is not None else ():
+            found = _STATUS_IN_WORDS.match(str(cause)) if type(cause).__name__ == "ProxyError" else None
+            status = int(found[1]) if found is not None else None
+            if status is not None and status < 500 and status not in RETRIED_STATUSES:
+                assert self.proxy is not None
+                return self._refused_by_proxy(self.proxy, status, str(cause))
+        return None
+
+    def timeout(self, what: str) -> ProviderError:
+        """Return the error for a server that does not answer; `what` says what did not come in time."""
+        return ProviderError(self.line(f"{self.place} {what}", ErrorKind.TIMEOUT), kind=ErrorKind.TIMEOUT)
+
+    def broken(self, what: str, *, answered: bool) -> ProviderError:
+        """Return the error for a stream that broke: `truncated` once the answer had begun, else `network`."""
+        kind = ErrorKind.TRUNCATED if answered else ErrorKind.NETWORK
+        return ProviderError(self.line(f"the answer of {self.place} {what}", kind), kind=kind)
+
+    def no_answer(self, what: str) -> ProviderError:
+        """Return the error for a server that answers with something else: the URL is that of another one."""
+        return ProviderError(self.line(f"{self.place} {what}", ErrorKind.NOT_FOUND), kind=ErrorKind.NOT_FOUND)
+
+    def _told(self, model: str, error: ServerError, status: int | None) -> ProviderError:
+        what = self._subject(error.kind, model)
+        if status is not None:
+            what = f"{what} ({status})"
+        line = self.line(what, error.kind, error.message)
+        return ProviderError(line, kind=error.kind, retry_after=error.retry_after, status=status or error.status)
+
+    def _refused_by_proxy(self, proxy: Proxy, status: int, detail: str) -> ProviderError:
+        """Return the error of a proxy that lets nothing pass: `auth` keeps the question, and is not retried."""
+        wants = "asks for a user and a password" if status == PROXY_REFUSED else "refused the request"
+        step = f"check {proxy.variable}, or name the server's host in NO_PROXY"
+        line = self.line(f"{proxy} {wants} ({status})", ErrorKind.AUTH, detail, step)
+        return ProviderError(line, kind=ErrorKind.AUTH, status=status)
+
+    def _next_step(self, kind: ErrorKind) -> str:
+        return {
+            ErrorKind.AUTH: self.key,
+            ErrorKind.NOT_FOUND: f"check the model's name and base_url under {self.table}",
+            ErrorKind.RATE_LIMIT: "wait, or use another model",
+            ErrorKind.OVERLOADED: "try again later",
+            ErrorKind.TIMEOUT: f"try again, or raise the timeouts under {self.table}",
+            ErrorKind.NETWORK: f"check the network and base_url under {self.table}",
+            ErrorKind.BAD_REQUEST: "change the request",
+            ErrorKind.CONTEXT_LENGTH: "start a new thread, or use a model with a longer context",
+            ErrorKind.CONTENT_FILTER: "rephrase the question",
+            ErrorKind.TRUNCATED: "ask it to go on",
+        }.get(kind, "")
+
+    def _subject(self, kind: ErrorKind, model: str) -> str:
+        place = self.place
+        return {
+            ErrorKind.AUTH: f"{place} refused the key or the account",
+            ErrorKind.NOT_FOUND: f"{place} has no model {model!r} at this URL",
+            ErrorKind.RATE_LIMIT: f"{place} limits the rate of {model!r}",
+            ErrorKind.OVERLOADED: f"{place} failed to answer with {model!r}",
+            ErrorKind.TIMEOUT: f"{place} failed to answer with {model!r}",
+            ErrorKind.CONTEXT_LENGTH: f"the conversation is too long for {model!r}",
+            ErrorKind.CONTENT_FILTER: f"{place} refused the content",
+        }.get(kind, f"{place} refused the request to {model!r}")

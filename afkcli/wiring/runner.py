@@ -90,13 +90,20 @@ class Runner(CoreRunner):
         user_message: str,
         thread_id: str | None = None,
         attachments: Sequence[Attachment] = (),
+        run_id: str | None = None,
     ) -> RunHandle:
         return await self.start(
-            self._choice_of(agent), user_message=user_message, thread_id=thread_id, attachments=attachments
+            self._choice_of(agent),
+            user_message=user_message,
+            thread_id=thread_id,
+            attachments=attachments,
+            run_id=run_id,
         )
 
-    async def resume_stream(self, agent: Agent, *, thread_id: str) -> RunHandle:
-        return await self.start(self._choice_of(agent), user_message=None, thread_id=thread_id, create=False)
+    async def resume_stream(self, agent: Agent, *, thread_id: str, run_id: str | None = None) -> RunHandle:
+        return await self.start(
+            self._choice_of(agent), user_message=None, thread_id=thread_id, create=False, run_id=run_id
+        )
 
     def _choice_of(self, agent: Agent) -> Callable[[ThreadInfo], Agent]:
         """Return what gives `agent` its model, once the thread is known."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 
+_UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _lock = threading.Lock()
 _last = 0
 
@@ -26,6 +28,11 @@ def uuid7() -> str:
     number = milliseconds << 80 | 0x7 << 76 | random_a << 64 | 0b10 << 62 | random_b
     text = f"{number:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def is_uuid7(value: object) -> bool:
+    """Return whether `value` is a UUIDv7 in the form that `uuid7` returns: text, lower case, with hyphens."""
+    return isinstance(value, str) and _UUID7.fullmatch(value) is not None
 
 
 def rfc3339(seconds: float) -> str:

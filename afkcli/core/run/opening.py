@@ -87,15 +87,22 @@ class Opener:
         self._busy_timeout_s = busy_timeout_s
         self._folder = folder
 
-    async def open(self, name: str, owner: Owner, *, create: bool) -> Opening:
-        """Take the thread's lease, waiting for it as configured.
+    async def open(self, name: str, owner: Owner, *, create: bool, must_be_new: bool = False) -> Opening:
+        """Take the lease of a thread, waiting for it as configured.
+
+        Args:
+            name: the name of the thread.
+            owner: who takes the lease.
+            create: whether to create a thread that does not exist.
+            must_be_new: whether to refuse a thread that exists.
 
         Raises:
             ThreadBusyError: another run holds the thread.
             UnknownNameError: there is no such thread, and it may not be created.
+            UsageError: the thread exists, and must be new.
         """
         try:
-            lease = await self._acquire(name, owner, create)
+            lease = await (self._acquire_new(name, owner) if must_be_new else self._acquire(name, owner, create))
         except (UsageError, ThreadBusyError):
             raise
         except Exception as error:  # a store may be anybody's plugin; the answer is not lost with it
@@ -124,7 +131,7 @@ class Opener:
 
         Raises:
             LeaseLostError: another run took the thread over.
-            UsageError: there is no turn to go on with.
+            UsageError: there is no turn to resume, or the thread already has a turn of this run id.
             UnsupportedRecordError: a newer afk changed the thread.
             StoreError: the turn to go on with cannot be read.
         """
@@ -144,9 +151,9 @@ class Opener:
             return writer
 
         if asked is None:
-            begun = self._calls.submit(self._resume, opening, ask)
+            begun = self._calls.submit(self._resume, opening, spec.run_id, ask)
         else:
-            begun = self._calls.submit(self._begin, opening, Beginning(messages=(asked.message,)), ask)
+            begun = self._calls.submit(self._begin, opening, spec.run_id, Beginning(messages=(asked.message,)), ask)
         try:
             return await asyncio.shield(asyncio.wrap_future(begun))
         except asyncio.CancelledError:
@@ -180,6 +187,13 @@ class Opener:
                 self._notify(f"the thread {name!r} is in use{who}; waiting up to {self._busy_timeout_s:g} s")
             await asyncio.sleep(_POLL_SECONDS)
 
+    async def _acquire_new(self, name: str, owner: Owner) -> Lease:
+        lease = await self._leased(lambda: self._store().acquire(name, owner))
+        if lease is not None and not lease.thread.head:
+            return lease
+        await self._calls.call(self._give_back, lease)
+        raise UsageError(f"there is already a thread {name!r}; use a new run id, or name another thread")
+
     async def _leased(self, acquire: Callable[[], LeaseOrNone]) -> LeaseOrNone:
         """Return what `acquire` returns; a lease that arrives after this task was cancelled is given back."""
         future = self._calls.submit(acquire)
@@ -205,16 +219,21 @@ class Opener:
         self._notify(f"the thread {name!r} is in use{who}; going on in its fork {fork_name!r}")
         return lease
 
-    def _begin(self, opening: Opening, beginning: Beginning, ask: _Ask) -> Begun:
+    def _begin(self, opening: Opening, run_id: str, beginning: Beginning, ask: _Ask) -> Begun:
         """Open a turn with a question."""
         history, unsaved, writer = History(), opening.unsaved, None
         try:
             store = self._store()
             history = load_history(store, opening.thread)
+            _refuse_used(run_id, opening.thread, history)
             if opening.lease is not None:
                 lease, history = seal_interrupted(store, opening.lease, history)
                 writer = ask(store, lease, beginning)
-        except (LeaseLostError, UnsupportedRecordError):  # an answer without this thread's history would be wrong
+        except (
+            LeaseLostError,
+            UnsupportedRecordError,
+            UsageError,
+        ):  # an answer without this thread's history would be wrong
             raise
         except BaseException as error:  # a store may be anybody's plugin; the answer is not lost with it
             unsaved = unsaved or (str(error) if isinstance(error, Exception) and str(error) else repr(error))
@@ -222,12 +241,14 @@ class Opener:
                 self._give_back(opening.lease)
         return Begun(history=history, beginning=beginning, writer=writer, unsaved=unsaved)
 
-    def _resume(self, opening: Opening, ask: _Ask) -> Begun:
+    def _resume(self, opening: Opening, run_id: str, ask: _Ask) -> Begun:
         """Open a turn that resumes the last one."""
         if opening.lease is None:
             raise StoreError(f"the thread {opening.thread.name!r} cannot be resumed: {opening.unsaved}")
         store = self._store()
-        lease, history = seal_interrupted(store, opening.lease, load_history(store, opening.thread))
+        history = load_history(store, opening.thread)
+        _refuse_used(run_id, opening.thread, history)
+        lease, history = seal_interrupted(store, opening.lease, history)
         beginning = beginning_of_resumed(lease.thread, history.turns)
         writer = ask(store, lease, beginning)
         return Begun(history=history, beginning=beginning, writer=writer, unsaved=None)
@@ -246,3 +267,10 @@ class Opener:
             found = await self._calls.call(lambda: self._store().find(name))
         now = rfc3339(time.time())
         return found or ThreadInfo(key=uuid7(), name=name, created=now, used=now)
+
+
+def _refuse_used(run_id: str, thread: ThreadInfo, history: History) -> None:
+    """Raise `UsageError` if the thread already has a turn of this run id, which a caller may have chosen."""
+    used = {turn.run_id for turn in history.turns} | ({thread.open_turn.run_id} if thread.open_turn else set())
+    if run_id in used:
+        raise UsageError(f"the thread {thread.name!r} already has a turn of the run id {run_id}; use a new run id")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.events import Attached, RunStarted
-from afkcli.core.contract.ids import uuid7
+from afkcli.core.contract.ids import is_uuid7, uuid7
 from afkcli.core.contract.jsonform import clean_text
 from afkcli.core.contract.messages import Message
 from afkcli.core.contract.protocols import Provider, Sink, Store, ThreadInfo
@@ -74,9 +74,12 @@ class Runner:
         user_message: str,
         thread_id: str | None = None,
         attachments: Sequence[Attachment] = (),
+        run_id: str | None = None,
     ) -> AgentResult:
         """Run `agent` on a message to the end; see `run_stream`."""
-        handle = await self.run_stream(agent, user_message=user_message, thread_id=thread_id, attachments=attachments)
+        handle = await self.run_stream(
+            agent, user_message=user_message, thread_id=thread_id, attachments=attachments, run_id=run_id
+        )
         async with handle:
             return await handle.wait()
 
@@ -87,6 +90,7 @@ class Runner:
         user_message: str,
         thread_id: str | None = None,
         attachments: Sequence[Attachment] = (),
+        run_id: str | None = None,
     ) -> AgentResult:
         """As `run`, from code that is not asynchronous.
 
@@ -96,14 +100,15 @@ class Runner:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return asyncio.run(self._run_and_leave(agent, user_message, thread_id, attachments))
+            running = self.run(
+                agent, user_message=user_message, thread_id=thread_id, attachments=attachments, run_id=run_id
+            )
+            return asyncio.run(self._run_and_leave(running))
         raise UsageError("run_sync was called inside an event loop; use `await runner.run(...)` there")
 
-    async def _run_and_leave(
-        self, agent: Agent, user_message: str, thread_id: str | None, attachments: Sequence[Attachment]
-    ) -> AgentResult:
+    async def _run_and_leave(self, running: Coroutine[Any, Any, AgentResult]) -> AgentResult:
         try:
-            return await self.run(agent, user_message=user_message, thread_id=thread_id, attachments=attachments)
+            return await running
         finally:
             await self.leave_loop()
 
@@ -117,6 +122,7 @@ class Runner:
         user_message: str,
         thread_id: str | None = None,
         attachments: Sequence[Attachment] = (),
+        run_id: str | None = None,
     ) -> RunHandle:
         """Start a run and return its handle.
 
@@ -125,34 +131,43 @@ class Runner:
             user_message: the user's message.
             thread_id: the name of the thread; a new thread, named by the run's id, if it is None.
             attachments: what goes with the message; at most 20 MB together.
+            run_id: the id of the run, a UUIDv7 as `uuid7` of `afkcli.plugin` returns it; a new one if it is None. It is
+                refused before anything is written if it is in use: if the thread has a turn of this id, or, without a
+                `thread_id`, if there is a thread of this name. Since 0.2.
 
         Raises:
-            UsageError: the run cannot be started: the name, the model, a key, a tool, or an attachment that the model
-                cannot take.
+            UsageError: the run cannot start: the name, the model, a key, a tool, the run id, or an attachment that the
+                model cannot take.
             ThreadBusyError: another run holds the thread.
         """
         return await self.start(
-            lambda thread: agent, user_message=user_message, thread_id=thread_id, attachments=attachments
+            lambda thread: agent,
+            user_message=user_message,
+            thread_id=thread_id,
+            attachments=attachments,
+            run_id=run_id,
         )
 
-    async def resume(self, agent: Agent, *, thread_id: str) -> AgentResult:
-        """Go on with the last turn of a thread, which was cut, to the end; see `resume_stream`."""
-        async with await self.resume_stream(agent, thread_id=thread_id) as handle:
+    async def resume(self, agent: Agent, *, thread_id: str, run_id: str | None = None) -> AgentResult:
+        """Resume the last turn of a thread, which was cut, and run to the end; see `resume_stream`."""
+        async with await self.resume_stream(agent, thread_id=thread_id, run_id=run_id) as handle:
             return await handle.wait()
 
-    async def resume_stream(self, agent: Agent, *, thread_id: str) -> RunHandle:
-        """Start a run that goes on with the last turn of a thread, and return its handle.
+    async def resume_stream(self, agent: Agent, *, thread_id: str, run_id: str | None = None) -> RunHandle:
+        """Start a run that resumes the last turn of a thread, and return its handle.
 
-        The turn was cut: cancelled, interrupted, by a limit, or it failed. Its finished tool calls are not made again.
-        One that did not finish is made again if the agent's tool is `idempotent`, or if the caller allows it now; else
-        the model is told that it did not finish.
+        The turn was cut: it was cancelled or interrupted, a limit ended it, or it failed. Its finished tool calls are
+        not made again. An unfinished one is made again if the agent's tool is `idempotent`, or if the caller allows it
+        now; otherwise the model gets an error result for it. `run_id` is as in `run_stream`.
 
         Raises:
             UsageError: there is no such thread, its last turn was not cut, or the run cannot be started.
             StoreError: the thread cannot be read and written.
             ThreadBusyError: another run holds the thread.
         """
-        return await self.start(lambda thread: agent, user_message=None, thread_id=thread_id, create=False)
+        return await self.start(
+            lambda thread: agent, user_message=None, thread_id=thread_id, create=False, run_id=run_id
+        )
 
     async def start(
         self,
@@ -162,15 +177,19 @@ class Runner:
         thread_id: str | None = None,
         create: bool = True,
         attachments: Sequence[Attachment] = (),
+        run_id: str | None = None,
     ) -> RunHandle:
-        """As `run_stream`, the agent chosen once the thread (its last agent and model) is known.
+        """As `run_stream`, but the agent is chosen when the thread (its last agent and model) is known.
 
-        Without a `user_message` it goes on with the thread's last turn, as `resume_stream` does.
+        Without a `user_message` it resumes the thread's last turn, as `resume_stream` does.
         """
+        if run_id is not None and not is_uuid7(run_id):
+            raise UsageError(f"the run id must be a UUIDv7 in lower case, with hyphens (got {run_id!r})")
         if user_message is not None and not user_message.strip():
             raise UsageError("the message is empty; say what to do")
         asked = ask(clean_text(user_message), attachments) if user_message is not None else None
-        run_id = uuid7()
+        must_be_new = run_id is not None and thread_id is None
+        run_id = run_id or uuid7()
         name = check_name(thread_id) if thread_id is not None else run_id
         opener = Opener(
             store=self.store,
@@ -180,7 +199,7 @@ class Runner:
             busy_timeout_s=self.config.busy_timeout_s,
             folder=self._wiring.folder,
         )
-        opening = await opener.open(name, self._wiring.owner(run_id), create=create)
+        opening = await opener.open(name, self._wiring.owner(run_id), create=create, must_be_new=must_be_new)
         try:
             agent = choose(opening.thread)
             run = await assemble(self._resources, opener, opening, agent, run_id, asked)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
 import sys
 from typing import Any, NoReturn
 
 import click
 
-from afkcli.core.contract.errors import EXIT_INTERNAL, EXIT_USAGE, AfkError
-from afkcli.host.signals import SIGPIPE, die_of
+from afkcli.host.ending import Ending
+from afkcli.host.invocation import Invocation, open_standard_descriptors
+from afkcli.host.signals import die_of
 from afkcli.version import __version__
 
 COMMANDS = {
@@ -31,7 +32,7 @@ class Commands(click.Group):
     """The group of commands. Its help needs none of them; an unknown name may be a plugin's command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*COMMANDS, *_plugin_commands()]
+        return [*COMMANDS, *_plugin_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
@@ -40,11 +41,11 @@ class Commands(click.Group):
             module = import_module(f"afkcli.commands.{cmd_name}")
             command: click.Command = module.command
             return command
-        return _plugin_command(cmd_name)
+        return _plugin_command(ctx, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = list(COMMANDS.items())
-        rows += [(name, "(from a plugin)") for name in _plugin_commands()]
+        rows += [(name, "(from a plugin)") for name in _plugin_commands(ctx)]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
@@ -61,79 +62,50 @@ def cli() -> None:
     """
 
 
-def main() -> NoReturn:
-    """Run the command line and exit with the documented code."""
-    _open_standard_descriptors()
-    debug = "--debug" in sys.argv
+def run(invocation: Invocation) -> Ending:
+    """Run the command line of `invocation`; return how it ended. It raises nothing and ends no process."""
     try:
-        code = cli.main(standalone_mode=False, prog_name="afk")
-        _flush()
-    except click.exceptions.Exit as exit_:
-        code = exit_.exit_code
-    except click.exceptions.Abort:
-        die_of(signal.SIGINT)
-    except KeyboardInterrupt:
-        die_of(signal.SIGINT)
-    except BrokenPipeError:
-        die_of(SIGPIPE)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
-        code = EXIT_USAGE
-    except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else "afk"
-        _fail(f"{error.format_message().rstrip('.')}; see `{path} --help`", debug)
-        code = EXIT_USAGE
-    except click.ClickException as error:
-        _fail(error.format_message(), debug)
-        code = error.exit_code
-    except AfkError as error:
-        _fail(str(error), debug)
-        code = error.exit_code
-    except Exception as error:  # the last line of defence: one line, and the traceback for those who ask
-        hint = "" if debug else "; run it again with --debug for the traceback"
-        _fail(f"something went wrong inside afk: {type(error).__name__}: {error}{hint}", debug)
-        code = EXIT_INTERNAL
-    sys.exit(code if isinstance(code, int) else 0)
+        returned = cli.main(list(invocation.arguments), prog_name="afk", standalone_mode=False, obj=invocation)
+        invocation.stdout.flush()
+    except BaseException as error:
+        from afkcli.screen.errors import ending_of
+
+        return ending_of(error, invocation, debug="--debug" in invocation.arguments)
+    if isinstance(returned, Ending):
+        return returned
+    return Ending(returned if isinstance(returned, int) else 0)
 
 
-def _fail(line: str, debug: bool) -> None:
-    from afkcli.screen.messages import Messages
-
-    messages = Messages()
-    if debug:
-        import traceback
-
-        messages.raw(traceback.format_exc())
-    messages.error(line)
-
-
-def _flush() -> None:
-    if sys.stdout is not None:
-        sys.stdout.flush()
-
-
-def _open_standard_descriptors() -> None:
-    """Open the null device on standard descriptors that are closed, so that no file of ours becomes one of them."""
-    for descriptor in (0, 1, 2):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
+def main() -> NoReturn:
+    """Run the command line, and end this process as it ended: the documented exit code, or the signal."""
+    invocation = Invocation.of_process()
+    open_standard_descriptors()
+    ending = run(invocation)
+    if ending.signal is not None:
+        die_of(ending.signal)
+    if ending.at_once:
+        with contextlib.suppress(OSError, ValueError):
+            invocation.stdout.flush()
+            invocation.stderr.flush()
+        os._exit(ending.code)
+    sys.exit(ending.code)
 
 
-def _plugin_commands() -> list[str]:
+def _plugin_commands(ctx: click.Context) -> list[str]:
+    from afkcli.commands.context import invocation_of
     from afkcli.loading.discovery import discover
 
-    return [name for name in discover().names("command") if name not in COMMANDS]
+    return [name for name in discover(invocation_of(ctx)).names("command") if name not in COMMANDS]
 
 
-def _plugin_command(name: str) -> click.Command | None:
-    from afkcli.host.secrets import SECRETS
+def _plugin_command(ctx: click.Context, name: str) -> click.Command | None:
+    from afkcli.commands.context import invocation_of
     from afkcli.loading.discovery import discover
 
-    plugins = discover()
+    invocation = invocation_of(ctx)
+    plugins = discover(invocation)
     if f"command.{name}" not in plugins.found:
         return None
-    made: Any = plugins.make("command", name, {}, SECRETS)
+    made: Any = plugins.make("command", name, {}, invocation.secrets)
     command: click.Command = made
     return command

@@ -37,9 +37,10 @@ def show_deprecations() -> None:
         if not (issubclass(category, DeprecationWarning) and str(message).startswith("afkcli.")):
             others(message, category, filename, lineno, file, line)
             return
+        from afkcli.host.invocation import Invocation
         from afkcli.screen.messages import Messages
 
-        Messages().warn(f"{message} ({filename}, line {lineno})")
+        Messages(Invocation.of_process()).warn(f"{message} ({filename}, line {lineno})")
 
     warnings.filterwarnings("default", r"afkcli\.", DeprecationWarning)
     warnings.showwarning = show

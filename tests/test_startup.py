@@ -59,11 +59,10 @@ def test_the_version_takes_click_and_nothing_more(shell: Shell) -> None:
     assert of(modules, {"afkcli"}) <= {
         "afkcli",
         "afkcli.cli",
-        "afkcli.core",
-        "afkcli.core.contract",
-        "afkcli.core.contract.errors",
         "afkcli.entry",
         "afkcli.host",
+        "afkcli.host.ending",
+        "afkcli.host.invocation",
         "afkcli.host.signals",
         "afkcli.version",
     }

@@ -18,10 +18,9 @@ from afkcli.core.contract.jsonform import Json, JsonError, loads_object
 from afkcli.core.contract.rules import Decision
 from afkcli.core.run.config import InteractionMode
 from afkcli.core.run.handle import RunHandle
+from afkcli.host.invocation import TERMINAL, Invocation, Stream
 from afkcli.screen.messages import Messages
 
-MODES = ("ask", "deny", "stdin")
-TERMINAL = "/dev/tty"
 _INTERACTION: dict[str, InteractionMode] = {"ask": "interactive", "deny": "headless", "stdin": "external"}
 
 _MAX_LINE = 1 << 20  # a decision is a line of about a hundred bytes
@@ -39,29 +38,25 @@ _ANSWERS: dict[str, Decision] = {
 }
 
 
-def interaction_mode(said: str | None) -> InteractionMode:
+def interaction_mode(said: str | None, invocation: Invocation) -> InteractionMode:
     """Return who decides: as said, else the person at the terminal where there is one, else nobody.
 
     Raises:
         UsageError: the terminal is to be asked, and there is none.
     """
     if said is None:
-        return "interactive" if _is_attended() else "headless"
-    if said == "ask" and not _has_terminal():
+        return "interactive" if invocation.stderr.is_terminal and _is_in_foreground(invocation.terminal) else "headless"
+    if said == "ask" and not _is_in_foreground(invocation.terminal):
         raise UsageError("approvals are to be asked on the terminal, and there is none; use --approvals deny or stdin")
     return _INTERACTION[said]
 
 
-def _is_attended() -> bool:
-    """Whether somebody sees what is asked and can answer: messages go to a terminal, and afk is in its foreground."""
-    return sys.stderr is not None and sys.stderr.isatty() and _has_terminal()
-
-
-def _has_terminal() -> bool:
-    if os.name == "nt":
+def _is_in_foreground(terminal: str | None) -> bool:
+    """Return whether there is a terminal that can be asked on: this process is in its foreground."""
+    if terminal is None or sys.platform == "win32":
         return False
     try:
-        descriptor = os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY)
+        descriptor = os.open(terminal, os.O_RDWR | os.O_NOCTTY)
     except OSError:
         return False
     try:
@@ -80,17 +75,18 @@ class Approver(Protocol):
     def close(self) -> None: ...
 
 
-def approver(mode: InteractionMode, messages: Messages) -> Approver | None:
+def approver(mode: InteractionMode, invocation: Invocation, messages: Messages) -> Approver | None:
     """Return who is asked in a mode, or None where nobody is."""
     if mode == "interactive":
-        return TerminalApprover(messages)
-    return StdinApprover(messages) if mode == "external" else None
+        return TerminalApprover(invocation, messages)
+    return StdinApprover(invocation.stdin, messages) if mode == "external" else None
 
 
 class TerminalApprover:
     """Asks on the terminal itself, whatever stdin and stdout are: one call at a time, and one process at a time."""
 
-    def __init__(self, messages: Messages) -> None:
+    def __init__(self, invocation: Invocation, messages: Messages) -> None:
+        self._invocation = invocation
         self._messages = messages
         self._turn = asyncio.Lock()
         self._asking: dict[str, asyncio.Task[None]] = {}
@@ -111,7 +107,7 @@ class TerminalApprover:
     async def _ask(self, handle: RunHandle, event: ApprovalRequested) -> None:
         decision: Decision = "deny"
         try:
-            async with self._turn, _terminal(self._messages) as descriptor:
+            async with self._turn, _terminal(self._invocation, self._messages) as descriptor:
                 with self._messages.held():
                     decision = await self._decision(descriptor, event)
         except OSError as error:  # the terminal has gone
@@ -138,13 +134,15 @@ class TerminalApprover:
 
 
 @contextlib.asynccontextmanager
-async def _terminal(messages: Messages) -> AsyncIterator[int]:
+async def _terminal(invocation: Invocation, messages: Messages) -> AsyncIterator[int]:
     """Give the terminal once no other afk asks on it."""
     import fcntl
 
-    descriptor = os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY)
+    descriptor = os.open(invocation.terminal or TERMINAL, os.O_RDWR | os.O_NOCTTY)
     # /dev/tty is one file for all terminals; the lock belongs on this one's own.
-    own = os.open(os.ttyname(sys.stderr.fileno()), os.O_RDWR | os.O_NOCTTY) if sys.stderr.isatty() else descriptor
+    own = descriptor
+    if invocation.stderr.is_terminal:
+        own = os.open(os.ttyname(invocation.stderr.descriptor), os.O_RDWR | os.O_NOCTTY)
     try:
         said = False
         while True:
@@ -208,7 +206,8 @@ def _shown(char: str) -> str:
 class StdinApprover:
     """Reads decisions from stdin, one JSON object a line; the end of input denies what waits and what will come."""
 
-    def __init__(self, messages: Messages) -> None:
+    def __init__(self, stdin: Stream, messages: Messages) -> None:
+        self._stdin = stdin
         self._messages = messages
         self._loop = asyncio.get_running_loop()
         self._handle: RunHandle | None = None
@@ -236,7 +235,7 @@ class StdinApprover:
     def _read(self) -> None:
         data = b""
         with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the loop has ended
-            while chunk := os.read(0, 1 << 16):
+            while chunk := os.read(self._stdin.descriptor, 1 << 16):
                 data += chunk
                 *lines, data = data.split(b"\n")
                 for line in lines:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from afkcli.core.contract.errors import AfkError
+from afkcli.host.invocation import Invocation
 
 
 def complete_thread(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -12,7 +13,7 @@ def complete_thread(ctx: click.Context, param: click.Parameter, incomplete: str)
     from afkcli.wiring.setup import load_setup
 
     try:
-        store = load_setup().open_store()
+        store = load_setup(ctx.find_object(Invocation)).open_store()
         names = [info.name for info in store.list()]
         store.close()
     except AfkError:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.config.trust import TrustState, find_project_file, record_file, trust_state
 from afkcli.core.contract.jsonform import dumps
@@ -41,7 +42,7 @@ def command() -> None:
 @json_option
 def path(as_json: bool) -> None:
     """Show which files and folders afk uses, which of them exist, and whether the project's afk.toml is trusted."""
-    stdout = Stdout()
+    stdout = Stdout(invocation())
     found = places()
     if as_json:
         stdout.objects(
@@ -59,19 +60,25 @@ def path(as_json: bool) -> None:
         rows = [(place.what, _status(place), str(place.path)) for place in found]
         write_table(stdout, ("WHAT", "STATUS", "PATH"), rows)
     if all(place.what != "project config" for place in found):
-        Messages().say("there is no afk.toml here or above; `afk init` writes one")
+        Messages(invocation()).say("there is no afk.toml here or above; `afk init` writes one")
 
 
 def places() -> list[Place]:
     """Return the files and folders that afk uses."""
-    user = config_file()
+    environment = invocation().environment
+    user = config_file(environment)
     found = [Place(what="user config", path=user, exists=user.exists(), trust="trusted")]
-    project = find_project_file()
+    record = record_file(environment)
+    project = find_project_file(invocation().folder)
     if project is not None:
-        state = trust_state(project)
+        state = trust_state(project, record)
         trust = _EXPLAINED.get(state, f"refused: {project.refused}")
         found.append(Place(what="project config", path=project.path, exists=True, trust=trust))
-    for what, place in (("threads", data_dir()), ("state", state_dir()), ("trusted files", record_file())):
+    for what, place in (
+        ("threads", data_dir(environment)),
+        ("state", state_dir(environment)),
+        ("trusted files", record),
+    ):
         found.append(Place(what=what, path=place, exists=place.exists()))
     return found
 
@@ -89,9 +96,9 @@ def show(as_json: bool) -> None:
     from afkcli.commands.effective import effective
     from afkcli.wiring.setup import load_setup
 
-    setup = load_setup(project=True, notify=Messages().say)
+    setup = load_setup(invocation(), project=True, notify=Messages(invocation()).say)
     values = effective(setup)
-    stdout = Stdout()
+    stdout = Stdout(invocation())
     if as_json:
         stdout.objects(
             {"v": 1, "type": "value", "key": item.key, "value": item.value, "source": item.source} for item in values

@@ -6,18 +6,20 @@ import asyncio
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
 from afkcli.commands.config import places
+from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.commands.plugins import MISSING, OK, foreign_line, plugin_rows
 from afkcli.core.contract.errors import EXIT_INTERNAL, AfkError
+from afkcli.host.invocation import Invocation
 from afkcli.host.paths import config_dir, data_dir, state_dir
-from afkcli.host.secrets import MASK, SECRETS
+from afkcli.host.secrets import MASK
 from afkcli.loading.discovery import KNOWN, Plugins, discover, foreign_afk_package
 from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import GREEN, RED, YELLOW
@@ -42,8 +44,9 @@ class Finding:
 @json_option
 def command(as_json: bool) -> None:
     """Check the installation. The exit code is 0 if `afk run` with nothing configured by flags would work, else 1."""
-    findings = [replace(item, detail=SECRETS.mask(item.detail)) for item in examine()]
-    stdout = Stdout()
+    start = invocation()
+    findings = [replace(item, detail=start.secrets.mask(item.detail)) for item in examine(start)]
+    stdout = Stdout(start)
     if as_json:
         stdout.objects(
             {"v": 1, "type": "finding", "check": item.check, "status": item.status, "detail": item.detail}
@@ -59,7 +62,7 @@ def command(as_json: bool) -> None:
         raise click.exceptions.Exit(EXIT_INTERNAL)
 
 
-def examine() -> Iterator[Finding]:
+def examine(start: Invocation) -> Iterator[Finding]:
     """Yield what each check finds."""
     yield Finding(check="afk", status=OK, detail=f"{__version__}, {Path(__file__).parents[1]}")
     yield Finding(
@@ -68,13 +71,13 @@ def examine() -> Iterator[Finding]:
     foreign = foreign_afk_package()
     if foreign is not None:
         yield Finding(check="package afk", status=WARN, detail=foreign_line(foreign))
-    yield from _folders()
-    yield from _keys()
+    yield from _folders(start)
+    yield from _keys(start)
     notices: list[str] = []
     try:
-        setup = load_setup(project=True, notify=notices.append)
+        setup = load_setup(start, project=True, notify=notices.append)
     except AfkError as error:
-        yield from _plugins(discover())
+        yield from _plugins(discover(start))
         yield Finding(check="config", status=FAIL, detail=str(error))
         return
     yield from _config()
@@ -85,13 +88,12 @@ def examine() -> Iterator[Finding]:
     yield from _model(setup)
 
 
-def _folders() -> Iterator[Finding]:
+def _folders(start: Invocation) -> Iterator[Finding]:
     for name, find in (("config", config_dir), ("data", data_dir), ("state", state_dir)):
-        yield _folder(f"{name} folder", find, needed=name == "data")
+        yield _folder(f"{name} folder", find(start.environment), needed=name == "data")
 
 
-def _folder(check: str, find: Callable[[], Path], *, needed: bool) -> Finding:
-    folder = find()
+def _folder(check: str, folder: Path, *, needed: bool) -> Finding:
     there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
     usable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
     if usable:
@@ -105,9 +107,9 @@ def _folder(check: str, find: Callable[[], Path], *, needed: bool) -> Finding:
     )
 
 
-def _keys() -> Iterator[Finding]:
+def _keys(start: Invocation) -> Iterator[Finding]:
     keys = [plugin.key for plugin in KNOWN.values() if plugin.key]
-    found = [key for key in keys if os.environ.get(key)]
+    found = [key for key in keys if start.environment.get(key)]
     said = ", ".join(f"{key} is set ({MASK})" for key in found)
     yield Finding(check="keys", status=OK, detail=said or f"none is set ({', '.join(keys)})")
 

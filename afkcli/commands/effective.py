@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,7 +44,7 @@ class Value:
 def effective(setup: Setup) -> list[Value]:
     """Return all values that are set, and the defaults of store, sinks and limits."""
     values: dict[str, Value] = {}
-    for value in (*_defaults(setup), *_of_files(setup), *_of_environment(), *_of_plugins(setup)):
+    for value in (*_defaults(setup), *_of_files(setup), *_of_environment(setup), *_of_plugins(setup)):
         values[value.key] = value
     return sorted(values.values(), key=lambda value: value.key)
 
@@ -75,10 +74,11 @@ def _flat(path: tuple[str, ...], value: Any, source: str) -> Iterator[Value]:
         yield Value(key=_dotted(path), value=shown, source=source)
 
 
-def _of_environment() -> Iterator[Value]:
+def _of_environment(setup: Setup) -> Iterator[Value]:
     for variable, key in _ENVIRONMENT.items():
-        if os.environ.get(variable):
-            yield Value(key=key, value=os.environ[variable], source=f"environment {variable}")
+        value = setup.invocation.environment.get(variable)
+        if value:
+            yield Value(key=key, value=value, source=f"environment {variable}")
 
 
 def _of_plugins(setup: Setup) -> Iterator[Value]:
@@ -88,7 +88,7 @@ def _of_plugins(setup: Setup) -> Iterator[Value]:
         for name in dict.fromkeys([*setup.plugins.names(kind), *named]):
             yield from _settings_of(setup, section, name)
     for plugin in KNOWN.values():
-        if plugin.key and os.environ.get(plugin.key):
+        if plugin.key and setup.invocation.environment.get(plugin.key):
             yield Value(key=plugin.key, value=MASK, source="environment")
 
 
@@ -112,8 +112,9 @@ def _settings_of(setup: Setup, section: str, name: str) -> Iterator[Value]:
         yield from values
     for key, field in (fields or {}).items():
         variable = field.metadata.get("env")
-        if variable and os.environ.get(variable):
-            shown = MASK if field.metadata.get("secret") else masked(key, os.environ[variable])
+        given = setup.invocation.environment.get(variable) if variable else None
+        if given:
+            shown = MASK if field.metadata.get("secret") else masked(key, given)
             yield Value(key=_dotted((section, name, key)), value=shown, source=f"environment {variable}")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import select
-import shutil
 import signal
 import sys
 import time
@@ -16,14 +15,16 @@ from typing import Any
 import click
 
 from afkcli.commands.completion import complete_thread
+from afkcli.commands.context import invocation
 from afkcli.commands.event_log import EventLog, LoggedEvent
 from afkcli.commands.json_option import json_option
 from afkcli.core.contract.errors import AfkError, ConfigError
 from afkcli.core.contract.events import EVENT_TYPES
 from afkcli.core.contract.jsonform import JsonObject, dumps
-from afkcli.host.signals import die_of
+from afkcli.host.ending import EndedError, Ending
+from afkcli.host.signals import SIGPIPE
 from afkcli.screen.messages import Messages
-from afkcli.screen.streams import Stdout, die_of_closed_stdout
+from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import DIM, RED, YELLOW
 from afkcli.screen.text import one_line, shortened
 from afkcli.wiring.setup import load_setup
@@ -46,7 +47,7 @@ def schema(as_json: bool) -> None:
     from afkcli.core.contract.events import events_schema
 
     form = events_schema()
-    Stdout().lines([dumps(form) if as_json else json.dumps(form, indent=2, ensure_ascii=False)])
+    Stdout(invocation()).lines([dumps(form) if as_json else json.dumps(form, indent=2, ensure_ascii=False)])
 
 
 @command.command("tail")
@@ -60,7 +61,7 @@ def schema(as_json: bool) -> None:
 def tail(follow: bool, lines: int, thread: str | None, run: str | None, as_json: bool) -> None:
     """Show the last events of the log; with --json the lines to the letter."""
     log = EventLog(_log_files(), _filter(thread, run))
-    stdout, messages = Stdout(), Messages()
+    stdout, messages = Stdout(invocation()), Messages(invocation())
     show = _show_json if as_json else _show_text
     try:
         events = log.last(lines)
@@ -69,11 +70,11 @@ def tail(follow: bool, lines: int, thread: str | None, run: str | None, as_json:
             messages.say("no event matches" if thread or run else "the event log is empty")
         _say_left_out(log, messages)
         while follow:
-            _wait_or_die(stdout)
+            _wait(stdout)
             show(stdout, log.more())
             _say_left_out(log, messages)
     except KeyboardInterrupt:
-        die_of(signal.SIGINT)
+        raise EndedError(Ending(signal=signal.SIGINT)) from None
     except OSError as error:
         raise AfkError(f"the event log {error.filename} cannot be read: {error.strerror}") from None
 
@@ -84,7 +85,7 @@ def _log_files() -> Callable[[], Sequence[Path]]:
     Raises:
         ConfigError: no sink in use keeps such a log.
     """
-    setup = load_setup(project=True)
+    setup = load_setup(invocation(), project=True)
     reasons = []
     for name in setup.config.sink_names():
         try:
@@ -115,7 +116,7 @@ def _show_json(stdout: Stdout, events: Sequence[LoggedEvent]) -> None:
 
 
 def _show_text(stdout: Stdout, events: Sequence[LoggedEvent]) -> None:
-    width = shutil.get_terminal_size().columns if stdout.is_terminal else _LINE_LENGTH
+    width = stdout.columns() if stdout.is_terminal else _LINE_LENGTH
     lines = [(str(event.form.get("type")), shortened(_as_text(event.form), width)) for event in events]
     stdout.lines(stdout.styled(line, _STYLES[kind]) if kind in _STYLES else line for kind, line in lines)
 
@@ -151,12 +152,16 @@ def _say_left_out(log: EventLog, messages: Messages) -> None:
         log.left_out = 0
 
 
-def _wait_or_die(stdout: Stdout) -> None:
-    """Wait a moment; die of SIGPIPE if nobody reads stdout any more, which no write may tell for hours."""
+def _wait(stdout: Stdout) -> None:
+    """Wait a moment.
+
+    Raises:
+        EndedError: nobody reads stdout any more, which a write may find out only hours later.
+    """
     if sys.platform == "win32" or stdout.is_terminal:
         time.sleep(_POLL_SECONDS)
         return
     poll = select.poll()
-    poll.register(1, 0)
+    poll.register(stdout.descriptor, 0)
     if any(flags & (select.POLLERR | select.POLLHUP) for _, flags in poll.poll(_POLL_SECONDS * 1000)):
-        die_of_closed_stdout()
+        raise EndedError(Ending(signal=SIGPIPE))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.config.trust import FILE_NAME
 from afkcli.core.contract.errors import UsageError
@@ -93,7 +94,10 @@ def template() -> str:
 @json_option
 def command(as_json: bool) -> None:
     """Write a commented afk.toml here. One that is there already is left alone."""
-    path = Path.cwd() / FILE_NAME
+    folder = invocation().folder
+    if folder is None:
+        raise UsageError("the working directory does not exist any more; change to one that does")
+    path = Path(folder) / FILE_NAME
     try:
         # 0644 whatever the umask is: a file that others can write would not count
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -103,6 +107,8 @@ def command(as_json: bool) -> None:
         raise UsageError(f"{path} is there already; it was left as it is") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
-    Messages().say(f"wrote {path}; every setting in it is a comment, take the # away from those that you want")
+    Messages(invocation()).say(
+        f"wrote {path}; every setting in it is a comment, take the # away from those that you want"
+    )
     if as_json:
-        Stdout().objects([{"v": 1, "type": "written", "path": str(path)}])
+        Stdout(invocation()).objects([{"v": 1, "type": "written", "path": str(path)}])

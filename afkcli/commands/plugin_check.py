@@ -89,7 +89,9 @@ def _report() -> None:
     """Be the child."""
     report = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    for item in json.load(sys.stdin):
+    with open(0, "rb") as asked:
+        items = json.load(asked)
+    for item in items:
         report.write(json.dumps({item["id"]: _reason(item)}) + "\n")
         report.flush()
     report.close()

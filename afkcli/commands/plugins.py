@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
+from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.commands.plugin_check import check_plugins
 from afkcli.core.contract.errors import AfkError
-from afkcli.host.secrets import SECRETS
 from afkcli.loading.discovery import KINDS, KNOWN, Plugins, foreign_afk_package
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
@@ -46,8 +46,8 @@ class Row:
 @json_option
 def command(files: tuple[Path, ...], as_json: bool) -> None:
     """List plugins, and what is wrong with them: each module is imported once, the SDK that it uses is not."""
-    messages, stdout = Messages(), Stdout()
-    setup = load_setup(project=True)
+    messages, stdout = Messages(invocation()), Stdout(invocation())
+    setup = load_setup(invocation(), project=True)
     broken = [_broken_file(path, reason) for path, reason in setup.plugins.failures.items()]
     broken += add_files(setup.plugins, files)
     rows = [_without_secrets(row) for row in plugin_rows(setup.plugins) + broken]
@@ -113,7 +113,7 @@ def foreign_line(distribution: str) -> str:
 
 
 def _without_secrets(row: Row) -> Row:
-    return replace(row, reason=SECRETS.mask(row.reason)) if row.reason else row
+    return replace(row, reason=invocation().secrets.mask(row.reason)) if row.reason else row
 
 
 def _order(kind: str) -> int:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from afkcli.commands.completion import complete_thread
-from afkcli.commands.stdin import message_with_stdin
-from afkcli.commands.turn_options import run_turn, turn_options
-from afkcli.core.contract.errors import UsageError
-from afkcli.screen.messages import Messages
-
-if TYPE_CHECKING:
-    from afkcli.core.thread.attachments import Attachment
+from afkcli.commands.context import invocation
+from afkcli.commands.turn import run_turn
+from afkcli.commands.turn_options import request_of, turn_options
+from afkcli.host.ending import Ending
 
 
 @click.command("run")
@@ -33,42 +29,10 @@ if TYPE_CHECKING:
 )
 @click.option("--no-memory", is_flag=True, help="Read and write no thread and no log; nothing reaches the disk.")
 @click.option("--no-stdin", "-n", is_flag=True, help="Do not read stdin (in `while read` loops, for instance).")
-def command(
-    message: tuple[str, ...],
-    thread: str | None,
-    continue_: bool,
-    attach: tuple[str, ...],
-    no_memory: bool,
-    no_stdin: bool,
-    **options: Any,
-) -> None:
+def command(message: tuple[str, ...], no_memory: bool, no_stdin: bool, **options: Any) -> Ending:
     """Run an agent on MESSAGE and stream its answer to stdout.
 
     What is piped in follows the message after a blank line; without MESSAGE, or with `-`, it is the message. With
     `--attach -` it is attached instead.
     """
-    if continue_ and thread is not None:
-        raise UsageError("--continue and --thread name two threads; use one of them")
-    messages = Messages()
-    if "-" in attach and (not message or message == ("-",)):
-        raise UsageError("`--attach -` takes stdin, so the message has to be an argument; say what to do")
-    if "-" in attach and options["approvals"] == "stdin":
-        raise UsageError("`--attach -` and `--approvals stdin` both read stdin; use one of them")
-    taken = "-" in attach or options["approvals"] == "stdin"  # it brings a file, or decisions, not the message
-    text = message_with_stdin(message, read_stdin=not (no_stdin or taken), notify=messages.say)
-    attachments = _attached(attach, messages, may_read_stdin=not no_stdin) if attach else ()
-    run_turn(
-        text,
-        messages,
-        thread=thread,
-        continue_=continue_,
-        memory=not no_memory,
-        attachments=attachments,
-        **options,
-    )
-
-
-def _attached(sources: tuple[str, ...], messages: Messages, *, may_read_stdin: bool) -> Sequence[Attachment]:
-    from afkcli.commands.attach import attached
-
-    return attached(sources, may_read_stdin=may_read_stdin, notify=messages.say)
+    return run_turn(invocation(), request_of(options, words=message, memory=not no_memory, read_stdin=not no_stdin))

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from afkcli.core.contract.errors import UsageError
+from afkcli.host.invocation import Stream
 
 MAX_STDIN_BYTES = 8 * 1024 * 1024
 """More text than the largest common context (about two million tokens) takes."""
@@ -15,11 +16,12 @@ SILENCE_SECONDS = 3.0
 _CHUNK = 1 << 16
 
 
-def message_with_stdin(words: Sequence[str], *, read_stdin: bool, notify: Callable[[str], None]) -> str:
+def message_with_stdin(words: Sequence[str], stdin: Stream, *, read_stdin: bool, notify: Callable[[str], None]) -> str:
     """Return the message: MESSAGE, then a blank line, then stdin where it is a pipe or a file.
 
     Args:
         words: the arguments; `-` alone stands for stdin.
+        stdin: the standard input.
         read_stdin: whether stdin may be read.
         notify: is told after 3 s of silence what is being waited for.
 
@@ -31,8 +33,8 @@ def message_with_stdin(words: Sequence[str], *, read_stdin: bool, notify: Callab
     if dash and not read_stdin:
         raise UsageError("`-` reads the message from stdin, which is not to be read here; give the message")
     piped = ""
-    if read_stdin and (dash or stdin_is_piped()):
-        piped = _text(read_stdin_bytes(MAX_STDIN_BYTES, notify))
+    if read_stdin and (dash or is_piped(stdin)):
+        piped = _text(read_all(stdin, MAX_STDIN_BYTES, notify))
     text = "\n\n".join(part for part in (message, piped) if part.strip())
     if not text:
         raise UsageError('there is no message; say what to do: afk run "MESSAGE", or pipe it in')
@@ -43,16 +45,16 @@ def message_with_stdin(words: Sequence[str], *, read_stdin: bool, notify: Callab
     return text
 
 
-def stdin_is_piped() -> bool:
+def is_piped(stdin: Stream) -> bool:
     """Whether stdin is a pipe, a socket or a file (not a terminal, not /dev/null, not closed)."""
     try:
-        mode = os.fstat(0).st_mode
+        mode = os.fstat(stdin.descriptor).st_mode
     except OSError:
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
-def read_stdin_bytes(limit: int, notify: Callable[[str], None]) -> bytes:
+def read_all(stdin: Stream, limit: int, notify: Callable[[str], None]) -> bytes:
     """Return all of stdin, at most `limit` bytes; `notify` is told after 3 s of silence what is being waited for.
 
     Raises:
@@ -64,7 +66,7 @@ def read_stdin_bytes(limit: int, notify: Callable[[str], None]) -> bytes:
     timer.start()
     data = bytearray()
     try:
-        while chunk := os.read(0, _CHUNK):
+        while chunk := os.read(stdin.descriptor, _CHUNK):
             timer.cancel()
             data += chunk
             if len(data) > limit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from afkcli.commands.context import invocation
 from afkcli.core.contract.ids import uuid7
 from afkcli.core.contract.protocols import Owner, Store
 from afkcli.host.owner import current_owner
@@ -15,7 +16,7 @@ def opened_store() -> Iterator[Store]:
     """Open the store that `afk run` uses in this folder, and close it at the end."""
     from afkcli.wiring.setup import load_setup
 
-    store = load_setup(project=True).open_store()
+    store = load_setup(invocation(), project=True).open_store()
     try:
         yield store
     finally:

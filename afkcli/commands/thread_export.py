@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import click
 
 from afkcli.commands.completion import complete_thread
+from afkcli.commands.context import invocation
 from afkcli.commands.output_file import write_file
 from afkcli.commands.thread_access import command_owner, opened_store
 from afkcli.core.contract.errors import EXIT_INTERNAL, UsageError
@@ -36,7 +37,7 @@ def export(name: str | None, every: bool, output: str | None, form: str) -> None
         raise UsageError("name the thread to export, or say --all")
     if every and form != "json":
         raise UsageError("--all writes JSON; name a thread to have it as Markdown")
-    messages = Messages()
+    messages = Messages(invocation())
     left_out: list[str] = []
 
     def leave_out(line: str) -> None:
@@ -46,7 +47,7 @@ def export(name: str | None, every: bool, output: str | None, form: str) -> None
     with opened_store() as store:
         pieces = _one(store, name, form, messages) if name is not None else export_all(store, messages.warn, leave_out)
         if output is None or output == "-":
-            stdout = Stdout()
+            stdout = Stdout(invocation())
             for piece in pieces:
                 stdout.write(_shown(piece, form) if stdout.is_terminal else piece)
         else:

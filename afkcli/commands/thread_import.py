@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import IO
 
 import click
 
+from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.commands.thread_access import command_owner, opened_store
 from afkcli.core.contract.errors import (
@@ -38,7 +38,7 @@ def import_threads(file: str, rename: bool, as_json: bool) -> None:
     Without FILE, or with `-`, they are read from stdin. A thread that is there already is left as it is. The exit code
     is 1 where FILE is not a whole export, and 2 where something in it was refused; the rest is added.
     """
-    importer = _Import(file, Messages(), Stdout() if as_json else None)
+    importer = _Import(file, Messages(invocation()), Stdout(invocation()) if as_json else None)
     with _opened(file) as stream, opened_store() as store:
         restorer = Restorer(store, command_owner, rename=rename)
         try:
@@ -118,9 +118,11 @@ def _opened(file: str) -> Iterator[IO[bytes]]:
         UsageError: it cannot be read, or it is a terminal.
     """
     if file == "-":
-        if sys.stdin is None or sys.stdin.isatty():
+        stdin = invocation().stdin
+        if not stdin.is_open or stdin.is_terminal:
             raise UsageError("there is nothing to import: name a file, or pipe an export in")
-        yield sys.stdin.buffer
+        with stdin.binary() as stream:
+            yield stream
         return
     with _readable(file) as stream:
         yield stream

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from afkcli.commands.completion import complete_thread
+from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.commands.thread_access import command_owner, opened_store
 from afkcli.commands.thread_export import export
@@ -48,11 +48,13 @@ def command(ctx: click.Context, limit: int | None, search: str | None, here: boo
             raise UsageError(f"the options of the list stand before {ctx.invoked_subcommand!r}; put yours behind it")
         return
     with opened_store() as store:
-        listed = store.list(limit=limit, search=search, folder=str(Path.cwd()) if here else None)
+        listed = store.list(limit=limit, search=search, folder=invocation().folder if here else None)
         threads = [seen for info in listed if (seen := _settled(store, info)) is not None]
     if not threads:
         wanted = search is not None or here
-        Messages().say("no thread matches" if wanted else "there are no threads yet; `afk run MESSAGE` begins one")
+        Messages(invocation()).say(
+            "no thread matches" if wanted else "there are no threads yet; `afk run MESSAGE` begins one"
+        )
         return
     _write_list(threads, as_json)
 
@@ -67,7 +69,7 @@ def _settled(store: Store, info: ThreadInfo) -> tuple[ThreadInfo, str | None] | 
 def _write_list(threads: list[tuple[ThreadInfo, str | None]], as_json: bool) -> None:
     from afkcli.commands.conversation import ago, thread_form
 
-    stdout = Stdout()
+    stdout = Stdout(invocation())
     if as_json:
         stdout.objects(thread_form(info, state) for info, state in threads)
         return
@@ -89,7 +91,7 @@ def show(name: str, as_json: bool) -> None:
     with opened_store() as store:
         thread, state = settled(store, find_thread(store, name), command_owner)
         history = load_history(store, thread)
-    messages, stdout = Messages(), Stdout()
+    messages, stdout = Messages(invocation()), Stdout(invocation())
     for line in history.damage:
         messages.warn(line)
     turns = turns_of(thread, history, state)
@@ -107,11 +109,11 @@ def show(name: str, as_json: bool) -> None:
 @json_option
 def remove(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """Delete threads and all that was said in them. It asks first; without a terminal it needs --yes."""
-    messages, stdout = Messages(), Stdout()
+    messages, stdout = Messages(invocation()), Stdout(invocation())
     busy = 0
     with opened_store() as store:
         threads = {info.key: info for info in (find_thread(store, name) for name in names)}
-        if not confirmed(_rm_question(list(threads.values())), yes=yes):
+        if not confirmed(invocation(), _rm_question(list(threads.values())), yes=yes):
             messages.say("nothing was deleted")
             return
         for info in threads.values():
@@ -147,9 +149,11 @@ def rename(old: str, new: str, as_json: bool) -> None:
         info = find_thread(store, old)
         with held(store, info.name, command_owner()) as lease:
             rename_thread(store, lease, new)
-    Messages().say(f"{info.name!r} is now {new!r}")
+    Messages(invocation()).say(f"{info.name!r} is now {new!r}")
     if as_json:
-        Stdout().objects([{"v": 1, "type": "renamed", "thread_id": new, "thread_key": info.key, "was": info.name}])
+        Stdout(invocation()).objects(
+            [{"v": 1, "type": "renamed", "thread_id": new, "thread_key": info.key, "was": info.name}]
+        )
 
 
 command.add_command(export)

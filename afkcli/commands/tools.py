@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.core.contract.errors import AfkError, UnknownNameError
 from afkcli.core.contract.rules import RuleDecision, rule_decision
@@ -44,8 +45,8 @@ def command(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
     """
     if ctx.invoked_subcommand is not None:
         return
-    messages, stdout = Messages(), Stdout()
-    setup = load_setup(project=True, plugin_files=files, notify=messages.say)
+    messages, stdout = Messages(invocation()), Stdout(invocation())
+    setup = load_setup(invocation(), project=True, plugin_files=files, notify=messages.say)
     tools = sorted(_listed(setup, None, messages), key=lambda tool: tool.name)
     rules = setup.wiring().rules
     if as_json:
@@ -64,8 +65,8 @@ def command(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
 @json_option
 def show(name: str, files: tuple[Path, ...], as_json: bool) -> None:
     """Show the tool NAME: what a model is told of it, and the rule that allows it."""
-    messages, stdout = Messages(), Stdout()
-    setup = load_setup(project=True, plugin_files=files, notify=messages.say)
+    messages, stdout = Messages(invocation()), Stdout(invocation())
+    setup = load_setup(invocation(), project=True, plugin_files=files, notify=messages.say)
     found = [tool for tool in _listed(setup, [name], messages) if tool.name == name]
     if not found:
         raise UnknownNameError(f"there is no tool {name!r}; `afk tools` lists them")

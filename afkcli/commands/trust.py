@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from afkcli.commands.context import invocation
 from afkcli.commands.effective import masked
 from afkcli.commands.json_option import json_option
 from afkcli.config.reading import load_user_config, parse_config
@@ -20,13 +19,16 @@ from afkcli.config.trust import (
     distrust,
     find_project_file,
     read_project_file,
+    record_file,
     trust,
     trust_state,
     without_trust,
 )
 from afkcli.core.contract.errors import EXIT_USAGE, UsageError
+from afkcli.host.paths import config_file
 from afkcli.loading.discovery import discover
 from afkcli.screen.messages import Messages
+from afkcli.screen.questions import can_ask
 from afkcli.screen.streams import Stdout
 from afkcli.wiring.setup import configured_models
 
@@ -52,7 +54,7 @@ def command(file: Path | None, check: bool, remove: bool, as_json: bool) -> None
     if project is None:
         if not check:
             raise UsageError(f"there is no {FILE_NAME} here or above; `afk init` writes one")
-        Messages().say(f"there is no {FILE_NAME} here or above, so there is nothing to trust")
+        Messages(invocation()).say(f"there is no {FILE_NAME} here or above, so there is nothing to trust")
         return
     if remove:
         _remove(project, as_json)
@@ -64,7 +66,7 @@ def command(file: Path | None, check: bool, remove: bool, as_json: bool) -> None
 
 def _project_file(file: Path | None) -> ProjectFile | None:
     if file is None:
-        return find_project_file()
+        return find_project_file(invocation().folder)
     path = file / FILE_NAME if file.is_dir() else file
     if path.name != FILE_NAME:
         raise UsageError(f"{path} is not called {FILE_NAME}, so afk would never read it")
@@ -77,12 +79,12 @@ def _check(project: ProjectFile, as_json: bool) -> None:
     if state in (TrustState.TRUSTED, NOT_NEEDED):
         return
     why = f"is refused: {project.refused}" if project.refused else f"is {_words(state)}; see `afk trust`"
-    Messages().error(f"{project.path} {why}")
+    Messages(invocation()).error(f"{project.path} {why}")
     raise click.exceptions.Exit(EXIT_USAGE)
 
 
 def _trust(project: ProjectFile, as_json: bool) -> None:
-    messages = Messages()
+    messages = Messages(invocation())
     if project.refused is not None:
         raise UsageError(f"{project.path} cannot be trusted: {project.refused}")
     state, inert = _state(project)
@@ -94,36 +96,37 @@ def _trust(project: ProjectFile, as_json: bool) -> None:
         messages.say(f"trusting {project.path} switches on:")
         for key, value in inert.items():
             messages.say(f"  {key} = {_shortened(key, value)}")
-        if _can_ask() and not click.confirm("Trust it?", err=True):
+        if can_ask(invocation()) and not click.confirm("Trust it?", err=True):
             messages.say("it is not trusted")
             raise click.exceptions.Exit(EXIT_USAGE)
-        trust(project)
+        trust(project, record_file(invocation().environment))
         state, inert = TrustState.TRUSTED, {}
         messages.say("trusted, until it changes")
     _report(project, state, inert, as_json)
 
 
 def _remove(project: ProjectFile, as_json: bool) -> None:
-    known = distrust(project)
-    Messages().say(f"{project.path} is no longer trusted" if known else f"{project.path} was not trusted")
+    known = distrust(project, record_file(invocation().environment))
+    Messages(invocation()).say(f"{project.path} is no longer trusted" if known else f"{project.path} was not trusted")
     _report(project, TrustState.UNTRUSTED, {}, as_json)
 
 
 def _state(project: ProjectFile) -> tuple[str, dict[str, Any]]:
     """Return the file's state and the keys that do not count in it, with their values."""
-    state = trust_state(project)
+    state = trust_state(project, record_file(invocation().environment))
     if state in (TrustState.TRUSTED, TrustState.REFUSED):
         return state, {}
-    user = load_user_config()
+    start = invocation()
+    user = load_user_config(config_file(start.environment))
     table = parse_config(project.data, project.path)
-    _, inert = without_trust(table, configured_models(user, discover()), user.table)
+    _, inert = without_trust(table, configured_models(start, user, discover(start)), user.table)
     return (state, inert) if inert else (NOT_NEEDED, {})
 
 
 def _report(project: ProjectFile, state: str, inert: dict[str, Any], as_json: bool) -> None:
     if as_json:
         form = {"v": 1, "type": "trust", "path": str(project.path), "state": str(state), "inert": list(inert)}
-        Stdout().objects([form])
+        Stdout(invocation()).objects([form])
 
 
 def _words(state: str) -> str:
@@ -133,7 +136,3 @@ def _words(state: str) -> str:
 def _shortened(key: str, value: Any) -> str:
     text = json.dumps(masked(key, value), ensure_ascii=False)
     return text if len(text) <= 200 else f"{text[:199]}…"
-
-
-def _can_ask() -> bool:
-    return bool(sys.stdin is not None and sys.stdin.isatty() and os.isatty(2))

@@ -1,27 +1,35 @@
-"""One turn of the command line: from the runner to the way in which the process ends."""
+"""One turn of the command line, as a function: from an invocation and a request to how it ended."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import signal
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from afkcli.commands.approvals import Approver, approver, interaction_mode
 from afkcli.core.contract.errors import EXIT_DEGRADED, EXIT_DENIED, EXIT_INTERNAL, EXIT_OK, UsageError
+from afkcli.host.ending import Ending
+from afkcli.host.invocation import STDOUT_ASIDE, Invocation
 from afkcli.host.signals import SIGPIPE, die_of
 from afkcli.screen.messages import Messages
-from afkcli.screen.renderers import JsonRenderer, Reasoning, Renderer, TextRenderer, final_answer, structured_answer
+from afkcli.screen.renderers import (
+    JsonRenderer,
+    Reasoning,
+    Renderer,
+    TextRenderer,
+    final_answer,
+    structured_answer,
+)
 from afkcli.screen.streams import Output, is_disconnected
 
 if TYPE_CHECKING:
+    from afkcli.core.contract.jsonform import JsonObject
     from afkcli.core.run.handle import RunHandle
     from afkcli.core.thread.attachments import Attachment
     from afkcli.wiring.runner import Runner
@@ -31,51 +39,166 @@ LAST_WORDS_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """The options of a turn but those that name a model or agent."""
+class TurnRequest:
+    """What is asked of one turn: what the options of `afk run` say, each with the option's meaning.
 
-    thread: str | None
-    continue_: bool
-    json: bool
-    final: bool
-    reasoning: bool
-    structured: bool
-    memory: bool
-    busy: str | None
-    busy_timeout: float | None
-    approvals: str | None
-    fail_on_denied: bool
-    debug: bool
+    Args:
+        words: the message; `-` alone is stdin.
+        resume: go on with the last turn of `thread`, which was cut, instead of sending a message.
+        thread, continue_: the thread by name, or the one last used in the folder of the invocation.
+        agent, model, instructions, tools, schema: what runs; `schema` is a file or JSON.
+        options: options of the model by name; None removes what the config sets.
+        limits: limits by their fields in `FailSafeConfig`, only those that were given.
+        approvals: `ask`, `deny` or `stdin`; None as the config says.
+        busy, busy_timeout: what to do while another run holds the thread, and for how many seconds to wait.
+        plugins: plugin files to load.
+        attach: files, URLs, or `-` for stdin.
+        memory: whether thread and log are read and written.
+        read_stdin: whether stdin may be read.
+        json, reasoning, final: the form of the output.
+        fail_on_denied: end with exit code 6 where a tool call was denied.
+        debug: show the traceback of an error.
+
+    Since: 0.2.
+    """
+
+    words: tuple[str, ...] = ()
+    resume: bool = False
+    thread: str | None = None
+    continue_: bool = False
+    agent: str | None = None
+    model: str | None = None
+    instructions: str | None = None
+    tools: tuple[str, ...] = ()
+    schema: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
+    approvals: str | None = None
+    busy: str | None = None
+    busy_timeout: float | None = None
+    plugins: tuple[Path, ...] = ()
+    attach: tuple[str, ...] = ()
+    memory: bool = True
+    read_stdin: bool = True
+    json: bool = False
+    reasoning: bool = False
+    final: bool = False
+    fail_on_denied: bool = False
+    debug: bool = False
+
+
+def run_turn(invocation: Invocation, request: TurnRequest) -> Ending:
+    """Run one turn and return how it ended. It raises nothing; what went wrong is written to stderr.
+
+    It ends no process either, but for one case: a second stop signal ends it at once, because what does not react to
+    the first cannot be returned from.
+    """
+    try:
+        return _run(_prepared(invocation, request))
+    except BaseException as error:
+        from afkcli.screen.errors import ending_of
+
+        return ending_of(error, invocation, debug=request.debug)
+
+
+def _prepared(invocation: Invocation, request: TurnRequest) -> _Turn:
+    """Read what the request names: stdin, attachments, the schema, the config and the plugins."""
+    messages = Messages(invocation)
+    _check_sources(request)
+    text: str | None = None
+    attachments: Sequence[Attachment] = ()
+    if not request.resume:
+        text, attachments = _message(invocation, request, messages)
+    _check_output(request)
+
+    from afkcli.wiring.setup import Flags, load_setup
+
+    flags = Flags(
+        model=request.model,
+        agent=request.agent,
+        instructions=request.instructions,
+        tools=request.tools,
+        limits=request.limits,
+        options=request.options,
+        schema=_schema(request),
+    )
+    setup = load_setup(invocation, project=True, plugin_files=request.plugins, notify=messages.say)
+    return _Turn(invocation, request, setup, flags, text, messages, attachments)
+
+
+def _check_sources(request: TurnRequest) -> None:
+    """Refuse two threads, and two uses of stdin."""
+    if request.continue_ and request.thread is not None:
+        raise UsageError("--continue and --thread name two threads; use one of them")
+    if "-" not in request.attach:
+        return
+    if not request.words or request.words == ("-",):
+        raise UsageError("`--attach -` takes stdin, so the message has to be an argument; say what to do")
+    if request.approvals == "stdin":
+        raise UsageError("`--attach -` and `--approvals stdin` both read stdin; use one of them")
+
+
+def _check_output(request: TurnRequest) -> None:
+    if request.json and request.final:
+        raise UsageError("--json and --final are two forms of the output; use one of them")
+    if request.approvals == "stdin" and not request.json:
+        raise UsageError("--approvals stdin needs --json, which shows what is asked; add it")
+
+
+def _message(invocation: Invocation, request: TurnRequest, messages: Messages) -> tuple[str, Sequence[Attachment]]:
+    from afkcli.commands.stdin import message_with_stdin
+
+    taken = "-" in request.attach or request.approvals == "stdin"  # by a file, or by decisions
+    text = message_with_stdin(
+        request.words, invocation.stdin, read_stdin=request.read_stdin and not taken, notify=messages.say
+    )
+    if not request.attach:
+        return text, ()
+    from afkcli.commands.attach import attached
+
+    found = attached(request.attach, invocation.stdin, may_read_stdin=request.read_stdin, notify=messages.say)
+    return text, found
+
+
+def _schema(request: TurnRequest) -> JsonObject | None:
+    if request.schema is None:
+        return None
+    from afkcli.commands.schema_option import read_schema
+
+    return read_schema(request.schema)
+
+
+def _run(turn: _Turn) -> Ending:
+    """Run a turn in an event loop of its own; the signal handlers are then as they were before."""
+    before = {number: signal.getsignal(number) for number in turn.invocation.stop_signals}
+    loops = asyncio.Runner()
+    at_once = False
+    try:
+        ending = loops.run(turn.run())
+        at_once = ending.at_once
+        return ending
+    finally:
+        gc.enable()
+        if not at_once:  # closing waits for what still runs
+            loops.close()
+            for number, handler in before.items():
+                if handler is not None:  # it was not set from Python
+                    signal.signal(number, handler)
 
 
 @dataclass(slots=True)
-class Ending:
-    """How the process ends: with a code, or of a signal."""
+class _Turn:
+    """One turn while it runs. Without `text` it resumes the thread's last."""
 
-    code: int = EXIT_OK
-    signal: int | None = None
-
-    def leave(self) -> NoReturn:
-        """End the process at once, whatever still runs in it."""
-        if self.signal is not None:
-            die_of(self.signal)
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(self.code)
-
-
-@dataclass(slots=True)
-class Turn:
-    """One turn of the command line, from the runner to the exit code. Without `text` it resumes the thread's last."""
-
-    options: RunOptions
+    invocation: Invocation
+    request: TurnRequest
     setup: Setup
     flags: Flags
     text: str | None
     messages: Messages
     attachments: Sequence[Attachment] = ()
-    ending: Ending = field(default_factory=Ending)
+    _code: int = EXIT_OK
+    _signal: int | None = None
     _cancel: Callable[[], object] = lambda: None
     _approver: Approver | None = None
     _unserved: int | None = None
@@ -83,29 +206,27 @@ class Turn:
     async def run(self) -> Ending:
         from afkcli.wiring.runner import Runner
 
-        mode = interaction_mode(self.options.approvals or self.setup.config.approval("mode"))
-        self._approver = approver(mode, self.messages)
+        mode = interaction_mode(self.request.approvals or self.setup.config.approval("mode"), self.invocation)
+        self._approver = approver(mode, self.invocation, self.messages)
         gc.disable()  # until the request leaves: looking for garbage in what is imported costs a tenth of that time
         runner = Runner(
-            replace(self.setup.runner_config(self.options.busy, self.options.busy_timeout), interaction_mode=mode),
-            store=None if self.options.memory else "memory",
-            sinks=None if self.options.memory else (),
+            replace(self.setup.runner_config(self.request.busy, self.request.busy_timeout), interaction_mode=mode),
+            store=None if self.request.memory else "memory",
+            sinks=None if self.request.memory else (),
             setup=self.setup,
         )
         self._listen()
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # what plugins and tools print is not the answer
+            with STDOUT_ASIDE:  # what plugins and tools print is not the answer
                 await self._stream(runner)
         except asyncio.CancelledError:
-            if self.ending.signal is None:
+            if self._signal is None:
                 raise
         finally:
             if self._approver is not None:
                 self._approver.close()
             await runner.aclose()
-        if await _are_left_behind():  # the event loop would wait for them as it closes, and the process never end
-            self.ending.leave()
-        return self.ending
+        return Ending(self._code, self._signal, at_once=await _are_left_behind())
 
     async def _stream(self, runner: Runner) -> None:
         task = asyncio.current_task()
@@ -119,12 +240,12 @@ class Turn:
             create=self.text is not None,
             attachments=self.attachments,
         )
-        if thread_id is None and self.options.memory:
+        if thread_id is None and self.request.memory:
             self.messages.say(f"thread {handle.thread_id}")
         showing = asyncio.ensure_future(self._show(handle))
         stopping: list[asyncio.Task[None]] = []
         self._cancel = lambda: stopping.append(asyncio.ensure_future(_stop(handle, showing)))
-        if self.ending.signal is not None:  # it came while the run was opened
+        if self._signal is not None:  # it came while the run was opened
             self._cancel()
         await asyncio.wait({showing})
         await self._end(handle)
@@ -147,52 +268,52 @@ class Turn:
             except OSError as error:
                 failed = True
                 if is_disconnected(error):
-                    self.ending.signal = self.ending.signal or SIGPIPE
+                    self._signal = self._signal or SIGPIPE
                     await handle.cancel()
                 else:
                     what = f"stdout cannot be written: {error.strerror}"
                     self.messages.error(f"{what}; the answer is kept in the thread")
-                    self.ending.code = EXIT_INTERNAL
+                    self._code = EXIT_INTERNAL
 
     async def _end(self, handle: RunHandle) -> None:
         from afkcli.core.contract.result import exit_code
 
         result = await handle.wait()
-        self.ending.code = exit_code(result) or self.ending.code
-        if self.options.fail_on_denied and result.denied and self.ending.code in (EXIT_OK, EXIT_DEGRADED):
-            self.ending.code = EXIT_DENIED
-        if self.options.debug and handle.exception is not None:
+        self._code = exit_code(result) or self._code
+        if self.request.fail_on_denied and result.denied and self._code in (EXIT_OK, EXIT_DEGRADED):
+            self._code = EXIT_DENIED
+        if self.request.debug and handle.exception is not None:
             import traceback
 
             lines = traceback.format_exception(handle.exception)
             self.messages.raw("".join(lines))
 
     async def _thread(self, runner: Runner) -> str | None:
-        if not self.options.continue_:
-            return self.options.thread
-        if not self.options.memory:
+        if not self.request.continue_:
+            return self.request.thread
+        if not self.request.memory:
             raise UsageError("--continue needs the memory that --no-memory leaves out; use one of them")
         last = await runner.last_thread()
         if last is None:
-            raise UsageError(f"no thread was used in {Path.cwd()} yet; begin one with --thread NAME")
+            raise UsageError(f"no thread was used in {self.invocation.folder} yet; begin one with --thread NAME")
         self.messages.say(f"thread {last.name}")
         return last.name
 
     def _renderer(self) -> Renderer:
-        output = Output(_answers_own())
-        if self.options.json:
+        output = Output(self.invocation.answer_descriptor())
+        if self.request.json:
             return JsonRenderer(output)
-        reasoning = Reasoning(self.messages) if self.options.reasoning else None
-        answer = structured_answer if self.options.structured else final_answer if self.options.final else None
+        stderr = self.invocation.stderr
+        reasoning = None
+        if self.request.reasoning:
+            reasoning = Reasoning(self.messages, stderr.descriptor if stderr.is_open else None)
+        answer = structured_answer if self.request.schema is not None else final_answer if self.request.final else None
         return TextRenderer(output, self.messages, answer=answer, reasoning=reasoning)
 
     def _listen(self) -> None:
-        """Have SIGINT, SIGTERM and SIGHUP cancel the run; a signal that is ignored stays so (nohup)."""
+        """Have the stop signals cancel the run."""
         loop = asyncio.get_running_loop()
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is None or signal.getsignal(number) is signal.SIG_IGN:
-                continue
+        for number in self.invocation.stop_signals:
             try:
                 loop.add_signal_handler(number, self._on_signal, number)
                 signal.signal(number, self._on_unserved)  # the loop is still woken
@@ -202,14 +323,14 @@ class Turn:
 
     def _on_unserved(self, number: int, frame: FrameType | None) -> None:
         """Die of the second signal where the event loop has not got to the first: some tool does not let go of it."""
-        if self._unserved is not None and self.ending.signal is None:
+        if self._unserved is not None and self._signal is None:
             die_of(number)
         self._unserved = number
 
     def _on_signal(self, number: int) -> None:
-        if self.ending.signal is not None:
+        if self._signal is not None:
             os._exit(128 + number) if os.name == "nt" else die_of(number)
-        self.ending.signal = number
+        self._signal = number
         self._cancel()
 
 
@@ -218,14 +339,6 @@ async def _stop(handle: RunHandle, showing: asyncio.Task[None]) -> None:
     await handle.cancel()
     await asyncio.wait({showing}, timeout=LAST_WORDS_SECONDS)
     showing.cancel()
-
-
-def _answers_own() -> int:
-    """Return a descriptor of stdout that only the answer is written to; what plugins, tools and the programs that they
-    start write to descriptor 1 from here on goes to stderr, and closing it does no harm."""
-    own = os.dup(1)
-    os.dup2(2, 1)
-    return own
 
 
 async def _are_left_behind() -> bool:

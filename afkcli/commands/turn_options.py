@@ -1,26 +1,18 @@
-"""What `afk run` and `afk threads resume` share: the options of a turn, and the way from them to the process's end."""
+"""The options of a turn, which `afk run` and `afk threads resume` share."""
 
 from __future__ import annotations
 
-import asyncio
 import math
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from afkcli.commands.schema_option import read_schema
-from afkcli.commands.turn import RunOptions, Turn
-from afkcli.core.contract.errors import UsageError
+from afkcli.commands.context import EnvironmentOption
+from afkcli.commands.turn import TurnRequest
 from afkcli.core.contract.jsonform import JsonError, loads
 from afkcli.core.contract.limits import LIMITS, Limit
-from afkcli.host.signals import die_of
-from afkcli.screen.messages import Messages
-
-if TYPE_CHECKING:
-    from afkcli.core.thread.attachments import Attachment
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -60,6 +52,7 @@ def _option_of(limit: Limit) -> Callable[[F], F]:
         limit.field,
         type=click.IntRange(min=0 if limit.may_be_zero else 1) if limit.kind is int else float,
         callback=check,
+        cls=EnvironmentOption,
         envvar=limit.variable,
         metavar=limit.metavar,
         help=limit.help,
@@ -85,6 +78,7 @@ _OPTIONS = (
     click.option(
         "--approvals",
         type=click.Choice(["ask", "deny", "stdin"]),
+        cls=EnvironmentOption,
         envvar="AFK_APPROVALS",
         help="Who decides on tool calls without a rule: ask on the terminal, deny, or read decisions from stdin.",
     ),
@@ -92,18 +86,19 @@ _OPTIONS = (
     click.option(
         "--option",
         "-o",
-        "model_options",
+        "options",
         multiple=True,
         callback=_options_of_the_model,
         metavar="NAME=VALUE",
         help="An option of the model, such as temperature=0; may be given more than once.",
     ),
-    click.option("--json", "json_", is_flag=True, help="Write every event as one line of JSON."),
+    click.option("--json", "json", is_flag=True, help="Write every event as one line of JSON."),
     click.option("--reasoning", is_flag=True, help="Show the model's reasoning on stderr while it streams."),
     click.option("--final", is_flag=True, help="Write only the text of the last step, when it is there."),
     click.option(
         "--busy",
         type=click.Choice(["wait", "fail", "fork"]),
+        cls=EnvironmentOption,
         envvar="AFK_BUSY",
         help="What to do while another run holds the thread; wait by default.",
     ),
@@ -111,6 +106,7 @@ _OPTIONS = (
         "--busy-timeout",
         type=float,
         callback=_not_negative,
+        cls=EnvironmentOption,
         envvar="AFK_BUSY_TIMEOUT",
         metavar="SECONDS",
         help="How long to wait for the thread; 60 by default.",
@@ -129,61 +125,14 @@ _OPTIONS = (
 
 
 def turn_options(function: F) -> F:
-    """Give a command the options of a turn; their values are for `run_turn`."""
+    """Give a command the options of a turn; their values are for `request_of`."""
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
 
 
-def run_turn(
-    text: str | None,
-    messages: Messages,
-    *,
-    model: str | None,
-    agent: str | None,
-    instructions: str | None,
-    model_options: Mapping[str, Any],
-    plugins: tuple[Path, ...],
-    tools: tuple[str, ...],
-    schema: str | None,
-    json_: bool,
-    thread: str | None,
-    continue_: bool = False,
-    memory: bool = True,
-    attachments: Sequence[Attachment] = (),
-    **options: Any,
-) -> NoReturn:
-    """Run one turn and end the process as it ended.
-
-    Args:
-        text: the message; without one the thread's last turn is gone on with.
-        messages: stderr.
-        model, agent, instructions, model_options, plugins, tools, schema, json_, options: those of a turn, the limits
-            by the names of their fields included.
-        thread, continue_, memory: as in `RunOptions`.
-        attachments: what goes with the message.
-    """
-    from afkcli.wiring.setup import Flags, load_setup
-
-    if json_ and options["final"]:
-        raise UsageError("--json and --final are two forms of the output; use one of them")
-    if options["approvals"] == "stdin" and not json_:
-        raise UsageError("--approvals stdin needs --json, which shows what is asked; add it")
-    given = {limit.field: options.pop(limit.field) for limit in LIMITS if limit.option is not None}
-    run_options = RunOptions(
-        memory=memory, json=json_, structured=schema is not None, thread=thread, continue_=continue_, **options
-    )
-    flags = Flags(
-        model=model,
-        agent=agent,
-        instructions=instructions,
-        tools=tools,
-        limits={name: value for name, value in given.items() if value is not None},
-        options=model_options,
-        schema=read_schema(schema) if schema is not None else None,
-    )
-    setup = load_setup(project=True, plugin_files=plugins, notify=messages.say)
-    ending = asyncio.run(Turn(run_options, setup, flags, text, messages, attachments).run())
-    if ending.signal is not None:
-        die_of(ending.signal)
-    sys.exit(ending.code)
+def request_of(options: dict[str, Any], **more: Any) -> TurnRequest:
+    """Return what the options of a command say, and `more`, as the request for a turn."""
+    limits = {limit.field: options.pop(limit.field) for limit in LIMITS if limit.option is not None}
+    given = {name: value for name, value in limits.items() if value is not None}
+    return TurnRequest(limits=given, **options, **more)

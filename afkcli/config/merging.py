@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -207,7 +206,7 @@ def fail_safe(limits: Mapping[str, Any], base: FailSafeConfig | None = None) -> 
     return replace(base or FailSafeConfig(), **known)
 
 
-def environment_choice(variable: str, getenv: Callable[[str], str | None] = os.environ.get) -> Choice | None:
+def environment_choice(variable: str, environment: Mapping[str, str]) -> Choice | None:
     """Return what an AFK_* variable says, if it is set."""
-    value = getenv(variable)
+    value = environment.get(variable)
     return Choice(value=value, source=f"the environment variable {variable}") if value else None

@@ -11,7 +11,6 @@ from typing import Any
 
 from afkcli.config.checking import check_config
 from afkcli.core.contract.errors import ConfigError
-from afkcli.host.paths import config_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +22,12 @@ class ConfigFile:
     inert: tuple[str, ...] = ()
 
 
-def load_user_config(path: Path | None = None) -> ConfigFile:
+def load_user_config(path: Path) -> ConfigFile:
     """Read the user's config; a file that does not exist is an empty one.
 
     Raises:
         ConfigError: it is malformed: the file, the line and what was expected.
     """
-    path = path or config_file()
     try:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):

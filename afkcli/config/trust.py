@@ -46,12 +46,14 @@ class ProjectFile:
     refused: str | None = None
 
 
-def find_project_file(start: Path | None = None) -> ProjectFile | None:
-    """Return the nearest afk.toml at or above `start` (the working directory), never one above the home folder."""
+def find_project_file(start: str | Path | None) -> ProjectFile | None:
+    """Return the nearest afk.toml at or above `start`, never one above the home folder; None where there is none."""
+    if start is None:  # the working directory was deleted
+        return None
     try:
-        start = (start or Path.cwd()).resolve()
+        start = Path(start).resolve()
         home = Path.home().resolve()
-    except (OSError, RuntimeError):  # the working directory was deleted, or nobody knows the home folder
+    except (OSError, RuntimeError):  # `start` was deleted, or the home folder is not known
         return None
     for folder in (start, *start.parents):
         if folder in home.parents:
@@ -113,19 +115,22 @@ def is_private_group(status: os.stat_result) -> bool:
     return (group.gr_gid, group.gr_name) == (owner.pw_gid, owner.pw_name) and set(group.gr_mem) <= {owner.pw_name}
 
 
-def project_config(file: ProjectFile, configured: Callable[[str], bool], user: Mapping[str, Any]) -> ConfigFile:
+def project_config(
+    file: ProjectFile, configured: Callable[[str], bool], user: Mapping[str, Any], record: Path
+) -> ConfigFile:
     """Return what counts of a project file: all of it if it is trusted, else what needs no trust.
 
     Args:
         configured: whether the user has configured the provider of a model name.
         user: the table of the user's config, whose limits may be lowered.
+        record: the record of trusted files.
 
     Raises:
         ConfigError: it is malformed.
     """
     if file.refused is not None:
         return ConfigFile(path=file.path, table={}, inert=(f"everything, because {file.refused}",))
-    if trust_state(file) is TrustState.TRUSTED:
+    if trust_state(file, record) is TrustState.TRUSTED:
         return ConfigFile(path=file.path, table=parse_config(file.data, file.path))
     table, inert = without_trust(parse_toml(file.data, file.path), configured, user)
     check_config(table, file.data, file.path)
@@ -242,11 +247,11 @@ def fingerprint(file: ProjectFile) -> dict[str, Any]:
     }
 
 
-def trust_state(file: ProjectFile) -> TrustState:
-    """Return whether the user trusts the file as it is now."""
+def trust_state(file: ProjectFile, record: Path) -> TrustState:
+    """Return whether the user trusts the file as it is now, by the record at the path `record`."""
     if file.refused is not None:
         return TrustState.REFUSED
-    recorded = _read_record().get(str(file.path))
+    recorded = _read_record(record).get(str(file.path))
     if recorded is None:
         return TrustState.UNTRUSTED
     try:
@@ -255,8 +260,8 @@ def trust_state(file: ProjectFile) -> TrustState:
         return TrustState.CHANGED
 
 
-def trust(file: ProjectFile) -> None:
-    """Record that the user trusts the file as it is now.
+def trust(file: ProjectFile, record: Path) -> None:
+    """Write to the file `record` that the user trusts the file as it is now.
 
     Raises:
         ConfigError: it is malformed, refused, or the record cannot be written.
@@ -264,27 +269,26 @@ def trust(file: ProjectFile) -> None:
     if file.refused is not None:
         raise ConfigError(f"{file.path} cannot be trusted: {file.refused}")
     parse_config(file.data, file.path)
-    record = _read_record()
-    record[str(file.path)] = fingerprint(file)
-    _write_record(record)
+    trusted = _read_record(record)
+    trusted[str(file.path)] = fingerprint(file)
+    _write_record(record, trusted)
 
 
-def distrust(file: ProjectFile) -> bool:
-    """Take trust back; return whether there was any."""
-    record = _read_record()
-    known = record.pop(str(file.path), None) is not None
+def distrust(file: ProjectFile, record: Path) -> bool:
+    """Remove the file from the file `record`; return whether it was trusted."""
+    trusted = _read_record(record)
+    known = trusted.pop(str(file.path), None) is not None
     if known:
-        _write_record(record)
+        _write_record(record, trusted)
     return known
 
 
-def record_file() -> Path:
+def record_file(environment: Mapping[str, str] | None = None) -> Path:
     """Return the path of the record of trusted files."""
-    return state_dir() / "trusted.toml"
+    return state_dir(environment) / "trusted.toml"
 
 
-def _read_record() -> dict[str, Any]:
-    path = record_file()
+def _read_record(path: Path) -> dict[str, Any]:
     try:
         return parse_toml(path.read_bytes(), path)
     except (FileNotFoundError, NotADirectoryError):
@@ -293,16 +297,15 @@ def _read_record() -> dict[str, Any]:
         raise ConfigError(f"the record of trusted files {path} cannot be read: {error.strerror}") from None
 
 
-def _write_record(record: Mapping[str, Any]) -> None:
+def _write_record(path: Path, trusted: Mapping[str, Any]) -> None:
     import tomli_w
 
-    path = record_file()
     new = path.with_suffix(f".{os.getpid()}.new")
     try:
         make_private_folder(path.parent)
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            tomli_w.dump(record, file)
+            tomli_w.dump(trusted, file)
         new.replace(path)
     except UnicodeEncodeError:
         raise ConfigError("a file whose path is not UTF-8 cannot be trusted; rename its folder") from None

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cache
 
 from afkcli.core.contract.protocols import Owner
+from afkcli.host.invocation import process_environment
 
 _STATE, _START_TIME = 0, 19  # fields 3 and 22 of /proc/PID/stat, counted from behind the name
 _DEAD_STATES = ("Z", "X", "x")
@@ -58,7 +59,7 @@ def _this_process(pid: int) -> Owner:
 
 def _host() -> str:
     """Return the host's name with its machine id, for names alone are often shared ("localhost")."""
-    name = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+    name = os.uname().nodename if hasattr(os, "uname") else process_environment().get("COMPUTERNAME", "")
     machine = _read("/etc/machine-id").strip()
     return f"{name}/{machine}" if machine else name
 

@@ -43,7 +43,7 @@ class Secrets:
 
 
 SECRETS = Secrets()
-"""Those of this process; whatever writes an error masks them."""
+"""Those of this process: the ones that its `Invocation` hands down, and to which plugins add."""
 
 
 def keep_secret(value: object) -> None:

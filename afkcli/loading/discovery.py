@@ -9,7 +9,6 @@ import importlib.metadata
 import inspect
 import os
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,7 +18,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from afkcli.core.contract.errors import AfkError, PluginError, UnknownNameError
-from afkcli.host.secrets import SECRETS, Secrets
+from afkcli.host.invocation import STDOUT_ASIDE, Invocation, process_environment
+from afkcli.host.secrets import Secrets
 from afkcli.loading.settings import fill_settings, settings_type
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class Plugins:
     conflicts: dict[str, str] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     prefix_conflicts: dict[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=process_environment)
     _modules: dict[str, ModuleType] = field(default_factory=dict)
     _manager: pluggy.PluginManager | None = None
 
@@ -170,7 +171,9 @@ class Plugins:
         if kind != "command":
             factory = getattr(module, f"afk_{kind}", None)
             where = f"[{section(kind)}.{name}]"
-            arguments["settings"] = fill_settings(inspect.unwrap(factory), table, where, secrets) if factory else None
+            arguments["settings"] = (
+                fill_settings(inspect.unwrap(factory), table, where, secrets, self.environment) if factory else None
+            )
         try:
             with _foreign_code(f"the plugin {kind}.{name} failed"):
                 made = caller(**arguments)
@@ -220,13 +223,17 @@ def missing_line(kind: str, name: str, installed: Sequence[str]) -> str:
     return f"there is no {what} {name!r} ({have})"
 
 
-def discover() -> Plugins:
+def discover(invocation: Invocation | None = None) -> Plugins:
     """Read the entry points of all installed distributions; nothing is imported.
 
-    Two distributions that claim one name or prefix: neither counts, both are named.
+    Where two distributions claim one name or prefix, neither counts and both are named.
+
+    Args:
+        invocation: its environment fills the settings of plugins; the keys in it are added to its secrets.
     """
-    _know_keys()
-    plugins = Plugins()
+    invocation = invocation or Invocation.of_process()
+    _know_keys(invocation)
+    plugins = Plugins(environment=invocation.environment)
     claims: dict[tuple[str, str], dict[str, Plugin]] = {}
     for group in (GROUP, MODELS_GROUP):
         for point in importlib.metadata.entry_points(group=group):
@@ -248,41 +255,17 @@ def discover() -> Plugins:
     return plugins
 
 
-def _know_keys() -> None:
-    """Have the keys in the environment masked from here on: any plugin can say them when it fails."""
+def _know_keys(invocation: Invocation) -> None:
+    """Have the keys in the environment masked from here on: any plugin can name them in an error."""
     for plugin in KNOWN.values():
-        SECRETS.add(os.environ.get(plugin.key) if plugin.key else None)
-        SECRETS.add_address(os.environ.get(plugin.server) if plugin.server else None)
+        invocation.secrets.add(invocation.environment.get(plugin.key) if plugin.key else None)
+        invocation.secrets.add_address(invocation.environment.get(plugin.server) if plugin.server else None)
 
 
 def foreign_afk_package() -> str | None:
     """Return the name of another distribution that also installs a package `afk`, if there is one."""
     owners = importlib.metadata.packages_distributions().get("afk", [])
     return next((owner for owner in owners if owner != "afkcli"), None)
-
-
-class _StdoutAside:
-    """Puts stderr in the place of `sys.stdout`, until the last of the threads that asked for it at a time has left."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._stdout = sys.stdout
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._stdout, sys.stdout = sys.stdout, sys.stderr
-            self._inside += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                sys.stdout = self._stdout
-
-
-_STDOUT_ASIDE = _StdoutAside()
 
 
 @contextmanager
@@ -292,7 +275,7 @@ def _foreign_code(what: str) -> Iterator[None]:
     afk's own errors go through as they are.
     """
     try:
-        with _STDOUT_ASIDE:
+        with STDOUT_ASIDE:
             yield
     except (AfkError, KeyboardInterrupt):
         raise

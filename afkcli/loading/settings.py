@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from afkcli.core.contract.errors import ConfigError
+from afkcli.host.invocation import process_environment
 from afkcli.host.secrets import MASK, Secrets
 from afkcli.loading.setting_types import ARRAYS, TABLES, check_type, classes, is_settings, items_of, plain_type, words
 
@@ -36,7 +36,13 @@ def settings_type(factory: Callable[..., Any]) -> type | None:
     return found
 
 
-def fill_settings(factory: Callable[..., Any], table: Mapping[str, Any], where: str, secrets: Secrets) -> Any:
+def fill_settings(
+    factory: Callable[..., Any],
+    table: Mapping[str, Any],
+    where: str,
+    secrets: Secrets,
+    environment: Mapping[str, str] | None = None,
+) -> Any:
     """Return the settings of a hook: environment before config before the dataclass's defaults.
 
     Args:
@@ -44,6 +50,7 @@ def fill_settings(factory: Callable[..., Any], table: Mapping[str, Any], where: 
         table: the plugin's table of the config.
         where: the table's name in an error, `[sinks.NAME]`.
         secrets: is given the values of the fields that are marked secret, those of nested dataclasses included.
+        environment: fills the fields that name a variable; that of the process by default.
 
     Raises:
         ConfigError: an unknown key, a value of the wrong type, a missing one, or one that the dataclass refuses.
@@ -52,7 +59,8 @@ def fill_settings(factory: Callable[..., Any], table: Mapping[str, Any], where: 
     kind = settings_type(factory)
     if kind is None:
         return types.SimpleNamespace(**table)
-    return _filled(kind, table, _Place(table=where, secrets=secrets))
+    environment = process_environment() if environment is None else environment
+    return _filled(kind, table, _Place(table=where, secrets=secrets, environment=environment))
 
 
 def masked_settings(kind: Any, table: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,6 +99,7 @@ class _Place:
 
     table: str
     secrets: Secrets
+    environment: Mapping[str, str]
     path: str = ""
 
     def at(self, key: object) -> _Place:
@@ -99,7 +108,9 @@ class _Place:
 
     def as_table(self) -> _Place:
         """Return this place as that of a table of its own: `beds.north` in `[tools.x]` is `[tools.x.beds.north]`."""
-        return self if not self.path else _Place(table=f"{self.table[:-1]}.{self.path}]", secrets=self.secrets)
+        if not self.path:
+            return self
+        return dataclasses.replace(self, table=f"{self.table[:-1]}.{self.path}]", path="")
 
     def __str__(self) -> str:
         return f"{self.table} {self.path}"
@@ -107,18 +118,19 @@ class _Place:
 
 def _filled(kind: Any, table: Mapping[str, Any], place: _Place) -> Any:
     """Return an instance of the dataclass `kind` filled from `table`, which is at `place`."""
-    where, secrets = place.table, place.secrets
+    where = place.table
     hints = _hints(kind, None, where)
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
     for name, field in fields.items():  # before an error can name a value
-        _keep_secrets(field, table.get(name), secrets)
+        _keep_secrets(field, table.get(name), place)
     _refuse_unknown(table, fields, where)
     values: dict[str, Any] = {}
     for name, field in fields.items():
         secret = bool(field.metadata.get("secret"))
         variable = field.metadata.get("env")
-        if variable and os.environ.get(variable):
-            values[name] = _from_text(os.environ[variable], hints[name], variable, secret=secret)
+        given = place.environment.get(variable) if variable else None
+        if variable and given:
+            values[name] = _from_text(given, hints[name], variable, secret=secret)
         elif name in table:
             values[name] = _from_table(table[name], hints[name], place.at(name), secret=secret)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
@@ -129,15 +141,15 @@ def _filled(kind: Any, table: Mapping[str, Any], place: _Place) -> Any:
         raise ConfigError(f"{where} is not usable: {error}") from None
     for name, field in fields.items():
         if field.metadata.get("secret"):  # also where a default factory found it
-            secrets.add(getattr(settings, name, None))
+            place.secrets.add(getattr(settings, name, None))
     return settings
 
 
-def _keep_secrets(field: dataclasses.Field[Any], value: object, secrets: Secrets) -> None:
-    keep = secrets.add if field.metadata.get("secret") else secrets.add_address
+def _keep_secrets(field: dataclasses.Field[Any], value: object, place: _Place) -> None:
+    keep = place.secrets.add if field.metadata.get("secret") else place.secrets.add_address
     variable = field.metadata.get("env")
     keep(value)
-    keep(os.environ.get(variable) if variable else None)
+    keep(place.environment.get(variable) if variable else None)
 
 
 def _refuse_unknown(table: Mapping[str, Any], fields: Mapping[str, Any], where: str) -> None:
@@ -170,7 +182,9 @@ def _hints(thing: Any, names: dict[str, Any] | None, where: str) -> dict[str, An
 
 def _from_text(text: str, hint: Any, variable: str, *, secret: bool) -> Any:
     """Return the value of an environment variable, as the first of the annotation's classes that takes it."""
-    place = _Place(table=variable, secrets=Secrets())  # a variable holds no table, so the place is never named
+    place = _Place(
+        table=variable, secrets=Secrets(), environment={}
+    )  # a variable holds no table, so the place is never named
     for convert in (_bool, int, float, str):
         kind = bool if convert is _bool else convert
         with contextlib.suppress(ValueError, KeyError):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 
-from afkcli.host.secrets import SECRETS
+from afkcli.host.invocation import Invocation
 from afkcli.screen.styles import DIM, RED, YELLOW, shows_styles, styled
 from afkcli.screen.text import one_line, visible
 
@@ -17,8 +16,11 @@ class Messages:
     Whatever is said here is said without the secrets of this process.
     """
 
-    def __init__(self) -> None:
-        self.colours = shows_styles(sys.stderr is not None and sys.stderr.isatty())
+    def __init__(self, invocation: Invocation | None = None) -> None:
+        invocation = invocation or Invocation.of_process()
+        self._stderr = invocation.stderr
+        self._secrets = invocation.secrets
+        self.colours = shows_styles(invocation, invocation.stderr)
         self.before = ""
         self._held: list[tuple[str, str]] | None = None
 
@@ -42,17 +44,20 @@ class Messages:
         if self._held is not None:
             self._held.append((line, style))
             return
-        text = self.styled(f"afk: {one_line(SECRETS.mask(line))}", style)
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            sys.stderr.write(f"{self.before}{text}\n")
-            sys.stderr.flush()
+        text = self.styled(f"afk: {one_line(self._secrets.mask(line))}", style)
+        self._write(f"{self.before}{text}\n")
         self.before = ""
 
     def raw(self, text: str) -> None:
         """Write text of several lines, as a traceback is."""
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            sys.stderr.write(visible(SECRETS.mask(text)))
-            sys.stderr.flush()
+        self._write(visible(self._secrets.mask(text)))
+
+    def _write(self, text: str) -> None:
+        stream = self._stderr.text
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                stream.write(text)
+                stream.flush()
 
     def warn(self, line: str) -> None:
         self.say(line, YELLOW)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from afkcli.core.contract.errors import UsageError
+from afkcli.host.invocation import Invocation
 from afkcli.screen.text import one_line
 
 
-def confirmed(question: str, *, yes: bool) -> bool:
+def confirmed(invocation: Invocation, question: str, *, yes: bool) -> bool:
     """Return whether the user agrees: by `--yes`, or asked on the terminal.
 
     Raises:
@@ -18,6 +17,11 @@ def confirmed(question: str, *, yes: bool) -> bool:
     """
     if yes:
         return True
-    if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr is not None and sys.stderr.isatty()):
+    if not can_ask(invocation):
         raise UsageError(f"nothing was done: there is no terminal to ask {one_line(question)!r} on; give --yes")
     return click.confirm(one_line(question), err=True)
+
+
+def can_ask(invocation: Invocation) -> bool:
+    """Return whether the user sees a question and can answer it: stdin and stderr are terminals."""
+    return invocation.stdin.is_terminal and invocation.stderr.is_terminal

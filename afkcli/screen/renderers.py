@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Protocol, assert_never
 
@@ -40,10 +39,10 @@ class Reasoning:
     Where no colour tells it from the answer, a blank line does.
     """
 
-    def __init__(self, messages: Messages, descriptor: int = 2) -> None:
+    def __init__(self, messages: Messages, descriptor: int | None) -> None:
         self._messages = messages
-        self._output = Output(descriptor)
-        self._closed = sys.stderr is None  # its descriptor may be another file's by now
+        self._output = Output(2 if descriptor is None else descriptor)
+        self._closed = descriptor is None  # the number may be another file's by now
         self._streaming = False
         self.shown = False
 

@@ -11,7 +11,9 @@ from collections.abc import Iterable
 
 from afkcli.core.contract.errors import AfkError
 from afkcli.core.contract.jsonform import dumps
-from afkcli.host.signals import SIGPIPE, die_of
+from afkcli.host.ending import EndedError, Ending
+from afkcli.host.invocation import Invocation
+from afkcli.host.signals import SIGPIPE
 from afkcli.screen.styles import shows_styles, styled
 from afkcli.screen.text import visible, visible_json
 
@@ -21,7 +23,7 @@ _PIPE_CHUNK = 4096  # PIPE_BUF on Linux: a pipe that polls writable takes this m
 class Output:
     """stdout, written without ever blocking the event loop: while nobody reads, signals and the lease still work."""
 
-    def __init__(self, descriptor: int = 1) -> None:
+    def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._texts: list[str] = []
         self.is_terminal = os.isatty(descriptor)
@@ -61,25 +63,28 @@ class Output:
 class Stdout:
     """stdout as UTF-8. It is only data; without a terminal there are no colours and nothing is shortened."""
 
-    def __init__(self) -> None:
-        self.is_terminal = os.isatty(1)
-        self._styled = shows_styles(self.is_terminal)
+    def __init__(self, invocation: Invocation) -> None:
+        self.descriptor = invocation.stdout.descriptor
+        self.is_terminal = invocation.stdout.is_terminal
+        self.columns = invocation.columns
+        self._styled = shows_styles(invocation, invocation.stdout)
 
     def write(self, text: str) -> None:
-        """Write `text`; the process ends quietly of SIGPIPE if nobody reads any more.
+        """Write `text`.
 
         Raises:
+            EndedError: nobody reads any more: the process dies of SIGPIPE, quietly, as `yes | head` does.
             AfkError: it cannot be written (a full disk).
         """
         data = memoryview(text.encode("utf-8", "replace"))
         while data:
             try:
-                data = data[os.write(1, data) :]
+                data = data[os.write(self.descriptor, data) :]
             except BlockingIOError:  # somebody made the pipe non-blocking
-                select.select([], [1], [])
+                select.select([], [self.descriptor], [])
             except OSError as error:
                 if is_disconnected(error):
-                    die_of_closed_stdout()
+                    raise EndedError(Ending(signal=SIGPIPE)) from None
                 raise AfkError(f"stdout cannot be written: {error.strerror}") from None
 
     def lines(self, lines: Iterable[str]) -> None:
@@ -106,8 +111,3 @@ class Stdout:
 def is_disconnected(error: OSError) -> bool:
     """Whether a write failed because nobody reads any more."""
     return isinstance(error, BrokenPipeError) or error.errno in (errno.EPIPE, errno.ESHUTDOWN, errno.EIO)
-
-
-def die_of_closed_stdout() -> None:
-    """End quietly, as `yes | head` does."""
-    die_of(SIGPIPE)

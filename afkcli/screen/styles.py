@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
+from afkcli.host.invocation import Invocation, Stream
 
 BOLD, DIM, RED, GREEN, YELLOW = "1", "2", "31", "32", "33"
 """SGR parameters of ECMA-48."""
 
 
-def shows_styles(is_terminal: bool) -> bool:
+def shows_styles(invocation: Invocation, stream: Stream) -> bool:
     """Return whether a stream gets styled text: a terminal that is not dumb, unless NO_COLOR is set."""
-    return is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    environment = invocation.environment
+    return stream.is_terminal and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
 
 
 def styled(text: str, style: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 
 from afkcli.screen.streams import Stdout
@@ -27,7 +26,7 @@ def write_table(stdout: Stdout, head: Sequence[str], rows: Sequence[Sequence[str
     shown = [list(head), *cells] if stdout.is_terminal else cells
     widths = [max(map(width_of, column)) for column in zip(*shown, strict=True)]
     if stdout.is_terminal:
-        widths[-1] = max(10, shutil.get_terminal_size().columns - sum(widths[:-1]) - len(GAP) * (len(widths) - 1))
+        widths[-1] = max(10, stdout.columns() - sum(widths[:-1]) - len(GAP) * (len(widths) - 1))
     lines = [_columns(row, widths, cut=stdout.is_terminal) for row in shown]
     if stdout.is_terminal:
         styles = (BOLD, *(styles or [""] * len(rows)))

@@ -17,7 +17,7 @@ from afkcli.core.run.handle import RunHandle
 from afkcli.core.run.runner import Runner as CoreRunner
 from afkcli.core.thread.attachments import Attachment
 from afkcli.core.thread.memory_store import MemoryStore
-from afkcli.host.secrets import SECRETS
+from afkcli.host.invocation import Invocation
 from afkcli.wiring.setup import NOTHING_NAMED, Setup, load_setup
 from afkcli.wiring.toolbox import Toolbox
 
@@ -69,7 +69,10 @@ class Runner(CoreRunner):
         project: bool = False,
         setup: Setup | None = None,
     ) -> None:
-        self.setup = setup or load_setup(project=project, notify=_warn)
+        if setup is None:
+            invocation = Invocation.of_process()
+            setup = load_setup(invocation, project=project, notify=lambda line: _warn(invocation.secrets.mask(line)))
+        self.setup = setup
         self._made = Providers(self.setup)
         self._toolbox = Toolbox(self.setup)
         wiring = replace(self.setup.wiring(), find_tools=self._toolbox.find)
@@ -133,4 +136,4 @@ class Runner(CoreRunner):
 
 
 def _warn(line: str) -> None:
-    logging.getLogger("afkcli").warning("%s", SECRETS.mask(line))
+    logging.getLogger("afkcli").warning("%s", line)

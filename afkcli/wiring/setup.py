@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,9 +27,10 @@ from afkcli.core.contract.protocols import Provider, Sink, Store, ThreadInfo
 from afkcli.core.contract.rules import ApprovalRule
 from afkcli.core.contract.tools import Tool, Toolset
 from afkcli.core.run.config import BusyMode, RunnerConfig, Wiring
+from afkcli.host.invocation import Invocation
 from afkcli.host.owner import current_owner
+from afkcli.host.paths import config_file
 from afkcli.host.rescue import rescue, rescue_more
-from afkcli.host.secrets import SECRETS, Secrets
 from afkcli.loading.discovery import KNOWN, KnownPlugin, Plugins, discover, missing_line
 from afkcli.wiring.prices import PriceList
 
@@ -66,7 +66,7 @@ class Setup:
     config: Config
     plugins: Plugins
     notify: Callable[[str], None]
-    secrets: Secrets = SECRETS
+    invocation: Invocation
     file_plugins: list[str] = field(default_factory=list)
 
     # -- models and agents ---------------------------------------------------------------------------------------------
@@ -117,7 +117,9 @@ class Setup:
         kind, _, name = id_.partition(".")
         if kind != "provider" or name == DEMO_PROVIDER:
             return None
-        variable = next((item for item in (plugin.key, plugin.server) if item and os.environ.get(item)), None)
+        variable = next(
+            (item for item in (plugin.key, plugin.server) if item and self.invocation.environment.get(item)), None
+        )
         if variable is not None:
             return f"{variable} is set"
         return f"[providers.{name}] is in the config" if self.config.plugin_table("providers", name) else None
@@ -125,7 +127,7 @@ class Setup:
     def _demonstration(self) -> Choice:
         """Return the embedded model, for a run for which nothing names another one; say so, or refuse it."""
         how = "name a model with -m, AFK_MODEL or in the config, or set OPENAI_API_KEY"
-        if os.environ.get("AFK_DEMO", "").lower() in ("off", "0", "false", "no"):
+        if self.invocation.environment.get("AFK_DEMO", "").lower() in ("off", "0", "false", "no"):
             raise ConfigError(f"no model is named, and AFK_DEMO=off forbids the embedded demonstration model; {how}")
         if f"provider.{DEMO_PROVIDER}" not in self.plugins.found:
             missing = missing_line("provider", DEMO_PROVIDER, ())
@@ -155,10 +157,10 @@ class Setup:
 
     def agent_and_model(self, flags: Flags, thread: ThreadInfo | None) -> tuple[AgentConfig, Choice]:
         """Return the agent of a run of the command line, and its model with the reason."""
-        named = _choice(flags.agent, "--agent") or environment_choice("AFK_AGENT")
+        named = _choice(flags.agent, "--agent") or environment_choice("AFK_AGENT", self.invocation.environment)
         described = self.choose_agent(named, thread)
         own = Choice(value=described.model, source=f"the agent {described.name!r}") if described.model else None
-        explicit = _choice(flags.model, "--model") or environment_choice("AFK_MODEL")
+        explicit = _choice(flags.model, "--model") or environment_choice("AFK_MODEL", self.invocation.environment)
         switched = named is not None and (thread is None or thread.agent != described.name)
         return described, self.choose_model(explicit or (own if switched else None), thread, own)
 
@@ -185,7 +187,7 @@ class Setup:
     def make_provider(self, name: str) -> Provider:
         """Return a new provider; `UnknownNameError`, `PluginError` or the provider's own `AfkError` if it cannot be."""
         table = self.config.plugin_table("providers", name)
-        return cast("Provider", self.plugins.make("provider", name, table, self.secrets))
+        return cast("Provider", self.plugins.make("provider", name, table, self.invocation.secrets))
 
     def open_store(self) -> Store:
         """Open the configured store.
@@ -194,25 +196,26 @@ class Setup:
             UnknownNameError: its plugin is not installed.
             StoreError: it cannot be opened, or its plugin is broken.
         """
-        chosen = environment_choice("AFK_STORE") or self.config.value("store")
+        chosen = environment_choice("AFK_STORE", self.invocation.environment) or self.config.value("store")
         name = chosen.value if chosen else DEFAULT_STORE
         try:
             return cast(
-                "Store", self.plugins.make("store", name, self.config.plugin_table("stores", name), self.secrets)
+                "Store",
+                self.plugins.make("store", name, self.config.plugin_table("stores", name), self.invocation.secrets),
             )
         except PluginError as error:
             raise StoreError(str(error)) from error
 
     def make_tools(self, name: str) -> Sequence[Tool] | Toolset:
         """Return the tools of the plugin `tools.<name>`, or what can be asked for them; raises as `make_provider`."""
-        made = self.plugins.make("tools", name, self.config.plugin_table("tools", name), self.secrets)
+        made = self.plugins.make("tools", name, self.config.plugin_table("tools", name), self.invocation.secrets)
         return cast("Sequence[Tool] | Toolset", made)
 
     def make_sink(self, name: str) -> Sink:
         """Return a new sink; raises as `make_provider`."""
         table = self.config.plugin_table("sinks", name)
         table.pop("enabled", None)
-        return cast("Sink", self.plugins.make("sink", name, table, self.secrets))
+        return cast("Sink", self.plugins.make("sink", name, table, self.invocation.secrets))
 
     def make_sinks(self) -> list[Sink]:
         """Return the sinks in use; one that cannot be made is said and left out."""
@@ -263,10 +266,10 @@ class Setup:
         return Wiring(
             owner=current_owner,
             notify=self.notify,
-            redact=self.secrets.mask,
+            redact=self.invocation.secrets.mask,
             rescue=rescue,
             rescue_more=rescue_more,
-            folder=_working_folder(),
+            folder=self.invocation.folder,
             budgets=self.config.budgets(),
             look_up_price=PriceList(self.config.prices()),
             rules=[
@@ -282,6 +285,7 @@ class Setup:
 
 
 def load_setup(
+    invocation: Invocation | None = None,
     *,
     project: bool = False,
     plugin_files: Sequence[Path] = (),
@@ -290,6 +294,7 @@ def load_setup(
     """Read the config and find the plugins.
 
     Args:
+        invocation: whose environment, folder and secrets count; those of this process by default.
         project: whether the afk.toml at or above the working directory counts.
         plugin_files: plugin files that are used in addition.
         notify: takes one line for a person.
@@ -298,10 +303,12 @@ def load_setup(
         ConfigError: a config file is malformed.
         PluginError: a plugin file cannot be used.
     """
-    user = load_user_config()
-    plugins = discover()
-    project_file = _project(user, plugins, notify) if project else None
-    setup = Setup(config=Config(user=user, project=project_file), plugins=plugins, notify=notify)
+    invocation = invocation or Invocation.of_process()
+    user = load_user_config(config_file(invocation.environment))
+    plugins = discover(invocation)
+    project_file = _project(invocation, user, plugins, notify) if project else None
+    config = Config(user=user, project=project_file)
+    setup = Setup(config=config, plugins=plugins, notify=notify, invocation=invocation)
     for path in setup.config.plugin_paths():
         try:
             plugins.add_file(path)
@@ -313,9 +320,9 @@ def load_setup(
     return setup
 
 
-def configured_models(user: ConfigFile, plugins: Plugins) -> Callable[[str], bool]:
+def configured_models(invocation: Invocation, user: ConfigFile, plugins: Plugins) -> Callable[[str], bool]:
     """Return what tells whether the user has configured the provider of a model: by a key, or by its table."""
-    alone = Setup(config=Config(user=user), plugins=plugins, notify=lambda line: None)
+    alone = Setup(config=Config(user=user), plugins=plugins, notify=lambda line: None, invocation=invocation)
 
     def configured(model: str) -> bool:
         try:
@@ -329,13 +336,17 @@ def configured_models(user: ConfigFile, plugins: Plugins) -> Callable[[str], boo
     return configured
 
 
-def _project(user: ConfigFile, plugins: Plugins, notify: Callable[[str], None]) -> ConfigFile | None:
-    from afkcli.config.trust import find_project_file, inert_line, project_config
+def _project(
+    invocation: Invocation, user: ConfigFile, plugins: Plugins, notify: Callable[[str], None]
+) -> ConfigFile | None:
+    from afkcli.config.trust import find_project_file, inert_line, project_config, record_file
 
-    file = find_project_file()
+    file = find_project_file(invocation.folder)
     if file is None:
         return None
-    config = project_config(file, configured_models(user, plugins), user.table)
+    config = project_config(
+        file, configured_models(invocation, user, plugins), user.table, record_file(invocation.environment)
+    )
     if config.inert:
         notify(inert_line(config))
     return config
@@ -343,10 +354,3 @@ def _project(user: ConfigFile, plugins: Plugins, notify: Callable[[str], None]) 
 
 def _choice(value: str | None, source: str) -> Choice | None:
     return Choice(value=value, source=source) if value is not None else None
-
-
-def _working_folder() -> str | None:
-    try:
-        return str(Path.cwd())
-    except OSError:  # it was deleted
-        return None

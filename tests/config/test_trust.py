@@ -15,6 +15,7 @@ import pytest
 from afkcli.config import trust
 from afkcli.config.trust import ProjectFile, TrustState, find_project_file, project_config, trust_state
 from afkcli.core.contract.errors import ConfigError
+from afkcli.host.invocation import Invocation
 from afkcli.wiring.setup import Flags, Setup, load_setup
 from tests.e2e.conftest import keyed, server, shell
 from tests.e2e.shell import Shell
@@ -71,7 +72,7 @@ class TestWithoutTrust:
         ],
     )
     def test_counts_what_is_harmless(self, text: str, counts: dict[str, Any]) -> None:
-        config = project_config(written(text), lambda model: model.startswith("yes"), {})
+        config = project_config(written(text), lambda model: model.startswith("yes"), {}, trust.record_file())
         assert config.table == counts
         assert config.inert == ()
 
@@ -116,7 +117,7 @@ class TestWithoutTrust:
             "budgets": {"day_usd": 5},
             "agents": {"mine": {"limits": {"max_tool_calls": 2}}},
         }
-        config = project_config(written(text), lambda model: model.startswith("yes"), user)
+        config = project_config(written(text), lambda model: model.startswith("yes"), user, trust.record_file())
         assert config.inert == (inert,)
         part: Any = config.table
         for name in inert.split(".")[:-1]:
@@ -128,7 +129,7 @@ class TestWithoutTrust:
     )
     def test_what_counts_is_checked_and_named_with_its_line(self, text: str) -> None:
         with pytest.raises(ConfigError, match=r"afk.toml, line \d: "):
-            project_config(written(text), lambda model: True, {})
+            project_config(written(text), lambda model: True, {}, trust.record_file())
 
     def test_an_agent_of_the_user_keeps_its_limits_and_settings(self) -> None:
         user_config(
@@ -167,7 +168,7 @@ class TestWithoutTrust:
 
 class TestRefused:
     def state(self) -> str | None:
-        found = find_project_file()
+        found = find_project_file(Invocation.of_process().folder)
         assert found is not None
         return found.refused
 
@@ -212,13 +213,13 @@ class TestRefused:
         written("store = 'x'")
         Path("afk.toml").chmod(0o666)
         with pytest.raises(ConfigError, match="cannot be trusted"):
-            trust.trust(trust.read_project_file(Path("afk.toml")))
+            trust.trust(trust.read_project_file(Path("afk.toml")), trust.record_file())
 
 
 class TestSearch:
     def test_goes_up_to_the_home_folder_and_not_above(self, home: Path, tmp_path: Path) -> None:
         written("instructions = 'above'", tmp_path / "afk.toml")
-        assert find_project_file() is None
+        assert find_project_file(Invocation.of_process().folder) is None
         written("instructions = 'home'", home / "afk.toml")
         deep = home / "project" / "a" / "b"
         deep.mkdir(parents=True)
@@ -241,7 +242,7 @@ class TestSearch:
         gone.mkdir()
         monkeypatch.chdir(gone)
         gone.rmdir()
-        assert find_project_file() is None
+        assert find_project_file(Invocation.of_process().folder) is None
 
     @pytest.mark.skipif(not AS_ROOT, reason="it needs a user without rights; CI runs as root in its container")
     def test_passes_a_folder_that_it_may_not_look_into(self, home: Path) -> None:
@@ -261,71 +262,73 @@ class TestSearch:
 class TestTrust:
     def test_makes_all_of_a_file_count_until_a_byte_changes(self) -> None:
         file = written("store = 'x'\n[limits]\nmax_steps = 99\n")
-        assert trust_state(file) is TrustState.UNTRUSTED
-        trust.trust(file)
-        assert trust_state(file) is TrustState.TRUSTED
+        assert trust_state(file, trust.record_file()) is TrustState.UNTRUSTED
+        trust.trust(file, trust.record_file())
+        assert trust_state(file, trust.record_file()) is TrustState.TRUSTED
         made, said = setup()
         assert said == []
         assert made.agent_for(Flags(), None).fail_safe.max_steps == 99
-        assert trust_state(written("store = 'x' \n[limits]\nmax_steps = 99\n")) is TrustState.CHANGED
+        assert (
+            trust_state(written("store = 'x' \n[limits]\nmax_steps = 99\n"), trust.record_file()) is TrustState.CHANGED
+        )
         assert setup()[1] != []
 
     def test_ends_with_a_change_of_a_file_that_it_references(self) -> None:
         Path("plugin.py").write_text("AFK_HOOKS = 1")
         Path("me.md").write_text("be nice")
         file = written("[plugins]\npaths = ['plugin.py']\n[agents.a]\ninstructions_file = 'me.md'\n")
-        trust.trust(file)
-        assert trust_state(file) is TrustState.TRUSTED
+        trust.trust(file, trust.record_file())
+        assert trust_state(file, trust.record_file()) is TrustState.TRUSTED
         Path("me.md").write_text("be evil")
-        assert trust_state(file) is TrustState.CHANGED
-        trust.trust(file)
+        assert trust_state(file, trust.record_file()) is TrustState.CHANGED
+        trust.trust(file, trust.record_file())
         Path("plugin.py").unlink()
-        assert trust_state(file) is TrustState.CHANGED
+        assert trust_state(file, trust.record_file()) is TrustState.CHANGED
 
     def test_ends_when_a_referenced_link_points_elsewhere(self) -> None:
         Path("one").write_text("same")
         Path("two").write_text("same")
         Path("me.md").symlink_to("one")
         file = written("instructions_file = 'me.md'\n")
-        trust.trust(file)
+        trust.trust(file, trust.record_file())
         Path("me.md").unlink()
         Path("me.md").symlink_to("two")
-        assert trust_state(file) is TrustState.CHANGED
+        assert trust_state(file, trust.record_file()) is TrustState.CHANGED
 
     def test_is_not_given_to_a_reference_that_others_can_write(self) -> None:
         Path("me.md").write_text("x")
         Path("me.md").chmod(0o666)
         with pytest.raises(ConfigError, match=r"which .* references, cannot be trusted"):
-            trust.trust(written("instructions_file = 'me.md'\n"))
+            trust.trust(written("instructions_file = 'me.md'\n"), trust.record_file())
 
     def test_is_of_the_path_not_of_the_contents(self) -> None:
-        trust.trust(written("store = 'x'\n"))
+        trust.trust(written("store = 'x'\n"), trust.record_file())
         Path("other").mkdir()
-        assert trust_state(written("store = 'x'\n", "other/afk.toml")) is TrustState.UNTRUSTED
+        assert trust_state(written("store = 'x'\n", "other/afk.toml"), trust.record_file()) is TrustState.UNTRUSTED
 
     def test_can_be_taken_back(self) -> None:
         file = written("store = 'x'\n")
-        assert trust.distrust(file) is False
-        trust.trust(file)
-        assert trust.distrust(file) is True
-        assert trust_state(file) is TrustState.UNTRUSTED
+        assert trust.distrust(file, trust.record_file()) is False
+        trust.trust(file, trust.record_file())
+        assert trust.distrust(file, trust.record_file()) is True
+        assert trust_state(file, trust.record_file()) is TrustState.UNTRUSTED
 
     def test_is_recorded_for_the_user_alone_whatever_the_path_is_called(self) -> None:
         odd = Path('odd "name" \\ with = [x]\n# and a line')
         odd.mkdir()
         file = written("store = 'x'\n", odd / "afk.toml")
-        trust.trust(file)
-        assert trust_state(file) is TrustState.TRUSTED
+        trust.trust(file, trust.record_file())
+        assert trust_state(file, trust.record_file()) is TrustState.TRUSTED
         assert stat.S_IMODE(trust.record_file().stat().st_mode) == 0o600
 
     def test_of_a_path_that_is_not_utf8_is_refused(self) -> None:
         odd = Path(os.fsdecode(b"odd\xff"))
         odd.mkdir()
         with pytest.raises(ConfigError, match="not UTF-8"):
-            trust.trust(written("store = 'x'\n", odd / "afk.toml"))
+            trust.trust(written("store = 'x'\n", odd / "afk.toml"), trust.record_file())
 
     def test_needs_a_record_that_can_be_read(self) -> None:
-        trust.trust(written("store = 'x'\n"))
+        trust.trust(written("store = 'x'\n"), trust.record_file())
         trust.record_file().write_text("= broken")
         with pytest.raises(ConfigError, match=r"trusted.toml, line 1"):
             setup()

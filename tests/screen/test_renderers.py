@@ -29,6 +29,7 @@ from afkcli.core.contract.events import (
     Warned,
 )
 from afkcli.core.contract.result import AgentResult, RunState, Usage
+from afkcli.host.invocation import Invocation
 from afkcli.screen.messages import Messages
 from afkcli.screen.renderers import JsonRenderer, Reasoning, Renderer, TextRenderer, final_answer
 from afkcli.screen.streams import Output, is_disconnected
@@ -85,7 +86,11 @@ def shown(*events: Event, terminal: bool = False, final: bool = False, together:
     pipe = Pipe()
     output = Output(pipe.writer)
     output.is_terminal = terminal
-    show(TextRenderer(output, Messages(), answer=final_answer if final else None), events, together=together)
+    show(
+        TextRenderer(output, Messages(Invocation.of_process()), answer=final_answer if final else None),
+        events,
+        together=together,
+    )
     return pipe.read()
 
 
@@ -97,7 +102,7 @@ class TestReasoning:
     def shown(self, *events: Event, colours: bool = False, terminal: bool = False) -> tuple[str, str]:
         """Return what was written to stdout and to stderr."""
         out, err = Pipe(), Pipe()
-        output, messages = Output(out.writer), Messages()
+        output, messages = Output(out.writer), Messages(Invocation.of_process())
         output.is_terminal, messages.colours = terminal, colours
         show(TextRenderer(output, messages, reasoning=Reasoning(messages, err.writer)), events)
         return out.read(), err.read()
@@ -126,7 +131,7 @@ class TestReasoning:
     def test_a_reader_that_left_costs_no_answer(self) -> None:
         out, err = Pipe(), Pipe()
         os.close(err.reader)
-        messages = Messages()
+        messages = Messages(Invocation.of_process())
         events = [reasoning("a"), reasoning("b"), text("c"), completed()]
         show(TextRenderer(Output(out.writer), messages, reasoning=Reasoning(messages, err.writer)), events)
         os.close(err.writer)
@@ -245,13 +250,13 @@ class TestMessages:
         for name, value in {"TERM": "xterm", **env}.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(sys, "stderr", Terminal())
-        Messages().error("no")
+        Messages(Invocation.of_process()).error("no")
         shown_there = sys.stderr
         assert isinstance(shown_there, Terminal)
         assert shown_there.getvalue() == err
 
     def test_are_plain_in_a_pipe(self, capsys: pytest.CaptureFixture[str]) -> None:
-        Messages().say("hello")
+        Messages(Invocation.of_process()).say("hello")
         assert capsys.readouterr().err == "afk: hello\n"
 
     def test_begin_on_a_line_of_their_own_beside_an_answer_on_the_same_terminal(
@@ -262,8 +267,8 @@ class TestMessages:
 
     def test_a_closed_stderr_is_no_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stderr", None)
-        Messages().error("no")
-        Messages().raw("no")
+        Messages(Invocation.of_process()).error("no")
+        Messages(Invocation.of_process()).raw("no")
 
     @pytest.mark.parametrize(
         ("event", "said"),

@@ -1,0 +1,205 @@
+"""What a process was started with: made once at the start and handed down.
+
+No other module of afk reads the environment, the standard streams, the working directory or a list of secrets from
+Python, so that a command can be run in process, with another environment and other streams. SDKs and plugins read the
+process's own, which is the same wherever afk runs as a process.
+
+Nothing is imported here that `afk --version` does not need.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from typing import IO, TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from afkcli.host.secrets import Secrets
+
+TERMINAL = "/dev/tty"
+"""The controlling terminal of a process (termios(4), tty(4))."""
+_STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+_COLUMNS = 80
+
+
+class Stream:
+    """A standard stream.
+
+    Args:
+        descriptor: the number of the file descriptor.
+        text: Python's text stream on it; None where the descriptor was closed when the process started.
+
+    Since: 0.2.
+    """
+
+    __slots__ = ("descriptor", "text")
+
+    def __init__(self, descriptor: int, text: TextIO | None) -> None:
+        self.descriptor = descriptor
+        self.text = text
+
+    @property
+    def is_open(self) -> bool:
+        return self.text is not None
+
+    @property
+    def is_terminal(self) -> bool:
+        try:
+            return self.text is not None and self.text.isatty()
+        except ValueError:  # it was closed since
+            return False
+
+    def binary(self) -> IO[bytes]:
+        """Return a buffered reader of the descriptor, which closing it leaves open."""
+        return open(self.descriptor, "rb", closefd=False)
+
+    def flush(self) -> None:
+        """Write what Python has buffered.
+
+        Raises:
+            OSError: it cannot be written; `BrokenPipeError` where nobody reads it any more.
+        """
+        if self.text is not None:
+            self.text.flush()
+
+
+class Invocation:
+    """What a process was started with.
+
+    Args:
+        arguments: the command line without the name of the program.
+        environment: the environment variables; not changed by afk.
+        folder: the working directory as an absolute path; None where it was deleted.
+        stdin, stdout, stderr: the standard streams.
+        terminal: the path of the controlling terminal, whether or not there is one; None where there can be none.
+        stop_signals: the signals that stop a run: those of SIGINT, SIGTERM and SIGHUP that are not ignored (nohup(1)).
+        secrets: the secrets that are known; what is loaded later is added.
+
+    Since: 0.2.
+    """
+
+    def __init__(
+        self,
+        *,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str],
+        folder: str | None,
+        stdin: Stream,
+        stdout: Stream,
+        stderr: Stream,
+        terminal: str | None = None,
+        stop_signals: Sequence[int] = (),
+        secrets: Secrets | None = None,
+    ) -> None:
+        self.arguments = tuple(arguments)
+        self.environment = environment
+        self.folder = folder
+        self.stdin = stdin
+        self.stdout = stdout
+        self.stderr = stderr
+        self.terminal = terminal
+        self.stop_signals = tuple(stop_signals)
+        self._secrets = secrets
+        self._umask: int | None = None
+        self._answers: int | None = None
+
+    @classmethod
+    def of_process(cls) -> Invocation:
+        """Return what this process was started with."""
+        try:
+            folder = os.getcwd()  # noqa: PTH109 - pathlib is slow to import
+        except OSError:  # it was deleted
+            folder = None
+        numbers = [getattr(signal, name) for name in _STOP_SIGNALS if hasattr(signal, name)]
+        return cls(
+            arguments=sys.argv[1:],
+            environment=os.environ,
+            folder=folder,
+            stdin=Stream(0, sys.stdin),
+            stdout=Stream(1, sys.stdout),
+            stderr=Stream(2, sys.stderr),
+            terminal=TERMINAL if os.name != "nt" else None,
+            stop_signals=[number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN],
+        )
+
+    @property
+    def secrets(self) -> Secrets:
+        """The secrets that must not be shown."""
+        if self._secrets is None:
+            from afkcli.host.secrets import SECRETS
+
+            self._secrets = SECRETS
+        return self._secrets
+
+    @property
+    def umask(self) -> int:
+        """The file mode creation mask. Asking for it sets it for a moment, to the strictest."""
+        if self._umask is None:
+            self._umask = os.umask(0o077)
+            os.umask(self._umask)
+        return self._umask
+
+    def columns(self) -> int:
+        """Return the width of stdout's terminal as it is now: by COLUMNS, else asked of the terminal, else 80."""
+        given = self.environment.get("COLUMNS", "")
+        if given.isdecimal() and int(given):
+            return int(given)
+        try:
+            return os.get_terminal_size(self.stdout.descriptor).columns or _COLUMNS
+        except OSError:
+            return _COLUMNS
+
+    def answer_descriptor(self) -> int:
+        """Return a descriptor of stdout to which only afk writes.
+
+        From the first call on, descriptor 1 is stderr: what plugins, tools and the programs that they start write to
+        it does not get between the answer, and closing it does no harm.
+        """
+        if self._answers is None:
+            self._answers = self.stdout.descriptor
+            if self.stdout.descriptor == 1:
+                self._answers = os.dup(1)
+                os.dup2(self.stderr.descriptor, 1)
+        return self._answers
+
+
+def process_environment() -> Mapping[str, str]:
+    """Return the environment of this process, for what is called by code that has no invocation, as plugins are."""
+    return os.environ
+
+
+def open_standard_descriptors() -> None:
+    """Open the null device on standard descriptors that are closed, so that no file of ours becomes one of them."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+class _StdoutAside:
+    """Puts stderr in the place of `sys.stdout`, until the last of those that asked for it at a time has left."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._stdout = sys.stdout
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._stdout, sys.stdout = sys.stdout, sys.stderr
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                sys.stdout = self._stdout
+
+
+STDOUT_ASIDE = _StdoutAside()
+"""While it is entered, what Python code prints goes to stderr. It is one for the process, as `sys.stdout` is."""

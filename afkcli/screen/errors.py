@@ -1,0 +1,54 @@
+"""What is written to stderr when a command ends by an exception, and how the process ends then."""
+
+from __future__ import annotations
+
+import signal
+
+import click
+
+from afkcli.core.contract.errors import EXIT_INTERNAL, EXIT_USAGE, AfkError
+from afkcli.host.ending import EndedError, Ending
+from afkcli.host.invocation import Invocation
+from afkcli.host.signals import SIGPIPE
+from afkcli.screen.messages import Messages
+
+
+def ending_of(error: BaseException, invocation: Invocation, *, debug: bool) -> Ending:
+    """Write the one line that describes `error` to stderr, with `debug` the traceback too, and return the ending.
+
+    An interruption and a stdout that nobody reads have no line.
+    """
+    if isinstance(error, EndedError):
+        return error.ending
+    if isinstance(error, (KeyboardInterrupt, click.exceptions.Abort)):
+        return Ending(signal=signal.SIGINT)
+    if isinstance(error, BrokenPipeError):
+        return Ending(signal=SIGPIPE)
+    if isinstance(error, click.exceptions.Exit):
+        return Ending(error.exit_code)
+    if isinstance(error, SystemExit):
+        return Ending(error.code if isinstance(error.code, int) else EXIT_INTERNAL if error.code else 0)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
+        return Ending(EXIT_USAGE)
+    line, code = _described(error, debug)
+    messages = Messages(invocation)
+    if debug:
+        import traceback
+
+        messages.raw("".join(traceback.format_exception(error)))
+    messages.error(line)
+    return Ending(code)
+
+
+def _described(error: BaseException, debug: bool) -> tuple[str, int]:
+    """Return the line for a person, and the exit code."""
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx else "afk"
+        return f"{error.format_message().rstrip('.')}; see `{path} --help`", EXIT_USAGE
+    if isinstance(error, click.ClickException):
+        return error.format_message(), error.exit_code
+    if isinstance(error, AfkError):
+        return str(error), error.exit_code
+    hint = "" if debug else "; run it again with --debug for the traceback"
+    return f"something went wrong inside afk: {type(error).__name__}: {error}{hint}", EXIT_INTERNAL

@@ -31,7 +31,7 @@ def project(shell: Shell, text: str) -> Path:
 
 
 def shown(shell: Shell) -> dict[str, dict[str, Any]]:
-    return {row["key"]: row for row in shell.afk("config", "show", "--json").events}
+    return {row["key"]: row for row in shell.in_process("config", "show", "--json").events}
 
 
 class TestShow:
@@ -44,7 +44,7 @@ class TestShow:
         assert (rows["limits.max_steps"]["value"], rows["limits.max_steps"]["source"]) == (4, str(user))
         assert (rows["limits.max_tool_calls"]["value"], rows["limits.max_tool_calls"]["source"]) == (2, str(here))
         assert (rows["store"]["value"], rows["store"]["source"]) == ("disk", "default")
-        assert shell.afk("config", "show").out.count("\n") == len(rows)
+        assert shell.in_process("config", "show").out.count("\n") == len(rows)
 
     def test_masks_every_secret(self, keyed: Shell, install: Install) -> None:
         keyed.env["ANTHROPIC_API_KEY"] = SECRETS[0]
@@ -67,7 +67,7 @@ class TestShow:
             """,
         )
         del keyed.env["OPENAI_BASE_URL"]
-        done = keyed.afk("config", "show")
+        done = keyed.in_process("config", "show")
         assert done.code == 0
         for secret in SECRETS:
             assert secret not in done.out + done.err
@@ -86,7 +86,7 @@ class TestShow:
             """,
         )
         here = project(shell, "[tools.mcp.servers.tickets]\ncommand = 'tickets-mcp'\n")
-        assert shell.afk("trust").code == 0
+        assert shell.in_process("trust").code == 0
         rows = {key: row for key, row in shown(shell).items() if key.startswith("tools.mcp.")}
         servers = "tools.mcp.servers"
         assert {key: (row["value"], row["source"]) for key, row in rows.items()} == {
@@ -100,48 +100,48 @@ class TestShow:
 
     def test_of_a_malformed_file_is_exit_2_with_file_and_line(self, shell: Shell) -> None:
         path = user_config(shell, "\nmodl = 'x'\n")
-        done = shell.afk("config", "show")
+        done = shell.in_process("config", "show")
         assert (done.code, done.out) == (2, "")
         assert f"{path}, line 2: unknown key 'modl'" in done.err
 
     def test_says_what_does_not_count(self, shell: Shell) -> None:
         project(shell, "store = 'x'\n")
-        done = shell.afk("config", "show")
+        done = shell.in_process("config", "show")
         assert "so this does not count: store; see `afk trust`" in done.err
         assert shown(shell)["store"]["value"] == "disk"
 
 
 class TestPath:
     def test_says_which_files_there_are_and_whether_they_are_trusted(self, shell: Shell) -> None:
-        done = shell.afk("config", "path")
+        done = shell.in_process("config", "path")
         assert "there is no afk.toml here or above" in done.err
         assert "not there" in done.out
         path = project(shell, "store = 'x'\n")
-        rows = {row["what"]: row for row in shell.afk("config", "path", "--json").events}
+        rows = {row["what"]: row for row in shell.in_process("config", "path", "--json").events}
         assert rows["user config"]["exists"] is False
         assert rows["project config"]["path"] == str(path)
         assert rows["project config"]["trust"].startswith("not trusted")
         path.chmod(0o666)
-        assert "refused: others can write it" in shell.afk("config", "path").out
+        assert "refused: others can write it" in shell.in_process("config", "path").out
 
 
 class TestInit:
     def test_writes_a_file_that_changes_nothing_and_never_over_one(self, shell: Shell) -> None:
-        done = shell.afk("init")
+        done = shell.in_process("init")
         assert (done.code, done.out) == (0, "")
         path = shell.folder / "afk.toml"
         assert path.stat().st_mode & 0o022 == 0
         assert parse_config(path.read_bytes(), path) == {}
-        assert shell.afk("trust", "--check").code == 0
+        assert shell.in_process("trust", "--check").code == 0
         path.write_text("instructions = 'mine'\n")
-        again = shell.afk("init")
+        again = shell.in_process("init")
         assert again.code == 2
         assert "is there already" in again.err
         assert path.read_text() == "instructions = 'mine'\n"
 
     def test_follows_no_link(self, shell: Shell, tmp_path: Path) -> None:
         (shell.folder / "afk.toml").symlink_to(tmp_path / "elsewhere")
-        assert shell.afk("init").code == 2
+        assert shell.in_process("init").code == 2
         assert not (tmp_path / "elsewhere").exists()
 
     def test_every_setting_in_it_is_one_that_afk_knows(self, tmp_path: Path) -> None:
@@ -156,16 +156,16 @@ class TestTrust:
 
     def test_shows_what_it_switches_on_then_does_it_until_a_change(self, shell: Shell) -> None:
         path = project(shell, self.NEEDS)
-        assert shell.afk("trust", "--check").code == 2
-        done = shell.afk("trust")
+        assert shell.in_process("trust", "--check").code == 2
+        done = shell.in_process("trust")
         assert (done.code, done.out) == (0, "")
         assert 'store = "disk"' in done.err
         assert "limits.max_steps = 99" in done.err
         assert "canary" not in done.err
-        assert shell.afk("trust", "--check").code == 0
+        assert shell.in_process("trust", "--check").code == 0
         assert shown(shell)["limits.max_steps"]["value"] == 99
         project(shell, path.read_text() + "\n")
-        changed = shell.afk("trust", "--check", "--json")
+        changed = shell.in_process("trust", "--check", "--json")
         assert changed.code == 2
         assert changed.events[0]["state"] == "changed"
         assert changed.events[0]["inert"] == ["store", "limits.max_steps", "providers"]
@@ -176,14 +176,14 @@ class TestTrust:
         ended, seen = on_terminal(shell, "trust", typed=typed)
         assert ended == code
         assert "Trust it?" in seen
-        assert shell.afk("trust", "--check").code == code
+        assert shell.in_process("trust", "--check").code == code
 
     def test_can_be_taken_back(self, shell: Shell) -> None:
         project(shell, self.NEEDS)
-        shell.afk("trust")
-        assert "no longer trusted" in shell.afk("trust", "--remove").err
-        assert shell.afk("trust", "--check").code == 2
-        assert "was not trusted" in shell.afk("trust", "--remove").err
+        shell.in_process("trust")
+        assert "no longer trusted" in shell.in_process("trust", "--remove").err
+        assert shell.in_process("trust", "--check").code == 2
+        assert "was not trusted" in shell.in_process("trust", "--remove").err
 
     @pytest.mark.parametrize(
         ("text", "code", "said"),
@@ -197,21 +197,21 @@ class TestTrust:
     def test_check_is_for_scripts(self, shell: Shell, text: str | None, code: int, said: str) -> None:
         if text is not None:
             project(shell, text)
-        done = shell.afk("trust", "--check")
+        done = shell.in_process("trust", "--check")
         assert (done.code, done.out) == (code, "")
         assert said in done.err
 
     def test_takes_a_file_or_folder_and_no_other_name(self, shell: Shell, tmp_path: Path) -> None:
         path = project(shell, self.NEEDS)
         path.chmod(0o666)
-        assert "cannot be trusted: others can write it" in shell.afk("trust", str(shell.folder)).err
+        assert "cannot be trusted: others can write it" in shell.in_process("trust", str(shell.folder)).err
         path.chmod(0o644)
         shell.folder = tmp_path
-        assert shell.afk("trust", str(path)).code == 0
-        assert shell.afk("trust", "--check", str(path.parent)).code == 0
-        assert shell.afk("trust", "--check", "gone/afk.toml").code == 2
-        assert "is not called afk.toml" in shell.afk("trust", "other.toml").err
+        assert shell.in_process("trust", str(path)).code == 0
+        assert shell.in_process("trust", "--check", str(path.parent)).code == 0
+        assert shell.in_process("trust", "--check", "gone/afk.toml").code == 2
+        assert "is not called afk.toml" in shell.in_process("trust", "other.toml").err
 
     def test_without_a_file_or_with_two_wishes_is_exit_2(self, shell: Shell) -> None:
-        assert "there is no afk.toml here or above" in shell.afk("trust").err
-        assert shell.afk("trust", "--check", "--remove").code == 2
+        assert "there is no afk.toml here or above" in shell.in_process("trust").err
+        assert shell.in_process("trust", "--check", "--remove").code == 2

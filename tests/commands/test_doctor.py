@@ -9,7 +9,7 @@ from tests.e2e.shell import Shell
 
 
 def findings(shell: Shell, code: int) -> dict[str, dict[str, Any]]:
-    done = shell.afk("doctor", "--json")
+    done = shell.in_process("doctor", "--json")
     assert done.code == code, done.out + done.err
     return {row["check"]: row for row in done.events}
 
@@ -20,7 +20,7 @@ def test_all_is_well_where_a_run_would_work_and_no_request_is_made(keyed: Shell,
     assert rows["store"]["detail"] == "opens; 0 threads"
     assert rows["keys"]["detail"] == "OPENAI_API_KEY is set (***)"
     assert server.requests == []
-    out = keyed.afk("doctor").out
+    out = keyed.in_process("doctor").out
     assert "sk-canary" not in out
     assert "afk-store-disk 0.1.0" in out
 

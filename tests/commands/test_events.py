@@ -25,43 +25,43 @@ def event(text: str) -> str:
 
 class TestSchema:
     def test_is_a_json_schema_that_names_every_type(self, shell: Shell) -> None:
-        schema = json.loads(shell.afk("events", "schema").out)
+        schema = json.loads(shell.in_process("events", "schema").out)
         assert schema["$schema"].startswith("https://json-schema.org/")
         assert {"run_started", "completed"} <= set(schema["discriminator"]["mapping"])
-        assert len(shell.afk("events", "schema", "--json").out.splitlines()) == 1
+        assert len(shell.in_process("events", "schema", "--json").out.splitlines()) == 1
 
 
 class TestTail:
     def test_in_json_is_the_log_to_the_letter(self, talked: Shell) -> None:
         lines = log_file(talked).read_text().splitlines()
-        assert talked.afk("events", "tail", "--json", "-n", "1000").out.splitlines() == lines
-        assert talked.afk("events", "tail", "--json", "-n", "3").out.splitlines() == lines[-3:]
+        assert talked.in_process("events", "tail", "--json", "-n", "1000").out.splitlines() == lines
+        assert talked.in_process("events", "tail", "--json", "-n", "3").out.splitlines() == lines[-3:]
 
     def test_is_of_a_thread_or_a_run(self, talked: Shell) -> None:
-        events = talked.afk("events", "tail", "--json", "-n", "99", "--thread", "trip").events
+        events = talked.in_process("events", "tail", "--json", "-n", "99", "--thread", "trip").events
         assert {item["thread_id"] for item in events} == {"trip"}
         run = events[0]["run_id"]
         events = [item for item in events if item["run_id"] == run]
-        assert talked.afk("events", "tail", "--json", "-n", "99", "--run", run[-8:]).events == events
-        nothing = talked.afk("events", "tail", "--run", "nope")
+        assert talked.in_process("events", "tail", "--json", "-n", "99", "--run", run[-8:]).events == events
+        nothing = talked.in_process("events", "tail", "--run", "nope")
         assert (nothing.code, nothing.out) == (0, "")
         assert "no event matches" in nothing.err
 
     def test_for_a_person_is_a_line_an_event(self, talked: Shell) -> None:
-        last = talked.afk("events", "tail", "-n", "1").out
+        last = talked.in_process("events", "tail", "-n", "1").out
         assert "soup" in last
         assert "completed" in last
         assert "reply 3: Onion soup" in last
 
     def test_of_no_log_is_empty(self, shell: Shell) -> None:
-        done = shell.afk("events", "tail")
+        done = shell.in_process("events", "tail")
         assert (done.code, done.out) == (0, "")
         assert "the event log is empty" in done.err
 
     def test_leaves_out_a_torn_line_and_says_so(self, talked: Shell) -> None:
         with log_file(talked).open("a") as file:
             file.write('{"v":1,"type":"te\n' + event("after") + "\n" + '{"v":1,"half')
-        done = talked.afk("events", "tail", "--json", "-n", "2")
+        done = talked.in_process("events", "tail", "--json", "-n", "2")
         assert [item["type"] for item in done.events] == ["completed", "text_delta"]
         assert "1 line(s)" in done.err
 
@@ -69,10 +69,10 @@ class TestTail:
         config = keyed.home / "afk" / "config" / "config.toml"
         config.parent.mkdir(parents=True)
         config.write_text(f'[sinks.jsonl]\npath = "{tmp_path}/elsewhere"\n')
-        keyed.afk("run", "hi")
-        assert keyed.afk("events", "tail", "-n", "1", "--json").events[0]["type"] == "completed"
+        keyed.in_process("run", "hi")
+        assert keyed.in_process("events", "tail", "-n", "1", "--json").events[0]["type"] == "completed"
         config.write_text("[sinks.jsonl]\nenabled = false\n")
-        done = keyed.afk("events", "tail")
+        done = keyed.in_process("events", "tail")
         assert done.code == 2
         assert "no sink in use keeps a log" in done.err
 

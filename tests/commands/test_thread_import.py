@@ -23,14 +23,14 @@ def elsewhere(shell: Shell) -> Shell:
 
 class TestBackup:
     def test_comes_back_byte_for_byte(self, talked: Shell, server: ModelServer) -> None:
-        backup = talked.afk("threads", "export", "--all").out
+        backup = talked.in_process("threads", "export", "--all").out
         other = elsewhere(talked)
 
-        done = other.afk("threads", "import", stdin=backup.encode())
+        done = other.in_process("threads", "import", stdin=backup.encode())
 
         assert (done.code, done.out, done.err) == (0, "", "afk: 2 imported\n")
-        assert other.afk("threads", "export", "--all").out == backup
-        other.afk("run", "-t", "trip", "-m", "gpt-5.2-mini", "Which station?")
+        assert other.in_process("threads", "export", "--all").out == backup
+        other.in_process("run", "-t", "trip", "-m", "gpt-5.2-mini", "Which station?")
         assert [text for role, text in roles_and_texts(server.bodies[-1]) if role == "user"] == [
             "To Paris",
             "By train",
@@ -38,9 +38,9 @@ class TestBackup:
         ]
 
     def test_again_changes_nothing(self, talked: Shell) -> None:
-        talked.afk("threads", "export", "--all", "-o", "all.jsonl")
+        talked.in_process("threads", "export", "--all", "-o", "all.jsonl")
 
-        done = talked.afk("threads", "import", "all.jsonl", "--json")
+        done = talked.in_process("threads", "import", "all.jsonl", "--json")
 
         assert (done.code, done.err) == (0, "afk: 2 there already\n")
         assert {event["type"] for event in done.events} == {"present"}
@@ -49,26 +49,26 @@ class TestBackup:
         server.script(Step(text="word ", repeat=1000, delay_between=0.05))
         process = keyed.start("run", "-t", "t", "hi")
         wait_for_output(process, b"word " * 12)
-        backup = keyed.afk("threads", "export", "--all").out
+        backup = keyed.in_process("threads", "export", "--all").out
         kill(process, signal.SIGTERM)
         other = elsewhere(keyed)
 
-        assert other.afk("threads", "import", "-", stdin=backup.encode()).code == 0
+        assert other.in_process("threads", "import", "-", stdin=backup.encode()).code == 0
 
-        assert other.afk("threads", "export", "--all").out == backup
-        [turn] = other.afk("threads", "show", "t", "--json").events
+        assert other.in_process("threads", "export", "--all").out == backup
+        [turn] = other.in_process("threads", "show", "t", "--json").events
         assert turn["state"] == "interrupted"
         assert turn["messages"][0]["parts"][0]["text"] == "hi"
         assert turn["messages"][1]["parts"][0]["text"].startswith("word ")
-        assert keyed.afk("threads", "import", "-", stdin=backup.encode()).err == "afk: 1 there already\n"
+        assert keyed.in_process("threads", "import", "-", stdin=backup.encode()).err == "afk: 1 there already\n"
 
     def test_what_is_wrong_is_named_and_the_rest_is_taken(self, talked: Shell) -> None:
-        lines = talked.afk("threads", "export", "--all").out.splitlines(keepends=True)
+        lines = talked.in_process("threads", "export", "--all").out.splitlines(keepends=True)
         damaged = [line.replace("Onion", "Leek") for line in lines]
         (talked.folder / "damaged.jsonl").write_text("".join(damaged) + '{"v":1,"type":"thr', encoding="utf-8")
         other = elsewhere(talked)
 
-        done = other.afk("threads", "import", "damaged.jsonl")
+        done = other.in_process("threads", "import", "damaged.jsonl")
 
         assert (done.code, done.out) == (2, "")
         first, second, last = done.err.splitlines()
@@ -76,7 +76,7 @@ class TestBackup:
         assert "the thread 'soup' is left out: its record" in first
         assert f"damaged.jsonl, line {len(lines) + 1}: " in second
         assert last == "afk: 1 imported, 2 refused"
-        assert [row["thread_id"] for row in other.afk("threads", "--json").events] == ["trip"]
+        assert [row["thread_id"] for row in other.in_process("threads", "--json").events] == ["trip"]
 
     def test_nothing_in_it_is_run_opened_or_approved(self, keyed: Shell, server: ModelServer) -> None:
         canary = keyed.folder / "canary"
@@ -88,14 +88,14 @@ class TestBackup:
             {"v": 1, "type": "rescued_turn", "thread_id": "\u202e\x1b]52;c;x\x07", "turn": {}},
         ]
 
-        done = keyed.afk("threads", "import", stdin="".join(f"{json.dumps(line)}\n" for line in evil).encode())
+        done = keyed.in_process("threads", "import", stdin="".join(f"{json.dumps(line)}\n" for line in evil).encode())
 
         assert (done.code, done.out) == (2, "")
         assert done.err.count("\n") == len(evil) + 2
         assert "stdin is not whole" in done.err
         assert "\x1b" not in done.err
         assert canary.read_text() == "secret"
-        assert keyed.afk("threads").out == ""
+        assert keyed.in_process("threads").out == ""
         assert server.bodies == []
 
 
@@ -103,42 +103,42 @@ class TestWhole:
     """Whether all of an export is there."""
 
     def test_one_that_was_cut_between_two_threads_is_told_and_the_rest_is_taken(self, talked: Shell) -> None:
-        lines = talked.afk("threads", "export", "--all").out.splitlines(keepends=True)
+        lines = talked.in_process("threads", "export", "--all").out.splitlines(keepends=True)
         second = next(number for number in range(1, len(lines)) if json.loads(lines[number])["type"] == "thread")
         (talked.folder / "cut.jsonl").write_text("".join(lines[:second]), encoding="utf-8")
         other = elsewhere(talked)
 
-        done = other.afk("threads", "import", "cut.jsonl")
+        done = other.in_process("threads", "import", "cut.jsonl")
 
         assert (done.code, done.out) == (1, "")
         warning, counted = done.err.splitlines()
         assert warning.startswith(f"afk: cut.jsonl is not whole, line {second}: its closing line is missing")
         assert counted == "afk: 1 imported"
-        assert len(other.afk("threads", "--json").events) == 1
-        whole = other.afk("threads", "import", stdin="".join(lines).encode())
+        assert len(other.in_process("threads", "--json").events) == 1
+        whole = other.in_process("threads", "import", stdin="".join(lines).encode())
         assert (whole.code, whole.err) == (0, "afk: 1 imported, 1 there already\n")
 
     def test_one_without_a_thread_out_of_its_middle_is_told(self, talked: Shell) -> None:
-        lines = talked.afk("threads", "export", "--all").out.splitlines(keepends=True)
+        lines = talked.in_process("threads", "export", "--all").out.splitlines(keepends=True)
         second = next(number for number in range(1, len(lines)) if json.loads(lines[number])["type"] == "thread")
 
-        done = elsewhere(talked).afk("threads", "import", stdin="".join(lines[second:]).encode())
+        done = elsewhere(talked).in_process("threads", "import", stdin="".join(lines[second:]).encode())
 
         assert done.code == 1
         assert "threads that are there: 1, by its closing line: 2" in done.err
 
     def test_several_in_one_file_are_whole(self, talked: Shell) -> None:
-        both = "".join(talked.afk("threads", "export", name).out for name in ("trip", "soup"))
+        both = "".join(talked.in_process("threads", "export", name).out for name in ("trip", "soup"))
 
-        done = elsewhere(talked).afk("threads", "import", stdin=both.encode())
+        done = elsewhere(talked).in_process("threads", "import", stdin=both.encode())
 
         assert (done.code, done.err) == (0, "afk: 2 imported\n")
 
     def test_of_no_thread_it_is_whole_and_nothing_at_all_is_not(self, keyed: Shell) -> None:
-        backup = keyed.afk("threads", "export", "--all").out
+        backup = keyed.in_process("threads", "export", "--all").out
 
-        done = keyed.afk("threads", "import", stdin=backup.encode())
-        empty = keyed.afk("threads", "import", stdin=b"")
+        done = keyed.in_process("threads", "import", stdin=backup.encode())
+        empty = keyed.in_process("threads", "import", stdin=b"")
 
         assert json.loads(backup) == {"v": 1, "type": "end", "threads": 0}
         assert (done.code, done.err) == (0, "afk: stdin holds no thread\n")
@@ -148,12 +148,12 @@ class TestWhole:
 
 class TestNames:
     def test_one_that_is_taken_is_refused_or_gets_a_number(self, talked: Shell) -> None:
-        backup = talked.afk("threads", "export", "soup").out.encode()
+        backup = talked.in_process("threads", "export", "soup").out.encode()
         other = elsewhere(talked)
-        other.afk("run", "-t", "soup", "-m", "gpt-5.2-mini", "Leek soup")
+        other.in_process("run", "-t", "soup", "-m", "gpt-5.2-mini", "Leek soup")
 
-        refused = other.afk("threads", "import", stdin=backup)
-        done = other.afk("threads", "import", "--rename", stdin=backup)
+        refused = other.in_process("threads", "import", stdin=backup)
+        done = other.in_process("threads", "import", "--rename", stdin=backup)
 
         assert refused.code == 2
         assert "line 1: there is a thread 'soup' already; with --rename" in refused.err
@@ -170,7 +170,7 @@ class TestNames:
         ],
     )
     def test_what_cannot_be_done_is_one_line(self, talked: Shell, arguments: list[str], said: str) -> None:
-        done = talked.afk("threads", *arguments)
+        done = talked.in_process("threads", *arguments)
 
         assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
         assert said in done.err
@@ -178,22 +178,22 @@ class TestNames:
 
 class TestRescued:
     def test_a_turn_that_was_not_saved_comes_back(self, keyed: Shell, server: ModelServer) -> None:
-        keyed.afk("run", "-t", "t", "first")
+        keyed.in_process("run", "-t", "t", "first")
         data, aside = keyed.home / "afk" / "data", keyed.home / "aside"
         shutil.move(data, aside)
         data.write_text("a file where the folder should be")
-        assert keyed.afk("run", "-t", "t", "second").code == 1
+        assert keyed.in_process("run", "-t", "t", "second").code == 1
         data.unlink()
         shutil.move(aside, data)
         [file] = (keyed.home / "afk" / "state" / "rescue").iterdir()
 
-        done = [keyed.afk("threads", "import", str(file)) for _ in range(2)]
+        done = [keyed.in_process("threads", "import", str(file)) for _ in range(2)]
 
         assert [(each.code, each.err) for each in done] == [
             (0, "afk: 1 appended to their threads\n"),
             (0, "afk: 1 there already\n"),
         ]
-        keyed.afk("run", "-t", "t", "third")
+        keyed.in_process("run", "-t", "t", "third")
         said = [text for role, text in roles_and_texts(server.bodies[-1]) if role == "user"]
         assert said == ["first", "second", "third"]
 
@@ -212,18 +212,18 @@ class TestRescued:
         _, err = kill(process)
         data.unlink()
 
-        done = keyed.afk("threads", "import", str(file))
+        done = keyed.in_process("threads", "import", str(file))
 
         assert (done.code, done.err) == (0, "afk: 1 imported\n")
         assert str(file) in err.decode()
-        shown = keyed.afk("threads", "show", "t").out
+        shown = keyed.in_process("threads", "show", "t").out
         assert "what?" in shown
         assert "half an answer" in shown
         assert "interrupted" in shown
 
     @pytest.mark.parametrize("line", ['{"v":1,"type":"rescued_journal","messages":[],"text":"x"}', "null"])
     def test_a_journal_without_its_turn_is_refused(self, keyed: Shell, line: str) -> None:
-        done = keyed.afk("threads", "import", stdin=line.encode())
+        done = keyed.in_process("threads", "import", stdin=line.encode())
 
         assert done.code == 2
         assert done.err.startswith("afk: ")

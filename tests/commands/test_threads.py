@@ -18,33 +18,33 @@ from tests.e2e.shell import Shell, kill, wait_for_output
 
 class TestList:
     def test_is_empty_on_stdout_and_says_so_where_there_is_none(self, shell: Shell) -> None:
-        done = shell.afk("threads")
+        done = shell.in_process("threads")
         assert (done.code, done.out) == (0, "")
         assert "there are no threads yet" in done.err
 
     def test_shows_the_last_used_first(self, talked: Shell) -> None:
-        rows = [line.split() for line in talked.afk("threads").out.splitlines()]
+        rows = [line.split() for line in talked.in_process("threads").out.splitlines()]
         assert [row[0] for row in rows] == ["soup", "trip"]
         assert rows[1][1:] == ["now", "2", "completed", "openai/gpt-5.2-mini", "To", "Paris"]
 
     def test_in_json_is_one_object_a_line_with_the_words_of_the_events(self, talked: Shell) -> None:
-        soup, trip = talked.afk("threads", "--json").events
+        soup, trip = talked.in_process("threads", "--json").events
         assert (trip["thread_id"], trip["turns"], trip["state"], trip["title"]) == ("trip", 2, "completed", "To Paris")
         assert trip["usage"]["total_tokens"] == 38
         assert soup["thread_key"] != trip["thread_key"]
 
     def test_is_limited_searched_and_of_this_folder(self, talked: Shell, tmp_path: Path) -> None:
-        assert len(talked.afk("threads", "-n", "1").out.splitlines()) == 1
-        assert talked.afk("threads", "-q", "onion SOUP").out.startswith("soup")
-        nothing = talked.afk("threads", "--search", "carrots")
+        assert len(talked.in_process("threads", "-n", "1").out.splitlines()) == 1
+        assert talked.in_process("threads", "-q", "onion SOUP").out.startswith("soup")
+        nothing = talked.in_process("threads", "--search", "carrots")
         assert (nothing.code, nothing.out) == (0, "")
         assert "no thread matches" in nothing.err
-        assert len(talked.afk("threads", "--here", "--json").events) == 2
+        assert len(talked.in_process("threads", "--here", "--json").events) == 2
         talked.folder = tmp_path
-        assert talked.afk("threads", "--here").out == ""
+        assert talked.in_process("threads", "--here").out == ""
 
     def test_on_a_terminal_has_a_head_and_fits_the_width(self, keyed: Shell) -> None:
-        keyed.afk("run", "-t", "wide", "日本語 " * 60)
+        keyed.in_process("run", "-t", "wide", "日本語 " * 60)
         code, seen = on_terminal(keyed, "threads", NO_COLOR="1", columns=80)
         head, row = seen.split("\r\n")[:2]
         assert code == 0
@@ -73,43 +73,43 @@ class TestList:
         assert process.stderr.read() == b""
 
     def test_options_of_the_list_before_a_subcommand_are_refused(self, shell: Shell) -> None:
-        assert shell.afk("threads", "--json", "show", "x").code == 2
+        assert shell.in_process("threads", "--json", "show", "x").code == 2
 
 
 class TestShow:
     def test_is_the_conversation(self, talked: Shell) -> None:
-        out = talked.afk("threads", "show", "trip").out
+        out = talked.in_process("threads", "show", "trip").out
         assert out.index("user: To Paris") < out.index("assistant: reply 1: To Paris") < out.index("user: By train")
 
     def test_in_json_is_one_object_a_turn(self, talked: Shell) -> None:
-        first, second = talked.afk("threads", "show", "trip", "--json").events
+        first, second = talked.in_process("threads", "show", "trip", "--json").events
         assert (first["turn"], second["turn"], first["state"]) == (1, 2, "completed")
         assert [message["role"] for message in first["messages"]] == ["user", "assistant"]
         assert first["note"] is None
 
     def test_has_tool_calls_with_their_results(self, keyed: Shell, server: ModelServer) -> None:
         server.script(Step(tool_calls=[ScriptedCall(name="weather", arguments={"city": "Paris"})]), Step(text="Rain."))
-        keyed.afk("run", "-t", "tools", "Weather?")
-        out = keyed.afk("threads", "show", "tools").out
+        keyed.in_process("run", "-t", "tools", "Weather?")
+        out = keyed.in_process("threads", "show", "tools").out
         assert 'tool call: weather {"city":"Paris"}' in out
         assert "tool error: weather:" in out  # the agent has no tools, and the model is told so
 
     def test_names_a_cut_and_its_state(self, keyed: Shell, server: ModelServer) -> None:
         server.script(Step(text=["Half an ", "answer"], fault=Fault.CUT, fault_after=1))
-        assert keyed.afk("run", "-t", "cut", "Go on").code == 4
-        (turn,) = keyed.afk("threads", "show", "cut", "--json").events
+        assert keyed.in_process("run", "-t", "cut", "Go on").code == 4
+        (turn,) = keyed.in_process("threads", "show", "cut", "--json").events
         assert (turn["state"], turn["error_kind"]) == ("failed", "truncated")
         assert "cut off here" in turn["note"]
-        assert "Half an" in keyed.afk("threads", "show", "cut").out
+        assert "Half an" in keyed.in_process("threads", "show", "cut").out
 
     def test_says_that_a_refused_question_is_left_out(self, keyed: Shell, server: ModelServer) -> None:
         server.script(Step(status=400, body={"error": {"message": "no such thing", "type": "invalid_request_error"}}))
-        assert keyed.afk("run", "-t", "refused", "Hm").code == 4
-        assert "left out of what the next turn sends" in keyed.afk("threads", "show", "refused").out
+        assert keyed.in_process("run", "-t", "refused", "Hm").code == 4
+        assert "left out of what the next turn sends" in keyed.in_process("threads", "show", "refused").out
 
     def test_on_a_terminal_shows_escape_sequences_as_text(self, keyed: Shell, server: ModelServer) -> None:
         server.script(Step(text="\x1b]0;owned\x07 hi"))
-        keyed.afk("run", "-t", "evil", "x")
+        keyed.in_process("run", "-t", "evil", "x")
         _, seen = on_terminal(keyed, "threads", "show", "evil", NO_COLOR="1")
         assert "\x1b" not in seen
         assert "␛]0;owned␇ hi" in seen
@@ -118,7 +118,7 @@ class TestShow:
         ("name", "said"), [("tripp", "'trip'"), ("zzz", "`afk threads` lists"), ("a\nb", "not printable")]
     )
     def test_of_an_unknown_thread_is_exit_2_with_near_names(self, talked: Shell, name: str, said: str) -> None:
-        done = talked.afk("threads", "show", name)
+        done = talked.in_process("threads", "show", name)
         assert (done.code, done.out) == (2, "")
         assert said in done.err
         assert done.err.count("\n") == 1
@@ -129,17 +129,17 @@ class TestRunsThatDoNotEnd:
         server.script(Step(text=["So far ", "so good"], fault=Fault.HANG, fault_after=1))
         process = keyed.start("run", "-t", "busy", "Go")
         wait_for_output(process, b"So far")
-        assert keyed.afk("threads", "--json").events[0]["state"] == "running"
-        assert keyed.afk("threads", "show", "busy", "--json").events[0]["state"] == "running"
+        assert keyed.in_process("threads", "--json").events[0]["state"] == "running"
+        assert keyed.in_process("threads", "show", "busy", "--json").events[0]["state"] == "running"
         for command in (("rm", "-y", "busy"), ("rename", "busy", "other")):
-            done = keyed.afk("threads", *command)
+            done = keyed.in_process("threads", *command)
             assert done.code == 5
             assert "in use" in done.err
-        assert keyed.afk("threads", "export", "busy").code == 0
+        assert keyed.in_process("threads", "export", "busy").code == 0
         server.release()
         _, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
-        assert keyed.afk("threads", "--json").events[0]["state"] == "completed"
+        assert keyed.in_process("threads", "--json").events[0]["state"] == "completed"
 
     @pytest.mark.parametrize("command", [("threads", "--json"), ("threads", "show", "dead", "--json")])
     def test_are_sealed_as_interrupted_once_they_are_dead(
@@ -149,53 +149,53 @@ class TestRunsThatDoNotEnd:
         process = keyed.start("run", "-t", "dead", "Go")
         wait_for_output(process, b"Last")
         kill(process)
-        assert keyed.afk(*command).events[0]["state"] == "interrupted"
-        records = [row for row in keyed.afk("threads", "export", "dead").events if row["type"] == "record"]
+        assert keyed.in_process(*command).events[0]["state"] == "interrupted"
+        records = [row for row in keyed.in_process("threads", "export", "dead").events if row["type"] == "record"]
         assert [record["kind"] for record in records] == ["seal"]
         server.release()
 
 
 class TestRemove:
     def test_without_a_terminal_needs_yes_and_deletes_nothing(self, talked: Shell) -> None:
-        done = talked.afk("threads", "rm", "trip")
+        done = talked.in_process("threads", "rm", "trip")
         assert done.code == 2
         assert "--yes" in done.err
-        assert len(talked.afk("threads").out.splitlines()) == 2
+        assert len(talked.in_process("threads").out.splitlines()) == 2
 
     def test_deletes_several_and_says_so(self, talked: Shell) -> None:
-        done = talked.afk("threads", "rm", "--yes", "trip", "soup", "--json")
+        done = talked.in_process("threads", "rm", "--yes", "trip", "soup", "--json")
         assert done.code == 0
         assert [row["thread_id"] for row in done.events] == ["trip", "soup"]
-        assert talked.afk("threads").out == ""
+        assert talked.in_process("threads").out == ""
 
     def test_of_one_unknown_name_deletes_none(self, talked: Shell) -> None:
-        assert talked.afk("threads", "rm", "-y", "trip", "nope").code == 2
-        assert len(talked.afk("threads").out.splitlines()) == 2
+        assert talked.in_process("threads", "rm", "-y", "trip", "nope").code == 2
+        assert len(talked.in_process("threads").out.splitlines()) == 2
 
     @pytest.mark.parametrize(("typed", "left"), [(b"n\n", 2), (b"y\n", 1)])
     def test_asks_on_a_terminal(self, talked: Shell, typed: bytes, left: int) -> None:
         code, seen = on_terminal(talked, "threads", "rm", "trip", typed=typed)
         assert code == 0
         assert "Delete the thread 'trip' (2 turns)?" in seen
-        assert len(talked.afk("threads").out.splitlines()) == left
+        assert len(talked.in_process("threads").out.splitlines()) == left
 
 
 class TestRename:
     def test_keeps_the_identity_and_the_conversation(self, talked: Shell, server: ModelServer) -> None:
-        key = talked.afk("threads", "-q", "paris", "--json").events[0]["thread_key"]
-        assert talked.afk("threads", "rename", "trip", "Île de France").code == 0
-        renamed = talked.afk("threads", "-q", "paris", "--json").events[0]
+        key = talked.in_process("threads", "-q", "paris", "--json").events[0]["thread_key"]
+        assert talked.in_process("threads", "rename", "trip", "Île de France").code == 0
+        renamed = talked.in_process("threads", "-q", "paris", "--json").events[0]
         assert (renamed["thread_id"], renamed["thread_key"]) == ("Île de France", key)
-        assert talked.afk("run", "-t", "Île de France", "And then?").code == 0
+        assert talked.in_process("run", "-t", "Île de France", "And then?").code == 0
         assert len(server.bodies[-1]["messages"]) >= 5
-        assert talked.afk("threads", "show", "Île de France").err == ""  # the chain of records holds
+        assert talked.in_process("threads", "show", "Île de France").err == ""  # the chain of records holds
 
     @pytest.mark.parametrize("new", ["soup", "trip", "-x", "a" * 201, "", "a\x1bb"])
     def test_to_a_name_that_cannot_be_is_exit_2(self, talked: Shell, new: str) -> None:
-        done = talked.afk("threads", "rename", "--", "trip", new)
+        done = talked.in_process("threads", "rename", "--", "trip", new)
         assert done.code == 2
         assert done.err.count("\n") == 1
-        assert len(talked.afk("threads", "-q", "paris").out.splitlines()) == 1
+        assert len(talked.in_process("threads", "-q", "paris").out.splitlines()) == 1
 
 
 class TestThreadsThatANewerAfkChanged:
@@ -257,8 +257,8 @@ class TestThreadsThatANewerAfkChanged:
 
 class TestExport:
     def test_is_lossless_and_its_hashes_can_be_checked(self, talked: Shell) -> None:
-        talked.afk("threads", "rename", "trip", "journey")
-        head, *rows, end = talked.afk("threads", "export", "journey").events
+        talked.in_process("threads", "rename", "trip", "journey")
+        head, *rows, end = talked.in_process("threads", "export", "journey").events
         assert (head["v"], head["type"], head["thread"]["name"]) == (1, "thread", "journey")
         assert [row["kind"] for row in rows] == ["seal", "seal", "meta"]
         previous = ""
@@ -273,7 +273,7 @@ class TestExport:
 
     def test_goes_to_a_file_that_only_the_user_reads(self, talked: Shell, tmp_path: Path) -> None:
         talked.folder = tmp_path / "work"
-        done = talked.afk("threads", "export", "trip", "-o", "trip.jsonl")
+        done = talked.in_process("threads", "export", "trip", "-o", "trip.jsonl")
         path = talked.folder / "trip.jsonl"
         assert (done.code, done.out) == (0, "")
         assert path.stat().st_mode & 0o777 == 0o600
@@ -281,12 +281,12 @@ class TestExport:
         assert [item.name for item in talked.folder.iterdir()] == ["trip.jsonl"]
 
     def test_to_a_folder_that_is_not_there_is_exit_2(self, talked: Shell) -> None:
-        done = talked.afk("threads", "export", "trip", "-o", "no/such/file")
+        done = talked.in_process("threads", "export", "trip", "-o", "no/such/file")
         assert done.code == 2
         assert "cannot be written" in done.err
 
     def test_a_record_too_long_for_a_line_is_named_and_costs_its_thread_only(self, keyed: Shell) -> None:
-        keyed.afk("run", "-t", "first", "hi")
+        keyed.in_process("run", "-t", "first", "hi")
         script = keyed.folder / "long.py"
         script.write_text(
             "from afkcli.commands.thread_access import opened_store\n"
@@ -298,11 +298,11 @@ class TestExport:
             "    store.release(save(store, lease, with_seal(lease.thread, said)))\n"
         )
         assert keyed.python(script).code == 0
-        keyed.afk("run", "-t", "last", "hi")
+        keyed.in_process("run", "-t", "last", "hi")
 
-        one = keyed.afk("threads", "export", "long")
-        every = keyed.afk("threads", "export", "--all")
-        file = keyed.afk("threads", "export", "--all", "-o", "all.jsonl")
+        one = keyed.in_process("threads", "export", "long")
+        every = keyed.in_process("threads", "export", "--all")
+        file = keyed.in_process("threads", "export", "--all", "-o", "all.jsonl")
 
         line = (
             "afk: the thread 'long' is not exported: its record 0 does not go into a line: longer than 67108864 bytes"
@@ -313,10 +313,10 @@ class TestExport:
         assert every.events[-1] == {"v": 1, "type": "end", "threads": 2}
         assert (file.code, file.err) == (1, f"{one.err}afk: wrote all.jsonl\n")
         assert (keyed.folder / "all.jsonl").read_text() == every.out
-        assert keyed.afk("threads", "export", "long", "--format", "markdown", "-o", "long.md").code == 0
+        assert keyed.in_process("threads", "export", "long", "--format", "markdown", "-o", "long.md").code == 0
 
     def test_as_markdown_is_for_people(self, talked: Shell) -> None:
-        out = talked.afk("threads", "export", "trip", "--format", "markdown").out
+        out = talked.in_process("threads", "export", "trip", "--format", "markdown").out
         assert out.startswith("# To Paris\n")
         assert "## Turn 2" in out
         assert "reply 2: By train" in out

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from afkcli.testing.model_server import ModelServer
-from tests.e2e.shell import Shell
+from tests.e2e.shell import Finished, Shell
 
 
 @pytest.fixture
@@ -17,6 +17,12 @@ def shell(tmp_path: Path) -> Shell:
     home.mkdir()
     folder.mkdir()
     return Shell(home=home, folder=folder)
+
+
+@pytest.fixture
+def in_process(shell: Shell) -> Callable[..., Finished]:
+    """What runs the command line in this process: `in_process("run", "hi", stdin=b"...", AFK_MODEL="...")`."""
+    return shell.in_process
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.warm import AFK, start
+from tests.in_process import run_in_process
 
 __all__ = ["AFK", "LIMIT", "Finished", "Shell", "kill", "roles_and_texts", "wait_for_output"]
 
@@ -64,6 +65,21 @@ class Shell:
                 process.kill()
                 raise
         return Finished(process.returncode, out.decode(), err.decode())
+
+    def in_process(self, *arguments: str, stdin: bytes | None = None, **env: str) -> Finished:
+        """Run the command line in this process: for what is about arguments, words and exit codes.
+
+        Where distributions of the test are on PYTHONPATH, it runs as `afk` does: a path belongs to a process.
+        """
+        if "PYTHONPATH" in self.environment(**env):
+            return self.afk(*arguments, stdin=stdin, **env)
+        code, out, err = run_in_process(
+            [str(argument) for argument in arguments],
+            folder=self.folder,
+            environment=self.environment(**env),
+            stdin=stdin,
+        )
+        return Finished(code, out.decode(), err.decode())
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
         """Start `afk` and return the process, its pipes open."""

@@ -37,7 +37,10 @@ AGENT_KEYS: Mapping[str, tuple[type, ...]] = {
     "limits": (dict,),
     "fallback_models": (list,),
 }
-NAMED_AGENT_KEYS: Mapping[str, tuple[type, ...]] = {**AGENT_KEYS, "tools": (list,)}  # [tools] is for their settings
+NAMED_AGENT_KEYS: Mapping[str, tuple[type, ...]] = {
+    **AGENT_KEYS,
+    "tools": (list,),
+}  # the top level has [tools.NAME]
 APPROVAL_KEYS: Mapping[str, tuple[type, ...]] = {
     "mode": (str,),
     "timeout": (int, float),
@@ -72,7 +75,7 @@ def check_config(table: Mapping[str, Any], data: bytes, path: Path) -> None:
     """Check a config table; `data` are the bytes it was read from, to name the line.
 
     Raises:
-        ConfigError: an unknown key, with the nearest known one, or a value that cannot be.
+        ConfigError: an unknown key, with the nearest known one, or a value of a wrong type or range.
     """
     check = _Check(data, path)
     check.table(table, TOP_LEVEL_KEYS, ())
@@ -117,7 +120,7 @@ class _Check:
                 raise self.wrong((*at, key), known[key])
 
     def sendable(self, table: Mapping[str, Any], at: Sequence[str]) -> None:
-        """Refuse options and extras that have no JSON form, and those that would replace the conversation."""
+        """Refuse options and extras that have no JSON form, and keys that would replace the conversation."""
         for key, value in table.items():
             if key in ("messages", "input", "model", "stream"):
                 raise self._error((*at, key), "cannot be set here: afk sets it")
@@ -127,33 +130,35 @@ class _Check:
                 raise self._error((*at, key), f"cannot be sent: {error}") from None
 
     def agent(self, table: Mapping[str, Any], at: Sequence[str]) -> None:
-        """Check what an agent's table has within."""
+        """Check the values in an agent's table."""
         limits = table.get("limits", {})
         self.table(limits, LIMIT_KEYS, (*at, "limits"))
         for limit in LIMITS:
             wrong = limit.wrong(limits[limit.field]) if limit.field in limits else None
             if wrong is not None:
-                raise self._error((*at, "limits", limit.field), wrong)
+                raise self._error((*at, "limits", limit.field), f"{wrong} (got {limits[limit.field]})")
         self.table(table.get("options", {}), OPTION_KEYS, (*at, "options"))
         for name, value in table.get("options", {}).items():
             wanted = wanted_value(name, value)
             if wanted is not None:
-                raise self._error((*at, "options", name), f"must be {wanted}")
+                raise self._error((*at, "options", name), f"must be {wanted} (got {value!r})")
         for name in ("options", "extra"):
             self.sendable(table.get(name, {}), (*at, name))
         for name in ("fallback_models", *(("tools",) if at else ())):
             self.texts(table.get(name, []), (*at, name))
         if "instructions" in table and "instructions_file" in table:
-            raise self._error((*at, "instructions_file"), "cannot stand beside 'instructions'; keep one of them")
+            raise self._error((*at, "instructions_file"), "cannot be set together with 'instructions'")
 
     def approvals(self, table: Mapping[str, Any]) -> None:
-        """Check the approval rules and what stands beside them."""
+        """Check `[approvals]` and its rules."""
         self.table(table, APPROVAL_KEYS, ("approvals",))
         if table.get("mode", "ask") not in APPROVAL_MODES:
-            raise self._error(("approvals", "mode"), f"must be one of {', '.join(APPROVAL_MODES)}")
+            raise self._error(
+                ("approvals", "mode"), f"must be one of {', '.join(APPROVAL_MODES)} (got {table['mode']!r})"
+            )
         timeout = table.get("timeout", 1)
         if not (math.isfinite(timeout) and timeout > 0):
-            raise self._error(("approvals", "timeout"), "must be greater than 0 (seconds)")
+            raise self._error(("approvals", "timeout"), f"must be greater than 0 seconds (got {timeout})")
         for number, rule in enumerate(table.get("rules", []), 1):
             self._rule(rule, ("approvals", "rules"), f"(rule {number})")
 
@@ -162,7 +167,7 @@ class _Check:
             raise self._error(at, f"{which} must be a table")
         self.table(rule, RULE_KEYS, at)
         if "tool" not in rule or rule.get("decision") not in ("allow", "ask", "deny"):
-            raise self._error(at, f'{which} needs a tool, as "files.write", and a decision: allow, ask or deny')
+            raise self._error(at, f'{which} needs a tool, such as "files.write", and a decision: allow, ask or deny')
         self.texts([*pins_of(rule)], (*at, "pin"))
         self.sendable(rule.get("arguments", {}), (*at, "arguments"))
 
@@ -175,21 +180,21 @@ class _Check:
 
     def texts(self, values: Sequence[Any], at: Sequence[str]) -> None:
         if not all(isinstance(value, str) for value in values):
-            raise self._error(at, "must be an array of texts")
+            raise self._error(at, "must be an array of strings")
 
     def not_negative(self, value: float, at: Sequence[str]) -> None:
         if not (math.isfinite(value) and value >= 0):
-            raise self._error(at, "must be 0 or greater")
+            raise self._error(at, f"must be 0 or greater (got {value})")
 
     def price(self, table: Mapping[str, Any], at: Sequence[str]) -> None:
         numbers = [value for value in table.values() if isinstance(value, (int, float)) and not isinstance(value, bool)]
         usable = len(numbers) == len(table) and all(math.isfinite(value) and value >= 0 for value in numbers)
         if not usable or not {"input", "output"} <= set(table) <= PRICE_KEYS:
-            known = "input, output, cache_read and cache_write"
-            raise self._error(at, f"takes the numbers {known} (US dollars per million tokens)")
+            known = "needs the numbers input and output, and may have cache_read and cache_write"
+            raise self._error(at, f"{known} (US dollars per million tokens)")
 
     def wrong(self, at: Sequence[str], kinds: tuple[type, ...]) -> ConfigError:
-        words = {str: "text", int: "a whole number", float: "a number", dict: "a table", list: "an array"}
+        words = {str: "a string", int: "an integer", float: "a number", dict: "a table", list: "an array"}
         return self._error(at, f"must be {words[kinds[-1]]}")
 
     def _unknown(self, key: str, known: Mapping[str, Any], at: Sequence[str]) -> ConfigError:
@@ -205,7 +210,7 @@ class _Check:
 
 
 def line_of(data: bytes, at: Sequence[str]) -> int:
-    """Return the line on which the key with the path `at` stands, or the nearest table above it; 1 where none is."""
+    """Return the number of the line with the key `at`, or with the nearest table above it; 1 if there is neither."""
     header: tuple[str, ...] = ()
     best, found = 1, 0
     for number, line in enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1):
@@ -220,7 +225,7 @@ def line_of(data: bytes, at: Sequence[str]) -> int:
 
 
 def _key_path(text: str) -> tuple[str, ...]:
-    """Return the path of the only key in one line of TOML, () if it has none."""
+    """Return the path of the only key in one line of TOML, or () if it has no key."""
     import tomllib
 
     path: list[str] = []

@@ -147,7 +147,7 @@ def _class_words(kind: Any, arguments: Sequence[Any]) -> str:
     from enum import Enum
     from pathlib import Path
 
-    known = {str: "text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
+    known = {str: "a string", int: "an integer", float: "a number", bool: "true or false", Path: "a path"}
     if kind in known:
         return known[kind]
     items = [item for item in arguments if item is not Ellipsis]
@@ -162,7 +162,7 @@ def _class_words(kind: Any, arguments: Sequence[Any]) -> str:
 
 
 def _many(hint: Any) -> str:
-    known = {str: "texts", int: "whole numbers", float: "numbers", bool: "switches"}
+    known = {str: "strings", int: "integers", float: "numbers", bool: "booleans"}
     return "tables" if is_settings(hint) else known.get(hint, "")
 
 

@@ -234,7 +234,7 @@ def _converted(value: Any, hint: Any, place: _Place) -> Any:
 
 
 def _collection(value: Any, kind: Any, hint: Any, place: _Place) -> Any:
-    if not isinstance(value, dict if kind in TABLES else list):  # a text is no sequence of texts to a user
+    if not isinstance(value, dict if kind in TABLES else list):  # to a user a string is not a sequence of strings
         raise ValueError
     items = {key: _item(inner, item, place.at(key)) for key, inner, item in items_of(value, hint)}
     if kind in TABLES:

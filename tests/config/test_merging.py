@@ -1,4 +1,4 @@
-"""The config files: what they may say, how two of them go together, and what a mistake is answered with."""
+"""The config files: their keys, how two of them are merged, and the errors."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def both(tmp_path: Path, user: str, project: str) -> Config:
     [
         ("\nmodl = 'x'\n", 2, "did you mean 'model'?"),
         ("zzz = 1\n", 1, "known: agent, agents"),
-        ("model = 5\n", 1, "'model' must be text"),
-        ("instructions = true\n", 1, "must be text"),
-        ("[limits]\nmax_steps = '5'\n", 2, "'limits.max_steps' must be a whole number"),
-        ("[limits]\nmax_steps = true\n", 2, "must be a whole number"),
+        ("model = 5\n", 1, "'model' must be a string"),
+        ("instructions = true\n", 1, "must be a string"),
+        ("[limits]\nmax_steps = '5'\n", 2, "'limits.max_steps' must be an integer"),
+        ("[limits]\nmax_steps = true\n", 2, "must be an integer"),
         ("[limits]\n\nmax_total_cost_usd = nan\n", 3, "must be 0 or greater"),
         ("[limits]\nmax_tool_calls = -1\n", 2, "must be 0 or greater"),
         ("[budgets]\nday_usd = -1\n", 2, "'budgets.day_usd' must be 0 or greater"),
@@ -47,18 +47,22 @@ def both(tmp_path: Path, user: str, project: str) -> Config:
         ("[limits]\nmax_step = 3\n", 2, "did you mean 'max_steps'?"),
         ("[options]\ntemperature = 'hot'\n", 2, "'options.temperature' must be a number"),
         ("[options]\ntemprature = 1\n", 2, "did you mean 'temperature'?"),
-        ("[agents.a]\nmodel = 'x'\n[agents.b]\nmodel = 5\n", 4, "'agents.b.model' must be text"),
+        ("[agents.a]\nmodel = 'x'\n[agents.b]\nmodel = 5\n", 4, "'agents.b.model' must be a string"),
         ("[agents]\na = 5\n", 2, "'agents.a' must be a table"),
         ("[agents.a.limits]\nmax_steps = 0\n", 2, "'agents.a.limits.max_steps' must be greater than 0"),
-        ("[agents.a]\nfallback_models = [1]\n", 2, "must be an array of texts"),
-        ("instructions = 'a'\ninstructions_file = 'b'\n", 2, "cannot stand beside 'instructions'"),
+        ("[agents.a]\nfallback_models = [1]\n", 2, "must be an array of strings"),
+        ("instructions = 'a'\ninstructions_file = 'b'\n", 2, "cannot be set together with 'instructions'"),
         ("[plugins]\npaths = 'x.py'\n", 2, "'plugins.paths' must be an array"),
         ("[plugins]\npath = []\n", 2, "did you mean 'paths'?"),
-        ("[models]\nfast = 1\n", 2, "'models.fast' must be text"),
+        ("[models]\nfast = 1\n", 2, "'models.fast' must be a string"),
         ("[providers]\nopenai = 'x'\n", 2, "'providers.openai' must be a table"),
-        ('[prices."a/b"]\ninput = 1\n', 1, "takes the numbers input, output, cache_read and cache_write"),
-        ('[prices."a/b"]\ninput = -1\noutput = 1\n', 1, "takes the numbers"),
-        ('[prices."a/b"]\ninput = true\noutput = 1\n', 1, "takes the numbers"),
+        (
+            '[prices."a/b"]\ninput = 1\n',
+            1,
+            "needs the numbers input and output, and may have cache_read",
+        ),
+        ('[prices."a/b"]\ninput = -1\noutput = 1\n', 1, "needs the numbers"),
+        ('[prices."a/b"]\ninput = true\noutput = 1\n', 1, "needs the numbers"),
         ("a = \n", 1, "not valid TOML"),
         ("x = 1\nx = 2\n", 2, "not valid TOML"),
         ("x = [1,\n", 1, "not valid TOML"),
@@ -75,7 +79,7 @@ def test_a_mistake_is_named_with_file_and_line(tmp_path: Path, text: str, line: 
 @pytest.mark.parametrize(
     "data", [b"x = " + b"[" * 100_000, b"x = " + b"9" * 10_000, b"\n\nx = '\xff'\n", b"\x00", b"x = 1979-99-99"]
 )
-def test_bytes_that_are_no_toml_are_a_config_error_and_nothing_else(tmp_path: Path, data: bytes) -> None:
+def test_invalid_toml_raises_a_config_error(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(ConfigError, match="not"):
         parse_config(data, tmp_path / "afk.toml")
 
@@ -84,7 +88,7 @@ def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     assert parse_config(b"\xef\xbb\xbfmodel = 'x/y'\n", tmp_path / "x") == {"model": "x/y"}
 
 
-def test_a_config_that_is_not_there_is_empty_and_one_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_a_missing_config_is_empty_and_an_unreadable_one_is_an_error(tmp_path: Path) -> None:
     assert load_user_config(tmp_path / "none").table == {}
     with pytest.raises(ConfigError, match="cannot be read"):
         load_user_config(tmp_path)
@@ -112,14 +116,14 @@ class TestTwoFiles:
         assert agents["a"].limits == {"max_steps": 3}
         assert agents["b"].model == "p/2"
 
-    def test_literal_instructions_take_the_place_of_a_file_and_the_other_way(self, tmp_path: Path) -> None:
+    def test_literal_instructions_replace_a_file_of_the_other_config(self, tmp_path: Path) -> None:
         (tmp_path / "user").mkdir()
         (tmp_path / "user" / "me.md").write_text("from a file")
         config = both(tmp_path, "instructions_file = 'me.md'\n", "instructions = 'literal'\n")
         assert config.default_agent().instructions == "literal"
         assert Config(user=config.user).default_agent().instructions == "from a file"
 
-    def test_an_instructions_file_is_beside_its_config_not_in_the_working_directory(
+    def test_an_instructions_file_is_relative_to_its_config_not_to_the_working_directory(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hostile = tmp_path / "hostile"
@@ -130,7 +134,7 @@ class TestTwoFiles:
         with pytest.raises(ConfigError, match="cannot be read"):
             _ = config.default_agent().instructions
 
-    def test_the_file_of_an_agent_that_is_not_used_may_be_missing(self, tmp_path: Path) -> None:
+    def test_an_unused_agent_may_have_a_missing_instructions_file(self, tmp_path: Path) -> None:
         config = Config(user=config_file(tmp_path / "c", "[agents.a]\ninstructions_file = 'none'\n"))
         assert config.agents()["a"].name == "a"
 
@@ -152,7 +156,7 @@ class TestTwoFiles:
         assert config.plugin_paths()[0] == tmp_path / "project" / "a.py"
 
 
-def test_a_cost_limit_of_the_config_refuses_an_unknown_price() -> None:
+def test_a_cost_limit_in_the_config_refuses_a_model_of_unknown_price() -> None:
     limits: dict[str, Any] = {"max_total_cost_usd": 1.0, "max_steps": 2}
     assert fail_safe(limits).on_unknown_price == "refuse"
     assert fail_safe({}).on_unknown_price == "warn"

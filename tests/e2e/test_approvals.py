@@ -162,7 +162,7 @@ class TestRules:
             ('[[approvals.rules]]\ntool = "a.b"\ndecision = "deny"\nargument = {}\n', "did you mean 'arguments'?"),
             ('[approvals]\nmode = "stdin"\n', "must be one of ask, deny"),
             ("[approvals]\ntimeout = 0\n", "must be greater than 0"),
-            ("[agents.x]\ntools = [1]\n", "array of texts"),
+            ("[agents.x]\ntools = [1]\n", "array of strings"),
         ],
     )
     def test_one_that_cannot_be_is_refused(self, pen: Shell, server: ModelServer, text: str, said: str) -> None:

@@ -406,15 +406,18 @@ class TestBadInput:
             (["run", "--max-cost", "0.1", "hi"], "price of openai/gpt-5.2-mini is unknown"),
             (
                 ["run", "-o", "temperature=hot", "hi"],
-                "is 'hot'; openai/gpt-5.2-mini takes a number from 0",
+                "openai/gpt-5.2-mini needs a number from 0",
             ),
             (
                 ["run", "-o", "top_k=4", "hi"],
-                "openai/gpt-5.2-mini takes no option 'top_k'; it takes: max",
+                "openai/gpt-5.2-mini does not accept the option 'top_k'; it accepts: max",
             ),
             (["run", "-o", "temperature", "hi"], "'temperature' is not NAME=VALUE"),
             (["run", "-o", "=1", "hi"], "'=1' is not NAME=VALUE"),
-            (["run", "-m", "local", "-o", "reasoning_effort=low", "hi"], "takes no option 'reasoning_effort'"),
+            (
+                ["run", "-m", "local", "-o", "reasoning_effort=low", "hi"],
+                "not accept the option 'reasoning_effort'",
+            ),
             (["nope"], "nope"),
         ],
     )

@@ -57,17 +57,17 @@ def test_values_come_from_the_table_and_defaults_from_the_dataclass() -> None:
     ("table", "said"),
     [
         ({"pat": 1}, "[sinks.test] has the unknown key 'pat'; did you mean 'path'?"),
-        ({"path": 1}, "[sinks.test] path is 1; text was expected"),
-        ({"count": True}, "a whole number was expected"),
-        ({"count": 1.5}, "a whole number was expected"),
+        ({"path": 1}, "[sinks.test] path is 1; a string was expected"),
+        ({"count": True}, "an integer was expected"),
+        ({"count": 1.5}, "an integer was expected"),
         ({"on": 1}, "true or false was expected"),
         ({"ratio": False}, "a number was expected"),
         ({"mode": "c"}, "'a' or 'b' was expected"),
-        ({"names": "a"}, "an array of texts was expected"),
-        ({"names": [1]}, "an array of texts was expected"),
-        ({"table": {"k": "v"}}, "a table of whole numbers was expected"),
+        ({"names": "a"}, "an array of strings was expected"),
+        ({"names": [1]}, "an array of strings was expected"),
+        ({"table": {"k": "v"}}, "a table of integers was expected"),
         ({"sequence": "abc"}, "was expected"),
-        ({"maybe": "x"}, "a whole number was expected"),
+        ({"maybe": "x"}, "an integer was expected"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_was_expected(table: dict[str, Any], said: str) -> None:
@@ -82,7 +82,7 @@ def test_the_environment_goes_before_the_table(monkeypatch: pytest.MonkeyPatch) 
     settings = fill({"size": 1, "token": "from-the-table"})
     assert (settings.size, settings.token) == (7, "from-the-environment")
     monkeypatch.setenv("TEST_SIZE", "many")
-    with pytest.raises(ConfigError, match="TEST_SIZE is 'many'; a whole number was expected"):
+    with pytest.raises(ConfigError, match="TEST_SIZE is 'many'; an integer was expected"):
         fill({})
 
 
@@ -185,21 +185,21 @@ def test_other_types_are_filled_as_their_annotation_says() -> None:
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ({"beds": {"north": {"plant": 1}}}, "[tools.test.beds.north] plant is 1; text was expected"),
+        ({"beds": {"north": {"plant": 1}}}, "[tools.test.beds.north] plant is 1; a string was expected"),
         (
             {"beds": {"north": {"plnt": "a"}}},
             "[tools.test.beds.north] has the unknown key 'plnt'; did you mean 'plant'?",
         ),
-        ({"beds": {"north": {}}}, "[tools.test.beds.north] needs the key 'plant': text"),
+        ({"beds": {"north": {}}}, "[tools.test.beds.north] needs the key 'plant': a string"),
         ({"beds": {"north": "peas"}}, "[tools.test] beds.north is 'peas'; a table was expected"),
         ({"beds": ["peas"]}, "[tools.test] beds is an array; a table of tables was expected"),
-        ({"rows": [{"plant": "a"}, {"plant": []}]}, "[tools.test.rows.1] plant is []; text was expected"),
+        ({"rows": [{"plant": "a"}, {"plant": []}]}, "[tools.test.rows.1] plant is []; a string was expected"),
         ({"main": "peas"}, "[tools.test] main is 'peas'; a table was expected"),
-        ({"corner": [1]}, "[tools.test] corner is [1]; an array of 2 values (a whole number, text) was expected"),
-        ({"corner": ["a", 1]}, "an array of 2 values (a whole number, text) was expected"),
+        ({"corner": [1]}, "[tools.test] corner is [1]; an array of 2 values (an integer, a string) was expected"),
+        ({"corner": ["a", 1]}, "an array of 2 values (an integer, a string) was expected"),
         ({"season": "winter"}, "[tools.test] season is 'winter'; 'spring' or 'summer' was expected"),
         ({"folder": 1}, "[tools.test] folder is 1; a path was expected"),
-        ({"width": "a"}, "[tools.test] width is 'a'; a whole number was expected"),
+        ({"width": "a"}, "[tools.test] width is 'a'; an integer was expected"),
     ],
 )
 def test_a_wrong_value_in_a_nested_table_is_named_with_its_table(table: dict[str, Any], said: str) -> None:

@@ -16,18 +16,18 @@ class Agent:
     """A model with instructions, tools and limits.
 
     Args:
-        name: what the agent is called in events and threads.
-        model: `provider/model`, or a bare name that config or a plugin's prefix resolves; None leaves the choice to the
-            thread and the config.
-        instructions: the system message; leading and trailing white space and common indentation are taken away.
-        tools: functions, what `@tool` made of them, and names of plugins' tools (`files.read`, `files.*`); an agent has
-            no others.
-        options: portable options (`afkcli.core.contract.options`), checked against what the model takes before the run.
-        extra: passed on to the provider's API as it is.
-        output_type: what the answer has to be, as JSON: a type that pydantic knows (a model, a dataclass, `list[int]`),
-            or a JSON Schema as a dict. It is validated, asked for once more if it does not fit, and then
-            `AgentResult.output`.
-        remember_model: whether the thread goes on with this model where nothing else names one.
+        name: the name of the agent in events and threads.
+        model: `provider/model`, or a bare name that the config or a plugin's prefix resolves; with None the thread and
+            the config choose.
+        instructions: the system message; leading and trailing white space and common indentation are removed.
+        tools: functions, functions with `@tool`, and names of plugin tools (`files.read`, `files.*`); the agent has no
+            other tools.
+        options: portable options (`afkcli.core.contract.options`), checked against what the model accepts.
+        extra: passed on to the provider's API unchanged.
+        output_type: the type of the answer, as JSON: a type that pydantic supports (a model, a dataclass, `list[int]`),
+            or a JSON Schema as a dict. The answer is validated, the model is asked once more if it does not fit, and
+            the result is `AgentResult.output`.
+        remember_model: whether the thread uses this model in later turns that do not name another one.
     """
 
     name: str = "afk"

@@ -1,4 +1,4 @@
-"""The portable options of a model call: what each may be, and whether a model takes it."""
+"""The portable options of a model call: the values of each, and whether a model accepts it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from afkcli.core.contract.protocols import Capabilities
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What the value of an option may be: in words, by a test, and where it is a number within bounds (None: none)."""
+    """The values of an option: a description, a test, and for numbers the least and the greatest (None: no bound)."""
 
     words: str
     holds: Callable[[Any], bool]
@@ -40,12 +40,12 @@ def _is_texts(value: Any) -> bool:
 PORTABLE: Mapping[str, Rule] = {
     "temperature": Rule("a number", _is_number, 0, 2),
     "top_p": Rule("a number", _is_number, 0, 1),
-    "max_output_tokens": Rule("a whole number", _is_whole, 1),
-    "stop": Rule("a text, or an array of texts", _is_texts),
-    "seed": Rule("a whole number", _is_whole),
-    "reasoning_effort": Rule("a text, in the words of the model's API", _is_text),
+    "max_output_tokens": Rule("an integer", _is_whole, 1),
+    "stop": Rule("a string or an array of strings", _is_texts),
+    "seed": Rule("an integer", _is_whole),
+    "reasoning_effort": Rule("a string, in the words of the model's API", _is_text),
 }
-"""Every provider that takes one of these takes it under this name and in this form."""
+"""A provider that accepts one of these accepts it under this name and in this form."""
 
 _MOST_SHOWN = 60
 _NO_RANGES: Mapping[str, tuple[float, float]] = {}
@@ -54,25 +54,25 @@ _NO_RANGES: Mapping[str, tuple[float, float]] = {}
 def check_options(
     options: Mapping[str, Json], extra: Mapping[str, Json], model: str, capabilities: Capabilities
 ) -> None:
-    """Refuse options that a model does not take, or whose value it cannot take.
+    """Refuse options that a model does not accept, and values that it cannot accept.
 
     Args:
         options, extra: those of the agent.
-        model: as `provider/model`, for the message.
-        capabilities: what the provider says of the model; where it does not say which options the model takes, all
-            portable ones count as taken.
+        model: `provider/model`, for the message.
+        capabilities: what the provider says about the model; if it does not say which options the model accepts, all
+            portable ones pass.
 
     Raises:
-        UsageError: naming the option, the model and what it takes.
+        UsageError: it names the option, the model and what the model accepts.
     """
     taken = PORTABLE.keys() if capabilities.options is None else capabilities.options
     for name, value in options.items():
         if name not in taken:
             known = ", ".join(sorted(taken)) or "none"
-            raise UsageError(f"{model} takes no option {_brief(repr(name))}; it takes: {known}")
+            raise UsageError(f"{model} does not accept the option {_brief(repr(name))}; it accepts: {known}")
         wanted = wanted_value(name, value, capabilities.option_ranges)
         if wanted is not None:
-            raise UsageError(f"the option {name!r} is {_brief(repr(value))}; {model} takes {wanted}")
+            raise UsageError(f"{model} needs {wanted} for the option {name!r} (got {_brief(repr(value))})")
     for what, fields in (("options", options), ("extra", extra)):
         try:
             dumps(dict(fields))
@@ -85,9 +85,9 @@ def _brief(text: str) -> str:
 
 
 def wanted_value(name: str, value: Any, ranges: Mapping[str, tuple[float, float]] = _NO_RANGES) -> str | None:
-    """Return what a portable option takes, in words, where `value` is not that; None where it is."""
+    """Return in words what a portable option must be, or None if `value` is that."""
     rule = PORTABLE.get(name)
-    if rule is None:  # an option that one provider names is its own to check
+    if rule is None:  # the provider that names this option checks it
         return None
     low, high = ranges.get(name, (rule.low, rule.high))
     if rule.holds(value) and (low is None or low <= value) and (high is None or value <= high):

@@ -1,4 +1,4 @@
-"""The fail-safe: steps, calls and tool calls of one run. N means N."""
+"""Counts the steps, model calls and tool calls of one run against their limits. N means N."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from afkcli.core.contract.limits import FailSafeConfig
 
 
 class Limits:
-    """Counts what a run has used and raises `LimitReachedError` where one more would be too many."""
+    """Counts what a run has used, and raises `LimitReachedError` if one more would exceed a limit."""
 
     def __init__(self, config: FailSafeConfig) -> None:
         self.config = config
@@ -20,7 +20,7 @@ class Limits:
         self.steps += 1
 
     def check_call(self) -> None:
-        """Raise `LimitReachedError` where one more model call would be too many."""
+        """Raise `LimitReachedError` if one more model call would exceed the limit."""
         self._check("max_llm_calls", self.llm_calls, self.config.max_llm_calls)
 
     def start_call(self) -> None:
@@ -28,14 +28,14 @@ class Limits:
         self.llm_calls += 1
 
     def take_tool_calls(self, wanted: int) -> int:
-        """Return how many of the `wanted` tool calls may be made, and count them."""
+        """Return how many of the `wanted` tool calls are allowed, and count those."""
         limit = self.config.max_tool_calls
         granted = wanted if limit is None else max(0, min(wanted, limit - self.tool_calls))
         self.tool_calls += granted
         return granted
 
     def refuse_tool_calls(self) -> None:
-        """Raise for tool calls that were not granted."""
+        """Raise `LimitReachedError` because not all tool calls were granted."""
         limit = self.config.max_tool_calls
         raise LimitReachedError(f"the limit max_tool_calls={limit} was reached", limit="max_tool_calls")
 

@@ -30,7 +30,7 @@ def servers(tables: dict[str, Any]) -> dict[str, ServerSettings]:
         ({}, "is not usable: it needs `command` (a program) or `url` (an HTTP server), and not both"),
         ({"command": "a", "url": "http://b/c"}, "is not usable: it needs `command` (a program) or `url`"),
         ({"comand": "a"}, "has the unknown key 'comand'; did you mean 'command'?"),
-        ({"command": 3}, "command is 3; text was expected"),
+        ({"command": 3}, "command is 3; a string was expected"),
         ({"command": "a", "args": "b"}, "args is 'b'; "),
         ({"command": "a", "args": [1]}, "args is [1]; "),
         ({"command": "a", "env": {"PORT": 80}}, "is not usable: `env` PORT is no text; put its value into quotes"),

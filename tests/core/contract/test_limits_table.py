@@ -81,7 +81,7 @@ def test_one_row_is_all_that_the_command_line_and_the_config_need(tmp_path: Path
     assert json.loads(done.stdout) == {
         "default": [[3, "default"]],
         "variable": [["5", "environment AFK_MAX_NAPS"]],
-        "refused": "'limits.max_naps' must be greater than 0",
+        "refused": "'limits.max_naps' must be greater than 0 (got 0)",
         "file": 4,
         "help": "INTEGER RANGE At most this many naps. [x>=1]",
         "init": True,

@@ -30,19 +30,22 @@ class Choosy(Scripted):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"temperature": "hot"}, "the option 'temperature' is 'hot'; fake/small takes a number from 0 to 2"),
+        ({"temperature": "hot"}, "fake/small needs a number from 0 to 2 for the option 'temperature' (got 'hot')"),
         ({"temperature": -0.1}, "from 0 to 2"),
         ({"temperature": float("nan")}, "from 0 to 2"),
         ({"temperature": True}, "a number"),
         ({"temperature": None}, "a number"),
         ({"top_p": 1.01}, "from 0 to 1"),
-        ({"max_output_tokens": 0}, "a whole number from 1"),
-        ({"max_output_tokens": 1.5}, "a whole number"),
-        ({"stop": []}, "a text, or an array of texts"),
-        ({"stop": ["a", 1]}, "a text, or an array of texts"),
-        ({"seed": "x"}, "a whole number"),
-        ({"reasoning_effort": 3}, "a text"),
-        ({"top_k": 40}, "takes no option 'top_k'; it takes: max_output_tokens, reasoning_effort, seed, stop"),
+        ({"max_output_tokens": 0}, "an integer from 1"),
+        ({"max_output_tokens": 1.5}, "an integer"),
+        ({"stop": []}, "a string or an array of strings"),
+        ({"stop": ["a", 1]}, "a string or an array of strings"),
+        ({"seed": "x"}, "an integer"),
+        ({"reasoning_effort": 3}, "a string"),
+        (
+            {"top_k": 40},
+            "does not accept the option 'top_k'; it accepts: max_output_tokens, reasoning_effort, seed, stop",
+        ),
     ],
 )
 def test_what_no_model_takes_is_named(options: dict[str, Any], said: str) -> None:
@@ -65,7 +68,7 @@ def test_what_is_no_json_is_refused_before_the_run() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"temperature": 1}, "fake/small takes no option 'temperature'; it takes: max_output_tokens, own"),
+        ({"temperature": 1}, "fake/small does not accept the option 'temperature'; it accepts: max_output_tokens, own"),
         ({"max_output_tokens": 10}, "from 1 to 9"),
     ],
 )
@@ -87,7 +90,7 @@ def test_a_fallback_that_does_not_take_an_option_is_refused_as_the_first_model_i
 
     async def run() -> None:
         async with runner_of(Scripted(), Choosy(name="other")) as runner:
-            with pytest.raises(UsageError, match="other/small takes no option 'temperature'"):
+            with pytest.raises(UsageError, match="other/small does not accept the option 'temperature'"):
                 await runner.run(chosen, user_message="hi")
 
     asyncio.run(run())

@@ -17,9 +17,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from afkcli.core.contract.errors import AfkError, PluginError, UnknownNameError
+from afkcli.core.contract.errors import AfkError, PluginContractError, PluginError, UnknownNameError
 from afkcli.host.invocation import STDOUT_ASIDE, Invocation, process_environment
 from afkcli.host.secrets import Secrets
+from afkcli.loading.checking import checked
 from afkcli.loading.settings import fill_settings, settings_type
 
 if TYPE_CHECKING:
@@ -161,28 +162,31 @@ class Plugins:
         """Return what the hook of the plugin `<kind>.<name>` makes, its settings filled from `table`.
 
         Raises:
-            UnknownNameError, PluginError: as `load`; also for a hook that raises or returns nothing.
+            UnknownNameError, PluginError: as `load`; also for a hook that raises.
+            PluginContractError: the hook is not there, its settings cannot be filled, or what it returned does not fit.
             AfkError: whatever the hook raises of afk's own errors (a missing key, a config error).
         """
         module = self.load(kind, name)
         others = [plugin for plugin in self._hooks().get_plugins() if plugin is not module]
         caller = self._hooks().subset_hook_caller(f"afk_{kind}", others)
+        if not caller.get_hookimpls():
+            raise PluginContractError(f"the plugin {kind}.{name} has no @hookimpl afk_{kind}")
         arguments = {}
         if kind != "command":
             factory = getattr(module, f"afk_{kind}", None)
             where = f"[{section(kind)}.{name}]"
-            arguments["settings"] = (
-                fill_settings(inspect.unwrap(factory), table, where, secrets, self.environment) if factory else None
-            )
+            try:
+                arguments["settings"] = (
+                    fill_settings(inspect.unwrap(factory), table, where, secrets, self.environment) if factory else None
+                )
+            except PluginContractError as error:
+                raise PluginContractError(f"the plugin {kind}.{name}: {error}") from None
         try:
             with _foreign_code(f"the plugin {kind}.{name} failed"):
-                made = caller(**arguments)
+                return checked(kind, f"{kind}.{name}", caller(**arguments))
         except PluginError as error:
             self.failures[f"{kind}.{name}"] = str(error)
             raise
-        if made is None:
-            raise PluginError(f"the plugin {kind}.{name} has no @hookimpl afk_{kind}, or it returned nothing")
-        return made
 
     def _register(self, module: ModuleType, name: str) -> None:
         if self._hooks().is_registered(module):

@@ -21,7 +21,14 @@ from afkcli.config.merging import (
 )
 from afkcli.config.reading import ConfigFile, load_user_config
 from afkcli.core.contract.agent import Agent
-from afkcli.core.contract.errors import AfkError, ConfigError, PluginError, StoreError, UnknownNameError
+from afkcli.core.contract.errors import (
+    AfkError,
+    ConfigError,
+    PluginContractError,
+    PluginError,
+    StoreError,
+    UnknownNameError,
+)
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.protocols import Provider, Sink, Store, ThreadInfo
 from afkcli.core.contract.rules import ApprovalRule
@@ -194,6 +201,7 @@ class Setup:
 
         Raises:
             UnknownNameError: its plugin is not installed.
+            PluginContractError: what its plugin offers does not fit the contract.
             StoreError: it cannot be opened, or its plugin is broken.
         """
         chosen = environment_choice("AFK_STORE", self.invocation.environment) or self.config.value("store")
@@ -203,6 +211,8 @@ class Setup:
                 "Store",
                 self.plugins.make("store", name, self.config.plugin_table("stores", name), self.invocation.secrets),
             )
+        except PluginContractError:
+            raise
         except PluginError as error:
             raise StoreError(str(error)) from error
 

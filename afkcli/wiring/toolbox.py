@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from afkcli.core.contract.errors import AfkError, ConfigError, PluginError, UnknownNameError, UsageError
+from afkcli.core.contract.errors import AfkError, ConfigError, PluginContractError, UnknownNameError, UsageError
 from afkcli.core.contract.tools import FoundTools, Tool, ToolError, Toolset, as_tools
 from afkcli.host.nondumpable import hide_memory
 from afkcli.loading.discovery import KNOWN, missing_line
@@ -112,11 +112,12 @@ class Toolbox:
             return
         try:
             tools = [replace(tool, from_plugin=True) for tool in as_tools(made).values()]
-        except (UsageError, TypeError, AttributeError) as error:
-            raise PluginError(f"the plugin tools.{plugin} offers what is no tool: {error}") from None
+        except UsageError as error:
+            raise PluginContractError(f"the plugin tools.{plugin} has an unusable tool: {error}") from None
         strange = [tool.name for tool in tools if not tool.name.startswith(f"{plugin}.")]
         if strange:
-            raise PluginError(f"the plugin tools.{plugin} offers {strange[0]!r}; its tools are {plugin}.something")
+            what = f"the plugin tools.{plugin} has a tool named {strange[0]!r}"
+            raise PluginContractError(f"{what}; the names of its tools must begin with '{plugin}.'")
         offered.tools[plugin] = tools
 
     async def aclose(self) -> None:

@@ -13,13 +13,12 @@ from tests.e2e.shell import Shell
 
 PROVIDER = """
 import sys
-from afkcli.core.contract.messages import FinishReason, ModelResponse, Role, TextDelta, text_message
-from afkcli.core.contract.protocols import Capabilities
-from afkcli.hookspecs import hookimpl
+from afkcli import hookimpl
+from afkcli.plugin import BaseProvider, FinishReason, ModelResponse, Role, TextDelta, text_message
 
 AFK_HOOKS = 1
 
-class Provider:
+class Provider(BaseProvider):
     name, default_model = "odd", "m"
     async def prepare(self):
         {prepare}
@@ -28,8 +27,6 @@ class Provider:
         print("printed by the plugin")
         yield TextDelta("fine")
         yield ModelResponse(text_message(Role.ASSISTANT, "fine"), FinishReason.STOP)
-    def capabilities(self, model): return Capabilities()
-    async def aclose(self): pass
 
 @hookimpl
 def afk_provider(): return Provider()

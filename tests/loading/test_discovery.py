@@ -27,6 +27,7 @@ class Settings:
     path: str = "default"
 
 class Made:
+    name = "made"
     def __init__(self, settings): self.settings = settings
     def emit(self, event): ...
     def close(self): ...
@@ -120,7 +121,7 @@ class TestLoading:
             ),
             (
                 "from afkcli import hookimpl\nAFK_HOOKS = 1\n@hookimpl\ndef afk_sink(settings): return None",
-                "returned nothing",
+                "its hook returned None",
             ),
             (
                 "from afkcli import hookimpl\nAFK_HOOKS = 1\n@hookimpl\ndef afk_sink(settings): raise SystemExit(1)",

@@ -73,7 +73,7 @@ class PluginError(AfkError):
     """A plugin failed to load or broke its contract."""
 
 
-class PluginContractError(PluginError):
+class PluginContractError(PluginError, UsageError):
     """What a plugin offers does not fit the contract: a type of a setting, or an object that a hook returned."""
 
     exit_code = EXIT_USAGE

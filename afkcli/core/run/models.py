@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from afkcli.core.contract.agent import Agent
-from afkcli.core.contract.errors import UnknownNameError, UsageError
+from afkcli.core.contract.errors import PluginContractError, UnknownNameError, UsageError
 from afkcli.core.contract.options import check_options
 from afkcli.core.contract.protocols import Capabilities, Price, Provider
+from afkcli.core.contract.tasks import contained
 
 PriceLookup = Callable[[str, Capabilities], Price | None]
 """Returns the price of the model `provider/model`, or None if it is unknown; it is called on any thread."""
@@ -83,4 +84,14 @@ def _resolve(full_name: str | None, providers: Mapping[str, Provider], look_up_p
     name = name or provider.default_model or ""
     if not name:
         raise UsageError(f"the provider {provider_name!r} has no default model; name one as {provider_name}/MODEL")
-    return Model(provider=provider, name=name, capabilities=provider.capabilities(name), look_up_price=look_up_price)
+    capabilities = _capabilities(provider, provider_name, name)
+    return Model(provider=provider, name=name, capabilities=capabilities, look_up_price=look_up_price)
+
+
+def _capabilities(provider: Provider, provider_name: str, model: str) -> Capabilities:
+    with contained(f"the provider {provider_name!r}"):
+        capabilities = provider.capabilities(model)
+    if not isinstance(capabilities, Capabilities):
+        what = f"the capabilities of {provider_name}/{model}"
+        raise PluginContractError(f"{what} are of the type {type(capabilities).__name__}, not Capabilities")
+    return capabilities

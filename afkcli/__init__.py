@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from afkcli.core.contract.agent import Agent
     from afkcli.core.contract.limits import FailSafeConfig
     from afkcli.core.contract.result import AgentResult
-    from afkcli.core.contract.tools import ToolError, tool
+    from afkcli.core.contract.tools import ToolContext, ToolError, tool, tool_context
     from afkcli.core.run.config import RunnerConfig
     from afkcli.core.thread.memory_store import MemoryStore
     from afkcli.hookspecs import hookimpl
@@ -27,10 +27,12 @@ __all__ = [
     "MemoryStore",
     "Runner",
     "RunnerConfig",
+    "ToolContext",
     "ToolError",
     "__version__",
     "hookimpl",
     "tool",
+    "tool_context",
 ]
 
 _HOMES = {
@@ -41,10 +43,12 @@ _HOMES = {
     "MemoryStore": "afkcli.core.thread.memory_store",
     "Runner": "afkcli.wiring.runner",
     "RunnerConfig": "afkcli.core.run.config",
+    "ToolContext": "afkcli.core.contract.tools",
     "ToolError": "afkcli.core.contract.tools",
     "__version__": "afkcli.version",
     "hookimpl": "afkcli.hookspecs",
     "tool": "afkcli.core.contract.tools",
+    "tool_context": "afkcli.core.contract.tools",
 }
 
 

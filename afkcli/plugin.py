@@ -88,7 +88,16 @@ if TYPE_CHECKING:
     from afkcli.core.contract.schemas import schema_problem
     from afkcli.core.contract.structured import told
     from afkcli.core.contract.tasks import started
-    from afkcli.core.contract.tools import MAX_OUTPUT_CHARS, Tool, ToolError, Toolset, bounded, tool
+    from afkcli.core.contract.tools import (
+        MAX_OUTPUT_CHARS,
+        Tool,
+        ToolContext,
+        ToolError,
+        Toolset,
+        bounded,
+        tool,
+        tool_context,
+    )
     from afkcli.core.contract.waiting import while_waiting
     from afkcli.core.thread.attachments import PDF, attached_parts, label
     from afkcli.core.thread.names import title_of
@@ -207,10 +216,12 @@ _NAMES = {
     "afkcli.core.contract.tools": (
         "MAX_OUTPUT_CHARS",
         "Tool",
+        "ToolContext",
         "ToolError",
         "Toolset",
         "bounded",
         "tool",
+        "tool_context",
     ),
     "afkcli.core.contract.waiting": ("while_waiting",),
     "afkcli.hookspecs": (
@@ -304,6 +315,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "Tool",
     "ToolCallDelta",
     "ToolCallPart",
+    "ToolContext",
     "ToolError",
     "ToolResultPart",
     "ToolSpec",
@@ -343,6 +355,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "title_of",
     "told",
     "tool",
+    "tool_context",
     "turn_from_json",
     "usage_from_json",
     "uuid7",

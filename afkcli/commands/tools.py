@@ -13,7 +13,7 @@ from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.core.contract.errors import AfkError, UnknownNameError
 from afkcli.core.contract.rules import RuleDecision, rule_decision
-from afkcli.core.contract.tools import Tool
+from afkcli.core.contract.tools import Tool, ToolContext, in_tool_context
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import DIM, RED, YELLOW
@@ -104,7 +104,8 @@ def _listed(setup: Setup, names: Sequence[str] | None, messages: Messages) -> Se
         toolbox = Toolbox(setup)
         try:
             wanted = list(names) if names is not None else _all_names(toolbox, setup, messages)
-            tools, problems = await toolbox.find(wanted)
+            with in_tool_context(ToolContext(on_warning=lambda code, message: messages.warn(message))):
+                tools, problems = await toolbox.find(wanted)
             for line in problems:
                 messages.warn(line)
             return tools

@@ -173,6 +173,8 @@ class TextRenderer:
         match event:
             case ToolStarted():
                 say.say(brief(f"tool {event.tool_name} {dumps(event.arguments)}"))
+            case ToolProgress():
+                say.say(brief(f"tool {event.tool_name}: {event.message}"))
             case ToolCompleted():
                 outcome = "ok" if event.tool_success else f"failed: {event.tool_error}"
                 say.say(f"{brief(f'tool {event.tool_name} {outcome}')} ({event.latency_ms} ms)")
@@ -186,7 +188,7 @@ class TextRenderer:
                 say.warn(event.message)
             case ErrorEvent():
                 say.error(event.error)
-            case RunStarted() | StepStarted() | StepCompleted() | ApprovalRequested() | ToolProgress():
+            case RunStarted() | StepStarted() | StepCompleted() | ApprovalRequested():
                 pass  # nothing to say: the answer shows it, or the approver asks
             case ReasoningDeltaEvent() | TextDeltaEvent() | ToolCallDeltaEvent() | Completed():
                 pass  # `show` and `_show` take these

@@ -25,6 +25,7 @@ from afkcli.core.contract.events import (
     Retrying,
     TextDeltaEvent,
     ToolCompleted,
+    ToolProgress,
     ToolStarted,
     Warned,
 )
@@ -208,6 +209,7 @@ class TestNeutralisation:
         evil = "\x1b]52;c;x\x07\n\u202e"
         shown(
             ToolStarted(tool_name="f", tool_call_id="1", arguments={"a": evil, "b": "x" * 100_000}, step=1, **HEADER),
+            ToolProgress(tool_name="f", tool_call_id="1", message=f"half{evil}", step=1, **HEADER),
             ToolCompleted(
                 tool_name="f",
                 tool_call_id="1",
@@ -224,7 +226,8 @@ class TestNeutralisation:
         )
         err = capsys.readouterr().err
         assert all(character.isprintable() or character == "\n" for character in err)
-        assert err.count("\n") == 5
+        assert err.count("\n") == 6
+        assert "tool f: half" in err
         assert max(map(len, err.splitlines())) < 500
         assert "(7 ms)" in err
 

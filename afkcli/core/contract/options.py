@@ -65,12 +65,15 @@ def check_options(
     Raises:
         UsageError: it names the option, the model and what the model accepts.
     """
+    ranges = dict(capabilities.option_ranges)
+    if capabilities.max_output_tokens is not None:
+        ranges.setdefault("max_output_tokens", (1, capabilities.max_output_tokens))
     taken = PORTABLE.keys() if capabilities.options is None else capabilities.options
     for name, value in options.items():
         if name not in taken:
             known = ", ".join(sorted(taken)) or "none"
             raise UsageError(f"{model} does not accept the option {_brief(repr(name))}; it accepts: {known}")
-        wanted = wanted_value(name, value, capabilities.option_ranges)
+        wanted = wanted_value(name, value, ranges)
         if wanted is not None:
             raise UsageError(f"{model} needs {wanted} for the option {name!r} (got {_brief(repr(value))})")
     for what, fields in (("options", options), ("extra", extra)):

@@ -57,7 +57,9 @@ class Capabilities:
 
     `structured_output` is whether the provider holds an answer to `ModelRequest.output_schema` by itself. Unless it is
     True the model is also told the schema in words; where it is False the request has only the words. `options` are
-    the names of all options that the model takes: a run with another one is refused. `option_ranges` are the least and
+    the names of all options that the model takes: a run with another one is refused. `max_output_tokens` is the most
+    that the model can answer with: a run whose option of that name is greater is refused. Where `tools` is False the
+    tools of the agent are left out of its requests, with a warning. `option_ranges` are the least and
     the greatest value of a numeric one, where they differ from what all providers take
     (`afkcli.core.contract.options`). Where the provider does not know the `price`, `sold_by` says where a price list
     may look: the URL of the API that serves the model, or its seller's name in the list of genai-prices (`openai`);

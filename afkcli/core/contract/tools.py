@@ -9,10 +9,11 @@ import hashlib
 import inspect
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
+from types import UnionType
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, Union, get_args, get_origin, overload
 
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.jsonform import JsonError, JsonObject, canonical, clean_text, dumps
@@ -61,6 +62,62 @@ class ToolError(Exception):
     """Raise it in a tool to tell the model, in your words, that the call failed."""
 
 
+def _ignore(*_: str) -> None:
+    """Take a report where no run is there to show it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolContext:
+    """What a tool knows about its call, and how it can report while it runs.
+
+    A tool gets it as the parameter that is annotated with `ToolContext`; the model neither sees nor sets that
+    parameter. `tool_context()` returns it too, also inside `Toolset.list_tools`, where `tool_call_id` is "". Both
+    methods may be called from any thread, and do nothing once the call has ended.
+
+    Since: 0.2.
+    """
+
+    run_id: str = ""
+    thread_id: str = ""
+    tool_call_id: str = ""
+    on_progress: Callable[[str], None] = _ignore
+    on_warning: Callable[[str, str], None] = _ignore
+
+    def progress(self, text: str) -> None:
+        """Report how far the call is, as an event `tool_progress`. Reports that come too fast are left out."""
+        self.on_progress(str(text))
+
+    def warn(self, code: str, message: str) -> None:
+        """Raise a warning event: `code` for programs, `message` as one line for a person. At most 100 a call."""
+        self.on_warning(str(code), str(message))
+
+
+_context: contextvars.ContextVar[ToolContext] = contextvars.ContextVar("afk_tool_context")
+
+
+def tool_context() -> ToolContext:
+    """Return the context of the tool call, or of the lookup of tools, that runs now.
+
+    Outside a run, in a unit test of a tool for instance, it is a context with empty ids whose methods do nothing.
+
+    Since: 0.2.
+    """
+    return _context.get(_NO_CONTEXT)
+
+
+@contextlib.contextmanager
+def in_tool_context(context: ToolContext) -> Iterator[None]:
+    """Have `tool_context()` return `context` in what is called inside."""
+    token = _context.set(context)
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+_NO_CONTEXT = ToolContext()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tool:
     """A function that a model may call.
@@ -100,7 +157,7 @@ class Tool:
         Raises:
             UsageError: the function's parameters have no schema.
         """
-        schema = dict(self.parameters) if self.parameters is not None else self._adapter.json_schema()
+        schema = dict(self.parameters) if self.parameters is not None else self._schema_of_hints()
         schema.pop("title", None)
         schema.setdefault("properties", {})
         return ToolSpec(name=self.name, description=self.description, parameters=schema)
@@ -131,6 +188,15 @@ class Tool:
             raise ToolError(f"wrong arguments for {self.name}: " + "; ".join(wrong)) from None
         return {field.alias: getattr(model, name) for name, field in type(model).model_fields.items()}
 
+    @cached_property
+    def context_parameters(self) -> tuple[str, ...]:
+        """The parameters of the function that get the `ToolContext`."""
+        try:
+            hints = inspect.get_annotations(self.function, eval_str=True)
+        except Exception:  # hints that cannot be read; where the schema needs them, `spec` says so
+            return ()
+        return tuple(name for name, hint in hints.items() if name != "return" and _is_context(hint))
+
     async def call(self, arguments: JsonObject) -> str:
         """Validate `arguments` and call the tool once; raises as `validate` and `ToolInvocation.run`."""
         return await ToolInvocation(self).run(self.validate(arguments))
@@ -146,14 +212,25 @@ class Tool:
             for number, (name, parameter) in enumerate(inspect.signature(self.function).parameters.items()):
                 if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
                     raise UsageError(f"the tool {self.name!r} takes {parameter}; use plain named parameters")
+                if _is_context(hints.get(name)):
+                    continue
                 default = ... if parameter.default is parameter.empty else parameter.default
                 # By alias, because pydantic has names of its own: `schema`, `copy`, `_x` ...
                 fields[f"field_{number}"] = (hints.get(name, Any), Field(default, alias=name))
             return TypeAdapter(create_model(self.name, __config__=ConfigDict(extra="forbid"), **fields))
         except (NameError, TypeError, SyntaxError, PydanticUserError) as error:
-            raise UsageError(
-                f"the parameters of the tool {self.name!r} have no schema: {str(error).splitlines()[0]}"
-            ) from error
+            raise self._no_schema(error) from error
+
+    def _schema_of_hints(self) -> JsonObject:
+        from pydantic.errors import PydanticUserError
+
+        try:
+            return dict(self._adapter.json_schema())
+        except PydanticUserError as error:  # a type that has no JSON form: a function, a class of one's own
+            raise self._no_schema(error) from error
+
+    def _no_schema(self, error: Exception) -> UsageError:
+        return UsageError(f"the parameters of the tool {self.name!r} have no schema: {str(error).splitlines()[0]}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +255,12 @@ class ValidArguments:
             return dict(to_jsonable_python(self.values))
         except ValueError:
             return self.given
+
+
+def _is_context(hint: Any) -> bool:
+    """Return whether a parameter is annotated with `ToolContext`, or with a union that has it."""
+    is_union = get_origin(hint) in (Union, UnionType)
+    return hint is ToolContext or (is_union and ToolContext in get_args(hint))
 
 
 def _defaults(schema: JsonObject) -> JsonObject:
@@ -229,6 +312,7 @@ class ToolInvocation:
 
     async def _call(self, values: dict[str, Any]) -> Any:
         function = self.tool.function
+        values = {**values, **dict.fromkeys(self.tool.context_parameters, tool_context())}
         try:
             if inspect.iscoroutinefunction(function):
                 return await function(**values)

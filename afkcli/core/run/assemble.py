@@ -34,6 +34,7 @@ from afkcli.core.run.spec import RunSpec
 from afkcli.core.run.stopping import Stopping
 from afkcli.core.run.tally import Tally
 from afkcli.core.run.tool_calls import ToolCalls
+from afkcli.core.run.tool_reports import start_listing
 from afkcli.core.run.transcript import Transcript
 from afkcli.core.thread.attachments import Asked, refuse_what_the_model_cannot_take
 from afkcli.core.thread.contents import Contents, read_content
@@ -109,7 +110,7 @@ async def assemble(
         stopping=stopping,
         pending_warnings=plan.warnings,
     )
-    listing = started(plan.finding) if plan.finding is not None else None
+    listing = start_listing(outlet, plan.finding) if plan.finding is not None else None
     preparing = started(_prepare(plan.models.current.provider))
     on_problem = _threadsafe(lambda error: take_problem(error, stopping, outlet))
     try:  # the thread is read on the store's worker, while the event loop imports what the provider needs

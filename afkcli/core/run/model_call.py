@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import itertools
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from afkcli.core.contract.errors import RETRIED_KINDS, ErrorKind, LimitReachedError, ProviderError, UsageError
@@ -64,6 +64,7 @@ class ModelCalls:
     spending: Spending
     contents: Contents
     output: StructuredOutput | None
+    without_tools: set[str] = field(default_factory=set)
 
     async def make(self, tools: Tools) -> ModelResponse:
         """Make the model call of one step, add its answer to the turn and return it; its events are emitted.
@@ -112,6 +113,7 @@ class ModelCalls:
 
     async def _request(self, model: Model, tools: Tools) -> ModelRequest:
         """Return the request of the next call, as `model` can take it."""
+        tools = self._usable(tools, model)
         messages = await self.contents.sendable(
             self.transcript.request_messages(with_tools=bool(tools)),
             model.full_name,
@@ -127,6 +129,16 @@ class ModelCalls:
             content=self.contents.get,
         )
         return request if self.output is None else asked_for(request, self.output.schema, model.capabilities)
+
+    def _usable(self, tools: Tools, model: Model) -> Tools:
+        """Return `tools`, or none if `model` cannot use tools; the first time a warning says so."""
+        if not tools or model.capabilities.tools is not False:
+            return tools
+        if model.full_name not in self.without_tools:
+            self.without_tools.add(model.full_name)
+            line = f"{model.full_name} cannot use tools; they are left out: {', '.join(tools)}"
+            self.outlet.warn("tools_left_out", line)
+        return {}
 
     def _refusal(self, error: ProviderError, attempt: int, delay: float) -> str | None:
         """Return why the call is not made again after `delay` seconds, "" if its error says it all; None if it is."""

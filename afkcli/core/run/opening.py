@@ -58,6 +58,10 @@ class Begun:
     unsaved: str | None
 
 
+class _RunIdInUseError(UsageError):
+    """The thread already has a turn of this run id."""
+
+
 class Opener:
     """Gets threads ready for a run.
 
@@ -229,11 +233,7 @@ class Opener:
             if opening.lease is not None:
                 lease, history = seal_interrupted(store, opening.lease, history)
                 writer = ask(store, lease, beginning)
-        except (
-            LeaseLostError,
-            UnsupportedRecordError,
-            UsageError,
-        ):  # an answer without this thread's history would be wrong
+        except (LeaseLostError, UnsupportedRecordError, _RunIdInUseError):  # the run must not start
             raise
         except BaseException as error:  # a store may be anybody's plugin; the answer is not lost with it
             unsaved = unsaved or (str(error) if isinstance(error, Exception) and str(error) else repr(error))
@@ -273,4 +273,5 @@ def _refuse_used(run_id: str, thread: ThreadInfo, history: History) -> None:
     """Raise `UsageError` if the thread already has a turn of this run id, which a caller may have chosen."""
     used = {turn.run_id for turn in history.turns} | ({thread.open_turn.run_id} if thread.open_turn else set())
     if run_id in used:
-        raise UsageError(f"the thread {thread.name!r} already has a turn of the run id {run_id}; use a new run id")
+        line = f"the thread {thread.name!r} already has a turn of the run id {run_id}; use a new run id"
+        raise _RunIdInUseError(line)

@@ -13,13 +13,14 @@ from afkcli.core.contract.jsonform import clean_text
 from afkcli.core.contract.messages import Message, Role, TextPart, ToolCallPart, ToolResultPart
 from afkcli.core.contract.result import ToolExecution
 from afkcli.core.contract.tasks import contained
-from afkcli.core.contract.tools import FoundTools, Tool, ToolError, ToolInvocation, Tools, bounded
+from afkcli.core.contract.tools import FoundTools, Tool, ToolError, ToolInvocation, Tools, bounded, in_tool_context
 from afkcli.core.run.approvals import Approvals
 from afkcli.core.run.copies import own_copy
 from afkcli.core.run.limits import Limits
 from afkcli.core.run.outlet import Outlet
 from afkcli.core.run.spec import RunSpec
 from afkcli.core.run.tally import Tally
+from afkcli.core.run.tool_reports import ToolReports
 from afkcli.core.run.transcript import Transcript
 from afkcli.core.thread.sending import unfinished_result
 
@@ -111,6 +112,7 @@ class _Call:
         self._tools = tools
         self._again = again
         self._invocation = ToolInvocation(tool) if tool is not None else None
+        self._reports = ToolReports(calls.outlet, call)
 
     async def make(self, slots: asyncio.Semaphore, answer: Callable[[ToolResultPart], None]) -> None:
         """Make the call. A cancelled call gets no result, so that a run that resumes the turn knows about it."""
@@ -126,6 +128,7 @@ class _Call:
                 calls.transcript.journal_result(result)
                 answer(result)
             finally:
+                self._reports.end()
                 self._report(output, error)
             await calls.outlet.channel.drain()
 
@@ -161,7 +164,8 @@ class _Call:
         try:
             arguments = invocation.tool.validate(own_copy(call.arguments))  # no one is asked about an invalid call
             await self._calls.approvals.approve(arguments, again=self._again)
-            return await invocation.run(arguments), ""
+            with in_tool_context(self._reports.context):
+                return await invocation.run(arguments), ""
         except ToolError as error:
             return "", str(error) or "the tool failed"
         except Exception as error:  # a tool is code of others; the model gets the error

@@ -93,5 +93,5 @@ def capabilities(model: str) -> Capabilities:
         reasoning=known.version >= (3, 7),
         structured_output=known.takes_schema,
         options=options,
-        option_ranges={**_RANGES, "max_output_tokens": (1, known.max_output_tokens)},
+        option_ranges=_RANGES,
     )

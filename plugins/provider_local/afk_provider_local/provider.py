@@ -79,7 +79,6 @@ class LocalProvider:
         engine = self._engines.get(model)
         return Capabilities(
             context_tokens=engine.context_tokens if engine else None,
-            max_output_tokens=self._settings.max_output_tokens,
             tools=False if demo else None,
             images=False,
             files=False,

@@ -98,3 +98,15 @@ def test_a_fallback_that_does_not_take_an_option_is_refused_as_the_first_model_i
 
 def test_the_config_knows_the_same_options() -> None:
     assert set(OPTION_KEYS) == set(PORTABLE)
+
+
+@pytest.mark.parametrize(("asked", "said"), [(9, None), (10, "from 1 to 9")])
+def test_an_answer_longer_than_the_model_can_give_is_refused(asked: int, said: str | None) -> None:
+    able = Capabilities(max_output_tokens=9)
+    if said is None:
+        check_options({"max_output_tokens": asked}, {}, "fake/small", able)
+        return
+    with pytest.raises(UsageError, match=said):
+        check_options({"max_output_tokens": asked}, {}, "fake/small", able)
+    wider = Capabilities(max_output_tokens=9, option_ranges={"max_output_tokens": (1, 20)})
+    check_options({"max_output_tokens": asked}, {}, "fake/small", wider)

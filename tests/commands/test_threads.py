@@ -59,6 +59,7 @@ class TestList:
             "try:\n    main()\nexcept SystemExit:\n    pass\n"
             "print(sorted({name.partition('.')[0] for name in sys.modules}))\n"
         )
+        talked.cold = True
         modules = talked.python(script).out.splitlines()[-1]
         assert "'afk_store_disk'" in modules
         for name in ("openai", "httpx", "pydantic", "xllamacpp", "afk_provider_openai", "afk_sink_jsonl"):

@@ -13,6 +13,7 @@ from pathlib import Path
 from afkcli.config.reading import parse_config
 from afkcli.testing.model_server import ModelServer
 from tests.docs.pages import Block
+from tests.e2e import warm
 
 LIMIT = 180  # seconds after which a block hangs; never a measure of speed
 DOCUMENTED_URL = "http://127.0.0.1:8080/v1"
@@ -45,6 +46,7 @@ class Terminal:
         for name, text in _SHIMS.items():
             (bin_folder / name).write_text(text)
             (bin_folder / name).chmod(0o755)
+        warm.shim(bin_folder / "afk")
         (self.folder / "notes.md").write_text("# Notes\n\nBeans need sun. Spinach grows in the shade.\n")
         (self.folder / "questions.txt").write_text("What is a bean?\nWhat is spinach?\n")
         git = ["git", "-c", "user.name=A Reader", "-c", "user.email=reader@example.com"]
@@ -109,17 +111,21 @@ class Terminal:
         script.unlink()
 
     def _run(self, block: Block, command: list[str], environment: dict[str, str]) -> str:
-        done = subprocess.run(
+        process = warm.start(
             command,
             cwd=self.folder,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=LIMIT,
         )
-        written = done.stdout.decode()
-        assert done.returncode == 0, f"{block.place} ended with {done.returncode}:\n{written}"
+        with process:
+            try:
+                written = process.communicate(timeout=LIMIT)[0].decode()
+            except BaseException:
+                process.kill()
+                raise
+        assert process.returncode == 0, f"{block.place} ended with {process.returncode}:\n{written}"
         return written
 
     def _environment(self, text: str = "", *, key: bool = True) -> dict[str, str]:

@@ -37,11 +37,15 @@ class Finished:
 
 @dataclass
 class Shell:
-    """Runs the installed `afk` as a user would, with a home and a folder of its own and no key."""
+    """Runs the installed `afk` as a user would, with a home and a folder of its own and no key.
+
+    `cold` is for tests of what the interpreter's own start leaves: imported modules, what /proc shows of the process.
+    """
 
     home: Path
     folder: Path
     env: dict[str, str] = field(default_factory=dict)
+    cold: bool = False
 
     def environment(self, **extra: str) -> dict[str, str]:
         kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT")
@@ -52,19 +56,14 @@ class Shell:
         """Run `afk` to its end; stdin is empty (/dev/null) unless bytes are given."""
         process = start(
             [AFK, *arguments],
+            cold=self.cold,
             cwd=self.folder,
             env=self.environment(**env),
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        with process:
-            try:
-                out, err = process.communicate(stdin, timeout=LIMIT)
-            except BaseException:
-                process.kill()
-                raise
-        return Finished(process.returncode, out.decode(), err.decode())
+        return _finished(process, stdin)
 
     def in_process(self, *arguments: str, stdin: bytes | None = None, **env: str) -> Finished:
         """Run the command line in this process: for what is about arguments, words and exit codes.
@@ -86,14 +85,15 @@ class Shell:
         options.setdefault("stdin", subprocess.DEVNULL)
         options.setdefault("stdout", subprocess.PIPE)
         options.setdefault("stderr", subprocess.PIPE)
-        return start([AFK, *arguments], cwd=self.folder, env=self.environment(), **options)
+        return start([AFK, *arguments], cold=self.cold, cwd=self.folder, env=self.environment(), **options)
 
-    def start_python(self, script: Path) -> subprocess.Popen[bytes]:
+    def start_python(self, script: Path, **env: str) -> subprocess.Popen[bytes]:
         """Start a Python script and return the process, its pipes open."""
-        return subprocess.Popen(
+        return start(
             [sys.executable, script],
+            cold=self.cold,
             cwd=self.folder,
-            env=self.environment(),
+            env=self.environment(**env),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -101,20 +101,23 @@ class Shell:
 
     def python(self, script: Path, **env: str) -> Finished:
         """Run a Python script with the interpreter that has afk installed."""
-        done = subprocess.run(
-            [sys.executable, script],
-            cwd=self.folder,
-            env=self.environment(**env),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=LIMIT,
-        )
-        return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
+        return _finished(self.start_python(script, **env))
 
     def log(self) -> list[dict[str, Any]]:
         """Return all events of the event log."""
         files = sorted((self.home / "afk" / "state" / "events").glob("*.jsonl"))
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def _finished(process: subprocess.Popen[bytes], stdin: bytes | None = None) -> Finished:
+    """Wait for the end of a process, and return what it wrote."""
+    with process:
+        try:
+            out, err = process.communicate(stdin, timeout=LIMIT)
+        except BaseException:
+            process.kill()
+            raise
+    return Finished(process.returncode, out.decode(), err.decode())
 
 
 def roles_and_texts(body: dict[str, Any]) -> list[tuple[str, str]]:

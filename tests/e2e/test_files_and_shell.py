@@ -134,6 +134,7 @@ class TestShell:
         """Its own environment, those of its parents (its supervisor, afk), and the memory of afk."""
         if sys.platform != "linux":
             pytest.skip("only Linux hides it")
+        keyed.cold = True
         config(keyed, ALLOWED)
         look = """
             env; supervisor=$PPID; afk=$(sed 's/.*) //' /proc/$supervisor/stat | cut -d' ' -f2)

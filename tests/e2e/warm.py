@@ -29,15 +29,18 @@ _COLD_VARIABLES = ("PYTHON", "LD_", "MALLOC_", "GLIBC_")
 _COLD_OPTIONS = ("preexec_fn", "executable", "shell", "user", "group", "extra_groups")
 
 
-def start(command: Sequence[str | Path], *, take_terminal: bool = False, **options: Any) -> subprocess.Popen[Any]:
-    """Start a command as `subprocess.Popen` does; warm, where it is `afk` and nothing asks for a cold start.
+def start(
+    command: Sequence[str | Path], *, cold: bool = False, take_terminal: bool = False, **options: Any
+) -> subprocess.Popen[Any]:
+    """Start a command as `subprocess.Popen` does; warm, where it is `afk` or a Python script that may be.
 
     Args:
         command: the program and its arguments.
+        cold: start it cold, as a child of this process.
         take_terminal: make the terminal on stdin the controlling one; for a session of its own.
         options: those of `subprocess.Popen`.
     """
-    if _can_be_warm(command, options):
+    if not cold and _can_be_warm(command, options):
         return _Warm(command, take_terminal=take_terminal, **options)
     if take_terminal:
         options["preexec_fn"] = _take_terminal
@@ -56,11 +59,57 @@ def _can_be_warm(command: Sequence[str | Path], options: dict[str, Any]) -> bool
         return False
     env = options.get("env") or os.environ
     return (
-        Path(command[0]) == AFK
+        _is_known(command)
         and not any(options.get(name) for name in _COLD_OPTIONS)
-        and not any(name.startswith(_COLD_VARIABLES) for name in env)
+        and not any(name.startswith(_COLD_VARIABLES) and name != "PYTHONPATH" for name in env)
+        and not any(Path(entry, "sitecustomize.py").exists() for entry in env.get("PYTHONPATH", "").split(os.pathsep))
         and all(env.get(name) == os.environ.get(name) for name in LOCALE)
     )
+
+
+def _is_known(command: Sequence[str | Path]) -> bool:
+    """Return whether the command is `afk`, or Python with a script and no option of its own."""
+    program = os.fspath(command[0])
+    return program == str(AFK) or (program == sys.executable and str(command[1]).endswith(".py"))
+
+
+def shim(path: Path) -> None:
+    """Write a program that is `afk`, started warm, for scripts that find it on their PATH.
+
+    Nothing is written where everything starts cold.
+    """
+    if _can_be_warm([AFK], {"env": {name: os.environ[name] for name in LOCALE if name in os.environ}}):
+        path.write_text(f"#!{sys.executable} -IS\n" + _SHIM.replace("ADDRESS", repr(_server().address)))
+        path.chmod(0o755)
+
+
+_SHIM = f"""
+import array, json, os, signal, socket, struct, sys
+
+connection = socket.socket(socket.AF_UNIX)
+connection.connect(ADDRESS)
+order = json.dumps({{
+    "arguments": [{str(AFK)!r}, *sys.argv[1:]],
+    "environment": dict(os.environ),
+    "folder": os.getcwd(),
+    "umask": os.umask(0),
+    "new_session": False,
+    "process_group": -1,
+    "take_terminal": False,
+    "targets": [0, 1, 2],
+}}).encode()
+rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))
+connection.sendmsg([struct.pack("!I", len(order))], [rights])
+connection.sendall(order)
+pid = struct.unpack("!i", connection.recv(4, socket.MSG_WAITALL))[0]
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(number, lambda number, _: os.kill(pid, number))
+status = struct.unpack("!i", connection.recv(4, socket.MSG_WAITALL))[0]
+if os.WIFSIGNALED(status):
+    signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
+    os.kill(os.getpid(), os.WTERMSIG(status))
+os._exit(os.waitstatus_to_exitcode(status))
+"""
 
 
 class _Warm(subprocess.Popen[Any]):
@@ -120,10 +169,10 @@ class _Server:
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="afk-warm-")
-        self._address = str(Path(self._folder.name, "socket"))
+        self.address = str(Path(self._folder.name, "socket"))
         kept = ("PATH", "TMPDIR", "HOME", *LOCALE)
         with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(self._address)
+            listener.bind(self.address)
             listener.listen(64)
             process = subprocess.Popen(
                 [sys.executable, "-m", "tests.e2e.warm_process", str(listener.fileno())],
@@ -141,7 +190,7 @@ class _Server:
         """Send an order; return the connection on which the process id and then the wait status come."""
         connection = socket.socket(socket.AF_UNIX)
         try:
-            connection.connect(self._address)
+            connection.connect(self.address)
             data = json.dumps(order).encode()
             socket.send_fds(connection, [struct.pack("!I", len(data))], descriptors)
             connection.sendall(data)

@@ -14,6 +14,7 @@ import io
 import json
 import os
 import pkgutil
+import runpy
 import select
 import signal
 import socket
@@ -170,7 +171,8 @@ def become(order: Order) -> None:
     os.environ.update(order.environment)
     time.tzset()
     sys.argv[:] = order.arguments
-    sys.path[0] = os.path.dirname(order.arguments[0])  # noqa: PTH120
+    of_path = [entry for entry in order.environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    sys.path[:1] = [os.path.dirname(order.arguments[0]), *of_path]  # noqa: PTH120
     sys.stdin, sys.stdout, sys.stderr = (_standard_stream(number) for number in (0, 1, 2))
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -204,17 +206,22 @@ def _standard_stream(number: int) -> io.TextIOWrapper:
 
 
 def main() -> None:
-    """Serve, and in each child run the command that its console script runs."""
+    """Serve, and in each child run the script that was ordered, or what the console script of `afk` runs."""
     if os.fork():
         os._exit(0)  # no child of the tests: some of them look for children that were left
     import_all()
     assert threading.active_count() == 1, "a process with threads cannot be forked safely"
     gc.freeze()
     order = serve(socket.socket(fileno=int(sys.argv[1])))
+    if script := order.arguments[0] == sys.executable:
+        del order.arguments[0]
     become(order)
-    from afkcli.entry import main as run
-
     try:
+        if script:
+            runpy.run_path(order.arguments[0], run_name="__main__")
+            _end(0)
+        from afkcli.entry import main as run
+
         run()
     except SystemExit as ending:
         if ending.code is None or isinstance(ending.code, int):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from afkcli.core.contract.ids import uuid7
-from afkcli.testing.model_script import Step
+from afkcli.testing.model_script import Fault, Step
 from afkcli.testing.model_server import ModelServer
 from tests.e2e.shell import LIMIT, Shell, kill, roles_and_texts, wait_for_output
 
@@ -53,12 +53,15 @@ def clock(keyed: Shell, tmp_path: Path) -> WallClock:
 @pytest.mark.parametrize("hours", [-5, 5])
 class TestAJump:
     def test_in_the_middle_of_a_run(self, keyed: Shell, server: ModelServer, clock: WallClock, hours: int) -> None:
-        server.script(Step(text="word ", repeat=30, delay_between=0.05), Step(text="ok"))
+        server.script(
+            Step(text="word ", repeat=30, delay_between=0.05, fault=Fault.HANG, fault_after=20), Step(text="ok")
+        )
         process = keyed.start("run", "-t", "t", "first")
         wait_for_output(process, b"word " * 5)
 
         clock.set(hours)
         busy = keyed.afk("run", "-t", "t", "--busy", "fail", "me too")
+        server.release()
         out, err = process.communicate(timeout=LIMIT)
         second = keyed.afk("run", "-t", "t", "second")
 

@@ -43,14 +43,27 @@ from afkcli.core.contract.errors import (
 )
 from afkcli.core.contract.ids import uuid7
 from afkcli.core.contract.messages import Role, text_message
-from afkcli.core.contract.protocols import LEASE_SECONDS, Fork, Lease, Record, RecordKind, Store
+from afkcli.core.contract.protocols import (
+    LEASE_SECONDS,
+    Add,
+    Append,
+    Fork,
+    Lease,
+    Operation,
+    Record,
+    RecordKind,
+    Renew,
+    Store,
+)
 from afkcli.core.contract.result import Usage
+from afkcli.core.thread.batch import apply
 from afkcli.core.thread.history import load_history
 from afkcli.core.thread.records import advance, next_record
 from afkcli.host.owner import current_owner
 from afkcli.testing.store_steps import (
     ShiftedTime,
     acquired,
+    appended,
     asked,
     digest,
     save,
@@ -523,6 +536,124 @@ class StoreContract:
 
         _in_threads(add, 4)
         assert store.add("turns", 0) == 40
+
+    # several operations at once
+
+    def test_operations_are_carried_out_together_with_a_result_for_each(self, store: Store) -> None:
+        lease, other = asked(store), asked(store, "other")
+        self.pass_time(LEASE_SECONDS - 1)
+        step, others = with_journal(lease.thread, "text"), with_seal(other.thread, [])
+        operations: list[Operation] = [
+            appended(lease, step),
+            appended(other, others),
+            Renew(lease),
+            Add("budget", 0.5, 1.0),
+        ]
+        first, second, renewed, counted = apply(store, operations)
+        assert (first, second, counted) == (None, None, 0.5)
+        assert isinstance(renewed, Lease)
+        assert (renewed.token, renewed.thread) == (lease.token, step[0])
+        self.pass_time(2)
+        assert store.acquire("t-42", current_owner("other")) is None
+        assert store.acquire("other", current_owner("other")) is not None
+        assert _kinds(store.load(lease.thread.key)) == ["question", "journal"]
+        assert _kinds(store.load(other.thread.key)) == ["seal"]
+
+    def test_no_operations_have_no_results(self, store: Store) -> None:
+        assert apply(store, []) == []
+        together = getattr(store, "apply", None)
+        if together is not None:
+            assert list(together([])) == []
+
+    def test_an_operation_that_fails_fails_alone(self, store: Store) -> None:
+        good, lost, stale, renamed = (asked(store, name) for name in ("good", "lost", "stale", "renamed"))
+        gone = asked(store, "gone")
+        store.delete(gone)
+        store.add("budget", 1)
+        contents = {digest(PICTURE): PICTURE}
+        last = with_seal(good.thread, [])
+        results = apply(
+            store,
+            [
+                appended(replace(lost, token=good.token), with_seal(lost.thread, []), contents),
+                appended(replace(stale, thread=replace(stale.thread, head="x")), with_seal(stale.thread, []), contents),
+                appended(renamed, with_meta(renamed.thread, name="good"), contents),
+                appended(gone, with_seal(gone.thread, [])),
+                Renew(replace(lost, token="")),
+                Renew(gone),
+                Add("budget", 1, 1.5),
+                appended(good, last, contents),
+            ],
+        )
+        assert [type(result) for result in results] == [
+            LeaseLostError,
+            HeadMismatchError,
+            NameTakenError,
+            LeaseLostError,
+            LeaseLostError,
+            LeaseLostError,
+            CounterLimitError,
+            type(None),
+        ]
+        assert store.find("good") == last[0]
+        assert store.content(good.thread.key, digest(PICTURE)) == PICTURE
+        for lease in (lost, stale, renamed):
+            assert store.find(lease.thread.name) == lease.thread
+            assert _kinds(store.load(lease.thread.key)) == ["question"]
+            assert store.content(lease.thread.key, digest(PICTURE)) is None
+        assert store.find("gone") is None
+        assert store.add("budget", 0) == 1
+
+    def test_operations_on_one_thread_follow_one_another(self, store: Store) -> None:
+        lease = asked(store)
+        first = with_journal(lease.thread, "one")
+        second = with_journal(first[0], "two")
+        seal = with_seal(second[0], [text_message(Role.USER, "question")])
+        after_first, after_second = replace(lease, thread=first[0]), replace(lease, thread=second[0])
+        results = apply(
+            store,
+            [
+                appended(lease, first),
+                appended(lease, with_journal(lease.thread, "of the head before")),
+                appended(after_first, second),
+                Renew(lease),
+                appended(after_second, seal),
+            ],
+        )
+        assert isinstance(results[1], HeadMismatchError)
+        assert (results[0], results[2], results[4]) == (None, None, None)
+        renewed = results[3]
+        assert isinstance(renewed, Lease)
+        assert renewed.thread == second[0]
+        assert store.find("t-42") == seal[0]
+        assert load_history(store, seal[0]).damage == ()
+
+    def test_several_records_of_an_operation_are_all_or_nothing(self, store: Store) -> None:
+        lease, other = acquired(store), asked(store, "other")
+        thread, question = with_question(lease.thread, "question")
+        after, journal = with_journal(thread, "text")
+        operation = Append(after, [question, journal], "another head", lease)
+        operations: list[Operation] = [operation, appended(other, with_journal(other.thread, "text")), operation]
+        results = apply(store, operations)
+        assert isinstance(results[0], HeadMismatchError)
+        assert isinstance(results[2], HeadMismatchError)
+        assert store.load(after.key) == []
+        operations = [operation._replace(expected_head=""), Renew(other)]
+        assert apply(store, operations)[0] is None
+        assert store.load(after.key) == [question, journal]
+
+    def test_what_was_written_together_is_there_when_it_is_opened_again(self, tmp_path: Path) -> None:
+        if not self.keeps_on_disk:
+            return
+        store = self.make_store(tmp_path / "store")
+        lease, other = asked(store), acquired(store, "other")
+        steps = with_journal(lease.thread, "text"), with_question(other.thread, "question")
+        assert apply(store, [appended(lease, steps[0]), appended(other, steps[1])]) == [None, None]
+        again = self.make_store(tmp_path / "store")  # without `close`: as after the death of the process
+        assert again.find("t-42") == steps[0][0]
+        assert again.find("other") == steps[1][0]
+        again.close()
+        store.close()
 
     # across openings
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from afkcli.core.contract.ids import rfc3339
 from afkcli.core.contract.messages import Message, Role, text_message
-from afkcli.core.contract.protocols import NO_CONTENTS, Lease, OpenTurn, Record, RecordKind, Store, ThreadInfo
+from afkcli.core.contract.protocols import NO_CONTENTS, Append, Lease, OpenTurn, Record, RecordKind, Store, ThreadInfo
 from afkcli.core.contract.result import RunState, Usage
 from afkcli.core.thread.records import advance, next_record
 from afkcli.core.thread.turns import SealedTurn, after_seal, turn_to_json
@@ -89,6 +89,12 @@ def save(
     thread, record = step
     store.append(thread, [record], lease.thread.head, lease, contents)
     return replace(lease, thread=thread)
+
+
+def appended(lease: Lease, step: tuple[ThreadInfo, Record], contents: Mapping[str, bytes] = NO_CONTENTS) -> Append:
+    """Return the operation that appends the record of `step`, and `contents`."""
+    thread, record = step
+    return Append(thread, [record], lease.thread.head, lease, contents)
 
 
 def save_turn(store: Store, lease: Lease, question: str, answer: str, second: int = 0) -> Lease:

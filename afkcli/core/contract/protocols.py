@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from afkcli.core.contract.events import Event
 from afkcli.core.contract.messages import ModelEvent, ModelRequest
@@ -338,6 +338,55 @@ class Store(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class Append(NamedTuple):
+    """`Store.append` as an operation of `BatchStore.apply`; the fields are its arguments."""
+
+    thread: ThreadInfo
+    records: Sequence[Record]
+    expected_head: str
+    lease: Lease
+    contents: Mapping[str, bytes] = NO_CONTENTS
+
+
+class Renew(NamedTuple):
+    """`Store.renew` as an operation of `BatchStore.apply`."""
+
+    lease: Lease
+
+
+class Add(NamedTuple):
+    """`Store.add` as an operation of `BatchStore.apply`."""
+
+    counter: str
+    amount: float
+    limit: float | None = None
+
+
+Operation: TypeAlias = Append | Renew | Add
+OperationResult: TypeAlias = Lease | float | Exception | None
+"""What became of an operation: what the method of its name returns, or the exception that it raises."""
+
+
+class BatchStore(Store, Protocol):
+    """A store that takes several operations of one process in one transaction. The method is optional. Since: 0.2."""
+
+    def apply(self, operations: Sequence[Operation]) -> Sequence[OperationResult]:
+        """Carry out `operations` in their order, in one transaction, each checked on its own.
+
+        Every operation is all or nothing, as the method of its name is: one whose lease is lost, whose expected head is
+        not there or whose counter is at its limit changes nothing, and the others are carried out. An operation sees
+        what those before it have done, so two appends on one thread may follow one another. When this returns, all
+        that was written is as durable as each operation asks for.
+
+        Returns:
+            A result for each operation, in the same order; no results for no operations.
+
+        Raises:
+            StoreError: the transaction failed as a whole; nothing was written.
+        """
+        ...
 
 
 class Sink(Protocol):

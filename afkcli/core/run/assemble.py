@@ -39,7 +39,7 @@ from afkcli.core.run.transcript import Transcript
 from afkcli.core.thread.attachments import Asked, refuse_what_the_model_cannot_take
 from afkcli.core.thread.contents import Contents, read_content
 from afkcli.core.thread.sending import history_warnings, sent_messages
-from afkcli.core.thread.store_worker import StoreThread
+from afkcli.core.thread.store_worker import StoreWorker
 
 _DECIDERS: Mapping[InteractionMode, Decider] = {"headless": "headless", "interactive": "user", "external": "caller"}
 
@@ -59,7 +59,7 @@ class Resources:
 
     providers: Mapping[str, Provider]
     store: Callable[[], Store]
-    store_worker: StoreThread
+    store_worker: StoreWorker
     sinks: Sequence[SinkWorker]
     config: RunnerConfig
     wiring: Wiring
@@ -123,8 +123,8 @@ async def assemble(
     outlet.pending_warnings += history_warnings(begun.history)
     run = _compose(plan, begun, stopping, outlet, preparing, listing, resources.count)
     if begun.unsaved is not None:
-        worker, wiring = resources.store_worker, resources.wiring
-        await worker.call(begin_rescue, run, worker, wiring.rescue, wiring.rescue_more, on_problem)
+        calls, wiring = resources.store_worker.of(run.spec.thread_key), resources.wiring
+        await calls.call(begin_rescue, run, calls, wiring.rescue, wiring.rescue_more, on_problem)
     return run
 
 
@@ -147,12 +147,13 @@ async def _check(resources: Resources, thread: ThreadInfo, agent: Agent, run_id:
     models = resolve_models(agent, resources.providers, wiring.look_up_price)
     if asked is not None and asked.contents:
         refuse_what_the_model_cannot_take(asked.message, models[0].full_name, models[0].capabilities)
-    budgets = Reservations(wiring.budgets, thread.key, resources.store, resources.store_worker)
+    calls = resources.store_worker.of(thread.key)
+    budgets = Reservations(wiring.budgets, thread.key, resources.store, calls)
     spending = Spending(agent.fail_safe, budgets)
     warnings = await spending.check_prices(models)
     warnings += unchecked_warnings(output) if output is not None else []
     contents = Contents(
-        read=lambda sha256: resources.store_worker.call(lambda: read_content(resources.store(), thread.key, sha256)),
+        read=lambda sha256: calls.call(lambda: read_content(resources.store(), thread.key, sha256)),
         held=dict(asked.contents) if asked is not None else {},
     )
     return _Plan(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from afkcli.core.contract.errors import CounterLimitError, LimitReachedError, StoreError
 from afkcli.core.contract.limits import BUDGETS
 from afkcli.core.contract.protocols import Store
-from afkcli.core.thread.store_worker import StoreThread
+from afkcli.core.thread.store_worker import StoreCalls
 
 ROUNDING = 1e-9
 """The part of an amount that counts as nothing: sums of dollars are not exact."""
@@ -56,14 +56,14 @@ class Reservations:
     Args:
         budgets: what counts for it.
         thread_key: its thread.
-        store: opens or returns the store, on the store's thread.
-        calls: the store's thread.
+        store: opens or returns the store; only its worker may call it.
+        calls: the calls for the run's thread.
     """
 
     budgets: Budgets
     thread_key: str
     store: Callable[[], Store]
-    calls: StoreThread
+    calls: StoreCalls
 
     def __bool__(self) -> bool:
         """Whether there is a budget."""
@@ -91,11 +91,11 @@ class Reservation:
 
     Args:
         accounts: the budgets.
-        store: opens or returns the store, on the store's thread.
-        calls: the store's thread. `usd` changes there alone.
+        store: opens or returns the store; only its worker may call it.
+        calls: the calls for the run's thread. Only the worker changes `usd`.
     """
 
-    def __init__(self, accounts: list[Account], store: Callable[[], Store], calls: StoreThread) -> None:
+    def __init__(self, accounts: list[Account], store: Callable[[], Store], calls: StoreCalls) -> None:
         self._accounts = accounts
         self._store = store
         self._calls = calls

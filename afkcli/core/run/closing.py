@@ -19,12 +19,12 @@ from afkcli.core.run.cost import Spending
 from afkcli.core.run.outlet import Outlet
 from afkcli.core.run.run import Run
 from afkcli.core.run.stopping import CANCELLED, Outcome, Stopping
-from afkcli.core.thread.store_worker import StoreThread
+from afkcli.core.thread.store_worker import StoreCalls
 from afkcli.core.thread.turns import SealedTurn
 from afkcli.core.thread.writer import RescueWriter, TurnWriter
 
 
-async def see_through(run: Run, work: asyncio.Task[Outcome], calls: StoreThread, rescue: Rescue) -> AgentResult:
+async def see_through(run: Run, work: asyncio.Task[Outcome], calls: StoreCalls, rescue: Rescue) -> AgentResult:
     """Wait for the end of the run's work, however it ends, then emit the error, seal the turn and emit `completed`."""
     await _end_of_work(work, run.stopping, run.spec.agent.fail_safe.max_wall_time_s)
     run.preparing.cancel()
@@ -82,7 +82,7 @@ async def _cost_of(spending: Spending, outlet: Outlet) -> float | None:
         return None
 
 
-async def _seal(run: Run, outcome: Outcome, calls: StoreThread, rescue: Rescue) -> tuple[Outcome, bool]:
+async def _seal(run: Run, outcome: Outcome, calls: StoreCalls, rescue: Rescue) -> tuple[Outcome, bool]:
     """Seal the run's turn, or rescue it and warn; return how the run ended and whether the turn is saved."""
     turn = _turn(run, outcome)
     transcript = run.transcript
@@ -108,7 +108,7 @@ async def _seal(run: Run, outcome: Outcome, calls: StoreThread, rescue: Rescue) 
 
 
 def begin_rescue(
-    run: Run, calls: StoreThread, rescue: Rescue, more: RescueMore, on_problem: Callable[[Exception], None]
+    run: Run, calls: StoreCalls, rescue: Rescue, more: RescueMore, on_problem: Callable[[Exception], None]
 ) -> None:
     """Keep the question of a turn that its store cannot take, before the model is asked; called on the store's worker.
 
@@ -127,7 +127,7 @@ def begin_rescue(
         run.outlet.pending_warnings.append(("not_saved", line))
 
 
-def _rescue_on_store(calls: StoreThread, rescuer: RescueWriter | None, save: Callable[[], str | None]) -> str | None:
+def _rescue_on_store(calls: StoreCalls, rescuer: RescueWriter | None, save: Callable[[], str | None]) -> str | None:
     if rescuer is not None:
         calls.unwatch(rescuer)
     return save()
@@ -156,7 +156,7 @@ def _turn(run: Run, outcome: Outcome) -> SealedTurn:
     )
 
 
-def _seal_on_store(calls: StoreThread, writer: TurnWriter, turn: SealedTurn) -> None:
+def _seal_on_store(calls: StoreCalls, writer: TurnWriter, turn: SealedTurn) -> None:
     calls.unwatch(writer)
     try:
         writer.seal(turn)

@@ -14,10 +14,10 @@ from afkcli.core.run.answer import take_answer
 from afkcli.core.run.run import Run
 from afkcli.core.run.stopping import Outcome
 from afkcli.core.run.tool_calls import all_tools
-from afkcli.core.thread.store_worker import StoreThread
+from afkcli.core.thread.store_worker import StoreCalls
 
 
-async def work(run: Run, store_worker: StoreThread) -> Outcome:
+async def work(run: Run, calls: StoreCalls) -> Outcome:
     """Do the work of a run, from its first model call to its answer, and return how it ended.
 
     Raises:
@@ -36,14 +36,14 @@ async def work(run: Run, store_worker: StoreThread) -> Outcome:
         if response.finish_reason is FinishReason.LENGTH:
             return Outcome(state=RunState.DEGRADED, reason="length")
         if response.message.tool_calls:
-            await _journal(run, store_worker)
+            await _journal(run, calls)
             await run.tool_calls.make(response.message.tool_calls, tools)
         elif take_answer(run.output, response.message, run.models.current.full_name, run.transcript, run.outlet):
             return Outcome(state=RunState.COMPLETED)
 
 
-async def _journal(run: Run, store_worker: StoreThread) -> None:
+async def _journal(run: Run, calls: StoreCalls) -> None:
     """Write the journal before the tool calls are made, so that a run which resumes the turn knows about them."""
     journal = run.transcript.journal
     if journal is not None:
-        await store_worker.call(journal.tick)
+        await calls.call(journal.tick)

@@ -26,7 +26,7 @@ from afkcli.core.thread.attachments import Asked
 from afkcli.core.thread.history import History, load_history
 from afkcli.core.thread.operations import fork, holder_of, seal_interrupted, seal_open_turn
 from afkcli.core.thread.resuming import beginning_of_resumed
-from afkcli.core.thread.store_worker import StoreThread
+from afkcli.core.thread.store_worker import StoreWorker
 from afkcli.core.thread.turns import Beginning
 from afkcli.core.thread.writer import TurnWriter
 
@@ -67,7 +67,7 @@ class Opener:
 
     Args:
         store: returns the store; called on the store's thread.
-        calls: the store's thread.
+        calls: the store's worker.
         notify: takes one line for a person.
         busy: what to do while another run holds the thread.
         busy_timeout_s: seconds to wait for it.
@@ -78,7 +78,7 @@ class Opener:
         self,
         *,
         store: Callable[[], Store],
-        calls: StoreThread,
+        calls: StoreWorker,
         notify: Callable[[str], None],
         busy: BusyMode,
         busy_timeout_s: float,
@@ -154,14 +154,15 @@ class Opener:
             self._calls.watch(writer)
             return writer
 
+        calls = self._calls.of(opening.thread.key)
         if asked is None:
-            begun = self._calls.submit(self._resume, opening, spec.run_id, ask)
+            begun = calls.submit(self._resume, opening, spec.run_id, ask)
         else:
-            begun = self._calls.submit(self._begin, opening, spec.run_id, Beginning(messages=(asked.message,)), ask)
+            begun = calls.submit(self._begin, opening, spec.run_id, Beginning(messages=(asked.message,)), ask)
         try:
             return await asyncio.shield(asyncio.wrap_future(begun))
         except asyncio.CancelledError:
-            self._calls.submit(self._abandon, begun)
+            calls.submit(self._abandon, begun)
             raise
 
     async def release(self, opening: Opening) -> None:

@@ -28,7 +28,7 @@ from afkcli.core.run.stopping import CANCELLED, Outcome
 from afkcli.core.thread.attachments import Attachment, ask, attached_parts
 from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.core.thread.names import check_name
-from afkcli.core.thread.store_worker import StoreThread
+from afkcli.core.thread.store_worker import StoreWorker
 
 
 class Runner:
@@ -53,7 +53,7 @@ class Runner:
     ) -> None:
         self.config = config or RunnerConfig()
         self._wiring = wiring or Wiring()
-        self._calls = StoreThread()
+        self._calls = StoreWorker()
         self._opened: Store | None = None
         self._store_source = MemoryStore() if store is None else store
         self._sinks = [SinkWorker(sink, self._sink_left_out) for sink in sinks]
@@ -241,12 +241,14 @@ class Runner:
 
     def close(self) -> None:
         """As `aclose`, from code that is not asynchronous."""
-        store, self._opened = self._opened, None
-        if store is not None:
-            self._calls.submit(store.close)
-        self._calls.close()
+        self._calls.close(self._close_store)
         for sink in self._sinks:
             sink.close()
+
+    def _close_store(self) -> None:
+        store, self._opened = self._opened, None
+        if store is not None:
+            store.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -257,7 +259,7 @@ class Runner:
         await self.aclose()
 
     def _launch(self, run: Run) -> RunHandle:
-        task = started(work(run, self._calls))
+        task = started(work(run, self._calls.of(run.spec.thread_key)))
         run.stopping.watch(task)  # it is cancelled at once if the lease was lost in the meantime
         self._runs.add(run)
         return RunHandle(
@@ -272,7 +274,7 @@ class Runner:
 
     async def _drive(self, run: Run, task: asyncio.Task[Outcome]) -> AgentResult:
         try:
-            return await see_through(run, task, self._calls, self._wiring.rescue)
+            return await see_through(run, task, self._calls.of(run.spec.thread_key), self._wiring.rescue)
         finally:
             run.outlet.channel.close()
             self._runs.discard(run)

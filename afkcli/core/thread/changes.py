@@ -7,7 +7,7 @@ is refused and never read without it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from afkcli.core.contract.errors import UnsupportedRecordError
 from afkcli.core.contract.jsonform import Json, JsonError, JsonObject
@@ -21,11 +21,10 @@ FIELDS = frozenset({"name", "title", "folder", "tags"})
 """The fields of `ThreadInfo` that a change may set."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThreadChange:
-    """One change of the thread's metadata: its record, the turns before it, and the new values by field."""
+class ThreadChange(NamedTuple):
+    """One change of the thread's metadata: the index of its record, the turns before it, the new values by field."""
 
-    index: int
+    record: int
     turn: int
     fields: Mapping[str, Json]
 
@@ -56,7 +55,7 @@ def read_change(thread: str, record: Record, body: JsonObject) -> ThreadChange:
     unknown = sorted(changes.keys() - FIELDS)
     if unknown:
         raise _unsupported(thread, record, f"a change of {unknown[0]!r}")
-    return ThreadChange(index=record.index, turn=record.turn, fields=changes)
+    return ThreadChange(record=record.index, turn=record.turn, fields=changes)
 
 
 def _unsupported(thread: str, record: Record, what: str) -> UnsupportedRecordError:

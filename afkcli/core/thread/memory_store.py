@@ -21,11 +21,14 @@ from afkcli.core.contract.protocols import (
     LEASE_SECONDS,
     NO_CONTENTS,
     Lease,
+    Operation,
+    OperationResult,
     Owner,
     Record,
     RecordKind,
     ThreadInfo,
 )
+from afkcli.core.thread.batch import carry_out
 
 
 @dataclass(slots=True)
@@ -155,8 +158,18 @@ class MemoryStore:
             self._counters[counter] = value
             return value
 
+    def apply(self, operations: Sequence[Operation]) -> Sequence[OperationResult]:
+        with self._lock:  # nobody sees a part of them
+            return [self._result(operation) for operation in operations]
+
     def close(self) -> None:
         """Nothing to close."""
+
+    def _result(self, operation: Operation) -> OperationResult:
+        try:
+            return carry_out(self, operation)  # every method checks before it writes
+        except Exception as error:
+            return error
 
     def _named(self, name: str) -> _Kept | None:
         key = self._keys.get(name)

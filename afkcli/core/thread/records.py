@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 
 from afkcli.core.contract.jsonform import JsonObject, dumps
@@ -36,16 +36,16 @@ class Fault(StrEnum):
     GAP = "gap"
 
 
-@dataclass(slots=True)
 class Chain:
     """Follows the records of the thread `key` in order, and checks the hash of each and its link to those before it.
 
     This is the one check of the chain: the fold of a history goes on after a fault, an import stops at it.
     """
 
-    key: str
-    head: str = ""
-    kept_head: str = ""
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.head = ""
+        self.kept_head = ""
 
     def follow(self, record: Record) -> Fault | None:
         """Move on to `record`.

@@ -1,41 +1,52 @@
-"""One thread that makes all calls to a store, in order, and keeps open turns journaled and leases renewed.
+"""The worker of a store: one operating-system thread that makes all calls, journals open turns and renews leases.
 
-It ticks by its own clock, so a run that is stuck (a stopped terminal, a slow reader) keeps its lease and its text.
+What is guaranteed: calls for one thread of ours are made in the order in which they were submitted; those of different
+threads are made in turn, so a long backlog of one holds up another by one call at most. Between two calls, and while a
+store waits inside one, the worker writes what is due by its own clock, so a run that is stuck (a stopped terminal, a
+slow reader) keeps its lease and its text. A store is used by one operating-system thread alone, so a call that is slow
+in itself does hold up the others.
 """
 
 from __future__ import annotations
 
 import asyncio
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
 from afkcli.core.contract.errors import StoreError
 from afkcli.core.contract.protocols import JOURNAL_SECONDS
 from afkcli.core.contract.tasks import seen_through
 from afkcli.core.contract.waiting import on_waiting
-from afkcli.core.thread.writer import RescueWriter, TurnWriter
+from afkcli.core.thread.writer import RescueWriter, TurnWriter, write_due
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Job = Callable[[], None]
 
 
-class StoreThread:
-    """Runs store calls on a daemon thread that starts with the first call."""
+class StoreCalls:
+    """The calls for one thread, by its key: they are made in order. All methods may be called from anywhere.
 
-    def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._writers: list[TurnWriter | RescueWriter] = []
-        self._thread: threading.Thread | None = None
-        self._start_lock = threading.Lock()
-        self._next_tick = 0.0
-        self._ticking = False
+    Args:
+        worker: makes the calls.
+        key: the thread's key; "" for calls that belong to no thread, which keep an order of their own.
+    """
+
+    def __init__(self, worker: StoreWorker, key: str) -> None:
+        self.worker = worker
+        self._key = key
 
     def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run `function` after all calls submitted before; the future holds what it returns or raises."""
+        """Run `function` after the calls of this thread that were submitted before.
+
+        Returns:
+            A future of what it returns or raises.
+        """
         future: Future[T] = Future()
 
         def job() -> None:
@@ -45,11 +56,10 @@ class StoreThread:
                 future.set_result(function(*args, **kwargs))
             except Exception as error:  # handed to whoever waits
                 future.set_exception(error)
-            except BaseException as error:  # a store that calls sys.exit ends neither this thread nor afk
+            except BaseException as error:  # a store that calls sys.exit ends neither this worker nor afk
                 future.set_exception(StoreError(f"the store failed: {type(error).__name__}: {error}"))
 
-        self._start()
-        self._jobs.put(job)
+        self.worker.put(self._key, job)
         return future
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -61,50 +71,92 @@ class StoreThread:
         return await seen_through(asyncio.wrap_future(self.submit(function, *args, **kwargs)))
 
     def watch(self, writer: TurnWriter | RescueWriter) -> None:
-        """Tick `writer` from now on; call it on this thread (inside a submitted function)."""
-        self._writers.append(writer)
+        """Write what is due of `writer` from now on; to be called by the worker (inside a submitted function)."""
+        self.worker.writers.append(writer)
 
     def unwatch(self, writer: TurnWriter | RescueWriter) -> None:
-        """Tick `writer` no longer; call it on this thread."""
-        if writer in self._writers:
-            self._writers.remove(writer)
+        """Leave `writer` alone from now on; to be called by the worker."""
+        if writer in self.worker.writers:
+            self.worker.writers.remove(writer)
 
-    def close(self) -> None:
-        """Finish what was submitted and stop the thread."""
-        if self._thread is not None:
-            self._jobs.put(None)
-            self._thread.join()
-            self._thread = None
 
-    def _start(self) -> None:
-        with self._start_lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="afk-store", daemon=True)
-                self._thread.start()
+class StoreWorker(StoreCalls):
+    """Makes store calls in one daemon thread, `afk-store`, which starts with the first call.
+
+    Its own methods are those of the calls that belong to no thread; `of` returns those of one thread.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(self, "")
+        self.writers: list[TurnWriter | RescueWriter] = []
+        self._waiting: dict[str, deque[Job]] = {}  # by key; the next call is the first one of the first key
+        self._changed = threading.Condition()
+        self._closing = False
+        self._last: Callable[[], None] | None = None
+        self._worker: threading.Thread | None = None
+        self._next_tick = 0.0
+        self._ticking = False
+
+    def of(self, key: str) -> StoreCalls:
+        """Return the calls of the thread `key`."""
+        return StoreCalls(self, key)
+
+    def put(self, key: str, job: Job) -> None:
+        """Have `job` run after those that wait for `key`."""
+        with self._changed:
+            self._waiting.setdefault(key, deque()).append(job)
+            if self._worker is None:
+                self._closing = False
+                self._worker = threading.Thread(target=self._run, name="afk-store", daemon=True)
+                self._worker.start()
+            self._changed.notify()
+
+    def close(self, last: Callable[[], None] | None = None) -> None:
+        """Make all calls that were submitted, then `last`, and stop; nothing happens if no call was ever submitted.
+
+        Errors of `last` are ignored: nothing can be done about them any more.
+        """
+        with self._changed:
+            worker, self._worker = self._worker, None
+            self._last, self._closing = last, True
+            self._changed.notify()
+        if worker is not None:
+            worker.join()
 
     def _run(self) -> None:
         on_waiting(self._tick_if_due)
         self._next_tick = time.monotonic() + JOURNAL_SECONDS
         while True:
-            wait = max(0.0, self._next_tick - time.monotonic()) if self._writers else None
-            try:
-                job = self._jobs.get(timeout=wait)
-            except queue.Empty:
-                self._tick_if_due()
-                continue
-            if job is None:
-                return
-            job()
+            with self._changed:
+                if not self._waiting and not self._closing:
+                    self._changed.wait(max(0.0, self._next_tick - time.monotonic()) if self.writers else None)
+                job = self._take()
+                if job is None and self._closing:
+                    break
+            if job is not None:
+                job()
             self._tick_if_due()
+        if self._last is not None:
+            with suppress(BaseException):
+                self._last()
+
+    def _take(self) -> Job | None:
+        """Return the next call; its key goes behind all others."""
+        if not self._waiting:
+            return None
+        key = next(iter(self._waiting))
+        jobs = self._waiting.pop(key)
+        job = jobs.popleft()
+        if jobs:
+            self._waiting[key] = jobs
+        return job
 
     def _tick_if_due(self) -> None:
-        """Tick all writers, if it is time; also from inside a call that waits."""
-        if self._ticking or time.monotonic() < self._next_tick:
+        """Write what is due of all writers, if it is time; also from inside a call that waits."""
+        if self._ticking or not self.writers or time.monotonic() < self._next_tick:
             return
         self._ticking = True
-        self._next_tick = (
-            time.monotonic() + JOURNAL_SECONDS
-        )  # from the beginning: a slow write does not put off the next
-        for writer in tuple(self._writers):
-            writer.tick()
+        # From the beginning of the tick: a slow write does not put off the next one.
+        self._next_tick = time.monotonic() + JOURNAL_SECONDS
+        write_due(tuple(self.writers))
         self._ticking = False

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from afkcli.core.contract.errors import LeaseLostError, StoreError
+from afkcli.core.contract.errors import LeaseLostError
 from afkcli.core.contract.events import message_to_json
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.messages import Message
 from afkcli.core.contract.protocols import (
     NO_CONTENTS,
     RENEW_SECONDS,
+    Append,
     Lease,
     OpenTurn,
+    Operation,
+    OperationResult,
     Record,
     RecordKind,
+    Renew,
     Store,
     ThreadInfo,
 )
+from afkcli.core.thread.batch import apply
 from afkcli.core.thread.names import title_of
 from afkcli.core.thread.records import advance, next_record
 from afkcli.core.thread.turns import Beginning, SealedTurn, after_seal, turn_to_json
@@ -63,14 +69,14 @@ class Journal:
 class TurnWriter(Journal):
     """Writes one turn: the question, the journal while it streams, the seal. Holds the lease.
 
-    `open`, `tick`, `seal` and `release` belong to the store's thread; `journal_text`, `journal_reasoning` and
+    `open`, `tick`, `seal` and `release` belong to the store's worker; `journal_text`, `journal_reasoning` and
     `journal_message` only put aside what the next tick writes and may be called from anywhere.
 
     Args:
         store: where the thread is kept.
         lease: the thread's lease.
         run_id: the run that writes this turn.
-        on_problem: called on the store's thread with the `LeaseLostError` or the first other error of a tick.
+        on_problem: called by the store's worker with the `LeaseLostError` or the first other error of a tick.
     """
 
     def __init__(self, store: Store, lease: Lease, run_id: str, on_problem: Callable[[Exception], None]) -> None:
@@ -82,7 +88,7 @@ class TurnWriter(Journal):
         self.run_id = run_id
         self.lost = False
         self._failed = False
-        self._ticking = False
+        self._writing = False
         self._on_problem = on_problem
         self._renewed = time.monotonic()
 
@@ -130,24 +136,45 @@ class TurnWriter(Journal):
 
     def tick(self) -> None:
         """Write what was put aside as one journal record, and renew the lease when it is time."""
-        if not self._ticking:  # else a call of a tick waits, and all writers are ticked meanwhile
-            self._ticking = True
-            self._tick()
-            self._ticking = False
+        write_due((self,))
 
-    def _tick(self) -> None:
-        for step in (self._write_journal, self._renew):
-            if self.lost:
-                return
-            try:
-                step()
-            except LeaseLostError as error:
-                self.lost = True
-                self._on_problem(error)
-            except BaseException as error:  # a store may be anybody's plugin; the next tick tries again
-                if not self._failed:
-                    self._failed = True
-                    self._on_problem(error if isinstance(error, Exception) else StoreError(repr(error)))
+    def due(self) -> list[Operation]:
+        """Return what has to be written now; until `done` is called with the results, nothing else is due."""
+        if self._writing or self.lost:  # a call of this writer waits, and all writers are looked at meanwhile
+            return []
+        operations: list[Operation] = []
+        body = self._body()
+        if body is not None:
+            record = next_record(self.thread, RecordKind.JOURNAL, self.turn, body)
+            thread = advance(self.thread, record)
+            operations.append(
+                Append(thread=thread, records=(record,), expected_head=self.thread.head, lease=self.lease)
+            )
+        if time.monotonic() - self._renewed >= RENEW_SECONDS:
+            operations.append(Renew(lease=self.lease))
+        self._writing = bool(operations)
+        return operations
+
+    def done(self, operations: Sequence[Operation], results: Sequence[OperationResult]) -> None:
+        """Take over what became of the operations that were due; what failed is due again, unless the lease is lost."""
+        self._writing = False
+        for operation, result in zip(operations, results, strict=True):
+            if isinstance(result, Exception):
+                self._take_failure(result)
+            elif isinstance(operation, Append):
+                self.thread = operation.thread
+                self._unwritten.clear()
+            elif isinstance(result, Lease):
+                self.lease = result
+                self._renewed = time.monotonic()
+
+    def _take_failure(self, error: Exception) -> None:
+        """Report that the lease is lost, or the first other failure, once."""
+        lost = isinstance(error, LeaseLostError)
+        if self.lost or (self._failed and not lost):
+            return
+        self.lost, self._failed = lost, True
+        self._on_problem(error)
 
     def seal(self, turn: SealedTurn) -> None:
         """Seal the turn, durably.
@@ -162,29 +189,17 @@ class TurnWriter(Journal):
         """Give the lease back, so that the next run need not wait."""
         self.store.release(self.lease)
 
-    def _renew(self) -> None:
-        if time.monotonic() - self._renewed >= RENEW_SECONDS:
-            self.lease = self.store.renew(self.lease)
-            self._renewed = time.monotonic()
-
-    def _write_journal(self) -> None:
-        body = self._body()
-        if body is not None:
-            record = next_record(self.thread, RecordKind.JOURNAL, self.turn, body)
-            self._append(advance(self.thread, record), record)
-            self._unwritten.clear()
-
     def _append(self, thread: ThreadInfo, record: Record, contents: Mapping[str, bytes] = NO_CONTENTS) -> None:
         self.store.append(thread, [record], self.thread.head, self.lease, contents)
         self.thread = thread
 
 
 class RescueWriter(Journal):
-    """Journals a turn that its store cannot take; belongs to the store's thread like `TurnWriter`.
+    """Journals a turn that its store cannot take; belongs to the store's worker like `TurnWriter`.
 
     Args:
         write: keeps the body of a journal record, so that it survives the process.
-        on_problem: called on the store's thread with the first error.
+        on_problem: called by the store's worker with the first error.
     """
 
     def __init__(self, write: Callable[[JsonObject], None], on_problem: Callable[[Exception], None]) -> None:
@@ -204,3 +219,17 @@ class RescueWriter(Journal):
             if not self._failed:
                 self._failed = True
                 self._on_problem(error)
+
+
+def write_due(writers: Iterable[TurnWriter | RescueWriter]) -> None:
+    """Write what is due of all `writers`: for each store in one transaction, if it can."""
+    by_store: dict[int, list[tuple[TurnWriter, list[Operation]]]] = {}
+    for writer in writers:
+        if isinstance(writer, RescueWriter):
+            writer.tick()
+        elif operations := writer.due():
+            by_store.setdefault(id(writer.store), []).append((writer, operations))
+    for due in by_store.values():
+        results = iter(apply(due[0][0].store, [operation for _, operations in due for operation in operations]))
+        for writer, operations in due:
+            writer.done(operations, list(itertools.islice(results, len(operations))))

@@ -162,6 +162,20 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
                 con.execute(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
             while_waiting()
 
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Make what is written inside all or nothing, within a transaction that goes on either way."""
+        con = self._con
+        con.execute("SAVEPOINT operation")
+        try:
+            yield
+        except BaseException:
+            if con.in_transaction:  # some failures have rolled all of it back already
+                con.execute("ROLLBACK TO operation")
+                con.execute("RELEASE operation")
+            raise
+        con.execute("RELEASE operation")
+
     def move_log(self) -> None:
         """Copy what is in the log to the database; the next write begins the log anew.
 

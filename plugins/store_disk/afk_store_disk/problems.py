@@ -48,6 +48,15 @@ _LINES = {
 }
 
 
+UNSTORABLE = (UnicodeError, JsonError, OverflowError)
+"""What is raised for data that has no form in the database; other data is not concerned."""
+
+
+def unstorable(error: Exception, file: Path) -> StoreError:
+    """Return the error for data that raised one of `UNSTORABLE`."""
+    return StoreError(f"this cannot be stored in {file}: {error}")
+
+
 @contextmanager
 def store_errors(file: Path) -> Iterator[None]:
     """Raise what fails inside as a `StoreError` that names `file`; errors of afk's own pass unchanged."""
@@ -65,8 +74,8 @@ def store_errors(file: Path) -> Iterator[None]:
         raise StoreError(_CANNOT_OPEN.format(file=error.filename or file, error=error.strerror or error)) from error
     except UnicodeDecodeError as error:  # SQLite's own message about a damaged schema
         raise StoreError(_DAMAGED.format(file=file, error=error.reason)) from error
-    except (UnicodeError, JsonError, OverflowError) as error:
-        raise StoreError(f"this cannot be stored in {file}: {error}") from error
+    except UNSTORABLE as error:
+        raise unstorable(error, file) from error
 
 
 def is_locked(error: sqlite3.Error) -> bool:

@@ -14,7 +14,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from afk_store_disk import rows
 from afk_store_disk.creation import DATABASE, INDEX, open_database
 from afk_store_disk.index import list_keys
-from afk_store_disk.problems import is_locked, store_errors
+from afk_store_disk.problems import UNSTORABLE, is_locked, store_errors, unstorable
 from afk_store_disk.repair import find_thread, read_info, read_records
 from afk_store_disk.spool import KINDS, Files, Followed, Spool, follow, name_of
 from afkcli.plugin import (
@@ -22,14 +22,20 @@ from afkcli.plugin import (
     KEPT_KINDS,
     LEASE_SECONDS,
     NO_CONTENTS,
+    Add,
+    AfkError,
+    Append,
     CounterLimitError,
     HeadMismatchError,
     Lease,
     LeaseLostError,
     NameTakenError,
+    Operation,
+    OperationResult,
     Owner,
     Record,
     RecordKind,
+    Renew,
     Store,
     StoreError,
     ThreadInfo,
@@ -48,6 +54,11 @@ T = TypeVar("T")
 def is_this_process(owner: Owner) -> bool:
     """Return whether `owner` is this process, so that nobody else writes with its lease."""
     return owner.pid == os.getpid()
+
+
+def is_journal(records: Sequence[Record]) -> bool:
+    """Return whether all that is appended is journal, which need not survive power loss."""
+    return bool(records) and not any(record.kind in DURABLE_KINDS for record in records)
 
 
 def open_store(path: str = "") -> Store:
@@ -131,13 +142,16 @@ class DiskStore:
             return self._renew_aside(lease) or self._renew(lease)
 
     def _renew(self, lease: Lease, *, at_once: bool = False) -> Lease:
-        key = lease.thread.key
         with self._cache.transaction(durable=False, at_once=at_once):
-            holder = self._renewed(lease)
-            info = self._bring_in(self._info(lease), lease.token).info
-            expires = self._hold(holder, key)
-        self._spool.remove(name_of(key, lease.token))
-        return replace(lease, thread=info, expires=expires)
+            renewed = self._write_renewal(lease)
+        self._spool.remove(name_of(lease.thread.key, lease.token))
+        return renewed
+
+    def _write_renewal(self, lease: Lease) -> Lease:
+        """Renew a lease, inside a transaction."""
+        holder = self._renewed(lease)
+        info = self._bring_in(self._info(lease), lease.token).info
+        return replace(lease, thread=info, expires=self._hold(holder, lease.thread.key))
 
     @_one_line_errors
     def release(self, lease: Lease) -> None:
@@ -163,7 +177,7 @@ class DiskStore:
         lease: Lease,
         contents: Mapping[str, bytes] = NO_CONTENTS,
     ) -> None:
-        journal_only = bool(records) and not any(record.kind in DURABLE_KINDS for record in records)
+        journal_only = is_journal(records)
         try:
             self._append(thread, records, expected_head, lease, contents, at_once=True)
             if journal_only and self._cache.to_move:  # the question has gone out, so that nobody waits for this
@@ -185,20 +199,31 @@ class DiskStore:
         *,
         at_once: bool = False,
     ) -> None:
+        with self._cache.transaction(durable=not is_journal(records), at_once=at_once):
+            self._write(thread, records, expected_head, lease, contents)
+        self._spool.remove(name_of(lease.thread.key, lease.token))
+
+    def _write(
+        self,
+        thread: ThreadInfo,
+        records: Sequence[Record],
+        expected_head: str,
+        lease: Lease,
+        contents: Mapping[str, bytes],
+    ) -> None:
+        """Append as `append` does, inside a transaction."""
         key = lease.thread.key
-        journal_only = bool(records) and not any(record.kind in DURABLE_KINDS for record in records)
-        with self._cache.transaction(durable=not journal_only, at_once=at_once):
-            self._held(lease)
-            before = self._info(lease)
-            row = self._bring_in(before, lease.token)
-            if row is before or not records or row.info.head != records[-1].hash:  # else it came in just now
-                if row.info.head != expected_head:
-                    raise HeadMismatchError(f"thread {thread.name!r} has changed since it was read")
-                if thread.name != row.info.name:
-                    self._rename(key, row.info.name, thread.name)
-                self._save(row, thread, records)
-                self._cache.put_contents(key, contents)
-        self._spool.remove(name_of(key, lease.token))
+        self._held(lease)
+        before = self._info(lease)
+        row = self._bring_in(before, lease.token)
+        if row is not before and records and row.info.head == records[-1].hash:  # it came in just now
+            return
+        if row.info.head != expected_head:
+            raise HeadMismatchError(f"thread {thread.name!r} has changed since it was read")
+        if thread.name != row.info.name:
+            self._rename(key, row.info.name, thread.name)
+        self._save(row, thread, records)
+        self._cache.put_contents(key, contents)
 
     @_one_line_errors
     def load(self, key: str, *, after: int = -1, limit: int | None = None, reverse: bool = False) -> Sequence[Record]:
@@ -246,16 +271,75 @@ class DiskStore:
 
     @_one_line_errors
     def add(self, counter: str, amount: float, limit: float | None = None) -> float:
-        key = rows.counter_key(counter)
         with self._cache.transaction(durable=False):
-            before = rows.number_from_text(self._cache.text(key))
-            if before is None:
-                raise StoreError(f"the counter {counter!r} is damaged in {self.file}; restore it from a backup")
-            value = before + amount
-            if limit is not None and value > limit:
-                raise CounterLimitError(f"the counter {counter!r} would pass its limit of {limit}")
-            self._cache.put(key, dumps(value))
-            return value
+            return self._count(counter, amount, limit)
+
+    def _count(self, counter: str, amount: float, limit: float | None) -> float:
+        """Add to a counter as `add` does, inside a transaction."""
+        key = rows.counter_key(counter)
+        before = rows.number_from_text(self._cache.text(key))
+        if before is None:
+            raise StoreError(f"the counter {counter!r} is damaged in {self.file}; restore it from a backup")
+        value = before + amount
+        if limit is not None and value > limit:
+            raise CounterLimitError(f"the counter {counter!r} would pass its limit of {limit}")
+        self._cache.put(key, dumps(value))
+        return value
+
+    @_one_line_errors
+    def apply(self, operations: Sequence[Operation]) -> Sequence[OperationResult]:
+        if not operations:
+            return []
+        if any(isinstance(operation, Renew) for operation in operations):
+            self._cache.move_log()  # as `renew` does
+        durable = any(isinstance(item, Append) and not is_journal(item.records) for item in operations)
+        try:
+            with self._cache.transaction(durable=durable, at_once=True):
+                results = [self._carried_out(operation) for operation in operations]
+        except sqlite3.OperationalError as error:
+            if not is_locked(error):
+                raise
+            return [self._alone(operation) for operation in operations]  # each is put aside, or waits
+        for operation, result in zip(operations, results, strict=True):
+            if not isinstance(operation, Add) and not isinstance(result, Exception):
+                self._spool.remove(name_of(operation.lease.thread.key, operation.lease.token))
+        if not durable and self._cache.to_move:
+            self._cache.move_log()
+        return results
+
+    def _carried_out(self, operation: Operation) -> OperationResult:
+        """Carry out one operation of several, inside their transaction; what fails for itself changes nothing.
+
+        Raises:
+            sqlite3.Error: the transaction has failed.
+        """
+        try:
+            with self._cache.savepoint():
+                match operation:
+                    case Append():
+                        self._write(*operation)
+                        return None
+                    case Renew():
+                        return self._write_renewal(*operation)
+                    case Add():
+                        return self._count(*operation)
+        except AfkError as error:
+            return error
+        except UNSTORABLE as error:
+            return unstorable(error, self.file)
+
+    def _alone(self, operation: Operation) -> OperationResult:
+        try:
+            match operation:
+                case Append():
+                    self.append(*operation)
+                    return None
+                case Renew():
+                    return self.renew(*operation)
+                case Add():
+                    return self.add(*operation)
+        except AfkError as error:
+            return error
 
     @_one_line_errors
     def close(self) -> None:
@@ -309,12 +393,11 @@ class DiskStore:
 
     def _save(self, before: rows.InfoRow, thread: ThreadInfo, records: Sequence[Record]) -> rows.InfoRow:
         """Write records, and the thread as it is after them; return its row."""
-        journal_only = bool(records) and not any(record.kind in DURABLE_KINDS for record in records)
         for record in records:
             if record.kind is RecordKind.SEAL:
                 self._cache.drop(*rows.all_under(rows.turn_prefix(thread.key, record.turn)))
             self._cache.put(rows.record_key(thread.key, record), rows.record_to_text(record))
-        changed = before.changed if journal_only else self._mark_changed(thread.key, before.changed)
+        changed = before.changed if is_journal(records) else self._mark_changed(thread.key, before.changed)
         row = rows.InfoRow(thread, changed)
         self._cache.put(rows.info_key(thread.key), rows.info_to_text(row))
         return row

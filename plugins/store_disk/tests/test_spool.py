@@ -18,7 +18,7 @@ from afk_store_disk.store import DiskStore
 
 from afkcli.core.thread.history import load_history
 from afkcli.core.thread.operations import seal_interrupted
-from afkcli.core.thread.store_worker import StoreThread
+from afkcli.core.thread.store_worker import StoreWorker
 from afkcli.core.thread.turns import Beginning
 from afkcli.core.thread.writer import TurnWriter
 from afkcli.plugin import (
@@ -346,7 +346,7 @@ def test_turns_of_a_process_are_journaled_while_another_call_of_it_waits(
     store: DiskStore, other: DiskStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store._cache, "_timeout", 30)
-    calls, problems = StoreThread(), list[Exception]()
+    calls, problems = StoreWorker(), list[Exception]()
     writer = TurnWriter(store, acquired(store), "run", problems.append)
     beginning = Beginning(messages=(text_message(Role.USER, "question"),))
     writer.open(beginning, agent="agent", model="model", now="2026-01-01T00:00:00.000Z")

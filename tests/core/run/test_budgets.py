@@ -18,7 +18,7 @@ from afkcli.core.contract.result import AgentResult, RunState, exit_code
 from afkcli.core.run.budgets import Budgets, Reservation, Reservations
 from afkcli.core.run.config import Wiring
 from afkcli.core.thread.memory_store import MemoryStore
-from afkcli.core.thread.store_worker import StoreThread
+from afkcli.core.thread.store_worker import StoreWorker
 from tests.core.scripted import Scripted, agent, answer, collect, events_of, runner_of, types
 
 PRICE = Price(input=1_000_000, output=2_000_000)  # a call of `answer` costs 10 * 1 + 5 * 2 = 20 dollars
@@ -167,7 +167,7 @@ def test_parallel_reservations_never_pass_the_budget_together() -> None:
     store = MemoryStore()
     drawn: list[float] = []
 
-    async def draw(calls: StoreThread) -> None:
+    async def draw(calls: StoreWorker) -> None:
         book = Reservations(Budgets(thread_usd=5.0, day_usd=7.0), "key", lambda: store, calls)
         while True:
             reservation = book.open()
@@ -182,7 +182,7 @@ def test_parallel_reservations_never_pass_the_budget_together() -> None:
             drawn.append(0.03)
 
     def work() -> None:
-        calls = StoreThread()
+        calls = StoreWorker()
         asyncio.run(draw(calls))
         calls.close()
 
@@ -197,7 +197,7 @@ def test_parallel_reservations_never_pass_the_budget_together() -> None:
 
 
 def test_a_call_stays_with_the_day_on_which_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
-    store, calls = MemoryStore(), StoreThread()
+    store, calls = MemoryStore(), StoreWorker()
     book = Reservations(Budgets(day_usd=5.0), "key", lambda: store, calls)
     noon = time.gmtime(1_700_000_000)
 

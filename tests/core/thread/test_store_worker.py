@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from afkcli.core.contract.errors import LeaseLostError, StoreError
 from afkcli.core.contract.messages import Role, text_message
-from afkcli.core.contract.protocols import Lease
+from afkcli.core.contract.protocols import Append, Lease, Operation, OperationResult, Renew
 from afkcli.core.run.config import unknown_owner
-from afkcli.core.thread import store_worker as store_thread
-from afkcli.core.thread import writer as thread
+from afkcli.core.thread import store_worker as store_worker
+from afkcli.core.thread import writer
 from afkcli.core.thread.history import load_history
 from afkcli.core.thread.memory_store import MemoryStore
-from afkcli.core.thread.store_worker import StoreThread
+from afkcli.core.thread.store_worker import StoreWorker
 from afkcli.core.thread.turns import Beginning, interrupted_turn
 from afkcli.core.thread.writer import TurnWriter
 
 
 @pytest.fixture
 def calls() -> Any:
-    made = StoreThread()
+    made = StoreWorker()
     yield made
     made.close()
 
 
-def test_calls_run_in_order_on_one_thread(calls: StoreThread) -> None:
+def test_calls_run_in_order_on_one_thread(calls: StoreWorker) -> None:
     seen: list[tuple[int, str]] = []
     for number in range(100):
         calls.submit(lambda number=number: seen.append((number, threading.current_thread().name)))
@@ -35,7 +37,7 @@ def test_calls_run_in_order_on_one_thread(calls: StoreThread) -> None:
     assert seen == [(number, "afk-store") for number in range(100)]
 
 
-def test_what_a_call_returns_or_raises_is_handed_back(calls: StoreThread) -> None:
+def test_what_a_call_returns_or_raises_is_handed_back(calls: StoreWorker) -> None:
     async def run() -> None:
         assert await calls.call(int, "3") == 3
         assert await calls.finish(int, "3") == 3
@@ -47,7 +49,7 @@ def test_what_a_call_returns_or_raises_is_handed_back(calls: StoreThread) -> Non
 
 
 @pytest.mark.parametrize("waits", [False, True])
-def test_a_call_runs_to_its_end_when_the_waiting_task_is_cancelled(calls: StoreThread, waits: bool) -> None:
+def test_a_call_runs_to_its_end_when_the_waiting_task_is_cancelled(calls: StoreWorker, waits: bool) -> None:
     begun, release, done = threading.Event(), threading.Event(), threading.Event()
 
     def slow() -> None:
@@ -72,20 +74,46 @@ def test_a_call_runs_to_its_end_when_the_waiting_task_is_cancelled(calls: StoreT
     assert done.is_set()
 
 
+def test_threads_take_turns_and_each_keeps_its_order(calls: StoreWorker) -> None:
+    release, seen = threading.Event(), list[tuple[str, int]]()
+    calls.submit(release.wait)
+    for number in range(50):
+        calls.of("long").submit(lambda number=number: seen.append(("long", number)))
+    for number in range(2):
+        calls.of("short").submit(lambda number=number: seen.append(("short", number)))
+    release.set()
+    calls.of("long").submit(lambda: None).result()
+    assert [number for key, number in seen if key == "long"] == list(range(50))
+    assert seen[:4] == [("long", 0), ("short", 0), ("long", 1), ("short", 1)]
+
+
+def test_the_last_call_comes_after_all_others_on_the_same_thread() -> None:
+    worker, seen = StoreWorker(), list[tuple[str, int | None]]()
+    for key in ("", "one", "two", "one"):
+        worker.of(key).submit(lambda key=key: seen.append((key, threading.current_thread().ident)))
+    worker.close(lambda: seen.append(("last", threading.current_thread().ident)))
+    assert sorted(key for key, _ in seen[:-1]) == ["", "one", "one", "two"]
+    assert seen[-1][0] == "last"
+    assert len({ident for _, ident in seen}) == 1
+    StoreWorker().close(lambda: seen.append(("never", None)))
+    assert seen[-1][0] == "last"
+
+
 def test_it_starts_with_the_first_call_and_can_be_closed_without_one() -> None:
     before = threading.active_count()
-    StoreThread().close()
+    StoreWorker().close()
     assert threading.active_count() == before
 
 
 class Journal:
     """An open turn on a store in memory, watched by a store's thread."""
 
-    def __init__(self, calls: StoreThread, store: MemoryStore) -> None:
+    def __init__(self, calls: StoreWorker, store: MemoryStore, name: str = "t") -> None:
         self.calls = calls
         self.store = store
         self.problems: list[Exception] = []
-        lease = store.acquire("t", unknown_owner("run"))
+        self.name = name
+        lease = store.acquire(name, unknown_owner("run"))
         assert lease is not None
         self.writer = TurnWriter(store, lease, "run", self.problems.append)
         question = text_message(Role.USER, "hi")
@@ -94,7 +122,7 @@ class Journal:
 
     def journaled(self) -> str:
         """What a reader after a crash would find of the answer now."""
-        info = self.store.find("t")
+        info = self.store.find(self.name)
         assert info is not None
         assert info.open_turn is not None
         records = load_history(self.store, info).open_records
@@ -107,7 +135,7 @@ def wait_until(condition: Any) -> None:
         pause.wait(0.005)
 
 
-def test_text_is_journaled_while_nobody_calls(calls: StoreThread) -> None:
+def test_text_is_journaled_while_nobody_calls(calls: StoreWorker) -> None:
     turn = Journal(calls, MemoryStore())
     for text in ("one ", "two ", "three"):
         turn.writer.journal_text(text)
@@ -119,12 +147,12 @@ def test_text_is_journaled_while_nobody_calls(calls: StoreThread) -> None:
 
 
 def test_the_journal_is_written_often_enough() -> None:
-    assert store_thread.JOURNAL_SECONDS < 0.25
+    assert store_worker.JOURNAL_SECONDS < 0.25
 
 
-def test_the_lease_is_renewed_even_while_the_journal_fails(calls: StoreThread, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(thread, "RENEW_SECONDS", 0.0)
-    monkeypatch.setattr(store_thread, "JOURNAL_SECONDS", 0.01)
+def test_the_lease_is_renewed_even_while_the_journal_fails(calls: StoreWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "RENEW_SECONDS", 0.0)
+    monkeypatch.setattr(store_worker, "JOURNAL_SECONDS", 0.01)
     renewed = threading.Semaphore(0)
 
     class Full(MemoryStore):
@@ -150,8 +178,8 @@ def test_the_lease_is_renewed_even_while_the_journal_fails(calls: StoreThread, m
     wait_until(lambda: turn.journaled() == "a")
 
 
-def test_an_owner_that_lost_its_lease_writes_nothing_more(calls: StoreThread, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_thread, "JOURNAL_SECONDS", 0.01)
+def test_an_owner_that_lost_its_lease_writes_nothing_more(calls: StoreWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_worker, "JOURNAL_SECONDS", 0.01)
     store = MemoryStore()
     turn = Journal(calls, store)
     next(iter(store._threads.values())).expires = 0.0
@@ -163,3 +191,96 @@ def test_an_owner_that_lost_its_lease_writes_nothing_more(calls: StoreThread, mo
     assert turn.writer.lost
     assert turn.journaled() == ""
     assert len(turn.problems) == 1
+
+
+class Counting(MemoryStore):
+    """Keeps the types of the operations of each batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[list[type]] = []
+
+    def apply(self, operations: Sequence[Operation]) -> Sequence[OperationResult]:
+        self.batches.append([type(operation) for operation in operations])
+        return super().apply(operations)
+
+
+def test_what_is_due_of_many_turns_goes_into_one_batch(calls: StoreWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_worker, "JOURNAL_SECONDS", 0.01)
+    store = Counting()
+    turns = [Journal(calls, store, f"t-{number}") for number in range(5)]
+    begun, release = threading.Event(), threading.Event()
+
+    def busy() -> None:
+        begun.set()
+        release.wait()
+
+    calls.submit(busy)
+    begun.wait()
+    for turn in turns:
+        turn.writer._renewed = 0.0
+        turn.writer.journal_text("text")
+    release.set()
+    wait_until(lambda: all(turn.journaled() == "text" for turn in turns))
+    assert store.batches[0] == [Append, Renew] * 5
+    assert [turn.problems for turn in turns] == [[]] * 5
+
+
+def test_a_turn_that_lost_its_lease_does_not_keep_others_from_being_written(
+    calls: StoreWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_worker, "JOURNAL_SECONDS", 0.01)
+    store = Counting()
+    lost, kept = Journal(calls, store, "lost"), Journal(calls, store, "kept")
+    store._threads[lost.writer.thread.key].token = "another"
+    for number in range(3):
+        lost.writer.journal_text("late")
+        kept.writer.journal_text(f"{number}")
+        wait_until(lambda number=number: kept.journaled().endswith(str(number)))
+    assert kept.journaled() == "012"
+    assert (lost.writer.lost, kept.writer.lost) == (True, False)
+    assert [type(problem) for problem in lost.problems] == [LeaseLostError]
+    assert kept.problems == []
+
+
+def test_a_store_that_takes_one_operation_at_a_time_works_as_well(
+    calls: StoreWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_worker, "JOURNAL_SECONDS", 0.01)
+    monkeypatch.setattr(writer, "RENEW_SECONDS", 0.0)
+    monkeypatch.delattr(MemoryStore, "apply")
+    store = MemoryStore()
+    turns = [Journal(calls, store, f"t-{number}") for number in range(3)]
+    for turn in turns:
+        turn.writer.journal_text("text")
+    wait_until(lambda: all(turn.journaled() == "text" for turn in turns))
+    assert [turn.problems for turn in turns] == [[]] * 3
+
+
+@pytest.mark.parametrize("result", [[], [None] * 9, None, SystemExit(3), StoreError("full"), OSError("full")])
+def test_a_store_whose_batch_fails_is_reported_by_each_turn_once(
+    calls: StoreWorker, monkeypatch: pytest.MonkeyPatch, result: Any
+) -> None:
+    monkeypatch.setattr(store_worker, "JOURNAL_SECONDS", 0.01)
+    failed = threading.Semaphore(0)
+
+    class Failing(MemoryStore):
+        broken = True
+
+        def apply(self, operations: Sequence[Operation]) -> Sequence[OperationResult]:
+            if not self.broken:
+                return super().apply(operations)
+            failed.release()
+            if isinstance(result, BaseException):
+                raise result
+            return result  # type: ignore[no-any-return]
+
+    store = Failing()
+    turns = [Journal(calls, store, f"t-{number}") for number in range(2)]
+    for turn in turns:
+        turn.writer.journal_text("text")
+    for _ in range(4):
+        assert failed.acquire(timeout=60)
+    assert [len(turn.problems) for turn in turns] == [1, 1]
+    store.broken = False
+    wait_until(lambda: all(turn.journaled() == "text" for turn in turns))

@@ -10,10 +10,11 @@ from afkcli.host.invocation import Invocation
 
 def complete_thread(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of threads that begin with `incomplete`, the last used first."""
-    from afkcli.wiring.setup import load_setup
+    from afkcli.wiring.assembly import load_setup
+    from afkcli.wiring.plugin_objects import open_store
 
     try:
-        store = load_setup(ctx.find_object(Invocation)).open_store()
+        store = open_store(load_setup(ctx.find_object(Invocation)))
         names = [info.name for info in store.list()]
         store.close()
     except AfkError:

@@ -94,7 +94,7 @@ def _status(place: Place) -> str:
 def show(as_json: bool) -> None:
     """Show every value that is set and where; secrets are masked."""
     from afkcli.commands.effective import effective
-    from afkcli.wiring.setup import load_setup
+    from afkcli.wiring.assembly import load_setup
 
     setup = load_setup(invocation(), project=True, notify=Messages(invocation()).say)
     values = effective(setup)

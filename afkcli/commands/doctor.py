@@ -25,7 +25,10 @@ from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import GREEN, RED, YELLOW
 from afkcli.screen.text import one_line
 from afkcli.version import __version__
-from afkcli.wiring.setup import Flags, Setup, load_setup
+from afkcli.wiring.agents import Flags, agent_and_model
+from afkcli.wiring.assembly import load_setup
+from afkcli.wiring.plugin_objects import make_provider, make_sink, open_store
+from afkcli.wiring.setup import Setup
 
 WARN, FAIL = "warn", "fail"
 _STYLES = {OK: GREEN, WARN: YELLOW, FAIL: RED}
@@ -131,7 +134,7 @@ def _plugins(plugins: Plugins) -> Iterator[Finding]:
 
 def _store(setup: Setup) -> Iterator[Finding]:
     try:
-        store = setup.open_store()
+        store = open_store(setup)
         try:
             count = len(store.list())
         finally:
@@ -145,7 +148,7 @@ def _store(setup: Setup) -> Iterator[Finding]:
 def _sinks(setup: Setup) -> Iterator[Finding]:
     for name in setup.config.sink_names():
         try:
-            setup.make_sink(name).close()
+            make_sink(setup, name).close()
         except AfkError as error:
             yield Finding(check=f"sink {name}", status=WARN, detail=str(error))
 
@@ -155,7 +158,7 @@ def _model(setup: Setup) -> Iterator[Finding]:
     notices: list[str] = []
     setup.notify = notices.append
     try:
-        agent, choice = setup.agent_and_model(Flags(), None)
+        agent, choice = agent_and_model(setup, Flags(), None)
         provider, _, model = choice.value.partition("/")
         default = asyncio.run(_made(setup, provider))
     except Exception as error:  # a provider may be anybody's plugin
@@ -173,7 +176,7 @@ def _model(setup: Setup) -> Iterator[Finding]:
 
 async def _made(setup: Setup, provider: str) -> str | None:
     """Make a provider as a run does, and return its default model."""
-    made = setup.make_provider(provider)
+    made = make_provider(setup, provider)
     try:
         await made.prepare()
         return made.default_model

@@ -27,7 +27,8 @@ from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import DIM, RED, YELLOW
 from afkcli.screen.text import one_line, shortened
-from afkcli.wiring.setup import load_setup
+from afkcli.wiring.assembly import load_setup
+from afkcli.wiring.plugin_objects import make_sink
 
 _POLL_SECONDS = 0.2
 _ID_LENGTH = 8  # of a run's id, the end of which is random
@@ -89,7 +90,7 @@ def _log_files() -> Callable[[], Sequence[Path]]:
     reasons = []
     for name in setup.config.sink_names():
         try:
-            sink: Any = setup.make_sink(name)
+            sink: Any = make_sink(setup, name)
         except AfkError as error:
             reasons.append(f"{name}: {error}")
             continue

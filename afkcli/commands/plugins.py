@@ -17,7 +17,7 @@ from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import DIM, RED
 from afkcli.screen.tables import write_table
-from afkcli.wiring.setup import load_setup
+from afkcli.wiring.assembly import load_setup
 
 OK, BROKEN, CONFLICT, MISSING = "ok", "broken", "conflict", "not installed"
 _STYLES = {BROKEN: RED, CONFLICT: RED, MISSING: DIM}

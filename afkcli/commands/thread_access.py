@@ -14,9 +14,10 @@ from afkcli.host.owner import current_owner
 @contextlib.contextmanager
 def opened_store() -> Iterator[Store]:
     """Open the store that `afk run` uses in this folder, and close it at the end."""
-    from afkcli.wiring.setup import load_setup
+    from afkcli.wiring.assembly import load_setup
+    from afkcli.wiring.plugin_objects import open_store
 
-    store = load_setup(invocation(), project=True).open_store()
+    store = open_store(load_setup(invocation(), project=True))
     try:
         yield store
     finally:

@@ -19,7 +19,9 @@ from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import DIM, RED, YELLOW
 from afkcli.screen.tables import write_table
 from afkcli.screen.text import visible
-from afkcli.wiring.setup import Setup, load_setup
+from afkcli.wiring.assembly import load_setup
+from afkcli.wiring.setup import Setup
+from afkcli.wiring.surroundings import wiring_of
 from afkcli.wiring.toolbox import Toolbox
 
 _STYLES: dict[RuleDecision, str] = {"allow": "", "ask": YELLOW, "deny": RED}
@@ -48,7 +50,7 @@ def command(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
     messages, stdout = Messages(invocation()), Stdout(invocation())
     setup = load_setup(invocation(), project=True, plugin_files=files, notify=messages.say)
     tools = sorted(_listed(setup, None, messages), key=lambda tool: tool.name)
-    rules = setup.wiring().rules
+    rules = wiring_of(setup).rules
     if as_json:
         stdout.objects(_form(tool, rule_decision(tool, {}, rules)) for tool in tools)
         return
@@ -70,7 +72,7 @@ def show(name: str, files: tuple[Path, ...], as_json: bool) -> None:
     found = [tool for tool in _listed(setup, [name], messages) if tool.name == name]
     if not found:
         raise UnknownNameError(f"there is no tool {name!r}; `afk tools` lists them")
-    tool, decided = found[0], rule_decision(found[0], {}, setup.wiring().rules)
+    tool, decided = found[0], rule_decision(found[0], {}, wiring_of(setup).rules)
     if as_json:
         stdout.objects([_form(tool, decided)])
         return

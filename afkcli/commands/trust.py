@@ -30,7 +30,7 @@ from afkcli.loading.discovery import discover
 from afkcli.screen.messages import Messages
 from afkcli.screen.questions import can_ask
 from afkcli.screen.streams import Stdout
-from afkcli.wiring.setup import configured_models
+from afkcli.wiring.models import configured_models
 
 NOT_NEEDED = "not needed"
 

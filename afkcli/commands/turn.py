@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from afkcli.core.contract.jsonform import JsonObject
     from afkcli.core.run.handle import RunHandle
     from afkcli.core.thread.attachments import Attachment
+    from afkcli.wiring.agents import Flags
     from afkcli.wiring.runner import Runner
-    from afkcli.wiring.setup import Flags, Setup
+    from afkcli.wiring.setup import Setup
 
 LAST_WORDS_SECONDS = 0.5
 
@@ -58,6 +59,7 @@ class TurnRequest:
         json, reasoning, final: the form of the output.
         fail_on_denied: end with exit code 6 where a tool call was denied.
         debug: show the traceback of an error.
+        run_id: the id of the run, a UUIDv7; a new one if it is None. One that is in use is refused.
 
     Since: 0.2.
     """
@@ -85,6 +87,7 @@ class TurnRequest:
     final: bool = False
     fail_on_denied: bool = False
     debug: bool = False
+    run_id: str | None = None
 
 
 def run_turn(invocation: Invocation, request: TurnRequest) -> Ending:
@@ -111,7 +114,8 @@ def _prepared(invocation: Invocation, request: TurnRequest) -> _Turn:
         text, attachments = _message(invocation, request, messages)
     _check_output(request)
 
-    from afkcli.wiring.setup import Flags, load_setup
+    from afkcli.wiring.agents import Flags
+    from afkcli.wiring.assembly import load_setup
 
     flags = Flags(
         model=request.model,
@@ -205,12 +209,13 @@ class _Turn:
 
     async def run(self) -> Ending:
         from afkcli.wiring.runner import Runner
+        from afkcli.wiring.surroundings import runner_config
 
         mode = interaction_mode(self.request.approvals or self.setup.config.approval("mode"), self.invocation)
         self._approver = approver(mode, self.invocation, self.messages)
         gc.disable()  # until the request leaves: looking for garbage in what is imported costs a tenth of that time
         runner = Runner(
-            replace(self.setup.runner_config(self.request.busy, self.request.busy_timeout), interaction_mode=mode),
+            replace(runner_config(self.setup, self.request.busy, self.request.busy_timeout), interaction_mode=mode),
             store=None if self.request.memory else "memory",
             sinks=None if self.request.memory else (),
             setup=self.setup,
@@ -229,16 +234,19 @@ class _Turn:
         return Ending(self._code, self._signal, at_once=await _are_left_behind())
 
     async def _stream(self, runner: Runner) -> None:
+        from afkcli.wiring.agents import agent_for
+
         task = asyncio.current_task()
         assert task is not None
         self._cancel = task.cancel
         thread_id = await self._thread(runner)
         handle = await runner.start(
-            lambda thread: self.setup.agent_for(self.flags, thread),
+            lambda thread: agent_for(self.setup, self.flags, thread),
             user_message=self.text,
             thread_id=thread_id,
             create=self.text is not None,
             attachments=self.attachments,
+            run_id=self.request.run_id,
         )
         if thread_id is None and self.request.memory:
             self.messages.say(f"thread {handle.thread_id}")

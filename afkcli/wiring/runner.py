@@ -7,6 +7,7 @@ import logging
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 from afkcli.config.merging import Choice
@@ -18,7 +19,11 @@ from afkcli.core.run.runner import Runner as CoreRunner
 from afkcli.core.thread.attachments import Attachment
 from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.host.invocation import Invocation
-from afkcli.wiring.setup import NOTHING_NAMED, Setup, load_setup
+from afkcli.wiring.assembly import load_setup
+from afkcli.wiring.models import NOTHING_NAMED, choose_model, full_model_name
+from afkcli.wiring.plugin_objects import make_provider, make_sinks, open_store
+from afkcli.wiring.setup import Setup
+from afkcli.wiring.surroundings import runner_config, wiring_of
 from afkcli.wiring.toolbox import Toolbox
 
 
@@ -33,7 +38,7 @@ class Providers(Mapping[str, Provider]):
     def __getitem__(self, name: str) -> Provider:
         made = self._made.setdefault(asyncio.get_running_loop(), {})
         if name not in made:
-            made[name] = self._setup.make_provider(name)
+            made[name] = make_provider(self._setup, name)
         return made[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -75,14 +80,14 @@ class Runner(CoreRunner):
         self.setup = setup
         self._made = Providers(self.setup)
         self._toolbox = Toolbox(self.setup)
-        wiring = replace(self.setup.wiring(), find_tools=self._toolbox.find)
+        wiring = replace(wiring_of(self.setup), find_tools=self._toolbox.find)
         if store == "memory":
             wiring = replace(wiring, budgets=replace(wiring.budgets, kept=False))
         super().__init__(
             providers=self._made,
-            store=MemoryStore() if store == "memory" else store or self.setup.open_store,
-            sinks=self.setup.make_sinks() if sinks is None else sinks,
-            config=config or self.setup.runner_config(),
+            store=MemoryStore() if store == "memory" else store or partial(open_store, self.setup),
+            sinks=make_sinks(self.setup) if sinks is None else sinks,
+            config=config or runner_config(self.setup),
             wiring=wiring,
         )
 
@@ -113,8 +118,8 @@ class Runner(CoreRunner):
 
         def choose(thread: ThreadInfo) -> Agent:
             named = Choice(value=agent.model, source=f"the agent {agent.name!r}") if agent.model else None
-            fallback = tuple(self.setup.full_model_name(name) for name in agent.fail_safe.fallback_models)
-            model = self.setup.choose_model(named, thread, None)
+            fallback = tuple(full_model_name(self.setup, name) for name in agent.fail_safe.fallback_models)
+            model = choose_model(self.setup, named, thread, None)
             return replace(
                 agent,
                 model=model.value,

@@ -13,6 +13,7 @@ from afkcli.core.contract.errors import AfkError, ConfigError, PluginContractErr
 from afkcli.core.contract.tools import FoundTools, Tool, ToolError, Toolset, as_tools
 from afkcli.host.nondumpable import hide_memory
 from afkcli.loading.discovery import KNOWN, missing_line
+from afkcli.wiring.plugin_objects import make_tools
 from afkcli.wiring.setup import Setup
 
 
@@ -103,7 +104,7 @@ class Toolbox:
     def _make(self, plugin: str, offered: _Offered) -> None:
         if plugin in offered.tools or plugin in offered.toolsets:
             return
-        made: Any = self._setup.make_tools(plugin)
+        made: Any = make_tools(self._setup, plugin)
         if hasattr(made, "list_tools"):
             others = {name for name in self._setup.plugins.names("tools") if name != plugin}
             for name in others.intersection(made.namespaces):

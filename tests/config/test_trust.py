@@ -16,7 +16,9 @@ from afkcli.config import trust
 from afkcli.config.trust import ProjectFile, TrustState, find_project_file, project_config, trust_state
 from afkcli.core.contract.errors import ConfigError
 from afkcli.host.invocation import Invocation
-from afkcli.wiring.setup import Flags, Setup, load_setup
+from afkcli.wiring.agents import Flags, agent_for
+from afkcli.wiring.assembly import load_setup
+from afkcli.wiring.setup import Setup
 from tests.e2e.conftest import keyed, server, shell
 from tests.e2e.shell import Shell
 
@@ -141,7 +143,7 @@ class TestWithoutTrust:
             "[agents.mine]\ninstructions = 'new'\n[agents.mine.limits]\nmax_steps = 30\nmax_tool_calls = 3\n"
         )
         made, said = setup()
-        agent = made.agent_for(Flags(), None)
+        agent = agent_for(made, Flags(), None)
         assert (agent.name, agent.model, agent.instructions) == ("mine", "local/x", "new")
         limits = agent.fail_safe
         assert (limits.max_steps, limits.max_tool_calls, limits.max_llm_calls) == (2, 3, 7)
@@ -151,7 +153,7 @@ class TestWithoutTrust:
     def test_the_default_agent_cannot_raise_a_limit(self) -> None:
         user_config("[limits]\nmax_steps = 3\n")
         written("[limits]\nmax_steps = 40\n[agents.afk.limits]\nmax_steps = 41\n")
-        assert setup()[0].agent_for(Flags(), None).fail_safe.max_steps == 3
+        assert agent_for(setup()[0], Flags(), None).fail_safe.max_steps == 3
 
     def test_a_model_counts_where_its_provider_is_configured(self, monkeypatch: pytest.MonkeyPatch) -> None:
         written("model = 'openai/gpt-x'\n")
@@ -159,7 +161,7 @@ class TestWithoutTrust:
         monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789")
         made, said = setup()
         assert said == []
-        assert made.agent_for(Flags(), None).model == "openai/gpt-x"
+        assert agent_for(made, Flags(), None).model == "openai/gpt-x"
 
     def test_a_long_list_is_cut(self) -> None:
         written("".join(f"x{number} = 1\n" for number in range(500)))
@@ -267,7 +269,7 @@ class TestTrust:
         assert trust_state(file, trust.record_file()) is TrustState.TRUSTED
         made, said = setup()
         assert said == []
-        assert made.agent_for(Flags(), None).fail_safe.max_steps == 99
+        assert agent_for(made, Flags(), None).fail_safe.max_steps == 99
         assert (
             trust_state(written("store = 'x' \n[limits]\nmax_steps = 99\n"), trust.record_file()) is TrustState.CHANGED
         )

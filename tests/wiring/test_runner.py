@@ -17,7 +17,9 @@ from afkcli.core.contract.errors import ConfigError, MissingKeyError, UnknownNam
 from afkcli.core.thread.history import load_history
 from afkcli.testing.model_script import Step
 from afkcli.testing.model_server import ModelServer
-from afkcli.wiring.setup import load_setup
+from afkcli.wiring.assembly import load_setup
+from afkcli.wiring.models import choose_model
+from afkcli.wiring.plugin_objects import open_store
 
 KEY = "sk-canary-0123456789"
 MODEL = "gpt-5.2-mini"
@@ -58,7 +60,7 @@ class TestStore:
     def test_is_the_command_lines(self, server: ModelServer, home: Path) -> None:
         result = run(Runner(), model=MODEL)
         assert (result.final_text, result.saved, result.model) == ("reply 1: hi", True, f"openai/{MODEL}")
-        store = load_setup(project=True).open_store()
+        store = open_store(load_setup(project=True))
         thread = store.find("t")
         assert thread is not None
         assert [turn.messages[0].text for turn in load_history(store, thread).turns] == ["hi"]
@@ -101,7 +103,7 @@ class TestModel:
             run(Runner(), model="nope")
         with pytest.raises(UnknownNameError, match="no provider 'nope'"):
             run(Runner(), model="nope/x")
-        store = load_setup().open_store()
+        store = open_store(load_setup())
         assert store.list() == []
         store.close()
 
@@ -117,7 +119,7 @@ class TestModel:
             run(Runner())
         monkeypatch.delenv("AFK_DEMO")
         with caplog.at_level(logging.WARNING, logger="afkcli"):
-            Runner().setup.choose_model(None, None, None)
+            choose_model(Runner().setup, None, None, None)
         assert "embedded demonstration model" in caplog.text
 
 

@@ -42,7 +42,7 @@ from afkcli.commands.effective import effective
 from afkcli.commands.init import template
 from afkcli.config.trust import without_trust
 from afkcli.core.contract.errors import ConfigError
-from afkcli.wiring.setup import load_setup
+from afkcli.wiring.assembly import load_setup
 
 def shown():
     rows = effective(load_setup(project=False))

@@ -1,0 +1,105 @@
+"""Which model a run has: by name, prefix, key, or the demonstration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from afkcli.config.merging import Choice, Config
+from afkcli.config.reading import ConfigFile
+from afkcli.core.contract.errors import ConfigError, UnknownNameError
+from afkcli.core.contract.protocols import ThreadInfo
+from afkcli.host.invocation import Invocation
+from afkcli.loading.discovery import KNOWN, KnownPlugin, Plugins, missing_line
+from afkcli.wiring.setup import Setup
+
+DEMO_PROVIDER = "local"
+NOTHING_NAMED = "nothing names another model"
+"""Why the demonstration answers; a thread does not go on with it once something does name a model."""
+
+
+def full_model_name(setup: Setup, name: str) -> str:
+    """Return `provider/model` for a name: as it is, by config, by provider, or by prefix.
+
+    Raises:
+        UnknownNameError: nothing claims it.
+    """
+    name = setup.config.alias(name) or name
+    if "/" in name:
+        return name
+    if f"provider.{name}" in setup.plugins.found or f"provider.{name}" in KNOWN:
+        return f"{name}/"
+    provider = setup.plugins.provider_of_prefix(name)
+    if provider is None:
+        known = ", ".join(setup.plugins.names("provider")) or "none"
+        raise UnknownNameError(f"unknown model {name!r}; write it as provider/model (providers: {known})")
+    return f"{provider}/{name}"
+
+
+def choose_model(
+    setup: Setup, explicit: Choice | None, thread: ThreadInfo | None, agent_model: Choice | None
+) -> Choice:
+    """Return the model of a run and why: what was named, the thread's, the config's, a key's, or the demonstration.
+
+    Raises:
+        ConfigError: nothing names a model and the demonstration is forbidden or not installed.
+    """
+    last = Choice(value=thread.model, source="the thread's last turn") if thread and thread.model else None
+    choice = explicit or last or agent_model or setup.config.value("model") or _model_of_key(setup)
+    if choice is None:
+        return _demonstration(setup)
+    return replace(choice, value=full_model_name(setup, choice.value))
+
+
+def _model_of_key(setup: Setup) -> Choice | None:
+    """Return the default model of the first known provider that was given a key, a server or settings."""
+    given = {id_.partition(".")[2]: why_given(setup, id_, plugin) for id_, plugin in KNOWN.items()}
+    reasons = {name: why for name, why in given.items() if why is not None}
+    if not reasons:
+        return None
+    provider, why = next(iter(reasons.items()))
+    if len(reasons) > 1:
+        others = ", ".join(list(reasons.values())[1:])
+        setup.notify(f"using {provider}, because {why} (also: {others}); choose with -m")
+    return Choice(value=f"{provider}/", source=why)
+
+
+def why_given(setup: Setup, id_: str, plugin: KnownPlugin) -> str | None:
+    """Return why a provider names the model of a bare run, or None where the user has given it nothing."""
+    kind, _, name = id_.partition(".")
+    if kind != "provider" or name == DEMO_PROVIDER:
+        return None
+    variable = next(
+        (item for item in (plugin.key, plugin.server) if item and setup.invocation.environment.get(item)), None
+    )
+    if variable is not None:
+        return f"{variable} is set"
+    return f"[providers.{name}] is in the config" if setup.config.plugin_table("providers", name) else None
+
+
+def _demonstration(setup: Setup) -> Choice:
+    """Return the embedded model, for a run for which nothing names another one; say so, or refuse it."""
+    how = "name a model with -m, AFK_MODEL or in the config, or set OPENAI_API_KEY"
+    if setup.invocation.environment.get("AFK_DEMO", "").lower() in ("off", "0", "false", "no"):
+        raise ConfigError(f"no model is named, and AFK_DEMO=off forbids the embedded demonstration model; {how}")
+    if f"provider.{DEMO_PROVIDER}" not in setup.plugins.found:
+        missing = missing_line("provider", DEMO_PROVIDER, ())
+        raise ConfigError(f"no model is named: {how}; to try afk without a key, {missing}")
+    setup.notify(f"no model is named: answering with the small embedded demonstration model; {how}")
+    return Choice(value=f"{DEMO_PROVIDER}/", source=NOTHING_NAMED)
+
+
+def configured_models(invocation: Invocation, user: ConfigFile, plugins: Plugins) -> Callable[[str], bool]:
+    """Return what tells whether the user has configured the provider of a model: by a key, or by its table."""
+    alone = Setup(config=Config(user=user), plugins=plugins, notify=lambda line: None, invocation=invocation)
+
+    def configured(model: str) -> bool:
+        try:
+            provider = full_model_name(alone, model).partition("/")[0]
+        except UnknownNameError:
+            return False
+        known = KNOWN.get(f"provider.{provider}")
+        given = known is not None and why_given(alone, f"provider.{provider}", known) is not None
+        return given or provider == DEMO_PROVIDER or provider in user.table.get("providers", {})
+
+    return configured

@@ -1,0 +1,68 @@
+"""What the plugins of a setup make: providers, the store, tools and sinks, with the settings of the config."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from afkcli.config.merging import DEFAULT_SINKS, DEFAULT_STORE, environment_choice
+from afkcli.core.contract.errors import AfkError, PluginContractError, PluginError, StoreError
+from afkcli.core.contract.protocols import Provider, Sink, Store
+from afkcli.core.contract.tools import Tool, Toolset
+from afkcli.wiring.setup import Setup
+
+
+def make_provider(setup: Setup, name: str) -> Provider:
+    """Return a new provider; `UnknownNameError`, `PluginError` or the provider's own `AfkError` if it cannot be."""
+    table = setup.config.plugin_table("providers", name)
+    return cast("Provider", setup.plugins.make("provider", name, table, setup.invocation.secrets))
+
+
+def open_store(setup: Setup) -> Store:
+    """Open the configured store.
+
+    Raises:
+        UnknownNameError: its plugin is not installed.
+        PluginContractError: what its plugin offers does not fit the contract.
+        StoreError: it cannot be opened, or its plugin is broken.
+    """
+    chosen = environment_choice("AFK_STORE", setup.invocation.environment) or setup.config.value("store")
+    name = chosen.value if chosen else DEFAULT_STORE
+    try:
+        return cast(
+            "Store",
+            setup.plugins.make("store", name, setup.config.plugin_table("stores", name), setup.invocation.secrets),
+        )
+    except PluginContractError:
+        raise
+    except PluginError as error:
+        raise StoreError(str(error)) from error
+
+
+def make_tools(setup: Setup, name: str) -> Sequence[Tool] | Toolset:
+    """Return the tools of the plugin `tools.<name>`, or what can be asked for them; raises as `make_provider`."""
+    made = setup.plugins.make("tools", name, setup.config.plugin_table("tools", name), setup.invocation.secrets)
+    return cast("Sequence[Tool] | Toolset", made)
+
+
+def make_sink(setup: Setup, name: str) -> Sink:
+    """Return a new sink; raises as `make_provider`."""
+    table = setup.config.plugin_table("sinks", name)
+    table.pop("enabled", None)
+    return cast("Sink", setup.plugins.make("sink", name, table, setup.invocation.secrets))
+
+
+def make_sinks(setup: Setup) -> list[Sink]:
+    """Return the sinks in use; one that cannot be made is said and left out."""
+    names = setup.config.sink_names()
+    names += [id_.partition(".")[2] for id_ in setup.file_plugins if id_.startswith("sink.")]
+    sinks: list[Sink] = []
+    for name in dict.fromkeys(names):
+        known = f"sink.{name}" in (*setup.plugins.found, *setup.plugins.conflicts)
+        if name in DEFAULT_SINKS and not known and not setup.config.plugin_table("sinks", name):
+            continue
+        try:
+            sinks.append(make_sink(setup, name))
+        except AfkError as error:
+            setup.notify(f"the sink {name!r} is left out: {error}")
+    return sinks

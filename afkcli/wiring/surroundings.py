@@ -1,0 +1,66 @@
+"""How a runner of a setup behaves, and what surrounds it: the owner, budgets, prices, rules and the rescue."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, get_args
+
+from afkcli.config.checking import pins_of
+from afkcli.core.contract.errors import ConfigError
+from afkcli.core.contract.rules import ApprovalRule
+from afkcli.core.run.config import BusyMode, RunnerConfig, Wiring
+from afkcli.host.owner import current_owner
+from afkcli.host.rescue import rescue, rescue_more
+from afkcli.wiring.prices import PriceList
+from afkcli.wiring.setup import Setup
+
+
+def runner_config(setup: Setup, busy: str | None = None, busy_timeout: float | None = None) -> RunnerConfig:
+    """Return how a runner behaves: as said, else as the config says, else by default.
+
+    Raises:
+        ConfigError: the config's `busy` is no mode, or a number of it is out of range.
+    """
+    said: dict[str, Any] = {}
+    mode = busy or setup.config.setting("busy")
+    if mode is not None:
+        if mode not in get_args(BusyMode):
+            raise ConfigError(f"busy = {mode!r} in the config is not known; use one of {', '.join(get_args(BusyMode))}")
+        said["busy"] = mode
+    seconds = busy_timeout if busy_timeout is not None else setup.config.setting("busy_timeout")
+    if seconds is not None:
+        if not (math.isfinite(seconds) and seconds >= 0):
+            raise ConfigError(f"busy_timeout = {seconds} in the config is no time to wait; use 0 or more seconds")
+        said["busy_timeout_s"] = float(seconds)
+    for key, field_name in (("max_retries", "max_retries"), ("retry_delay", "retry_delay_s")):
+        if setup.config.setting(key) is not None:
+            said[field_name] = setup.config.setting(key)
+    if setup.config.approval("timeout") is not None:
+        said["approval_timeout_s"] = float(setup.config.approval("timeout"))
+    try:
+        return RunnerConfig(**said)
+    except ConfigError as error:
+        raise ConfigError(f"{error} (in the config: max_retries, retry_delay)") from None
+
+
+def wiring_of(setup: Setup) -> Wiring:
+    """Return what surrounds a runner of this setup."""
+    return Wiring(
+        owner=current_owner,
+        notify=setup.notify,
+        redact=setup.invocation.secrets.mask,
+        rescue=rescue,
+        rescue_more=rescue_more,
+        folder=setup.invocation.folder,
+        budgets=setup.config.budgets(),
+        look_up_price=PriceList(setup.config.prices()),
+        rules=[
+            ApprovalRule(
+                tool=rule["tool"],
+                decision=rule["decision"],
+                arguments=rule.get("arguments", {}),
+                pins=pins_of(rule),
+            )
+            for rule in setup.config.approval_rules()
+        ],
+    )

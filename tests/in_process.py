@@ -10,12 +10,13 @@ import gc
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
 from afkcli.cli import run
+from afkcli.host.ending import Ending
 from afkcli.host.invocation import Invocation, Stream
 from afkcli.host.secrets import Secrets
 
@@ -31,6 +32,20 @@ def run_in_process(
         environment: all of the environment.
         stdin: what it reads; None for /dev/null.
     """
+    ending, out, err = call_in_process(run, arguments, folder=folder, environment=environment, stdin=stdin)
+    return -ending.signal if ending.signal is not None else ending.code, out, err
+
+
+def call_in_process(
+    call: Callable[[Invocation], Ending],
+    arguments: Sequence[str] = (),
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    stdin: bytes | None = None,
+    stop_signals: Sequence[int] = (),
+) -> tuple[Ending, bytes, bytes]:
+    """Call a function that takes an invocation; return how it ended, and what it wrote to stdout and stderr."""
     assert "PYTHONPATH" not in environment, "a path for modules needs a process of its own: use `afk`"
     with ExitStack() as stack:
         given, out, err = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(3))
@@ -48,14 +63,14 @@ def run_in_process(
             stdout=streams[1],
             stderr=streams[2],
             terminal=None,
-            stop_signals=(),
+            stop_signals=stop_signals,
             secrets=Secrets(),
         )
         with _as_process(invocation):
-            ending = run(invocation)
+            ending = call(invocation)
         for stream in streams[1:]:
             stream.flush()
-        return -ending.signal if ending.signal is not None else ending.code, _read(out), _read(err)
+        return ending, _read(out), _read(err)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`afk config`: the files, and the effective values with where they come from."""
+"""`afk config`: the files, and the effective values with their sources."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _EXPLAINED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A file or folder that afk uses: `trust` is None where there is nothing to trust."""
+    """A file or folder that afk uses; `trust` is None if it needs no trust."""
 
     what: str
     path: Path
@@ -92,7 +92,7 @@ def _status(place: Place) -> str:
 @command.command("show")
 @json_option
 def show(as_json: bool) -> None:
-    """Show every value that is set and where; secrets are masked."""
+    """Show every value that is set, and where it is set; secrets are masked."""
     from afkcli.commands.effective import effective
     from afkcli.wiring.assembly import load_setup
 

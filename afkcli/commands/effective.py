@@ -1,4 +1,4 @@
-"""The effective config as rows of key, value and source, with every secret masked."""
+"""The effective config as rows of key, value and source, with secrets masked."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
-    """One effective value: the path of its key, what it is (secrets masked) and where it comes from."""
+    """One effective value: the path of its key, the value with secrets masked, and its source."""
 
     key: str
     value: Json
@@ -95,12 +95,12 @@ def _of_plugins(setup: Setup) -> Iterator[Value]:
 def _settings_of(setup: Setup, section: str, name: str) -> Iterator[Value]:
     kind = _settings_type(setup, section, name)
     fields = {field.name: field for field in dataclasses.fields(kind)} if kind is not None else None
-    rows: dict[tuple[str, ...], list[Value]] = {}  # by key, or by table where they are tables by name: the last counts
+    rows: dict[tuple[str, ...], list[Value]] = {}  # by key, or by table in a table of tables; the last one counts
     for file in reversed(setup.config.files):
         table = file.table.get(section, {}).get(name, {})
         for key, value in (table if kind is None else masked_settings(kind, table)).items():
             field = (fields or {}).get(key)
-            # Where nobody tells which settings are secret, all but switches and numbers are taken for it.
+            # If the plugin does not say which settings are secret, mask all but booleans and numbers.
             secret = (
                 field.metadata.get("secret") if field else fields is None and not isinstance(value, (bool, int, float))
             )
@@ -127,7 +127,7 @@ def _settings_type(setup: Setup, section: str, name: str) -> Any:
 
 
 def masked(key: str, value: Json) -> Json:
-    """Return `value` without what its name, or its place in an address, gives away as secret; tables and arrays too."""
+    """Return `value` with masks for values that are secret by their key or their place in an address, at any depth."""
     if isinstance(value, dict):
         return {name: masked(name, item) for name, item in value.items()}
     if isinstance(value, list):
@@ -135,11 +135,11 @@ def masked(key: str, value: Json) -> Json:
     if isinstance(value, str):
         return MASK if SECRET_NAME.search(key) else masked_address(value)
     is_plain = isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value))
-    return value if is_plain else str(value)  # dates and the like, which TOML has and JSON has not
+    return value if is_plain else str(value)  # dates, times and infinite numbers are TOML and not JSON
 
 
 def masked_address(text: str) -> str:
-    """Return `text`, the user and the keys of an address masked where it is one."""
+    """Return `text`; if it is an address, with the user and the keys in it masked."""
     for secret in (user_info(text), *query_secrets(text)):
         text = text.replace(secret, MASK) if secret else text
     return text

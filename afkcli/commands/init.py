@@ -1,4 +1,4 @@
-"""`afk init`: a commented afk.toml to begin with."""
+"""`afk init`: writes a commented afk.toml."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from afkcli.core.contract.limits import LIMITS
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
 
-# A line that begins with "# " is prose; one that begins with "#" and no space is a setting to switch on.
+# A line that starts with "# " is prose; one that starts with "#" and no space is a setting that can be enabled.
 _TEMPLATE = """\
 # afk.toml: how `afk` runs in this folder and those below it.
-# `afk config show` tells what counts, and where it comes from; flags and AFK_* variables go before this file.
+# `afk config show` lists the values that count, with their sources; options and AFK_* variables count before this file.
 
-# What may stand here without trust: instructions, sampling, models of providers that you have configured, agents, and
-# limits that are lower than yours. The rest, marked below, counts only after `afk trust`.
+# These count without trust: instructions, sampling, models of providers that you have configured, agents, and limits
+# that are lower than yours. The rest, marked below, counts only after `afk trust`.
 
 # The system message of every run in this folder.
 #instructions = "Answer in one paragraph."
 
-# The model of threads that have none yet, as provider/model.
+# The model of threads that do not have one yet, as provider/model.
 #model = "openai/gpt-5.2-mini"
 
-# The agent that runs unless one is named with --agent.
+# The agent of runs without --agent.
 #agent = "reviewer"
 
 # Sampling.
@@ -38,7 +38,7 @@ _TEMPLATE = """\
 #top_p = 0.9
 #max_output_tokens = 2000
 
-# Limits of every run; a run that reaches one ends with what it has.
+# The limits of every run; a run that reaches one ends, and keeps its output.
 #[limits]
 LIMITS
 # An agent by name: afk run --agent reviewer "..."
@@ -50,9 +50,9 @@ LIMITS
 #[agents.reviewer.limits]
 #max_steps = 5
 
-# From here on it needs trust.
+# Everything below needs trust.
 
-# Instructions from a file beside this one.
+# Instructions from a file in the same folder.
 #[agents.writer]
 #instructions_file = "writer.md"
 
@@ -60,7 +60,7 @@ LIMITS
 #[agents.clerk]
 #tools = ["files.read", "files.search"]
 
-# What is decided on tool calls: the first rule that fits; you are asked about others that may change something.
+# Decisions on tool calls: the first rule that fits counts. You are asked about other calls that may change something.
 #[[approvals.rules]]
 #tool = "shell.run"
 #arguments = { argv = ["git", "status", "..."] }
@@ -74,12 +74,12 @@ LIMITS
 #[providers.openai]
 #base_url = "http://127.0.0.1:8080/v1"
 
-# What a model costs, in US dollars per million tokens, where its provider does not know.
+# The price of a model, in US dollars per million tokens, if its provider does not know it.
 #[prices."openai/my-model"]
 #input = 0.5
 #output = 1.5
 
-# Plugin files of one module each.
+# Plugins that are one file each.
 #[plugins]
 #paths = ["plugins/my_sink.py"]
 """
@@ -93,22 +93,20 @@ def template() -> str:
 @click.command("init")
 @json_option
 def command(as_json: bool) -> None:
-    """Write a commented afk.toml here. One that is there already is left alone."""
+    """Write a commented afk.toml here. An existing one is not changed."""
     folder = invocation().folder
     if folder is None:
         raise UsageError("the working directory does not exist any more; change to one that does")
     path = Path(folder) / FILE_NAME
     try:
-        # 0644 whatever the umask is: a file that others can write would not count
+        # 0644 whatever the umask is, because a file that others can write would not count
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
             file.write(template())
     except FileExistsError:
-        raise UsageError(f"{path} is there already; it was left as it is") from None
+        raise UsageError(f"{path} exists already; it was not changed") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
-    Messages(invocation()).say(
-        f"wrote {path}; every setting in it is a comment, take the # away from those that you want"
-    )
+    Messages(invocation()).say(f"wrote {path}; every setting in it is a comment; remove the # from those that you want")
     if as_json:
         Stdout(invocation()).objects([{"v": 1, "type": "written", "path": str(path)}])

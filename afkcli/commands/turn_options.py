@@ -24,7 +24,7 @@ def _not_negative(ctx: click.Context, param: click.Parameter, value: float | Non
 
 
 def _options_of_the_model(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, Any]:
-    """Return the options by name: a JSON scalar as what it is, anything else as text."""
+    """Return the options by name; a value that is a JSON scalar is parsed, any other is text."""
     options: dict[str, Any] = {}
     for item in value:
         name, equals, text = item.partition("=")

@@ -21,7 +21,7 @@ DEFAULT_SINKS = ("jsonl",)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
-    """An agent as the config describes it; `source` says where. `text` or `instructions_file` are its instructions."""
+    """An agent of the config; `source` is the file. Its instructions are `text` or those in `instructions_file`."""
 
     name: str
     source: str
@@ -36,7 +36,7 @@ class AgentConfig:
 
     @property
     def instructions(self) -> str | None:
-        """The instructions; a file is read only here, for the agent that is used. `ConfigError` if it cannot be."""
+        """The instructions. The file is read here, so only for the agent that is used; `ConfigError` if that fails."""
         if self.instructions_file is None:
             return self.text
         try:
@@ -52,7 +52,7 @@ class AgentConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """A value and where it comes from, in words for a person."""
+    """A value, and its source in words for a person."""
 
     value: str
     source: str
@@ -60,7 +60,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What the config files say, the later ones first. `user` may be missing, `project` not wanted."""
+    """The values of the config files; those of `project` count before those of `user`. `project` is None if unused."""
 
     user: ConfigFile
     project: ConfigFile | None = None
@@ -70,17 +70,17 @@ class Config:
         return [item for item in (self.project, self.user) if item is not None]
 
     def value(self, key: str) -> Choice | None:
-        """Return the value of a top-level text key and the file that sets it."""
+        """Return the value of a top-level string key and the file that sets it."""
         return next(
             (Choice(value=item.table[key], source=str(item.path)) for item in self.files if key in item.table), None
         )
 
     def setting(self, key: str) -> Any:
-        """Return the value of a top-level key, or None where no file sets it."""
+        """Return the value of a top-level key, or None if no file sets it."""
         return next((item.table[key] for item in self.files if key in item.table), None)
 
     def plugin_table(self, section: str, name: str) -> dict[str, Any]:
-        """Return the settings of a plugin, both files merged; tables by name (`servers.NAME`) name by name."""
+        """Return the settings of a plugin, merged from both files; tables of tables (`servers.NAME`) by name."""
         merged: dict[str, Any] = {}
         for item in reversed(self.files):
             for key, value in item.table.get(section, {}).get(name, {}).items():
@@ -101,7 +101,7 @@ class Config:
         return [name for name in names if self.plugin_table("sinks", name).get("enabled", True)]
 
     def agents(self) -> dict[str, AgentConfig]:
-        """Return all named agents; what the project file says of one goes over what the user's says."""
+        """Return all named agents; for each key, the project file counts before the user's config."""
         names = [name for item in self.files for name in item.table.get("agents", {})]
         return {name: self._agent(name, [_agent_table(item, name) for item in self.files]) for name in names}
 
@@ -109,10 +109,10 @@ class Config:
         """Return the agent that the top-level keys describe."""
         tables = [{key: item.table[key] for key in AGENT_KEYS if key in item.table} for item in self.files]
         agent = self._agent(DEFAULT_AGENT, tables)
-        return replace(agent, model=None)  # the top-level model is a choice of its own, below the thread's
+        return replace(agent, model=None)  # the top-level model is chosen elsewhere, after the thread's model
 
     def _agent(self, name: str, tables: Sequence[Mapping[str, Any]]) -> AgentConfig:
-        """Return the agent that `tables`, one of each of `files`, describe together, merged key by key."""
+        """Return the agent that `tables`, one from each of `files`, describe together, merged by key."""
         merged: dict[str, Any] = {}
         source = "default"
         for item, own in reversed(list(zip(self.files, tables, strict=True))):
@@ -141,21 +141,21 @@ class Config:
         )
 
     def limits(self) -> dict[str, Any]:
-        """Return the limits for every run, those of the project file before those of the user's."""
+        """Return the limits for every run; the project file counts before the user's config."""
         merged: dict[str, Any] = {}
         for item in reversed(self.files):
             merged.update(item.table.get("limits", {}))
         return merged
 
     def budgets(self) -> Budgets:
-        """Return what runs may cost together: what the project file says goes over what the user's says."""
+        """Return the budgets; the project file counts before the user's config."""
         merged: dict[str, Any] = {}
         for item in reversed(self.files):
             merged.update(item.table.get("budgets", {}))
         return Budgets(**merged)
 
     def alias(self, name: str) -> str | None:
-        """Return the full model name that `[models]` gives to a bare one."""
+        """Return the full model name of a bare one in `[models]`, or None."""
         for item in self.files:
             if name in item.table.get("models", {}):
                 return str(item.table["models"][name])
@@ -170,12 +170,12 @@ class Config:
         return prices
 
     def approval(self, key: str) -> Any:
-        """Return a setting of `[approvals]`, or None where no file sets it."""
+        """Return a setting of `[approvals]`, or None if no file sets it."""
         tables = [item.table.get("approvals", {}) for item in self.files]
         return next((table[key] for table in tables if key in table), None)
 
     def approval_rules(self) -> list[Mapping[str, Any]]:
-        """Return the approval rules in their order: the user's own before those of a project, so that they hold."""
+        """Return the approval rules in order: those of the user first, so that a project cannot override them."""
         return [rule for item in reversed(self.files) for rule in item.table.get("approvals", {}).get("rules", [])]
 
     def plugin_paths(self) -> list[Path]:
@@ -188,7 +188,7 @@ class Config:
 
 
 def is_tables(value: object) -> bool:
-    """Whether a value of a config is a table of tables, each by its name."""
+    """Return whether a value of a config is a table of tables, each with a name."""
     return isinstance(value, dict) and bool(value) and all(isinstance(item, dict) for item in value.values())
 
 
@@ -198,7 +198,7 @@ def _agent_table(file: ConfigFile, name: str) -> Mapping[str, Any]:
 
 
 def fail_safe(limits: Mapping[str, Any], base: FailSafeConfig | None = None) -> FailSafeConfig:
-    """Return the limits as a `FailSafeConfig`; a cost limit of the config refuses a run whose price is unknown."""
+    """Return the limits as a `FailSafeConfig`; with a cost limit of the config, an unknown price is refused."""
     names = {item.name for item in fields(FailSafeConfig)}
     known = {name: value for name, value in limits.items() if name in names}
     if "max_total_cost_usd" in known:

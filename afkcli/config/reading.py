@@ -15,7 +15,7 @@ from afkcli.core.contract.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigFile:
-    """One config file that was read and checked; `table` is what counts of it."""
+    """A config file that was read and checked; `table` is the part that counts, `inert` the names of other keys."""
 
     path: Path
     table: Mapping[str, Any]
@@ -26,7 +26,7 @@ def load_user_config(path: Path) -> ConfigFile:
     """Read the user's config; a file that does not exist is an empty one.
 
     Raises:
-        ConfigError: it is malformed: the file, the line and what was expected.
+        ConfigError: it is malformed; the message has the file, the line and what was expected.
     """
     try:
         data = path.read_bytes()
@@ -41,7 +41,7 @@ def parse_config(data: bytes, path: Path) -> dict[str, Any]:
     """Return the checked table in the bytes of a config file.
 
     Raises:
-        ConfigError: naming the file, the line and what was expected.
+        ConfigError: the message has the file, the line and what was expected.
     """
     table = parse_toml(data, path)
     check_config(table, data, path)
@@ -59,7 +59,7 @@ def parse_toml(data: bytes, path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from None
     except RecursionError:
         raise ConfigError(f"{path}: not valid TOML: nested too deeply") from None
-    except ValueError as error:  # TOMLDecodeError, and a number of thousands of digits
+    except ValueError as error:  # TOMLDecodeError, or an integer with thousands of digits
         what, where = str(error), ""
         found = re.search(r" \(at line (\d+), column \d+\)$", what)
         if found:
@@ -70,7 +70,7 @@ def parse_toml(data: bytes, path: Path) -> dict[str, Any]:
 
 
 def relative_to(file: Path, text: str) -> Path:
-    """Return the path that a config file names: relative to its own folder, `~` expanded where there is such a home."""
+    """Return a path in a config file: relative to the folder of the file, with `~` expanded if that home exists."""
     path = Path(text)
     with contextlib.suppress(RuntimeError):
         path = path.expanduser()

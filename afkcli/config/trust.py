@@ -1,8 +1,8 @@
 """What a project's afk.toml may set, and the record of the files that the user trusts.
 
 Without trust a project file may set agent names, literal instructions, sampling, models of providers that the user has
-configured, and limits that lower. Everything else is inert, and that is said. Trust binds the real path, the owner and
-the SHA-256 of the bytes read, and those of the files that it references; a change ends it.
+configured, and lower limits. Everything else is ignored, with a warning. Trust applies to the real path, the owner and
+the SHA-256 of the file and of the files that it references; when one of them changes, the trust ends.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from afkcli.core.contract.limits import LIMITS
 from afkcli.host.paths import make_private_folder, state_dir
 
 FILE_NAME = "afk.toml"
-_MAX_BYTES = 1_000_000  # a config is written by hand; more is not read into memory
-_NAMED = 8  # keys that one line names
+_MAX_BYTES = 1_000_000  # configs are written by hand; a larger file is not read into memory
+_NAMED = 8  # how many ignored keys one line lists
 
 
 class TrustState(StrEnum):
-    """What the user said of a project file: `CHANGED` is one that was trusted with other contents."""
+    """Whether the user trusts a project file; a `CHANGED` one was trusted with other contents."""
 
     TRUSTED = "trusted"
     CHANGED = "changed"
@@ -38,7 +38,7 @@ class TrustState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectFile:
-    """A project file as it was read, once: `data` are its bytes, `refused` why it does not count at all."""
+    """A project file, read once: `data` are its bytes; `refused` is the reason if the whole file is ignored."""
 
     path: Path
     data: bytes = b""
@@ -47,7 +47,7 @@ class ProjectFile:
 
 
 def find_project_file(start: str | Path | None) -> ProjectFile | None:
-    """Return the nearest afk.toml at or above `start`, never one above the home folder; None where there is none."""
+    """Return the nearest afk.toml at or above `start`, never one above the home folder; None if there is none."""
     if start is None:  # the working directory was deleted
         return None
     try:
@@ -67,11 +67,11 @@ def find_project_file(start: str | Path | None) -> ProjectFile | None:
 
 
 def read_project_file(path: Path) -> ProjectFile:
-    """Read a project file, or one that it references; one that others own or can write is refused."""
+    """Read a project file, or one that it references; refuse it if another user owns it or can write it."""
     try:
         real = path.resolve(strict=True)
         link = path.lstat()
-        # Not blocking: a FIFO in the file's place must not hold up the open.
+        # O_NONBLOCK, because opening a FIFO would wait for a writer.
         descriptor = os.open(real, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
@@ -86,7 +86,7 @@ def read_project_file(path: Path) -> ProjectFile:
 
 
 def _refused(status: os.stat_result, link: os.stat_result) -> str | None:
-    """Return why a file does not count: what it is, who owns it (or the link to it) and who can write it."""
+    """Return why a file is refused: its type, the owner of it or of the link to it, or who can write it."""
     if not stat.S_ISREG(status.st_mode):
         return "it is not a regular file"
     if not hasattr(os, "geteuid"):
@@ -99,9 +99,10 @@ def _refused(status: os.stat_result, link: os.stat_result) -> str | None:
 
 
 def is_private_group(status: os.stat_result) -> bool:
-    """Whether a file's group is its owner's own, as where the usual umask is 002: nobody else can write by it.
+    """Return whether the file's group has only its owner, as on systems with the umask 002.
 
-    Not for root, whose group some systems give to other accounts too.
+    Then the right of the group to write gives no other user access. Not for root, whose group has other members on some
+    systems.
     """
     import grp
     import pwd
@@ -118,7 +119,7 @@ def is_private_group(status: os.stat_result) -> bool:
 def project_config(
     file: ProjectFile, configured: Callable[[str], bool], user: Mapping[str, Any], record: Path
 ) -> ConfigFile:
-    """Return what counts of a project file: all of it if it is trusted, else what needs no trust.
+    """Return the part of a project file that counts: all of it if it is trusted, else what needs no trust.
 
     Args:
         configured: whether the user has configured the provider of a model name.
@@ -138,7 +139,7 @@ def project_config(
 
 
 def inert_line(config: ConfigFile) -> str:
-    """Return the line that says what of a project file does not count."""
+    """Return the line that lists the ignored keys of a project file."""
     names = ", ".join(config.inert[:_NAMED])
     more = f" and {len(config.inert) - _NAMED} more" if len(config.inert) > _NAMED else ""
     return f"{config.path} is not trusted, so this does not count: {names}{more}; see `afk trust`"
@@ -147,7 +148,7 @@ def inert_line(config: ConfigFile) -> str:
 def without_trust(
     table: Mapping[str, Any], configured: Callable[[str], bool], user: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the part of a project file's table that counts without trust, and the keys that do not, by dotted name."""
+    """Return the part of a project file's table that counts without trust, and the other keys by dotted name."""
     sieve = _Sieve(configured)
     limits = {limit.field: limit.default for limit in LIMITS} | _table(user.get("limits"))
     own = {key: value for key, value in table.items() if key not in ("agent", "agents", "budgets")}
@@ -168,16 +169,16 @@ def without_trust(
 
 
 class _Sieve:
-    """Takes out of tables what counts without trust; `inert` has the names of the rest."""
+    """Selects from tables what counts without trust; `inert` collects the rest by dotted name."""
 
     def __init__(self, configured: Callable[[str], bool]) -> None:
         self._configured = configured
         self.inert: dict[str, Any] = {}
 
     def agent(self, table: Any, limits: Mapping[str, Any], prefix: str) -> Any:
-        """Return what counts of an agent's table, with `limits` as those that may only be lowered.
+        """Return the part of an agent's table that counts; a value may only be lower than in `limits`.
 
-        What is no table where one belongs is returned as it is: the check of the config names it.
+        A value that should be a table and is not is returned unchanged, because the check of the config reports it.
         """
         if not isinstance(table, dict):
             return table
@@ -205,7 +206,7 @@ class _Sieve:
         return {key: item for key, item in value.items() if key in known}
 
     def lower(self, value: Any, known: Mapping[str, Any], limits: Mapping[str, Any], prefix: str) -> Any:
-        """Return the known keys of a table whose value is not above that in `limits`."""
+        """Return the known keys of a table whose value is at most that in `limits`."""
         part = self._part(value, known, prefix)
         if not isinstance(part, dict):
             return part
@@ -229,10 +230,10 @@ def referenced_files(file: ProjectFile) -> list[Path]:
 
 
 def fingerprint(file: ProjectFile) -> dict[str, Any]:
-    """Return what trust binds: the owner, and the SHA-256 of the file and of each file that it references.
+    """Return what trust applies to: the owner, and the SHA-256 of the file and of each file that it references.
 
     Raises:
-        ConfigError: a referenced file cannot be read, or others own it or can write it.
+        ConfigError: a referenced file cannot be read, or another user owns it or can write it.
     """
     references: dict[str, str] = {}
     for path in referenced_files(file):
@@ -256,7 +257,7 @@ def trust_state(file: ProjectFile, record: Path) -> TrustState:
         return TrustState.UNTRUSTED
     try:
         return TrustState.TRUSTED if recorded == fingerprint(file) else TrustState.CHANGED
-    except ConfigError:  # a file that it references is gone or refused, or it is no TOML any more
+    except ConfigError:  # a referenced file is missing or refused, or the file is no longer valid TOML
         return TrustState.CHANGED
 
 

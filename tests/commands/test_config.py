@@ -1,4 +1,4 @@
-"""`afk config`, `afk init` and `afk trust`, as a user meets them."""
+"""`afk config`, `afk init` and `afk trust`, as a user sees them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def shown(shell: Shell) -> dict[str, dict[str, Any]]:
 
 
 class TestShow:
-    def test_gives_each_value_with_its_source(self, shell: Shell) -> None:
+    def test_each_value_has_its_source(self, shell: Shell) -> None:
         user = user_config(shell, "model = 'openai/a'\n[limits]\nmax_steps = 4\nmax_tool_calls = 9\n")
         here = project(shell, "instructions = 'x'\n[limits]\nmax_tool_calls = 2\n")
         shell.env["AFK_MODEL"] = "openai/b"
@@ -46,7 +46,7 @@ class TestShow:
         assert (rows["store"]["value"], rows["store"]["source"]) == ("disk", "default")
         assert shell.in_process("config", "show").out.count("\n") == len(rows)
 
-    def test_masks_every_secret(self, keyed: Shell, install: Install) -> None:
+    def test_every_secret_is_masked(self, keyed: Shell, install: Install) -> None:
         keyed.env["ANTHROPIC_API_KEY"] = SECRETS[0]
         install("broken", {"afk": {"sink.broken": "broken_sink"}}, broken_sink="raise SystemExit")
         user_config(
@@ -73,7 +73,7 @@ class TestShow:
             assert secret not in done.out + done.err
         assert shown(keyed)["providers.openai.default_model"]["value"] == "shown"
 
-    def test_shows_tables_by_name_row_by_row_and_of_one_name_the_one_that_counts(self, shell: Shell) -> None:
+    def test_tables_of_tables_are_shown_by_name_with_the_values_that_count(self, shell: Shell) -> None:
         user = user_config(
             shell,
             """
@@ -98,13 +98,13 @@ class TestShow:
         here.unlink()
         assert shown(shell)[f"{servers}.tickets.headers.X-Anything"]["value"] == "***"
 
-    def test_of_a_malformed_file_is_exit_2_with_file_and_line(self, shell: Shell) -> None:
+    def test_a_malformed_file_is_exit_2_with_file_and_line(self, shell: Shell) -> None:
         path = user_config(shell, "\nmodl = 'x'\n")
         done = shell.in_process("config", "show")
         assert (done.code, done.out) == (2, "")
         assert f"{path}, line 2: unknown key 'modl'" in done.err
 
-    def test_says_what_does_not_count(self, shell: Shell) -> None:
+    def test_ignored_keys_are_listed(self, shell: Shell) -> None:
         project(shell, "store = 'x'\n")
         done = shell.in_process("config", "show")
         assert "so this does not count: store; see `afk trust`" in done.err
@@ -112,7 +112,7 @@ class TestShow:
 
 
 class TestPath:
-    def test_says_which_files_there_are_and_whether_they_are_trusted(self, shell: Shell) -> None:
+    def test_it_shows_which_files_exist_and_are_trusted(self, shell: Shell) -> None:
         done = shell.in_process("config", "path")
         assert "there is no afk.toml here or above" in done.err
         assert "not there" in done.out
@@ -126,7 +126,7 @@ class TestPath:
 
 
 class TestInit:
-    def test_writes_a_file_that_changes_nothing_and_never_over_one(self, shell: Shell) -> None:
+    def test_the_new_file_changes_nothing_and_an_existing_one_is_kept(self, shell: Shell) -> None:
         done = shell.in_process("init")
         assert (done.code, done.out) == (0, "")
         path = shell.folder / "afk.toml"
@@ -136,15 +136,15 @@ class TestInit:
         path.write_text("instructions = 'mine'\n")
         again = shell.in_process("init")
         assert again.code == 2
-        assert "is there already" in again.err
+        assert "exists already" in again.err
         assert path.read_text() == "instructions = 'mine'\n"
 
-    def test_follows_no_link(self, shell: Shell, tmp_path: Path) -> None:
+    def test_links_are_not_followed(self, shell: Shell, tmp_path: Path) -> None:
         (shell.folder / "afk.toml").symlink_to(tmp_path / "elsewhere")
         assert shell.in_process("init").code == 2
         assert not (tmp_path / "elsewhere").exists()
 
-    def test_every_setting_in_it_is_one_that_afk_knows(self, tmp_path: Path) -> None:
+    def test_every_setting_in_the_file_is_valid(self, tmp_path: Path) -> None:
         switched_on = re.sub(r"^#(?! )", "", template(), flags=re.MULTILINE)
         table = parse_config(switched_on.encode(), tmp_path / "afk.toml")
         assert set(table["agents"]) == {"reviewer", "writer", "clerk"}
@@ -154,7 +154,7 @@ class TestInit:
 class TestTrust:
     NEEDS = "store = 'disk'\n[limits]\nmax_steps = 99\n[providers.openai]\napi_key = 'canary-of-plugin'\n"
 
-    def test_shows_what_it_switches_on_then_does_it_until_a_change(self, shell: Shell) -> None:
+    def test_it_shows_what_trust_enables_and_trusts_until_a_change(self, shell: Shell) -> None:
         path = project(shell, self.NEEDS)
         assert shell.in_process("trust", "--check").code == 2
         done = shell.in_process("trust")
@@ -171,14 +171,14 @@ class TestTrust:
         assert changed.events[0]["inert"] == ["store", "limits.max_steps", "providers"]
 
     @pytest.mark.parametrize(("typed", "code"), [(b"n\n", 2), (b"y\n", 0)])
-    def test_asks_on_a_terminal(self, shell: Shell, typed: bytes, code: int) -> None:
+    def test_it_asks_on_a_terminal(self, shell: Shell, typed: bytes, code: int) -> None:
         project(shell, self.NEEDS)
         ended, seen = on_terminal(shell, "trust", typed=typed)
         assert ended == code
         assert "Trust it?" in seen
         assert shell.in_process("trust", "--check").code == code
 
-    def test_can_be_taken_back(self, shell: Shell) -> None:
+    def test_trust_can_be_withdrawn(self, shell: Shell) -> None:
         project(shell, self.NEEDS)
         shell.in_process("trust")
         assert "no longer trusted" in shell.in_process("trust", "--remove").err
@@ -194,14 +194,14 @@ class TestTrust:
             ("modl = 1\n", 2, "line 1: unknown key"),
         ],
     )
-    def test_check_is_for_scripts(self, shell: Shell, text: str | None, code: int, said: str) -> None:
+    def test_check_gives_exit_codes_for_scripts(self, shell: Shell, text: str | None, code: int, said: str) -> None:
         if text is not None:
             project(shell, text)
         done = shell.in_process("trust", "--check")
         assert (done.code, done.out) == (code, "")
         assert said in done.err
 
-    def test_takes_a_file_or_folder_and_no_other_name(self, shell: Shell, tmp_path: Path) -> None:
+    def test_it_takes_a_file_or_a_folder_but_no_other_name(self, shell: Shell, tmp_path: Path) -> None:
         path = project(shell, self.NEEDS)
         path.chmod(0o666)
         assert "cannot be trusted: others can write it" in shell.in_process("trust", str(shell.folder)).err
@@ -212,6 +212,6 @@ class TestTrust:
         assert shell.in_process("trust", "--check", "gone/afk.toml").code == 2
         assert "is not called afk.toml" in shell.in_process("trust", "other.toml").err
 
-    def test_without_a_file_or_with_two_wishes_is_exit_2(self, shell: Shell) -> None:
+    def test_no_file_and_conflicting_options_are_exit_2(self, shell: Shell) -> None:
         assert "there is no afk.toml here or above" in shell.in_process("trust").err
         assert shell.in_process("trust", "--check", "--remove").code == 2

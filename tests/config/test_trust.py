@@ -73,7 +73,7 @@ class TestWithoutTrust:
             ("[budgets]\nthread_usd = 1\nday_usd = 2.0", {"budgets": {"thread_usd": 1, "day_usd": 2.0}}),
         ],
     )
-    def test_counts_what_is_harmless(self, text: str, counts: dict[str, Any]) -> None:
+    def test_harmless_keys_count(self, text: str, counts: dict[str, Any]) -> None:
         config = project_config(written(text), lambda model: model.startswith("yes"), {}, trust.record_file())
         assert config.table == counts
         assert config.inert == ()
@@ -113,7 +113,7 @@ class TestWithoutTrust:
             ("[agents.mine.limits]\nmax_tool_calls = 3", "agents.mine.limits.max_tool_calls"),
         ],
     )
-    def test_everything_else_is_inert_and_named(self, text: str, inert: str) -> None:
+    def test_every_other_key_is_ignored_and_listed(self, text: str, inert: str) -> None:
         user = {
             "limits": {"max_tool_calls": 5},
             "budgets": {"day_usd": 5},
@@ -129,11 +129,11 @@ class TestWithoutTrust:
     @pytest.mark.parametrize(
         "text", ["limits = 3", "[limits]\nmax_steps = 'x'", "agent = 5", "agents = 1", "options = 1"]
     )
-    def test_what_counts_is_checked_and_named_with_its_line(self, text: str) -> None:
+    def test_an_error_in_a_key_that_counts_has_its_line(self, text: str) -> None:
         with pytest.raises(ConfigError, match=r"afk.toml, line \d: "):
             project_config(written(text), lambda model: True, {}, trust.record_file())
 
-    def test_an_agent_of_the_user_keeps_its_limits_and_settings(self) -> None:
+    def test_a_project_cannot_loosen_an_agent_of_the_user(self) -> None:
         user_config(
             "[limits]\nmax_steps = 3\n[agents.mine]\nmodel = 'local/x'\n"
             "[agents.mine.limits]\nmax_steps = 2\nmax_tool_calls = 4\n"
@@ -155,7 +155,7 @@ class TestWithoutTrust:
         written("[limits]\nmax_steps = 40\n[agents.afk.limits]\nmax_steps = 41\n")
         assert agent_for(setup()[0], Flags(), None).fail_safe.max_steps == 3
 
-    def test_a_model_counts_where_its_provider_is_configured(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_model_counts_if_its_provider_is_configured(self, monkeypatch: pytest.MonkeyPatch) -> None:
         written("model = 'openai/gpt-x'\n")
         assert setup()[1] != []
         monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789")
@@ -163,7 +163,7 @@ class TestWithoutTrust:
         assert said == []
         assert agent_for(made, Flags(), None).model == "openai/gpt-x"
 
-    def test_a_long_list_is_cut(self) -> None:
+    def test_a_long_list_of_ignored_keys_is_shortened(self) -> None:
         written("".join(f"x{number} = 1\n" for number in range(500)))
         assert "and 492 more" in setup()[1][0]
 
@@ -190,7 +190,7 @@ class TestRefused:
         assert self.state() == "another user owns it"
 
     @pytest.mark.skipif(not AS_ROOT, reason="only root can give files away; CI runs as root in its container")
-    def test_a_link_of_another_user_to_a_file_of_ones_own(self, tmp_path: Path) -> None:
+    def test_a_link_of_another_user_to_ones_own_file(self, tmp_path: Path) -> None:
         written("instructions = 'x'", tmp_path / "mine.toml")
         Path("afk.toml").symlink_to(tmp_path / "mine.toml")
         assert self.state() is None
@@ -211,7 +211,7 @@ class TestRefused:
         path.write_bytes(b"#" * 1_000_001)
         assert "longer than" in str(self.state())
 
-    def test_cannot_be_trusted(self) -> None:
+    def test_a_refused_file_cannot_be_trusted(self) -> None:
         written("store = 'x'")
         Path("afk.toml").chmod(0o666)
         with pytest.raises(ConfigError, match="cannot be trusted"):
@@ -219,7 +219,7 @@ class TestRefused:
 
 
 class TestSearch:
-    def test_goes_up_to_the_home_folder_and_not_above(self, home: Path, tmp_path: Path) -> None:
+    def test_it_stops_at_the_home_folder(self, home: Path, tmp_path: Path) -> None:
         written("instructions = 'above'", tmp_path / "afk.toml")
         assert find_project_file(Invocation.of_process().folder) is None
         written("instructions = 'home'", home / "afk.toml")
@@ -230,14 +230,14 @@ class TestSearch:
         assert found.path == home / "afk.toml"
         assert find_project_file(tmp_path) is None  # it is above the home folder too
 
-    def test_takes_the_nearest_and_passes_a_folder_of_that_name(self, home: Path) -> None:
+    def test_it_finds_the_nearest_file_and_skips_a_folder_of_that_name(self, home: Path) -> None:
         (home / "project" / "sub" / "afk.toml").mkdir(parents=True)
         written("instructions = 'x'")
         found = find_project_file(home / "project" / "sub")
         assert found is not None
         assert found.path == home / "project" / "afk.toml"
 
-    def test_finds_nothing_where_the_working_directory_is_gone(
+    def test_it_finds_nothing_if_the_working_directory_was_deleted(
         self, home: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         gone = home / "gone"
@@ -247,7 +247,7 @@ class TestSearch:
         assert find_project_file(Invocation.of_process().folder) is None
 
     @pytest.mark.skipif(not AS_ROOT, reason="it needs a user without rights; CI runs as root in its container")
-    def test_passes_a_folder_that_it_may_not_look_into(self, home: Path) -> None:
+    def test_it_skips_a_folder_without_permission(self, home: Path) -> None:
         script = (
             "import os, sys; from pathlib import Path; from afkcli.config.trust import find_project_file\n"
             "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
@@ -262,7 +262,7 @@ class TestSearch:
 
 
 class TestTrust:
-    def test_makes_all_of_a_file_count_until_a_byte_changes(self) -> None:
+    def test_a_trusted_file_counts_until_a_byte_changes(self) -> None:
         file = written("store = 'x'\n[limits]\nmax_steps = 99\n")
         assert trust_state(file, trust.record_file()) is TrustState.UNTRUSTED
         trust.trust(file, trust.record_file())
@@ -275,7 +275,7 @@ class TestTrust:
         )
         assert setup()[1] != []
 
-    def test_ends_with_a_change_of_a_file_that_it_references(self) -> None:
+    def test_trust_ends_when_a_referenced_file_changes(self) -> None:
         Path("plugin.py").write_text("AFK_HOOKS = 1")
         Path("me.md").write_text("be nice")
         file = written("[plugins]\npaths = ['plugin.py']\n[agents.a]\ninstructions_file = 'me.md'\n")
@@ -287,7 +287,7 @@ class TestTrust:
         Path("plugin.py").unlink()
         assert trust_state(file, trust.record_file()) is TrustState.CHANGED
 
-    def test_ends_when_a_referenced_link_points_elsewhere(self) -> None:
+    def test_trust_ends_when_a_referenced_link_points_elsewhere(self) -> None:
         Path("one").write_text("same")
         Path("two").write_text("same")
         Path("me.md").symlink_to("one")
@@ -297,25 +297,25 @@ class TestTrust:
         Path("me.md").symlink_to("two")
         assert trust_state(file, trust.record_file()) is TrustState.CHANGED
 
-    def test_is_not_given_to_a_reference_that_others_can_write(self) -> None:
+    def test_a_referenced_file_that_others_can_write_is_refused(self) -> None:
         Path("me.md").write_text("x")
         Path("me.md").chmod(0o666)
         with pytest.raises(ConfigError, match=r"which .* references, cannot be trusted"):
             trust.trust(written("instructions_file = 'me.md'\n"), trust.record_file())
 
-    def test_is_of_the_path_not_of_the_contents(self) -> None:
+    def test_trust_applies_to_the_path_not_to_the_contents(self) -> None:
         trust.trust(written("store = 'x'\n"), trust.record_file())
         Path("other").mkdir()
         assert trust_state(written("store = 'x'\n", "other/afk.toml"), trust.record_file()) is TrustState.UNTRUSTED
 
-    def test_can_be_taken_back(self) -> None:
+    def test_trust_can_be_withdrawn(self) -> None:
         file = written("store = 'x'\n")
         assert trust.distrust(file, trust.record_file()) is False
         trust.trust(file, trust.record_file())
         assert trust.distrust(file, trust.record_file()) is True
         assert trust_state(file, trust.record_file()) is TrustState.UNTRUSTED
 
-    def test_is_recorded_for_the_user_alone_whatever_the_path_is_called(self) -> None:
+    def test_the_record_is_private_and_takes_any_path(self) -> None:
         odd = Path('odd "name" \\ with = [x]\n# and a line')
         odd.mkdir()
         file = written("store = 'x'\n", odd / "afk.toml")
@@ -323,13 +323,13 @@ class TestTrust:
         assert trust_state(file, trust.record_file()) is TrustState.TRUSTED
         assert stat.S_IMODE(trust.record_file().stat().st_mode) == 0o600
 
-    def test_of_a_path_that_is_not_utf8_is_refused(self) -> None:
+    def test_a_path_that_is_not_utf8_cannot_be_trusted(self) -> None:
         odd = Path(os.fsdecode(b"odd\xff"))
         odd.mkdir()
         with pytest.raises(ConfigError, match="not UTF-8"):
             trust.trust(written("store = 'x'\n", odd / "afk.toml"), trust.record_file())
 
-    def test_needs_a_record_that_can_be_read(self) -> None:
+    def test_an_unreadable_record_is_an_error(self) -> None:
         trust.trust(written("store = 'x'\n"), trust.record_file())
         trust.record_file().write_text("= broken")
         with pytest.raises(ConfigError, match=r"trusted.toml, line 1"):
@@ -365,9 +365,7 @@ X = "Y"
         )
         return keyed
 
-    def test_sends_no_key_elsewhere_loads_nothing_and_reads_nothing(
-        self, hostile: Shell, tmp_path: Path, server: Any
-    ) -> None:
+    def test_no_key_is_sent_and_no_file_is_loaded_or_read(self, hostile: Shell, tmp_path: Path, server: Any) -> None:
         hostile.env["OPENAI_BASE_URL"] = server.base_url
         done = hostile.afk("run", "-t", "safe", "hi")
         assert (done.code, done.out) == (0, "reply 1: hi\n")
@@ -379,7 +377,7 @@ X = "Y"
         (hostile.folder / "afk.toml").unlink()
         assert hostile.afk("threads").out.startswith("safe")
 
-    def test_base_url_of_the_project_is_not_used_even_without_one_in_the_environment(self, hostile: Shell) -> None:
+    def test_the_base_url_of_the_project_is_not_used(self, hostile: Shell) -> None:
         del hostile.env["OPENAI_BASE_URL"]
         shown = hostile.afk("config", "show").out
         assert "evil" not in shown
@@ -410,7 +408,7 @@ X = "Y"
 
 
 class TestPrivateGroup:
-    """With the umask 002 of many desktops a clone's files can be written by the user's group, which is the user."""
+    """With the umask 002 of many desktops, the group of the user can write a clone's files; it has no other members."""
 
     @pytest.mark.parametrize(
         ("owner", "group", "members", "private"),
@@ -421,7 +419,7 @@ class TestPrivateGroup:
             ("ada", "ada", ["bob"], False),
         ],
     )
-    def test_is_a_group_of_one(
+    def test_a_group_is_private_if_the_owner_is_its_only_member(
         self, monkeypatch: pytest.MonkeyPatch, owner: str, group: str, members: list[str], private: bool
     ) -> None:
         grp, pwd = pytest.importorskip("grp"), pytest.importorskip("pwd")
@@ -431,5 +429,5 @@ class TestPrivateGroup:
 
         assert trust.is_private_group(status) is private
 
-    def test_of_root_is_not_one(self) -> None:
+    def test_the_group_of_root_is_not_private(self) -> None:
         assert not trust.is_private_group(os.stat_result((stat.S_IFREG | 0o664, 0, 0, 1, 0, 0, 0, 0, 0, 0)))

@@ -19,7 +19,7 @@ _CODE = re.compile(r"`([^`]+)`")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """A fenced block; `marks` are the HTML comments that stand directly above it."""
+    """A fenced block; `marks` are the HTML comments directly above it."""
 
     page: Path
     line: int
@@ -47,7 +47,7 @@ def pages() -> list[Path]:
 
 
 def pages_to_run() -> list[Path]:
-    """Return the pages whose commands can be run here: those for LiteLLM where it is installed (see .ci/litellm)."""
+    """Return the pages whose commands can run here; those about LiteLLM need it installed (see .ci/litellm)."""
     has_litellm = importlib.util.find_spec("litellm") is not None
     return [page for page in pages() if has_litellm or "litellm" not in str(page.relative_to(REPOSITORY))]
 

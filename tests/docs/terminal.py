@@ -1,4 +1,4 @@
-"""Runs the blocks of a page as a reader would, one after the other, in a home and a folder of their own."""
+"""Runs the blocks of a page in order, as a reader would, in a home folder and a working directory of their own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.e2e import warm
 
 LIMIT = 180  # seconds after which a block hangs; never a measure of speed
 DOCUMENTED_URL = "http://127.0.0.1:8080/v1"
-"""The server that the pages name; the scripted server stands in for it."""
+"""The server in the pages; the scripted server takes its place."""
 
 SHELL_LANGUAGES = ("console", "sh")
 
@@ -31,7 +31,7 @@ _ANY = "..."
 
 @dataclass
 class Terminal:
-    """A reader's terminal: `folder` is a git repository with a few files, the model a scripted server."""
+    """A reader's terminal: `folder` is a git repository with a few files, and the model is a scripted server."""
 
     home: Path
     folder: Path
@@ -145,7 +145,7 @@ class Terminal:
 
 
 def _pattern(shown: list[str]) -> str:
-    """Return the pattern of the lines that a page shows: a line `...` is any lines, `...` within a line any text."""
+    """Return the pattern of the lines that a page shows; `...` matches any lines, or any text within a line."""
     lines = [
         "(?:.*\n)*" if line.strip() == _ANY else ".*".join(re.escape(part) for part in line.split(_ANY)) + "\n"
         for line in shown

@@ -15,7 +15,7 @@ from tests.docs.pages import REPOSITORY, Block, blocks, pages, pages_to_run
 from tests.docs.terminal import Terminal
 
 NOT_RUN = 5
-"""How many blocks are marked `not run`: one more is a decision, to be made here."""
+"""How many blocks are marked `not run`; who adds one raises this number on purpose."""
 
 LANGUAGES = {"console", "sh", "python", "toml", "json", "text"}
 MARKS = {"file", "user config", "pyproject", "not run", "embedded model"}
@@ -55,13 +55,13 @@ def test_a_block_says_what_it_is(block: Block) -> None:
     assert block.mark("not run") != "", f"{block.place}: say why it is not run"
 
 
-def test_what_is_not_run_is_counted() -> None:
+def test_the_number_of_blocks_that_are_not_run_is_known() -> None:
     not_run = [f"{block.place}: {block.mark('not run')}" for block in ALL_BLOCKS if block.mark("not run")]
 
     assert len(not_run) == NOT_RUN, "\n".join(not_run)
 
 
-def test_json_is_json() -> None:
+def test_json_blocks_are_valid_json() -> None:
     for block in ALL_BLOCKS:
         for line in block.text.splitlines() if block.language == "json" else ():
             json.loads(line)

@@ -1,4 +1,4 @@
-"""Every link from one page to another leads somewhere."""
+"""Every link between pages resolves."""
 
 from __future__ import annotations
 

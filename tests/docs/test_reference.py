@@ -1,4 +1,4 @@
-"""The reference names what there is, all of it and nothing else: checked against the code."""
+"""The reference is complete and has nothing else: it is compared with the code."""
 
 from __future__ import annotations
 
@@ -80,10 +80,10 @@ class TestEvents:
         assert found is not None
         assert set(re.findall(r"`(\w+)`", found[1])) == fields(part) - {"type", "provider_data"}
 
-    def test_every_kind_of_error_is_told(self) -> None:
+    def test_every_kind_of_error_is_listed(self) -> None:
         assert names(self.page["Kinds of errors"]) == {str(kind) for kind in ErrorKind}
 
-    def test_every_state_is_told(self) -> None:
+    def test_every_state_is_listed(self) -> None:
         assert set(re.findall(r"\| `(\w+)`", self.page["States and exit codes"])) >= {str(state) for state in RunState}
 
 
@@ -101,18 +101,18 @@ class TestConfig:
             ("Budgets", checking.BUDGET_KEYS),
         ],
     )
-    def test_every_key_is_told(self, heading: str, known: Mapping[str, object]) -> None:
+    def test_every_key_is_listed(self, heading: str, known: Mapping[str, object]) -> None:
         assert names(self.page[heading]) == set(known)
 
     @pytest.mark.parametrize("folder", OUR_PLUGINS)
-    def test_every_setting_of_our_plugins_is_told(self, folder: str) -> None:
+    def test_every_setting_of_our_plugins_is_listed(self, folder: str) -> None:
         kind, _, name = folder.partition("_")
         module = discover().load(kind, name)
         settings = settings_type(inspect.unwrap(getattr(module, f"afk_{kind}")))
 
         assert names(self.page[f"[{section(kind)}.{name}]"]) == fields(settings)
 
-    def test_every_variable_is_told(self) -> None:
+    def test_every_variable_is_listed(self) -> None:
         sources = [*REPOSITORY.glob("afkcli/**/*.py"), *REPOSITORY.glob("plugins/*/afk_*/**/*.py")]
         named = {name for path in sources for name in re.findall(r'"(AFK_[A-Z_]+)"', path.read_text(encoding="utf-8"))}
 
@@ -120,7 +120,7 @@ class TestConfig:
 
 
 def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
-    """Yield every command of afk, the groups' own ones included: its path, itself, its context."""
+    """Yield every command of afk, groups included: its path, the command, its context."""
     root = click.Context(cli, info_name="afk")
     for name in COMMANDS:
         command = cli.get_command(root, name)
@@ -139,13 +139,13 @@ ALL_COMMANDS = list(commands())
 class TestCommandLine:
     page = sections(REFERENCE / "cli.md")
 
-    def test_every_command_has_its_section_and_no_other(self) -> None:
+    def test_the_sections_are_those_of_the_commands(self) -> None:
         told = [heading for heading in self.page if heading.startswith("afk ")]
 
         assert told == [path for path, _, _ in ALL_COMMANDS]
 
     @pytest.mark.parametrize(("path", "command", "context"), ALL_COMMANDS, ids=[path for path, _, _ in ALL_COMMANDS])
-    def test_a_command_has_its_options_and_no_other(
+    def test_a_section_has_exactly_the_options_of_its_command(
         self, path: str, command: click.Command, context: click.Context
     ) -> None:
         section = self.page[path]

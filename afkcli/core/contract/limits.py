@@ -26,7 +26,7 @@ class Limit(NamedTuple):  # cheaper to import than a dataclass; every run import
         metavar: how help texts name the value of the option; None for the default of click.
         help: the help text of the option.
         example: the value in the file that `afk init` writes, as TOML.
-        met: what has cut the answer, for a person: "the answer was cut by ...". By default the limit's name.
+        met: what cut the answer, for a person, after "the answer was cut by"; the name of the limit by default.
         told: why the answer was cut, for the model in later turns.
         field: the name of the field, the key in `[limits]` and the `reason` of a run that reached the limit.
         default: None for no limit.
@@ -46,7 +46,7 @@ class Limit(NamedTuple):  # cheaper to import than a dataclass; every run import
     default: float | None = None
 
     def wrong(self, value: float) -> str | None:
-        """Return what a value of the config or of an option must be, where it is not that; None where it is."""
+        """Return what a value in the config or of an option must be, or None if the value is valid."""
         if self.may_be_zero:
             return None if math.isfinite(value) and value >= 0 else "must be 0 or greater"
         return None if math.isfinite(value) and value > 0 else "must be greater than 0"
@@ -58,7 +58,7 @@ def _limit(default: float | None, row: Limit) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailSafeConfig:
-    """The limits of a run; None is no limit. Each limit is declared with its row of the table.
+    """The limits of a run; None means no limit. Each limit is declared with its row of the table.
 
     Args:
         max_steps: model calls with their tools.
@@ -67,8 +67,8 @@ class FailSafeConfig:
         max_total_cost_usd: US dollars of all calls.
         max_wall_time_s: seconds from the start of the run.
         max_parallel_tools: tool calls of one step that run at the same time.
-        fallback_models: models that take over, in order, while nothing of an answer was shown.
-        on_unknown_price: what a cost limit does with a model whose price is unknown: warn and run, or refuse.
+        fallback_models: models that take over, in order, while no part of an answer was shown.
+        on_unknown_price: what a cost limit does if the price of the model is unknown: warn and run, or refuse.
 
     Raises:
         UsageError: a limit is too low or NaN.
@@ -135,7 +135,7 @@ class FailSafeConfig:
     on_unknown_price: Literal["warn", "refuse"] = "warn"
 
     def __post_init__(self) -> None:
-        """Refuse a value that cannot be a limit. NaN is one: no count is greater than it."""
+        """Refuse a value that is too low, and NaN, which no count ever reaches."""
         for limit in LIMITS:
             value = getattr(self, limit.field)
             if value is not None and not value >= limit.least_in_code:
@@ -155,7 +155,7 @@ LIMITS: tuple[Limit, ...] = tuple(
 
 
 class Budget(NamedTuple):
-    """What runs may cost together: the key in `[budgets]`, the `reason` of a run that it ended, `met` and `told`."""
+    """A limit for the total cost of several runs: its key in `[budgets]`, the `reason` of a run, `met` and `told`."""
 
     field: str
     reason: str
@@ -183,7 +183,7 @@ CUT_BY: Mapping[str, str] = {
     **{budget.reason: budget.met for budget in BUDGETS},
     **{limit.field: limit.met for limit in LIMITS},
 }
-"""What has cut an answer, for a person, by the `reason` of the run."""
+"""What cut an answer, for a person, by the `reason` of the run."""
 
 CUT_WHY: Mapping[str, str] = {
     "length": "the model's limit of output was reached",

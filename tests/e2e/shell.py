@@ -125,7 +125,9 @@ def roles_and_texts(body: dict[str, Any]) -> list[tuple[str, str]]:
     return [(message["role"], message["content"]) for message in body["messages"]]
 
 
-def kill(process: subprocess.Popen[bytes], number: int = signal.SIGKILL) -> tuple[bytes, bytes]:
+def kill(
+    process: subprocess.Popen[bytes], number: int = getattr(signal, "SIGKILL", signal.SIGTERM)
+) -> tuple[bytes, bytes]:
     """Send a signal and return what the process wrote to stdout and stderr."""
     process.send_signal(number)
     return process.communicate(timeout=LIMIT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -100,12 +100,6 @@ def _plugin_commands(ctx: click.Context) -> list[str]:
 
 def _plugin_command(ctx: click.Context, name: str) -> click.Command | None:
     from afkcli.commands.context import invocation_of
-    from afkcli.loading.discovery import discover
+    from afkcli.commands.plugin_command import plugin_command
 
-    invocation = invocation_of(ctx)
-    plugins = discover(invocation)
-    if f"command.{name}" not in plugins.found:
-        return None
-    made: Any = plugins.make("command", name, {}, invocation.secrets)
-    command: click.Command = made
-    return command
+    return plugin_command(invocation_of(ctx), name)

@@ -33,6 +33,7 @@ import pluggy
 
 from afkcli.core.contract.protocols import (
     Capabilities,
+    CommandContext,
     Lease,
     ModelInfo,
     Owner,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HOOKS_VERSION",
     "Capabilities",
+    "CommandContext",
     "Lease",
     "ModelInfo",
     "Owner",
@@ -135,5 +137,12 @@ def afk_tools(settings: Any) -> Sequence[Tool] | Toolset | None:
 
 
 @hookspec(firstresult=True)
-def afk_command() -> click.Command | None:
-    """Return the command of the entry point `command.<name>`; called when `afk <name>` is typed."""
+def afk_command(settings: Any, context: CommandContext) -> click.Command | None:
+    """Return the command of the entry point `command.<name>`; called when `afk <name>` is typed.
+
+    Both parameters may be left out; the config is not read then.
+
+    Args:
+        settings: the dataclass of the annotation, filled from `[commands.<name>]` and the environment. Since: 0.2.
+        context: the settings too, the config, and access to the store. Since: 0.2.
+    """

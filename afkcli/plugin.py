@@ -73,6 +73,7 @@ if TYPE_CHECKING:
         Append,
         BatchStore,
         Capabilities,
+        CommandContext,
         Fork,
         Lease,
         ModelInfo,
@@ -90,7 +91,7 @@ if TYPE_CHECKING:
         Store,
         ThreadInfo,
     )
-    from afkcli.core.contract.result import Usage, usage_from_json
+    from afkcli.core.contract.result import RunState, Usage, usage_from_json
     from afkcli.core.contract.schemas import schema_problem
     from afkcli.core.contract.structured import told
     from afkcli.core.contract.tasks import started
@@ -106,6 +107,7 @@ if TYPE_CHECKING:
     )
     from afkcli.core.contract.waiting import while_waiting
     from afkcli.core.thread.attachments import PDF, attached_parts, label
+    from afkcli.core.thread.history import load_history
     from afkcli.core.thread.names import title_of
     from afkcli.core.thread.records import advance
     from afkcli.core.thread.turns import SealedTurn, after_seal, turn_from_json
@@ -193,6 +195,7 @@ _NAMES = {
         "OperationResult",
         "Renew",
         "Capabilities",
+        "CommandContext",
         "DURABLE_KINDS",
         "Fork",
         "KEPT_KINDS",
@@ -212,12 +215,14 @@ _NAMES = {
         "ThreadInfo",
     ),
     "afkcli.core.contract.result": (
+        "RunState",
         "Usage",
         "usage_from_json",
     ),
     "afkcli.core.contract.schemas": ("schema_problem",),
     "afkcli.core.contract.structured": ("told",),
     "afkcli.core.contract.tasks": ("started",),
+    "afkcli.core.thread.history": ("load_history",),
     "afkcli.core.thread.names": ("title_of",),
     "afkcli.core.thread.records": ("advance",),
     "afkcli.core.thread.turns": (
@@ -272,6 +277,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "BaseProvider",
     "BatchStore",
     "Capabilities",
+    "CommandContext",
     "ConfigError",
     "CounterLimitError",
     "DURABLE_KINDS",
@@ -321,6 +327,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "RecordKind",
     "Renew",
     "Role",
+    "RunState",
     "SealedTurn",
     "Sink",
     "Store",
@@ -357,6 +364,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "http_error_kind",
     "keep_secret",
     "label",
+    "load_history",
     "loads",
     "loads_object",
     "make_private_folder",

@@ -21,7 +21,7 @@ from afkcli.loading.settings import masked_settings
 from afkcli.wiring.setup import Setup
 
 DEFAULT = "default"
-_KINDS = {"providers": "provider", "stores": "store", "sinks": "sink", "tools": "tools"}
+_KINDS = {"providers": "provider", "stores": "store", "sinks": "sink", "tools": "tools", "commands": "command"}
 _ENVIRONMENT = {
     "AFK_MODEL": "model",
     "AFK_AGENT": "agent",

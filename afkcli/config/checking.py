@@ -14,7 +14,7 @@ from afkcli.core.contract.jsonform import JsonError, dumps
 from afkcli.core.contract.limits import BUDGETS, LIMITS
 from afkcli.core.contract.options import wanted_value
 
-PLUGIN_SECTIONS = ("providers", "stores", "sinks", "tools")
+PLUGIN_SECTIONS = ("providers", "stores", "sinks", "tools", "commands")
 LIMIT_KEYS: Mapping[str, tuple[type, ...]] = {
     limit.field: (int,) if limit.kind is int else (int, float) for limit in LIMITS
 }

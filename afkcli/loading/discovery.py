@@ -9,7 +9,7 @@ import importlib.metadata
 import inspect
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module, util
@@ -158,8 +158,17 @@ class Plugins:
         factory = getattr(self.load(kind, name), f"afk_{kind}", None)
         return settings_type(inspect.unwrap(factory)) if factory else None
 
-    def make(self, kind: str, name: str, table: Mapping[str, Any], secrets: Secrets) -> Any:
+    def make(
+        self,
+        kind: str,
+        name: str,
+        table: Mapping[str, Any],
+        secrets: Secrets,
+        context: Callable[[Any], Any] | None = None,
+    ) -> Any:
         """Return what the hook of the plugin `<kind>.<name>` makes, its settings filled from `table`.
+
+        `context` returns what a command's hook takes as `context`, from its settings.
 
         Raises:
             UnknownNameError, PluginError: as `load`; also for a hook that raises.
@@ -171,16 +180,14 @@ class Plugins:
         caller = self._hooks().subset_hook_caller(f"afk_{kind}", others)
         if not caller.get_hookimpls():
             raise PluginContractError(f"the plugin {kind}.{name} has no @hookimpl afk_{kind}")
-        arguments = {}
-        if kind != "command":
-            factory = getattr(module, f"afk_{kind}", None)
-            where = f"[{section(kind)}.{name}]"
-            try:
-                arguments["settings"] = (
-                    fill_settings(inspect.unwrap(factory), table, where, secrets, self.environment) if factory else None
-                )
-            except PluginContractError as error:
-                raise PluginContractError(f"the plugin {kind}.{name}: {error}") from None
+        factory = inspect.unwrap(getattr(module, f"afk_{kind}"))
+        try:
+            settings = fill_settings(factory, table, f"[{section(kind)}.{name}]", secrets, self.environment)
+        except PluginContractError as error:
+            raise PluginContractError(f"the plugin {kind}.{name}: {error}") from None
+        arguments = {"settings": settings}
+        if kind == "command":
+            arguments["context"] = context(settings) if context else None
         try:
             with _foreign_code(f"the plugin {kind}.{name} failed"):
                 return checked(kind, f"{kind}.{name}", caller(**arguments))

@@ -1,4 +1,4 @@
-"""What the core asks of a provider, a store and a sink.
+"""What the core asks of a provider, a store and a sink, and what the command of a plugin is given.
 
 These are the shapes that a plugin returns from its hook; `afkcli.hookspecs` is the page to start from.
 """
@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from afkcli.core.contract.events import Event
+from afkcli.core.contract.jsonform import Json
 from afkcli.core.contract.messages import ModelEvent, ModelRequest
 from afkcli.core.contract.result import Usage
 
@@ -404,4 +405,29 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Flush and close; called once, after the last event, and given at most 1 s."""
+        ...
+
+
+class CommandContext(Protocol):
+    """What the command of a plugin is given of afk.
+
+    Since: 0.2.
+    """
+
+    @property
+    def settings(self) -> Any:
+        """The settings of the plugin, from `[commands.<name>]` and the environment."""
+        ...
+
+    @property
+    def config(self) -> Mapping[str, Json]:
+        """The effective config by dotted key, as `afk config show` has it: secrets are masked."""
+        ...
+
+    def open_store(self) -> Store:
+        """Open the store that `afk run` uses in this folder. Use it on one operating-system thread, and close it.
+
+        Raises:
+            StoreError: it cannot be opened.
+        """
         ...

@@ -65,6 +65,17 @@ def test_every_name_that_was_used_is_there_and_is_the_same_object(old: str) -> N
                 assert getattr(importlib.import_module(home), value.__name__) is value
 
 
+NOT_PUBLIC = {"AgentResult", "Messages", "problems", "unfenced"}
+
+
+@pytest.mark.parametrize("old", TAUGHT)
+def test_the_module_that_the_deprecation_names_has_the_names(old: str) -> None:
+    public = aliases.OLD_MODULES[old].public
+    if public is not None:
+        module = importlib.import_module(public)
+        assert [name for name in TAUGHT[old].split() if name not in NOT_PUBLIC and not hasattr(module, name)] == []
+
+
 def test_every_old_module_can_be_imported() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

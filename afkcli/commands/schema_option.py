@@ -11,14 +11,14 @@ def read_schema(given: str) -> JsonObject:
     """Return the schema that is `given`: JSON if it begins with `{`, else the path of a file that holds it.
 
     Raises:
-        UsageError: it cannot be read, or is no usable JSON Schema.
+        UsageError: it cannot be read, or is not a usable JSON Schema.
     """
     is_json = given.lstrip().startswith("{")
     name = "--schema" if is_json else f"--schema {given}"
     try:
         schema = loads(given if is_json else _read(given), exactly=True)
     except JsonError as error:
-        raise UsageError(f"{name} is no JSON: {error}") from None
+        raise UsageError(f"{name} is not JSON: {error}") from None
     return usable_schema(schema, name)
 
 
@@ -35,4 +35,4 @@ def _read(path: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UsageError(f"--schema {path} is no JSON: it is not UTF-8") from None
+        raise UsageError(f"--schema {path} is not JSON: it is not UTF-8") from None

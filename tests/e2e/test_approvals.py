@@ -81,7 +81,7 @@ class TestNobodyIsThere:
         server.script(wants("a"), Step(text="Sorry."))
         done = run(pen)
         assert (done.code, done.out, written(pen)) == (0, "Sorry.\n", [])
-        assert "pen.write was denied: nobody can be asked here, and no rule allows it; see `afk tools show" in done.err
+        assert "pen.write was denied: no one can be asked here, and no rule allows it; see `afk tools show" in done.err
         assert "denied: this call was not approved" in json.dumps(server.bodies[1])
 
     def test_exit_code_6_says_so_to_scripts_that_want_to_know(self, pen: Shell, server: ModelServer) -> None:
@@ -135,7 +135,7 @@ class TestRules:
         server.script(wants("secrets", "plain"), Step(text="Done."))
         done = run(pen)
         assert (done.code, written(pen)) == (0, ["plain"])
-        assert "denied by a rule of the config" in done.err
+        assert "denied by an approval rule of the config" in done.err
 
     def test_those_of_a_project_count_only_after_trust_and_never_before_the_users(
         self, pen: Shell, server: ModelServer

@@ -74,7 +74,7 @@ def test_a_read_only_tool_is_called_and_another_one_denied(garden: Garden, serve
 
     assert (done.code, done.out) == (0, "done\n")
     assert "afk: tool s.slow ok" in done.err
-    assert "afk: s.spawn was denied: nobody can be asked here, and no rule allows it" in done.err
+    assert "afk: s.spawn was denied: no one can be asked here, and no rule allows it" in done.err
     assert "call spawn" not in garden.notes
     result = server.requests[1].body["messages"][-2]
     assert result["role"] == "tool"
@@ -96,7 +96,7 @@ def test_a_pinned_rule_allows_a_tool_until_the_server_changes_it(garden: Garden,
     assert "changed the tool 'echo' since its list was read" in completed(second)["echo"]
     assert completed(third)["echo"].startswith("denied: ")
     warnings = [event["message"] for event in third.events if event["type"] == "warning"]
-    assert any("others changed it since a rule allowed it" in line for line in warnings)
+    assert any("it has changed since a rule allowed it" in line for line in warnings)
     assert "call echo" not in garden.notes
 
 

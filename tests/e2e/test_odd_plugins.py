@@ -134,7 +134,7 @@ def test_a_sink_that_exits_and_prints_is_left_out(keyed: Shell) -> None:
     done = keyed.afk("run", "-t", "t", "--plugin", plugin(keyed, SINK), "hi")
 
     assert (done.code, done.out) == (0, "reply 1: hi\n")
-    assert "the sink 'odd' is left out from here on: SystemExit(0)" in done.err
+    assert "the sink 'odd' is left out from now on: SystemExit(0)" in done.err
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def _statuses() -> Iterator[Fault]:
         name="401, then the fallback model answers",
         row=ANSWERED_AFTER_ONE_MORE,
         out="ok",
-        says="going on with",
+        says="continuing with",
         steps=_then_ok(_status(401, "authentication_error")),
         fallback=True,
     )

@@ -57,11 +57,11 @@ def usable_schema(schema: Json, name: str = "the output type") -> JsonObject:
     try:
         text = dumps(schema)
     except JsonError as error:
-        raise UsageError(f"{name} is no JSON: {error}") from None
+        raise UsageError(f"{name} is not JSON: {error}") from None
     if len(text.encode()) > MAX_SCHEMA_BYTES:
         raise UsageError(f"{name} is longer than {MAX_SCHEMA_BYTES // 1024} KiB; use a smaller schema")
     plain: JsonObject = loads(text)
     problem = unusable(plain)
     if problem:
-        raise UsageError(f"{name} is no usable JSON Schema: {problem}")
+        raise UsageError(f"{name} is not a usable JSON Schema: {problem}")
     return plain

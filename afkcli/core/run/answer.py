@@ -122,7 +122,7 @@ def asked_for(request: ModelRequest, schema: JsonObject, capabilities: Capabilit
 
 def _no_json(text: str, error: JsonError) -> str:
     said = " ".join(text.split())
-    return f"it is no JSON ({error}); it begins with {said[:_SHOWN_CHARS]!r}" if said else "the answer is empty"
+    return f"it is not JSON ({error}); it begins with {said[:_SHOWN_CHARS]!r}" if said else "the answer is empty"
 
 
 def _adapter_of(output_type: Any) -> Any:

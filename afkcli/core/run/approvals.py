@@ -74,7 +74,7 @@ class Approvals:
             self._tally.denied += 1
             approval_id = secrets.token_urlsafe(16)
             await self._outlet.emit(ApprovalResolved, approval_id=approval_id, decision="deny", by="rule")
-            raise DeniedError("denied by a rule of the config")
+            raise DeniedError("denied by an approval rule of the config")
         if decision == "allow" and not (again and not tool.idempotent):
             return
         counter = _always_counter(self._spec.thread_key, call)
@@ -118,10 +118,10 @@ class Approvals:
         """Return the error for the model. If no one could be asked, warn the user and say how to allow the tool."""
         tool, rules = call.tool, self._spec.rules
         if self._spec.decider == "headless":
-            why = "; others changed it since a rule allowed it" if tool.pinned and has_changed(tool, rules) else ""
+            why = "; it has changed since a rule allowed it" if tool.pinned and has_changed(tool, rules) else ""
             self._outlet.warn(
                 "approval_denied",
-                f"{tool.name} was denied: nobody can be asked here, and no rule allows it{why}; see `afk tools show "
+                f"{tool.name} was denied: no one can be asked here, and no rule allows it{why}; see `afk tools show "
                 f"{tool.name}`, or run it in a terminal",
             )
         what = "not approved in time" if decision == "timeout" else "this call was not approved"
@@ -138,7 +138,7 @@ class Approvals:
         try:
             await self._count(counter, 1.0)
         except Exception as error:  # the store is a plugin
-            line = f"this approval is not remembered for the thread: {error}"
+            line = f"could not remember this approval for the thread: {error}"
             self._outlet.warn("approval_not_kept", line)
 
 

@@ -111,7 +111,7 @@ class Reservation:
         try:
             short = await self._calls.call(self._grow, wanted, at_least)
         except StoreError as error:
-            raise StoreError(f"the budgets cannot be counted: {error}") from error
+            raise StoreError(f"could not read the budgets: {error}") from error
         if short is not None:
             raise LimitReachedError(f"{short.reason} is used up: {short.limit:g} US dollars", limit=short.reason)
 

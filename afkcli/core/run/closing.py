@@ -78,7 +78,7 @@ async def _cost_of(spending: Spending, outlet: Outlet) -> float | None:
     try:
         return await spending.total_usd()
     except Exception as error:  # prices and usage come from plugins
-        outlet.warn("cost_unknown", f"what this run cost cannot be told: {type(error).__name__}: {error}")
+        outlet.warn("cost_unknown", f"could not compute the cost of this run: {type(error).__name__}: {error}")
         return None
 
 
@@ -102,7 +102,7 @@ async def _seal(run: Run, outcome: Outcome, calls: StoreCalls, rescue: Rescue) -
         where = await calls.finish(_rescue_on_store, calls, transcript.rescuer, save)
     except Exception:  # this is the last resort; the first error is the one that is reported
         where = None
-    kept = f"it is kept in {where}" if where else "it could not be kept anywhere else either"
+    kept = f"it is kept in {where}" if where else "it could not be kept anywhere else"
     run.outlet.warn("not_saved", f"this turn is not saved in the thread: {reason}; {kept}")
     return outcome, False
 

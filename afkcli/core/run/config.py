@@ -50,9 +50,9 @@ class RunnerConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_retries <= MAX_RETRIES:
-            raise ConfigError(f"max_retries is {self.max_retries}; it is a whole number from 0 to {MAX_RETRIES}")
+            raise ConfigError(f"max_retries must be a whole number from 0 to {MAX_RETRIES} (got {self.max_retries})")
         if not 0 <= self.retry_delay_s <= MAX_DELAY_S:
-            raise ConfigError(f"retry_delay_s is {self.retry_delay_s}; it is a number from 0 to {MAX_DELAY_S:g}")
+            raise ConfigError(f"retry_delay_s must be a number from 0 to {MAX_DELAY_S:g} (got {self.retry_delay_s})")
 
 
 def unknown_owner(run_id: str) -> Owner:
@@ -62,7 +62,7 @@ def unknown_owner(run_id: str) -> Owner:
 
 def no_named_tools(names: Sequence[str]) -> Coroutine[Any, Any, FoundTools]:
     """Refuse tools by name: a runner without plugins has none."""
-    raise UsageError(f"the tools {', '.join(names)} are named, and this runner has no plugins; pass functions")
+    raise UsageError(f"this runner has no plugins, so it cannot find the tools {', '.join(names)}; pass functions")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,12 +84,12 @@ class Spending:
         if not self._reservations.can_hold and not all(price is not None and price.is_free for price in prices):
             raise UsageError(
                 "the day's budget (day_usd) cannot count a run without memory; run without --no-memory, or with a "
-                "model that costs nothing"
+                "model that is free"
             )
         unknown = [model for model, price in zip(models, prices, strict=True) if price is None]
         what = "budgets" if self._reservations else "cost limit"
         lines = [
-            f"the price of {model.full_name} is unknown, so the {what} cannot hold; set it in the user's config "
+            f"the price of {model.full_name} is unknown, so the {what} cannot be enforced; set it in the user's config "
             f'under [prices."{model.full_name}"] (input, output: US dollars per million tokens)'
             for model in unknown
         ]

@@ -86,7 +86,7 @@ class ModelCalls:
                     raise failed.error from failed.error.__cause__
                 self.models.fall_back()
                 self.transcript.forget_reasoning()
-                self.outlet.warn("fallback", f"{failed.error}; going on with {self.models.current.full_name}")
+                self.outlet.warn("fallback", f"{failed.error}; continuing with {self.models.current.full_name}")
 
     async def _respond_with_retries(self, model: Model, tools: Tools) -> ModelResponse:
         for attempt in itertools.count(1):
@@ -151,7 +151,7 @@ class ModelCalls:
         deadline = self.stopping.deadline
         if deadline is not None and asyncio.get_running_loop().time() + delay >= deadline:
             seconds = self.spec.agent.fail_safe.max_wall_time_s
-            return f"not tried again after {delay:.1f} s: max_wall_time_s={seconds:g} ends the run before that"
+            return f"not retried after {delay:.1f} s: max_wall_time_s={seconds:g} ends the run before that"
         return None
 
     def _check_calls(self, error: ProviderError) -> None:
@@ -159,7 +159,7 @@ class ModelCalls:
         try:
             self.limits.check_call()
         except LimitReachedError as limit:
-            self.outlet.warn("not_retried", f"{error}; not tried again: {limit}")
+            self.outlet.warn("not_retried", f"{error}; not retried: {limit}")
             raise
 
     async def _complete(self, response: ModelResponse) -> None:
@@ -239,7 +239,7 @@ class _Attempt:
         finally:
             await _close(events)
         raise ProviderError(
-            f"the answer of {self.model.full_name} ended without its end marker; what came is kept, run again",
+            f"the answer of {self.model.full_name} ended without its end marker; the part that came is kept; run again",
             kind=ErrorKind.TRUNCATED,
         )
 
@@ -271,17 +271,17 @@ class _Attempt:
             self._outlet.warn(event.code, event.message)
 
     def _checked(self, response: ModelResponse) -> ModelResponse:
-        """Return `response`, unless it could not be stored: then no event may carry it."""
+        """Return `response` if it can be stored, so that no event carries an answer that cannot."""
         try:
             dumps([response.message, response.usage])
         except JsonError as error:
-            line = f"{self.model.full_name} answered what cannot be stored as JSON: {error}"
+            line = f"the answer of {self.model.full_name} cannot be stored as JSON: {error}"
             raise ProviderError(line, kind=ErrorKind.INTERNAL) from error
         return response
 
 
 async def _close(events: AsyncIterator[ModelEvent]) -> None:
-    """Close the request. What fails in that costs no answer: it is there by then, or another error is on its way."""
+    """Close the request. An error in it is ignored: the answer is there by then, or another error ended it."""
     close = getattr(events, "aclose", None)
     if close is not None:
         with contextlib.suppress(Exception):

@@ -72,10 +72,10 @@ def resolve_models(agent: Agent, providers: Mapping[str, Provider], look_up_pric
 def _resolve(full_name: str | None, providers: Mapping[str, Provider], look_up_price: PriceLookup) -> Model:
     """Return the model named `provider/model`, its provider loaded."""
     if full_name is None:
-        raise UsageError("the agent names no model; give it one, as provider/model")
+        raise UsageError("the agent has no model; set one as provider/model")
     provider_name, slash, name = full_name.partition("/")
     if not slash:
-        raise UsageError(f"the model {full_name!r} names no provider; write it as provider/model")
+        raise UsageError(f"the model {full_name!r} has no provider; write it as provider/model")
     try:
         provider = providers[provider_name]
     except KeyError:

@@ -218,10 +218,10 @@ class Opener:
     async def _fork(self, name: str, owner: Owner, who: str) -> Lease:
         source = await self._calls.call(lambda: self._store().find(name))
         if source is None:
-            raise ThreadBusyError(f"the thread {name!r} is in use{who} and has no turn yet that could be forked")
+            raise ThreadBusyError(f"the thread {name!r} is in use{who} and has no turn to fork yet")
         fork_name = f"{name[:150]}.{owner.run_id[-8:]}"
         lease = await self._leased(lambda: fork(self._store(), source, fork_name, owner))
-        self._notify(f"the thread {name!r} is in use{who}; going on in its fork {fork_name!r}")
+        self._notify(f"the thread {name!r} is in use{who}; continuing in its fork {fork_name!r}")
         return lease
 
     def _begin(self, opening: Opening, run_id: str, beginning: Beginning, ask: _Ask) -> Begun:

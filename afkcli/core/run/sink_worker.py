@@ -96,7 +96,7 @@ class SinkWorker:
         with self._lock:
             first, self._left_out = not self._left_out, True
         if first:
-            self._on_left_out(f"the sink {self._sink.name!r} is left out from here on: {reason}")
+            self._on_left_out(f"the sink {self._sink.name!r} is left out from now on: {reason}")
 
 
 def event_bytes(event: Event) -> int:

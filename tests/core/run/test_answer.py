@@ -328,13 +328,13 @@ class TestAnOutputTypeThatIsNone:
     @pytest.mark.parametrize(
         ("output_type", "why"),
         [
-            ({"type": "text"}, "no usable JSON Schema: type"),
+            ({"type": "text"}, "not a usable JSON Schema: type"),
             ({"$ref": "http://127.0.0.1:9/x"}, "nothing is fetched"),
-            ({"pattern": 5}, "no usable JSON Schema: pattern"),
+            ({"pattern": 5}, "not a usable JSON Schema: pattern"),
             ({"$ref": "#"}, "cannot be applied: RecursionError"),
             ({"$dynamicRef": "#nowhere"}, "cannot be applied"),
-            ({"const": float("nan")}, "no JSON"),
-            ({"enum": {1}}, "no JSON"),
+            ({"const": float("nan")}, "not JSON"),
+            ({"enum": {1}}, "not JSON"),
             ({"description": "x" * MAX_SCHEMA_BYTES}, "longer than 256 KiB"),
             (Opaque, "Opaque has no JSON Schema"),
             (Opaque(), "has no JSON Schema"),

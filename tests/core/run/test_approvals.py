@@ -182,7 +182,7 @@ class TestDecisions:
 
     def test_a_rule_that_denies_asks_nobody(self) -> None:
         events = run(*ONCE, tools=[plugin_tool()], rules=[rule("deny")], decide=says("allow"))
-        assert (WRITTEN, errors(events)) == ([], ["denied by a rule of the config"])
+        assert (WRITTEN, errors(events)) == ([], ["denied by an approval rule of the config"])
         assert resolved(events) == [("deny", "rule")]
         assert "approval_requested" not in types(events)
         assert events[-1].result.denied == 1  # type: ignore[union-attr]
@@ -260,7 +260,7 @@ class TestNamedTools:
         assert (result.state, result.error) == ("failed", "the lookup of tools failed: ValueError: odd")
 
     def test_a_runner_without_plugins_has_no_tools_by_name(self) -> None:
-        with pytest.raises(UsageError, match=r"files\.read are named"):
+        with pytest.raises(UsageError, match=r"cannot find the tools files\.read"):
             events_of(Scripted(), agent(tools=["files.read"]))
 
     def test_a_function_and_a_plugins_tool_cannot_share_a_name(self) -> None:

@@ -149,7 +149,7 @@ def test_a_store_that_cannot_count_ends_the_run_before_its_call() -> None:
     model = Scripted(answer("a"), price=PRICE)
     result, _ = run(model, Broken(), day_usd=100)
     assert (result.state, exit_code(result), model.requests) == (RunState.FAILED, 1, [])
-    assert result.error == "the budgets cannot be counted: the disk is full"
+    assert result.error == "could not read the budgets: the disk is full"
 
 
 def test_both_limits_and_budgets_count() -> None:

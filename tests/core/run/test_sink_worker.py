@@ -96,7 +96,7 @@ def test_a_sink_that_raises_is_said_once_and_left_out(number: int) -> None:
     assert [event for event in events if event.type == "completed"][-1].result.saved
     told = reports(events, said)
     assert len(told) == 1
-    assert "'broken' is left out from here on: the pipe is full" in told[0]
+    assert "'broken' is left out from now on: the pipe is full" in told[0]
     assert broken.events == good.events[:number]
     assert good.events == events
 

@@ -125,7 +125,7 @@ def test_a_run_that_calls_no_tool_starts_no_server_once_the_list_is_kept(garden:
             "the MCP server 's' did not start and list its tools",
         ),
         ({"lists": "huge"}, "the MCP server 's' lists more tools than afk takes"),
-        ({"lists": "endless"}, "the MCP server 's' lists its tools on more than 200 pages"),
+        ({"lists": "endless"}, "the MCP server 's' lists no tools, and its list of tools does not come to an end"),
     ],
 )
 def test_a_server_that_cannot_be_listed_does_not_take_the_run_down(
@@ -240,7 +240,7 @@ def test_tools_that_are_left_out_are_said_in_one_line_each(garden: Garden) -> No
 
     assert "s.good" in first.out
     lines = first.err.splitlines()
-    assert len([line for line in lines if line.startswith("afk: the MCP server 's': the tool ")]) == 7
+    assert len([line for line in lines if line.startswith("afk: the MCP server 's': the tool ")]) == 5
     assert "\x1b" not in first.err
     assert "left out: its" not in second.err  # they were said when the list was read
 

@@ -134,6 +134,19 @@ def check(value: Json, schema: Json) -> Findings:
     return Findings(found, [_unchecked_pattern(source, why) for source, why in state.unchecked.items()])
 
 
+def without_nulls(arguments: JsonObject, schema: JsonObject) -> JsonObject:
+    """Return the arguments of a tool without those that are `null` where the tool may do without them and its schema
+    has no `null`: many models say so that they leave one out."""
+    named, required = schema.get("properties"), schema.get("required")
+    described = named if isinstance(named, dict) else {}
+    needed = required if isinstance(required, list) else []
+    return {
+        name: value
+        for name, value in arguments.items()
+        if value is not None or name in needed or name not in described or not problems(None, outline(described[name]))
+    }
+
+
 def outline(schema: Json) -> Json:
     """Return the part of a schema that costs no more to check than its size: types, names, choices and bounds.
 

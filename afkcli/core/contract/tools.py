@@ -172,8 +172,9 @@ class Tool:
 
     def _converted(self, arguments: JsonObject) -> dict[str, Any]:
         if self.parameters is not None:
-            from afkcli.core.contract.schemas import outline, problems
+            from afkcli.core.contract.schemas import outline, problems, without_nulls
 
+            arguments = without_nulls(arguments, self.parameters)
             found = problems(arguments, outline(self.parameters) if self.pinned else self.parameters)
             if found:
                 raise ToolError(f"wrong arguments for {self.name}: " + "; ".join(found))

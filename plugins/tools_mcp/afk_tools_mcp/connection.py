@@ -1,4 +1,4 @@
-"""One connection to a server: from its start, by the handshake, to its end, whoever ends it."""
+"""One connection to a server: from its start, by the agreement on a protocol, to its end, whoever ends it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from afk_tools_mcp.background import on_thread
 from afk_tools_mcp.guard import Guard
-from afk_tools_mcp.http import Status, http_streams
+from afk_tools_mcp.http import Status, http_streams, is_sse_server
 from afk_tools_mcp.lists import MAX_LIST_BYTES, MAX_TOOLS, ToolList, usable_tools
 from afk_tools_mcp.processes import ServerProcess, start_process
 from afk_tools_mcp.settings import ServerSettings
@@ -32,6 +33,11 @@ CLOSE_SECONDS = 0.9
 """How long the end of a connection is waited for: a little more than ending a process takes at most."""
 
 MAX_PAGES = 200
+
+MAX_ROUNDS = 10
+"""How often a call is made again for a server that asks for it, as the SDKs have it."""
+
+ROUND_SECONDS = 0.1
 _WORDS = 300
 
 
@@ -47,6 +53,7 @@ class Connection:
         self._status = Status()
         self._listed: list[tuple[str, str, Any]] = []
         self._listed_bytes = 0
+        self._dropped: list[str] = []
         loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[ClientSession] = loop.create_future()
         self._broken: asyncio.Future[str] = loop.create_future()
@@ -77,24 +84,48 @@ class Connection:
     async def list_tools(self) -> ToolList:
         """Return the server's tools.
 
+        A list that does not come to its end is kept as far as it was read, and the list says so.
+
         Raises:
             ToolError: there are too many, or the server cannot be asked.
         """
         from mcp_types import PaginatedRequestParams
 
         self._guard.list_changed = False
-        self._listed, self._listed_bytes = [], 0
+        self._listed, self._listed_bytes, self._dropped = [], 0, []
         session = self._opened.result()
+        cursors: set[str] = set()
+        names: set[str] = set()
         cursor: str | None = None
-        for _ in range(MAX_PAGES):
+        problem = ""
+        while True:
+            before = len(self._listed)
             page = await self._answer(session.list_tools(params=PaginatedRequestParams(cursor=cursor)))
+            self._drop(before, {tool.name for tool in page.tools})
+            new = {name for name, _, _ in self._listed[before:]} - names
+            if cursors and not new:
+                del self._listed[before:]
+            names |= new
             cursor = page.next_cursor
-            if cursor is None:
+            if not cursor:  # some servers end with an empty one
                 break
-        else:
-            raise ToolError(f"the MCP server {self.name!r} lists its tools on more than {MAX_PAGES} pages")
+            problem = _no_progress(cursor, cursors, bool(new))
+            if problem:
+                break
+            cursors.add(cursor)
         listed = self._listed
-        return await on_thread(lambda: usable_tools(listed))
+        if problem and not listed:
+            raise ToolError(f"the MCP server {self.name!r} lists no tools, and {problem}")
+        found = await on_thread(lambda: usable_tools(listed))
+        return replace(found, left_out=[*found.left_out, *self._dropped, *([problem] if problem else [])])
+
+    def _drop(self, first: int, kept: set[str]) -> None:
+        """Leave out the tools of a page, from the one listed as number `first` on, that the SDK did not keep: those
+        with annotations for headers that the protocol forbids."""
+        page = self._listed[first:]
+        dropped = [name for name, _, schema in page if schema is not None and name not in kept]
+        self._listed[first:] = [tool for tool in page if tool[0] not in dropped]
+        self._dropped += [f"the tool {name[:128]!r} is left out: its x-mcp-header is not valid" for name in dropped]
 
     async def call(self, tool: str, arguments: JsonObject) -> CallToolResult:
         """Return what a tool of the server answers, its `isError` included.
@@ -105,10 +136,19 @@ class Connection:
         from mcp_types import CallToolResult
 
         session = self._opened.result()
-        result = await self._answer(session.call_tool(tool, arguments, allow_input_required=True))
-        if not isinstance(result, CallToolResult):
-            raise ToolError(f"the MCP server {self.name!r} asks for more input in the middle of a call; afk gives none")
-        return result
+        state: str | None = None
+        for _ in range(MAX_ROUNDS):
+            asking = session.call_tool(tool, arguments, allow_input_required=True, request_state=state)
+            result = await self._answer(asking)
+            if isinstance(result, CallToolResult):
+                return result
+            if result.input_requests:
+                raise ToolError(
+                    f"the MCP server {self.name!r} asks for more input in the middle of a call; afk gives none"
+                )
+            state = result.request_state  # it asks for nothing but the same call again
+            await asyncio.sleep(ROUND_SECONDS)
+        raise ToolError(f"the MCP server {self.name!r} asks for the same call again more than {MAX_ROUNDS} times")
 
     async def aclose(self) -> None:
         """End the connection and what was started for it; takes less than a second."""
@@ -151,6 +191,8 @@ class Connection:
                 raise self._ending() from None
             if self._status.gone:  # the session is over; the next call begins a new one
                 self._ended.set()
+            if self._status.wants_key:
+                raise self._wants_key() from None
             said = f"{error.message} ({self._status.said})" if self._status.said else error.message
             raise ToolError(f"the MCP server {self.name!r} refused: {_line(said)}") from None
         except ValidationError as error:
@@ -187,7 +229,7 @@ class Connection:
                 dispatcher = _dispatcher(reader, writer, self._take_page)
                 about = Implementation(name="afk", version="1")
                 async with ClientSession(dispatcher=dispatcher, client_info=about) as session:
-                    await _shake_hands(session)
+                    await self._agree(session)
                     self._opened.set_result(session)
                     await self._ended.wait()
         except Exception as error:
@@ -197,6 +239,52 @@ class Connection:
             self._ended.set()
             if not self._opened.done():
                 self._opened.cancel()
+
+    async def _agree(self, session: ClientSession) -> None:
+        """Agree on a version of the protocol, whichever era of it the server speaks.
+
+        A program is asked for the handshake first: some of the older ones end at anything else. An HTTP server is asked
+        for `server/discover` first, as the protocol of 2026-07-28 has it, because one that knows that protocol alone
+        may answer the handshake in any way.
+        """
+        from mcp.shared.exceptions import MCPError
+
+        first, second = session.initialize, session.discover
+        if self._settings.url:
+            first, second = session.discover, session.initialize  # type: ignore[assignment]
+        try:
+            await first()
+        except (MCPError, RuntimeError, ValueError) as error:
+            if self._status.wants_key:
+                raise self._wants_key() from None
+            try:
+                await second()
+            except (MCPError, RuntimeError, ValueError) as other:
+                if self._status.wants_key:
+                    raise self._wants_key() from None
+                if self._settings.url and await is_sse_server(self._settings):
+                    raise ToolError(self._old_transport()) from None
+                raise (other if self._settings.url else error) from None
+
+    def _wants_key(self) -> ToolError:
+        """Return the error that tells what to set for a server that asks for authorization."""
+        what = f"the MCP server {self.name!r} at {self._settings.url}"
+        where = f"`headers` in [tools.mcp.servers.{self.name}]"
+        given = any(name.lower() == "authorization" for name in self._settings.headers)
+        if given:
+            step = f"check the Authorization header under {where}"
+        else:
+            step = (
+                f'set its token: headers = {{ Authorization = "Bearer ${{NAME}}" }} in [tools.mcp.servers.{self.name}]'
+            )
+        return ToolError(f"{what} asks for authorization ({self._status.said}); {step}. afk does not support OAuth yet")
+
+    def _old_transport(self) -> str:
+        return (
+            f"the MCP server {self.name!r} at {self._settings.url} speaks the older transport HTTP with SSE (protocol "
+            "2024-11-05), and afk speaks streamable HTTP: give the server's address for that, often one that ends with "
+            "/mcp, or start a bridge as `command`"
+        )
 
     @asynccontextmanager
     async def _streams(self) -> AsyncIterator[TransportStreams]:
@@ -228,7 +316,7 @@ class Connection:
             self._listed_bytes += size
             name = described["name"] if described else str(tool.get("name") if isinstance(tool, dict) else tool)[:128]
             self._listed.append((name, described.get("description", ""), described.get("inputSchema")))
-            kept += [described] if described else []
+            kept += [{**described, "inputSchema": _for_sdk(described["inputSchema"])}] if described else []
         page["tools"] = kept
         if len(self._listed) > MAX_TOOLS or self._listed_bytes > MAX_LIST_BYTES:
             most = f"{MAX_TOOLS} tools and {MAX_LIST_BYTES // 1024 // 1024} MB"
@@ -252,17 +340,13 @@ class Connection:
         return f"; its stderr ends with: {_line(lines[-1])}" if lines else ""
 
 
-async def _shake_hands(session: ClientSession) -> None:
-    """Agree on a version of the protocol: by the handshake that all servers know but those of 2026 alone."""
-    from mcp.shared.exceptions import MCPError
-    from mcp_types import METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION
-
-    try:
-        await session.initialize()
-    except MCPError as error:
-        if error.code not in (METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION):
-            raise
-        await session.discover()
+def _no_progress(cursor: str, seen: set[str], has_new: bool) -> str:
+    """Return why the next page of a list is not asked for, "" if it is."""
+    if cursor in seen or (seen and not has_new):
+        return "its list of tools does not come to an end: the same page comes again; what it listed before is kept"
+    if len(seen) + 1 >= MAX_PAGES:
+        return f"its list of tools has more than {MAX_PAGES} pages; what it listed on these is kept"
+    return ""
 
 
 def _dispatcher(reader: Any, writer: Any, take_page: Callable[[JsonObject], None]) -> Any:
@@ -287,18 +371,32 @@ def _dispatcher(reader: Any, writer: Any, take_page: Callable[[JsonObject], None
 def _described(tool: Any) -> tuple[JsonObject, int]:
     """Return the name, description and schema of a tool as a server sent it, and their length as JSON; nothing of one
     that is not described as the protocol asks.
+
+    A tool without a schema takes no arguments, and `null` says no more than nothing.
     """
     if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
         return {}, 0
     schema = tool.get("inputSchema")
-    if not isinstance(schema, dict) or schema.get("type") != "object":
+    if schema is None or schema is True:
+        schema = {}
+    if not isinstance(schema, dict) or schema.get("type") not in ("object", None, ["object"], ["object", "null"]):
         return {}, 0
+    if schema.get("type") != "object":
+        schema = {**schema, "type": "object"}
     description = str(tool.get("description") or tool.get("title") or "")
     described = {"name": tool["name"], "description": description, "inputSchema": schema}
     try:
         return described, len(dumps(described))
     except JsonError:
         return {}, 0
+
+
+_SDK_KINDS: Mapping[str, type] = {"properties": dict, "required": list, "$defs": dict, "$schema": str}
+
+
+def _for_sdk(schema: JsonObject) -> JsonObject:
+    """Return a schema without what the SDK would refuse the whole list for; it looks for headers in it, no more."""
+    return {name: value for name, value in schema.items() if isinstance(value, _SDK_KINDS.get(name, object))}
 
 
 def _cause(error: BaseException) -> str | ToolError:

@@ -6,6 +6,7 @@ The SDK follows a redirect only within the server's origin, so the headers go no
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,13 +25,21 @@ PAUSE_SECONDS = 0.005
 
 CONNECT_SECONDS = 10.0
 
+SSE_SECONDS = 2.0
+SSE_BYTES = 1024
+"""How long, and how far, a server's event stream is read to tell which transport it is."""
+
 
 @dataclass
 class Status:
-    """How the server answered the last request: an error in words, because the SDK does not tell; `gone` is 404."""
+    """How the server answered the last request: an error in words, because the SDK does not tell.
+
+    `gone` is 404, `wants_key` 401 or 403.
+    """
 
     said: str = ""
     gone: bool = False
+    wants_key: bool = False
 
 
 @asynccontextmanager
@@ -44,6 +53,7 @@ async def http_streams(settings: ServerSettings, guard: Guard, status: Status) -
             failed = response.status_code >= 400
             status.said = f"HTTP {response.status_code} {response.reason_phrase}".strip() if failed else ""
             status.gone = response.status_code == 404
+            status.wants_key = response.status_code in (401, 403)
         streamed = response.headers.get("content-type", "").startswith("text/event-stream")
         packed = response.headers.get("content-encoding", "identity").lower()
         body = cast("AsyncByteStream", response.stream)
@@ -56,6 +66,29 @@ async def http_streams(settings: ServerSettings, guard: Guard, status: Status) -
         streamable_http_client(settings.url, http_client=client, max_sse_event_size=MAX_MESSAGE_BYTES) as streams,
     ):
         yield GuardedReader(streams[0], guard), GuardedWriter(streams[1], guard)
+
+
+async def is_sse_server(settings: ServerSettings) -> bool:
+    """Return whether an address is one of the transport before streamable HTTP, whose GET begins with `endpoint`."""
+    import httpx2
+
+    headers = {**settings.request_headers(), "accept": "text/event-stream", "accept-encoding": "identity"}
+    begun = b""
+    try:
+        async with (
+            asyncio.timeout(SSE_SECONDS),
+            httpx2.AsyncClient(headers=headers, timeout=CONNECT_SECONDS) as client,
+            client.stream("GET", settings.url) as response,
+        ):
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                return False
+            async for chunk in response.aiter_raw(1024):
+                begun += chunk
+                if b"\n" in begun or len(begun) > SSE_BYTES:
+                    break
+    except (httpx2.HTTPError, httpx2.StreamError, TimeoutError, OSError):
+        return False
+    return re.match(rb"event: ?endpoint\r?\n", begun) is not None
 
 
 def _bounded_stream(stream: AsyncByteStream, limit: int | None, packed: str) -> AsyncByteStream:

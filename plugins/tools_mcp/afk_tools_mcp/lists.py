@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from afk_tools_mcp.schemas import usable_schema
 from afkcli.plugin import (
     JsonError,
     JsonObject,
@@ -19,7 +20,6 @@ from afkcli.plugin import (
     dumps,
     loads_object,
     make_private_folder,
-    schema_problem,
     state_dir,
 )
 
@@ -46,7 +46,7 @@ class ListedTool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolList:
-    """The tools that can be used, and a line for each one that was left out."""
+    """The tools that can be used, and a line for each thing that was left out."""
 
     tools: Sequence[ListedTool]
     left_out: Sequence[str] = ()
@@ -57,11 +57,16 @@ def usable_tools(listed: Iterable[tuple[str, str, Any]]) -> ToolList:
     tools: dict[str, ListedTool] = {}
     left_out = []
     for name, description, schema in listed:
-        problem = _name_problem(name, tools) or _schema_problem(schema)
+        problem = _name_problem(name, tools)
+        if problem is None and schema is None:
+            problem = "it is not described as the protocol asks, by a name and the JSON Schema of an object"
         if problem is not None:
             left_out.append(f"the tool {name[:128]!r} is left out: {problem}")
-        else:
-            tools[name] = ListedTool(name=name, description=clean_text(description), parameters=schema)
+            continue
+        parameters, unusable = usable_schema(schema)
+        if unusable is not None:
+            left_out.append(f"the schema of the tool {name!r} is left out, its arguments are not checked: {unusable}")
+        tools[name] = ListedTool(name=name, description=clean_text(description), parameters=parameters)
     return ToolList(tools=tuple(tools.values()), left_out=left_out)
 
 
@@ -69,13 +74,6 @@ def _name_problem(name: str, known: dict[str, ListedTool]) -> str | None:
     if not _TOOL_NAME.fullmatch(name):
         return "its name is not one of up to 128 letters, digits, `_`, `-`, `.` and `/`"
     return "the server has two of that name" if name in known else None
-
-
-def _schema_problem(schema: Any) -> str | None:
-    if schema is None:
-        return "it is not described as the protocol asks, by a name and the JSON Schema of an object"
-    problem = schema_problem(schema)
-    return f"its schema is not usable: {problem}" if problem is not None else None
 
 
 class ListFile:

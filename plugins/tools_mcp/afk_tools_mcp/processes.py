@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -84,6 +85,20 @@ class ServerProcess:
         return self.exited.is_set()
 
 
+class _LateEnds(logging.Filter):
+    """Drops what asyncio logs of a process that ends when nobody waits for it any more.
+
+    The thread that waits for a process in asyncio may see its end after the event loop was closed, or when somebody
+    else has waited for it. Both are ends that afk has seen to, and neither belongs on stderr.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith(("Loop %r that handles pid", "Unknown child process pid"))
+
+
+_LATE_ENDS = _LateEnds()
+
+
 async def start_process(name: str, settings: ServerSettings) -> ServerProcess:
     """Start a server's program, in a session and a process group of its own.
 
@@ -99,6 +114,7 @@ async def start_process(name: str, settings: ServerSettings) -> ServerProcess:
     program = _program(name, settings.command, environment, folder)
     exited = asyncio.Event()
     loop = asyncio.get_running_loop()
+    logging.getLogger("asyncio").addFilter(_LATE_ENDS)
     try:
         transport, protocol = await loop.subprocess_exec(
             lambda: _Protocol(exited, loop),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from afkcli.plugin import JsonError, dumps, one_line
+from afkcli.plugin import JsonError, dumps, loads, one_line
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
@@ -13,14 +13,33 @@ _NAME_CHARS = 200
 
 
 def result_text(result: CallToolResult) -> str:
-    """Return the texts of a result; images and the like as a short mark; its structured content if there is nothing."""
+    """Return the texts of a result; images and the like as a short mark; its structured content as JSON, where no text
+    says the same already, as the protocol asks servers to have it."""
     parts = [text for text in map(_part_text, result.content) if text]
-    if parts or result.structured_content is None:
-        return "\n".join(parts)
+    structured = result.structured_content
+    if structured is not None and not any(
+        _says(part.text, structured) for part in result.content if part.type == "text"
+    ):
+        parts.append(_json(structured))
+    return "\n".join(parts)
+
+
+def _json(value: Any) -> str:
     try:
-        return dumps(result.structured_content)
+        return dumps(value)
     except JsonError:  # NaN, or nested too deeply
-        return str(result.structured_content)
+        return str(value)
+
+
+def _says(text: str, structured: Any) -> bool:
+    """Whether a text has the same value as JSON; servers wrap a bare value, in `result` or by another name."""
+    wrapped = next(iter(structured.values())) if isinstance(structured, dict) and len(structured) == 1 else None
+    if wrapped is not None and str(wrapped) == text:
+        return True
+    try:
+        return loads(text) in (structured, *([] if wrapped is None else [wrapped]))
+    except JsonError:
+        return False
 
 
 def _part_text(part: Any) -> str:

@@ -28,6 +28,7 @@ class Server:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.waiting: dict[Any, dict[str, Any]] = {}
+        self.states: dict[Any, Any] = {}
         self.answered = threading.Condition()
         self.writing = threading.Lock()
         self.reading = threading.Event()
@@ -81,7 +82,9 @@ class Server:
 
     def answer(self, message: dict[str, Any]) -> None:
         method, params = message["method"], message.get("params", {})
-        if method == "initialize" and self.options.at_start == "modern":
+        if method == "initialize" and self.options.at_start in _REFUSALS:
+            self.send({"id": message["id"], **_REFUSALS[self.options.at_start]})
+        elif method == "initialize" and self.options.at_start == "modern":
             about: dict[str, Any] = {"supported": ["2026-07-28"], "requested": params["protocolVersion"]}
             error = {"code": -32022, "message": "no version in common", "data": about}
             self.send({"id": message["id"], "error": error})
@@ -97,6 +100,7 @@ class Server:
             getattr(self, f"list_{self.options.list}")(message["id"], params)
         elif method == "tools/call":
             self.note(f"call {params['name']}")
+            self.states[message["id"]] = params.get("requestState")
             getattr(self, f"tool_{params['name']}")(message["id"], params.get("arguments") or {})
         else:
             self.send({"id": message["id"], "error": {"code": -32601, "message": f"no method {method}"}})
@@ -111,6 +115,8 @@ class Server:
 
     def start_modern(self) -> None:
         """Know the protocol of 2026-07-28 alone."""
+
+    start_modern_invalid_request = start_modern_invalid_params = start_modern_version = start_modern
 
     def start_hang(self) -> None:
         sys.stderr.write("loading the index\n")
@@ -179,6 +185,56 @@ class Server:
 
     def list_endless(self, id_: Any, params: dict[str, Any]) -> None:
         self.tools(id_, [], nextCursor="again")
+
+    def list_same_cursor(self, id_: Any, params: dict[str, Any]) -> None:
+        page = 1 if params.get("cursor") else 0
+        self.tools(id_, [{"name": f"page{page}", "inputSchema": OBJECT}], nextCursor="same")
+
+    def list_same_page(self, id_: Any, params: dict[str, Any]) -> None:
+        """Know no cursors: each page is the first one, and has another cursor."""
+        self.tools(id_, [{"name": "page0", "inputSchema": OBJECT}], nextCursor=str(time.monotonic_ns()))
+
+    def list_in_a_circle(self, id_: Any, params: dict[str, Any]) -> None:
+        page = int(params.get("cursor") or 0)
+        self.tools(id_, [{"name": f"page{page}", "inputSchema": OBJECT}], nextCursor=str((page + 1) % 3))
+
+    def list_without_end(self, id_: Any, params: dict[str, Any]) -> None:
+        page = int(params.get("cursor") or 0)
+        self.tools(id_, [{"name": f"page{page}", "inputSchema": OBJECT}], nextCursor=str(page + 1))
+
+    def list_empty_cursor(self, id_: Any, params: dict[str, Any]) -> None:
+        self.tools(id_, [{"name": "page0", "inputSchema": OBJECT}], nextCursor="")
+
+    def list_nullable(self, id_: Any, params: dict[str, Any]) -> None:
+        text, nullable = {"type": "string"}, {"type": ["string", "null"]}
+        properties = {"text": text, "limit": {"type": "integer"}, "nullable": nullable}
+        schema = {"type": "object", "properties": properties, "required": ["text"]}
+        self.tools(id_, [{"name": "arguments", "inputSchema": schema}])
+
+    def list_drafts(self, id_: Any, params: dict[str, Any]) -> None:
+        """Schemas as they are found in the field: of older drafts, of other languages' types, with `null`."""
+        text = {"type": "string"}
+        schemas: dict[str, Any] = {
+            "null": None,
+            "empty": {},
+            "php": {"type": "object", "properties": [], "required": []},
+            "untyped": {"properties": {"a": text}},
+            "nulls": {"type": "object", "properties": {"a": {**text, "enum": None, "pattern": None}}, "required": None},
+            "draft3": {"type": "object", "properties": {"a": {"type": "any", "required": True}, "b": text}},
+            "draft4": {
+                "type": "object",
+                "properties": {"a": {"type": "integer", "minimum": 1, "exclusiveMinimum": True}},
+                "required": True,
+            },
+            "python": {
+                "type": "object",
+                "properties": {"a": {"type": "int"}, "b": {"type": "list", "items": {"type": "float"}}},
+            },
+            "pattern": {"type": "object", "properties": {"a": {"type": "string", "pattern": "^\\p{L}+$"}}},
+            "beyond": {"type": "object", "properties": {"a": {"if": 7}}},
+        }
+        tools = [{"name": name, "inputSchema": schema} for name, schema in schemas.items()]
+        self.tools(id_, [{"name": "absent"}, *tools])
 
     def list_huge(self, id_: Any, params: dict[str, Any]) -> None:
         self.tools(id_, [{"name": f"t{number}", "inputSchema": OBJECT} for number in range(5000)])
@@ -312,6 +368,20 @@ class Server:
         }
         self.send({"id": id_, "result": {"resultType": "input_required", "inputRequests": {"a": request}}})
 
+    def tool_again(self, id_: Any, arguments: dict[str, Any]) -> None:
+        """Ask twice for the same call with a state."""
+        state = int(self.states.get(id_) or 0)
+        if state == 2:
+            self.text(id_, f"third time, with state {state}", **COMPLETE)
+        else:
+            self.send({"id": id_, "result": {"resultType": "input_required", "requestState": str(state + 1)}})
+
+    def tool_again_for_ever(self, id_: Any, arguments: dict[str, Any]) -> None:
+        self.send({"id": id_, "result": {"resultType": "input_required", "requestState": "x"}})
+
+    def tool_arguments(self, id_: Any, arguments: dict[str, Any]) -> None:
+        self.text(id_, json.dumps(arguments))
+
     def tool_modern(self, id_: Any, arguments: dict[str, Any]) -> None:
         self.text(id_, "new", **COMPLETE)
 
@@ -340,6 +410,15 @@ class Server:
     def tool_structured(self, id_: Any, arguments: dict[str, Any]) -> None:
         self.send({"id": id_, "result": {"content": [], "structuredContent": {"degrees": 21, "sky": "blue"}}})
 
+    def tool_structured_beside(self, id_: Any, arguments: dict[str, Any]) -> None:
+        self.text(id_, "It is warm.", structuredContent={"degrees": 21})
+
+    def tool_structured_repeated(self, id_: Any, arguments: dict[str, Any]) -> None:
+        self.text(id_, '{\n  "degrees": 21\n}', structuredContent={"degrees": 21})
+
+    def tool_structured_wrapped(self, id_: Any, arguments: dict[str, Any]) -> None:
+        self.text(id_, "21", structuredContent={"result": 21})
+
     def tool_media(self, id_: Any, arguments: dict[str, Any]) -> None:
         data = "QUJDRA=="  # ABCD
         parts = [
@@ -355,6 +434,16 @@ class Server:
     def tool_announce(self, id_: Any, arguments: dict[str, Any]) -> None:
         self.send({"method": "notifications/tools/list_changed"})
         self.text(id_, "announced")
+
+
+_REFUSALS: dict[str, dict[str, Any]] = {
+    "modern_invalid_request": {"error": {"code": -32600, "message": "Invalid Request"}},
+    "modern_invalid_params": {"error": {"code": -32602, "message": "_meta is missing"}},
+    "modern_version": {
+        "result": {"protocolVersion": "2026-07-28", "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}}
+    },
+}
+"""How servers that know the protocol of 2026-07-28 alone answer the handshake."""
 
 
 def _renamed(tools: list[dict[str, Any]], description: str) -> list[dict[str, Any]]:

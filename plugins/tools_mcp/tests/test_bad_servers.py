@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import resource
 from collections.abc import Mapping
 from typing import Any
@@ -56,7 +57,11 @@ def test_a_server_that_dies_at_its_list_is_told(scripted: Any) -> None:
     [
         ("huge", "lists more tools than afk takes, 1000 tools and 4 MB at most"),
         ("long", "lists more tools than afk takes, 1000 tools and 4 MB at most"),
-        ("endless", "lists its tools on more than 200 pages"),
+        (
+            "endless",
+            "lists no tools, and its list of tools does not come to an end: the same page comes again; what it listed "
+            "before is kept",
+        ),
     ],
 )
 def test_a_list_without_measure_is_refused(scripted: Any, lists: str, said: str) -> None:
@@ -98,14 +103,11 @@ def test_tools_that_are_described_wrongly_are_left_out_and_said(
 
     tools = scripted.use(scenario, lists="odd")
 
-    assert tools == {"s.good": "A title"}
+    assert tools == {"s.good": "A title", "s.no_schema": "", "s.bad_type": ""}
     said = [message.removeprefix("the MCP server 's': the tool ") for message in caplog.messages]
     described = "it is not described as the protocol asks, by a name and the JSON Schema of an object"
     assert said == [
-        f"'no_schema' is left out: {described}",
         f"'not_an_object' is left out: {described}",
-        "'bad_type' is left out: its schema is not usable: properties.a.type: 'nonsense' is not valid under any of the "
-        "given schemas",
         "'bad\\x1b[31mname' is left out: its name is not one of up to 128 letters, digits, `_`, `-`, `.` and `/`",
         "'good' is left out: the server has two of that name",
         f"'deep' is left out: {described}",
@@ -118,6 +120,90 @@ def test_a_list_of_several_pages_is_read_whole(scripted: Any) -> None:
         return list(await bench.tools())
 
     assert scripted.use(scenario, lists="pages") == ["s.page0", "s.page1", "s.page2"]
+
+
+@pytest.mark.parametrize(
+    ("lists", "names", "said"),
+    [
+        ("same_cursor", ["s.page0", "s.page1"], "the same page comes again"),
+        ("same_page", ["s.page0"], "the same page comes again"),
+        ("in_a_circle", ["s.page0", "s.page1", "s.page2"], "the same page comes again"),
+        ("without_end", [f"s.page{n}" for n in range(200)], "more than 200 pages"),
+    ],
+)
+def test_a_list_that_does_not_end_keeps_what_was_listed(
+    scripted: Any, caplog: pytest.LogCaptureFixture, lists: str, names: list[str], said: str
+) -> None:
+    async def scenario(bench: Any) -> list[str]:
+        return list(await bench.tools())
+
+    assert scripted.use(scenario, lists=lists) == names
+    (line,) = caplog.messages
+    assert said in line
+
+
+def test_an_empty_cursor_is_the_end_of_the_list(scripted: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(bench: Any) -> list[str]:
+        return list(await bench.tools())
+
+    assert scripted.use(scenario, lists="empty_cursor") == ["s.page0"]
+    assert caplog.messages == []
+
+
+def test_schemas_of_older_drafts_and_other_languages_are_read_as_they_are_meant(
+    scripted: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(bench: Any) -> dict[str, Any]:
+        return {name: tool.spec.parameters for name, tool in (await bench.tools()).items()}
+
+    found = scripted.use(scenario, lists="drafts")
+
+    empty = {"type": "object", "properties": {}}
+    assert found == {
+        "s.absent": empty,
+        "s.null": empty,
+        "s.empty": empty,
+        "s.php": empty,
+        "s.untyped": {"properties": {"a": {"type": "string"}}, "type": "object"},
+        "s.nulls": {"type": "object", "properties": {"a": {"type": "string"}}},
+        "s.draft3": {"type": "object", "properties": {"a": {}, "b": {"type": "string"}}, "required": ["a"]},
+        "s.draft4": {"type": "object", "properties": {"a": {"type": "integer", "exclusiveMinimum": 1}}},
+        "s.python": {
+            "type": "object",
+            "properties": {"a": {"type": "integer"}, "b": {"type": "array", "items": {"type": "number"}}},
+        },
+        "s.pattern": {"type": "object", "properties": {"a": {"type": "string", "pattern": "^\\p{L}+$"}}},
+        "s.beyond": {"type": "object", "properties": {"a": {}}},
+    }
+    (line,) = caplog.messages
+    assert "the schema of the tool 'beyond' is left out, its arguments are not checked" in line
+
+
+def test_an_argument_that_is_null_where_the_tool_may_do_without_it_is_left_out(scripted: Any) -> None:
+    async def scenario(bench: Any) -> Any:
+        return json.loads(await bench.call("s.arguments", text="a", limit=None, nullable=None))
+
+    assert scripted.use(scenario, lists="nullable") == {"text": "a", "nullable": None}
+
+
+def test_a_server_that_asks_for_the_same_call_again_gets_it_with_its_state(scripted: Any) -> None:
+    async def scenario(bench: Any) -> tuple[str, str]:
+        return await bench.call("s.again"), await bench.error("s.again_for_ever")
+
+    again, for_ever = scripted.use(scenario, at_start="modern", lists="modern")
+
+    assert again == "third time, with state 2"
+    assert for_ever == "the MCP server 's' asks for the same call again more than 10 times"
+
+
+@pytest.mark.parametrize("at_start", ["modern", "modern_invalid_request", "modern_invalid_params", "modern_version"])
+def test_a_server_of_the_newest_protocol_is_spoken_to_however_it_refuses_the_handshake(
+    scripted: Any, at_start: str
+) -> None:
+    async def scenario(bench: Any) -> str:
+        return str(await bench.call("s.modern"))
+
+    assert scripted.use(scenario, at_start=at_start, lists="modern") == "new"
 
 
 def test_a_server_that_hangs_in_a_call_is_not_waited_for(scripted: Any) -> None:

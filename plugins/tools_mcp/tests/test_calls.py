@@ -72,6 +72,17 @@ def test_structured_content_is_json_where_there_is_no_text(scripted: Any) -> Non
     assert json.loads(scripted.use(scenario)) == {"degrees": 21, "sky": "blue"}
 
 
+def test_structured_content_is_given_beside_a_text_that_does_not_say_the_same(scripted: Any) -> None:
+    async def scenario(bench: Any) -> list[str]:
+        return [await bench.call(f"s.structured_{kind}") for kind in ("beside", "repeated", "wrapped")]
+
+    beside, repeated, wrapped = scripted.use(scenario)
+
+    assert beside == 'It is warm.\n{"degrees":21}'
+    assert json.loads(repeated) == {"degrees": 21}
+    assert wrapped == "21"
+
+
 def test_an_error_of_the_tool_is_a_tool_error_with_its_text(scripted: Any) -> None:
     async def scenario(bench: Any) -> list[str]:
         return [await bench.error("s.fail"), await bench.error("s.fail_silently")]

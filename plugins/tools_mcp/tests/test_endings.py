@@ -169,3 +169,34 @@ def test_a_process_that_is_killed_closes_the_server_s_stdin(scripted: Any, tmp_p
 
     assert scripted.pids
     assert gone(scripted.pids)
+
+
+LATE_END = """
+import asyncio, os, signal, sys, threading
+from afk_tools_mcp.processes import start_process
+from afk_tools_mcp.settings import ServerSettings
+
+if sys.argv[1] == "ignored":
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # as some shells and supervisors hand it down
+
+async def main():
+    process = await start_process("s", ServerSettings(command="sleep", args=["60"]))
+    if sys.argv[1] == "ignored":
+        await process.end()
+    return process
+
+process = asyncio.run(main())
+if sys.argv[1] == "late":
+    os.kill(process._process.pid, signal.SIGKILL)
+for thread in threading.enumerate():
+    if thread.name.startswith("asyncio-waitpid-"):
+        thread.join()
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("how", ["late", "ignored"])
+def test_an_end_that_comes_late_leaves_no_line_of_the_event_loop(how: str) -> None:
+    done = subprocess.run([sys.executable, "-c", LATE_END, how], capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")

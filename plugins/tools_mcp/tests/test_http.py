@@ -32,6 +32,8 @@ class HttpServer(ThreadingHTTPServer):
         self.stopped = threading.Event()
         self.answer_instead: Callable[[Handler], bool] = lambda handler: False
         self.known_session = SESSION
+        self.event_stream = b""
+        self.is_modern = False
 
     @property
     def url(self) -> str:
@@ -63,7 +65,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._record()
-        self.reply(405)
+        if self.server.event_stream:
+            self.stream(iter([self.server.event_stream]))
+        else:
+            self.reply(405)
 
     def do_DELETE(self) -> None:
         self._record()
@@ -81,6 +86,8 @@ class Handler(BaseHTTPRequestHandler):
             self.result(result, {"mcp-session-id": SESSION})
         elif self.id is None:
             self.reply(202)
+        elif self.server.is_modern:
+            self.modern(method, message["params"])
         elif self.headers.get("mcp-session-id") != self.server.known_session:
             self.reply(404)
         elif method == "tools/list":
@@ -89,6 +96,15 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.server.calls.append(message["params"]["name"])
             getattr(self, f"tool_{message['params']['name']}")()
+
+    def modern(self, method: str, params: dict[str, Any]) -> None:
+        complete = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
+        results: dict[str, Any] = {
+            "server/discover": {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}},
+            "tools/list": {"tools": [{"name": "hello", "inputSchema": OBJECT}]},
+            "tools/call": {"content": [{"type": "text", "text": "hello"}]},
+        }
+        self.result({**results[method], **complete})
 
     def reply(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
@@ -227,13 +243,86 @@ def test_a_redirect_to_another_server_is_not_followed(use_servers: Any, web: Htt
     assert f"Redirect to {other.url} not followed" in error
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_server_that_asks_for_authorization_is_told_with_what_to_set(
+    use_servers: Any, web: HttpServer, status: int
+) -> None:
+    web.answer_instead = lambda handler: handler.reply(status, headers={"www-authenticate": "Bearer"}) is None
+
+    line = listing_error(use_servers, web)
+
+    assert line.startswith(f"the MCP server 'web' at {web.url} asks for authorization (HTTP {status} ")
+    assert 'set its token: headers = { Authorization = "Bearer ${NAME}" } in [tools.mcp.servers.web]' in line
+    assert line.endswith("afk does not support OAuth yet")
+
+
 def test_a_key_that_is_refused_is_told(use_servers: Any, web: HttpServer) -> None:
     web.answer_instead = lambda handler: handler.reply(401) is None
 
-    assert listing_error(use_servers, web) == (
-        f"the connection to the MCP server 'web' at {web.url} failed: Server returned an error response "
-        "(HTTP 401 Unauthorized)"
-    )
+    line = listing_error(use_servers, web, headers={"authorization": "Bearer wrong-token-123"})
+
+    assert "check the Authorization header under `headers` in [tools.mcp.servers.web]" in line
+    assert "wrong-token-123" not in line
+
+
+def test_a_key_that_is_refused_in_a_call_is_told(use_servers: Any, web: HttpServer) -> None:
+    async def scenario(bench: Any) -> str:
+        await bench.tools()
+        web.answer_instead = lambda handler: handler.reply(401) is None
+        return str(await bench.error("web.hello"))
+
+    assert "asks for authorization (HTTP 401 Unauthorized)" in use_servers({"web": {"url": web.url}}, scenario)
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 406])
+def test_a_server_of_the_transport_before_says_which_one_it_wants(
+    use_servers: Any, web: HttpServer, status: int
+) -> None:
+    web.answer_instead = lambda handler: handler.reply(status) is None
+    web.event_stream = b"event: endpoint\r\ndata: /messages?session=1\r\n\r\n"
+
+    line = listing_error(use_servers, web)
+
+    assert "speaks the older transport HTTP with SSE (protocol 2024-11-05), and afk speaks streamable HTTP" in line
+
+
+def test_an_event_stream_of_something_else_is_not_called_an_old_server(use_servers: Any, web: HttpServer) -> None:
+    web.answer_instead = lambda handler: handler.reply(405) is None
+    web.event_stream = b": hello\n\n"
+
+    assert "older transport" not in listing_error(use_servers, web)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, b'{"jsonrpc": "2.0", "id": null, "error": {"code": -32602, "message": "Missing _meta"}}'),
+        (400, b"Missing MCP-Protocol-Version header"),
+        (404, b"not found"),
+        (501, b"<html>no</html>"),
+    ],
+)
+def test_a_server_of_the_newest_protocol_alone_is_asked_in_it(
+    use_servers: Any, web: HttpServer, status: int, body: bytes
+) -> None:
+    """It refuses the handshake in any way, and each request has its version in its headers."""
+    web.is_modern = True
+
+    def refuse(handler: Handler) -> bool:
+        if handler.headers.get("mcp-protocol-version") == "2026-07-28":
+            return False
+        kind = "application/json" if body.startswith(b"{") else "text/plain"
+        handler.reply(status, body, {"content-type": kind})
+        return True
+
+    web.answer_instead = refuse
+
+    async def scenario(bench: Any) -> str:
+        return str(await bench.call("web.hello"))
+
+    assert use_servers({"web": {"url": web.url}}, scenario) == "hello"
+    methods = [headers.get("mcp-method") for method, _, headers in web.requests if method == "POST"]
+    assert methods == ["server/discover", "tools/list", "tools/call"]
 
 
 def test_a_server_that_is_not_there_is_told(use_servers: Any, web: HttpServer) -> None:

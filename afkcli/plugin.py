@@ -118,7 +118,6 @@ if TYPE_CHECKING:
     from afkcli.host.secrets import keep_secret, mask_secrets
     from afkcli.providers.base import BaseProvider
     from afkcli.providers.failures import http_error_kind
-    from afkcli.screen.messages import Messages
     from afkcli.screen.text import one_line
 
 _NAMES = {
@@ -259,7 +258,6 @@ _NAMES = {
     ),
     "afkcli.providers.base": ("BaseProvider",),
     "afkcli.providers.failures": ("http_error_kind",),
-    "afkcli.screen.messages": ("Messages",),
     "afkcli.screen.text": ("one_line",),
     "afkcli.host.secrets": (
         "keep_secret",
@@ -299,7 +297,6 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "MAX_LINE_BYTES",
     "MAX_OUTPUT_CHARS",
     "Message",
-    "Messages",
     "MissingKeyError",
     "ModelEvent",
     "ModelInfo",

@@ -245,6 +245,18 @@ def test_tools_that_are_left_out_are_said_in_one_line_each(garden: Garden) -> No
     assert "left out: its" not in second.err  # they were said when the list was read
 
 
+def test_a_fault_of_a_server_is_a_warning_event_of_the_run(garden: Garden, server: ModelServer) -> None:
+    garden.configure(more='read_only = ["nope"]')
+    server.script(Step(tool_calls=[ScriptedCall(name="s__echo", arguments={"text": "a"})]), Step(text="Done."))
+
+    done = garden.afk("run", "--json", "-t", "t", "--tool", "s.echo", "Go")
+
+    warnings = [event for event in done.events if event["type"] == "warning" and event["code"] == "mcp_server"]
+    line = "the MCP server 's': `read_only` names the tool 'nope', which the server does not have"
+    assert [event["message"] for event in warnings] == [line]
+    assert done.types()[-1] == "completed"
+
+
 def test_the_server_of_a_project_counts_only_after_trust(garden: Garden, server: ModelServer) -> None:
     config = garden.home / "afk" / "config" / "config.toml"
     project = garden.folder / "afk.toml"

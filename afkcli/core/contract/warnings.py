@@ -53,6 +53,11 @@ WARNINGS: tuple[WarningRow, ...] = (
     WarningRow(
         "tools_left_out", "the model cannot use tools, so that those of the agent are left out of the request", "0.2"
     ),
+    WarningRow(
+        "mcp_server",
+        "an MCP server describes a tool wrongly, or does not have a tool that `read_only` names",
+        "0.2",
+    ),
     WarningRow("progress_cut", "a tool reports progress too often, and a part of it is not shown", "0.2"),
     WarningRow("approval_denied", "a tool call was denied, because no one could be asked"),
     WarningRow("approval_not_kept", "an `always` could not be written to the store"),

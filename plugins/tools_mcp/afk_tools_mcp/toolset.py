@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 
 from afk_tools_mcp.background import import_sdk, on_thread
@@ -11,7 +10,7 @@ from afk_tools_mcp.connection import Connection
 from afk_tools_mcp.lists import ListedTool, ListFile
 from afk_tools_mcp.results import result_text
 from afk_tools_mcp.settings import ServerSettings
-from afkcli.plugin import ConfigError, JsonObject, Messages, Tool, ToolError, bounded, mask_secrets, one_line, started
+from afkcli.plugin import ConfigError, JsonObject, Tool, ToolError, bounded, started, tool_context
 
 
 class McpToolset:
@@ -53,7 +52,7 @@ class Server:
         self._connecting: asyncio.Task[Connection] | None = None
         self._connection: Connection | None = None
         self._live: dict[str, Tool] = {}
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
 
     async def tools(self) -> Sequence[Tool]:
         """Return its tools: as they were listed last, else as the server lists them now."""
@@ -141,7 +140,7 @@ class Server:
             ) from None
         self._live = {listed.name: self._tool(listed) for listed in tools.tools}
         for line in (*tools.left_out, *self._unknown_read_only()):
-            self._say(line)
+            self._warn(line)
         await on_thread(lambda: self._file.write(tools.tools))
         return connection
 
@@ -165,13 +164,8 @@ class Server:
         unknown = [name for name in self.settings.read_only if name not in self._live]
         return [f"`read_only` names the tool {name!r}, which the server does not have" for name in unknown]
 
-    def _say(self, line: str) -> None:
-        """Say once what is odd about the server: to the program's log, or on stderr where it has none."""
-        if line in self._said:
-            return
-        self._said.add(line)
-        log, text = logging.getLogger("afkcli"), f"the MCP server {self.name!r}: {line}"
-        if log.hasHandlers():
-            log.warning("%s", one_line(mask_secrets(text)))
-        else:
-            Messages().warn(text)
+    def _warn(self, line: str) -> None:
+        """Raise a warning about the server, each only once."""
+        if line not in self._warned:
+            self._warned.add(line)
+            tool_context().warn("mcp_server", f"the MCP server {self.name!r}: {line}")

@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,8 @@ import pytest
 from afk_tools_mcp import Settings, afk_tools
 from afk_tools_mcp.toolset import McpToolset
 
-from afkcli.plugin import Tool
+from afkcli.core.contract.tools import in_tool_context
+from afkcli.plugin import Tool, ToolContext
 from afkcli.testing.settings import settings_for
 
 T = TypeVar("T")
@@ -102,6 +103,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home"
     monkeypatch.setenv("AFK_HOME", str(folder))
     return folder
+
+
+@pytest.fixture
+def warned() -> Iterator[list[tuple[str, str]]]:
+    """The code and message of each warning that is raised in the test."""
+    raised: list[tuple[str, str]] = []
+    with in_tool_context(ToolContext(on_warning=lambda code, message: raised.append((code, message)))):
+        yield raised
 
 
 @pytest.fixture

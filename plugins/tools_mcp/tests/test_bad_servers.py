@@ -95,8 +95,8 @@ def test_what_a_server_greets_with_on_stdout_does_not_matter(scripted: Any) -> N
     assert scripted.use(scenario, at_start="greet") == "you said hello"
 
 
-def test_tools_that_are_described_wrongly_are_left_out_and_said(
-    scripted: Any, caplog: pytest.LogCaptureFixture
+def test_tools_that_are_described_wrongly_are_left_out_with_a_warning(
+    scripted: Any, warned: list[tuple[str, str]]
 ) -> None:
     async def scenario(bench: Any) -> Mapping[str, str]:
         return {name: tool.description for name, tool in (await bench.tools()).items()}
@@ -104,7 +104,7 @@ def test_tools_that_are_described_wrongly_are_left_out_and_said(
     tools = scripted.use(scenario, lists="odd")
 
     assert tools == {"s.good": "A title", "s.no_schema": "", "s.bad_type": ""}
-    said = [message.removeprefix("the MCP server 's': the tool ") for message in caplog.messages]
+    said = [message.removeprefix("the MCP server 's': the tool ") for _, message in warned]
     described = "it is not described as the protocol asks, by a name and the JSON Schema of an object"
     assert said == [
         f"'not_an_object' is left out: {described}",

@@ -41,13 +41,14 @@ def test_a_tool_changes_things_unless_the_config_says_otherwise(scripted: Any) -
     assert flags["s.fail"] == (True, True)
 
 
-def test_a_read_only_tool_that_is_not_there_is_said(scripted: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_read_only_tool_that_is_not_there_raises_a_warning(scripted: Any, warned: list[tuple[str, str]]) -> None:
     async def scenario(bench: Any) -> None:
         await bench.tools()
 
     scripted.use(scenario, read_only=["echoo"])
 
-    assert caplog.messages == ["the MCP server 's': `read_only` names the tool 'echoo', which the server does not have"]
+    line = "the MCP server 's': `read_only` names the tool 'echoo', which the server does not have"
+    assert warned == [("mcp_server", line)]
 
 
 def test_images_and_resources_become_short_marks(scripted: Any) -> None:

@@ -132,26 +132,26 @@ def test_a_list_of_several_pages_is_read_whole(scripted: Any) -> None:
     ],
 )
 def test_a_list_that_does_not_end_keeps_what_was_listed(
-    scripted: Any, caplog: pytest.LogCaptureFixture, lists: str, names: list[str], said: str
+    scripted: Any, warned: list[tuple[str, str]], lists: str, names: list[str], said: str
 ) -> None:
     async def scenario(bench: Any) -> list[str]:
         return list(await bench.tools())
 
     assert scripted.use(scenario, lists=lists) == names
-    (line,) = caplog.messages
+    ((_, line),) = warned
     assert said in line
 
 
-def test_an_empty_cursor_is_the_end_of_the_list(scripted: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_empty_cursor_is_the_end_of_the_list(scripted: Any, warned: list[tuple[str, str]]) -> None:
     async def scenario(bench: Any) -> list[str]:
         return list(await bench.tools())
 
     assert scripted.use(scenario, lists="empty_cursor") == ["s.page0"]
-    assert caplog.messages == []
+    assert warned == []
 
 
 def test_schemas_of_older_drafts_and_other_languages_are_read_as_they_are_meant(
-    scripted: Any, caplog: pytest.LogCaptureFixture
+    scripted: Any, warned: list[tuple[str, str]]
 ) -> None:
     async def scenario(bench: Any) -> dict[str, Any]:
         return {name: tool.spec.parameters for name, tool in (await bench.tools()).items()}
@@ -175,7 +175,7 @@ def test_schemas_of_older_drafts_and_other_languages_are_read_as_they_are_meant(
         "s.pattern": {"type": "object", "properties": {"a": {"type": "string", "pattern": "^\\p{L}+$"}}},
         "s.beyond": {"type": "object", "properties": {"a": {}}},
     }
-    (line,) = caplog.messages
+    ((_, line),) = warned
     assert "the schema of the tool 'beyond' is left out, its arguments are not checked" in line
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves: `AgentResult`, `Usage` and the states."""
+"""The result of a run: `AgentResult`, `Usage` and the states."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def usage_from_json(value: object) -> Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolExecution:
-    """One tool call that was carried out or refused."""
+    """One tool call that was made or refused."""
 
     tool_name: str
     tool_call_id: str
@@ -113,8 +113,8 @@ class ToolExecution:
 class AgentResult:
     """The outcome of one run.
 
-    `total_cost_usd` is None when a price is unknown, never a guess. `error` is the line of the error, `error_kind`
-    its kind. `saved` is False when the turn is not in the store. `output` is the validated answer of an agent with an
+    `total_cost_usd` is None if a price is unknown; it is never a guess. `error` is the line of the error, `error_kind`
+    its kind. `saved` is False if the turn is not in the store. `output` is the validated answer of an agent with an
     `output_type`: an object of that type, and in events its JSON.
     """
 

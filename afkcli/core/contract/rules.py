@@ -1,4 +1,4 @@
-"""Approval rules: what the config says of a tool call, before anybody is asked."""
+"""Approval rules: what the config decides on a tool call, before anyone is asked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from afkcli.core.contract.jsonform import Json, JsonObject
 from afkcli.core.contract.tools import Tool, ToolError
 
 RuleDecision: TypeAlias = Literal["allow", "ask", "deny"]
-"""What a rule decides; `ask` leaves the call to whoever decides in this run."""
+"""What a rule decides; `ask` leaves the decision to the decider of the run."""
 
 Decision: TypeAlias = Literal["allow", "always", "deny"]
 """What is decided on one call; `always` also allows later calls with the same arguments in the same thread."""
@@ -23,16 +23,16 @@ Decider: TypeAlias = Literal["headless", "user", "caller"]
 the program that started the run. The event `approval_resolved` names it in `by`."""
 
 REST = "..."
-"""Last in the pattern of a list: any number of further elements, none included."""
+"""As the last element of a pattern for a list: any number of further elements, also none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalRule:
-    """What is decided on the calls of some tools.
+    """A decision on the calls of some tools.
 
-    `tool` is a pattern of names (`*`, `?`, `[ab]`, as in a shell), `arguments` a pattern for each argument that has to
-    fit; other arguments may be anything. `pins` are fingerprints: without that of the tool, a rule allows no tool that
-    others may change (`Tool.pinned`).
+    `tool` is a pattern of names (`*`, `?`, `[ab]`, as in a shell). `arguments` has a pattern for each argument that
+    must match; other arguments may be anything. `pins` are fingerprints: a rule allows a tool that others may change
+    (`Tool.pinned`) only if it names the fingerprint of the tool.
     """
 
     tool: str
@@ -85,7 +85,7 @@ def rule_decision(
 
 
 def has_changed(tool: Tool, rules: Sequence[ApprovalRule]) -> bool:
-    """Whether a rule would allow the tool if it were the one whose fingerprint the rule names."""
+    """Return whether a rule would allow the tool if it had the fingerprint that the rule names."""
     allowing = [rule for rule in rules if rule.decision == "allow" and fnmatchcase(tool.name, rule.tool)]
     return bool(allowing) and all(_is_unpinned(tool, rule) for rule in allowing)
 
@@ -102,8 +102,8 @@ def _is_unpinned(tool: Tool, rule: ApprovalRule) -> bool:
 
 
 def _fits(value: Json, pattern: Json) -> bool:
-    """Whether an argument fits the pattern of a rule that allows: text by shell pattern, where it is plain, a list
-    element by element, all else by equality."""
+    """Return whether an argument matches the pattern of a rule that allows: plain text by shell pattern, a list element
+    by element, anything else by equality."""
     if isinstance(value, str) and isinstance(pattern, str):
         return value == pattern or (_is_plain(value) and fnmatchcase(value, pattern))
     if isinstance(value, list) and isinstance(pattern, list):
@@ -112,8 +112,8 @@ def _fits(value: Json, pattern: Json) -> bool:
 
 
 def _may_fit(value: Json, pattern: Json) -> bool:
-    """Whether an argument may fit the pattern of a rule that asks or denies: a wildcard stands for any character, two
-    forms of one character are the same, and 1.0 is 1."""
+    """Return whether an argument may match the pattern of a rule that asks or denies: a wildcard matches any character,
+    two forms of one character are equal, and 1.0 equals 1."""
     if isinstance(value, str) and isinstance(pattern, str):
         return value == pattern or fnmatchcase(normalize("NFKC", value), normalize("NFKC", pattern))
     if isinstance(value, list) and isinstance(pattern, list):
@@ -128,6 +128,6 @@ def _list_fits(value: Sequence[Json], pattern: Sequence[Json], fits: Callable[[J
 
 
 def _is_plain(text: str) -> bool:
-    """Whether a wildcard may stand for a part of `text`: not for `..`, which would lead out of the folder that the
-    pattern names, and not for characters that nobody sees."""
+    """Return whether a wildcard may match in `text`: not if it has `..`, which would lead out of the folder that the
+    pattern names, or invisible characters."""
     return text.isprintable() and ".." not in text.replace("\\", "/").split("/")

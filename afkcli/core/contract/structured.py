@@ -1,4 +1,4 @@
-"""Answers that must fit a JSON Schema: the schema itself, and the words in which a model reads about it."""
+"""Answers that must fit a JSON Schema: the check of the schema, and the words with which a model gets it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from afkcli.core.contract.messages import Message, Role, TextPart, text_message
 from afkcli.core.contract.schemas import unusable
 
 MAX_SCHEMA_BYTES = 256 * 1024
-"""The longest schema: about 65,000 tokens where a model is told it in words."""
+"""The longest schema; about 65,000 tokens if a model gets it in words."""
 
 _WORDS = (
     "Your answer is read by a program. It must be one JSON value that fits the JSON Schema below, and nothing else: no"
@@ -23,7 +23,7 @@ _FENCE = re.compile(r"\A```[\w-]*[ \t]*\r?\n(.*?)\r?\n?[ \t]*```\Z", re.DOTALL)
 
 
 def correction(line: str) -> Message:
-    """Return the message that tells a model what of its answer does not fit, by the line that tells the user."""
+    """Return the message that tells a model why its answer does not fit, made from the line for the user."""
     problem = line.partition(MISFIT)[2] or line
     return text_message(
         Role.USER,
@@ -33,7 +33,7 @@ def correction(line: str) -> Message:
 
 
 def told(messages: Sequence[Message], schema: JsonObject) -> list[Message]:
-    """Return `messages` with instructions that tell the model in words which schema its answer has to fit."""
+    """Return `messages` with instructions that give the schema of the answer in words."""
     words = f"{_WORDS}\n\n{dumps(schema)}"
     if messages and messages[0].role is Role.SYSTEM:
         first = messages[0]
@@ -42,7 +42,7 @@ def told(messages: Sequence[Message], schema: JsonObject) -> list[Message]:
 
 
 def unfenced(text: str) -> str:
-    """Return `text` without the white space and the one code fence around all of it: many models write one anyway."""
+    """Return `text` without surrounding white space and without a code fence around it, which many models add."""
     text = text.strip()
     found = _FENCE.match(text)
     return found[1] if found else text
@@ -52,7 +52,7 @@ def usable_schema(schema: Json, name: str = "the output type") -> JsonObject:
     """Return a copy of `schema` in plain JSON.
 
     Raises:
-        UsageError: it is too long, or no JSON Schema that can be applied; `name` says what it is.
+        UsageError: it is too long, or not a JSON Schema that can be applied; the message calls it `name`.
     """
     try:
         text = dumps(schema)

@@ -1,4 +1,4 @@
-"""Tasks that may be left behind, and code of others that must not end more than its run."""
+"""Tasks that may be abandoned, and errors of plugin code, which must not end more than their run."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 
 def started(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Return a task of `work` whose exception is not logged if nobody waits for it any more when it fails."""
+    """Return a task of `work`; its exception is not logged if no one waits for it when it fails."""
     task = asyncio.ensure_future(work)
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return task
 
 
 async def seen_through(work: asyncio.Future[T]) -> T:
-    """Wait for the end of short work even if the waiting task is cancelled, as by an event loop that closes."""
+    """Wait for the end of short work, even if the waiting task is cancelled, as it is when the event loop closes."""
     while not work.done():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait({work})
@@ -30,13 +30,13 @@ async def seen_through(work: asyncio.Future[T]) -> T:
 
 @contextmanager
 def contained(what: str) -> Iterator[None]:
-    """Turn whatever a plugin's code raises into an error of afk that names it; `sys.exit` too, or it would end afk.
+    """Turn any exception of plugin code, `sys.exit` included, into an error that names the plugin.
 
     Args:
         what: the plugin, as in "the provider 'x'".
 
     Raises:
-        PluginError: for anything but an error of afk's own.
+        PluginError: for any exception but an `AfkError`.
     """
     try:
         yield

@@ -21,33 +21,35 @@ from afkcli.core.contract.messages import ToolSpec
 from afkcli.core.contract.tasks import started
 
 MAX_OUTPUT_CHARS = 100_000
-"""How much of a tool's output the model is given; about 25,000 tokens, a fifth of a common context."""
+"""The longest output of a tool that a model gets; about 25,000 tokens, a fifth of a common context."""
 
 TOOL_STOP_SECONDS = 0.25
-"""How long a tool that is stopped may take to clean up."""
+"""How long a stopped tool may take to clean up."""
 
 Approval = Literal["allow", "ask"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Toolset(Protocol):
-    """Tools that are not known before a server was asked for them. It belongs to one event loop."""
+    """Tools that are known only after a server was asked for them. A toolset belongs to one event loop."""
 
     @property
     def namespaces(self) -> Sequence[str]:
-        """What stands before the first point in the names of its tools: `server` of `server.tool`."""
+        """The parts before the first dot in the names of its tools: `server` in `server.tool`."""
         ...
 
     async def list_tools(self, namespaces: Sequence[str]) -> Sequence[Tool]:
-        """Return all tools of these namespaces, from a cache where nothing has to be started for it.
+        """Return all tools of these namespaces; from a cache if nothing has to be started for it.
+
+        To report a problem that does not prevent this, call `tool_context().warn(code, message)`.
 
         Raises:
-            ToolError: one of them cannot be listed, and why; the run goes on without its tools and says so.
+            ToolError: the tools of a namespace cannot be listed, and why. The run continues without them and warns.
         """
         ...
 
     async def aclose(self) -> None:
-        """End what was started, within a second."""
+        """Stop what was started, within a second."""
         ...
 
 
@@ -55,15 +57,15 @@ Tools: TypeAlias = Mapping[str, "Tool"]
 """The tools of a run, by name."""
 
 FoundTools: TypeAlias = tuple[Sequence["Tool"], Sequence[str]]
-"""The tools that were found under some names, and a line for each thing that could not be had."""
+"""The tools that were found by their names, and a line for each name that could not be found."""
 
 
 class ToolError(Exception):
-    """Raise it in a tool to tell the model, in your words, that the call failed."""
+    """An error of a tool call; the model gets its message. Raise it in a tool to say why the call failed."""
 
 
 def _ignore(*_: str) -> None:
-    """Take a report where no run is there to show it."""
+    """Ignore a report outside a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,15 +124,15 @@ _NO_CONTEXT = ToolContext()
 class Tool:
     """A function that a model may call.
 
-    `approval` "ask" means that a person (or a rule) has to allow each call. `timeout_s` is seconds, None for no limit.
-    `idempotent` means that a call may be made twice: a run that resumes a turn makes one again that did not finish.
+    `approval="ask"` means that a person or a rule must allow each call. `timeout_s` is in seconds, None for no limit.
+    `idempotent` means that a call may be made twice: a run that resumes a turn repeats a call that did not finish.
 
-    The others are for plugins. `changes` means that a call may change something: without a rule it is asked about.
-    `pinned` means that others may change what the tool is at any time (a server's tool), so that a rule which allows it
-    has to name its `fingerprint`. `parameters` is the JSON Schema of the arguments where the function's hints do not
-    give one: then it has one parameter, `arguments`, which is given all of them, validated against that schema
-    (against its `outline`, where the tool is pinned).
-    `from_plugin` is set by afk itself on the tools of plugins, which follow the approval rules.
+    The other fields are for plugins. `changes` means that a call may change something, so it needs approval if no rule
+    decides. `pinned` means that others may change the tool at any time (the tool of a server), so a rule that allows it
+    must name its `fingerprint`. `parameters` is the JSON Schema of the arguments, for a function whose type hints do
+    not give one. Such a function has the parameter `arguments` and gets all arguments in it, validated against the
+    schema (against its `outline` if the tool is pinned). afk sets `from_plugin` on the tools of plugins, which follow
+    the approval rules.
     """
 
     name: str
@@ -146,13 +148,13 @@ class Tool:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The SHA-256 (hex) of the tool's name, description and schema: what a rule pins."""
+        """The SHA-256 (hex) of the tool's name, description and schema; a rule pins it."""
         said = canonical([self.spec.name, self.spec.description, self.spec.parameters])
         return hashlib.sha256(said.encode()).hexdigest()
 
     @cached_property
     def spec(self) -> ToolSpec:
-        """What the model is told: the parameters' JSON Schema is made from the type hints by pydantic.
+        """The tool as the model sees it; pydantic makes the JSON Schema of the parameters from the type hints.
 
         Raises:
             UsageError: the function's parameters have no schema.
@@ -194,7 +196,7 @@ class Tool:
         """The parameters of the function that get the `ToolContext`."""
         try:
             hints = inspect.get_annotations(self.function, eval_str=True)
-        except Exception:  # hints that cannot be read; where the schema needs them, `spec` says so
+        except Exception:  # unreadable hints; `spec` reports them if the schema needs them
             return ()
         return tuple(name for name, hint in hints.items() if name != "return" and _is_context(hint))
 
@@ -227,7 +229,7 @@ class Tool:
 
         try:
             return dict(self._adapter.json_schema())
-        except PydanticUserError as error:  # a type that has no JSON form: a function, a class of one's own
+        except PydanticUserError as error:  # a type without a JSON form, such as a function
             raise self._no_schema(error) from error
 
     def _no_schema(self, error: Exception) -> UsageError:
@@ -271,8 +273,7 @@ def _defaults(schema: JsonObject) -> JsonObject:
 
 
 class ToolInvocation:
-    """One call of a tool. `abandoned` tells afterwards whether its code was left behind, still running; `started` is
-    when it began (`time.monotonic()`), None before."""
+    """One call of a tool. `started` is when it started (`time.monotonic()`), None before."""
 
     def __init__(self, tool: Tool) -> None:
         self.tool = tool
@@ -288,8 +289,8 @@ class ToolInvocation:
     async def run(self, arguments: ValidArguments) -> str:
         """Run the function and return its output as text, cut to `MAX_OUTPUT_CHARS`.
 
-        A plain function runs on a daemon thread. One that does not end when it is told to, by its time limit or by
-        cancellation, is left behind after `TOOL_STOP_SECONDS` and holds nothing up.
+        A plain function runs in a daemon thread. A call that does not stop at its time limit, or when it is cancelled,
+        is abandoned after `TOOL_STOP_SECONDS`: nothing waits for it.
 
         Raises:
             ToolError: the function raised it, or it took too long.
@@ -300,7 +301,7 @@ class ToolInvocation:
         self._running = running = started(self._call(arguments.values))
         try:
             await asyncio.wait({running}, timeout=tool.timeout_s)
-            if running.cancelled():  # by itself: a cancelled run does not come here
+            if running.cancelled():  # by itself; a cancelled run does not get here
                 raise ToolError("the tool cancelled itself")
             if running.done():
                 return bounded(output_text(running.result()))
@@ -341,11 +342,11 @@ class ToolInvocation:
             failure: BaseException | None = None
             try:
                 value = context.run(function, **values)
-            except BaseException as error:  # handed to the run, as one that a future and an event loop can take
+            except BaseException as error:  # passed to the run, in a form that a future accepts
                 fit = isinstance(error, Exception) and not isinstance(error, StopIteration)
                 failure = error if fit else ToolError(f"{type(error).__name__}: {error}")
             self._on_thread = False
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so no one waits for the result
                 loop.call_soon_threadsafe(finish, value, failure)
 
         name = getattr(function, "__name__", "function")
@@ -379,12 +380,12 @@ def tool(
     """Make a tool of a typed function: `@tool` or `@tool(approval="ask", timeout_s=30)`.
 
     Args:
-        name: what the model calls it; the function's name by default.
-        description: what the model is told; the docstring by default.
-        approval: "ask" to have each call allowed by a person or a rule.
+        name: the name that the model uses; the function's name by default.
+        description: what the model reads about it; the docstring by default.
+        approval: "ask" if a person or a rule must allow each call.
         timeout_s: seconds after which a call fails.
-        idempotent: whether a call that may have been made can be made again without harm.
-        changes: whether a call may change something; a plugin's tool that does is asked about where no rule decides.
+        idempotent: whether a call can be repeated without harm.
+        changes: whether a call may change something; then the tool of a plugin needs approval if no rule decides.
     """
 
     def make(target: Callable[..., Any]) -> Tool:
@@ -402,10 +403,10 @@ def tool(
 
 
 def as_tools(tools: Iterable[Tool | Callable[..., Any] | str]) -> dict[str, Tool]:
-    """Return the tools by name, functions made into tools; names, which plugins answer to, are left out.
+    """Return functions and tools as tools by name; the names of plugin tools are left out.
 
     Raises:
-        UsageError: two have the same name, or one has none or no schema.
+        UsageError: two tools have the same name, or one has no name or no schema.
     """
     named: dict[str, Tool] = {}
     for item in tools:
@@ -417,12 +418,12 @@ def as_tools(tools: Iterable[Tool | Callable[..., Any] | str]) -> dict[str, Tool
         if made.name in named:
             raise UsageError(f"two tools are named {made.name!r}; rename one with @tool(name=...)")
         named[made.name] = made
-        _ = made.spec  # now, where it can still be refused
+        _ = made.spec  # now, before the run starts
     return named
 
 
 def output_text(value: object) -> str:
-    """Return a tool's return value as text: text as it is, anything else as JSON."""
+    """Return the return value of a tool as text: text unchanged, anything else as JSON."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -434,7 +435,7 @@ def output_text(value: object) -> str:
 
 
 def bounded(text: str, limit: int = MAX_OUTPUT_CHARS) -> str:
-    """Return `text`, its middle cut out with a visible mark where it is longer than `limit` characters."""
+    """Return `text`; if it is longer than `limit` characters, its middle is cut out, with a visible mark."""
     if len(text) <= limit:
         return text
     half = limit // 2

@@ -1,4 +1,4 @@
-"""Structured output: an answer that has to be JSON of a schema: checked, and asked for once more if it does not fit."""
+"""Structured output: the answer must be JSON that fits a schema; if it does not, the model is asked once more."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _SHOWN_CHARS = 60
 
 
 class InvalidOutputError(ValueError):
-    """An answer is not what was asked for; the message says what of it does not fit."""
+    """An answer does not fit its schema; the message says where."""
 
 
 class StructuredOutput:
-    """What the answer of one run has to be; once it is that, `json` is its JSON value and `value` what a caller gets.
+    """The schema of the answer of one run, and the valid answer: `json` is its JSON value, `value` what a caller gets.
 
-    `unchecked` is what of the schema is passed on to the model and not checked; after an answer was taken, what could
-    not be checked of it beside that. pydantic checks all of its own types.
+    `unchecked` names the parts of the schema that are sent to the model and not checked. After an answer was taken, it
+    names the parts that could not be checked in that answer. pydantic checks all of its own types.
 
     Args:
-        output_type: a JSON Schema (a dict), or a type that pydantic knows: a model, a dataclass, `list[int]` ...
+        output_type: a JSON Schema (a dict), or a type that pydantic supports: a model, a dataclass, `list[int]` ...
 
     Raises:
-        UsageError: it is no JSON Schema, or has none.
+        UsageError: it is not a JSON Schema, or has none.
     """
 
     def __init__(self, output_type: Any) -> None:
@@ -44,7 +44,7 @@ class StructuredOutput:
         self.value: Any = None
 
     def take(self, text: str) -> None:
-        """Take an answer.
+        """Check an answer and keep it.
 
         Raises:
             InvalidOutputError: it does not fit.
@@ -99,7 +99,7 @@ def take_answer(
 
 
 def unchecked_warnings(output: StructuredOutput) -> list[tuple[str, str]]:
-    """Return the warning, by its code, that names what of the schema is not checked; none if all of it is."""
+    """Return the code and the line of a warning that names the unchecked parts of the schema; [] if there are none."""
     found = output.unchecked
     if not found:
         return []
@@ -108,9 +108,9 @@ def unchecked_warnings(output: StructuredOutput) -> list[tuple[str, str]]:
 
 
 def asked_for(request: ModelRequest, schema: JsonObject, capabilities: Capabilities) -> ModelRequest:
-    """Return `request` with the schema that its answer has to fit: by the provider's own means, in words, or both.
+    """Return `request` with the schema of the answer: in the field that the API has for it, in words, or both.
 
-    What does not surely hold the model to the schema needs the words; what surely does not is not asked to.
+    The words are left out only if the API is known to enforce the schema, the field only if it is known not to.
     """
     native = capabilities.structured_output
     return replace(
@@ -150,13 +150,13 @@ def _no_schema(output_type: Any, error: Exception) -> UsageError:
 
 
 def _validated(adapter: Any, answer: Json) -> Any:
-    """Return `answer` as the type asked for."""
+    """Return `answer` as the output type."""
     from pydantic import ValidationError
 
     try:
-        return adapter.validate_json(dumps(answer))  # as JSON: a date is text there
+        return adapter.validate_json(dumps(answer))  # as JSON, in which a date is text
     except ValidationError as error:
         found = [f"{'.'.join(map(str, item['loc'])) or 'the value'}: {item['msg']}" for item in error.errors()]
         raise InvalidOutputError("; ".join(found[:MAX_PROBLEMS])) from None
-    except Exception as error:  # a validator of the caller's own may raise what it likes
+    except Exception as error:  # a validator of the caller may raise anything
         raise InvalidOutputError(f"{type(error).__name__}: {error}") from None

@@ -1,8 +1,8 @@
-"""Budgets: what runs may cost together, for a thread and for a day, kept in the store's counters.
+"""Budgets: what the runs of a thread, and of a day, may cost together. They are kept in the counters of the store.
 
-Before a call its cost is reserved, as far as it can be told; while the answer streams more is reserved, piece by piece;
-at the end the reservation is settled by what the call did cost. So runs in parallel, of any process, cannot pass a
-budget together. A run that dies without settling leaves its reservation behind, as spent.
+The cost of a call is reserved before it, as far as it is known. While the answer streams, more is reserved piece by
+piece. At the end the reservation is replaced by the cost of the call. So parallel runs, of any process, cannot exceed a
+budget together. The reservation of a run that dies stays in the budget as spent.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from afkcli.core.contract.protocols import Store
 from afkcli.core.thread.store_worker import StoreCalls
 
 ROUNDING = 1e-9
-"""The part of an amount that counts as nothing: sums of dollars are not exact."""
+"""Differences below this part of an amount are ignored, because sums of floats are not exact."""
 
-_TRIES = 8  # to take what is left of a counter, while others take of it too
+_TRIES = 8  # to take the rest of a counter while other runs take from it too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budgets:
-    """US dollars that runs may cost together; None is no budget.
+    """US dollars that runs may cost together; None means no budget.
 
     Args:
         thread_usd: all runs of one thread.
         day_usd: all runs of one day, by UTC.
-        kept: whether the store of these runs keeps what is counted; without it a day's budget cannot hold.
+        kept: whether the store keeps the counters after the process; without it a day's budget cannot be enforced.
     """
 
     thread_usd: float | None = None
@@ -42,7 +42,7 @@ NO_BUDGETS = Budgets()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """One budget: the `limit` of a counter, and the `reason` with which it ends a run."""
+    """One budget: the `limit` of a counter, and the `reason` of a run that it ends."""
 
     counter: str
     limit: float
@@ -54,8 +54,8 @@ class Reservations:
     """Opens the reservations of the calls of one run.
 
     Args:
-        budgets: what counts for it.
-        thread_key: its thread.
+        budgets: the budgets of the run.
+        thread_key: the key of its thread.
         store: opens or returns the store; only its worker may call it.
         calls: the calls for the run's thread.
     """
@@ -71,11 +71,11 @@ class Reservations:
 
     @property
     def can_hold(self) -> bool:
-        """Whether what is counted is kept for the other runs that it concerns."""
+        """Whether the counters are kept for the other runs that share the budgets."""
         return self.budgets.kept or self.budgets.day_usd is None
 
     def open(self) -> Reservation:
-        """Return the reservation of a call that begins now: it stays with the day on which it began."""
+        """Return the reservation of a call that starts now; it counts for the day on which it starts."""
         day = time.strftime("%Y-%m-%d", time.gmtime())
         counted_for = {"thread_usd": self.thread_key, "day_usd": day}
         accounts = [
@@ -87,7 +87,7 @@ class Reservations:
 
 
 class Reservation:
-    """What one call has reserved of its budgets, `usd`; it counts as spent for every other run until it is settled.
+    """The dollars that one call has reserved in its budgets, `usd`; for other runs they are spent until it is settled.
 
     Args:
         accounts: the budgets.
@@ -102,7 +102,7 @@ class Reservation:
         self.usd = 0.0
 
     async def grow(self, wanted: float, *, at_least: float) -> None:
-        """Reserve `wanted` dollars more, or what is left; what was reserved stays so also where it was too little.
+        """Reserve `wanted` dollars more, or what is left. What was reserved stays reserved, also if it was too little.
 
         Raises:
             LimitReachedError: less than `at_least` is left of a budget.
@@ -116,11 +116,11 @@ class Reservation:
             raise LimitReachedError(f"{short.reason} is used up: {short.limit:g} US dollars", limit=short.reason)
 
     def settle(self, usd: float) -> None:
-        """Have `usd` stand for what was reserved, without waiting for it."""
+        """Replace the reservation by `usd`, without waiting for the store."""
         self._calls.submit(self._settle, usd)
 
     def _grow(self, wanted: float, at_least: float) -> Account | None:
-        """Reserve in all accounts, the same amount in each; return the one that has less than `at_least` left."""
+        """Reserve the same amount in all accounts; return the account that has less than `at_least` left, if any."""
         store = self._store()
         granted, short, taken = wanted, None, []
         for account in self._accounts:
@@ -141,7 +141,7 @@ class Reservation:
 
 
 def _take(store: Store, account: Account, wanted: float) -> float:
-    """Add `wanted`, or what is left to the limit, to an account's counter; return how much it was."""
+    """Add `wanted`, or what is left up to the limit, to the counter of an account; return the amount."""
     for _ in range(_TRIES):
         try:
             store.add(account.counter, wanted, account.limit)

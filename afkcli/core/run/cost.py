@@ -1,4 +1,4 @@
-"""What a run costs: by the tokens that a provider reports, by estimates until it does; and what it may cost."""
+"""The cost of a run and its limit: from the tokens that the provider reports, and from estimates until it does."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from afkcli.core.run.budgets import ROUNDING, Reservation, Reservations
 from afkcli.core.run.models import Model
 
 CHARS_PER_TOKEN = 4
-"""The usual estimate for English text; only used until a provider says how many tokens they were."""
+"""The usual estimate for English text; used only until the provider reports the number of tokens."""
 
 FREE = Price(input=0.0, output=0.0)
 
-_DIGITS = 12  # behind the point: the rest is what adding leaves, a token costs more
+_DIGITS = 12  # after the decimal point; a token costs more, smaller differences come from adding floats
 
-_SOMETHING = 1e-6  # of a token: less is what rounding leaves
+_SOMETHING = 1e-6  # of a token; smaller amounts come from rounding
 
 COUNT_SECONDS = 10.0
-"""How long a provider may take to count the tokens of a request, before they are estimated."""
+"""How long a provider may take to count the tokens of a request; after that they are estimated."""
 
 RESERVED_TOKENS = 256
-"""How many tokens of output are reserved ahead in the budgets; other runs have to do without them meanwhile."""
+"""How many tokens of output are reserved ahead in the budgets; other runs cannot use them meanwhile."""
 
 
 def cost_of(usage: Usage | None, price: Price | None) -> float | None:
-    """Return US dollars, or None where the price or the usage is unknown; what is free costs 0 all the same."""
+    """Return US dollars, or None if the price or the usage is unknown; a free model costs 0 in any case."""
     if price is None:
         return None
     if usage is None or not usage.has_known_cost:
@@ -50,13 +50,13 @@ def cost_of(usage: Usage | None, price: Price | None) -> float | None:
 
 
 class Spending:
-    """What the calls of one run cost.
+    """The cost of the calls of one run.
 
-    Without a limit or budget no price is looked up before a request has left, because that may import a price list.
+    Without a limit or a budget, prices are looked up only after a request was sent: it may import a price list.
 
     Args:
         config: has the limit of the run.
-        reservations: the budgets that its calls draw from.
+        reservations: the budgets of its calls.
     """
 
     def __init__(self, config: FailSafeConfig, reservations: Reservations) -> None:
@@ -73,10 +73,10 @@ class Spending:
         return self._limit is not None or bool(self._reservations)
 
     async def check_prices(self, models: Sequence[Model]) -> list[tuple[str, str]]:
-        """Return the warnings for models whose price is unknown, so that a limit cannot hold.
+        """Return the warnings for models with an unknown price, for which a limit cannot be enforced.
 
         Raises:
-            UsageError: there is one, and the run is to be refused then; or a budget cannot hold.
+            UsageError: there is one, and the agent says to refuse the run; or a budget cannot be enforced.
         """
         if not self.is_limited:
             return []
@@ -98,11 +98,11 @@ class Spending:
         return [("price_unknown", line) for line in lines]
 
     async def start_call(self, model: Model, request: ModelRequest) -> CallCost:
-        """Return what counts the cost of a call, which is about to be made.
+        """Return the cost counter of a call that is about to be made.
 
         Raises:
-            LimitReachedError: its input would leave nothing of the limit, or of a budget, for an answer.
-            StoreError: the budgets cannot be counted.
+            LimitReachedError: after its input, nothing of the limit or of a budget would be left for an answer.
+            StoreError: the budgets could not be read.
         """
         price = await self._price(model) if self.is_limited else None
         if price is None or price.is_free:
@@ -120,7 +120,7 @@ class Spending:
         return call
 
     def check(self, usd: float) -> None:
-        """Raise `LimitReachedError` if a call in progress that has cost `usd` so far has reached the limit."""
+        """Raise `LimitReachedError` if the limit is reached by a call that has cost `usd` so far."""
         if self._limit is None:
             return
         if self._spent + usd >= self._limit * (1 - ROUNDING):
@@ -129,24 +129,24 @@ class Spending:
             )
 
     def begun(self, call: CallCost) -> None:
-        """Take note of a call, until it has `ended`."""
+        """Add a call in progress."""
         self._open.add(call)
 
     def ended(self, call: CallCost, *, usd: float) -> None:
-        """Take note of the end of a call, and of what it counts for the limit."""
+        """Remove a call in progress, and add `usd` to what counts for the limit."""
         self._open.discard(call)
         if call.is_billed:
             self._ended.append((call.usage, call.model))
         self._spent += usd
 
     def look_up(self, model: Model) -> asyncio.Future[Price | None]:
-        """Have the price of a model looked up on another thread, once; a request has left, or a limit needs it."""
+        """Look up the price of a model in an executor, once."""
         if model.full_name not in self._prices:
             self._prices[model.full_name] = asyncio.get_running_loop().run_in_executor(None, model.price)
         return self._prices[model.full_name]
 
     async def total_usd(self) -> float | None:
-        """Return what all calls together have cost, None where a part of it is unknown."""
+        """Return the cost of all calls together, or None if a part of it is unknown."""
         total = 0.0
         for usage, model in [*self._ended, *((None, call.model) for call in self._open)]:
             cost = cost_of(usage, await seen_through(self.look_up(model)))
@@ -160,13 +160,13 @@ class Spending:
 
 
 class CallCost:
-    """What one call costs while it lasts; without `price` nothing limits it.
+    """The cost of one call while it runs; without `price` it has no limit.
 
     Args:
-        input_tokens: the estimate of its input.
-        reservation: its part of the budgets.
+        input_tokens: the estimated tokens of its input.
+        reservation: what it has reserved in the budgets.
 
-    Once it has ended, `usage` is what the provider reported, `is_billed` whether it costs anything.
+    When the call has ended, `usage` is what the provider reported, and `is_billed` whether the call is paid for.
     """
 
     def __init__(
@@ -189,11 +189,11 @@ class CallCost:
         spending.begun(self)
 
     async def stream(self, text: str) -> None:
-        """Count a piece of the answer that is about to be taken; it is, while anything is left to pay it.
+        """Count a piece of the answer before it is taken, as long as anything is left to pay for it.
 
         Raises:
-            LimitReachedError: the limit was reached, or a budget used up.
-            StoreError: the budgets cannot be counted.
+            LimitReachedError: the limit was reached, or a budget is used up.
+            StoreError: the budgets could not be read.
         """
         if self._price is None:
             self._spending.look_up(self.model)
@@ -206,23 +206,23 @@ class CallCost:
         self._usd += usd
 
     async def start(self) -> None:
-        """Have the input, and some output ahead, reserved in the budgets; raises as `stream`."""
+        """Reserve the input, and some output ahead, in the budgets; raises as `stream`."""
         if self._reservation is not None:
             await self._reserve(self._reservation, 0.0, at_least=self._token_usd)
 
     async def _reserve(self, reservation: Reservation, usd: float, *, at_least: float) -> None:
-        """Reserve what the call has cost so far, `usd` more and some output ahead, or of that `at_least`."""
+        """Reserve the cost so far, `usd` more and some output ahead, or at least `at_least` more."""
         due = self._usd - reservation.usd
         await reservation.grow(due + usd + RESERVED_TOKENS * self._token_usd, at_least=due + at_least)
 
     def end(self, usage: Usage | None) -> None:
-        """Count the call as it ended; `usage` is None where the provider did not say it: then the estimate counts."""
+        """Count a call that ended; if the provider reported no `usage`, the estimate counts."""
         self.usage = usage
         cost = cost_of(usage, self._price)
         self._settle(self._usd if cost is None else cost)
 
     def fail(self) -> None:
-        """Count nothing: the call failed before any of its answer came, and is not billed."""
+        """Count nothing: the call failed before any part of its answer came, so it is not billed."""
         self.is_billed = False
         self._settle(0.0)
 
@@ -233,11 +233,11 @@ class CallCost:
 
 
 async def _input_tokens(model: Model, request: ModelRequest) -> int:
-    """Return the input tokens of a request as its provider counts them, else by the length of its text."""
+    """Return the input tokens of a request: counted by its provider, else estimated from the length of its text."""
     try:
         async with asyncio.timeout(COUNT_SECONDS):
             with contained(f"the provider {model.provider.name!r}"):
                 return max(0, int(await model.provider.count_tokens(request)))
-    except (AfkError, TimeoutError):  # what is wrong with the request, or the provider, the call itself will say
+    except (AfkError, TimeoutError):  # the call itself will report what is wrong
         size = sum(len(dumps(message_to_json(message))) for message in request.messages)
         return size // CHARS_PER_TOKEN

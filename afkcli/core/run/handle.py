@@ -1,4 +1,4 @@
-"""The run handle: what a caller holds of a run in progress."""
+"""The run handle, with which a caller reads and controls a run in progress."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from afkcli.core.contract.result import AgentResult
 from afkcli.core.contract.rules import Decision
 
 MAX_BUFFERED_EVENTS = 64
-"""How far a run goes ahead of its reader; then the run, and with it the provider's stream, waits."""
+"""How many events a run may be ahead of its reader; then the run, and with it the provider's stream, waits."""
 
 
 class EventChannel:
@@ -31,7 +31,7 @@ class EventChannel:
         self._closed = False
 
     def put(self, event: Event) -> None:
-        """Hand `event` over."""
+        """Add `event`."""
         self._events.append(event)
         self._readable.set()
 
@@ -116,7 +116,7 @@ class RunHandle:
 
     @property
     def pending(self) -> bool:
-        """Whether the next event is there already."""
+        """Whether the next event is available."""
         return self._channel.pending
 
     @property
@@ -133,11 +133,11 @@ class RunHandle:
 
     @property
     def exception(self) -> BaseException | None:
-        """What was raised inside the run, for a traceback; None for a run that ended as it should."""
+        """The exception that ended the run, for a traceback; None for a run without one."""
         return self._failure()
 
     async def wait(self) -> AgentResult:
-        """Read and drop the events that are left, and return the result."""
+        """Read and ignore the remaining events, and return the result."""
         async for _ in self:
             pass
         return self.result
@@ -152,11 +152,11 @@ class RunHandle:
         return await asyncio.shield(self._drive)
 
     def pause(self) -> None:
-        """Hold the run at its next event until `resume`; its lease is kept."""
+        """Pause the run at its next event until `resume`; its lease is kept."""
         self._channel.pause()
 
     def resume(self) -> None:
-        """Let a paused run go on."""
+        """Continue a paused run."""
         self._channel.resume()
 
     def decide(self, approval_id: str, decision: Decision) -> None:

@@ -1,4 +1,4 @@
-"""What stands before a request: the lease, the thread as it is, and the durable question."""
+"""Opening a turn: the lease of the thread, its history, and the durable question."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _POLL_SECONDS = 0.05
 class Opening:
     """A thread that is ready for a turn. Without `lease` the turn cannot be saved, for the reason `unsaved`.
 
-    `forked` tells whether the thread was made for this run, as a copy of one that is in use.
+    `forked` tells whether the thread was created for this run, as a copy of a thread that is in use.
     """
 
     thread: ThreadInfo
@@ -66,7 +66,7 @@ class Opener:
     """Gets threads ready for a run.
 
     Args:
-        store: returns the store; called on the store's thread.
+        store: returns the store; called on its worker.
         calls: the store's worker.
         notify: takes one line for a person.
         busy: what to do while another run holds the thread.
@@ -109,7 +109,7 @@ class Opener:
             lease = await (self._acquire_new(name, owner) if must_be_new else self._acquire(name, owner, create))
         except (UsageError, ThreadBusyError):
             raise
-        except Exception as error:  # a store may be anybody's plugin; the answer is not lost with it
+        except Exception as error:  # the store is a plugin; its errors must not cost the answer
             reason = str(error) or type(error).__name__
             return Opening(thread=await self._read_only(name), lease=None, unsaved=reason)
         return Opening(thread=lease.thread, lease=lease, forked=lease.thread.name != name)
@@ -134,10 +134,10 @@ class Opener:
             on_problem: called on the store's worker with an error of the journal.
 
         Raises:
-            LeaseLostError: another run took the thread over.
+            LeaseLostError: another run took the thread.
             UsageError: there is no turn to resume, or the thread already has a turn of this run id.
             UnsupportedRecordError: a newer afk changed the thread.
-            StoreError: the turn to go on with cannot be read.
+            StoreError: the turn to resume cannot be read.
         """
 
         def ask(store: Store, lease: Lease, beginning: Beginning) -> TurnWriter:
@@ -166,9 +166,9 @@ class Opener:
             raise
 
     async def release(self, opening: Opening) -> None:
-        """Give the lease back, of a run that did not come to be; with it goes a fork that was made for it."""
+        """Give back the lease of a run that could not start, and delete a fork that was created for it."""
         if opening.lease is not None:
-            with contextlib.suppress(Exception):  # what failed before is what is said
+            with contextlib.suppress(Exception):  # the first error is the one that is reported
                 give_back = self._drop if opening.forked else self._give_back
                 await self._calls.call(give_back, opening.lease)
 
@@ -200,7 +200,7 @@ class Opener:
         raise UsageError(f"there is already a thread {name!r}; use a new run id, or name another thread")
 
     async def _leased(self, acquire: Callable[[], LeaseOrNone]) -> LeaseOrNone:
-        """Return what `acquire` returns; a lease that arrives after this task was cancelled is given back."""
+        """Return what `acquire` returns; a lease that comes after this task was cancelled is given back."""
         future = self._calls.submit(acquire)
         try:
             return await asyncio.shield(asyncio.wrap_future(future))
@@ -236,7 +236,7 @@ class Opener:
                 writer = ask(store, lease, beginning)
         except (LeaseLostError, UnsupportedRecordError, _RunIdInUseError):  # the run must not start
             raise
-        except BaseException as error:  # a store may be anybody's plugin; the answer is not lost with it
+        except BaseException as error:  # the store is a plugin; its errors must not cost the answer
             unsaved = unsaved or (str(error) if isinstance(error, Exception) and str(error) else repr(error))
             with contextlib.suppress(BaseException):
                 self._give_back(opening.lease)
@@ -255,7 +255,7 @@ class Opener:
         return Begun(history=history, beginning=beginning, writer=writer, unsaved=None)
 
     def _abandon(self, begun: Future[Begun]) -> None:
-        """Seal a turn whose run was cancelled before it was there: its question is kept."""
+        """Seal a turn whose run was cancelled while it was opened, so that its question is kept."""
         writer = begun.result().writer
         if writer is not None:
             self._calls.unwatch(writer)

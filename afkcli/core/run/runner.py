@@ -36,9 +36,9 @@ class Runner:
 
     Args:
         providers: the model providers by name.
-        store: where threads are kept, or a function that opens it (called on the store's thread); in memory by default.
-        sinks: take every event.
-        config: how to behave.
+        store: where threads are kept, or a function that opens it (called on its worker); in memory by default.
+        sinks: get every event.
+        config: how the runner behaves.
         wiring: what surrounds the runner.
     """
 
@@ -113,7 +113,7 @@ class Runner:
             await self.leave_loop()
 
     async def leave_loop(self) -> None:
-        """Close what belongs to the running event loop, which is about to end; the runner can go on in another."""
+        """Close what belongs to the running event loop, before it ends; another loop may use the runner later."""
 
     async def run_stream(
         self,
@@ -127,10 +127,10 @@ class Runner:
         """Start a run and return its handle.
 
         Args:
-            agent: what runs.
+            agent: the agent.
             user_message: the user's message.
             thread_id: the name of the thread; a new thread, named by the run's id, if it is None.
-            attachments: what goes with the message; at most 20 MB together.
+            attachments: the attachments of the message; at most 20 MB together.
             run_id: the id of the run, a UUIDv7 as `uuid7` of `afkcli.plugin` returns it; a new one if it is None. It is
                 refused before anything is written if it is in use: if the thread has a turn of this id, or, without a
                 `thread_id`, if there is a thread of this name. Since 0.2.
@@ -161,8 +161,8 @@ class Runner:
         now; otherwise the model gets an error result for it. `run_id` is as in `run_stream`.
 
         Raises:
-            UsageError: there is no such thread, its last turn was not cut, or the run cannot be started.
-            StoreError: the thread cannot be read and written.
+            UsageError: there is no such thread, its last turn was not cut, or the run cannot start.
+            StoreError: the thread cannot be read or written.
             ThreadBusyError: another run holds the thread.
         """
         return await self.start(
@@ -218,7 +218,7 @@ class Runner:
         )
         handle = self._launch(run)
         try:
-            await asyncio.sleep(0)  # its task begins: from here on an event loop that closes ends the run as it should
+            await asyncio.sleep(0)  # start its task; from now on the run ends properly if the loop closes
         except asyncio.CancelledError:
             await handle.cancel()
             raise
@@ -230,13 +230,13 @@ class Runner:
         return threads[0] if threads else None
 
     def store(self) -> Store:
-        """Return the store, opened with the first call; belongs on the store's thread."""
+        """Return the store, opened by the first call; only its worker may call this."""
         if self._opened is None:
             self._opened = self._store_source() if callable(self._store_source) else self._store_source
         return self._opened
 
     async def aclose(self) -> None:
-        """Close the store and the sinks; runs that are in progress should have ended."""
+        """Close the store and the sinks; call it when all runs have ended."""
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
@@ -283,7 +283,7 @@ class Runner:
                 self._wiring.notify(line)
 
     def _sink_left_out(self, line: str) -> None:
-        """Say once that a sink is left out: in the runs that are in progress, or else to the person."""
+        """Report that a sink is left out: in the runs in progress, or directly to the user if there are none."""
         for run in tuple(self._runs):
             run.outlet.pending_warnings.append(("sink_left_out", line))
         if not self._runs:
@@ -291,7 +291,7 @@ class Runner:
 
 
 def _attached(question: Message) -> tuple[Attached, ...]:
-    """Return what `run_started` tells of the attachments of a message."""
+    """Return the attachments of a message as `run_started` names them."""
     return tuple(
         Attached(name=part.name, media_type=part.media_type, size=part.size, sha256=part.sha256)
         for part in attached_parts([question])

@@ -56,7 +56,7 @@ class SinkWorker:
             self._leave_out("it does not keep up")
 
     async def flush(self) -> None:
-        """Wait until the sink has taken what was put, at most `FLUSH_SECONDS`; else leave it out."""
+        """Wait at most `FLUSH_SECONDS` until the sink has taken its events; then leave it out."""
         if self._thread is None or self._left_out:
             return
         taken: Future[None] = Future()
@@ -67,7 +67,7 @@ class SinkWorker:
             self._leave_out(f"it took longer than {FLUSH_SECONDS:g} s to write its last events")
 
     def close(self) -> None:
-        """Close the sink, waiting at most `FLUSH_SECONDS`, and not at all for one that is left out."""
+        """Close the sink. Wait at most `FLUSH_SECONDS`, and not at all for a sink that is left out."""
         if self._thread is None:
             self._close_sink()
         else:
@@ -84,12 +84,12 @@ class SinkWorker:
             if not self._left_out:
                 try:
                     self._sink.emit(item)
-                except BaseException as error:  # a sink may be anybody's plugin, and may call sys.exit
+                except BaseException as error:  # a sink is a plugin, and may call sys.exit
                     self._leave_out(str(error) if isinstance(error, Exception) and str(error) else repr(error))
         self._close_sink()
 
     def _close_sink(self) -> None:
-        with contextlib.suppress(BaseException):  # nothing is left to be reported to
+        with contextlib.suppress(BaseException):  # there is no one left to report it to
             self._sink.close()
 
     def _leave_out(self, reason: str) -> None:
@@ -100,7 +100,7 @@ class SinkWorker:
 
 
 def event_bytes(event: Event) -> int:
-    """Return about how many bytes `event` holds: its texts, and a flat figure for the rest."""
+    """Return the approximate size of `event` in bytes: its texts, and a constant for the rest."""
     if event.type == "text_delta":
         return _EVENT_BYTES + len(event.text_delta)
     size = _EVENT_BYTES

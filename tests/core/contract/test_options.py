@@ -48,19 +48,19 @@ class Choosy(Scripted):
         ),
     ],
 )
-def test_what_no_model_takes_is_named(options: dict[str, Any], said: str) -> None:
+def test_options_that_no_model_accepts_are_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError) as caught:
         check_options(options, {}, "fake/small", UNKNOWN)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_what_every_model_takes_is_taken() -> None:
+def test_options_that_every_model_accepts_pass() -> None:
     options = {"temperature": 0, "top_p": 1.0, "max_output_tokens": 1, "stop": ["a"], "seed": -7}
     check_options({**options, "reasoning_effort": "low"}, {"any": [1]}, "fake/small", UNKNOWN)
 
 
-def test_what_is_no_json_is_refused_before_the_run() -> None:
+def test_values_that_are_not_json_are_refused() -> None:
     with pytest.raises(UsageError, match="extra"):
         check_options({}, {"a": {1, 2}}, "fake/small", UNKNOWN)  # type: ignore[dict-item]
 
@@ -72,7 +72,7 @@ def test_what_is_no_json_is_refused_before_the_run() -> None:
         ({"max_output_tokens": 10}, "from 1 to 9"),
     ],
 )
-def test_what_the_model_does_not_take_ends_before_anything_is_kept_or_sent(options: dict[str, Any], said: str) -> None:
+def test_an_option_that_the_model_does_not_accept_is_refused_before_a_write(options: dict[str, Any], said: str) -> None:
     model, store = Choosy(answer("a")), MemoryStore()
 
     async def run() -> None:
@@ -85,7 +85,7 @@ def test_what_the_model_does_not_take_ends_before_anything_is_kept_or_sent(optio
     assert len(model.requests) == 1
 
 
-def test_a_fallback_that_does_not_take_an_option_is_refused_as_the_first_model_is() -> None:
+def test_an_option_that_a_fallback_does_not_accept_is_refused() -> None:
     chosen = agent(options={"temperature": 0}, fail_safe=FailSafeConfig(fallback_models=("other/small",)))
 
     async def run() -> None:

@@ -65,14 +65,14 @@ class TestSpec:
         assert spec.parameters["properties"]["mode"]["enum"] == ["text", "hex"]
         assert spec.parameters["additionalProperties"] is False
 
-    def test_can_be_named_and_described_otherwise(self) -> None:
+    def test_name_and_description_can_be_given(self) -> None:
         @tool(name="files.read", description="Reads.", approval="ask", timeout_s=3)
         def read() -> None: ...
 
         assert (read.name, read.spec.description, read.approval, read.timeout_s) == ("files.read", "Reads.", "ask", 3)
         assert read.spec.parameters["properties"] == {}
 
-    def test_parameters_may_be_called_as_they_like(self) -> None:
+    def test_parameters_may_have_any_name(self) -> None:
         @tool
         def odd(schema: str, copy: int, _private: int, model_config: str, validate: bool = True) -> dict[str, Any]:
             return {"schema": schema, "copy": copy, "_private": _private, "model_config": model_config}
@@ -84,7 +84,7 @@ class TestSpec:
             assert called(odd, **given) == '{"schema":"s","copy":1,"_private":2,"model_config":"m"}'
 
     @pytest.mark.parametrize("source", ["*many", "**more", "a, /", "a: Nope", "a: object()"])
-    def test_a_function_that_has_none_is_refused_by_name(self, source: str) -> None:
+    def test_a_function_without_a_schema_is_refused_by_name(self, source: str) -> None:
         scope: dict[str, Any] = {}
         exec(f"def broken({source}): ...", scope) if "Nope" not in source else exec(
             f"from __future__ import annotations\ndef broken({source}): ...", scope
@@ -92,7 +92,7 @@ class TestSpec:
         with pytest.raises(UsageError, match="broken"):
             as_tools([scope["broken"]])
 
-    def test_two_of_one_name_and_one_without_are_refused(self) -> None:
+    def test_duplicate_and_missing_names_are_refused(self) -> None:
         def same() -> None: ...
 
         with pytest.raises(UsageError, match="two tools"):
@@ -102,14 +102,14 @@ class TestSpec:
 
 
 class TestArguments:
-    def test_are_turned_into_the_types_of_the_function(self) -> None:
+    def test_are_converted_to_the_types_of_the_function(self) -> None:
         def take(point: Point, colour: Colour, numbers: tuple[int, ...], flag: bool | None = None) -> str:
             assert isinstance(point, Point)
             return f"{point.x} {colour.name} {numbers} {flag}"
 
         assert called(take, point={"x": 1}, colour="red", numbers=[1, 2]) == "1 RED (1, 2) None"
 
-    def test_that_are_wrong_are_said_to_the_model(self) -> None:
+    def test_that_are_invalid_are_reported_to_the_model(self) -> None:
         def take(number: int) -> None: ...
 
         for arguments, said in (
@@ -121,12 +121,12 @@ class TestArguments:
             assert not reported.tool_success
             assert said in (reported.tool_error or "")
 
-    def test_that_are_no_json_object_are_said_to_the_model(self) -> None:
+    def test_that_are_not_an_object_are_reported_to_the_model(self) -> None:
         part = ToolCallPart(id="c1", name="f", arguments={}, invalid_arguments='{"a": ')
         events = events_of(Scripted(calls(part), answer("ok")), agent(tools=[tool(name="f")(lambda: "x")]))
         assert "not a JSON object" in (completed(events)[0].tool_error or "")
 
-    def test_an_unknown_tool_is_answered_with_those_that_there_are(self) -> None:
+    def test_an_unknown_tool_is_answered_with_the_known_ones(self) -> None:
         def known() -> None: ...
 
         events = events_of(Scripted(calls(call("nope")), answer("ok")), agent(tools=[known]))
@@ -138,7 +138,7 @@ class TestCalling:
         ("value", "text"),
         [("a", "a"), (None, ""), (3, "3"), ({"a": [1]}, '{"a":[1]}'), (Point(1), '{"x":1,"y":0}'), ({1}, "{1}")],
     )
-    def test_what_it_returns_becomes_text(self, value: Any, text: str) -> None:
+    def test_return_values_become_text(self, value: Any, text: str) -> None:
         assert called(lambda_tool(lambda: value)) == text
 
     def test_async_functions_and_those_that_return_an_awaitable(self) -> None:
@@ -210,7 +210,7 @@ class TestFailures:
             (asyncio.CancelledError(), "the tool cancelled itself"),
         ],
     )
-    def test_are_said_to_the_model_and_cost_nothing_else(self, make: Any, error: BaseException, said: str) -> None:
+    def test_are_reported_to_the_model_and_the_run_continues(self, make: Any, error: BaseException, said: str) -> None:
         if make is _raises and isinstance(error, asyncio.CancelledError):
             said = "CancelledError"
         reported = run_tool(make(error))
@@ -218,7 +218,7 @@ class TestFailures:
         assert said in (reported.tool_error or "")
 
     @pytest.mark.parametrize("kind", ["async", "plain", "stubborn"])
-    def test_a_tool_that_takes_too_long_is_left_behind(self, kind: str) -> None:
+    def test_a_tool_that_takes_too_long_is_abandoned(self, kind: str) -> None:
         release = threading.Event()
 
         @tool(timeout_s=0.01)
@@ -246,7 +246,7 @@ class TestFailures:
 
 class TestParallel:
     @pytest.mark.parametrize("limit", [1, 2, 6, 10])
-    def test_calls_of_one_step_are_as_many_at_once_as_allowed(self, limit: int) -> None:
+    def test_calls_of_one_step_run_at_once_up_to_the_limit(self, limit: int) -> None:
         running: list[int] = [0, 0]
 
         @tool
@@ -328,14 +328,14 @@ class TestApprovals:
         assert events[-1].type == "completed"
         assert events[-1].result.denied == 1
 
-    def test_ids_that_do_not_wait_are_ignored_with_a_warning(self) -> None:
+    def test_unknown_ids_are_ignored_with_a_warning(self) -> None:
         events, _ = self.ask("deny")
         warned = [event.message for event in events if event.type == "warning"]
         assert len(warned) == 3
         assert "'early'" in warned[0]
         assert "'wrong'" in warned[1]
 
-    def test_nobody_is_asked_headless(self) -> None:
+    def test_headless_denies(self) -> None:
         events, ran = self.ask("", "headless")
         assert ran == []
         assert [event.by for event in events if event.type == "approval_resolved"] == ["headless"]
@@ -354,7 +354,7 @@ def test_the_core_has_no_tools_of_its_own() -> None:
     assert list(model.requests[0].tools) == []
 
 
-def test_a_tool_may_bring_the_schema_of_its_arguments() -> None:
+def test_a_tool_may_have_its_own_schema() -> None:
     schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
     made = Tool(name="geo.weather", description="", function=lambda arguments: arguments["city"], parameters=schema)
     assert made.spec.parameters == schema
@@ -363,7 +363,7 @@ def test_a_tool_may_bring_the_schema_of_its_arguments() -> None:
         called(made, city=7)
 
 
-def test_a_fingerprint_changes_with_what_the_model_is_told() -> None:
+def test_a_fingerprint_changes_with_the_spec() -> None:
     def made(description: str, kind: str) -> Tool:
         schema = {"type": "object", "properties": {"city": {"type": kind}}}
         return Tool(name="geo.weather", description=description, function=str, parameters=schema)

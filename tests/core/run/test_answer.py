@@ -71,7 +71,7 @@ def spoken(messages: tuple[Message, ...]) -> list[tuple[str, str]]:
 
 
 class TestAnAnswerThatFits:
-    def test_is_the_output_and_stands_in_the_last_event(self) -> None:
+    def test_is_the_output_and_in_the_last_event(self) -> None:
         events = events_of(Scripted(answer(BERN)), told())
         assert result_of(events).output == {"city": "Bern", "size": 3}
         assert result_of(events).state is RunState.COMPLETED
@@ -107,14 +107,14 @@ class TestAnAnswerThatFits:
     @pytest.mark.parametrize(
         "said", [f"```json\n{BERN}\n```", f"```\n{BERN}```", f"\n ```JSON  \r\n{BERN}\r\n```\n", f"  {BERN}\n"]
     )
-    def test_may_stand_in_one_fence(self, said: str) -> None:
+    def test_may_be_inside_one_code_fence(self, said: str) -> None:
         assert run(Scripted(answer(said)), told()).output == json.loads(BERN)
 
     @pytest.mark.parametrize("said", [f"Sure!\n```json\n{BERN}\n```", f"```json\n{BERN}\n```\n```json\n{BERN}\n```"])
     def test_is_the_whole_answer(self, said: str) -> None:
         assert run(Scripted(answer(said), answer(said)), told()).error_kind is ErrorKind.INVALID_OUTPUT
 
-    def test_of_steps_with_tools_only_the_last_is_checked(self) -> None:
+    def test_only_the_last_step_is_checked(self) -> None:
         @tool
         def look() -> str:
             """Look."""
@@ -126,7 +126,7 @@ class TestAnAnswerThatFits:
 
 
 class TestAnAnswerThatDoesNotFit:
-    def test_is_asked_for_once_more_with_what_is_wrong(self) -> None:
+    def test_is_requested_once_more_with_the_reason(self) -> None:
         provider = Scripted(answer('{"city": 1}'), answer(BERN))
         events = events_of(provider, told())
         assert result_of(events).output == json.loads(BERN)
@@ -140,7 +140,7 @@ class TestAnAnswerThatDoesNotFit:
         assert "city: 1 is not of type 'string'" in text
         assert provider.said()[-2] == ("assistant", '{"city": 1}')
 
-    def test_twice_ends_the_run_with_what_is_wrong_and_both_are_kept(self) -> None:
+    def test_twice_fails_the_run_and_both_answers_are_kept(self) -> None:
         store = MemoryStore()
         provider = Scripted(answer("no"), answer("[]"), answer("fine"))
         result = run(provider, told(), store)
@@ -170,7 +170,7 @@ class TestAnAnswerThatDoesNotFit:
         assert why in result.error
         assert "\n" not in result.error
 
-    def test_of_a_model_is_named_by_its_fields(self) -> None:
+    def test_names_the_fields_of_a_pydantic_model(self) -> None:
         class Even(BaseModel):
             n: int
 
@@ -185,7 +185,7 @@ class TestAnAnswerThatDoesNotFit:
         assert run(provider, told(Even)).output == Even(n=2)
         assert "n: Value error, n is odd" in provider.said()[-1][1]
 
-    def test_is_named_when_the_callers_own_validator_breaks(self) -> None:
+    def test_names_the_error_of_a_validator_of_the_caller(self) -> None:
         class Broken(BaseModel):
             n: int
 
@@ -198,7 +198,7 @@ class TestAnAnswerThatDoesNotFit:
         assert result.error_kind is ErrorKind.INVALID_OUTPUT
         assert "RuntimeError: out of order" in str(result.error)
 
-    def test_and_calls_a_tool_when_it_is_asked_again_still_has_one_try(self) -> None:
+    def test_is_requested_only_once_more_also_after_a_tool_call(self) -> None:
         @tool
         def look() -> str:
             """Look."""
@@ -219,22 +219,22 @@ class TestAnAnswerThatDoesNotFit:
     @pytest.mark.parametrize(
         ("limits", "reason"), [({"max_steps": 1}, "max_steps"), ({"max_llm_calls": 1}, "max_llm_calls")]
     )
-    def test_is_asked_for_again_within_the_limits(self, limits: dict[str, int], reason: str) -> None:
+    def test_is_requested_again_within_the_limits(self, limits: dict[str, int], reason: str) -> None:
         provider = Scripted(answer("no"))
         result = run(provider, told(fail_safe=FailSafeConfig(**limits)))  # type: ignore[arg-type]
         assert (result.state, result.reason, result.output) == (RunState.DEGRADED, reason, None)
         assert len(provider.requests) == 1
 
-    def test_because_it_was_cut_is_not_asked_for_again(self) -> None:
+    def test_is_not_requested_again_if_it_was_cut(self) -> None:
         provider = Scripted(answer('{"city": "Be', finish=FinishReason.LENGTH))
         result = run(provider, told())
         assert (result.state, result.reason, result.output) == (RunState.DEGRADED, "length", None)
 
-    def test_and_then_the_provider_fails_is_that_failure(self) -> None:
+    def test_then_a_provider_error_ends_the_run_with_that_error(self) -> None:
         provider = Scripted(answer("no"), [ProviderError("refused", kind=ErrorKind.AUTH)])
         assert run(provider, told()).error_kind is ErrorKind.AUTH
 
-    def test_and_the_run_is_cancelled_while_it_is_asked_for_again(self) -> None:
+    def test_the_run_can_be_cancelled_while_it_is_requested_again(self) -> None:
         store, reached = MemoryStore(), asyncio.Event()
         provider = Scripted(answer("no"), forever(reached, '{"ci'), answer("fine"))
 
@@ -251,7 +251,7 @@ class TestAnAnswerThatDoesNotFit:
         assert [role for role, _ in provider.said()] == ["user", "assistant", "user", "assistant", "user"]
         assert provider.said()[3][1].startswith('{"ci[This answer was cut off here')
 
-    def test_can_be_resumed_with_what_is_wrong(self) -> None:
+    def test_can_be_resumed_with_the_reason(self) -> None:
         store = MemoryStore()
         provider = Scripted(answer("no"), answer("[]"), answer(BERN))
         run(provider, told(), store)
@@ -274,7 +274,7 @@ class TestAnAnswerThatDoesNotFit:
 
 class TestTheRequest:
     @pytest.mark.parametrize(("native", "in_words"), [(True, False), (None, True), (False, True)])
-    def test_has_the_schema_in_words_unless_the_provider_holds_to_it(self, native: bool | None, in_words: bool) -> None:
+    def test_has_the_schema_in_words_unless_the_provider_enforces_it(self, native: bool | None, in_words: bool) -> None:
         provider = Scripted(answer(BERN), structured_output=native)
         run(provider, told(instructions="Be brief."))
         request = provider.requests[0]
@@ -283,30 +283,30 @@ class TestTheRequest:
         assert (json.dumps(CITY, separators=(",", ":")) in first) is in_words
         assert request.output_schema == (None if native is False else CITY)
 
-    def test_has_instructions_for_it_where_the_agent_has_none(self) -> None:
+    def test_has_instructions_even_if_the_agent_has_none(self) -> None:
         provider = Scripted(answer(BERN))
         run(provider, told())
         assert [role for role, _ in provider.said()] == ["system", "user"]
 
-    def test_of_a_run_without_one_is_as_it_was(self) -> None:
+    def test_without_an_output_type_is_unchanged(self) -> None:
         provider = Scripted(answer("hello"))
         assert run(provider, agent()).output is None
         assert provider.said() == [("user", "hi")]
         assert provider.requests[0].output_schema is None
 
-    def test_of_the_next_turn_has_forgotten_it(self) -> None:
+    def test_of_the_next_turn_has_no_schema(self) -> None:
         store = MemoryStore()
         provider = Scripted(answer(BERN), answer("hello"))
         run(provider, told(), store)
         assert run(provider, agent(), store).final_text == "hello"
         assert [role for role, _ in provider.said()] == ["user", "assistant", "user"]
 
-    def test_is_told_apart_by_its_hash_only_where_it_has_a_schema(self) -> None:
+    def test_hash_differs_only_if_there_is_a_schema(self) -> None:
         plain = ModelRequest(model="m", messages=[])
         assert request_hash(plain) != request_hash(dataclasses.replace(plain, output_schema=CITY))
         assert request_hash(plain) == request_hash(dataclasses.replace(plain, output_schema=None))
 
-    def test_is_made_again_for_a_fallback_in_the_way_of_that_one(self) -> None:
+    def test_is_made_anew_for_a_fallback_model(self) -> None:
         first = Scripted([ProviderError("gone", kind=ErrorKind.NOT_FOUND)], structured_output=True)
         second = Scripted(answer(BERN), name="other")
         chosen = told(fail_safe=FailSafeConfig(fallback_models=("other/small",)))
@@ -324,7 +324,7 @@ class Opaque:
     pass
 
 
-class TestAnOutputTypeThatIsNone:
+class TestInvalidOutputTypes:
     @pytest.mark.parametrize(
         ("output_type", "why"),
         [
@@ -342,7 +342,7 @@ class TestAnOutputTypeThatIsNone:
             (["city"], "has no JSON Schema"),
         ],
     )
-    def test_is_refused_before_anything_runs(self, output_type: Any, why: str) -> None:
+    def test_are_refused_before_the_run(self, output_type: Any, why: str) -> None:
         store, provider = MemoryStore(), Scripted()
         with pytest.raises(UsageError, match=why) as caught:
             run(provider, told(output_type), store)
@@ -350,14 +350,14 @@ class TestAnOutputTypeThatIsNone:
         assert not provider.requests
         assert store.find("t") is None
 
-    def test_a_callers_own_schema_is_not_changed_by_others(self) -> None:
+    def test_a_schema_is_copied(self) -> None:
         schema: dict[str, Any] = {"type": "object"}
         output = StructuredOutput(schema)
         schema["type"] = "array"
         assert output.schema == {"type": "object"}
 
 
-class TestAFence:
+class TestCodeFence:
     @pytest.mark.parametrize(
         ("text", "inside"),
         [
@@ -369,7 +369,7 @@ class TestAFence:
             ("", ""),
         ],
     )
-    def test_around_everything_is_taken_away(self, text: str, inside: str) -> None:
+    def test_around_the_whole_answer_is_removed(self, text: str, inside: str) -> None:
         assert unfenced(text) == inside
 
 
@@ -379,8 +379,8 @@ def warned(schema: object, text: str) -> tuple[AgentResult, list[str]]:
     return result_of(events), [e.message for e in events if isinstance(e, Warned) and e.code == "schema_unchecked"]
 
 
-class TestWhatCannotBeChecked:
-    def test_a_pattern_of_another_dialect_and_a_format_are_said_once_and_the_answer_is_taken(self) -> None:
+class TestUncheckedParts:
+    def test_unknown_pattern_and_format_are_reported_once_and_the_answer_is_valid(self) -> None:
         schema = {"properties": {"a": {"pattern": "(?i)^x"}, "b": {"format": "date"}}}
 
         result, warnings = warned(schema, '{"a": "y", "b": "z"}')
@@ -390,24 +390,24 @@ class TestWhatCannotBeChecked:
         assert "the pattern '(?i)^x' is not checked" in line
         assert "the format 'date' is not checked" in line
 
-    def test_a_unicode_property_is_checked_and_nothing_is_said(self) -> None:
+    def test_a_unicode_property_is_checked_without_a_warning(self) -> None:
         result, warnings = warned({"properties": {"a": {"pattern": r"^\p{L}+$"}}}, '{"a": "Zoë"}')
 
         assert (result.state, warnings) == (RunState.COMPLETED, [])
 
-    def test_a_pattern_that_backtracks_does_not_hold_up_the_run(self) -> None:
+    def test_a_pattern_that_backtracks_does_not_block_the_run(self) -> None:
         result, warnings = warned({"properties": {"a": {"pattern": "^(a|aa)+$"}}}, json.dumps({"a": "a" * 99 + "!"}))
 
         assert result.state is RunState.COMPLETED
         assert "takes longer than" in warnings[0]
 
-    def test_what_pydantic_checks_itself_is_not_named(self) -> None:
+    def test_what_pydantic_checks_is_not_reported(self) -> None:
         result, warnings = warned(City, '{"city": "Bern", "founded": "1191-01-01"}')
 
         assert (result.state, warnings) == (RunState.COMPLETED, [])
 
 
-def test_the_events_of_an_answer_that_is_asked_for_again_are_all_there() -> None:
+def test_events_of_an_answer_that_is_requested_again() -> None:
     events = events_of(Scripted(answer("no"), answer(BERN)), told())
     assert types(events) == [
         "run_started",
@@ -423,7 +423,7 @@ def test_the_events_of_an_answer_that_is_asked_for_again_are_all_there() -> None
     assert [event.seq for event in events] == list(range(len(events)))
 
 
-def test_a_handle_gives_the_object_too() -> None:
+def test_handle_result_has_the_object() -> None:
     async def turn() -> tuple[Any, Any]:
         async with runner_of(Scripted(answer('{"city": "Bern"}'))) as runner:
             handle = await runner.run_stream(told(City), user_message="hi")

@@ -51,7 +51,7 @@ def is_cut_by(result: AgentResult, budget: str) -> bool:
 
 @pytest.mark.parametrize("runs", [1, 2, 3])
 @pytest.mark.parametrize(("name", "reason"), [("thread_usd", "budget_thread"), ("day_usd", "budget_day")])
-def test_as_many_runs_as_the_budget_pays(name: str, reason: str, runs: int) -> None:
+def test_runs_until_the_budget_is_used_up(name: str, reason: str, runs: int) -> None:
     store = MemoryStore()
     model = Scripted(*[answer("a")] * 10, price=PRICE)
     results = [run(model, store, **{name: 20.0 * runs})[0] for _ in range(runs + 1)]
@@ -61,7 +61,7 @@ def test_as_many_runs_as_the_budget_pays(name: str, reason: str, runs: int) -> N
     assert (len(model.requests), results[-1].steps, results[-1].total_cost_usd) == (runs, 0, 0)
 
 
-def test_a_threads_budget_is_its_own_and_the_days_is_everybodys() -> None:
+def test_thread_budgets_are_separate_and_the_day_budget_is_shared() -> None:
     store = MemoryStore()
     model = Scripted(*[answer("a")] * 10, price=PRICE)
     assert run(model, store, "a", thread_usd=20, day_usd=40)[0].state is RunState.COMPLETED
@@ -73,7 +73,7 @@ def test_a_threads_budget_is_its_own_and_the_days_is_everybodys() -> None:
     assert spent(store, "c") == (0, 40)
 
 
-def test_an_answer_is_cut_while_it_streams_and_what_came_is_kept_and_counted() -> None:
+def test_an_answer_is_cut_while_it_streams_and_its_part_is_kept_and_counted() -> None:
     store = MemoryStore()
     result, events = run(Scripted(answer(*PIECES), price=PRICE), store, day_usd=13)  # an input of 1, pieces of 4
     assert is_cut_by(result, "budget_day")
@@ -82,7 +82,7 @@ def test_an_answer_is_cut_while_it_streams_and_what_came_is_kept_and_counted() -
     assert spent(store) == (0, 13)
 
 
-def test_a_long_answer_reserves_as_it_goes_and_is_settled_by_what_was_used() -> None:
+def test_a_long_answer_reserves_piece_by_piece_and_settles_by_usage() -> None:
     store = MemoryStore()
     seen: list[float] = []
 
@@ -106,7 +106,7 @@ def test_a_call_that_fails_gives_its_reservation_back() -> None:
     assert spent(store)[1] == pytest.approx(20)
 
 
-def test_a_run_that_is_cancelled_keeps_as_spent_what_was_streamed() -> None:
+def test_a_cancelled_run_counts_what_was_streamed() -> None:
     store = MemoryStore()
 
     async def cancel() -> None:
@@ -124,24 +124,24 @@ def test_a_run_that_is_cancelled_keeps_as_spent_what_was_streamed() -> None:
     assert spent(store)[1] == pytest.approx(5)
 
 
-def test_what_costs_nothing_runs_with_a_budget_of_nothing() -> None:
+def test_a_free_model_runs_with_a_budget_of_zero() -> None:
     assert run(Scripted(answer("a"), price=FREE), MemoryStore(), day_usd=0)[0].state is RunState.COMPLETED
     assert is_cut_by(run(Scripted(answer("a"), price=PRICE), MemoryStore(), day_usd=0)[0], "budget_day")
 
 
-def test_an_unknown_price_is_refused_also_for_an_agent_in_code() -> None:
+def test_a_budget_refuses_an_unknown_price() -> None:
     with pytest.raises(UsageError, match="price of fake/small is unknown"):
         run(Scripted(answer("a")), MemoryStore(), thread_usd=1)
 
 
-def test_a_days_budget_refuses_runs_that_nobody_can_count() -> None:
+def test_a_day_budget_refuses_runs_without_a_kept_counter() -> None:
     with pytest.raises(UsageError, match="without memory"):
         run(Scripted(answer("a"), price=PRICE), MemoryStore(), day_usd=100, kept=False)
     assert run(Scripted(answer("a"), price=FREE), MemoryStore(), day_usd=100, kept=False)[0].steps == 1
     assert run(Scripted(answer("a"), price=PRICE), MemoryStore(), thread_usd=100, kept=False)[0].steps == 1
 
 
-def test_a_store_that_cannot_count_ends_the_run_before_its_call() -> None:
+def test_a_counter_that_fails_ends_the_run_before_its_call() -> None:
     class Broken(MemoryStore):
         def add(self, counter: str, amount: float, limit: float | None = None) -> float:
             raise StoreError("the disk is full")
@@ -162,7 +162,7 @@ def test_both_limits_and_budgets_count() -> None:
     assert spent(store)[1] == pytest.approx(9)
 
 
-def test_parallel_reservations_never_pass_the_budget_together() -> None:
+def test_parallel_reservations_never_exceed_the_budget() -> None:
     """Many threads draw from one budget, each with a store thread of its own, as processes would."""
     store = MemoryStore()
     drawn: list[float] = []
@@ -196,7 +196,7 @@ def test_parallel_reservations_never_pass_the_budget_together() -> None:
     assert store.add("budget_thread.key", 0.0) == pytest.approx(sum(drawn))
 
 
-def test_a_call_stays_with_the_day_on_which_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_counts_for_the_day_on_which_it_started(monkeypatch: pytest.MonkeyPatch) -> None:
     store, calls = MemoryStore(), StoreWorker()
     book = Reservations(Budgets(day_usd=5.0), "key", lambda: store, calls)
     noon = time.gmtime(1_700_000_000)

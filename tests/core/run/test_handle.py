@@ -47,7 +47,7 @@ def states(store: MemoryStore) -> list[RunState]:
 
 
 class TestReading:
-    def test_the_result_is_there_after_the_last_event_only(self) -> None:
+    def test_the_result_is_available_only_after_the_last_event(self) -> None:
         async def use(runner: Runner, handle: RunHandle) -> None:
             with pytest.raises(UsageError, match="not ended"):
                 _ = handle.result
@@ -59,7 +59,7 @@ class TestReading:
 
         with_run(use, answer("a", "b"))
 
-    def test_a_slow_reader_holds_the_run_and_loses_nothing(self) -> None:
+    def test_a_slow_reader_slows_the_run_and_loses_no_event(self) -> None:
         produced = 0
 
         async def one() -> None:
@@ -79,7 +79,7 @@ class TestReading:
         deltas = (item for number in range(500) for item in (TextDelta(f"{number} "), one))
         with_run(use, [*deltas, *answer("end")])
 
-    def test_a_run_that_nobody_reads_to_its_end_is_sealed_all_the_same(self) -> None:
+    def test_a_run_that_is_not_read_to_its_end_is_sealed(self) -> None:
         store = MemoryStore()
 
         async def use(runner: Runner, handle: RunHandle) -> None:
@@ -108,7 +108,7 @@ class TestReading:
 
 
 class TestPausing:
-    def test_holds_the_run_until_it_is_resumed(self) -> None:
+    def test_stops_the_run_until_it_is_resumed(self) -> None:
         async def use(runner: Runner, handle: RunHandle) -> None:
             while (await anext(handle)).type != "text_delta":
                 continue
@@ -135,7 +135,7 @@ class TestPausing:
 
         with_run(use, [asyncio.Event()])
 
-    def test_a_paused_run_still_has_its_limit_of_time(self) -> None:
+    def test_a_paused_run_still_has_its_time_limit(self) -> None:
         async def use(runner: Runner, handle: RunHandle) -> None:
             handle.pause()
             while not handle.done:  # noqa: ASYNC110
@@ -172,7 +172,7 @@ class TestCancelling:
 
         self.check(use, [asyncio.Event()])
 
-    def test_while_it_streams_keeps_what_came(self) -> None:
+    def test_while_it_streams_keeps_the_partial_answer(self) -> None:
         reached = asyncio.Event()
 
         async def use(runner: Runner, handle: RunHandle) -> None:
@@ -194,7 +194,7 @@ class TestCancelling:
 
         self.check(use, forever(reached, "a"))
 
-    def test_while_it_waits_to_try_again(self) -> None:
+    def test_while_it_waits_for_a_retry(self) -> None:
         async def use(runner: Runner, handle: RunHandle) -> None:
             async for event in handle:
                 if event.type == "retrying":
@@ -236,7 +236,7 @@ class TestCancelling:
         unfinished = "The tool did not finish: the turn was cut off."
         assert model.said()[2] == ("tool", f"{unfinished}|{unfinished}")
 
-    def test_a_provider_that_ignores_it_is_left_behind(self) -> None:
+    def test_a_provider_that_ignores_it_is_abandoned(self) -> None:
         reached, end = asyncio.Event(), asyncio.Event()
 
         async def stubborn() -> None:
@@ -257,7 +257,7 @@ class TestCancelling:
 
         self.check(use, [TextDelta("a"), stubborn, *answer("b")])
 
-    def test_a_tool_that_ignores_it_is_left_behind(self) -> None:
+    def test_a_tool_that_ignores_it_is_abandoned(self) -> None:
         reached, end = asyncio.Event(), asyncio.Event()
 
         @tool
@@ -359,7 +359,7 @@ class TestLeaving:
         asyncio.run(run())
         assert states(store) == ["cancelled"]
 
-    def test_a_run_whose_task_is_cancelled_is_sealed_before_that_goes_on(self) -> None:
+    def test_a_run_whose_task_is_cancelled_is_sealed_first(self) -> None:
         store, reached = MemoryStore(), asyncio.Event()
 
         async def run() -> None:

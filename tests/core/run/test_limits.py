@@ -73,11 +73,11 @@ def test_tool_calls_are_as_many_as_allowed(limit: int, at_once: int, made: int) 
     assert len(result.tool_executions) == made
 
 
-def test_as_many_tool_calls_as_allowed_are_no_reason_to_end() -> None:
+def test_exactly_as_many_tool_calls_as_allowed_is_no_ending() -> None:
     assert limited(looks(2, at_once=2), max_tool_calls=4)[0].state is RunState.COMPLETED
 
 
-def test_time_is_up_while_an_answer_streams_and_what_came_is_kept() -> None:
+def test_time_limit_while_an_answer_streams_keeps_its_part() -> None:
     result, _ = limited(Scripted([TextDelta("part"), asyncio.Event()]), max_wall_time_s=0.01)
     assert is_cut_by(result, "max_wall_time_s")
     assert result.final_text == "part"
@@ -106,7 +106,7 @@ def test_an_answer_that_costs_exactly_the_limit_is_whole() -> None:
     assert (result.state, result.final_text, result.total_cost_usd) == (RunState.COMPLETED, "1234" * 4, 10)
 
 
-def test_a_limit_of_nothing_lets_run_what_costs_nothing() -> None:
+def test_a_cost_limit_of_zero_allows_a_free_model() -> None:
     assert limited(looks(2, price=FREE), max_total_cost_usd=0)[0].state is RunState.COMPLETED
     assert is_cut_by(limited(looks(2, price=PRICE), max_total_cost_usd=0)[0], "max_total_cost_usd")
 
@@ -118,7 +118,7 @@ def test_an_unknown_price_warns_and_costs_an_unknown_amount() -> None:
     assert [event.code for event in events if event.type == "warning"] == ["price_unknown"]
 
 
-def test_usage_that_was_not_said_makes_the_cost_unknown_never_zero() -> None:
+def test_missing_usage_makes_the_cost_unknown_not_zero() -> None:
     assert limited(Scripted(answer("a", usage=None), price=PRICE))[0].total_cost_usd is None
     assert limited(Scripted(answer("a", usage=None), price=FREE))[0].total_cost_usd == 0
     assert limited(Scripted(answer("a"), price=PRICE))[0].total_cost_usd == 20
@@ -181,7 +181,7 @@ def test_a_call_with_a_long_input_costs_more_by_all_of_its_tokens(input_tokens: 
     assert cost_of(Usage(input_tokens=input_tokens, output_tokens=1), price) == dollars
 
 
-def test_a_call_whose_input_alone_passes_the_limit_is_not_made() -> None:
+def test_a_call_whose_input_alone_exceeds_the_limit_is_not_made() -> None:
     model = looks(1, price=PRICE, input_tokens=7)
     result, events = limited(model, max_total_cost_usd=6)
     assert is_cut_by(result, "max_total_cost_usd")
@@ -225,7 +225,7 @@ def test_a_call_that_was_cancelled_before_its_answer_costs_an_unknown_amount() -
     assert result.total_cost_usd is None
 
 
-def test_a_call_that_is_left_behind_costs_an_unknown_amount() -> None:
+def test_an_abandoned_call_costs_an_unknown_amount() -> None:
     async def stays() -> None:
         for _ in range(2):
             with contextlib.suppress(asyncio.CancelledError):
@@ -236,7 +236,7 @@ def test_a_call_that_is_left_behind_costs_an_unknown_amount() -> None:
     assert result.total_cost_usd is None
 
 
-def test_the_cost_limit_goes_on_counting_when_a_part_of_the_cost_is_unknown() -> None:
+def test_the_cost_limit_keeps_counting_when_a_part_is_unknown() -> None:
     cut = [ToolCallDelta(id="c1", name="look", arguments="12345678"), response("", call("look"), usage=None)]
     model = Scripted(cut, answer(*["1234"] * 100), price=PRICE)  # 1 and 4 dollars, then 1 and 2 for each piece
     result, events = limited(model, max_total_cost_usd=10)
@@ -245,7 +245,7 @@ def test_the_cost_limit_goes_on_counting_when_a_part_of_the_cost_is_unknown() ->
     assert result.total_cost_usd is None
 
 
-def test_without_a_limit_a_price_is_looked_up_after_the_request_has_left() -> None:
+def test_without_a_limit_a_price_is_looked_up_after_the_request() -> None:
     order: list[str] = []
 
     def look_up(full_name: str, capabilities: Capabilities) -> Price:

@@ -79,7 +79,7 @@ def add(a: int, b: int) -> int:
 
 
 class TestEvents:
-    def test_come_in_the_order_of_the_design(self) -> None:
+    def test_come_in_the_documented_order(self) -> None:
         model = Scripted(
             [ReasoningDelta("hm"), *calls(call("add", a=1, b=2), text="wait")],
             answer("thr", "ee"),
@@ -105,7 +105,7 @@ class TestEvents:
         assert (events[0].thread_id, events[0].turn) == ("t", 1)
         assert [event.ts for event in events] == sorted(event.ts for event in events)
 
-    def test_a_warning_that_was_there_before_the_run_comes_after_run_started(self) -> None:
+    def test_an_earlier_warning_comes_after_run_started(self) -> None:
         limited = agent(fail_safe=FailSafeConfig(max_total_cost_usd=1))
         events = events_of(Scripted(answer("a")), limited)
         assert types(events)[:3] == ["run_started", "warning", "step_started"]
@@ -218,7 +218,7 @@ class TestMemory:
         lengths = [len(request.messages) for request in model.requests]
         assert lengths == [2 * number + 1 for number in range(12)]
 
-    def test_runs_on_other_threads_go_on_at_the_same_time(self) -> None:
+    def test_runs_on_other_threads_run_at_the_same_time(self) -> None:
         async def run() -> list[RunState]:
             first, second = asyncio.Event(), asyncio.Event()
 
@@ -248,12 +248,12 @@ class TestBusy:
 
         return asyncio.run(run())
 
-    def test_fail_and_a_timeout_are_said(self) -> None:
+    def test_fail_and_timeout_name_the_holder(self) -> None:
         for config in (RunnerConfig(busy="fail"), RunnerConfig(busy_timeout_s=0)):
             with pytest.raises(ThreadBusyError, match="still in use"):
                 self.run_on_a_held_thread(config, [])
 
-    def test_fork_goes_on_with_the_sealed_turns(self) -> None:
+    def test_fork_continues_with_the_sealed_turns(self) -> None:
         said: list[str] = []
         result, model = self.run_on_a_held_thread(RunnerConfig(busy="fork"), said)
         assert result.thread_id.startswith("t.")
@@ -316,7 +316,7 @@ class TestTableOfStates:
         assert warned == (["question_left_out"] if sent == [] else [])
         assert result_of(events).state is RunState.COMPLETED
 
-    def test_a_failure_after_tools_have_acted_does_not_let_that_look_undone(self) -> None:
+    def test_a_failure_after_tool_calls_still_sends_them(self) -> None:
         model = Scripted(calls(call("add", a=1, b=2)), [failure(ErrorKind.AUTH)], answer("ok"))
 
         async def run() -> None:
@@ -328,14 +328,14 @@ class TestTableOfStates:
         assert [role for role, _ in model.said()] == ["user", "assistant", "tool", "assistant", "user"]
         assert "cut off" in model.said()[3][1]
 
-    def test_an_error_of_a_provider_that_only_looks_like_a_time_limit_is_a_fault(self) -> None:
+    def test_a_timeout_error_of_a_provider_is_internal(self) -> None:
         assert one_turn(Scripted([TimeoutError("idle")])).error_kind is ErrorKind.INTERNAL
 
-    def test_a_provider_that_cancels_its_own_call_is_a_fault(self) -> None:
+    def test_a_provider_that_cancels_its_own_call_is_internal(self) -> None:
         result = one_turn(Scripted([asyncio.CancelledError()]))
         assert (result.state, result.error_kind) == (RunState.FAILED, ErrorKind.INTERNAL)
 
-    def test_an_answer_that_cannot_be_stored_fails_and_is_no_event(self) -> None:
+    def test_an_answer_that_cannot_be_stored_fails_without_its_event(self) -> None:
         deep: Any = 1
         for _ in range(100):
             deep = [deep]
@@ -343,14 +343,14 @@ class TestTableOfStates:
         assert "step_completed" not in types(events)
         assert (result_of(events).error_kind, result_of(events).saved) == (ErrorKind.INTERNAL, True)
 
-    def test_a_usage_that_cannot_be_stored_fails_and_is_no_event(self) -> None:
+    def test_a_usage_that_cannot_be_stored_fails_without_its_event(self) -> None:
         usage = Usage(input_tokens=math.nan, output_tokens=1, total_tokens=1)  # type: ignore[arg-type]
         events = events_of(Scripted(answer("a", usage=usage)))
         assert "step_completed" not in types(events)
         assert (result_of(events).error_kind, result_of(events).saved) == (ErrorKind.INTERNAL, True)
 
     @pytest.mark.parametrize("finds", ["a usage of no numbers", "a broken list of prices"])
-    def test_a_turn_whose_cost_cannot_be_told_is_sealed_all_the_same(self, finds: str) -> None:
+    def test_a_turn_of_unknown_cost_is_sealed(self, finds: str) -> None:
         def broken(full_name: str, capabilities: Capabilities) -> Price | None:
             raise RuntimeError("no list")
 
@@ -396,14 +396,14 @@ class TestRetries:
         model = Scripted([shown, failure(ErrorKind.NETWORK)])
         assert one_turn(model).error_kind is ErrorKind.TRUNCATED
 
-    def test_a_server_that_asks_for_an_hour_is_not_waited_for(self) -> None:
+    def test_a_retry_after_of_an_hour_is_not_waited_for(self) -> None:
         model = Scripted([failure(ErrorKind.RATE_LIMIT, retry_after=3600)])
         assert one_turn(model).error_kind is ErrorKind.RATE_LIMIT
         assert len(model.requests) == 1
 
         assert "asks to wait 3600 s" in str(one_turn(Scripted([failure(ErrorKind.OVERLOADED, retry_after=3600)])).error)
 
-    def test_a_wait_that_would_pass_the_time_limit_is_not_begun(self) -> None:
+    def test_a_wait_beyond_the_time_limit_is_not_started(self) -> None:
         model = Scripted([failure(ErrorKind.RATE_LIMIT, retry_after=60)])
         events = events_of(model, agent(fail_safe=FailSafeConfig(max_wall_time_s=30)))
         result = result_of(events)
@@ -412,19 +412,19 @@ class TestRetries:
         assert "retrying" not in types(events)
         assert len(model.requests) == 1
 
-    def test_a_wait_is_not_begun_for_a_call_that_may_not_be_made(self) -> None:
+    def test_a_wait_is_not_started_if_the_call_limit_is_reached(self) -> None:
         model = Scripted(*[[failure(ErrorKind.RATE_LIMIT, retry_after=0)]] * 3)
         events = events_of(model, agent(fail_safe=FailSafeConfig(max_llm_calls=2)))
         assert (result_of(events).state, result_of(events).reason) == (RunState.DEGRADED, "max_llm_calls")
         assert len(model.requests) == types(events).count("retrying") + 1 == 2
         assert [event.code for event in events if event.type == "warning"] == ["not_retried"]
 
-    def test_how_often_it_was_tried_is_told(self) -> None:
+    def test_the_number_of_attempts_is_in_the_error(self) -> None:
         model = Scripted(*[[failure(ErrorKind.RATE_LIMIT, retry_after=0)]] * 6)
         assert str(one_turn(model).error).endswith("(tried 5 times)")
 
     @pytest.mark.parametrize("number", [-1, 5])
-    def test_more_than_four_cannot_be_asked_for(self, number: int) -> None:
+    def test_more_than_four_are_refused(self, number: int) -> None:
         with pytest.raises(ConfigError, match="max_retries"):
             RunnerConfig(max_retries=number)
         with pytest.raises(ConfigError, match="retry_delay_s"):
@@ -448,7 +448,7 @@ class TestRetries:
 
 
 class TestEmptyAnswers:
-    def test_are_said_where_the_run_did_nothing_else(self) -> None:
+    def test_are_a_warning_if_the_run_did_nothing_else(self) -> None:
         silent = events_of(Scripted([response(" ")]))
         assert [event.code for event in silent if event.type == "warning"] == ["empty_answer"]
         assert result_of(silent).state is RunState.COMPLETED
@@ -469,7 +469,7 @@ class TestFallbacks:
         assert [event.code for event in events if event.type == "warning"] == ["fallback"]
         assert (result_of(events).model, result_of(events).final_text) == ("other/large", "a")
 
-    def test_take_over_where_only_reasoning_was_shown(self) -> None:
+    def test_take_over_if_only_reasoning_was_shown(self) -> None:
         first = Scripted([ReasoningDelta("hm"), failure(ErrorKind.NETWORK)])
         second = Scripted(answer("a"), name="other")
 
@@ -545,7 +545,7 @@ class TestRefusals:
         with pytest.raises(UsageError, match="inside an event loop"):
             asyncio.run(run())
 
-    def test_a_thread_that_has_to_exist(self) -> None:
+    def test_a_thread_that_must_exist(self) -> None:
         async def run() -> None:
             async with runner_of(Scripted()) as runner:
                 await runner.start(lambda thread: agent(), user_message="hi", thread_id="nope", create=False)
@@ -591,7 +591,7 @@ class BrokenStore(MemoryStore):
 class TestAnswersThatCannotBeSaved:
     @pytest.mark.parametrize("error", [StoreError("the disk is full"), OSError(28, "the disk is full")])
     @pytest.mark.parametrize("methods", [("acquire",), ("acquire", "find"), ("load",), ("question",), ("seal",)])
-    def test_the_answer_is_there_and_the_turn_rescued(self, methods: tuple[str, ...], error: Exception) -> None:
+    def test_the_answer_is_returned_and_the_turn_rescued(self, methods: tuple[str, ...], error: Exception) -> None:
         rescued: list[SealedTurn] = []
 
         def rescue(thread_id: str, turn: SealedTurn, contents: dict[str, bytes]) -> str:
@@ -635,12 +635,12 @@ class TestAnswersThatCannotBeSaved:
         assert kept == ["interrupted", "/rescue/file: a", "completed"]
 
     @pytest.mark.parametrize("rescue", [lambda *turn: None, lambda *turn: 1 / 0])
-    def test_a_rescue_that_fails_is_said_too(self, rescue: Any) -> None:
+    def test_a_rescue_that_fails_is_reported(self, rescue: Any) -> None:
         events = events_of(Scripted(answer("a")), store=BrokenStore("seal"), wiring=Wiring(rescue=rescue))
         assert "could not be kept anywhere" in next(event.message for event in events if event.type == "warning")
         assert result_of(events).saved is False
 
-    def test_a_thread_that_can_be_read_is_still_remembered(self) -> None:
+    def test_a_readable_thread_is_still_sent(self) -> None:
         store = BrokenStore()
         model = Scripted(answer("one"), answer("two"))
 
@@ -682,7 +682,7 @@ class TestLostLease:
         assert (result.state, result.final_text, exit_code(result)) == (RunState.INTERRUPTED, "a", 5)
         assert "took over" in (result.reason or "")
 
-    def test_a_journal_that_fails_is_said_once_and_tried_again(self) -> None:
+    def test_a_journal_that_fails_is_reported_once_and_retried(self) -> None:
         store = BrokenStore("journal", error=HeadMismatchError("odd"))
         journaled = asyncio.Event()
 

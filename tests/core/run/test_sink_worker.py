@@ -78,7 +78,7 @@ def reports(events: list[Event], said: list[str]) -> list[str]:
     return [event.message for event in events if event.type == "warning"] + said
 
 
-def test_every_sink_takes_every_event_in_order() -> None:
+def test_every_sink_gets_every_event_in_order() -> None:
     first, second = ListSink("first"), ListSink("second")
     events, said = run_with(first, second, turns=2)
     assert first.events == events
@@ -89,7 +89,7 @@ def test_every_sink_takes_every_event_in_order() -> None:
 
 
 @pytest.mark.parametrize("number", range(5))
-def test_a_sink_that_raises_is_said_once_and_left_out(number: int) -> None:
+def test_a_sink_that_raises_is_reported_once_and_left_out(number: int) -> None:
     broken, good = ListSink("broken", fails_at=number), ListSink("good")
     events, said = run_with(broken, good, turns=2)
     assert types(events).count("completed") == 2
@@ -101,7 +101,7 @@ def test_a_sink_that_raises_is_said_once_and_left_out(number: int) -> None:
     assert good.events == events
 
 
-def test_a_sink_that_stalls_holds_nothing_up_and_is_left_out_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sink_that_stalls_blocks_nothing_and_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sink_worker, "FLUSH_SECONDS", 0.05)
     stalled = ListSink("stalled", stalls_at=1)
     events, said = run_with(stalled, turns=2)
@@ -125,13 +125,13 @@ def test_a_sink_that_does_not_keep_up_is_left_out(monkeypatch: pytest.MonkeyPatc
     assert [event.code for event in events if event.type == "warning"] == ["sink_left_out"]
 
 
-def test_a_sink_of_no_run_is_closed_too() -> None:
+def test_an_unused_sink_is_closed() -> None:
     sink = ListSink()
     SinkWorker(sink, lambda line: None).close()
     assert sink.closed == 1
 
 
-def test_a_sink_that_fails_to_close_is_no_error() -> None:
+def test_an_error_of_close_is_ignored() -> None:
     class Broken(ListSink):
         def close(self) -> None:
             raise OSError("gone")

@@ -1,17 +1,19 @@
-"""`--output FILE`: a file that is whole or not there, readable by the user alone."""
+"""`--output FILE`: a whole file or none, readable only by the user."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from afkcli.core.contract.errors import UsageError
+from afkcli.host.files import replace_file
 
 
 def write_file(path: str, pieces: Iterable[str]) -> None:
-    """Write `pieces` to a file that only the user can read, in one step: it is never half there.
+    """Write `pieces` in one step to a file that only the user can read.
 
-    What is no file (a pipe, `/dev/null`) is written to as it is.
+    A pipe or a device (`/dev/null`) is written to directly.
 
     Raises:
         UsageError: it cannot be written.
@@ -20,20 +22,10 @@ def write_file(path: str, pieces: Iterable[str]) -> None:
     if os.path.exists(target) and not os.path.isfile(target):  # noqa: PTH110, PTH113
         _write_to(target, path, pieces)
         return
-    new, created = f"{target}.{os.getpid()}.new", False
     try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        created = True
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.writelines(pieces)
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(new, target)  # noqa: PTH105
+        replace_file(Path(target), pieces)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
-    finally:
-        if created and os.path.lexists(new):
-            os.unlink(new)  # noqa: PTH108
 
 
 def _write_to(target: str, path: str, pieces: Iterable[str]) -> None:

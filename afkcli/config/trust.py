@@ -20,6 +20,7 @@ from afkcli.config.checking import BUDGET_KEYS, LIMIT_KEYS, SAMPLING_KEYS, check
 from afkcli.config.reading import ConfigFile, parse_config, parse_toml, relative_to
 from afkcli.core.contract.errors import ConfigError
 from afkcli.core.contract.limits import LIMITS
+from afkcli.host.files import replace_file
 from afkcli.host.paths import make_private_folder, state_dir
 
 FILE_NAME = "afk.toml"
@@ -301,13 +302,9 @@ def _read_record(path: Path) -> dict[str, Any]:
 def _write_record(path: Path, trusted: Mapping[str, Any]) -> None:
     import tomli_w
 
-    new = path.with_suffix(f".{os.getpid()}.new")
     try:
         make_private_folder(path.parent)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            tomli_w.dump(trusted, file)
-        new.replace(path)
+        replace_file(path, [tomli_w.dumps(trusted)])
     except UnicodeEncodeError:
         raise ConfigError("a file whose path is not UTF-8 cannot be trusted; rename its folder") from None
     except OSError as error:

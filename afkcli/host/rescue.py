@@ -1,25 +1,28 @@
-"""Keeps a turn that its store could not take in a file of its own."""
+"""Keeps a turn that its store could not save in a file of its own."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.thread.exchange import content_line, rescued_journal_line, rescued_line
 from afkcli.core.thread.turns import SealedTurn
+from afkcli.host.files import replace_file
 from afkcli.host.paths import make_private_folder, state_dir
 
 
 def rescue(thread_id: str, turn: SealedTurn, contents: Mapping[str, bytes]) -> str | None:
-    """Write `turn`, and `contents` of what is attached to it, to the state folder, or else to the temporary folder.
+    """Write `turn` and the contents of its attachments to a file in the state folder, or else in the temporary folder.
 
-    It takes the place of what was written of the same run before. Where there is no room for the contents, the turn is
-    written without them. Returns the file's path, or None.
-    `afk threads import` takes the file back, and says what is missing.
+    It replaces an earlier file of the same run. If there is no room for the contents, the turn is written without them.
+    `afk threads import` reads the file, and names what is missing.
+
+    Returns:
+        The path of the file, or None if none could be written.
     """
     line = rescued_line(thread_id, turn)
     attached = [content_line(sha256, data) for sha256, data in contents.items()]
@@ -28,7 +31,7 @@ def rescue(thread_id: str, turn: SealedTurn, contents: Mapping[str, bytes]) -> s
             path = folder / f"afk-{turn.run_id}.json"
             with contextlib.suppress(OSError):
                 make_private_folder(folder)
-                _write(path, lines)
+                replace_file(path, lines)
                 return str(path)
     return None
 
@@ -38,19 +41,3 @@ def rescue_more(where: str, body: JsonObject) -> None:
     descriptor = os.open(where, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0))
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(rescued_journal_line(body))
-
-
-def _write(path: Path, lines: Sequence[str]) -> None:
-    """Write a file that survives power loss, in one step; half of one is removed."""
-    new = path.with_suffix(".new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise

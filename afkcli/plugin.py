@@ -12,6 +12,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from afkcli.core.contract.codecs import (
+        owner_from_json,
+        owner_to_json,
+        thread_info_from_json,
+        thread_info_to_json,
+        usage_to_json,
+    )
     from afkcli.core.contract.credentials import address_secrets
     from afkcli.core.contract.errors import (
         AfkError,
@@ -105,6 +112,7 @@ if TYPE_CHECKING:
         tool,
         tool_context,
     )
+    from afkcli.core.contract.typed_json import from_json
     from afkcli.core.contract.waiting import while_waiting
     from afkcli.core.thread.attachments import PDF, attached_parts, label
     from afkcli.core.thread.history import load_history
@@ -126,6 +134,14 @@ _NAMES = {
         "attached_parts",
         "label",
     ),
+    "afkcli.core.contract.codecs": (
+        "owner_from_json",
+        "owner_to_json",
+        "thread_info_from_json",
+        "thread_info_to_json",
+        "usage_to_json",
+    ),
+    "afkcli.core.contract.typed_json": ("from_json",),
     "afkcli.core.contract.credentials": ("address_secrets",),
     "afkcli.core.contract.errors": (
         "AfkError",
@@ -356,6 +372,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "data_dir",
     "dumps",
     "event_to_json",
+    "from_json",
     "hide_memory",
     "hookimpl",
     "http_error_kind",
@@ -369,18 +386,23 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "message_from_json",
     "message_to_json",
     "one_line",
+    "owner_from_json",
+    "owner_to_json",
     "proven_dead",
     "rfc3339",
     "schema_problem",
     "started",
     "state_dir",
     "text_message",
+    "thread_info_from_json",
+    "thread_info_to_json",
     "title_of",
     "told",
     "tool",
     "tool_context",
     "turn_from_json",
     "usage_from_json",
+    "usage_to_json",
     "uuid7",
     "while_waiting",
 ]

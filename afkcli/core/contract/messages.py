@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
-from afkcli.core.contract.jsonform import Json, JsonError, JsonObject
+from afkcli.core.contract.jsonform import Json, JsonObject
 from afkcli.core.contract.result import Usage
+from afkcli.core.contract.typed_json import from_json, one_of_from_json
 
 
 class Role(StrEnum):
@@ -101,23 +102,6 @@ class FilePart:
 
 Part: TypeAlias = TextPart | ReasoningPart | ToolCallPart | ToolResultPart | ImagePart | FilePart
 
-_PART_TYPES: Mapping[str, type[Part]] = {
-    "text": TextPart,
-    "reasoning": ReasoningPart,
-    "tool_call": ToolCallPart,
-    "tool_result": ToolResultPart,
-    "image": ImagePart,
-    "file": FilePart,
-}
-_FIELD_TYPES: Mapping[str, type] = {
-    "arguments": dict,
-    "is_error": bool,
-    "parts": list,
-    "provider_data": dict,
-    "size": int,
-}
-"""The JSON types of the fields of parts that are not text."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
@@ -143,38 +127,15 @@ def part_from_json(value: Json) -> Part:
     """Return the part whose JSON form is `value`; fields that are not known are ignored.
 
     Raises:
-        JsonError: if it is no part, of an unknown type, or a field is missing or of the wrong type.
+        JsonError: its type is unknown, or a field is missing or of a wrong type.
     """
-    if not isinstance(value, dict):
-        raise JsonError("a part is not a JSON object")
-    kind = _PART_TYPES.get(str(value.get("type")))
-    if kind is None:
-        raise JsonError(f"a part has the unknown type {value.get('type')!r}")
-    fields = {name: value[name] for name in kind.__slots__ if value.get(name) is not None}
-    for name, item in fields.items():
-        wanted = _FIELD_TYPES.get(name, str)
-        if not isinstance(item, wanted) or (wanted is int and isinstance(item, bool)):
-            raise JsonError(f"the field {name!r} of a {value['type']} part is not of type {wanted.__name__}")
-    try:
-        if "provider_data" in fields:
-            data = fields["provider_data"]
-            fields["provider_data"] = ProviderData(**{name: data[name] for name in ProviderData.__slots__})
-        if kind is ToolResultPart:
-            fields["parts"] = tuple(part_from_json(part) for part in fields["parts"])
-        return kind(**fields)
-    except (TypeError, KeyError) as error:
-        raise JsonError(f"a {value['type']} part is not complete: {error}") from None
+    part: Part = one_of_from_json(Part, value)
+    return part
 
 
 def message_from_json(value: Json) -> Message:
-    """Return the message whose JSON form is `value`; `JsonError` if it is none."""
-    if not isinstance(value, dict) or not isinstance(value.get("parts"), list):
-        raise JsonError("a message is not a JSON object with parts")
-    try:
-        role = Role(str(value.get("role")))
-    except ValueError:
-        raise JsonError(f"a message has the unknown role {value.get('role')!r}") from None
-    return Message(role=role, parts=tuple(part_from_json(part) for part in value["parts"]))
+    """Return the message whose JSON form is `value`; raises as `part_from_json`."""
+    return from_json(Message, value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,20 +16,20 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
-from typing import Any
 
+from afkcli.core.contract.codecs import thread_info_from_json
 from afkcli.core.contract.errors import InvalidNameError, UnsupportedRecordError
-from afkcli.core.contract.jsonform import JsonError, JsonObject, dumps, loads_object, to_plain
+from afkcli.core.contract.jsonform import Json, JsonError, JsonObject, dumps, loads_object, to_plain
 from afkcli.core.contract.messages import Role
 from afkcli.core.contract.protocols import KEPT_KINDS, THREAD_SCHEMA, Record, RecordKind, ThreadInfo
 from afkcli.core.contract.text import collapsed
+from afkcli.core.contract.typed_json import from_json
 from afkcli.core.thread.attachments import contents_named_in
 from afkcli.core.thread.changes import read_change
 from afkcli.core.thread.contents import is_content
 from afkcli.core.thread.names import check_name
 from afkcli.core.thread.records import Chain, Fault
-from afkcli.core.thread.turns import SealedTurn, interrupted_turn, journaled_messages, turn_from_json, turn_to_json
+from afkcli.core.thread.turns import SealedTurn, interrupted_turn, journaled_messages, turn_to_json
 
 VERSION = 1
 _KEY = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -362,12 +362,12 @@ def _check_open_turn(thread: ThreadInfo, records: list[Record]) -> None:
         raise JsonError(f"its open turn cannot be read: {error}") from None
 
 
-def _thread(form: Any) -> ThreadInfo:
+def _thread(form: Json) -> ThreadInfo:
     if isinstance(form, dict) and isinstance(form.get("schema"), int) and form["schema"] > THREAD_SCHEMA:
         raise JsonError(
             f"it is of the schema version {form['schema']}, and this afk knows version {THREAD_SCHEMA}: update afk"
         )
-    thread: ThreadInfo = _validated(ThreadInfo, form)
+    thread = thread_info_from_json(form)
     try:
         name = check_name(thread.name)
     except InvalidNameError as error:
@@ -382,7 +382,7 @@ def _thread(form: Any) -> ThreadInfo:
 
 
 def _record(form: JsonObject) -> Record:
-    record: Record = _validated(Record, form)
+    record = from_json(Record, form)
     if not (0 <= record.index < _MAX_INDEX and 0 <= record.turn < _MAX_TURN):
         raise JsonError("a record has a number that no thread reaches")
     loads_object(record.body, exactly=True)
@@ -416,28 +416,8 @@ def _with_journal(rescued: RescuedTurn, bodies: Sequence[JsonObject]) -> Rescued
 
 
 def _turn(form: JsonObject) -> SealedTurn:
-    """Return the turn in the body of a seal, all types of it checked; a later reader is not asked to be careful."""
-    _validated(SealedTurn, form)
-    return turn_from_json(form)
-
-
-def _validated(kind: Any, form: Any) -> Any:
-    """Return `form` as the dataclass `kind`, no value converted; `JsonError` names the first field that is wrong."""
-    from pydantic import ValidationError
-
-    try:
-        return _adapter(kind).validate_json(dumps(form), strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the line"
-        raise JsonError(f"{where}: {first['msg']}") from None
-
-
-@cache
-def _adapter(kind: Any) -> Any:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(kind)
+    """Return the turn in the body of a seal, all types of it checked, those of its usage too."""
+    return from_json(SealedTurn, form)
 
 
 def _shortly(error: Exception) -> str:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from afkcli.core.contract.codecs import usage_to_json
 from afkcli.core.contract.errors import ErrorKind
 from afkcli.core.contract.events import message_to_json
 from afkcli.core.contract.ids import rfc3339
@@ -14,6 +15,7 @@ from afkcli.core.contract.jsonform import JsonError, JsonObject, loads_object
 from afkcli.core.contract.messages import Message, ReasoningPart, Role, TextPart, ToolCallPart, message_from_json
 from afkcli.core.contract.protocols import OpenTurn, Record, RecordKind, ThreadInfo
 from afkcli.core.contract.result import RunState, Usage, usage_from_json
+from afkcli.core.contract.typed_json import from_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,36 +57,20 @@ class SealedTurn:
 
 def turn_to_json(turn: SealedTurn) -> JsonObject:
     """Return the body of the turn's seal."""
-    form: JsonObject = {"v": 1}
-    for name in SealedTurn.__slots__:
-        value = getattr(turn, name)
-        form[name] = [message_to_json(message) for message in value] if name == "messages" else value
+    form: JsonObject = {"v": 1, **{name: getattr(turn, name) for name in SealedTurn.__slots__}}
+    form["messages"] = [message_to_json(message) for message in turn.messages]
+    form["usage"] = usage_to_json(turn.usage)
     return form
 
 
 def turn_from_json(form: JsonObject) -> SealedTurn:
-    """Return the turn in the body of a seal; `JsonError` if it is not one."""
-    try:
-        return SealedTurn(
-            turn=form["turn"],
-            run_id=form["run_id"],
-            state=RunState(form["state"]),
-            reason=form.get("reason"),
-            error=form.get("error"),
-            error_kind=ErrorKind(form["error_kind"]) if form.get("error_kind") else None,
-            agent=form["agent"],
-            model=form["model"],
-            started=form["started"],
-            sealed=form["sealed"],
-            messages=tuple(message_from_json(message) for message in form["messages"]),
-            usage=usage_from_json(form.get("usage")),
-            cost_usd=form.get("cost_usd"),
-            steps=form.get("steps", 0),
-            parent_run_id=form.get("parent_run_id"),
-            resumed=form.get("resumed") is True,
-        )
-    except (KeyError, ValueError, TypeError) as error:
-        raise JsonError(f"a seal is not complete: {error}") from None
+    """Return the turn in the body of a seal; fields that are not known are ignored.
+
+    Raises:
+        JsonError: a field is missing or of a wrong type.
+    """
+    # A count that a provider reported in a wrong form must not cost the turn, so the usage is read leniently.
+    return from_json(SealedTurn, {**form, "usage": usage_to_json(usage_from_json(form.get("usage")))})
 
 
 def after_seal(thread: ThreadInfo, turn: SealedTurn) -> ThreadInfo:

@@ -22,18 +22,16 @@ from dataclasses import dataclass
 
 from afkcli.plugin import (
     KEPT_KINDS,
-    Fork,
     JsonError,
-    JsonObject,
-    OpenTurn,
     Owner,
     Record,
     RecordKind,
     ThreadInfo,
     dumps,
+    from_json,
     loads,
     loads_object,
-    usage_from_json,
+    thread_info_from_json,
 )
 
 CHANGED = "changed"
@@ -159,7 +157,7 @@ def info_from_text(text: str) -> InfoRow | None:
         about = loads_object(line)
         changed = _whole(about["changed"])
         if about["crc32"] == _crc32(changed, body):
-            return InfoRow(thread_from_json(loads_object(body)), changed)
+            return InfoRow(thread_info_from_json(loads_object(body)), changed)
     except (JsonError, KeyError, ValueError, TypeError):
         pass
     return None
@@ -167,18 +165,6 @@ def info_from_text(text: str) -> InfoRow | None:
 
 def _crc32(changed: int, body: str) -> int:
     return zlib.crc32(f"{changed}\n{body}".encode())
-
-
-def thread_from_json(form: JsonObject) -> ThreadInfo:
-    """Return the metadata in `form`; fields that a later version added are left out."""
-    known = {name: form[name] for name in ThreadInfo.__slots__ if name in form}
-    known["usage"] = usage_from_json(form.get("usage"))
-    known["tags"] = tuple(form.get("tags") or ())
-    if form.get("open_turn"):
-        known["open_turn"] = OpenTurn(**{name: form["open_turn"][name] for name in OpenTurn.__slots__})
-    if form.get("parent"):
-        known["parent"] = Fork(**{name: form["parent"][name] for name in Fork.__slots__})
-    return ThreadInfo(**known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,12 +181,9 @@ class Holder:
 def holder_from_text(text: str | None) -> Holder | None:
     """Return the holder in a lease's row; a damaged row is nobody's, so that it locks nobody out."""
     try:
-        form = loads_object(text or "")
-        fields = {name: form[name] for name in Holder.__slots__}
-        fields["owner"] = Owner(**{name: form["owner"][name] for name in Owner.__slots__})
-        holder = Holder(**fields)
+        holder = from_json(Holder, loads_object(text or ""))
         return holder if holder.expires + holder.expires_wall > 0 and holder.owner.pid >= 0 else None
-    except (JsonError, KeyError, ValueError, TypeError):
+    except JsonError:
         return None
 
 

@@ -173,7 +173,7 @@ class TestRefused:
             (b'{"v":2,"type":"thread"}\n', "version 2"),
             (b'{"v":1,"type":"approval"}\n', "unknown type"),
             (b'{"v":1,"type":"record"}\n', "before any thread"),
-            (b'{"v":1,"type":"thread","thread":{}}\n', "Field required"),
+            (b'{"v":1,"type":"thread","thread":{}}\n', "the field 'key' is missing"),
         ],
     )
     def test_a_line_that_is_none_of_ours_is_named(self, lines: list[bytes], line: bytes, what: str) -> None:
@@ -188,7 +188,7 @@ class TestRefused:
         ("field", "value", "what"),
         [
             ("key", "../../etc/passwd", "not a UUIDv7"),
-            ("key", 7, "key:"),
+            ("key", 7, "'key' must be text"),
             ("name", "a\x1b[2J", "not printable"),
             ("name", "-x", "starts with '-'"),
             ("name", "e\u0301", "NFC"),

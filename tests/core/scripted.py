@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from afkcli.core.contract.agent import Agent
-from afkcli.core.contract.events import Event
+from afkcli.core.contract.errors import ErrorKind, ProviderError
+from afkcli.core.contract.events import Completed, Event, ToolCompleted
 from afkcli.core.contract.messages import (
     FinishReason,
     Message,
@@ -21,7 +22,8 @@ from afkcli.core.contract.messages import (
     ToolCallPart,
 )
 from afkcli.core.contract.protocols import Capabilities, ModelInfo, Price
-from afkcli.core.contract.result import Usage
+from afkcli.core.contract.result import AgentResult, Usage
+from afkcli.core.contract.tools import Tool, tool
 from afkcli.core.run.handle import RunHandle
 from afkcli.core.run.runner import Runner
 from afkcli.core.thread.memory_store import MemoryStore
@@ -158,3 +160,36 @@ def events_of(provider: Scripted, chosen: Agent | None = None, **options: Any) -
 
 def types(events: Sequence[Event]) -> list[str]:
     return [event.type for event in events]
+
+
+def failure(kind: ErrorKind, **fields: Any) -> ProviderError:
+    return ProviderError(f"it failed ({kind})", kind=kind, **fields)
+
+
+def result_of(events: list[Event]) -> AgentResult:
+    last = events[-1]
+    assert isinstance(last, Completed)
+    return last.result
+
+
+def one_turn(provider: Scripted, chosen: Agent | None = None, **options: Any) -> AgentResult:
+    return result_of(events_of(provider, chosen, **options))
+
+
+@tool
+def add(a: int, b: int) -> int:
+    """Add."""
+    return a + b
+
+
+def completed(events: list[Event]) -> list[ToolCompleted]:
+    return [event for event in events if isinstance(event, ToolCompleted)]
+
+
+def run_tool(function: Any, **arguments: Any) -> ToolCompleted:
+    """Have a model call one tool once, and return how that was reported."""
+    name = function.name if isinstance(function, Tool) else function.__name__
+    events = events_of(Scripted(calls(call(name, **arguments)), answer("ok")), agent(tools=[function]))
+    assert types(events)[-1] == "completed"
+    assert types(events).count("tool_started") == 1
+    return completed(events)[0]

@@ -18,18 +18,18 @@ COMMANDS = {
     "run": "Run an agent on a message and stream its answer.",
     "threads": "List, show, rename, export and delete threads.",
     "events": "Read the event log; print the events' JSON Schema.",
-    "tools": "List the tools of plugins and servers, and what is decided on their calls.",
-    "plugins": "List plugins, and what is wrong with them.",
+    "tools": "List the tools of plugins and servers, and the decision on their calls.",
+    "plugins": "List plugins and their problems.",
     "config": "Show the config and where it comes from.",
     "init": "Write a commented afk.toml here.",
     "trust": "Trust the afk.toml of this project.",
-    "doctor": "Check the installation; say which model a bare run would use.",
+    "doctor": "Check the installation; show which model a bare run would use.",
     "completion": "Print the completion script for bash, zsh or fish.",
 }
 
 
 class Commands(click.Group):
-    """The group of commands. Its help needs none of them; an unknown name may be a plugin's command."""
+    """The group of commands. Showing its help loads no command; an unknown name may be a command of a plugin."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*COMMANDS, *_plugin_commands(ctx)]
@@ -58,7 +58,7 @@ def cli() -> None:
     \b
     afk run "Why is the sky blue?"           ask, in a new thread
     afk run --thread t-42 "And at sunset?"   ask, in a thread that is remembered
-    git diff | afk run "Review this"         a message, then what is piped in
+    git diff | afk run "Review this"         a message, followed by piped text
     """
 
 

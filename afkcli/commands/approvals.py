@@ -1,4 +1,4 @@
-"""Who decides on tool calls of a command-line run: the person at the terminal, whoever writes to stdin, or nobody."""
+"""Who decides on the tool calls of a command-line run: a person at the terminal, a program by stdin, or no one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _INTERACTION: dict[str, InteractionMode] = {"ask": "interactive", "deny": "headl
 
 _MAX_LINE = 1 << 20  # a decision is a line of about a hundred bytes
 _LINES_AHEAD = 64  # read and not taken yet: a flood waits in its pipe, and leaves the event loop to the run
-_MAX_EARLY = 1000  # before there is a run; no approval has such an id, so they are only told of
+_MAX_EARLY = 1000  # decisions before the run starts; their ids are unknown, so the run only warns about them
 _QUESTION = "[y]es, [n]o, or [a]lways, with these arguments in this thread? "
 _ANSWERS: dict[str, Decision] = {
     "y": "allow",
@@ -39,15 +39,15 @@ _ANSWERS: dict[str, Decision] = {
 
 
 def interaction_mode(said: str | None, invocation: Invocation) -> InteractionMode:
-    """Return who decides: as said, else the person at the terminal where there is one, else nobody.
+    """Return who decides: as given, else the person at the terminal if there is one, else no one.
 
     Raises:
-        UsageError: the terminal is to be asked, and there is none.
+        UsageError: `ask` was given, but there is no terminal.
     """
     if said is None:
         return "interactive" if invocation.stderr.is_terminal and _is_in_foreground(invocation.terminal) else "headless"
     if said == "ask" and not _is_in_foreground(invocation.terminal):
-        raise UsageError("approvals are to be asked on the terminal, and there is none; use --approvals deny or stdin")
+        raise UsageError("--approvals ask needs a terminal; use --approvals deny or --approvals stdin")
     return _INTERACTION[said]
 
 
@@ -68,7 +68,7 @@ def _is_in_foreground(terminal: str | None) -> bool:
 
 
 class Approver(Protocol):
-    """Takes the events of a run and has its handle decide."""
+    """Takes the events of a run, and gives decisions to its handle."""
 
     def take(self, handle: RunHandle, event: Event) -> None: ...
 
@@ -76,7 +76,7 @@ class Approver(Protocol):
 
 
 def approver(mode: InteractionMode, invocation: Invocation, messages: Messages) -> Approver | None:
-    """Return who is asked in a mode, or None where nobody is."""
+    """Return the approver of a mode; None if the mode asks no one."""
     if mode == "interactive":
         return TerminalApprover(invocation, messages)
     return StdinApprover(invocation.stdin, messages) if mode == "external" else None
@@ -111,18 +111,18 @@ class TerminalApprover:
                 with self._messages.held():
                     decision = await self._decision(descriptor, event)
         except OSError as error:  # the terminal has gone
-            self._messages.warn(f"the terminal cannot be asked, so {event.tool_name} is denied: {error.strerror}")
+            self._messages.warn(f"cannot ask on the terminal, so {event.tool_name} is denied: {error.strerror}")
         handle.decide(event.approval_id, decision)
 
     async def _decision(self, descriptor: int, event: ApprovalRequested) -> Decision:
         before, self._messages.before = self._messages.before, ""
-        _write(descriptor, f"{before}afk: {exact(event.tool_name)} is to be called with\n{exact(event.arguments)}\n")
+        _write(descriptor, f"{before}afk: {exact(event.tool_name)} asks to be called with\n{exact(event.arguments)}\n")
         _drop_typed(descriptor)
         while True:
             _write(descriptor, f"afk: run {exact(event.tool_name)}: {_QUESTION}")
             try:
                 line = await _line(descriptor)
-            except asyncio.CancelledError:  # Ctrl-C, or too late: what is said next stands on a line of its own
+            except asyncio.CancelledError:  # Ctrl-C, or a timeout: what follows starts on a new line
                 _write(descriptor, "\n")
                 raise
             if line is None:  # Ctrl-D
@@ -135,7 +135,7 @@ class TerminalApprover:
 
 @contextlib.asynccontextmanager
 async def _terminal(invocation: Invocation, messages: Messages) -> AsyncIterator[int]:
-    """Give the terminal once no other afk asks on it."""
+    """Open the terminal once no other afk is asking on it."""
     import fcntl
 
     descriptor = os.open(invocation.terminal or TERMINAL, os.O_RDWR | os.O_NOCTTY)
@@ -151,7 +151,7 @@ async def _terminal(invocation: Invocation, messages: Messages) -> AsyncIterator
                 break
             except BlockingIOError:
                 if not said:
-                    messages.say("waiting: another afk asks on this terminal")
+                    messages.say("waiting for another afk that is asking on this terminal")
                     said = True
                 await asyncio.sleep(0.2)
         yield descriptor
@@ -162,7 +162,7 @@ async def _terminal(invocation: Invocation, messages: Messages) -> AsyncIterator
 
 
 def _drop_typed(descriptor: int) -> None:
-    """Drop what was typed before the question could be read."""
+    """Discard what was typed before the question was shown."""
     import termios
 
     with contextlib.suppress(termios.error):
@@ -189,7 +189,7 @@ async def _line(descriptor: int) -> str | None:
 
 
 def exact(value: Json) -> str:
-    """Return a value as JSON (text that stands alone as it is) that shows every character, those of no width too."""
+    """Return a value as JSON, or a text as it is, with every invisible character shown as an escape."""
     import json
 
     text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
@@ -218,7 +218,7 @@ class StdinApprover:
         threading.Thread(target=self._read, name="afk-approvals", daemon=True).start()
 
     def take(self, handle: RunHandle, event: Event) -> None:
-        """Remember what waits; deny it at once where no decision can come any more."""
+        """Remember an open request; deny it at once if stdin has ended."""
         if self._handle is None:
             self._handle = handle
             for approval_id, decision in self._early:
@@ -256,7 +256,7 @@ class StdinApprover:
         try:
             approval_id, decision = parse_decision(line)
         except JsonError as error:
-            self._messages.warn(f"a line of stdin is no decision, and is ignored: {error}")
+            self._messages.warn(f"ignored a line of stdin that is not a decision: {error}")
             return
         if self._handle is None:
             if len(self._early) < _MAX_EARLY:
@@ -276,7 +276,7 @@ def parse_decision(line: bytes) -> tuple[str, Decision]:
     """Return the approval's id and the decision of `{"approval_id": "...", "decision": "allow"}`.
 
     Raises:
-        JsonError: it is something else.
+        JsonError: the line has another form.
     """
     if len(line) > _MAX_LINE:
         raise JsonError(f"longer than {_MAX_LINE} bytes")
@@ -286,5 +286,5 @@ def parse_decision(line: bytes) -> tuple[str, Decision]:
         raise JsonError('it has no "approval_id"')
     decision: Decision | None = next((item for item in get_args(Decision) if item == said.get("decision")), None)
     if decision is None:
-        raise JsonError(f'its "decision" is none of {", ".join(get_args(Decision))}')
+        raise JsonError(f'its "decision" must be one of {", ".join(get_args(Decision))}')
     return approval_id, decision

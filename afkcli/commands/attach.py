@@ -1,4 +1,4 @@
-"""`--attach`: what goes with the message, from files, URLs and stdin."""
+"""`--attach`: reads attachments from files, URLs and stdin."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 def attached(
     sources: Sequence[str], stdin: Stream, *, may_read_stdin: bool, notify: Callable[[str], None]
 ) -> list[Attachment]:
-    """Return what is at `sources`: paths, URLs, and `-` for stdin.
+    """Return the attachments in `sources`: paths, URLs, and `-` for stdin.
 
     Args:
         sources: the values of `--attach`.
         stdin: the standard input.
         may_read_stdin: whether stdin may be read.
-        notify: is told after 3 s of silence what is being waited for.
+        notify: called with a line if stdin or a server sends nothing for 3 s.
 
     Raises:
-        UsageError: one of them cannot be read, or is not to be attached.
+        UsageError: one of them cannot be read, or cannot be attached.
     """
     if "" in sources:
         raise UsageError("`--attach` was given an empty name; give a file, a URL, or `-` for stdin")
     if sources.count(STDIN) > 1:
-        raise UsageError("`--attach -` stands twice, and there is one stdin; name files for the others")
+        raise UsageError("`--attach -` was given twice, but there is only one stdin; give files for the others")
     if STDIN in sources and not may_read_stdin:
         raise UsageError("`--attach -` reads stdin, which --no-stdin forbids; use one of them")
     return [_attached(source, stdin, notify) for source in sources]

@@ -114,7 +114,7 @@ def _keys(start: Invocation) -> Iterator[Finding]:
     keys = [plugin.key for plugin in KNOWN.values() if plugin.key]
     found = [key for key in keys if start.environment.get(key)]
     said = ", ".join(f"{key} is set ({MASK})" for key in found)
-    yield Finding(check="keys", status=OK, detail=said or f"none is set ({', '.join(keys)})")
+    yield Finding(check="keys", status=OK, detail=said or f"no key is set ({', '.join(keys)})")
 
 
 def _config() -> Iterator[Finding]:
@@ -161,7 +161,7 @@ def _model(setup: Setup) -> Iterator[Finding]:
         agent, choice = agent_and_model(setup, Flags(), None)
         provider, _, model = choice.value.partition("/")
         default = asyncio.run(_made(setup, provider))
-    except Exception as error:  # a provider may be anybody's plugin
+    except Exception as error:  # a provider may come from any plugin
         kind = "" if isinstance(error, AfkError) else f"{type(error).__name__}: "
         yield Finding(check="model", status=FAIL, detail=f"{kind}{error}")
         return

@@ -1,4 +1,4 @@
-"""Reads a log of one JSON event a line: its last events, and what is appended from then on."""
+"""Reads a log with one JSON event a line: its last events, and those that are appended later."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BLOCK = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class LoggedEvent:
-    """An event as it stands in the log: the line to the letter, and what it says."""
+    """An event of the log: the unchanged line, and the object in it."""
 
     line: str
     form: JsonObject
@@ -22,11 +22,11 @@ class LoggedEvent:
 
 @dataclass(slots=True)
 class EventLog:
-    """The files of a log that may grow, and that more may be added to, while it is read.
+    """The files of a log. They may grow, and files may be added, while the log is read.
 
     Args:
         files: returns the files that there are now, oldest first.
-        wanted: whether an event is to be returned.
+        wanted: returns whether an event belongs to the result.
     """
 
     files: Callable[[], Sequence[Path]]
@@ -35,7 +35,7 @@ class EventLog:
     _read_to: dict[Path, int] = field(default_factory=dict)
 
     def last(self, count: int) -> list[LoggedEvent]:
-        """Return the last `count` events, oldest first; `more` goes on from here."""
+        """Return the last `count` events, oldest first; `more` continues after them."""
         found: list[LoggedEvent] = []
         for path in reversed(self.files()):
             end = self._read_to[path] = _end_of_lines(path)
@@ -44,7 +44,7 @@ class EventLog:
         return found[::-1]
 
     def more(self) -> list[LoggedEvent]:
-        """Return the events that were appended since; a line that is half there is left for the next time."""
+        """Return the events that were appended since; an incomplete line is left for the next call."""
         events: list[LoggedEvent] = []
         files = self.files()
         for path in files:
@@ -95,7 +95,7 @@ def _end_of_lines(path: Path) -> int:
 
 def _lines_backwards(path: Path, end: int) -> Iterator[bytes]:
     """Yield the lines before `end`, the last one first, without reading more of the file than is asked for."""
-    pieces: list[bytes] = []  # of the line whose beginning is not read yet, the last piece first
+    pieces: list[bytes] = []  # pieces of the line that is being read, the last piece first
     try:
         with path.open("rb") as file:
             while end:

@@ -52,7 +52,7 @@ def schema(as_json: bool) -> None:
 
 
 @command.command("tail")
-@click.option("--follow", "-f", is_flag=True, help="Go on with the events that are logged from now on.")
+@click.option("--follow", "-f", is_flag=True, help="Keep showing events as they are logged.")
 @click.option(
     "--lines", "-n", type=click.IntRange(min=0), default=10, show_default=True, metavar="N", help="The last N."
 )
@@ -60,7 +60,7 @@ def schema(as_json: bool) -> None:
 @click.option("--run", metavar="ID", help="Only events of this run; the beginning or end of its id is enough.")
 @json_option
 def tail(follow: bool, lines: int, thread: str | None, run: str | None, as_json: bool) -> None:
-    """Show the last events of the log; with --json the lines to the letter."""
+    """Show the last events of the log; with --json the lines unchanged."""
     log = EventLog(_log_files(), _filter(thread, run))
     stdout, messages = Stdout(invocation()), Messages(invocation())
     show = _show_json if as_json else _show_text
@@ -81,7 +81,7 @@ def tail(follow: bool, lines: int, thread: str | None, run: str | None, as_json:
 
 
 def _log_files() -> Callable[[], Sequence[Path]]:
-    """Return what lists the files of the log: the `files` of the first sink in use that has it.
+    """Return a function that lists the files of the log: `files` of the first sink in use that has it.
 
     Raises:
         ConfigError: no sink in use keeps such a log.
@@ -149,7 +149,7 @@ def _clock(stamp: str) -> str:
 
 def _say_left_out(log: EventLog, messages: Messages) -> None:
     if log.left_out:
-        messages.warn(f"{log.left_out} line(s) of the log are no event and were left out")
+        messages.warn(f"{log.left_out} line(s) of the log are not events and were left out")
         log.left_out = 0
 
 

@@ -1,4 +1,4 @@
-"""`--json`, which every command that lists something has."""
+"""`--json`, the option of every command that lists something."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ from afkcli.host.ending import Ending
 @click.command("run")
 @click.argument("message", nargs=-1, metavar="[MESSAGE]...")
 @click.option(
-    "--thread", "-t", metavar="NAME", shell_complete=complete_thread, help="The thread to go on with, or to begin."
+    "--thread", "-t", metavar="NAME", shell_complete=complete_thread, help="The thread to continue, or to start."
 )
-@click.option("--continue", "-c", "continue_", is_flag=True, help="Go on with the thread last used in this folder.")
+@click.option("--continue", "-c", "continue_", is_flag=True, help="Continue the thread last used in this folder.")
 @turn_options
 @click.option(
     "--attach",
@@ -27,8 +27,8 @@ from afkcli.host.ending import Ending
     metavar="FILE|URL|-",
     help="Attach an image, a PDF or a text: a file, a URL, or `-` for stdin; may be given more than once.",
 )
-@click.option("--no-memory", is_flag=True, help="Read and write no thread and no log; nothing reaches the disk.")
-@click.option("--no-stdin", "-n", is_flag=True, help="Do not read stdin (in `while read` loops, for instance).")
+@click.option("--no-memory", is_flag=True, help="Do not read or write threads or logs; nothing is written to disk.")
+@click.option("--no-stdin", "-n", is_flag=True, help="Do not read stdin, for example in `while read` loops.")
 def command(message: tuple[str, ...], no_memory: bool, no_stdin: bool, **options: Any) -> Ending:
     """Run an agent on MESSAGE and stream its answer to stdout.
 

@@ -1,4 +1,4 @@
-"""`--schema FILE|JSON`: reads the JSON Schema that an answer has to fit, before anything runs."""
+"""`--schema FILE|JSON`: reads the JSON Schema that the answer must match, before the run starts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from afkcli.core.contract.structured import MAX_SCHEMA_BYTES, usable_schema
 
 
 def read_schema(given: str) -> JsonObject:
-    """Return the schema that is `given`: JSON if it begins with `{`, else the path of a file that holds it.
+    """Return the schema in `given`: JSON if it begins with `{`, else the path of a file with JSON.
 
     Raises:
         UsageError: it cannot be read, or is not a usable JSON Schema.

@@ -17,13 +17,13 @@ _CHUNK = 1 << 16
 
 
 def message_with_stdin(words: Sequence[str], stdin: Stream, *, read_stdin: bool, notify: Callable[[str], None]) -> str:
-    """Return the message: MESSAGE, then a blank line, then stdin where it is a pipe or a file.
+    """Return the message: the words, a blank line, then stdin if it is a pipe or a file.
 
     Args:
         words: the arguments; `-` alone stands for stdin.
         stdin: the standard input.
         read_stdin: whether stdin may be read.
-        notify: is told after 3 s of silence what is being waited for.
+        notify: called with a line if stdin sends nothing for 3 s.
 
     Raises:
         UsageError: there is no message, or stdin is too long or not text.
@@ -31,13 +31,15 @@ def message_with_stdin(words: Sequence[str], stdin: Stream, *, read_stdin: bool,
     dash = list(words) == ["-"]
     message = "" if dash else " ".join(words)
     if dash and not read_stdin:
-        raise UsageError("`-` reads the message from stdin, which is not to be read here; give the message")
+        raise UsageError(
+            "`-` reads the message from stdin, which must not be read here; give the message as an argument"
+        )
     piped = ""
     if read_stdin and (dash or is_piped(stdin)):
         piped = _text(read_all(stdin, MAX_STDIN_BYTES, notify))
     text = "\n\n".join(part for part in (message, piped) if part.strip())
     if not text:
-        raise UsageError('there is no message; say what to do: afk run "MESSAGE", or pipe it in')
+        raise UsageError('no message was given; use afk run "MESSAGE", or pipe a message in')
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -46,7 +48,7 @@ def message_with_stdin(words: Sequence[str], stdin: Stream, *, read_stdin: bool,
 
 
 def is_piped(stdin: Stream) -> bool:
-    """Whether stdin is a pipe, a socket or a file (not a terminal, not /dev/null, not closed)."""
+    """Return whether stdin is a pipe, a socket or a file (not a terminal, not /dev/null, not closed)."""
     try:
         mode = os.fstat(stdin.descriptor).st_mode
     except OSError:
@@ -55,12 +57,12 @@ def is_piped(stdin: Stream) -> bool:
 
 
 def read_all(stdin: Stream, limit: int, notify: Callable[[str], None]) -> bytes:
-    """Return all of stdin, at most `limit` bytes; `notify` is told after 3 s of silence what is being waited for.
+    """Return all of stdin, at most `limit` bytes; `notify` is called with a line if nothing comes for 3 s.
 
     Raises:
         UsageError: it is longer, or cannot be read.
     """
-    line = "waiting for stdin, which is open but silent; end it with Ctrl-D, or use --no-stdin to leave it alone"
+    line = "waiting for stdin, which is open but sends nothing; end it with Ctrl-D, or use --no-stdin to ignore it"
     timer = threading.Timer(SILENCE_SECONDS, notify, [line])
     timer.daemon = True
     timer.start()
@@ -82,7 +84,7 @@ def _text(data: bytes) -> str:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(f"stdin is not UTF-8 text (byte {error.start}); pipe other files in with --attach -") from None
+        raise UsageError(f"stdin is not UTF-8 text (byte {error.start}); attach other files with --attach -") from None
     if "\0" in text:
-        raise UsageError("stdin holds NUL bytes, so it is not text; pipe other files in with --attach -")
+        raise UsageError("stdin contains NUL bytes, so it is not text; attach other files with --attach -")
     return text.rstrip("\n")

@@ -1,4 +1,4 @@
-"""`afk tools`: which tools an agent could be given, what is decided on their calls, and what one is in full."""
+"""`afk tools`: lists the tools that agents can have with the decision on their calls, and shows one in full."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _plugin_option = click.option(
 @json_option
 @click.pass_context
 def command(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
-    """List the tools of plugins and servers, with what is decided on a call that no rule for its arguments fits.
+    """List the tools of plugins and servers, with the decision on a call unless a rule for its arguments matches.
 
     An agent has those that it names: `tools = ["files.read"]` in the config, or `afk run --tool files.read`.
     """
@@ -55,7 +55,7 @@ def command(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
         stdout.objects(_form(tool, rule_decision(tool, {}, rules)) for tool in tools)
         return
     if not tools:
-        messages.say("there are no tools; plugins bring them (see `afk plugins`), and servers in [tools.mcp.servers]")
+        messages.say("there are no tools; add plugins (see `afk plugins`) or servers in [tools.mcp.servers]")
         return
     rows = [(tool.name, rule_decision(tool, {}, rules), tool.description) for tool in tools]
     write_table(stdout, ("NAME", "CALLS", "DESCRIPTION"), rows, [_STYLES[decided] for _, decided, _ in rows])
@@ -66,7 +66,7 @@ def command(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
 @_plugin_option
 @json_option
 def show(name: str, files: tuple[Path, ...], as_json: bool) -> None:
-    """Show the tool NAME: what a model is told of it, and the rule that allows it."""
+    """Show the tool NAME: what the model gets to know about it, and the rule that allows it."""
     messages, stdout = Messages(invocation()), Stdout(invocation())
     setup = load_setup(invocation(), project=True, plugin_files=files, notify=messages.say)
     found = [tool for tool in _listed(setup, [name], messages) if tool.name == name]
@@ -78,7 +78,7 @@ def show(name: str, files: tuple[Path, ...], as_json: bool) -> None:
         return
     changes = "may change something" if tool.changes else "changes nothing"
     said = [
-        f"{tool.name}: {changes}; a call is {_WORDS[decided]} where no rule for its arguments fits",
+        f"{tool.name}: {changes}; a call is {_WORDS[decided]} unless a rule for its arguments matches",
         "",
         tool.description or "(it has no description)",
         "",
@@ -93,14 +93,16 @@ def show(name: str, files: tuple[Path, ...], as_json: bool) -> None:
     ]
     stdout.lines(visible(line) if stdout.is_terminal else line for line in said)
     if tool.pinned:
-        stdout.lines([stdout.styled("# the pin ends the rule where the server changes what the tool is", DIM)])
+        stdout.lines(
+            [stdout.styled("# because of the pin, the rule stops applying if the server changes the tool", DIM)]
+        )
 
 
 _WORDS: dict[RuleDecision, str] = {"allow": "allowed", "ask": "asked about", "deny": "denied"}
 
 
 def _listed(setup: Setup, names: Sequence[str] | None, messages: Messages) -> Sequence[Tool]:
-    """Return the tools of these names, or all that there are; say what could not be had."""
+    """Return the tools of these names, or all of them; report those that cannot be listed."""
 
     async def work() -> Sequence[Tool]:
         toolbox = Toolbox(setup)
@@ -122,7 +124,7 @@ def _all_names(toolbox: Toolbox, setup: Setup, messages: Messages) -> list[str]:
     for plugin in setup.plugins.names("tools"):
         try:
             names += [f"{namespace}.*" for namespace in toolbox.namespaces(plugin)]
-        except AfkError as error:  # not set up, most often
+        except AfkError as error:  # usually because it is not configured
             messages.warn(f"the tools of {plugin} are left out: {error}")
     return names
 

@@ -1,4 +1,4 @@
-"""`afk trust`: let all of a project's afk.toml count."""
+"""`afk trust`: makes all of a project's afk.toml count."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ NOT_NEEDED = "not needed"
 @click.command("trust")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--check", is_flag=True, help="Only say whether all of the file counts: exit 0 if so, 2 if not.")
-@click.option("--remove", is_flag=True, help="Take trust back.")
+@click.option("--remove", is_flag=True, help="Revoke trust.")
 @json_option
 def command(file: Path | None, check: bool, remove: bool, as_json: bool) -> None:
     """Trust the afk.toml of this project, or FILE: all of it counts from then on, until it changes.
 
-    It shows first what that switches on, and asks on a terminal. Trust covers the files that it references too.
+    It first shows what that turns on, and asks on a terminal. Trust covers the files that it references too.
 
     With --check the exit code is 0 when all of the file counts (it is trusted, or needs no trust) or there is none to
     trust, and 2 when it is not trusted, has changed since, is refused, or is named and not there.
     """
     if check and remove:
-        raise UsageError("--check and --remove are two things; use one of them")
+        raise UsageError("--check and --remove exclude each other; use one of them")
     project = _project_file(file)
     if project is None:
         if not check:
@@ -89,11 +89,11 @@ def _trust(project: ProjectFile, as_json: bool) -> None:
         raise UsageError(f"{project.path} cannot be trusted: {project.refused}")
     state, inert = _state(project)
     if state == TrustState.TRUSTED:
-        messages.say(f"{project.path} is trusted already")
+        messages.say(f"{project.path} is already trusted")
     elif state == NOT_NEEDED:
         messages.say(f"nothing in {project.path} needs trust: all of it counts already")
     else:
-        messages.say(f"trusting {project.path} switches on:")
+        messages.say(f"trusting {project.path} turns on:")
         for key, value in inert.items():
             messages.say(f"  {key} = {_shortened(key, value)}")
         if can_ask(invocation()) and not click.confirm("Trust it?", err=True):
@@ -112,7 +112,7 @@ def _remove(project: ProjectFile, as_json: bool) -> None:
 
 
 def _state(project: ProjectFile) -> tuple[str, dict[str, Any]]:
-    """Return the file's state and the keys that do not count in it, with their values."""
+    """Return the state of the file, and the keys in it that do not count, with their values."""
     state = trust_state(project, record_file(invocation().environment))
     if state in (TrustState.TRUSTED, TrustState.REFUSED):
         return state, {}

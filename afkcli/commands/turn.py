@@ -133,20 +133,20 @@ def _prepared(invocation: Invocation, request: TurnRequest) -> _Turn:
 def _check_sources(request: TurnRequest) -> None:
     """Refuse two threads, and two uses of stdin."""
     if request.continue_ and request.thread is not None:
-        raise UsageError("--continue and --thread name two threads; use one of them")
+        raise UsageError("--continue and --thread both name a thread; use one of them")
     if "-" not in request.attach:
         return
     if not request.words or request.words == ("-",):
-        raise UsageError("`--attach -` takes stdin, so the message has to be an argument; say what to do")
+        raise UsageError("`--attach -` reads stdin, so give the message as an argument")
     if request.approvals == "stdin":
         raise UsageError("`--attach -` and `--approvals stdin` both read stdin; use one of them")
 
 
 def _check_output(request: TurnRequest) -> None:
     if request.json and request.final:
-        raise UsageError("--json and --final are two forms of the output; use one of them")
+        raise UsageError("--json and --final are different output formats; use one of them")
     if request.approvals == "stdin" and not request.json:
-        raise UsageError("--approvals stdin needs --json, which shows what is asked; add it")
+        raise UsageError("--approvals stdin needs --json, which shows the requests; add --json")
 
 
 def _message(invocation: Invocation, request: TurnRequest, messages: Messages) -> tuple[str, Sequence[Attachment]]:
@@ -173,7 +173,7 @@ def _schema(request: TurnRequest) -> JsonObject | None:
 
 
 def _run(turn: _Turn) -> Ending:
-    """Run a turn in an event loop of its own; the signal handlers are then as they were before."""
+    """Run a turn in an event loop of its own, and restore the signal handlers."""
     before = {number: signal.getsignal(number) for number in turn.invocation.stop_signals}
     loops = asyncio.Runner()
     at_once = False
@@ -213,7 +213,7 @@ class _Turn:
 
         mode = interaction_mode(self.request.approvals or self.setup.config.approval("mode"), self.invocation)
         self._approver = approver(mode, self.invocation, self.messages)
-        gc.disable()  # until the request leaves: looking for garbage in what is imported costs a tenth of that time
+        gc.disable()  # until the request is sent: collecting during the imports costs a tenth of that time
         runner = Runner(
             replace(runner_config(self.setup, self.request.busy, self.request.busy_timeout), interaction_mode=mode),
             store=None if self.request.memory else "memory",
@@ -300,10 +300,10 @@ class _Turn:
         if not self.request.continue_:
             return self.request.thread
         if not self.request.memory:
-            raise UsageError("--continue needs the memory that --no-memory leaves out; use one of them")
+            raise UsageError("--continue needs memory, which --no-memory turns off; use one of them")
         last = await runner.last_thread()
         if last is None:
-            raise UsageError(f"no thread was used in {self.invocation.folder} yet; begin one with --thread NAME")
+            raise UsageError(f"no thread was used in {self.invocation.folder} yet; start one with --thread NAME")
         self.messages.say(f"thread {last.name}")
         return last.name
 
@@ -330,7 +330,7 @@ class _Turn:
                 signal.signal(number, lambda got, frame: loop.call_soon_threadsafe(self._on_signal, got))
 
     def _on_unserved(self, number: int, frame: FrameType | None) -> None:
-        """Die of the second signal where the event loop has not got to the first: some tool does not let go of it."""
+        """Die of the second signal if the event loop has not handled the first: a tool blocks it."""
         if self._unserved is not None and self._signal is None:
             die_of(number)
         self._unserved = number
@@ -343,14 +343,14 @@ class _Turn:
 
 
 async def _stop(handle: RunHandle, showing: asyncio.Task[None]) -> None:
-    """Cancel the run; a reader that takes nothing any more (a stopped terminal) is not waited for."""
+    """Cancel the run, without waiting for a reader that has stopped, such as a stopped terminal."""
     await handle.cancel()
     await asyncio.wait({showing}, timeout=LAST_WORDS_SECONDS)
     showing.cancel()
 
 
 async def _are_left_behind() -> bool:
-    """Cancel what plugins and tools left running on the event loop; return whether some of it does not end."""
+    """Cancel the tasks that plugins and tools left on the event loop; return whether one does not end."""
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:
         task.cancel()

@@ -66,7 +66,7 @@ _OPTIONS = (
     click.option(
         "--schema",
         metavar="FILE|JSON",
-        help="The answer has to be JSON that fits this JSON Schema; nothing else is written to stdout.",
+        help="The answer must be JSON that matches this JSON Schema; nothing else is written to stdout.",
     ),
     click.option(
         "--tool",
@@ -82,7 +82,7 @@ _OPTIONS = (
         envvar="AFK_APPROVALS",
         help="Who decides on tool calls without a rule: ask on the terminal, deny, or read decisions from stdin.",
     ),
-    click.option("--fail-on-denied", is_flag=True, help="Exit with 6 where a tool call was denied."),
+    click.option("--fail-on-denied", is_flag=True, help="Exit with code 6 if a tool call was denied."),
     click.option(
         "--option",
         "-o",
@@ -94,7 +94,7 @@ _OPTIONS = (
     ),
     click.option("--json", "json", is_flag=True, help="Write every event as one line of JSON."),
     click.option("--reasoning", is_flag=True, help="Show the model's reasoning on stderr while it streams."),
-    click.option("--final", is_flag=True, help="Write only the text of the last step, when it is there."),
+    click.option("--final", is_flag=True, help="Write only the text of the last step, once it is complete."),
     click.option(
         "--busy",
         type=click.Choice(["wait", "fail", "fork"]),

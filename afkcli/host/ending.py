@@ -22,7 +22,9 @@ class Ending(NamedTuple):
 
 
 class EndedError(BaseException):
-    """Ends a command from within; `ending` is how. No command and no library that is called between catches it.
+    """Ends a command from within; `ending` says how.
+
+    It is a BaseException, so that libraries in between do not catch it.
 
     Since: 0.2.
     """

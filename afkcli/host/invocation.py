@@ -156,7 +156,7 @@ class Invocation:
         """Return a descriptor of stdout to which only afk writes.
 
         From the first call on, descriptor 1 is stderr: what plugins, tools and the programs that they start write to
-        it does not get between the answer, and closing it does no harm.
+        it is not mixed into the answer, and closing it does no harm.
         """
         if self._answers is None:
             self._answers = self.stdout.descriptor
@@ -167,7 +167,7 @@ class Invocation:
 
 
 def process_environment() -> Mapping[str, str]:
-    """Return the environment of this process, for what is called by code that has no invocation, as plugins are."""
+    """Return the environment of this process, for functions that plugins call without an invocation."""
     return os.environ
 
 
@@ -181,7 +181,7 @@ def open_standard_descriptors() -> None:
 
 
 class _StdoutAside:
-    """Puts stderr in the place of `sys.stdout`, until the last of those that asked for it at a time has left."""
+    """Makes `sys.stdout` stderr while at least one caller is inside."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Keeps what this process holds in memory, its keys first of all, from the processes that its tools start.
+"""Hides the memory of this process, its keys above all, from the processes that its tools start.
 
 A process of the same user may read another one's environment and memory (Linux: /proc/PID/environ, /proc/PID/mem,
 ptrace), unless that one is non-dumpable: prctl(2) PR_SET_DUMPABLE, ptrace(2) "Ptrace access mode checking".
@@ -12,7 +12,7 @@ _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4  # linux/prctl.h
 
 
 def hide_memory() -> bool:
-    """Make this process non-dumpable, for good; call it before any tool is started, as often as you like.
+    """Make this process non-dumpable, permanently. Call it before any tool is started; it may be called again.
 
     What remains readable is what the kernel shows of every process (its arguments, its start time), so the proof of
     who holds a lease is not touched. A process with CAP_SYS_PTRACE, root's as a rule, reads all the same; newer

@@ -1,4 +1,4 @@
-"""Who this process is, told so precisely that another process can prove it dead.
+"""Identifies this process so precisely that another process can prove that it has ended.
 
 A process id alone proves nothing: ids are used again, containers have their own, and a machine starts anew. So an owner
 also names its host, the boot of that host, its pid namespace and its start time (Linux: proc(5), namespaces(7)).
@@ -19,17 +19,17 @@ _DEAD_STATES = ("Z", "X", "x")
 
 
 def current_owner(run_id: str) -> Owner:
-    """Return this process as the owner `run_id`; what the platform does not tell is ""."""
+    """Return this process as the owner `run_id`; what the platform does not say is ""."""
     return replace(_this_process(os.getpid()), run_id=run_id)
 
 
 def boot_id() -> str:
-    """Return what names this boot of this host, or "" where the platform has no such name."""
+    """Return the id of this boot of this host, or "" where the platform has none."""
     return _read("/proc/sys/kernel/random/boot_id").strip()
 
 
 def proven_dead(owner: Owner) -> bool:
-    """Return whether `owner` provably runs no more; what is unknown or on another host counts as alive."""
+    """Return whether `owner` has provably ended; an owner that is unknown or on another host counts as alive."""
     here = _this_process(os.getpid())
     if not here.host or owner.host != here.host:
         return False
@@ -72,7 +72,7 @@ def _pid_namespace() -> str:
 
 
 def _no_such_process(pid: int) -> bool:
-    """Return whether no process has this id now; asked by signal 0, which hidden /proc entries do not mislead."""
+    """Return whether no process has this id now. Signal 0 answers that even where /proc hides processes."""
     if sys.platform == "win32":  # os.kill(pid, 0) would send Ctrl-C there
         return False
     if pid <= 0:
@@ -95,7 +95,7 @@ def _was_replaced(owner: Owner) -> bool:
 
 
 def _stat(pid: int) -> list[str]:
-    """Return the fields of /proc/PID/stat behind the name (which may hold spaces and brackets), or none."""
+    """Return the fields of /proc/PID/stat after the name, which may contain spaces and brackets; [] if unknown."""
     fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return fields if len(fields) > _START_TIME else []
 

@@ -1,4 +1,4 @@
-"""The secrets that a process was given, and their mask."""
+"""The secrets of a process, and how they are masked."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from afkcli.core.contract.credentials import address_secrets, secret_forms
 
 MASK = "***"
-_MIN_SECRET = 6  # shorter ones would take ordinary words out of every text
+_MIN_SECRET = 6  # masking shorter ones would mask ordinary words
 
 
 class Secrets:
-    """The secrets that this process was given, to be masked in whatever is written."""
+    """Secrets that must not be shown. Everything that is written goes through `mask` first."""
 
     def __init__(self) -> None:
         self._values: set[str] = set()
 
     def add(self, value: object) -> None:
-        """Remember `value`, or the texts in a table or array, where they can be told from ordinary words."""
+        """Mask `value`, or each text in a table or array, from now on; texts of less than 6 characters are ignored."""
         if isinstance(value, str):
             self._values.update(form for form in secret_forms(value) if len(form) >= _MIN_SECRET)
         elif isinstance(value, Mapping):
@@ -28,7 +28,7 @@ class Secrets:
                 self.add(item)
 
     def add_address(self, value: object) -> None:
-        """Remember what is secret in `value`, or in the texts in a table or array, where it is an address."""
+        """Mask the secrets in an address, or in each address in a table or array, from now on."""
         if isinstance(value, str):
             self._values.update(form for form in address_secrets(value) if len(form) >= _MIN_SECRET)
         elif isinstance(value, (Mapping, list, tuple)):

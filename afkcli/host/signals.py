@@ -7,7 +7,7 @@ import signal
 from typing import NoReturn
 
 SIGPIPE: int = getattr(signal, "SIGPIPE", signal.SIGTERM)
-"""What a process dies of when nobody reads its stdout any more; Windows has no SIGPIPE."""
+"""The signal that ends a process whose stdout has no reader; SIGTERM on Windows, which has no SIGPIPE."""
 
 
 def die_of(number: int) -> NoReturn:

@@ -11,9 +11,9 @@ from afkcli.screen.text import one_line, visible
 
 
 class Messages:
-    """stderr: status, tool lines and warnings, dimmed or coloured only on a terminal; a closed stderr is no error.
+    """Writes status, tool lines and warnings to stderr, with colours on a terminal; a closed stderr is not an error.
 
-    Whatever is said here is said without the secrets of this process.
+    Secrets are masked.
     """
 
     def __init__(self, invocation: Invocation | None = None) -> None:
@@ -26,7 +26,7 @@ class Messages:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Keep lines back, while a question stands on the terminal; they are written afterwards."""
+        """Hold lines back while a question is open on the terminal, and write them afterwards."""
         self._held = []
         try:
             yield

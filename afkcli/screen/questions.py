@@ -13,12 +13,12 @@ def confirmed(invocation: Invocation, question: str, *, yes: bool) -> bool:
     """Return whether the user agrees: by `--yes`, or asked on the terminal.
 
     Raises:
-        UsageError: there is no terminal to ask on.
+        UsageError: asking needs a terminal.
     """
     if yes:
         return True
     if not can_ask(invocation):
-        raise UsageError(f"nothing was done: there is no terminal to ask {one_line(question)!r} on; give --yes")
+        raise UsageError(f"nothing was done: asking {one_line(question)!r} needs a terminal; use --yes")
     return click.confirm(one_line(question), err=True)
 
 

@@ -35,8 +35,8 @@ from afkcli.screen.text import brief, visible, visible_json
 class Reasoning:
     """The model's reasoning on stderr while it streams, dim on a terminal; never blocks the event loop.
 
-    It is part of the conversation, so that it is shown as the answer is: to the letter, but for what moves a terminal.
-    Where no colour tells it from the answer, a blank line does.
+    It is shown unchanged, as the answer is, except that control characters are made visible. Without colours, a blank
+    line separates it from the answer.
     """
 
     def __init__(self, messages: Messages, descriptor: int | None) -> None:
@@ -47,7 +47,7 @@ class Reasoning:
         self.shown = False
 
     async def show(self, text: str) -> None:
-        """Write a piece; the line that something else has begun on the terminal ends first."""
+        """Write a piece, after ending a line on the terminal that is not its own."""
         if self._closed:
             return
         before = "" if self._streaming else self._messages.before
@@ -58,7 +58,7 @@ class Reasoning:
         await self._flush()
 
     async def end(self) -> None:
-        """End what was streamed, before something else is shown."""
+        """End the reasoning before something else is shown."""
         if self._streaming:
             self._streaming = False
             self._output.put(self._messages.before if self._messages.colours else f"{self._messages.before}\n")
@@ -68,7 +68,7 @@ class Reasoning:
     async def _flush(self) -> None:
         try:
             await self._output.flush()
-        except OSError:  # a closed stderr is no error
+        except OSError:  # a closed stderr is not an error
             self._closed = True
 
 
@@ -78,13 +78,13 @@ def final_answer(result: AgentResult) -> str:
 
 
 def structured_answer(result: AgentResult) -> str:
-    """Return the validated answer as one line of JSON; nothing where there is none."""
+    """Return the validated answer as one line of JSON; "" if there is none."""
     return visible_json(dumps(result.output)) if result.state is RunState.COMPLETED else ""
 
 
 class Renderer(Protocol):
     async def show(self, event: Event, *, more: bool) -> None:
-        """Show one event. With `more`, the next one is there already, so that both may be written together."""
+        """Show one event. With `more`, the next one has already arrived, so both may be written together."""
 
 
 class JsonRenderer:
@@ -198,7 +198,7 @@ class TextRenderer:
     def _ending(self, result: AgentResult) -> None:
         hidden = result.usage.reasoning_output_tokens
         if self._reasoning is not None and hidden and not self._reasoning.shown:
-            said = f"the model reasoned ({hidden:,} tokens), but its provider showed none of it"
+            said = f"the model used {hidden:,} tokens to reason, but its provider did not send the text"
             self._messages.say(f"{said}; a setting of the provider may ask for it")
         if result.state is RunState.DEGRADED:
             what = CUT_BY.get(result.reason or "", f"the limit {result.reason}")

@@ -21,7 +21,7 @@ _PIPE_CHUNK = 4096  # PIPE_BUF on Linux: a pipe that polls writable takes this m
 
 
 class Output:
-    """stdout, written without ever blocking the event loop: while nobody reads, signals and the lease still work."""
+    """stdout, written without blocking the event loop: signals and leases work while nothing reads it."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -29,14 +29,14 @@ class Output:
         self.is_terminal = os.isatty(descriptor)
 
     def put(self, text: str) -> None:
-        """Put `text` aside for the next `flush`."""
+        """Keep `text` for the next `flush`."""
         self._texts.append(text)
 
     async def flush(self) -> None:
-        """Write what was put aside, as UTF-8; what arrived together is written together.
+        """Write the texts that were put aside, as UTF-8, in one piece.
 
         Raises:
-            BrokenPipeError: nobody reads any more.
+            BrokenPipeError: the reader has gone.
             OSError: the disk is full, for instance.
         """
         data = "".join(self._texts).encode("utf-8", "replace")
@@ -61,7 +61,7 @@ class Output:
 
 
 class Stdout:
-    """stdout as UTF-8. It is only data; without a terminal there are no colours and nothing is shortened."""
+    """stdout as UTF-8, for data only. Colours and shortened lines are for terminals."""
 
     def __init__(self, invocation: Invocation) -> None:
         self.descriptor = invocation.stdout.descriptor
@@ -73,14 +73,14 @@ class Stdout:
         """Write `text`.
 
         Raises:
-            EndedError: nobody reads any more: the process dies of SIGPIPE, quietly, as `yes | head` does.
+            EndedError: the reader has gone, so the process dies of SIGPIPE without a message, as `yes | head` does.
             AfkError: it cannot be written (a full disk).
         """
         data = memoryview(text.encode("utf-8", "replace"))
         while data:
             try:
                 data = data[os.write(self.descriptor, data) :]
-            except BlockingIOError:  # somebody made the pipe non-blocking
+            except BlockingIOError:  # another process made the pipe non-blocking
                 select.select([], [self.descriptor], [])
             except OSError as error:
                 if is_disconnected(error):
@@ -96,11 +96,11 @@ class Stdout:
         self.json_lines(map(dumps, objects))
 
     def json_lines(self, lines: Iterable[str]) -> None:
-        """Write lines of JSON: to the letter, but for a terminal what would move it is escaped."""
+        """Write lines of JSON: unchanged, or with control characters escaped on a terminal."""
         self.lines(map(visible_json, lines) if self.is_terminal else lines)
 
     def text(self, text: str) -> str:
-        """Return text of several lines as it may be written: made visible on a terminal, to the letter elsewhere."""
+        """Return text of several lines: with control characters made visible on a terminal, else unchanged."""
         return visible(text) if self.is_terminal else text
 
     def styled(self, text: str, style: str) -> str:
@@ -109,5 +109,5 @@ class Stdout:
 
 
 def is_disconnected(error: OSError) -> bool:
-    """Whether a write failed because nobody reads any more."""
+    """Return whether a write failed because the reader has gone."""
     return isinstance(error, BrokenPipeError) or error.errno in (errno.EPIPE, errno.ESHUTDOWN, errno.EIO)

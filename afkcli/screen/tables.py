@@ -18,7 +18,7 @@ def write_table(stdout: Stdout, head: Sequence[str], rows: Sequence[Sequence[str
     Args:
         head: the names of the columns.
         rows: one text a column.
-        styles: one SGR parameter a row, "" for none.
+        styles: one SGR parameter for each row; "" for no style.
     """
     cells = [[one_line(cell) or "-" for cell in row] for row in rows]
     if stdout.is_terminal:

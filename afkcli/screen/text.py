@@ -12,7 +12,7 @@ _BRIEF = 400
 # Everything that moves a terminal or hides text: C0 but tab and newline, DEL, C1, and the bidirectional controls.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
-# What takes no room, so that two names look alike. Prose keeps it: Persian, Khmer and emoji need some of it.
+# Characters without width, which make two names look alike. Prose keeps them: Persian, Khmer and emoji need some.
 _HIDDEN = re.compile("[\xad\u180e\u200b-\u200d\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
 
 
@@ -24,7 +24,7 @@ def visible(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return `text` on one line, safe for a terminal, characters of no width made visible too."""
+    """Return `text` on one line, safe for a terminal, with characters without width made visible too."""
     line = visible(collapsed(text))
     return line if line.isascii() else _HIDDEN.sub(_picture, line)
 

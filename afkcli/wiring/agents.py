@@ -17,7 +17,7 @@ from afkcli.wiring.setup import Setup
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
-    """What the command line says about a run; None where it says nothing.
+    """What the command line says about a run; None for an option that was not given.
 
     `limits` has only the limits that were given, by their fields in `FailSafeConfig`. A value of `options` that is None
     removes what the config sets.
@@ -43,7 +43,7 @@ def choose_agent(setup: Setup, explicit: Choice | None, thread: ThreadInfo | Non
     if explicit is None and thread is not None and thread.agent is not None:
         if thread.agent in agents:
             return agents[thread.agent]
-        setup.notify(f"the thread's agent {thread.agent!r} is not in the config; going on with the default agent")
+        setup.notify(f"the thread's agent {thread.agent!r} is not in the config; using the default agent")
         return agents[DEFAULT_AGENT]
     choice = explicit or configured
     if choice is None:

@@ -23,7 +23,7 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _SAFE = string.punctuation
 _CHUNK = 1 << 16
 _MARGIN_SECONDS = 1.0
-"""How much later a silent connection is given up than the wait for it, which is what says so."""
+"""How much longer the connection may take than the wait for it, so that the wait reports the time limit."""
 
 
 class Attachment(CheckedAttachment):
@@ -42,7 +42,7 @@ class Attachment(CheckedAttachment):
 
     @classmethod
     def from_url(cls, url: str, *, seconds: float = FETCH_SECONDS) -> Self:
-        """Return what is at an `http` or `https` URL, with at most `MAX_REDIRECTS` redirects.
+        """Return the content of an `http` or `https` URL, with at most `MAX_REDIRECTS` redirects.
 
         Any address is fetched, one of this machine or of its network as well: it is the caller who names it.
 
@@ -92,11 +92,11 @@ def _check_regular(shown: str, mode: int) -> None:
     if stat.S_ISDIR(mode):
         raise UsageError(f"{shown} cannot be attached: it is a folder; name its files")
     if not stat.S_ISREG(mode):
-        raise UsageError(f"{shown} cannot be attached: it is no regular file; pipe it in with --attach -")
+        raise UsageError(f"{shown} cannot be attached: it is not a regular file; pipe it in with --attach -")
 
 
 def _fetch(url: str, seconds: float) -> bytes:
-    """Return what is at `url`, fetched on a thread of its own, because looking up a name cannot be given a time."""
+    """Return the content of `url`, fetched by a worker thread, because a name lookup has no time limit."""
     fetched: queue.SimpleQueue[bytes | UsageError] = queue.SimpleQueue()
     deadline = time.monotonic() + seconds
 
@@ -112,9 +112,11 @@ def _fetch(url: str, seconds: float) -> bytes:
     try:
         outcome = fetched.get(timeout=seconds)
     except queue.Empty:
-        raise _cannot_fetch(url, f"it took longer than {seconds:g} s") from None
+        outcome = b""
     if isinstance(outcome, UsageError):
         raise outcome
+    if time.monotonic() > deadline:  # what arrived by then may be a part only
+        raise _cannot_fetch(url, f"it took longer than {seconds:g} s")
     return outcome
 
 
@@ -144,8 +146,8 @@ def _parts(url: str, here: str) -> SplitResult:
     except ValueError:
         usable = False
     if not usable or parts.scheme not in ("http", "https"):
-        what = "it is" if here is url else "it redirects to what is"
-        raise _cannot_fetch(url, f"{what} no http or https URL")
+        what = "it is" if here is url else "it redirects to something that is"
+        raise _cannot_fetch(url, f"{what} not an http or https URL")
     return parts._replace(path=quote(parts.path, safe=_SAFE) or "/", query=quote(parts.query, safe=_SAFE), fragment="")
 
 
@@ -174,7 +176,7 @@ def _open(url: str, here: SplitResult, credentials: str, deadline: float) -> Any
 
 
 def _opener() -> Any:
-    """Return what opens `http` and `https` URLs; it opens nothing else, such as files, and follows no redirect."""
+    """Return an opener of `http` and `https` URLs only, which follows no redirect."""
     from urllib import request
 
     opener = request.OpenerDirector()
@@ -197,7 +199,7 @@ def _body(url: str, response: Any, deadline: float) -> bytes:
         data += chunk
         check_size(shown, len(data))
         if time.monotonic() > deadline:
-            break  # nobody waits any more
+            break  # the wait is over
     if response.length:  # what was announced and did not come
         raise _cannot_fetch(url, "the connection broke off")
     return bytes(data)

@@ -15,7 +15,7 @@ from afkcli.wiring.setup import Setup
 
 DEMO_PROVIDER = "local"
 NOTHING_NAMED = "nothing names another model"
-"""Why the demonstration answers; a thread does not go on with it once something does name a model."""
+"""Why the demonstration model answers. A thread does not keep it once something names another model."""
 
 
 def full_model_name(setup: Setup, name: str) -> str:
@@ -65,7 +65,7 @@ def _model_of_key(setup: Setup) -> Choice | None:
 
 
 def why_given(setup: Setup, id_: str, plugin: KnownPlugin) -> str | None:
-    """Return why a provider names the model of a bare run, or None where the user has given it nothing."""
+    """Return why a provider decides the model of a bare run, or None if the user has configured nothing for it."""
     kind, _, name = id_.partition(".")
     if kind != "provider" or name == DEMO_PROVIDER:
         return None
@@ -78,7 +78,7 @@ def why_given(setup: Setup, id_: str, plugin: KnownPlugin) -> str | None:
 
 
 def _demonstration(setup: Setup) -> Choice:
-    """Return the embedded model, for a run for which nothing names another one; say so, or refuse it."""
+    """Return the embedded model for a run that names no other, and report that; or refuse it."""
     how = "name a model with -m, AFK_MODEL or in the config, or set OPENAI_API_KEY"
     if setup.invocation.environment.get("AFK_DEMO", "").lower() in ("off", "0", "false", "no"):
         raise ConfigError(f"no model is named, and AFK_DEMO=off forbids the embedded demonstration model; {how}")
@@ -90,7 +90,7 @@ def _demonstration(setup: Setup) -> Choice:
 
 
 def configured_models(invocation: Invocation, user: ConfigFile, plugins: Plugins) -> Callable[[str], bool]:
-    """Return what tells whether the user has configured the provider of a model: by a key, or by its table."""
+    """Return a function that says whether the user has configured the provider of a model, by a key or its table."""
     alone = Setup(config=Config(user=user), plugins=plugins, notify=lambda line: None, invocation=invocation)
 
     def configured(model: str) -> bool:

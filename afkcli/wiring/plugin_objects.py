@@ -53,7 +53,7 @@ def make_sink(setup: Setup, name: str) -> Sink:
 
 
 def make_sinks(setup: Setup) -> list[Sink]:
-    """Return the sinks in use; one that cannot be made is said and left out."""
+    """Return the sinks in use; one that cannot be made is reported and left out."""
     names = setup.config.sink_names()
     names += [id_.partition(".")[2] for id_ in setup.file_plugins if id_.startswith("sink.")]
     sinks: list[Sink] = []

@@ -37,7 +37,7 @@ class PriceList:
         self._configured = configured
 
     def __call__(self, full_name: str, capabilities: Capabilities) -> Price | None:
-        """Return the price of the model `provider/model`, None where nobody knows."""
+        """Return the price of the model `provider/model`, or None if it is unknown."""
         configured = self._configured.get(full_name)
         if configured is not None or capabilities.price is not None:
             return configured or capabilities.price
@@ -81,14 +81,14 @@ def _public_address(url: str) -> str | None:
 
 
 def _covers_host(pattern: str, address: str) -> bool:
-    """Whether a pattern of the list matches all of an address's host, not only its beginning."""
+    """Return whether a pattern of the list matches all of an address's host, not only its beginning."""
     found = re.match(pattern, address)
     host_end = len("/".join(address.split("/")[:3]))
     return found is not None and (found.end() >= host_end or found[0].endswith("."))
 
 
 def _price(listed: ModelPrice) -> Price | None:
-    """Return a listed price as ours; None for what is not sold by tokens alone."""
+    """Return a listed price as a `Price`; None for a model that is not sold by tokens alone."""
     values = {name: getattr(listed, key, None) for name, key in _FIELDS.items()}
     if values["input"] is None or values["output"] is None or getattr(listed, _FEE_FOR_A_REQUEST, None) is not None:
         return None
@@ -98,7 +98,7 @@ def _price(listed: ModelPrice) -> Price | None:
 
 
 def _rates(values: Mapping[str, Any], input_tokens: int) -> dict[str, Any]:
-    """Return the rates of a call with so many input tokens: all of it goes by the highest tier that they pass."""
+    """Return the rates of a call with so many input tokens: those of the highest tier that they pass."""
     return {name: _rate(value, input_tokens) for name, value in values.items()}
 
 

@@ -30,7 +30,7 @@ def runner_config(setup: Setup, busy: str | None = None, busy_timeout: float | N
     seconds = busy_timeout if busy_timeout is not None else setup.config.setting("busy_timeout")
     if seconds is not None:
         if not (math.isfinite(seconds) and seconds >= 0):
-            raise ConfigError(f"busy_timeout = {seconds} in the config is no time to wait; use 0 or more seconds")
+            raise ConfigError(f"busy_timeout in the config must be 0 or more seconds (got {seconds})")
         said["busy_timeout_s"] = float(seconds)
     for key, field_name in (("max_retries", "max_retries"), ("retry_delay", "retry_delay_s")):
         if setup.config.setting(key) is not None:

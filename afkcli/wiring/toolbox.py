@@ -19,7 +19,7 @@ from afkcli.wiring.setup import Setup
 
 @dataclass(slots=True)
 class _Offered:
-    """What the plugins of one event loop offer: tools that are known, and toolsets by the name of their plugin."""
+    """What the plugins of one event loop offer: tools and toolsets by the name of their plugin."""
 
     tools: dict[str, list[Tool]] = field(default_factory=dict)
     toolsets: dict[str, Toolset] = field(default_factory=dict)
@@ -36,17 +36,19 @@ class Toolbox:
         """Return the lookup of the tools that fit `names`.
 
         Raises:
-            UsageError: at once, for a name that no plugin can have: what is known without asking a server.
+            UsageError: a name is invalid or unknown; raised before any server is asked.
             AfkError: a plugin cannot be loaded.
         """
-        hide_memory()  # the tools of plugins start processes; one that must not have our keys refuses where it fails
+        hide_memory()  # tools start processes, which must not read our keys; the plugin refuses if this fails
         offered = self._made.setdefault(asyncio.get_running_loop(), _Offered())
         known: list[Tool] = []
         asked: dict[str, set[str]] = {}
         for name in names:
             namespace, point, rest = name.partition(".")
             if not (namespace and point and rest):
-                raise UsageError(f"{name!r} is no name of a tool; write it as namespace.tool, or namespace.* for all")
+                raise UsageError(
+                    f"invalid tool name {name!r}; write namespace.tool, or namespace.* for all tools of a namespace"
+                )
             plugin = self._plugin_of(namespace, offered)
             if plugin in offered.toolsets:
                 asked.setdefault(plugin, set()).add(namespace)
@@ -59,7 +61,7 @@ class Toolbox:
         return self._found(names, known, [(offered.toolsets[plugin], sorted(asked[plugin])) for plugin in asked])
 
     def namespaces(self, plugin: str) -> Sequence[str]:
-        """Return what stands before the point in the names of a plugin's tools; raises as `find`."""
+        """Return the namespaces of a plugin's tools, the part before the point in their names; raises as `find`."""
         offered = self._made.setdefault(asyncio.get_running_loop(), _Offered())
         self._make(plugin, offered)
         return offered.toolsets[plugin].namespaces if plugin in offered.toolsets else [plugin]
@@ -69,7 +71,7 @@ class Toolbox:
     ) -> FoundTools:
         found, problems, silent = {tool.name: tool for tool in known}, [], set()
         each = [(toolset, namespace) for toolset, namespaces in asked for namespace in namespaces]
-        waiting = [_listed(toolset, namespace) for toolset, namespace in each]  # one that fails takes no other with it
+        waiting = [_listed(toolset, namespace) for toolset, namespace in each]  # one failure does not cancel the others
         for (_, namespace), listed in zip(each, await asyncio.gather(*waiting), strict=True):
             if isinstance(listed, str):
                 problems.append(listed)
@@ -78,14 +80,14 @@ class Toolbox:
             tools = {tool.name: tool for tool in listed}
             found |= {name: tool for name, tool in tools.items() if any(fnmatchcase(name, item) for item in names)}
         problems += [
-            f"there is no tool {name!r}; the run goes on without it (see `afk tools`)"
+            f"there is no tool {name!r}; the run continues without it (see `afk tools`)"
             for name in names
             if name.partition(".")[0] not in silent and not any(fnmatchcase(tool, name) for tool in found)
         ]
         return [replace(tool, from_plugin=True) for tool in found.values()], problems
 
     def _plugin_of(self, namespace: str, offered: _Offered) -> str:
-        """Return the plugin that has the tools of a namespace, made: one of that name, else one that says so."""
+        """Make and return the plugin with the tools of a namespace: the one of that name, else one that lists it."""
         setup = self._setup
         if f"tools.{namespace}" in (*setup.plugins.found, *setup.plugins.conflicts):
             self._make(namespace, offered)
@@ -108,7 +110,7 @@ class Toolbox:
         if hasattr(made, "list_tools"):
             others = {name for name in self._setup.plugins.names("tools") if name != plugin}
             for name in others.intersection(made.namespaces):
-                raise ConfigError(f"{name!r} is the name of a tool plugin; give the server of that name another one")
+                raise ConfigError(f"{name!r} is the name of a tool plugin; rename the server")
             offered.toolsets[plugin] = made
             return
         try:
@@ -128,8 +130,8 @@ class Toolbox:
 
 
 async def _listed(toolset: Toolset, namespace: str) -> Sequence[Tool] | str:
-    """Return the tools of a toolset's namespace, or why they cannot be had."""
+    """Return the tools of a namespace of a toolset, or the line that says why there are none."""
     try:
         return await toolset.list_tools([namespace])
     except (ToolError, AfkError) as error:
-        return f"{error}; the run goes on without the tools of {namespace}"
+        return f"{error}; the run continues without the tools of {namespace}"

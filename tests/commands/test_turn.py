@@ -55,7 +55,7 @@ def test_two_turns_in_one_process_are_two_turns_of_a_thread(turn: Turn, server: 
 @pytest.mark.parametrize(
     ("request_", "code", "line"),
     [
-        (TurnRequest(), 2, "there is no message"),
+        (TurnRequest(), 2, "no message was given"),
         (TurnRequest(words=("hi",), json=True, final=True), 2, "--json and --final"),
         (TurnRequest(words=("hi",), thread="a", continue_=True), 2, "--continue and --thread"),
         (TurnRequest(words=("hi",), plugins=(Path("missing.py"),)), 2, "missing.py"),

@@ -107,7 +107,7 @@ class TestNobodyIsThere:
         [
             ("pen.wirte", "there is no tool 'pen.wirte' (tools of pen: pen.write, pen.read)"),
             ("pencil.write", "no plugin and no server has tools named 'pencil.*'"),
-            ("write", "write it as namespace.tool"),
+            ("write", "invalid tool name"),
         ],
     )
     def test_a_tool_that_is_none_is_refused_before_the_run(
@@ -190,7 +190,7 @@ class TestSomebodyIsThere:
         server.script(wants("a"), Step(text="Done."))
         code, seen = self.answer(pen, line)
         assert (code, written(pen)) == (0, expected)
-        assert 'afk: pen.write is to be called with\r\n{\r\n  "text": "a"\r\n}' in seen
+        assert 'afk: pen.write asks to be called with\r\n{\r\n  "text": "a"\r\n}' in seen
         assert f"approval: {'allow' if expected else 'deny'} (user)" in seen
 
     def test_is_asked_again_where_the_answer_is_none(self, pen: Shell, server: ModelServer) -> None:
@@ -220,7 +220,7 @@ class TestSomebodyIsThere:
         server.script(wants("a", "b", "c"), Step(text="Done."))
         _, seen = self.answer(pen, "y\n", "n\n", "y\n")
         assert written(pen) == ["a", "c"]
-        assert seen.count("is to be called with") == 3
+        assert seen.count("asks to be called with") == 3
 
     def test_reads_the_question_undisturbed_by_what_other_calls_do(self, pen: Shell, server: ModelServer) -> None:
         (pen.folder / "written.txt").write_text("seen")
@@ -254,8 +254,8 @@ class TestSomebodyIsThere:
         with attended_terminal() as terminal:
             process = terminal.start(pen, *RUN[:5], "Write", program=["sh", "-c", both, "sh"])
             position = terminal.wait_for(ASKED)
-            terminal.wait_for("waiting: another afk asks on this terminal")
-            assert terminal.seen.count("is to be called with") == 1
+            terminal.wait_for("waiting for another afk that is asking on this terminal")
+            assert terminal.seen.count("asks to be called with") == 1
             terminal.type("y\n")
             terminal.wait_for(ASKED, position)
             terminal.type("n\n")
@@ -282,7 +282,7 @@ class TestSomebodyIsThere:
         process = pen.start(*RUN, "--approvals", "ask", "Write", start_new_session=True)
         _, err = process.communicate(timeout=LIMIT)
         assert (process.returncode, server.requests) == (2, [])
-        assert b"there is none; use --approvals deny or stdin" in err
+        assert b"needs a terminal; use --approvals deny or --approvals stdin" in err
 
 
 class Program:
@@ -341,7 +341,7 @@ class TestAProgramDecides:
             program.say(line)
         code, err = program.end()
         assert (code, written(pen)) == (0, [])
-        assert err.count("is no decision, and is ignored") == 4
+        assert err.count("ignored a line of stdin that is not a decision") == 4
         codes = [event["code"] for event in program.events if event["type"] == "warning"]
         assert codes == ["unknown_approval"] * 2
 
@@ -367,7 +367,7 @@ class TestAProgramDecides:
     def test_the_message_comes_from_the_arguments(self, pen: Shell, server: ModelServer) -> None:
         done = pen.afk("run", "--json", "--approvals", "stdin", stdin=b"a message")
         assert (done.code, server.requests) == (2, [])
-        assert "there is no message" in done.err
+        assert "no message was given" in done.err
 
 
 class TestAlways:
@@ -409,7 +409,7 @@ def test_the_list_shows_what_is_decided(pen: Shell) -> None:
 def test_the_rule_that_a_tools_page_shows_allows_it(pen: Shell, server: ModelServer) -> None:
     shown = pen.afk("tools", "show", "pen.write", "--plugin", "pen.py")
     assert shown.code == 0
-    assert "asked about where no rule" in shown.out
+    assert "asked about unless a rule" in shown.out
     config(pen, shown.out.partition("add to the config:\n")[2])
     server.script(wants("a"), Step(text="Done."))
     assert run(pen).code == 0

@@ -253,21 +253,21 @@ class TestRefused:
             (("--attach", "nowhere.png", "q"), "nowhere.png cannot be attached: No such file or directory"),
             (("--attach", "", "q"), "`--attach` was given an empty name; give a file, a URL, or `-` for stdin"),
             (("--attach", ".", "q"), ". cannot be attached: it is a folder; name its files"),
-            (("--attach", "/dev/zero", "q"), "/dev/zero cannot be attached: it is no regular file; pipe it in with"),
-            (("--attach", "ftp://host/x", "q"), "ftp://host/x cannot be attached: it is no http or https URL"),
+            (("--attach", "/dev/zero", "q"), "/dev/zero cannot be attached: it is not a regular file; pipe it in with"),
+            (("--attach", "ftp://host/x", "q"), "ftp://host/x cannot be attached: it is not an http or https URL"),
             (
                 (
                     "--attach",
                     "-",
                 ),
-                "`--attach -` takes stdin, so the message has to be an argument",
+                "`--attach -` reads stdin, so give the message as an argument",
             ),
-            (("--attach", "-", "-"), "`--attach -` takes stdin, so the message has to be an argument"),
+            (("--attach", "-", "-"), "`--attach -` reads stdin, so give the message as an argument"),
             (("--attach", "-", "-n", "q"), "`--attach -` reads stdin, which --no-stdin forbids"),
-            (("--attach", "-", "--attach", "-", "q"), "`--attach -` stands twice"),
+            (("--attach", "-", "--attach", "-", "q"), "`--attach -` was given twice"),
             (("--attach", "-", "q"), "stdin cannot be attached: it is empty"),
             (("--attach", "-", "--json", "--approvals", "stdin", "q"), "`--attach -` and `--approvals stdin` both"),
-            (("--attach", "photo.png"), "there is no message; say what to do"),
+            (("--attach", "photo.png"), "no message was given; use afk run"),
         ],
     )
     def test_bad_input_is_one_line_and_runs_nothing(

@@ -139,7 +139,7 @@ def test_a_server_that_cannot_be_listed_does_not_take_the_run_down(
     assert (done.code, done.out) == (0, "on I go\n")
     (line,) = [line for line in done.err.splitlines() if "MCP" in line]
     assert line.startswith(f"afk: {said}")
-    assert line.endswith("; the run goes on without the tools of s")
+    assert line.endswith("; the run continues without the tools of s")
 
 
 def test_servers_that_die_and_flood_in_calls_do_not_take_the_run_down(garden: Garden, server: ModelServer) -> None:
@@ -217,7 +217,7 @@ def test_a_server_with_the_name_of_a_tool_plugin_is_refused(garden: Garden, serv
     done = garden.tools()
 
     assert done.code == 2
-    assert done.err == "afk: 'shell' is the name of a tool plugin; give the server of that name another one\n"
+    assert done.err == "afk: 'shell' is the name of a tool plugin; rename the server\n"
 
 
 def test_names_that_no_server_has_are_said(garden: Garden, server: ModelServer) -> None:
@@ -230,7 +230,7 @@ def test_names_that_no_server_has_are_said(garden: Garden, server: ModelServer) 
     assert plugin.code == 0
     assert "no MCP server is named 'mcp' in [tools.mcp.servers] (servers: s)" in plugin.err
     assert tool.code == 0
-    assert "there is no tool 's.nope'; the run goes on without it" in tool.err
+    assert "there is no tool 's.nope'; the run continues without it" in tool.err
 
 
 def test_tools_that_are_left_out_are_said_in_one_line_each(garden: Garden) -> None:

@@ -223,7 +223,7 @@ class TestStdin:
             (b"\xff\xfe\x00binary", "stdin is not UTF-8 text"),
             (b"text\0more", "NUL bytes"),
             (b"x" * (10 << 20), "longer than 8 MB"),
-            (b"", "there is no message"),
+            (b"", "no message was given"),
         ],
     )
     def test_what_is_no_message_is_refused_with_one_line(self, keyed: Shell, data: bytes, said: str) -> None:
@@ -389,7 +389,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            (["run"], "there is no message"),
+            (["run"], "no message was given"),
             (["run", "-m", "nope", "hi"], "unknown model 'nope'"),
             (["run", "-m", "nope/x", "hi"], "no provider 'nope'"),
             (["run", "-m", "anthropic/claude-x", "hi"], "set ANTHROPIC_API_KEY"),

@@ -16,7 +16,11 @@ from afkcli.host.invocation import Invocation, Stream
 from tests.interrupts import allow_interrupts
 
 PACKAGE = Path(afkcli.__file__).parent
-READS_THE_PROCESS = {Path("host/invocation.py")}
+READS_THE_PROCESS = {
+    Path("host/invocation.py"),
+    Path("providers/certificates.py"),  # as the SDKs do: providers read the environment of the process
+    Path("providers/proxies.py"),
+}
 OTHERS = ("testing",)
 """`afkcli.testing` runs in the process of a test, or as a program of its own, and knows no invocation."""
 READS = {

@@ -137,7 +137,7 @@ class TestOnATerminal:
             code, shown = on_terminal(keyed, *command, columns=300)
             assert code == 0, shown
             assert_harmless(shown)
-            assert "are no event and were left out" in shown
+            assert "are not events and were left out" in shown
 
 
 class TestInAPipe:

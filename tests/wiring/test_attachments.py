@@ -121,7 +121,7 @@ class TestFiles:
         with socket.socket(socket.AF_UNIX) as listening:
             listening.bind(str(tmp_path / "socket"))
             for path in (tmp_path / "pipe", tmp_path / "socket", "/dev/zero", "/dev/null"):
-                with pytest.raises(UsageError, match="it is no regular file; pipe it in with --attach -"):
+                with pytest.raises(UsageError, match="it is not a regular file; pipe it in with --attach -"):
                     Attachment.from_path(path)
 
     def test_a_file_that_is_too_large_is_not_read(self, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ class TestUrls:
     @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:text/plain,x"])
     def test_a_redirect_leads_to_nothing_but_the_web(self, server: Server, target: str) -> None:
         server.redirect("/away", target)
-        assert "it redirects to what is no http or https URL" in refused(f"http://{server.host}/away")
+        assert "it redirects to something that is not an http or https URL" in refused(f"http://{server.host}/away")
 
     def test_a_password_is_sent_to_its_host_alone_and_shown_nowhere(self, server: Server) -> None:
         with Server() as other:
@@ -194,7 +194,7 @@ class TestUrls:
 
     @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://h/x", "http://", "http:///x", "http://h:port/x", "x"])
     def test_other_urls_are_refused(self, url: str) -> None:
-        assert "it is no http or https URL" in refused(url)
+        assert "it is not an http or https URL" in refused(url)
 
     def test_what_the_server_says_is_told(self, server: Server) -> None:
         assert "the server answered 404 Not Found" in refused(f"http://{server.host}/nothing")

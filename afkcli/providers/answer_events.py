@@ -27,6 +27,7 @@ class AnswerEvents:
         self._parser = EventParser()
         self._begins = True
         self._has_events = False
+        self._has_ended = False
         self._seen_strays = 0
 
     def take(self, chunk: bytes) -> list[str]:
@@ -41,11 +42,14 @@ class AnswerEvents:
         return self._data_of(self._parser.take(chunk))
 
     def rest(self) -> list[str]:
-        """Return what the end of the body leaves.
+        """Return what the end of the body leaves, once.
 
         That is an event without its blank line, if it is whole JSON, and an answer that is JSON instead of a stream:
         one object, or one a line.
         """
+        if self._has_ended:
+            return []
+        self._has_ended = True
         events = [event for event in self._data_of(self._parser.rest()) if _loaded(event) is not None]
         if events or self._has_events or self.error is not None:
             return events

@@ -166,7 +166,8 @@ class EventStream:
     """The body of one answer as the data of its events; whoever reads it sets `answered` with the answer's beginning.
 
     Until then a stream that stalls or breaks has cost nothing, so that it is reported as `timeout` or `network`. An
-    answer that is one JSON object instead of a stream is its only event.
+    answer that is one JSON object instead of a stream is its only event. `failure` is the error that the server
+    reported in the stream.
     """
 
     def __init__(self, server: Server, model: str, response: Any, http_error: type[Exception]) -> None:
@@ -177,7 +178,7 @@ class EventStream:
         self._chunks = response.aiter_bytes()
         self._events = AnswerEvents()
         self._http_error = http_error
-        self._failure: ProviderError | None = None
+        self.failure: ProviderError | None = None
         self.answered = False
 
     async def read(self, seconds: float | None = None) -> list[str] | None:
@@ -190,8 +191,8 @@ class EventStream:
             ProviderError: an error that the server reported; `truncated` or `network` (see `ProviderErrors.broken`),
                 or `timeout` before the answer began.
         """
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         settings = self._server.settings
         limit = seconds or (settings.idle_timeout if self.answered else settings.first_byte_timeout)
         try:
@@ -209,9 +210,9 @@ class EventStream:
             raise self.broken("cannot be decoded" if damaged else "broke off: the connection was lost") from None
         self._check_page()
         if self._events.error is not None:
-            self._failure = self._errors.event(self._model, self._events.error)
+            self.failure = self._errors.event(self._model, self._events.error)
             if not events:
-                raise self._failure
+                raise self.failure
         return events if chunk is not None or events else None
 
     async def drain(self) -> None:

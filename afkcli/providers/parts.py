@@ -19,6 +19,12 @@ from afkcli.core.thread.attachments import PDF, note_for_model
 from afkcli.providers.attached import cannot_send
 from afkcli.providers.wire import sent_arguments
 
+EMPTY_RESULT = "(no output)"
+"""What stands for the result of a tool that returned nothing; strict servers refuse an empty text."""
+
+EMPTY_ANSWER = "(no text)"
+"""What stands for an answer without text, so that questions and answers go on taking turns."""
+
 FILE_NAME = "file.pdf"
 """What a PDF without a name is called; the APIs want one."""
 
@@ -65,6 +71,7 @@ def result_text(part: ToolResultPart) -> str:
     An image or a file is not sent there; the model is told that there is one.
     """
     text = "".join(map(_text_in_result, part.parts))
+    text = text if text.strip() else EMPTY_RESULT
     return f"Error: {text}" if part.is_error else text
 
 

@@ -38,6 +38,10 @@ class ToolNames:
         called = (call.name for message in request.messages for call in message.tool_calls)
         return cls([*(tool.name for tool in request.tools), *called])
 
+    def is_known(self, wire: str) -> bool:
+        """Return whether `wire` is the name of one of these tools on the wire. Since: 0.2."""
+        return wire in self._name
+
     def to_wire(self, name: str) -> str:
         return self._wire.get(name) or _wire_name(name)
 

@@ -14,10 +14,17 @@ INVALID_ARGUMENTS = "invalid_arguments"
 """The field under which arguments that were no JSON object go back to the model."""
 
 
-def tool_call(id: str, name: str, arguments: str, **fields: Any) -> ToolCallPart:  # noqa: A002  (the part's own name)
-    """Return the call for a model's argument text, which may be empty or no JSON object at all."""
+def tool_call(id: str, name: str, arguments: str | None, **fields: Any) -> ToolCallPart:  # noqa: A002  (the part's own name)
+    """Return the call for a model's argument text.
+
+    No text, blanks and `null` mean no arguments. What is anything else than a JSON object is kept as
+    `invalid_arguments`, for the error result that says what came.
+    """
+    text = (arguments or "").strip()
+    if text in ("", "null"):
+        return ToolCallPart(id=id, name=name, arguments={}, **fields)
     try:
-        return ToolCallPart(id=id, name=name, arguments=loads_object(arguments or "{}"), **fields)
+        return ToolCallPart(id=id, name=name, arguments=loads_object(text), **fields)
     except JsonError:
         return ToolCallPart(id=id, name=name, arguments={}, invalid_arguments=arguments, **fields)
 
@@ -54,6 +61,11 @@ def decode_event(data: str) -> JsonObject:
 def count(usage: Mapping[str, Json], *path: str) -> int:
     """Return the token count at `path` in a usage object; 0 where a server leaves it out, or tells none."""
     return whole_count(_at(usage, path)) or 0
+
+
+def index_of(value: Json) -> int | None:
+    """Return an index as servers write it (0, 0.0 or "0"), None where there is none. Since: 0.2."""
+    return whole_count(value)
 
 
 class TokenCounts:
@@ -130,3 +142,8 @@ class TextPieces:
         if "\ud800" <= text[-1:] <= "\udbff":
             text, self._half = text[:-1], text[-1]
         return clean_text(text)
+
+    def rest(self) -> str:
+        """Return what a half that nothing followed becomes, "" where there is none. Since: 0.2."""
+        half, self._half = self._half, ""
+        return clean_text(half)

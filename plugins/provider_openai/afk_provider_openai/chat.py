@@ -7,12 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from afk_provider_openai.models import is_mistral_model
 from afk_provider_openai.settings import Server
 from afk_provider_openai.structured import schema_format
 from afkcli.plugin import JsonObject, ModelEvent, ModelRequest, ModelResponse
-from afkcli.providers.chat import OPTIONS, ChatAnswer, chat_messages, chat_tool
+from afkcli.providers.answer_stream import after_answer
+from afkcli.providers.base_url import split_base_url
+from afkcli.providers.chat import OPTIONS, ChatAnswer, chat_messages, chat_tool, wire_ids
+from afkcli.providers.error_bodies import is_error
+from afkcli.providers.origin import Origin
 from afkcli.providers.tool_names import ToolNames
 from afkcli.providers.wire import decode_event
+from afkcli.providers.wire_ids import SHORT, WireIds
 
 PATH = "/chat/completions"
 DONE = "[DONE]"
@@ -20,9 +26,11 @@ DONE = "[DONE]"
 
 def request_body(server: Server, request: ModelRequest, names: ToolNames) -> JsonObject:
     """Return the body of the request, `extra` last."""
+    origin = origin_of(server, request.model)
+    ids = WireIds(SHORT) if is_mistral_model(server, request.model) else wire_ids(origin)
     body: JsonObject = {
         "model": request.model,
-        "messages": list(chat_messages(request, names)),
+        "messages": list(chat_messages(request, names, origin, ids)),
         "stream": True,
     }
     if server.settings.stream_usage:
@@ -54,7 +62,11 @@ class ChatReader:
         self.ended = False
         self._server = server
         self._model = request.model
-        self._answer = ChatAnswer(names, server.name)
+        taken = [call.id for message in request.messages for call in message.tool_calls]
+        think_tags = server.settings.think_tags or request.output_schema is not None
+        self._answer = ChatAnswer(
+            names, server.name, origin_of(server, request.model), taken=taken, think_tags=think_tags
+        )
 
     @property
     def finished(self) -> bool:
@@ -73,9 +85,21 @@ class ChatReader:
                 return
             chunk = decode_event(data)
             yield from self._answer.chunk(chunk)
-            if chunk.get("error"):
-                raise self._server.errors.event(self._model, chunk)
+            if chunk.get("error") or (not chunk.get("choices") and is_error(chunk)):
+                error = self._server.errors.event(self._model, chunk)
+                if not self._answer.is_whole:
+                    raise error
+                yield after_answer(str(error))
+
+    def close(self) -> Iterator[ModelEvent]:
+        """Yield what was held back; raises as `ChatAnswer.close`."""
+        return self._answer.close()
 
     def response(self) -> ModelResponse:
         """Return the whole answer; to be called once `finished`."""
         return self._answer.response()
+
+
+def origin_of(server: Server, model: str) -> Origin:
+    """Return what tells where opaque data of an answer came from."""
+    return Origin(provider="openai", api="chat", model=model, server=split_base_url(server.url)[0])

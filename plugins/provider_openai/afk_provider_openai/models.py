@@ -59,3 +59,13 @@ def has_structured_outputs(model: str) -> bool:
     """Return whether an OpenAI model takes a JSON Schema; a name that is not known counts as a newer one, which do."""
     name = model.removeprefix("ft:")
     return name != "gpt-4" and not name.startswith(_WITHOUT_SCHEMA)
+
+
+_MISTRAL = re.compile(
+    r"(?:^|[/:._-])(?:open-)?(?:mistral|mixtral|ministral|codestral|devstral|magistral|pixtral)", re.IGNORECASE
+)
+
+
+def is_mistral_model(server: Server, model: str) -> bool:
+    """Return whether a model is Mistral's, whose API and chat templates take ids of nine letters and digits alone."""
+    return "mistral.ai" in server.name or _MISTRAL.search(model) is not None

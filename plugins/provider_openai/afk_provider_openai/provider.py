@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Sequence
 
 from afk_provider_openai import chat, responses
 from afk_provider_openai.connection import Connection
@@ -16,30 +15,17 @@ from afkcli.plugin import (
     ModelEvent,
     ModelInfo,
     ModelRequest,
-    ModelResponse,
+    ModelWarning,
     ProviderError,
     dumps,
 )
+from afkcli.providers.answer_stream import Reader, answer_events
 from afkcli.providers.attached import estimated
+from afkcli.providers.chat import without_opaque
 from afkcli.providers.tool_names import ToolNames
 
-AFTER_FINISH_SECONDS = 5.0
-"""How long a server may take from the finish reason to the usage and the end of the stream."""
-
 BYTES_PER_TOKEN = 4
-
-
-class _Reader(Protocol):
-    """What reads one answer; see `chat.ChatReader`."""
-
-    ended: bool
-
-    @property
-    def finished(self) -> bool: ...
-
-    def feed(self, events: Sequence[str]) -> Iterator[ModelEvent]: ...
-
-    def response(self) -> ModelResponse: ...
+REFUSED = (400, 422)
 
 
 class OpenAIProvider:
@@ -51,6 +37,7 @@ class OpenAIProvider:
         self.default_model: str | None = settings.default_model or None
         self._server = server_from(settings)
         self._connection = Connection(self._server)
+        self._plain_models: set[str] = set()
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """Make one model call; see `afkcli.plugin.Provider.stream`.
@@ -59,26 +46,25 @@ class OpenAIProvider:
             ProviderError: the call failed, or its stream ended without its end marker.
         """
         path, body, reader = self._call(request)
-        async with self._connection.stream(path, body) as stream:
-            while not reader.ended:
-                try:
-                    events = await stream.read(AFTER_FINISH_SECONDS if reader.finished else None)
-                except ProviderError:
-                    if not reader.finished:
-                        raise
-                    break  # the answer is whole; what is missing is its usage at most
-                if events is None:
-                    break
-                try:
-                    for event in reader.feed(events):
-                        stream.answered = True
-                        yield event
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    raise stream.broken(f"is malformed ({type(error).__name__}: {error})") from None
-            if not reader.finished:
-                raise stream.broken("ended without its end marker")
-            await stream.drain()
-        yield reader.response()
+        if request.model in self._plain_models:
+            body, _ = without_opaque(body)
+        try:
+            async for event in answer_events(self._connection, path, body, reader):
+                yield event
+            return
+        except ProviderError as error:
+            body, left_out = without_opaque(body)
+            field = next((name for name in left_out if error.status in REFUSED and name in str(error)), None)
+            if field is None:
+                raise
+        self._plain_models.add(request.model)
+        yield ModelWarning(
+            "field_refused",
+            f"{self._server.name} refused the field {field!r}, which it had sent itself; sent again without it",
+        )
+        _, _, reader = self._call(request)
+        async for event in answer_events(self._connection, path, body, reader):
+            yield event
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what is known of a model: for those of other servers the options that their API has."""
@@ -120,7 +106,7 @@ class OpenAIProvider:
     async def aclose(self) -> None:
         await self._connection.aclose()
 
-    def _call(self, request: ModelRequest) -> tuple[str, JsonObject, _Reader]:
+    def _call(self, request: ModelRequest) -> tuple[str, JsonObject, Reader]:
         server = self._server
         request = fitted(server, request)
         names = ToolNames.of(request)

@@ -7,7 +7,10 @@ https://developers.openai.com/api/reference/resources/responses/streaming-events
 
 from __future__ import annotations
 
+import re
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from afk_provider_openai.models import is_reasoning_model
@@ -25,7 +28,6 @@ from afkcli.plugin import (
     ModelResponse,
     ModelWarning,
     Part,
-    ProviderData,
     ReasoningDelta,
     ReasoningPart,
     Role,
@@ -37,8 +39,12 @@ from afkcli.plugin import (
     ToolSpec,
     Usage,
     clean_text,
+    dumps,
 )
 from afkcli.providers.attached import data_url
+from afkcli.providers.base_url import split_base_url
+from afkcli.providers.error_bodies import is_error
+from afkcli.providers.origin import Origin
 from afkcli.providers.parts import (
     FILE_NAME,
     arguments_text,
@@ -48,11 +54,14 @@ from afkcli.providers.parts import (
     user_content,
 )
 from afkcli.providers.tool_names import ToolNames
-from afkcli.providers.wire import TokenCounts, decode_event, tool_call
+from afkcli.providers.wire import TextPieces, TokenCounts, decode_event, index_of, tool_call
+from afkcli.providers.wire_ids import WireIds
 
 PATH = "/responses"
 PROVIDER = "openai"
 API = "responses"
+DONE = "[DONE]"
+LEGAL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 ENCRYPTED_REASONING = "reasoning.encrypted_content"
 
 _OPTIONS = {"temperature": "temperature", "top_p": "top_p", "max_output_tokens": "max_output_tokens"}
@@ -65,7 +74,7 @@ def request_body(server: Server, request: ModelRequest, names: ToolNames) -> Jso
     reasons = is_reasoning_model(request.model)
     body: JsonObject = {
         "model": request.model,
-        "input": list(_items(request, names, reasons=reasons)),
+        "input": list(_items(request, names, origin_of(server, request.model), reasons=reasons)),
         "stream": True,
         "store": False,
     }
@@ -73,9 +82,9 @@ def request_body(server: Server, request: ModelRequest, names: ToolNames) -> Jso
         body["include"] = [ENCRYPTED_REASONING]
     if request.tools:
         body["tools"] = [_tool(tool, names) for tool in request.tools]
-    for option, field in _OPTIONS.items():
+    for option, name in _OPTIONS.items():
         if option in request.options:
-            body[field] = request.options[option]
+            body[name] = request.options[option]
     reasoning = _reasoning(server, request)
     if reasoning:
         body["reasoning"] = reasoning
@@ -109,14 +118,21 @@ def _tool(tool: ToolSpec, names: ToolNames) -> JsonObject:
     }
 
 
-def _items(request: ModelRequest, names: ToolNames, *, reasons: bool) -> Iterator[JsonObject]:
+def origin_of(server: Server, model: str) -> Origin:
+    """Return what tells where opaque data of an answer came from."""
+    return Origin(provider=PROVIDER, api=API, model=model, server=split_base_url(server.url)[0])
+
+
+def _items(request: ModelRequest, names: ToolNames, origin: Origin, *, reasons: bool) -> Iterator[JsonObject]:
+    ids = WireIds(LEGAL_ID)
     for message in request.messages:
         if message.role is Role.TOOL:
             for part in message.parts:
                 if isinstance(part, ToolResultPart):
-                    yield {"type": "function_call_output", "call_id": part.id, "output": _output(request, part)}
+                    output = _output(request, part)
+                    yield {"type": "function_call_output", "call_id": ids.of_result(part.id), "output": output}
         elif message.role is Role.ASSISTANT:
-            yield from _assistant_items(message, names, reasons=reasons)
+            yield from _assistant_items(message, names, origin, ids, reasons=reasons)
         else:
             yield {"role": message.role.value, "content": user_content(request, message, _part)}
 
@@ -139,7 +155,9 @@ def _part(request: ModelRequest, part: Part) -> JsonObject:
     return {"type": "input_text", "text": part.text if isinstance(part, TextPart) else ""}
 
 
-def _assistant_items(message: Message, names: ToolNames, *, reasons: bool) -> Iterator[JsonObject]:
+def _assistant_items(
+    message: Message, names: ToolNames, origin: Origin, ids: WireIds, *, reasons: bool
+) -> Iterator[JsonObject]:
     """Yield the items of an answer in the order in which they came.
 
     A reasoning item is sent only together with what followed it, and what followed keeps its id only together with its
@@ -148,7 +166,7 @@ def _assistant_items(message: Message, names: ToolNames, *, reasons: bool) -> It
     text_of(message)  # refuses attachments
     held: list[JsonObject] = []
     for part in message.parts:
-        own = _own_data(part)
+        own = _own_item(part, origin)
         if isinstance(part, ReasoningPart):
             if own is not None and reasons:
                 held.append(own)
@@ -158,34 +176,53 @@ def _assistant_items(message: Message, names: ToolNames, *, reasons: bool) -> It
         kept = own if own is not None and reasons else {}
         if isinstance(part, ToolCallPart):
             arguments = arguments_text(part)
-            call = {"type": "function_call", "call_id": part.id, "name": names.to_wire(part.name)}
+            call = {"type": "function_call", "call_id": ids.of_call(part), "name": names.to_wire(part.name)}
             yield {**kept, **call, "arguments": arguments}
         elif isinstance(part, TextPart) and kept:
             yield {**kept, "content": [{"type": "output_text", "text": part.text, "annotations": []}]}
-        elif isinstance(part, TextPart) and part.text:
+        elif isinstance(part, TextPart) and part.text.strip():
             yield {"role": "assistant", "content": part.text}
     yield from (item for item in held if item.get("type") != "reasoning")
 
 
-def _own_data(part: Part) -> JsonObject | None:
-    data = part.provider_data
-    if data is None or data.provider != PROVIDER or data.api != API or not isinstance(data.payload, dict):
-        return None
-    return data.payload
+def _own_item(part: Part, origin: Origin) -> JsonObject | None:
+    """Return the item that a part was, where it came from the server and model that are asked."""
+    item = (origin.own(part.provider_data) or {}).get("item")
+    return item if isinstance(item, dict) else None
+
+
+@dataclass(slots=True, eq=False)
+class _Item:
+    """An output item while it comes in; `part` is what it became."""
+
+    index: int | None
+    id: str
+    kind: str = ""
+    call_id: str = ""
+    name: str = ""
+    text: str = ""
+    arguments: str = ""
+    pieces: TextPieces = field(default_factory=TextPieces)
+    argument_pieces: TextPieces = field(default_factory=TextPieces)
+    part: Part | None = None
+    is_done: bool = False
 
 
 class ResponsesReader:
-    """Reads the events of one response; `finished` and `ended` say that its last event was seen."""
+    """Reads the events of one response; `finished` and `ended` say that its last event was seen.
+
+    Items are told by their id and index together: servers repeat the one or the other, or leave one out.
+    """
 
     def __init__(self, server: Server, request: ModelRequest, names: ToolNames) -> None:
         self.finished = False
         self.ended = False
         self._server = server
         self._model = request.model
+        self._origin = origin_of(server, request.model)
         self._names = names
-        self._said: dict[str, list[str]] = {}
-        self._calls: dict[str, tuple[str, str]] = {}
-        self._parts: list[Part] = []
+        self._taken = {call.id for message in request.messages for call in message.tool_calls}
+        self._items: list[_Item] = []
         self._response: JsonObject = {}
         self._finish = FinishReason.STOP
 
@@ -197,96 +234,196 @@ class ResponsesReader:
             ValueError: the data of an event is not JSON.
         """
         for data in events:
+            if data.startswith(DONE):  # the end marker of Chat Completions, which gateways add
+                self.ended = True
+                return
             event = decode_event(data)
             kind = event.get("type")
-            if kind == "response.output_text.delta" or kind == "response.refusal.delta":
-                text = clean_text(event["delta"])
-                self._heard(event, text)
-                yield TextDelta(text)
-            elif kind in _HANDLERS:
+            if kind in _HANDLERS:
                 yield from _HANDLERS[kind](self, event)
+            elif event.get("object") == "response":  # the whole answer as one object
+                yield from self._ended({"type": f"response.{event.get('status', 'completed')}", "response": event})
+            elif is_error(event):
+                yield from self._failed(event)
+
+    def close(self) -> Iterator[ModelEvent]:
+        """Yield nothing: everything was yielded with the last event."""
+        yield from ()
 
     def response(self) -> ModelResponse:
         """Return the whole answer; to be called once `finished`."""
         usage = self._response.get("usage")
+        parts = tuple(item.part for item in self._items if item.part is not None)
         finish = self._finish
-        if finish is FinishReason.STOP and any(isinstance(part, ToolCallPart) for part in self._parts):
+        if finish is FinishReason.STOP and any(isinstance(part, ToolCallPart) for part in parts):
             finish = FinishReason.TOOL_CALLS
+        model = self._response.get("model")
         return ModelResponse(
-            message=Message(role=Role.ASSISTANT, parts=tuple(self._parts)),
+            message=Message(role=Role.ASSISTANT, parts=parts),
             finish_reason=finish,
-            usage=usage_from(usage) if usage else None,
-            model=self._response.get("model"),
+            usage=usage_from(usage) if isinstance(usage, dict) and usage else None,
+            model=model if isinstance(model, str) else None,
         )
 
-    def _heard(self, event: JsonObject, text: str) -> None:
-        item = event.get("item_id", "")
-        if item in self._said:
-            self._said[item].append(text)
-        else:
-            self._said[item] = [text]
+    def _item(self, index: Json, id: Json, *, begins: bool = False) -> _Item:  # noqa: A002  (the API's name)
+        """Return the open item of an index and an id, one of which may be missing; a new one where there is none."""
+        number, name = index_of(index), id if isinstance(id, str) else ""
+        for item in reversed(self._items):
+            same_id = item.id == name if item.id and name else None
+            same_index = item.index == number if item.index is not None and number is not None else None
+            is_same = False not in (same_id, same_index) and (same_id or same_index or (number is None and not name))
+            if is_same and not item.is_done and not (begins and item.kind):
+                return item
+        item = _Item(number, name)
+        self._items.append(item)
+        return item
+
+    def _item_of(self, event: JsonObject) -> _Item:
+        return self._item(event.get("output_index"), event.get("item_id"))
+
+    def _text_delta(self, event: JsonObject) -> Iterator[ModelEvent]:
+        item = self._item_of(event)
+        item.kind = item.kind or "message"
+        text = item.pieces.take(_str(event.get("delta")))
+        item.text += text
+        if text:
+            yield TextDelta(text)
 
     def _reasoning_delta(self, event: JsonObject) -> Iterator[ModelEvent]:
-        text = clean_text(event["delta"])
-        self._heard(event, text)
-        yield ReasoningDelta(text)
+        item = self._item_of(event)
+        item.kind = item.kind or "reasoning"
+        text = item.pieces.take(_str(event.get("delta")))
+        item.text += text
+        if text:
+            yield ReasoningDelta(text)
 
     def _reasoning_part(self, event: JsonObject) -> Iterator[ModelEvent]:
         if event.get("summary_index"):  # the parts of a summary are paragraphs
             yield from self._reasoning_delta({**event, "delta": "\n\n"})
 
     def _arguments_delta(self, event: JsonObject) -> Iterator[ModelEvent]:
-        id, name = self._calls.get(event.get("item_id", ""), ("", ""))  # noqa: A001
-        if id:
-            yield ToolCallDelta(id, name, clean_text(event["delta"]))
+        item = self._item_of(event)
+        item.kind = item.kind or "function_call"
+        arguments = item.argument_pieces.take(_str(event.get("delta")))
+        item.arguments += arguments
+        if item.name and arguments:
+            yield ToolCallDelta(item.call_id, item.name, arguments)
 
     def _item_added(self, event: JsonObject) -> Iterator[ModelEvent]:
-        item = event["item"]
-        if item.get("type") == "function_call":
-            id, name = item["call_id"], self._names.from_wire(item["name"])  # noqa: A001
-            self._calls[item.get("id", "")] = (id, name)
-            yield ToolCallDelta(id, name, "")
+        added = _object(event.get("item"))
+        item = self._item(event.get("output_index"), added.get("id"), begins=True)
+        item.kind = str(added.get("type") or item.kind)
+        if item.kind == "function_call":
+            yield from self._named(item, added)
+
+    def _named(self, item: _Item, told: JsonObject) -> Iterator[ModelEvent]:
+        """Yield the beginning of a call once its name is known, with the arguments that came before."""
+        if item.name or not _str(told.get("name")):
+            return
+        item.name = self._names.from_wire(_str(told.get("name")))
+        given = clean_text(_str(told.get("call_id")) or item.id)
+        item.call_id = given if given and given not in self._taken else f"call_{uuid.uuid4().hex[:32]}"
+        self._taken.add(item.call_id)
+        yield ToolCallDelta(item.call_id, item.name, item.arguments)
 
     def _item_done(self, event: JsonObject) -> Iterator[ModelEvent]:
-        item = event["item"]
-        kind = item.get("type")
-        said = "".join(self._said.get(item.get("id", ""), ()))
-        if kind == "message":
-            text = clean_text(_message_text(item))
-            if text != said and text.startswith(said):  # what no delta said is still part of the answer
-                yield TextDelta(text[len(said) :])
-                said = text
-            self._parts.append(TextPart(text=said, provider_data=self._data(_message_payload(item))))
-        elif kind == "function_call":
-            data = self._data({"id": item.get("id"), "status": item.get("status")})
-            name = self._names.from_wire(item["name"])
-            self._parts.append(tool_call(item["call_id"], name, item["arguments"], provider_data=data))
+        done = _object(event.get("item"))
+        item = self._item(event.get("output_index"), done.get("id"))
+        item.kind = str(done.get("type") or item.kind)
+        item.is_done = True
+        if item.kind == "message":
+            yield from self._message_done(item, done)
+        elif item.kind == "function_call":
+            yield from self._call_done(item, done)
         else:  # reasoning, or an item of a tool that runs at OpenAI: both go back as they are
-            self._parts.append(ReasoningPart(text=said, provider_data=self._data(item)))
+            thought = item.text or _summary_text(done)
+            if thought != item.text:
+                yield ReasoningDelta(thought)
+            item.part = ReasoningPart(text=thought, provider_data=self._origin.data(item=done))
+
+    def _message_done(self, item: _Item, done: JsonObject) -> Iterator[ModelEvent]:
+        text, payload = clean_text(_message_text(done)), _message_payload(done)
+        if text.startswith(item.text):  # what no delta said is still part of the answer
+            if text != item.text:
+                yield TextDelta(text[len(item.text) :])
+            item.text = text
+        elif text:
+            payload = None
+            yield ModelWarning(
+                "answer_differs",
+                f"the last message of {self._server.name} differs from what it streamed, which is kept",
+            )
+        if item.text:
+            data = None if payload is None else self._origin.data(item=payload)
+            item.part = TextPart(text=item.text, provider_data=data)
+
+    def _call_done(self, item: _Item, done: JsonObject) -> Iterator[ModelEvent]:
+        yield from self._named(item, done)
+        told = done.get("arguments")
+        arguments = told if isinstance(told, str) else dumps(told) if isinstance(told, (dict, list)) else ""
+        if arguments and not item.arguments:
+            yield ToolCallDelta(item.call_id, item.name, clean_text(arguments))
+        kept = {"id": done.get("id"), "status": done.get("status")}
+        data = self._origin.data(item=kept) if done.get("id") else None
+        arguments = clean_text(arguments) if arguments.strip() else item.arguments
+        item.part = tool_call(item.call_id, item.name, arguments, provider_data=data)
 
     def _ended(self, event: JsonObject) -> Iterator[ModelEvent]:
-        self._response = event["response"]
+        self._response = _object(event.get("response"))
+        if event["type"] == "response.failed" or self._response.get("error"):
+            yield from self._failed(event)
         if event["type"] == "response.incomplete":
-            reason = str((self._response.get("incomplete_details") or {}).get("reason"))
+            reason = str(_object(self._response.get("incomplete_details")).get("reason"))
             self._finish = _INCOMPLETE.get(reason, FinishReason.LENGTH)
             if reason not in _INCOMPLETE:
                 yield ModelWarning("finish_reason", f"{self._server.name} cut the answer for the reason {reason!r}")
-        if not self._parts:
-            for item in self._response.get("output") or ():
-                yield from self._item_done({"item": item})
+        yield from self._rest()
         self.finished = self.ended = True
 
+    def _rest(self) -> Iterator[ModelEvent]:
+        """Yield what the last event has and no item of its own had, and end items that no event ended."""
+        output = self._response.get("output")
+        for index, done in enumerate(output if isinstance(output, list) else ()):
+            if isinstance(done, dict) and not self._has(index, done):
+                yield from self._item_done({"output_index": index, "item": done})
+        for item in self._items:
+            if not item.is_done and (item.text or item.name):
+                item.is_done = True
+                item.part = _unfinished_part(item)
+
+    def _has(self, index: int, done: JsonObject) -> bool:
+        """Return whether an item of the last event was seen already, by its id or its place."""
+        ids = {done.get("id"), done.get("call_id")} - {None, ""}
+        seen = [item for item in self._items if item.is_done]
+        if ids and any(item.id in ids or item.call_id in ids for item in seen):
+            return True
+        return any(item.index == index and item.kind == done.get("type") for item in seen) or (
+            not ids and index < len(seen)
+        )
+
     def _failed(self, event: JsonObject) -> Iterator[ModelEvent]:
-        error = event.get("response", event).get("error") or event
+        error = _object(event.get("response")).get("error") or event
         raise self._server.errors.event(self._model, error)
 
-    def _data(self, payload: JsonObject | None) -> ProviderData | None:
-        if payload is None:
-            return None
-        return ProviderData(provider=PROVIDER, api=API, model=self._model, payload=payload)
+
+def _unfinished_part(item: _Item) -> Part:
+    """Return the part of an item that only its deltas told."""
+    if item.kind == "function_call":
+        return tool_call(item.call_id, item.name, item.arguments)
+    return ReasoningPart(text=item.text) if item.kind == "reasoning" else TextPart(text=item.text)
+
+
+def _str(value: Json) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _object(value: Json) -> JsonObject:
+    return value if isinstance(value, dict) else {}
 
 
 _HANDLERS: Mapping[Any, Any] = {
+    "response.output_text.delta": ResponsesReader._text_delta,
+    "response.refusal.delta": ResponsesReader._text_delta,
     "response.reasoning_summary_text.delta": ResponsesReader._reasoning_delta,
     "response.reasoning_text.delta": ResponsesReader._reasoning_delta,
     "response.reasoning_summary_part.added": ResponsesReader._reasoning_part,
@@ -295,7 +432,8 @@ _HANDLERS: Mapping[Any, Any] = {
     "response.output_item.done": ResponsesReader._item_done,
     "response.completed": ResponsesReader._ended,
     "response.incomplete": ResponsesReader._ended,
-    "response.failed": ResponsesReader._failed,
+    "response.failed": ResponsesReader._ended,
+    "response.cancelled": ResponsesReader._failed,
     "error": ResponsesReader._failed,
 }
 
@@ -314,11 +452,24 @@ def usage_from(usage: Mapping[str, Json]) -> Usage:
 
 
 def _message_text(item: JsonObject) -> str:
-    return "".join(part.get("text") or part.get("refusal") or "" for part in item.get("content") or ())
+    content = item.get("content")
+    if isinstance(content, str):
+        return content
+    parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    return "".join(_str(part.get("text")) or _str(part.get("refusal")) for part in parts)
+
+
+def _summary_text(item: JsonObject) -> str:
+    """Return the text of a reasoning item that no delta told."""
+    parts = item.get("summary") or item.get("content")
+    texts = [_str(part.get("text")) for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    return clean_text("\n\n".join(filter(None, texts))) if item.get("type") == "reasoning" else ""
 
 
 def _message_payload(item: JsonObject) -> JsonObject | None:
     """Return what a message item holds beside its text; None for a refusal, which goes back as plain text."""
-    if any(part.get("type") != "output_text" for part in item.get("content") or ()):
+    content = item.get("content")
+    parts = content if isinstance(content, list) else [None]
+    if any(not isinstance(part, dict) or part.get("type") != "output_text" for part in parts):
         return None
     return {name: value for name, value in item.items() if name != "content"}

@@ -29,7 +29,7 @@ class Settings:
 
     `first_byte_timeout` is the longest silence before the answer begins (a reasoning model may be silent for minutes),
     `idle_timeout` the longest silence within it. `structured_output` is whether the server takes the JSON Schema of an
-    answer.
+    answer. `think_tags` is whether `<think>` at the start of an answer is taken as reasoning.
     """
 
     api_key: str = field(default="", repr=False, metadata={"secret": True, "env": "OPENAI_API_KEY"})
@@ -45,6 +45,7 @@ class Settings:
     reasoning_summary: str = ""
     stream_usage: bool = True
     structured_output: bool = True
+    think_tags: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

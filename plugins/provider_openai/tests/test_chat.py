@@ -22,7 +22,6 @@ from afkcli.plugin import (
     ModelEvent,
     ModelRequest,
     ModelResponse,
-    ModelWarning,
     Part,
     ProviderError,
     ReasoningPart,
@@ -71,7 +70,7 @@ def read(*chunks: object, **settings: Any) -> list[ModelEvent]:
     server = server_from(Settings(base_url="http://127.0.0.1:1/v1", **settings))
     reader = ChatReader(server, REQUEST, ToolNames([]))
     events = list(reader.feed([dumps(chunk) for chunk in chunks]))
-    return [*events, reader.response()] if reader.finished else events
+    return [*events, *reader.close(), reader.response()] if reader.finished else events
 
 
 MOOD: dict[str, Any] = {"type": "object", "properties": {"mood": {"type": "string"}}, "required": ["mood"]}
@@ -361,15 +360,18 @@ def test_calls_without_number_or_id_and_with_an_object_for_arguments_are_taken()
     assert response.finish_reason is FinishReason.TOOL_CALLS
 
 
-def test_an_unknown_finish_reason_ends_the_answer_with_a_warning() -> None:
-    *_, warning, response = read(delta(content="a"), delta("eos"))
-    assert isinstance(warning, ModelWarning)
-    assert "eos" in warning.message
+@pytest.mark.parametrize("reason", ["eos", "STOP", "end_turn", "stop_sequence"])
+def test_another_word_for_a_success_is_one(reason: str) -> None:
+    *_, response = read(delta(content="a"), delta(reason))
     assert isinstance(response, ModelResponse)
+    assert response.finish_reason is FinishReason.STOP
 
 
-def test_a_gateway_s_error_is_no_finish_reason() -> None:
-    assert read(delta(content="a"), delta("error")) == [TextDelta("a")]
+@pytest.mark.parametrize("reason", ["network_error", "error", "insufficient_system_resource", "no such word"])
+def test_an_end_that_is_not_known_as_a_success_cuts_the_answer(reason: str) -> None:
+    with pytest.raises(ProviderError, match=reason) as caught:
+        read(delta(content="a"), delta(reason))
+    assert caught.value.kind is ErrorKind.TRUNCATED
 
 
 def test_content_in_parts_is_joined() -> None:

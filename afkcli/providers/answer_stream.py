@@ -1,0 +1,86 @@
+"""One model call over a connection: its stream read to the end marker, and a little further."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from typing import Any, Protocol
+
+from afkcli.core.contract.errors import ProviderError
+from afkcli.core.contract.jsonform import JsonObject
+from afkcli.core.contract.messages import ModelEvent, ModelResponse, ModelWarning
+from afkcli.providers.connection import Connection, EventStream
+
+AFTER_FINISH_SECONDS = 5.0
+"""How long a server may take from the finish reason to the usage and the end of the stream."""
+
+
+class Reader(Protocol):
+    """Reads the events of one answer.
+
+    `finished` says that the answer is whole, `ended` that nothing more comes. `close` yields what was held back, and
+    raises `ProviderError` where the answer ended as one that failed.
+
+    Since: 0.2.
+    """
+
+    ended: bool
+
+    @property
+    def finished(self) -> bool: ...
+
+    def feed(self, events: Sequence[str]) -> Iterator[ModelEvent]: ...
+
+    def close(self) -> Iterator[ModelEvent]: ...
+
+    def response(self) -> ModelResponse: ...
+
+
+async def answer_events(
+    connection: Connection[Any], path: str, body: JsonObject, reader: Reader
+) -> AsyncGenerator[ModelEvent, None]:
+    """Send a request and yield the events of its answer, the response last.
+
+    What goes wrong once the answer is whole costs nothing of it: a warning passes on what the server said.
+
+    Raises:
+        ProviderError: the call failed, or its stream ended without its end marker.
+
+    Since: 0.2.
+    """
+    async with connection.stream(path, body) as stream:
+        while not reader.ended:
+            try:
+                events = await stream.read(AFTER_FINISH_SECONDS if reader.finished else None)
+            except ProviderError as error:
+                if not reader.finished:
+                    raise
+                if error is stream.failure:
+                    yield after_answer(str(error))
+                break
+            if events is None:
+                break
+            for event in _read(reader, events, stream):
+                stream.answered = stream.answered or not isinstance(event, ModelWarning)
+                yield event
+        if not reader.finished:
+            raise stream.broken("ended without its end marker")
+        for event in reader.close():
+            yield event
+        await stream.drain()
+    yield reader.response()
+
+
+def _read(reader: Reader, events: Sequence[str], stream: EventStream) -> Iterator[ModelEvent]:
+    try:
+        yield from reader.feed(events)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"is malformed ({type(error).__name__}: {error})"
+        if not reader.finished:
+            raise stream.broken(what) from None
+        reader.ended = True
+        yield after_answer(f"what came behind it {what}")
+
+
+def after_answer(what: str) -> ModelWarning:
+    """Return the warning for something that came behind a whole answer. Since: 0.2."""
+    return ModelWarning("after_answer", f"the answer is whole, but: {what}")

@@ -120,9 +120,10 @@ if TYPE_CHECKING:
     from afkcli.core.thread.records import advance
     from afkcli.core.thread.turns import SealedTurn, after_seal, turn_from_json
     from afkcli.hookspecs import HOOKS_VERSION, hookimpl
+    from afkcli.host.files import make_private_folder, private_file, replace_file, sync_folder
     from afkcli.host.nondumpable import hide_memory
     from afkcli.host.owner import boot_id, current_owner, proven_dead
-    from afkcli.host.paths import config_dir, data_dir, make_private_folder, state_dir
+    from afkcli.host.paths import config_dir, data_dir, state_dir
     from afkcli.host.secrets import keep_secret, mask_secrets
     from afkcli.providers.base import BaseProvider
     from afkcli.providers.failures import http_error_kind
@@ -260,6 +261,12 @@ _NAMES = {
         "HOOKS_VERSION",
         "hookimpl",
     ),
+    "afkcli.host.files": (
+        "make_private_folder",
+        "private_file",
+        "replace_file",
+        "sync_folder",
+    ),
     "afkcli.host.nondumpable": ("hide_memory",),
     "afkcli.host.owner": (
         "boot_id",
@@ -269,7 +276,6 @@ _NAMES = {
     "afkcli.host.paths": (
         "config_dir",
         "data_dir",
-        "make_private_folder",
         "state_dir",
     ),
     "afkcli.providers.base": ("BaseProvider",),
@@ -388,11 +394,14 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "one_line",
     "owner_from_json",
     "owner_to_json",
+    "private_file",
     "proven_dead",
+    "replace_file",
     "rfc3339",
     "schema_problem",
     "started",
     "state_dir",
+    "sync_folder",
     "text_message",
     "thread_info_from_json",
     "thread_info_to_json",

@@ -20,8 +20,8 @@ from afkcli.config.checking import BUDGET_KEYS, LIMIT_KEYS, SAMPLING_KEYS, check
 from afkcli.config.reading import ConfigFile, parse_config, parse_toml, relative_to
 from afkcli.core.contract.errors import ConfigError
 from afkcli.core.contract.limits import LIMITS
-from afkcli.host.files import replace_file
-from afkcli.host.paths import make_private_folder, state_dir
+from afkcli.host.files import make_private_folder, replace_file
+from afkcli.host.paths import state_dir
 
 FILE_NAME = "afk.toml"
 _MAX_BYTES = 1_000_000  # configs are written by hand; a larger file is not read into memory

@@ -31,16 +31,6 @@ def config_file(environment: Mapping[str, str] | None = None) -> Path:
     return config_dir(environment) / "config.toml"
 
 
-def make_private_folder(folder: Path) -> None:
-    """Create `folder` and those of its parents that are missing, each 0700 whatever the umask is.
-
-    Raises:
-        OSError: one cannot be made, or a file is in its place.
-    """
-    for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
-        missing.mkdir(0o700, exist_ok=True)  # each alone: `parents=True` gives the rights to the last one only
-
-
 def _home(part: str, environment: Mapping[str, str] | None) -> Path | None:
     home = (process_environment() if environment is None else environment).get("AFK_HOME")
     return Path(home).expanduser().absolute() / part if home else None

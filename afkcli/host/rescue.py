@@ -11,8 +11,8 @@ from pathlib import Path
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.thread.exchange import content_line, rescued_journal_line, rescued_line
 from afkcli.core.thread.turns import SealedTurn
-from afkcli.host.files import replace_file
-from afkcli.host.paths import make_private_folder, state_dir
+from afkcli.host.files import make_private_folder, replace_file
+from afkcli.host.paths import state_dir
 
 
 def rescue(thread_id: str, turn: SealedTurn, contents: Mapping[str, bytes]) -> str | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from afkcli.host.files import replace_file
+from afkcli.host.files import make_private_folder, private_file, replace_file
 
 
 def test_a_new_file_has_all_pieces_and_only_the_user_can_read_it(tmp_path: Path) -> None:
@@ -46,3 +47,43 @@ def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnicodeEncodeError):
         replace_file(tmp_path / "x", ["\udcff"])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def _strange_umask() -> Iterator[None]:
+    before = os.umask(0o277)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("_strange_umask")
+def test_files_and_folders_are_private_whatever_the_umask_is(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    make_private_folder(folder)
+    os.close(private_file(folder / "empty"))
+    replace_file(folder / "text", ["text"])
+    modes = {path: path.stat().st_mode & 0o777 for path in (folder.parent, folder, folder / "empty", folder / "text")}
+    assert list(modes.values()) == [0o700, 0o700, 0o600, 0o600]
+
+
+def test_a_folder_that_exists_keeps_its_mode_and_a_file_in_its_place_is_an_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o750)
+    make_private_folder(tmp_path)
+    assert tmp_path.stat().st_mode & 0o777 == 0o750
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OSError):
+            make_private_folder(folder)
+
+
+def test_a_private_file_follows_no_link_and_empties_only_what_it_may(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("kept")
+    link.symlink_to(target)
+    with pytest.raises(OSError):
+        private_file(link)
+    with pytest.raises(FileExistsError):
+        private_file(target, new=True)
+    assert target.read_text() == "kept"
+    os.close(private_file(target))
+    assert target.read_text() == ""

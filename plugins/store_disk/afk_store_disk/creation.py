@@ -13,7 +13,7 @@ from typing import IO
 from afk_store_disk.cache import NewCache, OlderSchemaError, ThreadCache
 from afk_store_disk.mounts import network_type
 from afk_store_disk.problems import ELSEWHERE
-from afkcli.plugin import StoreError
+from afkcli.plugin import StoreError, make_private_folder, private_file, sync_folder
 
 DATABASE, INDEX, LOCK = "threads.db", "index.db", "threads.lock"
 
@@ -70,28 +70,6 @@ def refuse_network(folder: Path) -> None:
         )
 
 
-def make_private_folder(folder: Path) -> None:
-    """Create `folder` and those of its parents that are missing, each 0700 whatever the umask is."""
-    if folder.is_dir():
-        return
-    make_private_folder(folder.parent)
-    try:
-        folder.mkdir(0o700)
-    except FileExistsError:
-        if not folder.is_dir():
-            raise
-    else:
-        folder.chmod(0o700)
-
-
-def private_file(file: Path) -> int:
-    """Create `file` empty, 0600 whatever the umask is, and return its descriptor; an old one is emptied."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o600)
-    if os.name == "posix":
-        os.fchmod(descriptor, 0o600)
-    return descriptor
-
-
 def _create(file: Path) -> None:
     """Build the database beside `file` and put it there in one step, so that nobody ever sees half of it."""
     new = file.with_suffix(".new")
@@ -101,17 +79,6 @@ def _create(file: Path) -> None:
     NewCache(new).close()
     new.replace(file)
     sync_folder(file.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the new name survive power loss; Windows has no such call."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -15,10 +15,9 @@ from pathlib import Path
 
 from afk_store_disk import rows
 from afk_store_disk.cache import ThreadCache
-from afk_store_disk.creation import private_file
 from afk_store_disk.problems import BUSY_SECONDS
 from afk_store_disk.repair import read_info
-from afkcli.plugin import Json, JsonError, loads_object
+from afkcli.plugin import Json, JsonError, loads_object, private_file
 
 INDEX_VERSION = 1
 MEMORY = ":memory:"

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from afk_store_disk.creation import private_file
+from afkcli.plugin import private_file
 
 _HEADER, _FRAME = struct.Struct(">IIII8sII"), struct.Struct(">II8sII")
 _BYTE_ORDERS = {0x377F0682: "<", 0x377F0683: ">"}

@@ -10,8 +10,8 @@ from contextlib import closing
 from pathlib import Path
 
 from afk_store_disk import cache
-from afk_store_disk.creation import private_file, sync_folder
 from afk_store_disk.problems import BUSY_SECONDS
+from afkcli.plugin import private_file, sync_folder
 
 Migration = Callable[[sqlite3.Connection], None]
 

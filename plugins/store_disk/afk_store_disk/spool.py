@@ -26,7 +26,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from afk_store_disk import rows
-from afk_store_disk.creation import make_private_folder, private_file
 from afkcli.plugin import (
     KEPT_KINDS,
     JsonError,
@@ -37,6 +36,8 @@ from afkcli.plugin import (
     advance,
     dumps,
     loads_object,
+    make_private_folder,
+    private_file,
 )
 
 FOLDER = "spool"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from afkcli.plugin import (
     dumps,
     loads_object,
     make_private_folder,
+    replace_file,
     state_dir,
 )
 
@@ -105,17 +105,4 @@ class ListFile:
         """Keep a list in the place of the one before; where that cannot be done the server is asked again next time."""
         with contextlib.suppress(OSError):
             make_private_folder(self.path.parent)
-            new = self.path.with_name(f"{self.path.name}.{secrets.token_hex(8)}")
-            try:
-                with open(new, "xb", opener=_private) as file:
-                    file.write(dumps({"v": 1, "tools": tools}).encode())
-                new.replace(self.path)
-            finally:
-                new.unlink(missing_ok=True)
-
-
-def _private(path: str, flags: int) -> int:
-    descriptor = os.open(path, flags, 0o600)
-    if os.name != "nt":
-        os.fchmod(descriptor, 0o600)  # whatever the umask is
-    return descriptor
+            replace_file(self.path, [dumps({"v": 1, "tools": tools})])

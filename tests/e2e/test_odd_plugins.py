@@ -159,7 +159,7 @@ def test_limits_that_are_none_are_refused(keyed: Shell, arguments: list[str], sa
         ("[options]\ntemperature = nan", "line 2: 'options.temperature' must be a number from 0 to 2"),
         ("[extra]\nday = 1979-01-01", "line 2: 'extra.day' cannot be sent"),
         ("[extra]\nmessages = []", "line 2: 'extra.messages' cannot be set here"),
-        ("busy_timeout = nan", "busy_timeout = nan"),
+        ("busy_timeout = nan", "busy_timeout in the config must be 0 or more seconds (got nan)"),
     ],
 )
 def test_a_config_that_cannot_be_sent_is_named(keyed: Shell, config: str, said: str) -> None:

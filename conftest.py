@@ -1,8 +1,4 @@
-"""For all tests, those of the plugins too: how many run at once, and how much is tried.
-
-`uv run pytest` runs everything side by side, the long forms left out; a file or `-k` runs in one process, at once.
-`uv run pytest --full`, and CI, run the long forms as well.
-"""
+"""For all tests, those of the plugins too: in how many processes they run, and how many examples a property gets."""
 
 from __future__ import annotations
 
@@ -24,11 +20,9 @@ collect_ignore = [] if HAS_LITELLM else ["plugins/provider_litellm"]
 settings.register_profile("small", deadline=None, max_examples=25)
 settings.register_profile("full", deadline=None, max_examples=200)
 
-LEFT_OUT = pytest.StashKey[int]()
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="run the long forms too, as CI does")
+    parser.addoption("--full", action="store_true", help="try properties with as many examples as CI")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,17 +31,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _full(config: pytest.Config) -> bool:
     return bool(config.getoption("--full")) or "CI" in os.environ
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the long forms, unless they are asked for or named by `-m`."""
-    if _full(config) or config.getoption("markexpr"):
-        return
-    long = [item for item in items if item.get_closest_marker("long")]
-    config.stash[LEFT_OUT] = len(long)
-    if long:
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if not item.get_closest_marker("long")]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -65,4 +48,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not HAS_LITELLM:
         terminalreporter.write_line("what needs LiteLLM was left out: .ci/litellm runs it in an environment of its own")
     if not _full(config):
-        terminalreporter.write_line("the long forms were left out: --full runs them, and CI does")
+        terminalreporter.write_line("properties were tried with few examples: --full tries more, as CI does")

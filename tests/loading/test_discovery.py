@@ -72,7 +72,7 @@ class TestDiscovery:
         assert plugins.provider_of_prefix("mine-large") == "mine"
         assert "mine_sink" not in sys.modules
 
-    def test_of_two_distributions_with_one_name_takes_neither_and_names_both(self, site: Path) -> None:
+    def test_two_distributions_with_one_name_are_both_refused_and_named(self, site: Path) -> None:
         add_distribution(site, "one", {"afk": {"sink.same": "a"}})
         add_distribution(site, "two", {"afk": {"sink.same": "b"}})
         plugins = discover()
@@ -81,7 +81,7 @@ class TestDiscovery:
             make(plugins, "same")
         assert make(plugins, "jsonl").name == "jsonl"  # the others go on
 
-    def test_of_two_distributions_with_one_prefix_takes_neither_and_names_both(self, site: Path) -> None:
+    def test_two_distributions_with_one_prefix_are_both_refused_and_named(self, site: Path) -> None:
         add_distribution(site, "one", {"afk.models": {"x-": "provider.one", "x-long-": "provider.one"}})
         add_distribution(site, "two", {"afk.models": {"x-": "provider.two"}})
         plugins = discover()
@@ -109,9 +109,9 @@ class TestLoading:
             ("import sys; sys.exit(3)", "SystemExit: 3"),
             ("raise BaseException('odd')", "BaseException: odd"),
             ("def (:", "SyntaxError"),
-            ("", "does not say which hook version"),
-            ("AFK_HOOKS = True", "does not say which hook version"),
-            ("AFK_HOOKS = 0", "does not say which hook version"),
+            ("", "has no AFK_HOOKS"),
+            ("AFK_HOOKS = True", "has no AFK_HOOKS"),
+            ("AFK_HOOKS = 0", "has no AFK_HOOKS"),
             ("AFK_HOOKS = 2", "needs hook version 2, this afk has 1; upgrade afkcli"),
             ("AFK_HOOKS = 1", "has no @hookimpl afk_sink"),
             ("AFK_HOOKS = 1\ndef afk_sink(settings): return 1", "has no @hookimpl afk_sink"),
@@ -133,7 +133,7 @@ class TestLoading:
             ),
         ],
     )
-    def test_names_what_is_wrong_each_time_it_is_asked(
+    def test_an_error_is_named_each_time_the_plugin_is_loaded(
         self, site: Path, tmp_path: Path, source: str, said: str
     ) -> None:
         module = f"{module_name(tmp_path)}_{abs(hash(source))}"
@@ -145,7 +145,7 @@ class TestLoading:
             assert said in str(raised.value)
         assert make(plugins, "jsonl").name == "jsonl"
 
-    def test_what_a_plugin_prints_is_not_on_stdout(
+    def test_output_of_a_plugin_does_not_go_to_stdout(
         self, site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         module = module_name(tmp_path)
@@ -169,7 +169,7 @@ class TestLoading:
             ("tools", "nope", "there is no tool plugin 'nope' (installed: "),
         ],
     )
-    def test_what_is_not_installed_says_what_to_do(self, kind: str, name: str, said: str) -> None:
+    def test_a_missing_plugin_says_how_to_install_it(self, kind: str, name: str, said: str) -> None:
         plugins = discover()
         plugins.found.pop(f"{kind}.{name}", None)
         with pytest.raises(UnknownNameError) as raised:
@@ -214,11 +214,11 @@ class TestFiles:
             ("AFK_HOOKS = 9", "needs hook version 9"),
         ],
     )
-    def test_a_file_that_is_no_plugin_is_named(self, tmp_path: Path, source: str, said: str) -> None:
+    def test_a_file_without_a_hook_is_named(self, tmp_path: Path, source: str, said: str) -> None:
         with pytest.raises(PluginError, match=said):
             Plugins().add_file(self.file(tmp_path / "bad.py", source))
 
-    def test_a_file_that_is_not_there_or_not_python_is_named(self, tmp_path: Path) -> None:
+    def test_a_missing_file_and_a_file_that_is_not_python_are_named(self, tmp_path: Path) -> None:
         with pytest.raises(UnknownNameError, match="there is no plugin file"):
             Plugins().add_file(tmp_path / "none.py")
         with pytest.raises(PluginError, match="not a Python file"):

@@ -22,7 +22,7 @@ class JsonlSink:
         """Check the settings; `ConfigError` if one is not usable."""
         for name in ("max_file_mb", "keep_days"):
             if getattr(settings, name) < 0:
-                raise ConfigError(f"[sinks.jsonl] {name} = {getattr(settings, name)} is less than 0")
+                raise ConfigError(f"[sinks.jsonl] {name} must be 0 or more (got {getattr(settings, name)})")
         self._folder = LogFolder(_folder(settings.path), ours=not settings.path, keep_days=settings.keep_days)
         self._max_bytes = settings.max_file_mb * 1_000_000
         self._day = ""

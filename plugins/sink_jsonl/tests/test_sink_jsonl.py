@@ -74,7 +74,7 @@ def test_an_event_is_in_the_file_as_soon_as_it_was_emitted(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\r\nb", "\x00\x1b[2J\x85\u2028\u2029", "\ud83d", "\U0001f600" * 1000])
-def test_no_text_breaks_a_line(tmp_path, text):
+def test_no_text_can_break_a_line(tmp_path, text):
     sink = sink_in(tmp_path)
     sink.emit(event(text=text))
     sink.emit(event(1))
@@ -91,7 +91,7 @@ def test_the_default_folder_is_in_afks_state_folder(tmp_path, monkeypatch):
     assert names(tmp_path / "home" / "state" / "events") == [f"{DAY}.jsonl"]
 
 
-def test_nobody_else_can_read_the_log_whatever_the_umask(tmp_path, monkeypatch, open_umask):
+def test_only_the_user_can_read_the_log_whatever_the_umask(tmp_path, monkeypatch, open_umask):
     monkeypatch.setenv("AFK_HOME", str(tmp_path / "home"))
     afk_sink(Settings(keep_days=0)).emit(event())
     folder = tmp_path / "home" / "state" / "events"
@@ -99,7 +99,7 @@ def test_nobody_else_can_read_the_log_whatever_the_umask(tmp_path, monkeypatch, 
     assert mode(folder / f"{DAY}.jsonl") == 0o600
 
 
-def test_wider_rights_are_taken_back(tmp_path, monkeypatch, open_umask):
+def test_wider_permissions_are_removed(tmp_path, monkeypatch, open_umask):
     monkeypatch.setenv("AFK_HOME", str(tmp_path))
     folder = tmp_path / "state" / "events"
     folder.mkdir(parents=True, mode=0o777)
@@ -149,7 +149,7 @@ def test_old_days_are_deleted_and_nothing_else(tmp_path):
     assert names(tmp_path) == sorted(expected)
 
 
-def test_nothing_is_deleted_when_all_is_to_be_kept(tmp_path):
+def test_keep_days_0_deletes_nothing(tmp_path):
     (tmp_path / "2001-01-01.jsonl").touch()
     sink_in(tmp_path, keep_days=0).emit(event())
     assert names(tmp_path) == ["2001-01-01.jsonl", f"{DAY}.jsonl"]
@@ -174,7 +174,7 @@ def test_a_fifo_in_the_files_place_is_refused(tmp_path):
         sink_in(tmp_path).emit(event())
 
 
-def test_a_file_that_is_deleted_meanwhile_is_made_anew(tmp_path):
+def test_a_deleted_file_is_created_again(tmp_path):
     sink = sink_in(tmp_path)
     sink.emit(event(0))
     (tmp_path / f"{DAY}.jsonl").unlink()

@@ -97,7 +97,7 @@ class Roots:
             if path == base or path.startswith(f"{front}/"):
                 return root, path[len(front) :]
         if path.startswith(("/", "~")):
-            raise RefusedError(f"{path!r} is in none of the folders: {self.labels}")
+            raise RefusedError(f"{path!r} is outside the folders: {self.labels}")
         return self._roots[0], path
 
     @contextmanager
@@ -105,7 +105,7 @@ class Roots:
         """Open the folder `place`, for what is relative to it; `create` makes those that are missing.
 
         Raises:
-            RefusedError: it is not there, is no folder, or is not to be used.
+            RefusedError: it is not there, is not a folder, or may not be used.
         """
         self.check_path(place)
         descriptor = self._open_root(place.root)
@@ -142,20 +142,20 @@ class Roots:
     def check_folder(self, status: os.stat_result, place: Place) -> None:
         """Refuse afk's own folders, by whatever name they were reached, and those of the system."""
         if (status.st_dev, status.st_ino) in set(_identities(self._own)):
-            raise RefusedError(f"{place.shown!r} is afk's own; it is never used")
+            raise RefusedError(f"{place.shown!r} belongs to afk and cannot be used")
         self._check_system(status, place)
 
     def _check_system(self, status: os.stat_result, place: Place) -> None:
         if status.st_dev in _system_devices():
-            raise RefusedError(f"{place.shown!r} belongs to the system; it is never used")
+            raise RefusedError(f"{place.shown!r} belongs to the system and cannot be used")
 
     def check_path(self, place: Place) -> None:
-        """Refuse what is never used by its name, also where it is not there yet."""
+        """Refuse a path whose name is never used, even if nothing is there yet."""
         for name in place.parts:
             check_name(name)
         path = "/".join((place.root.path.rstrip("/"), *place.parts, "")).casefold()
         if any(path.startswith(own.casefold().rstrip("/") + "/") for own in self._own):
-            raise RefusedError(f"{place.shown!r} is afk's own; it is never used")
+            raise RefusedError(f"{place.shown!r} belongs to afk and cannot be used")
 
     def _open_root(self, root: Root) -> int:
         """Open a root, from the top of the file system and without following a link."""
@@ -249,7 +249,7 @@ def _open_folder(name: str, folder: int, place: Place, *, create: bool) -> int:
             if stat.S_ISLNK(status.st_mode):
                 raise RefusedError(f"{place.shown!r} is {_KINDS[stat.S_IFLNK]}") from None
             if not stat.S_ISDIR(status.st_mode):
-                raise RefusedError(f"{place.shown!r} is no folder") from None
+                raise RefusedError(f"{place.shown!r} is not a folder") from None
         raise RefusedError(why(error, place)) from None
 
 

@@ -44,7 +44,7 @@ class Search:
         try:
             self._pattern = re.compile(pattern, re.IGNORECASE if request["ignore_case"] else 0)
         except (re.error, OverflowError, RecursionError) as error:
-            raise RefusedError(f"the pattern is no regular expression: {error}") from None
+            raise RefusedError(f"the pattern is not a regular expression: {error}") from None
         self._hits = self._bytes = self._files = 0
         self._left_out: dict[str, int] = {}
 

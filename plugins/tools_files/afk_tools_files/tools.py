@@ -42,7 +42,7 @@ def make_tools(settings: Settings) -> list[Tool]:
         ),
     ]
     if settings.write:
-        description = f"Write a text file whole: a new one, or in the place of what is there. {where}"
+        description = f"Write a text file whole: a new one, or one that replaces the old file. {where}"
         made.append(_tool("files.write", description, files.write, settings, changes=True))
     return made
 
@@ -65,25 +65,27 @@ def _check(settings: Settings) -> None:
         )
     for name, most in _COUNTS.items():
         if not 1 <= getattr(settings, name) <= most:
-            raise ConfigError(f"{WHERE} {name} = {getattr(settings, name)} is not between 1 and {most}")
+            raise ConfigError(f"{WHERE} {name} must be from 1 to {most} (got {getattr(settings, name)})")
     if settings.max_file_mb < 1:
-        raise ConfigError(f"{WHERE} max_file_mb = {settings.max_file_mb} is less than 1")
+        raise ConfigError(f"{WHERE} max_file_mb must be 1 or more (got {settings.max_file_mb})")
     if not (math.isfinite(settings.timeout_s) and settings.timeout_s > 0):
-        raise ConfigError(f"{WHERE} timeout_s = {settings.timeout_s} is no time; give seconds, more than 0")
+        raise ConfigError(f"{WHERE} timeout_s must be more than 0 seconds (got {settings.timeout_s})")
 
 
 def _root(text: str, own: list[str]) -> Root:
     """Return the folder that the config names, links resolved: that one is the user's own choice."""
     if not text or "\0" in text:
-        raise ConfigError(f"{WHERE} roots has {text!r}, which is no folder")
+        raise ConfigError(f"{WHERE} roots has {text!r}, which is not a folder")
     given = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111
     path = os.path.realpath(given)
     if not os.path.isdir(path):  # noqa: PTH112
-        raise ConfigError(f"{WHERE} roots has {text!r}, but there is no folder {given}; make it, or leave it out")
+        raise ConfigError(
+            f"{WHERE} roots has {text!r}, but there is no folder {given}; create it, or remove it from roots"
+        )
     if any(is_forbidden(name) for name in path.split("/")):
-        raise ConfigError(f"{WHERE} roots has {text!r}; nothing in {' or '.join(FORBIDDEN_NAMES)} is ever used")
+        raise ConfigError(f"{WHERE} roots has {text!r}; a root cannot be in {' or '.join(FORBIDDEN_NAMES)}")
     if any(f"{path}/".startswith(f"{folder}/") for folder in own):
-        raise ConfigError(f"{WHERE} roots has {text!r}, which is afk's own folder; it is never used")
+        raise ConfigError(f"{WHERE} roots has {text!r}, which is afk's own folder and cannot be used")
     label = text.rstrip("/") or "/"
     return Root(label=label, given=given, path=path)
 

@@ -38,7 +38,7 @@ def write(roots: Roots, place: Place, text: str, bounds: Bounds) -> str:
             _put(name, folder, data, before)
         except OSError as error:
             raise RefusedError(f"{place.shown!r} was not written: {error.strerror}") from None
-    return f"{place.shown}: {len(data)} bytes written, {'in the place of what was there' if before else 'a new file'}"
+    return f"{place.shown}: {len(data)} bytes written, {'replaces the old file' if before else 'a new file'}"
 
 
 def _replaced(name: str, folder: int, place: Place, bounds: Bounds) -> os.stat_result | None:

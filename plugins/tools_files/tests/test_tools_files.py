@@ -68,28 +68,28 @@ def tools(notes):
 
 
 class TestWhatThereIs:
-    def test_none_writes_unless_the_config_grants_it(self, notes):
+    def test_no_tool_writes_unless_the_config_allows_it(self, notes):
         assert list(Tools(notes).tools) == ["files.list", "files.read", "files.search"]
         assert list(Tools(notes, write=True).tools) == ["files.list", "files.read", "files.search", "files.write"]
 
-    def test_only_the_one_that_writes_changes_anything(self, tools):
+    def test_only_files_write_changes_something(self, tools):
         said = {name: (tool.changes, tool.idempotent) for name, tool in tools.tools.items()}
         assert said.pop("files.write") == (True, False)
         assert set(said.values()) == {(False, True)}
 
-    def test_the_model_is_told_the_folders_as_they_are_written_in_the_config(self, notes):
+    def test_the_description_names_the_folders_as_in_the_config(self, notes):
         description = Tools("~/notes", "garden").tools["files.read"].description
         assert "Folders: '~/notes', 'garden'." in description
         assert str(notes) not in description
 
-    def test_without_roots_one_line_says_what_to_set(self):
+    def test_missing_roots_are_an_error_that_says_what_to_set(self):
         with pytest.raises(ConfigError) as caught:
             Tools()
         assert str(caught.value) == (
             'tools.files has no folder that it may use; name some in the config: [tools.files] roots = ["~/notes"]'
         )
 
-    def test_a_platform_that_cannot_open_relative_to_a_folder_is_refused(self, notes, monkeypatch):
+    def test_a_platform_without_openat_is_refused(self, notes, monkeypatch):
         monkeypatch.setattr(os, "supports_dir_fd", set())
         with pytest.raises(PluginError, match=r"tools\.files needs Linux or macOS"):
             Tools(notes)
@@ -99,15 +99,15 @@ class TestWhatThereIs:
         [
             ("~/none", "there is no folder"),
             ("~/notes/todo.md", "there is no folder"),
-            ("", "is no folder"),
-            ("a\0b", "is no folder"),
-            ("~/notes/.git", "nothing in .git or afk.toml is ever used"),
-            ("~/notes/.git/hooks", "nothing in .git or afk.toml is ever used"),
+            ("", "is not a folder"),
+            ("a\0b", "is not a folder"),
+            ("~/notes/.git", "a root cannot be in .git or afk.toml"),
+            ("~/notes/.git/hooks", "a root cannot be in .git or afk.toml"),
             ("~/afk/data", "is afk's own folder"),
             ("~/afk/config/inner", "is afk's own folder"),
         ],
     )
-    def test_a_root_that_cannot_be_one_is_named(self, notes, root, told):
+    def test_an_invalid_root_is_named(self, notes, root, told):
         for folder in (notes / ".git" / "hooks", notes.parent / "afk/data", notes.parent / "afk/config/inner"):
             folder.mkdir(parents=True)
         with pytest.raises(ConfigError, match=told) as caught:
@@ -127,7 +127,7 @@ class TestWhatThereIs:
             {"timeout_s": float("nan")},
         ],
     )
-    def test_settings_that_make_no_sense_are_named(self, notes, settings):
+    def test_an_invalid_setting_is_named(self, notes, settings):
         with pytest.raises(ConfigError, match=next(iter(settings))):
             Tools(notes, **settings)
 
@@ -173,7 +173,7 @@ class TestPaths:
         ],
     )
     @pytest.mark.parametrize("name", ["list", "read", "search", "write"])
-    def test_what_is_in_no_root_is_refused(self, notes, outside, tools, name, path):
+    def test_a_path_outside_the_roots_is_refused(self, notes, outside, tools, name, path):
         (notes.parent / "notes-too").mkdir()
         (notes.parent / "notes-too" / "file").write_text(SECRET)
         path = path.replace("OUTSIDE", str(outside)).replace("NOTES", str(notes))
@@ -182,11 +182,11 @@ class TestPaths:
         assert (outside / "file").read_text() == SECRET
         assert [file.name for file in outside.iterdir()] == ["file"]
 
-    def test_what_is_not_there_is_told(self, tools):
+    def test_a_missing_file_is_an_error(self, tools):
         assert tools.refused("read", path="none.md") == "there is no 'none.md'"
         assert tools.refused("read", path="none/a.md") == "there is no 'none'"
-        assert tools.refused("read", path="todo.md/a") == "'todo.md' is no folder"
-        assert tools.refused("list", path="todo.md") == "'todo.md' is no folder"
+        assert tools.refused("read", path="todo.md/a") == "'todo.md' is not a folder"
+        assert tools.refused("list", path="todo.md") == "'todo.md' is not a folder"
         assert tools.refused("read", path="garden") == "'garden' is a folder"
         assert "File name too long" in tools.refused("read", path="x" * 5000)
 
@@ -230,7 +230,7 @@ class TestLinks:
         notes.parent.symlink_to(outside)
         assert "cannot be opened" in tools.refused("read", path="file")
 
-    def test_a_link_that_is_swapped_in_at_any_moment_leads_nowhere(self, notes, outside, tools):
+    def test_a_link_that_is_swapped_in_is_never_followed(self, notes, outside, tools):
         """Somebody renames a folder and a link to and fro in the middle of the path, as fast as he can."""
         (notes / "mid").mkdir()
         (notes / "mid" / "file").write_text("inside")
@@ -319,11 +319,11 @@ class TestWhatIsNeverUsed:
         (own / "inner").mkdir(parents=True)
         (own / "inner" / "file").write_text(SECRET)
         for tools, path in ((Tools(home, write=True), f"afk/{part}"), (Tools("/", write=True), str(own))):
-            assert "is afk's own" in tools.refused("list", path=path)
-            assert "is afk's own" in tools.refused("read", path=f"{path}/inner/file")
-            assert "is afk's own" in tools.refused("write", path=f"{path}/inner/file", text="x")
-            assert "is afk's own" in tools.refused("write", path=f"{path}/new/file", text="x")
-            assert "is afk's own" in tools.refused("search", path=f"{path}/inner", pattern="secret")
+            assert "belongs to afk" in tools.refused("list", path=path)
+            assert "belongs to afk" in tools.refused("read", path=f"{path}/inner/file")
+            assert "belongs to afk" in tools.refused("write", path=f"{path}/inner/file", text="x")
+            assert "belongs to afk" in tools.refused("write", path=f"{path}/new/file", text="x")
+            assert "belongs to afk" in tools.refused("search", path=f"{path}/inner", pattern="secret")
         tools = Tools(home)
         assert part not in tools.call("list", path="afk")
         assert SECRET not in tools.call("search", pattern="secret")
@@ -335,18 +335,18 @@ class TestWhatIsNeverUsed:
         (notes / "store" / "data" / "file").write_text(SECRET)
         (tmp_path / "link").symlink_to(notes / "store")
         monkeypatch.setenv("AFK_HOME", str(tmp_path / "link"))
-        assert "is afk's own" in Tools(notes).refused("read", path="store/data/file")
-        assert "is afk's own" in Tools(notes).refused("read", path="STORE/data/file")
+        assert "belongs to afk" in Tools(notes).refused("read", path="store/data/file")
+        assert "belongs to afk" in Tools(notes).refused("read", path="STORE/data/file")
         assert SECRET not in Tools(notes).call("search", pattern="secret")
 
     def test_afks_folders_cannot_be_made_before_afk_makes_them(self, notes):
         tools = Tools(notes.parent, write=True)
-        assert "is afk's own" in tools.refused("write", path="afk/config/config.toml", text="[plugins]\n")
-        assert "is afk's own" in tools.refused("write", path="afk/config", text="x")
+        assert "belongs to afk" in tools.refused("write", path="afk/config/config.toml", text="[plugins]\n")
+        assert "belongs to afk" in tools.refused("write", path="afk/config", text="x")
         assert not (notes.parent / "afk").exists()
 
     @linux
-    def test_the_process_table_is_no_place_for_files(self, notes):
+    def test_proc_cannot_be_used(self, notes):
         tools = Tools("/", write=True)
         assert "belongs to the system" in tools.refused("read", path="/proc/self/environ")
         assert "belongs to the system" in tools.refused("list", path="/proc")
@@ -354,7 +354,7 @@ class TestWhatIsNeverUsed:
         assert "belongs to the system" in Tools("/proc/self").refused("read", path="environ")
 
     @pytest.mark.parametrize("kind", ["FIFO", "socket", "device"])
-    def test_what_is_no_regular_file_is_not_even_opened(self, notes, tools, kind, monkeypatch):
+    def test_special_files_are_not_opened(self, notes, tools, kind, monkeypatch):
         path = notes / "odd"
         if kind == "FIFO":
             os.mkfifo(path)
@@ -370,7 +370,7 @@ class TestWhatIsNeverUsed:
         assert tools.refused("search", pattern="x", path=path.name) == told
         assert f"{path.name} (a {kind})" in tools.call("list")
 
-    def test_what_the_user_may_not_read_is_told(self, notes, tools):
+    def test_a_file_without_read_permission_is_an_error(self, notes, tools):
         (notes / "todo.md").chmod(0)
         user = os.geteuid()
         if user == 0:
@@ -390,12 +390,12 @@ class TestRead:
         )
         assert tools.call("read", path="todo.md", end_line=99) == "todo.md: lines 1-3 of 3\none\ntwo\nthree\n"
 
-    def test_lines_that_are_not_there_are_told(self, tools):
+    def test_missing_lines_are_an_error(self, tools):
         assert tools.refused("read", path="todo.md", start_line=4) == "'todo.md' has no line 4; it has 3"
         assert "is before" in tools.refused("read", path="todo.md", start_line=3, end_line=2)
         assert "greater than or equal to 1" in tools.refused("read", path="todo.md", start_line=0)
 
-    def test_an_empty_file_is_told(self, notes, tools):
+    def test_an_empty_file_is_named_as_empty(self, notes, tools):
         (notes / "empty").touch()
         assert tools.call("read", path="empty") == "empty: empty"
 
@@ -420,7 +420,7 @@ class TestRead:
     @pytest.mark.parametrize(
         "content", [b"\0", b"text\0more", b"\xff\xfeh\0i\0", b"caf\xe9\n", b"a\n" * 50_000 + b"\0"]
     )
-    def test_a_binary_file_is_told_as_such(self, notes, tools, content):
+    def test_a_binary_file_is_named_as_binary(self, notes, tools, content):
         (notes / "odd").write_bytes(content)
         told = f"'odd' is a binary file of {len(content)} bytes, not UTF-8 text"
         assert tools.refused("read", path="odd", start_line=1 + content.count(b"a\n")) == told
@@ -443,7 +443,7 @@ class TestList:
         assert tools.call("list") == "garden/\ntodo.md  14 bytes  1970-01-01T00:00Z"
         assert [line.split()[0] for line in tools.call("list", path="garden").splitlines()] == ["beans.md", "plan.py"]
 
-    def test_an_empty_folder_is_told(self, notes, tools):
+    def test_an_empty_folder_is_named_as_empty(self, notes, tools):
         (notes / "none").mkdir()
         assert tools.call("list", path="none") == "none: no entries"
 
@@ -464,7 +464,7 @@ class TestList:
         assert "no entries" not in tools.call("read", path="a\nb  9 bytes")
 
     @linux
-    def test_a_name_that_is_no_text_does_not_hurt(self, notes, tools):
+    def test_a_name_that_is_not_utf8_is_listed(self, notes, tools):
         (Path(os.fsdecode(os.fsencode(notes) + b"/\xff"))).touch()
         assert "todo.md" in tools.call("list")
         assert "todo.md:2: two" in tools.call("search", pattern="two")
@@ -502,7 +502,7 @@ class TestSearch:
         assert "[1 lines found, 2 files searched]" in tools.call("search", pattern="two", path="garden")
         assert tools.refused("search", pattern="two", path="none") == "there is no 'none'"
 
-    def test_what_was_left_out_is_told(self, notes):
+    def test_files_left_out_of_a_search_are_counted(self, notes):
         (notes / "binary").write_bytes(b"two\0")
         (notes / "large").write_text("two " * 300_000)
         said = Tools(notes, max_file_mb=1).call("search", pattern="two")
@@ -525,11 +525,11 @@ class TestSearch:
         assert "cut off after 100 bytes]" in said
 
     @pytest.mark.parametrize("pattern", ["(", "*", "a{2,1}", "(?P<a", "[", "(" * 500 + ")" * 500])
-    def test_a_pattern_that_is_none_is_told(self, tools, pattern):
+    def test_an_invalid_pattern_is_an_error(self, tools, pattern):
         told = tools.refused("search", pattern=pattern)
-        assert told.startswith(("the pattern is no regular expression: ", "the pattern takes too much memory"))
+        assert told.startswith(("the pattern is not a regular expression: ", "the pattern takes too much memory"))
 
-    def test_a_pattern_that_never_ends_is_ended_and_stops_nothing_else(self, notes):
+    def test_a_pattern_that_never_ends_is_stopped_and_blocks_nothing(self, notes):
         """On a thread it would hold up all of afk; here the loop goes on, and what was found before is told."""
         (notes / "a").write_text("aX\n" + "a" * 50 + "!\n")
         tool = Tools(notes, timeout_s=1.0).tools["files.search"]
@@ -546,7 +546,7 @@ class TestSearch:
         assert said.startswith("a:1: aX\n[... the search took longer than 1 s;")
         assert len(ticks) > 10
 
-    def test_one_that_is_cancelled_leaves_no_process(self, notes):
+    def test_a_cancelled_search_leaves_no_process(self, notes):
         (notes / "a").write_text("a" * 50 + "!\n")
         tool = Tools(notes, timeout_s=60.0).tools["files.search"]
 
@@ -561,7 +561,7 @@ class TestSearch:
         lines = [line.strip() for line in listed.communicate()[0].splitlines()]
         assert [line for line in lines if line.startswith(f"{os.getpid()} ") and "search_process" in line] == []
 
-    def test_a_deep_tree_does_not_hurt(self, notes, tools):
+    def test_a_deep_tree_is_searched(self, notes, tools):
         folder = notes
         for _ in range(150):
             folder = folder / "d"
@@ -575,14 +575,14 @@ class TestWrite:
         assert tools.call("write", path="new.md", text="é\n") == "new.md: 3 bytes written, a new file"
         assert (notes / "new.md").read_text(encoding="utf-8") == "é\n"
 
-    def test_folders_on_the_way_are_made(self, notes, tools):
+    def test_missing_folders_are_created(self, notes, tools):
         tools.call("write", path="a/b/c.md", text="deep")
         assert (notes / "a" / "b" / "c.md").read_text() == "deep"
 
-    def test_what_is_there_is_replaced_whole_and_keeps_its_mode(self, notes, tools):
+    def test_a_file_is_replaced_completely_and_keeps_its_mode(self, notes, tools):
         (notes / "todo.md").chmod(0o750)
         said = tools.call("write", path="todo.md", text="short")
-        assert said == "todo.md: 5 bytes written, in the place of what was there"
+        assert said == "todo.md: 5 bytes written, replaces the old file"
         assert (notes / "todo.md").read_text() == "short"
         assert stat.S_IMODE((notes / "todo.md").stat().st_mode) == 0o750
 
@@ -594,7 +594,7 @@ class TestWrite:
             os.umask(before)
         assert stat.S_IMODE((notes / "new").stat().st_mode) == 0o640
 
-    def test_no_reader_sees_half_of_it(self, notes, tools):
+    def test_no_reader_sees_a_half_written_file(self, notes, tools):
         texts = ["a" * 200_000, "b" * 200_000]
         (notes / "todo.md").write_text(texts[0])
         seen, done = set(), threading.Event()
@@ -611,7 +611,7 @@ class TestWrite:
         watcher.join()
         assert seen <= set(texts)
 
-    def test_a_full_disk_leaves_what_was_there(self, notes):
+    def test_a_full_disk_leaves_the_old_file(self, notes):
         code = """
             import asyncio, resource, signal, sys
             from afk_tools_files import Settings, afk_tools
@@ -646,9 +646,9 @@ class TestWrite:
     def test_a_folder_is_not_replaced(self, tools):
         assert tools.refused("write", path="garden", text="x") == "'garden' is a folder"
         assert tools.refused("write", path=".", text="x") == "'.' is a folder"
-        assert tools.refused("write", path="todo.md/a", text="x") == "'todo.md' is no folder"
+        assert tools.refused("write", path="todo.md/a", text="x") == "'todo.md' is not a folder"
 
-    def test_only_text_of_some_size_is_written(self, notes):
+    def test_only_text_up_to_the_limit_is_written(self, notes):
         tools = Tools(notes, write=True, max_file_mb=1)
         assert "NUL" in tools.refused("write", path="new", text="a\0b")
         assert "at most 1000000" in tools.refused("write", path="new", text="x" * 1_000_001)

@@ -40,12 +40,14 @@ def make_tools(settings: Settings) -> list[Tool]:
 def _check(settings: Settings) -> None:
     where = "[tools.shell]"
     if not (math.isfinite(settings.timeout_s) and settings.timeout_s > 0):
-        raise ConfigError(f"{where} timeout_s = {settings.timeout_s} is no time; give seconds, more than 0")
+        raise ConfigError(f"{where} timeout_s must be more than 0 seconds (got {settings.timeout_s})")
     if not 100 <= settings.max_output_bytes <= 50_000:
-        raise ConfigError(f"{where} max_output_bytes = {settings.max_output_bytes} is not between 100 and 50000")
+        raise ConfigError(f"{where} max_output_bytes must be from 100 to 50000 (got {settings.max_output_bytes})")
     for name, value in settings.env.items():
         if not name or "=" in name or "\0" in name + value:
-            raise ConfigError(f"{where} env has {name!r}, which is no variable; a name has no = and no NUL")
+            raise ConfigError(
+                f"{where} env has {name!r}, which cannot be set; a name has no =, and neither it nor its value has NUL"
+            )
 
 
 class Shell:
@@ -112,7 +114,7 @@ def _not_started(program: str, error: OSError) -> str:
     if error.filename is not None:  # of the supervisor
         return f"the command could not be started: {error.strerror}"
     if error.errno == errno.ENOENT and "/" not in program:
-        return f"there is no program {program!r} on the PATH; argv is not read by a shell, its first item is a program"
+        return f"there is no program {program!r} on the PATH; argv is not a shell command, it begins with a program"
     return f"{program!r} could not be run: {error.strerror or error}"
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from afk_provider_litellm.call import Route
+from afk_provider_litellm.route import Route
 from afkcli.plugin import JsonObject, Message, ModelEvent, ModelResponse, ProviderData, ReasoningPart
 from afkcli.providers.chat import ChatAnswer
 from afkcli.providers.tool_names import ToolNames

@@ -5,37 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from afk_provider_litellm import errors
 from afk_provider_litellm.exchange import Exchange
-from afk_provider_litellm.settings import Settings
+from afk_provider_litellm.route import Route
 from afkcli.plugin import Json, JsonObject, ProviderError
 
 AFTER_FINISH_SECONDS = 5.0
 """How long a server may take from the finish reason to the usage and the end of the stream."""
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where a model's requests go: `provider` and `model` are LiteLLM's, `prefix` is what stands before `model`.
-
-    `missing_keys` are the variables that LiteLLM looks for and that are not set.
-    """
-
-    provider: str
-    model: str
-    prefix: str
-    missing_keys: tuple[str, ...]
-    settings: Settings = field(repr=False)
-
-    @property
-    def name(self) -> str:
-        """How messages call the server."""
-        host = urlsplit(self.settings.base_url.strip()).netloc.rpartition("@")[2]
-        return f"the server at {host}" if host else self.provider
 
 
 class Call:

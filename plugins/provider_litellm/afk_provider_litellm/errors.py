@@ -13,8 +13,8 @@ from afkcli.plugin import ErrorKind, ProviderError, address_secrets
 from afkcli.providers.failures import connection_failure, masked, retry_after
 
 if TYPE_CHECKING:
-    from afk_provider_litellm.call import Route
     from afk_provider_litellm.exchange import Exchange
+    from afk_provider_litellm.route import Route
 
 # The names of LiteLLM's exceptions, which it makes of each provider's own words.
 _KIND_BY_EXCEPTION = {

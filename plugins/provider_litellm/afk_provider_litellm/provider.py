@@ -10,10 +10,11 @@ import httpx
 
 from afk_provider_litellm import models
 from afk_provider_litellm.answer import Answer
-from afk_provider_litellm.call import Call, Route
+from afk_provider_litellm.call import Call
 from afk_provider_litellm.exchange import Exchange
 from afk_provider_litellm.library import load
 from afk_provider_litellm.request import arguments
+from afk_provider_litellm.route import Route
 from afk_provider_litellm.settings import Settings, checked
 from afkcli.plugin import (
     Capabilities,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from afk_provider_litellm.call import Route
+from afk_provider_litellm.route import Route
 from afk_provider_litellm.settings import Settings
 from afkcli.plugin import Json, JsonObject, Message, ModelRequest, ReasoningPart, Role
 from afkcli.providers.chat import OPTIONS, chat_messages, chat_tool

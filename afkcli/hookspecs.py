@@ -6,7 +6,7 @@ that name. A provider may also claim model prefixes in the group `afk.models`, f
 `"gpt-" = "provider.openai"`, so that `-m gpt-x` finds it.
 
     from dataclasses import dataclass, field
-    from afkcli import hookimpl
+    from afkcli import hookimpl          # all other names: from afkcli.plugin
 
     AFK_HOOKS = 1                        # the version of this contract that the module was written for
 
@@ -19,9 +19,9 @@ that name. A provider may also claim model prefixes in the group `afk.models`, f
     def afk_sink(settings: Settings):    # the annotation tells afk which dataclass to fill
         return MySink(settings.path)
 
-Hooks are synchronous and return objects; what the objects must do stands in the protocols below. A field of the
-settings may carry `metadata`: `secret` (masked everywhere), `env` (the environment variable that fills it, before the
-config).
+Hooks are synchronous and return objects. The protocols below say what the objects must do; afk checks each object
+against its protocol, and names what is missing. A field of the settings may have `metadata`: `secret` (masked
+everywhere), `env` (the environment variable that fills it, before the config).
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def afk_provider(settings: Any) -> Provider | None:
     """Return the model provider of the entry point `provider.<name>`.
 
     Called once for each event loop that a run needs it in, before the first request. Import an SDK here or in
-    `Provider.prepare`, not at the top of the module: `afk plugins` and `afk doctor` import the module alone.
+    `Provider.prepare`, not at the top of the module: `afk plugins` and `afk doctor` import the module only.
 
     Args:
         settings: the dataclass of the annotation, filled from `[providers.<name>]` and the environment.
@@ -100,7 +100,7 @@ def afk_provider(settings: Any) -> Provider | None:
 
 @hookspec(firstresult=True)
 def afk_store(settings: Any) -> Store | None:
-    """Return the store of the entry point `store.<name>`; called once, on the thread that the store then lives on.
+    """Return the store of the entry point `store.<name>`; called once, on the worker that calls the store from then on.
 
     Args:
         settings: the dataclass of the annotation, filled from `[stores.<name>]`.
@@ -115,7 +115,7 @@ def afk_sink(settings: Any) -> Sink | None:
     """Return the event sink of the entry point `sink.<name>`; called once, before the first run.
 
     A sink whose log is in files of one JSON event a line (`event_to_json`) may also have `files() -> Sequence[Path]`:
-    those that there are now, oldest first, only ever appended to. `afk events tail` reads the first sink that has it.
+    the existing files, oldest first; lines are only added to them. `afk events tail` reads the first sink that has it.
 
     Args:
         settings: the dataclass of the annotation, filled from `[sinks.<name>]`.

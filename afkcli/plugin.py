@@ -1,8 +1,8 @@
 """The public API of a plugin author: everything that a plugin imports from afk, and nothing else.
 
 A plugin imports `afkcli` (`hookimpl`, `tool`, `ToolError`), this module, `afkcli.hookspecs`, and the shared parts in
-`afkcli.providers` and `afkcli.testing`. Each name is imported from its home when it is first used, so a plugin costs
-at import only what it takes. Names are added, and removed only after a release in which their use is warned about.
+`afkcli.providers` and `afkcli.testing`. Each name is imported from its home when it is first used, so importing a
+plugin loads only what it uses. Names are added; a name is removed only after a release that warns about its use.
 
 Since: 0.2.
 """

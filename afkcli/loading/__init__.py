@@ -1,1 +1,1 @@
-"""From an entry point to a checked object: discovery, code of others, settings."""
+"""From an entry point to a checked object: discovery, settings, and the check of what a hook returns."""

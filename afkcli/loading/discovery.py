@@ -200,7 +200,7 @@ class Plugins:
             return
         try:
             self._hooks().register(module, name=name)
-        except BaseException:  # some versions of pluggy leave it half registered: it would pass the next time
+        except BaseException:  # some versions of pluggy leave it half registered, and would accept it the next time
             if self._hooks().is_registered(module):
                 with suppress(ValueError, AssertionError):
                     self._hooks().unregister(module)
@@ -208,7 +208,7 @@ class Plugins:
 
     def _hooks(self) -> pluggy.PluginManager:
         if self._manager is None:
-            import pluggy  # here, because finding plugins (for the help, say) takes neither of the two
+            import pluggy  # not at the top: discovery (for `afk --help`) does not need it
 
             from afkcli import hookspecs
 
@@ -223,7 +223,7 @@ def section(kind: str) -> str:
 
 
 def missing_line(kind: str, name: str, installed: Sequence[str]) -> str:
-    """Return the line that says that a plugin is not there and what to do."""
+    """Return the error for a plugin that is not installed, with the command that installs it."""
     have = f"installed: {', '.join(installed)}" if installed else "none is installed"
     known = KNOWN.get(f"{kind}.{name}")
     what = "tool plugin" if kind == "tools" else kind
@@ -311,7 +311,7 @@ def _import_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise PluginError(f"the plugin file {path} is not a Python file; its name must end in .py")
     module = util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and annotations look their module up there
+    sys.modules[name] = module  # dataclasses and annotations look up their module there
     try:
         with _foreign_code(f"the plugin file {path} cannot be loaded"):
             spec.loader.exec_module(module)

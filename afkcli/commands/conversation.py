@@ -34,7 +34,7 @@ _MINUTE, _HOUR, _DAY, _WEEK = 60, 3600, 86400, 7 * 86400
 
 
 ShownTurn = tuple[SealedTurn, str, int | None]
-"""A turn, its state, and the number of the turn that goes on with it and holds all of it, if one does."""
+"""A turn, its state, and the number of the turn that resumes it, if there is one."""
 
 
 def turns_of(thread: ThreadInfo, history: History, state: str | None) -> list[ShownTurn]:
@@ -51,7 +51,7 @@ def note(turn: SealedTurn, state: str, resumed_as: int | None) -> str | None:
     if state == RUNNING:
         return "running now"
     if resumed_as is not None:
-        return f"cut off; turn {resumed_as} goes on with it and holds all of it"
+        return f"cut off; resumed as turn {resumed_as}, which has all of it"
     if turn.state is RunState.COMPLETED:
         return None
     sent = messages_to_send(turn)

@@ -21,7 +21,9 @@ from afkcli.screen.text import visible, visible_json
 
 @click.command("export")
 @click.argument("name", required=False, shell_complete=complete_thread)
-@click.option("--all", "every", is_flag=True, help="Write all threads as JSON; a turn that is running as far as it is.")
+@click.option(
+    "--all", "every", is_flag=True, help="Write all threads as JSON, with the running turns as far as they are."
+)
 @click.option("--output", "-o", metavar="FILE", help="Write to FILE (readable by you alone) instead of stdout.")
 @click.option(
     "--format",
@@ -32,11 +34,11 @@ from afkcli.screen.text import visible, visible_json
     help="json: the thread's metadata, then its records to the letter, an object a line; markdown: for people.",
 )
 def export(name: str | None, every: bool, output: str | None, form: str) -> None:
-    """Write all of the thread NAME to stdout or a file; `afk threads import` takes the JSON back."""
+    """Write the whole thread NAME to stdout or a file; `afk threads import` reads the JSON."""
     if every == (name is not None):
-        raise UsageError("name the thread to export, or say --all")
+        raise UsageError("name a thread, or use --all")
     if every and form != "json":
-        raise UsageError("--all writes JSON; name a thread to have it as Markdown")
+        raise UsageError("--all writes JSON; name one thread for Markdown")
     messages = Messages(invocation())
     left_out: list[str] = []
 

@@ -30,13 +30,15 @@ from afkcli.screen.streams import Stdout
 
 @click.command("import")
 @click.argument("file", required=False, default="-", metavar="[FILE]")
-@click.option("--rename", is_flag=True, help="Give a thread whose name is taken another one, with a number behind it.")
+@click.option(
+    "--rename", is_flag=True, help="If a thread's name is taken, import it under that name with a number appended."
+)
 @json_option
 def import_threads(file: str, rename: bool, as_json: bool) -> None:
-    """Add the threads in FILE, as `afk threads export` wrote them, or the turn of a rescue file.
+    """Import the threads in FILE, as `afk threads export` wrote them, or the turn of a rescue file.
 
-    Without FILE, or with `-`, they are read from stdin. A thread that is there already is left as it is. The exit code
-    is 1 where FILE is not a whole export, and 2 where something in it was refused; the rest is added.
+    Without FILE, or with `-`, stdin is read. A thread that is already present is not changed. The exit code is 1 if
+    FILE is not a complete export, and 2 if something in it was refused; the rest is imported.
     """
     importer = _Import(file, Messages(invocation()), Stdout(invocation()) if as_json else None)
     with _opened(file) as stream, opened_store() as store:
@@ -50,7 +52,7 @@ def import_threads(file: str, rename: bool, as_json: bool) -> None:
 
 
 class _Import:
-    """Takes one item after the other, says what cannot be taken, and counts."""
+    """Imports one item after the other, reports what is refused, and counts."""
 
     def __init__(self, file: str, messages: Messages, stdout: Stdout | None) -> None:
         self.exit_code = EXIT_OK
@@ -71,7 +73,7 @@ class _Import:
         if isinstance(item, Incomplete):
             self.exit_code = self.exit_code or EXIT_INTERNAL
             where = f", line {item.line}" if item.line else ""
-            self._messages.warn(f"{self._file} is not whole{where}: {item.what}; what is there was taken")
+            self._messages.warn(f"{self._file} is incomplete{where}: {item.what}; the rest was imported")
             return
         try:
             restored = restorer.thread(item) if isinstance(item, ExportedThread) else restorer.rescued(item)
@@ -82,15 +84,15 @@ class _Import:
         self._report(item, restored)
 
     def say_sum(self) -> None:
-        """Say how much was imported."""
+        """Print how much was imported."""
         words = {
             "imported": "imported",
             "appended": "appended to their threads",
-            "present": "there already",
+            "present": "already present",
             "refused": "refused",
         }
-        told = [f"{count} {words[outcome]}" for outcome, count in self._counts.items() if count]
-        self._messages.say(", ".join(told) or f"{self._file} holds no thread")
+        outcomes = [f"{count} {words[outcome]}" for outcome, count in self._counts.items() if count]
+        self._messages.say(", ".join(outcomes) or f"{self._file} has no thread")
 
     def _refuse(self, line: int, what: str) -> None:
         self._counts["refused"] += 1
@@ -102,7 +104,9 @@ class _Import:
         name = item.thread.name if isinstance(item, ExportedThread) else item.thread_id
         if restored.outcome != "present":
             for what in item.missing:
-                self._messages.warn(f"{what} is not in {self._file}: the thread {thread.name!r} is there without it")
+                self._messages.warn(
+                    f"{what} is not in {self._file}; the thread {thread.name!r} was imported without it"
+                )
         if restored.outcome == "imported" and thread.name != name:
             self._messages.say(f"{name!r} is imported as {thread.name!r}")
         if self._stdout is not None:
@@ -120,7 +124,7 @@ def _opened(file: str) -> Iterator[IO[bytes]]:
     if file == "-":
         stdin = invocation().stdin
         if not stdin.is_open or stdin.is_terminal:
-            raise UsageError("there is nothing to import: name a file, or pipe an export in")
+            raise UsageError("nothing to import: name a file, or pipe an export into stdin")
         with stdin.binary() as stream:
             yield stream
         return
@@ -136,7 +140,7 @@ def _readable(file: str) -> IO[bytes]:
 
 
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Yield the lines of `stream`; of one that is longer than afk's JSON may be, no more than tells that it is.
+    """Yield the lines of `stream`; a line that is too long for JSON of afk's is cut just beyond the limit.
 
     Raises:
         UsageError: it cannot be read any further.

@@ -1,4 +1,4 @@
-"""`afk threads resume`: goes on with a turn that was cut."""
+"""`afk threads resume`: resumes a turn that was interrupted."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from afkcli.host.ending import Ending
 @click.argument("name", shell_complete=complete_thread)
 @turn_options
 def resume(name: str, **options: Any) -> Ending:
-    """Go on with the last turn of the thread NAME, which was cut, and stream the rest of its answer to stdout.
+    """Resume the last turn of the thread NAME, which was interrupted, and stream the rest of its answer to stdout.
 
-    Tools that finished are not called again. One that did not finish is, if it is marked idempotent; else the model is
-    told that it did not finish. A question that nothing came of is asked again as it is.
+    Tools that finished are not called again. A tool that did not finish is called again if it is idempotent; else the
+    model is told that it did not finish. An unanswered question is sent again unchanged.
     """
     return run_turn(invocation(), request_of(options, thread=name, resume=True))

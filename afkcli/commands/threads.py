@@ -1,4 +1,4 @@
-"""`afk threads`: list, show, rename and delete threads; the commands that are more have modules of their own."""
+"""`afk threads`: list, show, rename and delete threads; export, import and resume have modules of their own."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def _name_argument(name: str = "name", **options: Any) -> Callable[[F], F]:
 
 @click.group("threads", invoke_without_command=True)
 @click.option("--limit", "-n", type=click.IntRange(min=1), metavar="N", help="Show only the N threads last used.")
-@click.option("--search", "-q", metavar="WORDS", help="Show only threads in whose text all of WORDS are.")
+@click.option("--search", "-q", metavar="WORDS", help="Show only threads that contain all WORDS.")
 @click.option("--here", is_flag=True, help="Show only threads that were last used in this folder.")
 @json_option
 @click.pass_context
 def command(ctx: click.Context, limit: int | None, search: str | None, here: bool, as_json: bool) -> None:
-    """List threads, the last used first; the commands below do more with them."""
+    """List threads, the last used first."""
     if ctx.invoked_subcommand is not None:
         if limit is not None or search is not None or here or as_json:
-            raise UsageError(f"the options of the list stand before {ctx.invoked_subcommand!r}; put yours behind it")
+            raise UsageError(f"options before {ctx.invoked_subcommand!r} belong to the list; put yours after it")
         return
     with opened_store() as store:
         listed = store.list(limit=limit, search=search, folder=invocation().folder if here else None)
@@ -53,7 +53,7 @@ def command(ctx: click.Context, limit: int | None, search: str | None, here: boo
     if not threads:
         wanted = search is not None or here
         Messages(invocation()).say(
-            "no thread matches" if wanted else "there are no threads yet; `afk run MESSAGE` begins one"
+            "no thread matches" if wanted else "there are no threads yet; `afk run MESSAGE` starts one"
         )
         return
     _write_list(threads, as_json)
@@ -108,7 +108,7 @@ def show(name: str, as_json: bool) -> None:
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @json_option
 def remove(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
-    """Delete threads and all that was said in them. It asks first; without a terminal it needs --yes."""
+    """Delete threads with all their messages. It asks first; without a terminal it needs --yes."""
     messages, stdout = Messages(invocation()), Stdout(invocation())
     busy = 0
     with opened_store() as store:

@@ -111,7 +111,7 @@ def digest(data: bytes) -> str:
 
 
 def acquired(store: Store, name: str = "t-42") -> Lease:
-    """Return the lease of `name`, which nobody may hold."""
+    """Return the lease of `name`, which must be free."""
     lease = store.acquire(name, current_owner("run-0"))
     assert lease is not None
     return lease

@@ -42,7 +42,7 @@ class TestBackup:
 
         done = talked.in_process("threads", "import", "all.jsonl", "--json")
 
-        assert (done.code, done.err) == (0, "afk: 2 there already\n")
+        assert (done.code, done.err) == (0, "afk: 2 already present\n")
         assert {event["type"] for event in done.events} == {"present"}
 
     def test_of_a_run_that_is_writing_has_what_came_so_far(self, keyed: Shell, server: ModelServer) -> None:
@@ -60,7 +60,7 @@ class TestBackup:
         assert turn["state"] == "interrupted"
         assert turn["messages"][0]["parts"][0]["text"] == "hi"
         assert turn["messages"][1]["parts"][0]["text"].startswith("word ")
-        assert keyed.in_process("threads", "import", "-", stdin=backup.encode()).err == "afk: 1 there already\n"
+        assert keyed.in_process("threads", "import", "-", stdin=backup.encode()).err == "afk: 1 already present\n"
 
     def test_what_is_wrong_is_named_and_the_rest_is_taken(self, talked: Shell) -> None:
         lines = talked.in_process("threads", "export", "--all").out.splitlines(keepends=True)
@@ -92,7 +92,7 @@ class TestBackup:
 
         assert (done.code, done.out) == (2, "")
         assert done.err.count("\n") == len(evil) + 2
-        assert "stdin is not whole" in done.err
+        assert "stdin is incomplete" in done.err
         assert "\x1b" not in done.err
         assert canary.read_text() == "secret"
         assert keyed.in_process("threads").out == ""
@@ -112,11 +112,11 @@ class TestWhole:
 
         assert (done.code, done.out) == (1, "")
         warning, counted = done.err.splitlines()
-        assert warning.startswith(f"afk: cut.jsonl is not whole, line {second}: its closing line is missing")
+        assert warning.startswith(f"afk: cut.jsonl is incomplete, line {second}: its closing line is missing")
         assert counted == "afk: 1 imported"
         assert len(other.in_process("threads", "--json").events) == 1
         whole = other.in_process("threads", "import", stdin="".join(lines).encode())
-        assert (whole.code, whole.err) == (0, "afk: 1 imported, 1 there already\n")
+        assert (whole.code, whole.err) == (0, "afk: 1 imported, 1 already present\n")
 
     def test_one_without_a_thread_out_of_its_middle_is_told(self, talked: Shell) -> None:
         lines = talked.in_process("threads", "export", "--all").out.splitlines(keepends=True)
@@ -125,7 +125,7 @@ class TestWhole:
         done = elsewhere(talked).in_process("threads", "import", stdin="".join(lines[second:]).encode())
 
         assert done.code == 1
-        assert "threads that are there: 1, by its closing line: 2" in done.err
+        assert "it has 1 threads, and its closing line says 2" in done.err
 
     def test_several_in_one_file_are_whole(self, talked: Shell) -> None:
         both = "".join(talked.in_process("threads", "export", name).out for name in ("trip", "soup"))
@@ -141,9 +141,9 @@ class TestWhole:
         empty = keyed.in_process("threads", "import", stdin=b"")
 
         assert json.loads(backup) == {"v": 1, "type": "end", "threads": 0}
-        assert (done.code, done.err) == (0, "afk: stdin holds no thread\n")
+        assert (done.code, done.err) == (0, "afk: stdin has no thread\n")
         assert empty.code == 1
-        assert empty.err.startswith("afk: stdin is not whole: its closing line is missing")
+        assert empty.err.startswith("afk: stdin is incomplete: its closing line is missing")
 
 
 class TestNames:
@@ -156,7 +156,7 @@ class TestNames:
         done = other.in_process("threads", "import", "--rename", stdin=backup)
 
         assert refused.code == 2
-        assert "line 1: there is a thread 'soup' already; with --rename" in refused.err
+        assert "line 1: there is already a thread 'soup'; --rename" in refused.err
         assert (done.code, done.err.splitlines()) == (0, ["afk: 'soup' is imported as 'soup-2'", "afk: 1 imported"])
 
     @pytest.mark.parametrize(
@@ -164,8 +164,8 @@ class TestNames:
         [
             (["import", "no-such-file"], "no-such-file cannot be read"),
             (["import", "."], "cannot be read"),
-            (["export"], "name the thread to export, or say --all"),
-            (["export", "--all", "trip"], "name the thread to export, or say --all"),
+            (["export"], "name a thread, or use --all"),
+            (["export", "--all", "trip"], "name a thread, or use --all"),
             (["export", "--all", "--format", "markdown"], "--all writes JSON"),
         ],
     )
@@ -191,7 +191,7 @@ class TestRescued:
 
         assert [(each.code, each.err) for each in done] == [
             (0, "afk: 1 appended to their threads\n"),
-            (0, "afk: 1 there already\n"),
+            (0, "afk: 1 already present\n"),
         ]
         keyed.in_process("run", "-t", "t", "third")
         said = [text for role, text in roles_and_texts(server.bodies[-1]) if role == "user"]

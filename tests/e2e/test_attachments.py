@@ -217,7 +217,7 @@ class TestExport:
         elsewhere = {"AFK_HOME": str(keyed.home / "elsewhere")}
         done = keyed.afk("threads", "import", stdin="".join([*lines[:-2], lines[-1]]).encode(), **elsewhere)
         assert done.code == 0
-        assert "photo.png is not in stdin: the thread 't' is there without it" in done.err
+        assert "photo.png is not in stdin; the thread 't' was imported without it" in done.err
 
 
 class TestModels:

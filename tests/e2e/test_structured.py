@@ -228,7 +228,7 @@ def write(folder: Path, text: str | bytes) -> str:
         ('{"pattern": 5}', "is not a usable JSON Schema: pattern"),
         ('{"properties": {"a": {"$ref": "https://example.com/a.json"}}}', "nothing is fetched"),
         ('{"const": NaN}', "is not JSON"),
-        ('{"a": 1, "a": 2}', "a key stands twice"),
+        ('{"a": 1, "a": 2}', "duplicate key"),
         (b"\xff\xfe{}", "is not UTF-8"),
         ("[" * 1000 + "]" * 1000, "nested deeper"),
         (f'{{"description": "{"x" * MAX_SCHEMA_BYTES}"}}', "is longer than 256 KiB"),

@@ -256,7 +256,7 @@ class TestUrls:
         server.answers["/empty"] = lambda handler: handler.answer(b"")
         server.answers["/zip"] = lambda handler: handler.answer(b"PK\x03\x04\x00")
         assert "it is empty" in refused(f"http://{server.host}/empty")
-        assert "it is none of what models are sent" in refused(f"http://{server.host}/zip")
+        assert "unsupported type; supported: " in refused(f"http://{server.host}/zip")
 
 
 def test_the_limits_are_those_that_are_documented() -> None:

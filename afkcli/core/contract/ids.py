@@ -43,7 +43,7 @@ def rfc3339(seconds: float) -> str:
 
 
 def _elapsed() -> float:
-    """Return seconds of a clock that nobody sets; on Linux it goes on while the machine sleeps."""
+    """Return the seconds of a monotonic clock; on Linux it also counts while the machine sleeps."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()

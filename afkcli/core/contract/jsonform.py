@@ -1,7 +1,7 @@
 """Strict JSON: how everything of ours is written and read.
 
 UTF-8, no NaN or infinity, no lone surrogates, bounded depth and bounded length, both ways: what is written can be
-read again. Of a key that stands twice in one object the last value counts, as in most readers (RFC 8259, section 4).
+read again. If a key occurs twice in one object, the last value counts, as in most readers (RFC 8259, section 4).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 
 
 class JsonError(ValueError):
-    """Text that is not JSON as afk takes it."""
+    """Text or a value that is not JSON as afk accepts it."""
 
 
 def clean_text(text: str) -> str:
@@ -68,7 +68,7 @@ def loads(text: str | bytes, *, exactly: bool = False) -> Any:
 
     Args:
         text: the JSON.
-        exactly: refuse what would not come out as it went in: a key that stands twice in an object, a lone surrogate.
+        exactly: refuse what would be changed by reading it: a duplicate key, a lone surrogate.
 
     Raises:
         JsonError: if it is not JSON in UTF-8, holds NaN or infinity, is too long or nested too deeply.
@@ -87,7 +87,7 @@ def loads(text: str | bytes, *, exactly: bool = False) -> Any:
     if "\\ud" in text or "\\uD" in text:
         cleaned = _without_surrogates(value)
         if exactly and cleaned != value:
-            raise JsonError("a lone surrogate is no text")
+            raise JsonError("a lone surrogate is not valid text")
         value = cleaned
     return value
 
@@ -147,7 +147,7 @@ def _finite(digits: str) -> float:
 def _unique_keys(pairs: list[tuple[str, Json]]) -> JsonObject:
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise JsonError("a key stands twice in one object")
+        raise JsonError("duplicate key in an object")
     return value
 
 

@@ -140,7 +140,7 @@ def message_from_json(value: Json) -> Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolSpec:
-    """What a model is told of a tool: `parameters` is a JSON Schema of type object."""
+    """A tool as it is described to a model: `parameters` is a JSON Schema of type object."""
 
     name: str
     description: str

@@ -252,7 +252,7 @@ class Store(Protocol):
         or whose owner is proven dead, is replaced.
 
         Returns:
-            The lease with the thread's metadata as it is now, or None while somebody else holds it.
+            The lease with the thread's metadata as it is now, or None if another owner holds it.
 
         Raises:
             UnknownNameError: there is no such thread and `create` is false.
@@ -261,14 +261,14 @@ class Store(Protocol):
         ...
 
     def holder(self, name: str) -> Owner | None:
-        """Return who holds an unexpired lease of the thread `name`, if anybody does."""
+        """Return who holds an unexpired lease of the thread `name`, or None."""
         ...
 
     def renew(self, lease: Lease) -> Lease:
-        """Make the lease last `LEASE_SECONDS` from now; also one that has expired, if nobody took it.
+        """Make the lease last `LEASE_SECONDS` from now; also if it has expired, unless another owner took it.
 
         Raises:
-            LeaseLostError: somebody took it.
+            LeaseLostError: another owner took it.
         """
         ...
 
@@ -291,8 +291,8 @@ class Store(Protocol):
         renames the thread. The cost does not grow with the thread.
 
         `contents` are those of the attachments that the records name, by SHA-256 (hex); they come with a record of
-        `DURABLE_KINDS` and are as durable. They belong to the thread until it is deleted. One that is there already
-        takes the place of the same one.
+        `DURABLE_KINDS` and are as durable. They belong to the thread until it is deleted. A content that
+        the thread already has is replaced.
 
         Raises:
             LeaseLostError: `lease` is not the thread's current one; nothing was written.
@@ -310,7 +310,7 @@ class Store(Protocol):
         ...
 
     def content(self, key: str, sha256: str) -> bytes | None:
-        """Return a content that was appended to the thread `key`, or None if it has none of that hash.
+        """Return a content that was appended to the thread `key`, or None if the thread has no content with that hash.
 
         It is returned as stored, also where it is damaged: the reader checks the hash.
         """

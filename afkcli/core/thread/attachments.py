@@ -1,4 +1,4 @@
-"""What a user attaches to a message: told by its content, kept by its hash, and sent as the model can take it."""
+"""What a user attaches to a message: recognised by its content, kept by its hash, sent as the model takes it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ AttachedPart = ImagePart | FilePart
 
 
 def media_type_of(data: bytes) -> str | None:
-    """Return the media type that the first bytes of `data` tell (text: all of it), or None if it is none of `TAKEN`.
+    """Return the media type by the first bytes of `data` (for text: all of them), or None if it is not one of `TAKEN`.
 
     The signatures are those of https://mimesniff.spec.whatwg.org/#matching-an-image-type-pattern and, for PDF, section
     7.5.2 of ISO 32000-2.
@@ -80,7 +80,7 @@ class Attachment:
         check_size(self.name, len(self.data))
         kind = media_type_of(self.data)
         if kind is None:
-            raise UsageError(f"{self.name} cannot be attached: it is none of what models are sent ({TAKEN})")
+            raise UsageError(f"{self.name} cannot be attached: unsupported type; supported: {TAKEN}")
         if kind == TEXT and len(self.data) > MAX_TEXT_BYTES:
             raise UsageError(
                 f"{self.name} cannot be attached: it is text of {in_mb(len(self.data))}, and no model takes more than "
@@ -186,7 +186,7 @@ def label(part: AttachedPart) -> str:
 
 
 def takes(model: Capabilities, part: AttachedPart) -> bool:
-    """Return whether a model can be sent an image or a file; where nobody knows, it is."""
+    """Return whether a model takes an image or a file; if the provider does not know, it does."""
     if isinstance(part, ImagePart):
         return model.images is not False and part.media_type in IMAGES
     return is_text(part) or (model.files is not False and part.media_type == PDF)
@@ -216,6 +216,6 @@ def framed(part: AttachedPart, data: bytes) -> TextPart:
 
 
 def note_for_model(part: AttachedPart, why: str) -> TextPart:
-    """Return what a model reads in the place of what it is not sent."""
+    """Return the note that a model gets in place of an attachment that is not sent."""
     name = f"{part.type} {shown_name(part.name)}" if part.name else f"a {part.type}"
     return TextPart(text=f"[{name} was attached here; {why}]\n\n")

@@ -1,4 +1,4 @@
-"""The contents of what was attached in a thread: read from the store when a call needs them, and checked."""
+"""The contents of the attachments of a thread: read from the store when a call needs them, and checked."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Contents:
         return self.held[sha256]
 
     def of(self, messages: Iterable[Message]) -> dict[str, bytes]:
-        """Return those contents that are there of what is attached to `messages`."""
+        """Return the contents of the attachments of `messages` that are available."""
         named = (part.sha256 for part in attached_parts(messages))
         return {sha256: self.held[sha256] for sha256 in named if sha256 in self.held}
 
@@ -43,7 +43,7 @@ class Contents:
         """Return `messages` as the model named `model` can be sent them, the contents of their parts loaded.
 
         Text files become text. What the model cannot take, and what is lost or damaged, becomes a note to the model;
-        `warn` is told so, once, by code and line.
+        `warn` is called once for each, with code and line.
         """
         parts = list(attached_parts(messages))
         if not parts:
@@ -61,11 +61,13 @@ class Contents:
                 self.held[sha256] = await self.read(sha256)
             except LostContentError as error:
                 self._lost[sha256] = str(error)
-            except Exception as error:  # a store may be anybody's plugin; the turn goes on without what it cannot read
+            except (
+                Exception
+            ) as error:  # a store may be anybody's plugin; the turn continues without what it cannot read
                 self._lost[sha256] = f"cannot be read ({error})"
 
     def _tell(self, parts: Iterable[AttachedPart], model: str, able: Capabilities, warn: Warn) -> None:
-        """Warn of what is not sent, unless that was said before."""
+        """Warn once about each attachment that is not sent."""
         for part in parts:
             if not takes(able, part):
                 code, why = "attachment_left_out", f"{model} cannot {_VERBS[part.type]} it"

@@ -3,7 +3,7 @@
 A thread is a line of type `thread` (its metadata), a line of type `record` for each of its records, and a line of type
 `content` (in base64) for each content that they name. A turn that was rescued is a line of type `rescued_turn`, its
 contents after it. What is read here is data: it is checked and returned, nothing of it is run, opened or taken as a
-permission. The turn of a run that died before its end goes on in lines of type `rescued_journal`.
+permission. If the run died before its end, the rest of its turn is in lines of type `rescued_journal`.
 
 An export ends with a line of type `end` that says how many threads it holds, so that one that was cut is noticed, also
 where it was cut between two threads. Exports may stand one behind the other; rescue files have no such line.
@@ -41,7 +41,7 @@ _MAX_INDEX, _MAX_TURN = 10**12, 10**10
 class ExportedThread:
     """A whole thread whose hashes are right; `line` is where it begins (1 is the first).
 
-    `contents` are those of what is attached, by their hash; `missing` names what is attached and not there.
+    `contents` are those of the attachments, by hash; `missing` names the attachments whose content is not in the file.
     """
 
     line: int
@@ -64,7 +64,7 @@ class RescuedTurn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """What cannot be taken, in words; with it goes the thread that the line belongs to."""
+    """Why a line is refused; the thread that it belongs to is refused too."""
 
     line: int
     what: str
@@ -72,7 +72,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incomplete:
-    """Threads that were exported are not in the file, in words; nothing that was read goes with them."""
+    """Why the file is incomplete; what was read of it is valid."""
 
     line: int
     what: str
@@ -96,17 +96,17 @@ def thread_lines(thread: ThreadInfo, records: Iterable[Record]) -> Iterator[str]
 
 
 def named_contents(records: Iterable[Record]) -> dict[str, str]:
-    """Return the hashes, each with a name, of what the records say is attached, in their order."""
+    """Return the hashes of the attachments in the records, each with its name, in their order."""
     named: dict[str, str] = {}
     for record in records:
         if '"sha256"' in record.body:
-            with suppress(JsonError):  # a damaged record is told elsewhere
+            with suppress(JsonError):  # the fold reports a damaged record
                 named |= contents_named_in(loads_object(record.body))
     return named
 
 
 def rescued_journal_line(body: JsonObject) -> str:
-    """Return what a rescued turn went on with, the body of a journal record, as a line of JSON with its newline."""
+    """Return a piece of a rescued turn's journal (the body of a journal record) as a line of JSON with its newline."""
     return dumps({**body, "v": VERSION, "type": "rescued_journal"}) + "\n"
 
 
@@ -128,7 +128,7 @@ def end_line(threads: int) -> str:
 
 
 def read_lines(lines: Iterable[bytes]) -> Iterator[Item]:
-    """Yield what `lines` hold, in their order: threads that are whole, rescued turns, what is refused or not there."""
+    """Yield the items in `lines` in order: complete threads, rescued turns, refusals, and what is missing."""
     reader = _Reader()
     number = 0
     for number, line in enumerate(lines, 1):
@@ -152,7 +152,7 @@ class _Reader:
         try:
             form = loads_object(line, exactly=True)
             if form.get("v") != VERSION:
-                raise JsonError(f"it is of version {form.get('v')!r}, and this afk knows version {VERSION}")
+                raise JsonError(f"unknown version {form.get('v')!r}; this afk knows version {VERSION}")
             kind = form.get("type")
             if kind in ("record", "content", "rescued_journal"):
                 yield from self._add(number, kind, form)
@@ -168,7 +168,7 @@ class _Reader:
             elif kind == "end":
                 yield from self._end(number, form)
             else:
-                raise JsonError(f"it is of the unknown type {kind!r}")
+                raise JsonError(f"unknown type {kind!r}")
         except JsonError as error:
             yield from self.finish()
             self._skipping = True
@@ -184,23 +184,23 @@ class _Reader:
                 yield Refused(line=checker.line, what=f"{checker.label} is left out: {_shortly(error)}")
 
     def missing_end(self, line: int) -> Iterator[Incomplete]:
-        """Yield that the end of an export is missing, if it is; of rescued turns there is none."""
+        """Yield an `Incomplete` if the end of an export is missing; rescue files have no such line."""
         if self._threads or self._nothing:
             yield Incomplete(line=line, what="its closing line is missing: it was cut, or an older afk wrote it")
 
     def _end(self, number: int, form: JsonObject) -> Iterator[Incomplete]:
         wanted = form.get("threads")
         if type(wanted) is not int or wanted < 0:
-            raise JsonError("the end of an export does not say how many threads it has")
+            raise JsonError("the closing line has no valid number of threads")
         found, self._threads, self._skipping = self._threads, 0, False
         if found != wanted:
-            yield Incomplete(line=number, what=f"threads that are there: {found}, by its closing line: {wanted}")
+            yield Incomplete(line=number, what=f"it has {found} threads, and its closing line says {wanted}")
 
     def _add(self, number: int, kind: str, form: JsonObject) -> Iterator[Item]:
         checker = self._checker
         if checker is None:
             if not self._skipping:
-                raise JsonError(f"a {kind} stands before any thread")
+                raise JsonError(f"a line of type {kind} comes before any thread")
             return
         try:
             if kind == "record":
@@ -221,10 +221,10 @@ class _Attached:
         self.contents: dict[str, bytes] = {}
 
     def add(self, form: JsonObject, named: Mapping[str, str]) -> None:
-        """Take the next content; `JsonError` if it is damaged, or none of `named`."""
+        """Take the next content; `JsonError` if it is damaged or not one of `named`."""
         sha256, text = form.get("sha256"), form.get("data")
         if not isinstance(sha256, str) or not isinstance(text, str) or sha256 not in named:
-            raise JsonError("a content is of nothing that is attached to it")
+            raise JsonError("content does not match any attachment")
         try:
             data = b64decode(text, validate=True)
         except ValueError as error:
@@ -254,7 +254,7 @@ class _RescueChecker:
 
     def add(self, form: JsonObject) -> None:
         """Refuse a record: a turn has none."""
-        raise JsonError("a record stands behind it, which belongs to a thread")
+        raise JsonError("it is followed by a record, which can only belong to a thread")
 
     def add_journal(self, form: JsonObject) -> None:
         """Take what the turn went on with; `JsonError` if it cannot be that."""
@@ -321,7 +321,7 @@ class _Checker:
 
     def add_journal(self, form: JsonObject) -> None:
         """Refuse it: what a thread's open turn went on with is in its records."""
-        raise JsonError("a journal stands behind it, which belongs to a rescued turn")
+        raise JsonError("it is followed by a rescued_journal line, which can only belong to a rescued turn")
 
     def add_content(self, form: JsonObject) -> None:
         """Take the next content; `JsonError` if it is damaged, or not the thread's."""
@@ -364,9 +364,7 @@ def _check_open_turn(thread: ThreadInfo, records: list[Record]) -> None:
 
 def _thread(form: Json) -> ThreadInfo:
     if isinstance(form, dict) and isinstance(form.get("schema"), int) and form["schema"] > THREAD_SCHEMA:
-        raise JsonError(
-            f"it is of the schema version {form['schema']}, and this afk knows version {THREAD_SCHEMA}: update afk"
-        )
+        raise JsonError(f"unknown schema version {form['schema']}; this afk knows version {THREAD_SCHEMA}: upgrade afk")
     thread = thread_info_from_json(form)
     try:
         name = check_name(thread.name)
@@ -384,7 +382,7 @@ def _thread(form: Json) -> ThreadInfo:
 def _record(form: JsonObject) -> Record:
     record = from_json(Record, form)
     if not (0 <= record.index < _MAX_INDEX and 0 <= record.turn < _MAX_TURN):
-        raise JsonError("a record has a number that no thread reaches")
+        raise JsonError("a record has an index or a turn out of range")
     loads_object(record.body, exactly=True)
     return record
 
@@ -411,7 +409,7 @@ def _with_journal(rescued: RescuedTurn, bodies: Sequence[JsonObject]) -> Rescued
         steps = turn.steps + sum(message.role is Role.ASSISTANT for message in said)
         form = turn_to_json(replace(turn, messages=(*turn.messages, *said), steps=steps))
     except (KeyError, TypeError, AttributeError) as error:
-        raise JsonError(f"what it went on with cannot be read: {error}") from None
+        raise JsonError(f"its journal cannot be read: {error}") from None
     return replace(rescued, turn=_turn(form))
 
 

@@ -1,4 +1,4 @@
-"""A store in this process's memory: nothing is written to disk, and it is gone with the process."""
+"""A store in the memory of this process: nothing is written to disk."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Kept:
 class MemoryStore:
     """The `Store` contract in its simplest form; safe to use from several threads.
 
-    Its owners all live in this process, so none is ever proven dead: a lease that was dropped ends by its time.
+    All owners are in this process, so no owner is ever proven dead: an abandoned lease ends when it expires.
     """
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class MemoryStore:
                 raise HeadMismatchError(f"thread {thread.name!r} has changed since it was read")
             if thread.name != kept.info.name:
                 if thread.name in self._keys:
-                    raise NameTakenError(f"there is a thread {thread.name!r} already; choose another name")
+                    raise NameTakenError(f"there is already a thread {thread.name!r}; choose another name")
                 self._keys[thread.name] = self._keys.pop(kept.info.name)
             for record in records:
                 if record.kind is RecordKind.SEAL:
@@ -159,7 +159,7 @@ class MemoryStore:
             return value
 
     def apply(self, operations: Sequence[Operation]) -> Sequence[OperationResult]:
-        with self._lock:  # nobody sees a part of them
+        with self._lock:  # other threads see all of them or none
             return [self._result(operation) for operation in operations]
 
     def close(self) -> None:

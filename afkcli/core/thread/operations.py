@@ -127,7 +127,7 @@ def rename(store: Store, lease: Lease, name: str) -> ThreadInfo:
     """
     thread, name = lease.thread, check_name(name)
     if thread.name == name:
-        raise UsageError(f"the thread is called {name!r} already")
+        raise UsageError(f"the thread is already called {name!r}")
     load_history(store, thread)  # a thread that this afk cannot read is left as it is
     record = next_record(thread, RecordKind.META, thread.turns, renamed_body(thread.name, name))
     renamed = replace(advance(thread, record), name=name)
@@ -145,7 +145,7 @@ def fork(store: Store, source: ThreadInfo, name: str, owner: Owner) -> Lease:
     history = load_history(store, source)
     lease = store.acquire(name, owner)
     if lease is None or lease.thread.head:
-        raise StoreError(f"there is a thread {name!r} already; choose another name")
+        raise StoreError(f"there is already a thread {name!r}; choose another name")
     turns = history.turns
     last = turns[-1].turn if turns else 0
     thread = replace(

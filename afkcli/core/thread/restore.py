@@ -1,4 +1,4 @@
-"""Puts exported threads and rescued turns into a store. What is there already is never changed, only added to."""
+"""Puts exported threads and rescued turns into a store. It only adds to what is in the store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from afkcli.core.thread.turns import SealedTurn, after_seal, turn_to_json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What became of a thread or a turn: it is new, it was added to a thread, or it had been there before."""
+    """What was done with a thread or a turn: it was imported, appended to its thread, or already present."""
 
     outcome: Literal["imported", "appended", "present"]
     thread: ThreadInfo
@@ -44,8 +44,8 @@ class Restorer:
         """Add a thread as it was exported, with its key and its records to the letter.
 
         Raises:
-            ConflictError: another thread has its name, and it may not be renamed; or the same thread has gone on
-                differently here.
+            ConflictError: another thread has its name and renaming is not allowed, or the same thread has
+                different turns here.
             StoreError: the store failed.
         """
         thread = exported.thread
@@ -53,7 +53,7 @@ class Restorer:
         if there is not None:
             if not self._holds(there, exported):
                 raise ConflictError(
-                    f"the thread {exported.thread.name!r} is {there.name!r} here, which has gone on differently; to "
+                    f"the thread {exported.thread.name!r} is {there.name!r} here, and has different turns; to "
                     "have this one, export that one and delete it first"
                 )
             return Restored(outcome="present", thread=there)
@@ -67,12 +67,12 @@ class Restorer:
         return Restored(outcome="imported", thread=thread)
 
     def rescued(self, rescued: RescuedTurn) -> Restored:
-        """Add a turn that could not be saved to its thread, if nothing came after it; else to a new one.
+        """Add a turn that could not be saved to its thread if no turn came after it, else to a new thread.
 
-        A turn of the same run that was left open, or sealed as interrupted since, gives way to it.
+        It replaces a turn of the same run that was left open or sealed as interrupted.
 
         Raises:
-            ConflictError: the thread has gone on without it, and a new one may not be named with a suffix.
+            ConflictError: the thread has newer turns, and renaming is not allowed.
             ThreadBusyError: a run holds the thread.
             StoreError: the store failed.
         """
@@ -97,7 +97,7 @@ class Restorer:
             self._store.release(lease)
         if not self._rename:
             raise ConflictError(
-                f"the thread {there.name!r} has gone on without this turn; with --rename it goes to a thread of its own"
+                f"the thread {there.name!r} has newer turns; --rename imports this turn as a thread of its own"
             )
         return self._as_new(rescued)
 
@@ -125,7 +125,7 @@ class Restorer:
         return thread
 
     def _holds(self, there: ThreadInfo, exported: ExportedThread) -> bool:
-        """Whether all that was exported is in the thread that is there, which may have gone on since."""
+        """Return whether the thread in the store has all that was exported; it may have newer turns too."""
         if there.head == exported.thread.head:
             return True
         records = self._store.load(there.key)
@@ -138,30 +138,30 @@ class Restorer:
         return any(turn.run_id == opened.run_id for turn in load_history(self._store, there).turns)
 
     def _new(self, name: str, key: str | None) -> Lease:
-        """Return the lease of a new thread, its name `name` or, if that may be and has to be, with a suffix."""
+        """Return the lease of a new thread `name`, with a suffix if the name is taken and renaming is allowed."""
         for wanted in _names(name) if self._rename else (name,):
             lease = self._store.acquire(wanted, self._owner(), key=key)
             if lease is not None and not lease.thread.head and lease.thread.key != (key or lease.thread.key):
-                self._store.release(lease)  # a start that failed left it behind; it is gone with its lease
+                self._store.release(lease)  # a failed start left it behind; it is dropped with its lease
                 lease = self._store.acquire(wanted, self._owner(), key=key)
             if lease is not None and not lease.thread.head:
                 return lease
             if lease is not None:
                 self._store.release(lease)
-        raise ConflictError(f"there is a thread {name!r} already; with --rename this one gets another name")
+        raise ConflictError(f"there is already a thread {name!r}; --rename imports this one under another name")
 
 
 def _names(name: str) -> Iterator[str]:
-    """Yield `name`, and what a thread may be called where it is taken."""
+    """Yield `name`, then the names to try if it is taken."""
     yield name
     for number in range(2, 10_000):
         yield f"{name[: MAX_NAME - len('-9999')]}-{number}"
 
 
 def _number_of(turn: SealedTurn, turns: tuple[SealedTurn, ...], thread: ThreadInfo) -> int | None:
-    """Return the number that a rescued turn gets in a thread: 0 if it is there, None if others came after it.
+    """Return the number of a rescued turn in a thread: 0 if the thread has it, None if other turns came after it.
 
-    Its own number does not count: a run that could not read its thread began to count at 1.
+    The number in the file is ignored: a run that could not read its thread counts from 1.
     """
     same = [there for there in turns if there.run_id == turn.run_id]
     if any(there.state is not RunState.INTERRUPTED or there.messages == turn.messages for there in same):

@@ -1,4 +1,4 @@
-"""How a run goes on with a turn that was cut: what it sends, and which tool calls are still to be answered."""
+"""How a run resumes a turn that was interrupted: what it sends, and which tool calls still have no result."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from afkcli.core.thread.sending import cut_reason, mark_cut, pair_tool_calls
 from afkcli.core.thread.turns import Beginning, SealedTurn
 
 GO_ON = "[Go on exactly where your answer was cut off; repeat nothing of it.]"
-"""The message of a resumed turn that follows the text that was cut."""
+"""The message that follows the interrupted text in a resumed turn."""
 
 
 def beginning_of_resumed(thread: ThreadInfo, turns: Sequence[SealedTurn]) -> Beginning:
-    """Return how a turn begins that goes on with the last one of `turns`.
+    """Return the beginning of a turn that resumes the last one of `turns`.
 
-    It begins with all that the last turn holds, so that it stands in its place from then on. Text that was cut is
-    followed by a message to go on, an answer that did not fit its schema by one that says so. What ends with tools
-    needs none. A question that nothing came of is asked again as it is.
+    It begins with all messages of the last turn, which it replaces. Interrupted text is followed by a message to
+    continue, an answer that did not fit its schema by one that says so; after tool calls no message is needed. An
+    unanswered question is sent again unchanged.
 
     Raises:
-        UsageError: there is nothing to go on with.
+        UsageError: there is nothing to resume.
     """
     if not turns:
         raise UsageError(f"there is nothing to resume: the thread {thread.name!r} has no turn")
@@ -57,7 +57,7 @@ def beginning_of_resumed(thread: ThreadInfo, turns: Sequence[SealedTurn]) -> Beg
 
 
 def _unanswered(asked: Message, results: Sequence[Message]) -> tuple[ToolCallPart, ...]:
-    """Return the calls of `asked` that none of `results` answers; ids may repeat."""
+    """Return the calls of `asked` without a result in `results`; ids may repeat."""
     answers = [part.id for message in results for part in message.parts if isinstance(part, ToolResultPart)]
     open_calls: list[ToolCallPart] = []
     for call in asked.tool_calls:

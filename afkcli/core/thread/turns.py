@@ -20,7 +20,7 @@ from afkcli.core.contract.typed_json import from_json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beginning:
-    """What a turn begins with: a question, or all of the turn of the run `resumes`, which was cut.
+    """What a turn begins with: a question, or all messages of the turn of the run `resumes`, which was interrupted.
 
     `unfinished` are the tool calls of its last step that have no result.
     """
@@ -34,7 +34,7 @@ class Beginning:
 class SealedTurn:
     """One finished turn as the store keeps it. Times are RFC 3339.
 
-    A turn that was `resumed` holds all that the turn of the run `parent_run_id` holds, and stands in its place.
+    A turn with `resumed` contains all messages of the turn of the run `parent_run_id`, and replaces it.
     """
 
     turn: int
@@ -88,7 +88,7 @@ def after_seal(thread: ThreadInfo, turn: SealedTurn) -> ThreadInfo:
 
 
 def resumed_by(turns: Sequence[SealedTurn]) -> dict[int, SealedTurn]:
-    """Return the turns that stand in the place of others, by the position of the other in `turns`."""
+    """Return the turns that resume others, by the position in `turns` of the turn that each replaces."""
     taken: dict[int, SealedTurn] = {}
     for position, turn in enumerate(turns):
         if turn.resumed:
@@ -100,7 +100,7 @@ def resumed_by(turns: Sequence[SealedTurn]) -> dict[int, SealedTurn]:
 
 
 def interrupted_turn(thread: ThreadInfo, opened: OpenTurn, records: Iterable[Record]) -> SealedTurn:
-    """Put the turn together that its question and journal `records` tell of."""
+    """Return the turn that its question and its journal `records` describe."""
     agent, model = thread.agent or "", thread.model or ""
     parent_run_id, resumed, steps = None, False, 0
     bodies: list[JsonObject] = []
@@ -131,7 +131,7 @@ def interrupted_turn(thread: ThreadInfo, opened: OpenTurn, records: Iterable[Rec
 
 
 def journaled_messages(bodies: Iterable[JsonObject]) -> list[Message]:
-    """Return the messages that the bodies of journal records tell of, the last one as far as it had come."""
+    """Return the messages in the bodies of journal records; the last one may be incomplete."""
     messages: list[Message] = []
     text: list[str] = []
     reasoning: list[str] = []
@@ -147,7 +147,7 @@ def journaled_messages(bodies: Iterable[JsonObject]) -> list[Message]:
 
 
 def partial_message(text: str, reasoning: str) -> list[Message]:
-    """Return the assistant's message of what was streamed so far, or none if nothing was."""
+    """Return the assistant's message with the text streamed so far; an empty list if there is none."""
     parts: list[ReasoningPart | TextPart] = []
     if reasoning:
         parts.append(ReasoningPart(text=reasoning))

@@ -33,7 +33,7 @@ from afkcli.core.thread.turns import Beginning, SealedTurn, after_seal, turn_to_
 
 
 class Journal:
-    """Puts aside what an open turn has said, until it is written; may be called from anywhere."""
+    """Collects the output of an open turn until it is written; may be called from anywhere."""
 
     def __init__(self) -> None:
         self._pending: deque[tuple[str, str] | Message] = deque()
@@ -46,11 +46,11 @@ class Journal:
         self._pending.append(("reasoning", text))
 
     def journal_message(self, message: Message) -> None:
-        """Put a whole message aside; it stands for the text and reasoning that were journaled before it."""
+        """Add a whole message; it replaces the text and reasoning that were added before it."""
         self._pending.append(message)
 
     def _body(self) -> JsonObject | None:
-        """Return what was put aside, as the body of a journal record; it is `_unwritten` until that is cleared."""
+        """Return the collected output as the body of a journal record; it stays in `_unwritten` for now."""
         while self._pending:
             self._unwritten.append(self._pending.popleft())
         if not self._unwritten:
@@ -70,7 +70,7 @@ class TurnWriter(Journal):
     """Writes one turn: the question, the journal while it streams, the seal. Holds the lease.
 
     `open`, `tick`, `seal` and `release` belong to the store's worker; `journal_text`, `journal_reasoning` and
-    `journal_message` only put aside what the next tick writes and may be called from anywhere.
+    `journal_message` only collect what the next tick writes and may be called from anywhere.
 
     Args:
         store: where the thread is kept.
@@ -102,11 +102,11 @@ class TurnWriter(Journal):
         remember_model: bool = True,
         contents: Mapping[str, bytes] = NO_CONTENTS,
     ) -> None:
-        """Make the question, and what came before a resumption, durable; the turn is open from here on.
+        """Make the question (and the messages of a resumed turn) durable; the turn is open from here on.
 
         Args:
             contents: what is attached to the question, by its hash.
-            remember_model: whether `model` is the thread's from here on, or that of this turn only.
+            remember_model: whether `model` becomes the thread's model, or is that of this turn only.
 
         Raises:
             StoreError, LeaseLostError: nothing was written.
@@ -135,7 +135,7 @@ class TurnWriter(Journal):
         self._append(thread, record, contents)
 
     def tick(self) -> None:
-        """Write what was put aside as one journal record, and renew the lease when it is time."""
+        """Write the collected output as one journal record, and renew the lease when it is time."""
         write_due((self,))
 
     def due(self) -> list[Operation]:
@@ -195,7 +195,7 @@ class TurnWriter(Journal):
 
 
 class RescueWriter(Journal):
-    """Journals a turn that its store cannot take; belongs to the store's worker like `TurnWriter`.
+    """Journals a turn that its store cannot save; belongs to the store's worker like `TurnWriter`.
 
     Args:
         write: keeps the body of a journal record, so that it survives the process.
@@ -209,7 +209,7 @@ class RescueWriter(Journal):
         self._failed = False
 
     def tick(self) -> None:
-        """Write what was put aside."""
+        """Write the collected output."""
         try:
             body = self._body()
             if body is not None:

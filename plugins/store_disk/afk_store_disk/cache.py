@@ -70,7 +70,7 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
     them. Text comes out with damaged bytes replaced, so that damage is found by its checksum and not by a crash.
 
     Raises:
-        StoreError: the database has a newer schema, or is none of afk's.
+        StoreError: the database has a newer schema, or is not afk's.
     """
 
     def __init__(self, file: Path) -> None:
@@ -149,7 +149,7 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         wait = 0.0 if at_once and self._locked else SHORT_SECONDS
         while True:
             for pragma in (*durability, f"PRAGMA busy_timeout = {int(wait * 1000)}"):
-                con.execute(pragma)  # each time: what goes on meanwhile has transactions of its own
+                con.execute(pragma)  # each time: calls made while this one waits have transactions of their own
             try:
                 con.execute("BEGIN IMMEDIATE")
                 self._locked = False
@@ -164,7 +164,7 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
-        """Make what is written inside all or nothing, within a transaction that goes on either way."""
+        """Make what is written inside all or nothing, within a transaction that continues either way."""
         con = self._con
         con.execute("SAVEPOINT operation")
         try:
@@ -180,7 +180,7 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         """Copy what is in the log to the database; the next write begins the log anew.
 
         Damage of the log then takes nothing of it, and no older page in the log can cover a newer one. It waits for no
-        lock; where it fails, the log goes on to hold what it holds.
+        lock; if it fails, the log keeps what it has.
         """
         with suppress(sqlite3.Error):
             ((busy, _, _),) = self._con.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
@@ -240,7 +240,7 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
             self._con.execute(_PUT_CONTENT, (thread, sha256, data))
 
     def content(self, thread: str, sha256: str) -> bytes | None:
-        """Return one content of a thread, or None where there is none; of what is not bytes, nothing is left."""
+        """Return one content of a thread, or None if there is none; b"" for a value that is not bytes."""
         found = self._con.execute("SELECT data FROM Content WHERE thread = ? AND sha256 = ?", (thread, sha256))
         row = found.fetchone()
         if row is None:
@@ -309,7 +309,7 @@ def check_version(con: sqlite3.Connection, file: Path) -> None:
     if version > SCHEMA_VERSION:
         raise StoreError(
             f"{file} has the schema version {version}, and this afk knows versions up to {SCHEMA_VERSION}: "
-            "update afk (the file is left as it is)"
+            "upgrade afk (the file was not changed)"
         )
     if version < 1:
         raise StoreError(f"{file} is empty, damaged or not afk's; restore it from a backup or move it away")

@@ -1,4 +1,4 @@
-"""Finds the folder of the store, and creates folder and database so that nobody else can read them."""
+"""Finds the folder of the store, and creates folder and database so that only the user can read them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def open_database(folder: Path) -> ThreadCache:
             if not file.exists():
                 _create(file)
     elif file.stat().st_mode & 0o077 and os.name == "posix":
-        with suppress(PermissionError):  # somebody else's: they decide who reads it
+        with suppress(PermissionError):  # another user owns it, and decides who reads it
             file.chmod(0o600)
     _look_at_log(file)
     try:
@@ -50,7 +50,7 @@ def open_database(folder: Path) -> ThreadCache:
 
 
 def _look_at_log(file: Path) -> None:
-    """Have damage of the log told that another process left; once in a process, before its first connection."""
+    """Report damage of the log that another process left; once in a process, before its first connection."""
     found = file.stat()
     with _opening:
         first = (found.st_dev, found.st_ino) not in _opened
@@ -71,7 +71,7 @@ def refuse_network(folder: Path) -> None:
 
 
 def _create(file: Path) -> None:
-    """Build the database beside `file` and put it there in one step, so that nobody ever sees half of it."""
+    """Build the database beside `file` and put it there in one step, so that no process ever sees half of it."""
     new = file.with_suffix(".new")
     for suffix in ("", "-wal", "-shm", "-journal"):
         Path(f"{new}{suffix}").unlink(missing_ok=True)

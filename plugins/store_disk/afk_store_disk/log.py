@@ -1,6 +1,6 @@
 """Looks at the write-ahead log that a process left when it died, before SQLite recovers it.
 
-SQLite ends a log at its first bad frame, drops what stands behind it and says nothing. What was committed once is known
+SQLite ends a log at its first bad frame, drops what follows and reports nothing. What was committed once is known
 from two witnesses: the log's index (`-shm`), which outlives a killed process and tells the last frame that was
 committed, and the mark of a commit behind a bad frame. What was never committed has neither, so a torn end is silent.
 
@@ -80,7 +80,7 @@ if sys.platform != "win32":
 
     @contextmanager
     def _alone(index: Path) -> Iterator[bytes | None]:
-        """Yield what is in the index and keep the database from being opened; None if somebody has it open."""
+        """Yield what is in the index and keep the database from being opened; None if another process has it open."""
         import fcntl
 
         with os.fdopen(os.open(index, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b") as stream:

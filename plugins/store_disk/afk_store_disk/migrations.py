@@ -52,7 +52,7 @@ def migrate(file: Path) -> None:
 
 
 def _copy(file: Path, backup: Path) -> None:
-    """Copy a database that nobody can write to at the moment, so that it survives power loss or is not there."""
+    """Copy a database that is locked for writing, so that the copy survives power loss or does not exist."""
     new = backup.with_suffix(".new")
     descriptor = private_file(new)
     try:

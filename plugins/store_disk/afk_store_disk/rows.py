@@ -123,7 +123,7 @@ def record_from_text(key: str, text: str | None) -> Record:
 
 
 def damaged_record(key: str, body: str) -> Record:
-    """Return a record that stands for a row that cannot be read: what its key tells, and no hash."""
+    """Return a record for a row that cannot be read: what its key says, and no hash."""
     part, first, second = ["", "", "", *key.split("/")][-3:]
     index, turn = (first, second) if part == KEPT else (second, first)
     return Record(
@@ -179,7 +179,7 @@ class Holder:
 
 
 def holder_from_text(text: str | None) -> Holder | None:
-    """Return the holder in a lease's row; a damaged row is nobody's, so that it locks nobody out."""
+    """Return the holder in a lease's row; a damaged row has no holder, so that it locks no one out."""
     try:
         holder = from_json(Holder, loads_object(text or ""))
         return holder if holder.expires + holder.expires_wall > 0 and holder.owner.pid >= 0 else None

@@ -1,4 +1,4 @@
-"""Where an open turn goes on while the database is locked: an append-only file a lease, beside the database.
+"""Where an open turn is journaled while the database is locked: one append-only file per lease, beside the database.
 
 SQLite has one write lock, and a process that is stopped in the milliseconds of a write keeps it. What others stream in
 that time cannot wait: it is put aside in `spool/<thread key>.<lease token>`, a checked line a call, and counts as
@@ -6,7 +6,7 @@ written. The next transaction of the lease's owner brings it into the database f
 whoever takes the lease over, and all who read an open turn read its file as well.
 
 The token is the fence: a take-over gives the thread another one, in the transaction that brings the old file in. What a
-former owner writes to its own file afterwards is nobody's, and the next one to take a lease removes it. Bringing in
+former owner writes to its own file afterwards is ignored, and the next one to take a lease removes it. Bringing in
 twice, as after a crash before the file was removed, changes nothing: a line counts only where its records chain on to
 the thread's head. (An owner that is alive and whose lease ran out can put a line aside in the very moment in which it
 is replaced, too late to be brought in. Its next call tells it, and its turn goes to a rescue file.)
@@ -73,7 +73,7 @@ class Followed:
         self.damaged = False
 
     def take(self, form: JsonObject) -> None:
-        """Take a line: a renewal, or records if they go on where the thread ends; others have been taken before."""
+        """Take a line: a renewal, or records if they follow the thread's last one; other records were taken before."""
         if "holder" in form:
             self.renewed = rows.holder_from_text(form["holder"])
             return
@@ -185,7 +185,7 @@ class Spool:
         self._put(name, {"holder": dumps(holder)}, None)
 
     def remove(self, name: str) -> None:
-        """Remove the file `name`, which was brought in or is nobody's; one that stays does no harm."""
+        """Remove the file `name`, which was brought in or belongs to no lease; one that stays does no harm."""
         self._known.pop(name, None)
         with suppress(OSError):
             (self.folder / name).unlink()

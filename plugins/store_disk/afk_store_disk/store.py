@@ -52,7 +52,7 @@ T = TypeVar("T")
 
 
 def is_this_process(owner: Owner) -> bool:
-    """Return whether `owner` is this process, so that nobody else writes with its lease."""
+    """Return whether `owner` is this process, so that no other process writes with its lease."""
     return owner.pid == os.getpid()
 
 
@@ -133,7 +133,7 @@ class DiskStore:
 
     @_one_line_errors
     def renew(self, lease: Lease) -> Lease:
-        self._cache.move_log()  # every 3 s, so that damage of the log takes no more than that, and reading it is short
+        self._cache.move_log()  # every 3 s, so that damage of the log costs no more than that
         try:
             return self._renew(lease, at_once=True)
         except sqlite3.OperationalError as error:
@@ -180,7 +180,7 @@ class DiskStore:
         journal_only = is_journal(records)
         try:
             self._append(thread, records, expected_head, lease, contents, at_once=True)
-            if journal_only and self._cache.to_move:  # the question has gone out, so that nobody waits for this
+            if journal_only and self._cache.to_move:  # the question was sent already, so no one waits for this
                 self._cache.move_log()
         except sqlite3.OperationalError as error:
             if not is_locked(error):
@@ -373,7 +373,7 @@ class DiskStore:
 
     def _rename(self, key: str, old: str, new: str) -> None:
         if find_thread(self._cache, new) is not None:
-            raise NameTakenError(f"there is a thread {new!r} already; choose another name")
+            raise NameTakenError(f"there is already a thread {new!r}; choose another name")
         self._drop_name(old)
         self._put_name(new, key)
 
@@ -450,7 +450,7 @@ class DiskStore:
         return replace(lease, thread=info, expires=holder.expires)
 
     def _check_held(self, lease: Lease) -> None:
-        """Raise `LeaseLostError` if the lease was taken over, so that nobody will bring in what was put aside."""
+        """Raise `LeaseLostError` if the lease was taken over, so that what was put aside will not be brought in."""
         with self._cache.snapshot():
             self._held(lease)
 

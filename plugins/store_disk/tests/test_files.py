@@ -191,7 +191,9 @@ def test_a_newer_schema_is_refused_and_left_alone(store: DiskStore, folder: Path
         con.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     con.close()
     before = (folder / "threads.db").read_bytes()
-    with pytest.raises(StoreError, match=f"version {SCHEMA_VERSION + 1}.*up to {SCHEMA_VERSION}.*update afk") as caught:
+    with pytest.raises(
+        StoreError, match=f"version {SCHEMA_VERSION + 1}.*up to {SCHEMA_VERSION}.*upgrade afk"
+    ) as caught:
         DiskStore(folder)
     one_line(caught)
     assert (folder / "threads.db").read_bytes() == before

@@ -115,7 +115,7 @@ def test_a_run_of_older_code_writes_nothing_to_a_migrated_database(
     monkeypatch.setattr(cache, "SCHEMA_VERSION", NOW)
 
     thread, question = with_question(lease.thread, "question")
-    with pytest.raises(StoreError, match="update afk"):
+    with pytest.raises(StoreError, match="upgrade afk"):
         running.append(thread, [question], lease.thread.head, lease)
 
     running.close()

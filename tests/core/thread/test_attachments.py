@@ -73,7 +73,7 @@ class TestWhatItIs:
         ],
     )
     def test_what_no_model_is_sent_is_refused(self, data: bytes) -> None:
-        with pytest.raises(UsageError, match=r"thing\.png cannot be attached: it is none of what models are sent"):
+        with pytest.raises(UsageError, match=r"thing\.png cannot be attached: unsupported type; supported"):
             Attachment(data=data, name="thing.png")
 
     @given(st.binary(min_size=1, max_size=64))

@@ -163,7 +163,7 @@ class TestRefused:
         [
             (b"not json\n", "Expecting value"),
             (b"[]\n", "not a JSON object"),
-            (b'{"v":1,"type":"thread","v":1}\n', "a key stands twice"),
+            (b'{"v":1,"type":"thread","v":1}\n', "duplicate key"),
             (b'{"v":1,"type":"thread","thread":NaN}\n', "NaN is not JSON"),
             (b'{"v":1,"type":"thread","thread":1e999}\n', "too large a number"),
             (b'{"v":1,"type":"\\ud800"}\n', "surrogate"),
@@ -193,7 +193,7 @@ class TestRefused:
             ("name", "-x", "starts with '-'"),
             ("name", "e\u0301", "NFC"),
             ("used", "yesterday", "RFC 3339"),
-            ("schema", 2, "update afk"),
+            ("schema", 2, "upgrade afk"),
             ("head", "0" * 64, "last record is missing"),
             ("turns", 9, "does not fit"),
             ("next_index", 1, "does not fit"),
@@ -282,9 +282,9 @@ class TestEnd:
     def test_another_count_than_it_says_is_told(self, threads: list[list[bytes]]) -> None:
         one, two, three = threads
         for lines, line, what in (
-            ([*one, *three, end(3)], 7, "threads that are there: 2, by its closing line: 3"),
-            ([*one, *two, *three, end(1)], 10, "threads that are there: 3, by its closing line: 1"),
-            ([*one, *three, end(1), *two, end(1)], 7, "threads that are there: 2, by its closing line: 1"),
+            ([*one, *three, end(3)], 7, "it has 2 threads, and its closing line says 3"),
+            ([*one, *two, *three, end(1)], 10, "it has 3 threads, and its closing line says 1"),
+            ([*one, *three, end(1), *two, end(1)], 7, "it has 2 threads, and its closing line says 1"),
             ([*one, end(1), *two], 7, "closing line is missing"),
             ([*one, *TestRescued().lines(1)], 4, "closing line is missing"),
         ):
@@ -307,13 +307,13 @@ class TestEnd:
         whole, refused = items(lines)
         assert isinstance(whole, ExportedThread)
         assert isinstance(refused, Refused)
-        assert "does not say how many threads" in refused.what
+        assert "no valid number of threads" in refused.what
         assert len(incomplete(lines)) == 1
 
     def test_a_record_behind_the_end_belongs_to_nothing(self, threads: list[list[bytes]]) -> None:
         whole, refused = items([*threads[0], end(1), threads[1][1]])
         assert isinstance(whole, ExportedThread)
-        assert refused == Refused(line=5, what="a record stands before any thread")
+        assert refused == Refused(line=5, what="a line of type record comes before any thread")
 
 
 class TestConflicts:
@@ -358,7 +358,7 @@ class TestConflicts:
         there.release(save_turn(there, acquired(there), "there", "answer"))
         before = exported(here)
 
-        with pytest.raises(ConflictError, match="gone on differently"):
+        with pytest.raises(ConflictError, match="has different turns"):
             restore(here, exported(there), rename=True)
 
         assert exported(here) == before
@@ -489,10 +489,10 @@ class TestAttachments:
         [
             ({"data": "AAAA"}, "the content of photo.png is damaged: its hash does not match"),
             ({"data": "not base64!"}, "the content of photo.png is not in base64"),
-            ({"data": None}, "a content is of nothing that is attached"),
-            ({"sha256": "5e" * 32}, "a content is of nothing that is attached"),
-            ({"sha256": "../../etc/passwd"}, "a content is of nothing that is attached"),
-            ({"sha256": ["a"]}, "a content is of nothing that is attached"),
+            ({"data": None}, "content does not match any attachment"),
+            ({"sha256": "5e" * 32}, "content does not match any attachment"),
+            ({"sha256": "../../etc/passwd"}, "content does not match any attachment"),
+            ({"sha256": ["a"]}, "content does not match any attachment"),
         ],
     )
     def test_a_content_that_is_not_right_is_refused_with_its_thread(self, change: dict[str, Any], why: str) -> None:
@@ -508,7 +508,7 @@ class TestAttachments:
     def test_a_content_before_any_thread_is_refused(self) -> None:
         [refused] = items([content_line(PICTURE.part.sha256, PICTURE.data).encode()])
         assert isinstance(refused, Refused)
-        assert "a content stands before any thread" in refused.what
+        assert "a line of type content comes before any thread" in refused.what
 
     def test_a_rescued_turn_brings_its_contents(self) -> None:
         store = MemoryStore()

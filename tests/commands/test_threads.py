@@ -65,7 +65,7 @@ class TestList:
         for name in ("openai", "httpx", "pydantic", "xllamacpp", "afk_provider_openai", "afk_sink_jsonl"):
             assert f"'{name}'" not in modules
 
-    def test_dies_quietly_of_a_closed_pipe(self, talked: Shell) -> None:
+    def test_a_closed_pipe_ends_it_by_sigpipe_without_a_message(self, talked: Shell) -> None:
         process = talked.start("threads", "--json")
         assert process.stdout is not None
         process.stdout.close()

@@ -76,7 +76,7 @@ def run(shell: Shell, *arguments: str, stdin: bytes | None = None) -> Finished:
     return shell.afk(*RUN, *arguments, "Write", stdin=stdin)
 
 
-class TestNobodyIsThere:
+class TestWithoutAPerson:
     def test_what_may_change_something_is_denied_and_the_way_out_is_told(self, pen: Shell, server: ModelServer) -> None:
         server.script(wants("a"), Step(text="Sorry."))
         done = run(pen)
@@ -84,12 +84,12 @@ class TestNobodyIsThere:
         assert "pen.write was denied: no one can be asked here, and no rule allows it; see `afk tools show" in done.err
         assert "denied: this call was not approved" in json.dumps(server.bodies[1])
 
-    def test_exit_code_6_says_so_to_scripts_that_want_to_know(self, pen: Shell, server: ModelServer) -> None:
+    def test_fail_on_denied_exits_with_code_6(self, pen: Shell, server: ModelServer) -> None:
         server.script(wants("a"), Step(text="Sorry."), Step(text="Hello."))
         assert run(pen, "--fail-on-denied").code == 6
         assert run(pen, "--fail-on-denied").code == 0
 
-    def test_what_changes_nothing_runs(self, pen: Shell, server: ModelServer) -> None:
+    def test_a_read_only_tool_runs_without_approval(self, pen: Shell, server: ModelServer) -> None:
         (pen.folder / "written.txt").write_text("seen")
         server.script(Step(tool_calls=[ScriptedCall(name="pen__read")]), Step(text="Read."))
         assert run(pen).code == 0
@@ -110,17 +110,17 @@ class TestNobodyIsThere:
             ("write", "invalid tool name"),
         ],
     )
-    def test_a_tool_that_is_none_is_refused_before_the_run(
+    def test_an_unknown_or_invalid_tool_is_refused_before_the_run(
         self, pen: Shell, server: ModelServer, name: str, said: str
     ) -> None:
-        done = pen.afk("run", "--plugin", "pen.py", "--tool", name, "Hello")
+        done = pen.in_process("run", "--plugin", "pen.py", "--tool", name, "Hello")
         assert (done.code, done.out, server.requests) == (2, "", [])
         assert said in done.err
 
 
-def test_a_namespace_that_a_missing_plugin_may_have_names_that_plugin(pen: Shell, server: ModelServer) -> None:
+def test_a_configured_but_missing_tool_plugin_is_named(pen: Shell, server: ModelServer) -> None:
     config(pen, '[tools.pencils.servers.one]\ncommand = "pencils"\n')
-    done = pen.afk("run", "--tool", "one.draw", "Hello")
+    done = pen.in_process("run", "--tool", "one.draw", "Hello")
     assert (done.code, server.requests) == (2, [])
     assert "there is no tool plugin 'pencils'" in done.err
 
@@ -359,13 +359,13 @@ class TestAProgramDecides:
         assert done.types().count("approval_requested") == 2
         assert done.events[-1]["result"]["denied"] == 2
 
-    def test_needs_to_see_what_is_asked(self, pen: Shell, server: ModelServer) -> None:
+    def test_without_json_is_refused(self, pen: Shell, server: ModelServer) -> None:
         done = run(pen, "--approvals", "stdin", stdin=b"")
         assert (done.code, server.requests) == (2, [])
         assert "--approvals stdin needs --json" in done.err
 
     def test_the_message_comes_from_the_arguments(self, pen: Shell, server: ModelServer) -> None:
-        done = pen.afk("run", "--json", "--approvals", "stdin", stdin=b"a message")
+        done = pen.in_process("run", "--json", "--approvals", "stdin", stdin=b"a message")
         assert (done.code, server.requests) == (2, [])
         assert "no message was given" in done.err
 
@@ -407,7 +407,7 @@ def test_the_list_shows_what_is_decided(pen: Shell) -> None:
 
 
 def test_the_rule_that_a_tools_page_shows_allows_it(pen: Shell, server: ModelServer) -> None:
-    shown = pen.afk("tools", "show", "pen.write", "--plugin", "pen.py")
+    shown = pen.in_process("tools", "show", "pen.write", "--plugin", "pen.py")
     assert shown.code == 0
     assert "asked about unless a rule" in shown.out
     config(pen, shown.out.partition("add to the config:\n")[2])

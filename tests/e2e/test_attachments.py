@@ -273,15 +273,15 @@ class TestRefused:
     def test_bad_input_is_one_line_and_runs_nothing(
         self, keyed: Shell, server: ModelServer, folder: Path, arguments: tuple[str, ...], said: str
     ) -> None:
-        done = keyed.afk("run", *arguments)
+        done = keyed.in_process("run", *arguments)
         assert (done.code, done.out) == (2, "")
         [line] = done.err.splitlines()
         assert said in line
         assert server.bodies == []
-        assert keyed.afk("threads").out == ""
+        assert keyed.in_process("threads").out == ""
 
     def test_stdin_that_is_too_long(self, keyed: Shell) -> None:
-        done = keyed.afk("run", "--attach", "-", "q", stdin=b"\xff" * (20 * 1024 * 1024 + 1))
+        done = keyed.in_process("run", "--attach", "-", "q", stdin=b"\xff" * (20 * 1024 * 1024 + 1))
         assert done.code == 2
         assert "stdin is longer than 20 MB" in done.err
 
@@ -289,9 +289,9 @@ class TestRefused:
     def test_no_name_moves_a_terminal(self, keyed: Shell, folder: Path) -> None:
         name = b"a\x1b[31m\n\xff.png"
         Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(PNG)
-        done = keyed.afk("run", "-t", "t", "--attach", os.fsdecode(name), "q")
+        done = keyed.in_process("run", "-t", "t", "--attach", os.fsdecode(name), "q")
         assert done.code == 0, done.err
-        assert "[image a?[31m?\ufffd.png, image/png" in keyed.afk("threads", "show", "t").out
+        assert "[image a?[31m?\ufffd.png, image/png" in keyed.in_process("threads", "show", "t").out
 
 
 def test_in_python(keyed: Shell, server: ModelServer, folder: Path) -> None:

@@ -59,7 +59,7 @@ def cut_by(keyed: Shell, server: ModelServer, number: int) -> None:
 
 class TestText:
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-    def test_a_cut_answer_goes_on_where_it_was_cut(self, keyed: Shell, server: ModelServer, number: int) -> None:
+    def test_a_cut_answer_continues_where_it_was_cut(self, keyed: Shell, server: ModelServer, number: int) -> None:
         cut_by(keyed, server, number)
 
         done = keyed.afk("threads", "resume", "t")
@@ -100,7 +100,7 @@ class TestText:
         assert texts[1].startswith("one ")
         assert texts[3].startswith("two ")
 
-    def test_a_question_that_nothing_came_of_is_asked_again(self, keyed: Shell, server: ModelServer) -> None:
+    def test_an_unanswered_question_is_asked_again(self, keyed: Shell, server: ModelServer) -> None:
         server.script(Step(status=401, body={"error": {"message": "no"}}), Step(text="ok"), Step(text="more"))
         assert keyed.afk("run", "-t", "t", "hi").code == 4
 
@@ -131,28 +131,28 @@ class TestText:
 
 class TestNothingToResume:
     def test_a_completed_turn(self, keyed: Shell) -> None:
-        keyed.afk("run", "-t", "t", "hi")
+        keyed.in_process("run", "-t", "t", "hi")
 
-        done = keyed.afk("threads", "resume", "t")
+        done = keyed.in_process("threads", "resume", "t")
 
         assert (done.code, done.out) == (2, "")
         assert done.err == "afk: there is nothing to resume: turn 1 of thread 't' is completed\n"
-        assert len(keyed.afk("threads", "show", "t", "--json").events) == 1
+        assert len(keyed.in_process("threads", "show", "t", "--json").events) == 1
 
     def test_a_refused_question(self, keyed: Shell, server: ModelServer) -> None:
         server.script(Step(status=400, body={"error": {"message": "no"}}))
-        keyed.afk("run", "-t", "t", "hi")
+        keyed.in_process("run", "-t", "t", "hi")
 
-        done = keyed.afk("threads", "resume", "t")
+        done = keyed.in_process("threads", "resume", "t")
 
         assert (done.code, done.err.count("\n")) == (2, 1)
         assert "was refused (bad_request)" in done.err
 
     def test_no_such_thread(self, keyed: Shell) -> None:
-        done = keyed.afk("threads", "resume", "nope")
+        done = keyed.in_process("threads", "resume", "nope")
 
         assert (done.code, done.err) == (2, "afk: there is no thread 'nope'\n")
-        assert keyed.afk("threads").out == ""
+        assert keyed.in_process("threads").out == ""
 
     def test_a_running_turn_is_busy(self, keyed: Shell, server: ModelServer) -> None:
         server.script(Step(text="word ", repeat=1000, delay_between=0.05))
@@ -166,12 +166,12 @@ class TestNothingToResume:
 
     def test_a_fork_with_nothing_to_resume_is_not_left_behind(self, keyed: Shell, server: ModelServer) -> None:
         server.script(Step(text="one"), Step(text="word ", repeat=1000, delay_between=0.05))
-        keyed.afk("run", "-t", "t", "hi")
+        keyed.in_process("run", "-t", "t", "hi")
         process = keyed.start("run", "-t", "t", "more")
         wait_for_output(process, b"word")
 
-        done = keyed.afk("threads", "resume", "t", "--busy", "fork")
-        names = [row["thread_id"] for row in keyed.afk("threads", "--json").events]
+        done = keyed.in_process("threads", "resume", "t", "--busy", "fork")
+        names = [row["thread_id"] for row in keyed.in_process("threads", "--json").events]
         kill(process, signal.SIGTERM)
 
         assert done.code == 2

@@ -105,13 +105,13 @@ class TestOutput:
         events = keyed.afk("run", "--json", "hi").events
         assert "".join(event.get("reasoning_delta", "") for event in events) == "I th\x1b[31mink twice."
 
-    def test_reasoning_that_the_provider_kept_is_told_of(self, keyed: Shell, server: ModelServer) -> None:
+    def test_reasoning_that_the_provider_does_not_send_is_reported(self, keyed: Shell, server: ModelServer) -> None:
         server.script(Step(text="one", usage=ScriptedUsage(reasoning_tokens=1234)))
 
         done = keyed.afk("run", "-t", "t", "--reasoning", "hi")
 
         assert (done.out, done.err.count("\n")) == ("one\n", 1)
-        assert "the model reasoned (1,234 tokens)" in done.err
+        assert "the model used 1,234 tokens to reason" in done.err
         assert keyed.afk("run", "-t", "t", "hi").err == ""
 
     def test_no_color_and_pipes_have_no_escape_sequences(self, keyed: Shell) -> None:
@@ -226,14 +226,16 @@ class TestStdin:
             (b"", "no message was given"),
         ],
     )
-    def test_what_is_no_message_is_refused_with_one_line(self, keyed: Shell, data: bytes, said: str) -> None:
-        done = keyed.afk("run", "-t", "t", stdin=data)
+    def test_stdin_without_a_usable_message_is_refused_with_one_line(
+        self, keyed: Shell, data: bytes, said: str
+    ) -> None:
+        done = keyed.in_process("run", "-t", "t", stdin=data)
 
         assert (done.code, done.out) == (2, "")
         assert said in done.err
         assert done.err.count("\n") == 1
 
-    def test_closed_descriptors_are_no_trap(self, keyed: Shell, server: ModelServer) -> None:
+    def test_closed_standard_descriptors_do_no_harm(self, keyed: Shell, server: ModelServer) -> None:
         path = os.pathsep.join([str(AFK.parent), os.environ["PATH"]])
         done = subprocess.run(
             ["bash", "-c", "afk run -t t hi <&- >&- 2>&-"], env=keyed.environment(PATH=path), timeout=LIMIT
@@ -422,7 +424,7 @@ class TestBadInput:
         ],
     )
     def test_is_one_line_and_exit_2(self, keyed: Shell, arguments: list[str], said: str) -> None:
-        done = keyed.afk(*arguments)
+        done = keyed.in_process(*arguments)
 
         assert (done.code, done.out) == (2, "")
         assert said in done.err
@@ -430,29 +432,29 @@ class TestBadInput:
 
     def test_a_name_is_never_a_path(self, keyed: Shell) -> None:
         before = set(keyed.home.parent.rglob("*"))
-        done = keyed.afk("run", "-t", "../../escape", "hi")
+        done = keyed.in_process("run", "-t", "../../escape", "hi")
 
         assert done.code == 0
         assert [path for path in set(keyed.home.parent.rglob("*")) - before if "escape" in path.name] == []
-        assert keyed.afk("run", "-t", "../../escape", "more").out == "reply 2: more\n"
+        assert keyed.in_process("run", "-t", "../../escape", "more").out == "reply 2: more\n"
 
     def test_a_missing_key_names_the_variable_and_leaves_nothing(self, shell: Shell) -> None:
-        done = shell.afk("run", "-t", "t", "-m", "gpt-5.2-mini", "hi")
+        done = shell.in_process("run", "-t", "t", "-m", "gpt-5.2-mini", "hi")
 
         assert (done.code, done.out) == (2, "")
         assert "OPENAI_API_KEY" in done.err
-        assert shell.afk("threads").out == ""
+        assert shell.in_process("threads").out == ""
 
     def test_a_malformed_config_names_file_line_and_what_was_expected(self, keyed: Shell) -> None:
         (keyed.folder / "afk.toml").write_text('# comment\ninstructions = "ok"\nagent = [\n')
 
-        done = keyed.afk("run", "-t", "t", "hi")
+        done = keyed.in_process("run", "-t", "t", "hi")
 
         assert (done.code, done.out) == (2, "")
         assert "afk.toml, line 3" in done.err
 
     def test_the_embedded_model_can_be_forbidden(self, shell: Shell) -> None:
-        done = shell.afk("run", "hi", AFK_DEMO="off")
+        done = shell.in_process("run", "hi", AFK_DEMO="off")
 
         assert (done.code, done.out) == (2, "")
         assert "AFK_DEMO=off" in done.err

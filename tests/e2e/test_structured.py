@@ -29,7 +29,7 @@ def schema(shell: Shell) -> str:
 
 
 def ask(shell: Shell, schema: str, *more: str, **env: str) -> Finished:
-    return shell.afk("run", "-t", "t", "--schema", schema, *more, "Which city?", **env)
+    return shell.in_process("run", "-t", "t", "--schema", schema, *more, "Which city?", **env)
 
 
 def test_the_answer_is_one_line_of_json(keyed: Shell, server: ModelServer, schema: str) -> None:
@@ -248,7 +248,7 @@ def test_a_bad_schema_is_refused_before_anything_runs(
 
 
 @pytest.mark.parametrize("given", ["missing.json", ".", "-", "", "a\x1bb", '{"type": 3}', '{"a"'])
-def test_a_schema_that_cannot_be_read_is_one_line(keyed: Shell, server: ModelServer, given: str) -> None:
+def test_an_unreadable_schema_is_refused_with_one_line(keyed: Shell, server: ModelServer, given: str) -> None:
     done = ask(keyed, given)
 
     assert (done.code, done.out) == (2, "")
@@ -258,7 +258,7 @@ def test_a_schema_that_cannot_be_read_is_one_line(keyed: Shell, server: ModelSer
     assert not server.requests
 
 
-def test_an_endless_schema_is_read_no_further_than_its_bound(keyed: Shell) -> None:
+def test_an_endless_schema_is_read_up_to_the_size_limit(keyed: Shell) -> None:
     done = ask(keyed, "/dev/zero")
 
     assert done.code == 2

@@ -252,7 +252,7 @@ class TestUrls:
         server.answers["/drip"] = drip
         assert "it took longer than 0.3 s" in refused(f"http://{server.host}/drip", seconds=0.3)
 
-    def test_nothing_and_what_no_model_is_sent_are_refused(self, server: Server) -> None:
+    def test_empty_and_unsupported_content_is_refused(self, server: Server) -> None:
         server.answers["/empty"] = lambda handler: handler.answer(b"")
         server.answers["/zip"] = lambda handler: handler.answer(b"PK\x03\x04\x00")
         assert "it is empty" in refused(f"http://{server.host}/empty")

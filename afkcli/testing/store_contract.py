@@ -147,7 +147,7 @@ class StoreContract:
     def test_names_that_differ_in_case_are_two_threads(self, store: Store) -> None:
         assert acquired(store, "Thread").thread.key != acquired(store, "thread").thread.key
 
-    def test_nobody_gets_a_lease_that_somebody_holds(self, store: Store) -> None:
+    def test_a_lease_that_is_held_is_not_given_to_another_owner(self, store: Store) -> None:
         lease = acquired(store)
         assert store.acquire("t-42", current_owner("other")) is None
         self.pass_time(LEASE_SECONDS - 1)
@@ -184,7 +184,7 @@ class StoreContract:
         assert store.holder("t-42") is not None
         save(store, new, step)
 
-    def test_an_owner_whose_expired_lease_nobody_took_goes_on(self, store: Store) -> None:
+    def test_an_owner_can_use_its_expired_lease_until_it_is_taken(self, store: Store) -> None:
         lease = asked(store)
         self.pass_time(LEASE_SECONDS * 3)
         assert store.holder("t-42") is None
@@ -229,7 +229,7 @@ class StoreContract:
         assert again is not None
         assert again.thread.key == key
 
-    def test_the_holder_is_told(self, store: Store) -> None:
+    def test_holder_returns_the_owner_of_an_unexpired_lease(self, store: Store) -> None:
         assert store.holder("t-42") is None
         owner = current_owner("a-run")
         assert store.acquire("t-42", owner) is not None
@@ -318,7 +318,7 @@ class StoreContract:
         assert history.damage == ()
         assert [turn.messages[1].text for turn in history.turns] == [f"answer {number}" for number in range(5)]
 
-    def test_several_records_are_appended_all_or_none(self, store: Store) -> None:
+    def test_several_records_are_appended_all_or_nothing(self, store: Store) -> None:
         lease = acquired(store)
         thread, question = with_question(lease.thread, "question")
         thread, journal = with_journal(thread, "text")

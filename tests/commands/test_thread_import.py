@@ -102,7 +102,7 @@ class TestBackup:
 class TestWhole:
     """Whether all of an export is there."""
 
-    def test_one_that_was_cut_between_two_threads_is_told_and_the_rest_is_taken(self, talked: Shell) -> None:
+    def test_an_export_cut_between_two_threads_is_reported_and_the_rest_imported(self, talked: Shell) -> None:
         lines = talked.in_process("threads", "export", "--all").out.splitlines(keepends=True)
         second = next(number for number in range(1, len(lines)) if json.loads(lines[number])["type"] == "thread")
         (talked.folder / "cut.jsonl").write_text("".join(lines[:second]), encoding="utf-8")
@@ -118,7 +118,7 @@ class TestWhole:
         whole = other.in_process("threads", "import", stdin="".join(lines).encode())
         assert (whole.code, whole.err) == (0, "afk: 1 imported, 1 already present\n")
 
-    def test_one_without_a_thread_out_of_its_middle_is_told(self, talked: Shell) -> None:
+    def test_an_export_with_a_missing_thread_is_reported(self, talked: Shell) -> None:
         lines = talked.in_process("threads", "export", "--all").out.splitlines(keepends=True)
         second = next(number for number in range(1, len(lines)) if json.loads(lines[number])["type"] == "thread")
 
@@ -134,7 +134,7 @@ class TestWhole:
 
         assert (done.code, done.err) == (0, "afk: 2 imported\n")
 
-    def test_of_no_thread_it_is_whole_and_nothing_at_all_is_not(self, keyed: Shell) -> None:
+    def test_export_of_zero_threads_is_valid_but_empty_file_is_not(self, keyed: Shell) -> None:
         backup = keyed.in_process("threads", "export", "--all").out
 
         done = keyed.in_process("threads", "import", stdin=backup.encode())

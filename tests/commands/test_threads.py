@@ -17,7 +17,7 @@ from tests.e2e.shell import Shell, kill, wait_for_output
 
 
 class TestList:
-    def test_is_empty_on_stdout_and_says_so_where_there_is_none(self, shell: Shell) -> None:
+    def test_an_empty_list_is_empty_on_stdout_and_says_so_on_stderr(self, shell: Shell) -> None:
         done = shell.in_process("threads")
         assert (done.code, done.out) == (0, "")
         assert "there are no threads yet" in done.err
@@ -169,7 +169,7 @@ class TestRemove:
         assert [row["thread_id"] for row in done.events] == ["trip", "soup"]
         assert talked.in_process("threads").out == ""
 
-    def test_of_one_unknown_name_deletes_none(self, talked: Shell) -> None:
+    def test_an_unknown_name_deletes_no_thread(self, talked: Shell) -> None:
         assert talked.in_process("threads", "rm", "-y", "trip", "nope").code == 2
         assert len(talked.in_process("threads").out.splitlines()) == 2
 

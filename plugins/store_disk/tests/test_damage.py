@@ -233,7 +233,7 @@ def test_a_name_that_leads_nowhere_is_an_error_and_no_new_thread(folder: Path) -
     store.close()
 
 
-def test_a_damaged_lease_locks_nobody_out(folder: Path) -> None:
+def test_a_damaged_lease_does_not_lock_the_thread(folder: Path) -> None:
     store = DiskStore(folder)
     asked_lease = acquired(store, NAMES[2])
     change(folder, f"thread/{asked_lease.thread.key}/holder", "value = '{}'")
@@ -260,7 +260,7 @@ def test_damaged_change_numbers_stop_no_thread(folder: Path) -> None:
     store.close()
 
 
-def test_text_that_is_no_unicode_is_refused(folder: Path) -> None:
+def test_text_that_is_not_unicode_is_refused(folder: Path) -> None:
     store = DiskStore(folder)
     lease = asked(store, "new")
     with pytest.raises(StoreError, match="cannot be stored") as caught:

@@ -34,7 +34,7 @@ def modes(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("umask", ["000", "022", "077", "777"])
-def test_nobody_else_can_read_the_files_whatever_the_umask(start_python, folder: Path, umask: str) -> None:
+def test_only_the_user_can_read_the_files_whatever_the_umask(start_python, folder: Path, umask: str) -> None:
     code = f"""
 os.umask(0o{umask})
 store = DiskStore(folder / 'deep' / 'er')
@@ -202,7 +202,7 @@ def test_a_newer_schema_is_refused_and_left_alone(store: DiskStore, folder: Path
 @pytest.mark.parametrize(
     "content", [b"", b"not a database at all, but long enough to look like one" * 100, b"SQLite format 3\0"]
 )
-def test_a_file_that_is_no_database_is_refused_and_left_alone(folder: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_database_is_refused_and_unchanged(folder: Path, content: bytes) -> None:
     folder.mkdir()
     (folder / "threads.db").write_bytes(content)
     with pytest.raises(StoreError, match=r"threads\.db.*(damaged|not afk's)") as caught:

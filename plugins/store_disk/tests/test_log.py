@@ -68,7 +68,7 @@ def test_a_sound_log_of_a_dead_process_is_silent(dead: Path, caplog: pytest.LogC
 
 
 @pytest.mark.parametrize("with_index", [True, False])
-def test_no_flipped_byte_loses_text_silently_and_none_the_question(
+def test_no_flipped_byte_loses_the_question_or_loses_text_silently(
     dead: Path, caplog: pytest.LogCaptureFixture, with_index: bool
 ) -> None:
     wal = dead / "threads.db-wal"

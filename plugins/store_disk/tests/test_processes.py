@@ -166,7 +166,7 @@ except LeaseLostError as error:
     assert [record.kind for record in records] == [RecordKind.SEAL]
 
 
-def test_a_stopped_owner_whose_lease_nobody_took_goes_on(start_python, store: DiskStore) -> None:
+def test_a_stopped_owner_continues_if_its_lease_was_not_taken(start_python, store: DiskStore) -> None:
     code = """
 store_module.LEASE_SECONDS = 0.05
 store = DiskStore(folder)

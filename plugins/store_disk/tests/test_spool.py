@@ -280,7 +280,7 @@ class TestAnOwnerThatLostItsLease:
                 store.renew(lease)
         assert spooled(folder) == []
 
-    def test_and_was_suspended_while_it_did_is_told_and_not_heard(
+    def test_a_suspended_owner_gets_an_error_and_its_late_lines_are_ignored(
         self,
         store: DiskStore,
         other: DiskStore,
@@ -412,7 +412,7 @@ class TestDamage:
         dead_owner()
         return file
 
-    def test_of_a_line_is_named_and_what_stands_before_it_is_used(
+    def test_of_a_line_is_named_and_the_lines_before_it_are_used(
         self, store: DiskStore, folder: Path, file: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         content = bytearray(file.read_bytes())
@@ -436,7 +436,7 @@ class TestDamage:
     @pytest.mark.parametrize(
         "content", [b"", b"\n", b"\0" * 5000, b"00000000 {}\n", b"x" * 300 + b"\n", b"\xff \xfe\n"]
     )
-    def test_of_any_kind_is_no_traceback(self, store: DiskStore, file: Path, content: bytes) -> None:
+    def test_of_any_kind_raises_no_unexpected_error(self, store: DiskStore, file: Path, content: bytes) -> None:
         file.write_bytes(content)
         assert store.load(taken_over(store).thread.key)[0].kind.value == "question"
 

@@ -89,7 +89,7 @@ class TestRefusals:
             '{"a":' * (MAX_DEPTH + 1) + "1" + "}" * (MAX_DEPTH + 1),
         ],
     )
-    def test_what_is_no_strict_json_is_refused(self, text: str) -> None:
+    def test_json_that_is_not_strict_is_refused(self, text: str) -> None:
         with pytest.raises(JsonError):
             loads(text)
         with pytest.raises(JsonError):

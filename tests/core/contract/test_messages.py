@@ -107,7 +107,7 @@ def test_fields_that_are_not_known_are_ignored() -> None:
         {"type": "image", "sha256": "0", "media_type": "image/png", "size": True},
     ],
 )
-def test_what_is_no_part_is_refused(value: Any) -> None:
+def test_an_invalid_part_is_refused(value: Any) -> None:
     with pytest.raises(JsonError):
         part_from_json(value)
 
@@ -115,7 +115,7 @@ def test_what_is_no_part_is_refused(value: Any) -> None:
 @pytest.mark.parametrize(
     "value", [None, [], {}, {"role": "user"}, {"role": "user", "parts": {}}, {"role": "x", "parts": []}]
 )
-def test_what_is_no_message_is_refused(value: Any) -> None:
+def test_an_invalid_message_is_refused(value: Any) -> None:
     with pytest.raises(JsonError):
         message_from_json(value)
 

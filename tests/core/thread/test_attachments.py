@@ -118,7 +118,7 @@ class TestWhatItIs:
 
 
 class TestFrames:
-    def test_a_text_stands_under_its_name_in_a_fence(self) -> None:
+    def test_a_text_is_fenced_under_its_name(self) -> None:
         assert framed(NOTES.part, NOTES.data).text == "Attached file: notes.txt\n```\nBeans need sun.\n```\n\n"
 
     @given(st.text(alphabet="`a\n", max_size=40))
@@ -210,7 +210,7 @@ class TestWhatIsSent:
         run(provider, ("what?", [NOTES]))
         assert sent(provider.requests[0])[0].startswith("Attached file: notes.txt")
 
-    def test_a_model_that_comes_later_and_cannot_take_it_is_told_so(self) -> None:
+    def test_a_later_model_that_cannot_take_it_gets_a_note(self) -> None:
         store, seeing, blind = MemoryStore(), Able(answer("a")), Able(answer("b"), answer("c"), able=NO_IMAGES)
         run(seeing, ("what?", [PICTURE, REPORT, NOTES]), store=store)
         events, again = run(blind, ("and?", []), ("and then?", []), store=store)
@@ -229,7 +229,7 @@ class TestWhatIsSent:
         assert events[-1].type == "completed"
         assert events[-1].result.state is RunState.COMPLETED
 
-    def test_a_fallback_that_cannot_take_it_is_told_so(self) -> None:
+    def test_a_fallback_model_that_cannot_take_it_gets_a_note(self) -> None:
         first = Able([ProviderError("down", kind=ErrorKind.AUTH)])
         second = Able(answer("b"), name="other", able=NO_IMAGES)
 
@@ -269,7 +269,7 @@ class TestWhatIsLost:
             (RuntimeError("odd"), "its content cannot be read (odd)"),
         ],
     )
-    def test_it_is_named_never_sent_and_the_run_goes_on(self, outcome: bytes | Exception | None, why: str) -> None:
+    def test_it_is_named_and_not_sent_and_the_run_continues(self, outcome: bytes | Exception | None, why: str) -> None:
         provider = Able(answer("a"), answer("b"))
         first, second = run(provider, ("what?", [PICTURE]), ("and?", []), store=LossyStore(outcome))
         assert warnings(first) == []  # its own message is in memory

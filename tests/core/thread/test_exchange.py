@@ -176,7 +176,7 @@ class TestRefused:
             (b'{"v":1,"type":"thread","thread":{}}\n', "the field 'key' is missing"),
         ],
     )
-    def test_a_line_that_is_none_of_ours_is_named(self, lines: list[bytes], line: bytes, what: str) -> None:
+    def test_an_unknown_line_is_refused_with_its_number(self, lines: list[bytes], line: bytes, what: str) -> None:
         refused, whole = items([line, *lines])
 
         assert isinstance(refused, Refused)
@@ -271,7 +271,9 @@ class TestEnd:
             assert incomplete(lines) == []
             assert not [item for item in items(lines) if isinstance(item, Refused)]
 
-    def test_a_cut_between_any_two_lines_is_told_and_what_is_whole_is_there(self, threads: list[list[bytes]]) -> None:
+    def test_a_cut_between_two_lines_is_reported_and_complete_threads_are_kept(
+        self, threads: list[list[bytes]]
+    ) -> None:
         lines = [*threads[0], *threads[1], *threads[2], end(3)]
         for length in range(len(lines)):
             [(line, what)] = incomplete(lines[:length])
@@ -279,7 +281,7 @@ class TestEnd:
             whole = [item for item in items(lines[:length]) if isinstance(item, ExportedThread)]
             assert len(whole) == length // 3
 
-    def test_another_count_than_it_says_is_told(self, threads: list[list[bytes]]) -> None:
+    def test_a_wrong_count_in_the_closing_line_is_reported(self, threads: list[list[bytes]]) -> None:
         one, two, three = threads
         for lines, line, what in (
             ([*one, *three, end(3)], 7, "it has 2 threads, and its closing line says 3"),
@@ -332,7 +334,7 @@ class TestConflicts:
         assert load_history(here, restored.thread).damage == ()
         assert len(here.list()) == 2
 
-    def test_a_thread_that_has_gone_on_here_is_there_already(self) -> None:
+    def test_a_thread_with_newer_turns_here_is_already_present(self) -> None:
         store = MemoryStore()
         stored(store)
         lines = exported(store)
@@ -351,7 +353,7 @@ class TestConflicts:
 
         assert [restored.outcome for restored in restore(store, lines)] == ["present"]
 
-    def test_a_thread_that_has_gone_on_elsewhere_changes_nothing_here(self) -> None:
+    def test_a_thread_with_different_turns_elsewhere_changes_nothing_here(self) -> None:
         here, there = MemoryStore(), MemoryStore()
         stored(here)
         restore(there, exported(here))
@@ -426,7 +428,7 @@ class TestRescued:
         assert (again.outcome, again.thread.name) == ("present", "t-42-2")
         assert len(self.said(store)) == 6
 
-    def test_a_turn_that_is_none_is_named(self) -> None:
+    def test_an_invalid_turn_is_refused_with_the_reason(self) -> None:
         for change in ({"turn": {}}, {"thread_id": "\n"}):
             [refused] = items([changed(self.lines(1)[0], lambda form, change=change: form.update(change))])
             assert isinstance(refused, Refused)
@@ -477,7 +479,7 @@ class TestAttachments:
         restore(other, exported(store))
         assert other.content(thread.key, PICTURE.part.sha256) == PICTURE.data
 
-    def test_a_thread_without_a_content_is_taken_and_what_is_missing_told(self) -> None:
+    def test_a_thread_with_a_missing_content_is_taken_and_the_content_named(self) -> None:
         store = MemoryStore()
         with_attachments(store, PICTURE, NOTES)
         [item] = items(exported(store)[:-1])

@@ -135,7 +135,7 @@ def wait_until(condition: Any) -> None:
         pause.wait(0.005)
 
 
-def test_text_is_journaled_while_nobody_calls(calls: StoreWorker) -> None:
+def test_text_is_journaled_without_any_other_call(calls: StoreWorker) -> None:
     turn = Journal(calls, MemoryStore())
     for text in ("one ", "two ", "three"):
         turn.writer.journal_text(text)

@@ -16,10 +16,10 @@ from afkcli.commands.config import places
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.commands.plugins import MISSING, OK, foreign_line, plugin_rows
+from afkcli.core.contract.credentials import MASK
 from afkcli.core.contract.errors import EXIT_INTERNAL, AfkError
 from afkcli.host.invocation import Invocation
 from afkcli.host.paths import config_dir, data_dir, state_dir
-from afkcli.host.secrets import MASK
 from afkcli.loading.discovery import KNOWN, Plugins, discover, foreign_afk_package
 from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import GREEN, RED, YELLOW

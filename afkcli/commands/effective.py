@@ -11,11 +11,10 @@ from typing import Any
 
 from afkcli.config.checking import PLUGIN_SECTIONS
 from afkcli.config.merging import DEFAULT_STORE, is_tables
-from afkcli.core.contract.credentials import SECRET_NAME, query_secrets, user_info
+from afkcli.core.contract.credentials import MASK, SECRET_NAME, query_secrets, user_info
 from afkcli.core.contract.errors import AfkError
 from afkcli.core.contract.jsonform import Json
 from afkcli.core.contract.limits import LIMITS
-from afkcli.host.secrets import MASK
 from afkcli.loading.discovery import KNOWN
 from afkcli.loading.settings import masked_settings
 from afkcli.wiring.setup import Setup

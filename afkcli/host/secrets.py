@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from afkcli.core.contract.credentials import address_secrets, secret_forms
+from afkcli.core.contract.credentials import address_secrets, mask, secret_forms
 
-MASK = "***"
 _MIN_SECRET = 6  # masking shorter ones would mask ordinary words
 
 
@@ -37,9 +36,7 @@ class Secrets:
 
     def mask(self, text: str) -> str:
         """Return `text` without the secrets."""
-        for value in sorted(self._values, key=len, reverse=True):
-            text = text.replace(value, MASK)
-        return text
+        return mask(text, self._values)
 
 
 SECRETS = Secrets()

@@ -9,9 +9,10 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from afkcli.core.contract.credentials import MASK
 from afkcli.core.contract.errors import ConfigError
 from afkcli.host.invocation import process_environment
-from afkcli.host.secrets import MASK, Secrets
+from afkcli.host.secrets import Secrets
 from afkcli.loading.setting_types import ARRAYS, TABLES, check_type, classes, is_settings, items_of, plain_type, words
 
 

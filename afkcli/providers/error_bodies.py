@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from afkcli.core.contract.errors import RETRIED_KINDS, ErrorKind
 from afkcli.core.contract.jsonform import Json, JsonObject
+from afkcli.core.contract.text import collapsed
 from afkcli.providers.failures import http_error_kind, retry_after
 from afkcli.providers.sse import EventParser
 
@@ -253,7 +254,7 @@ def _page(text: str) -> str:
     """Return what a page for people, or an error in XML, says."""
     for name in ("Message", "title", "h1"):
         match = re.search(rf"<{name}\b[^>]*>(.*?)</{name}>", text[:16_384], re.DOTALL | re.IGNORECASE)
-        said = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", match[1])).split()) if match else ""
+        said = collapsed(html.unescape(re.sub(r"<[^>]*>", " ", match[1]))) if match else ""
         if said:
             return said if name == "Message" else f"an HTML page: {said}"
     return "an HTML page"

@@ -10,7 +10,7 @@ import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
-from afkcli.core.contract.credentials import secret_forms
+from afkcli.core.contract.credentials import MASK, mask, secret_forms
 from afkcli.core.contract.errors import ErrorKind
 
 MAX_DETAIL = 300
@@ -64,9 +64,7 @@ def http_error_kind(status: int | None, detail: str = "") -> ErrorKind:
 def masked(text: str, secrets: Iterable[str]) -> str:
     """Return `text` on one line, shortened, with everything that is or looks like a key replaced by `***`."""
     forms = {form for secret in secrets for form in secret_forms(secret) if len(form) >= MIN_SECRET}
-    for form in sorted(forms, key=len, reverse=True):
-        text = text.replace(form, "***")
-    text = _UNPRINTABLE.sub(" ", _KEY_LIKE.sub("***", text)).strip()
+    text = _UNPRINTABLE.sub(" ", _KEY_LIKE.sub(MASK, mask(text, forms))).strip()
     return text if len(text) <= MAX_DETAIL else text[: MAX_DETAIL - 1] + "…"
 
 

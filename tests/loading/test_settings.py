@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, NewType, TypeVar
 
 import pytest
 
+from afkcli.core.contract.credentials import MASK
 from afkcli.core.contract.errors import ConfigError, PluginContractError
-from afkcli.host.secrets import MASK, Secrets
+from afkcli.host.secrets import Secrets
 from afkcli.loading.settings import fill_settings, masked_settings, settings_type
 
 if TYPE_CHECKING:

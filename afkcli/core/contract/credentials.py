@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+
+MASK = "***"
+"""What stands in the place of a secret."""
 
 SECRET_NAME = re.compile(
     r"(^|[^a-z])((api|access)?[_-]?key|(access|auth)?[_-]?token|secret|password|passwd|auth|authorization|credentials?"
@@ -10,6 +14,13 @@ SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 """Names that tell a secret where no plugin says so: `headers.Authorization`, `?apiKey=`; not `max_output_tokens`."""
+
+
+def mask(text: str, forms: Iterable[str]) -> str:
+    """Return `text` with each of `forms` replaced by `MASK`, the longest first, because one may contain another."""
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, MASK)
+    return text
 
 
 def secret_forms(value: str) -> list[str]:

@@ -11,6 +11,7 @@ from afkcli.core.contract.messages import Message, ModelRequest
 from afkcli.core.contract.protocols import Capabilities
 from afkcli.core.contract.schemas import MAX_PROBLEMS, check, unchecked_in
 from afkcli.core.contract.structured import MISFIT, correction, told, unfenced, usable_schema
+from afkcli.core.contract.text import collapsed
 from afkcli.core.run.outlet import Outlet
 from afkcli.core.run.transcript import Transcript
 
@@ -121,7 +122,7 @@ def asked_for(request: ModelRequest, schema: JsonObject, capabilities: Capabilit
 
 
 def _no_json(text: str, error: JsonError) -> str:
-    said = " ".join(text.split())
+    said = collapsed(text)
     return f"it is not JSON ({error}); it begins with {said[:_SHOWN_CHARS]!r}" if said else "the answer is empty"
 
 

@@ -14,6 +14,7 @@ from afkcli.core.contract.ids import rfc3339
 from afkcli.core.contract.jsonform import clean_text
 from afkcli.core.contract.messages import Role
 from afkcli.core.contract.result import AgentResult, RunState
+from afkcli.core.contract.text import collapsed
 from afkcli.core.run.config import Rescue, RescueMore
 from afkcli.core.run.cost import Spending
 from afkcli.core.run.outlet import Outlet
@@ -69,7 +70,7 @@ def _outcome_of(work: asyncio.Task[Outcome], stopping: Stopping, model: str, red
         return Outcome(state=RunState.DEGRADED, reason=error.limit)
     stopping.exception = error
     kind = error.kind if isinstance(error, ProviderError) else ErrorKind.INTERNAL
-    said = " ".join(str(error).split()) if error is not None else f"{model} cancelled its own call"
+    said = collapsed(str(error)) if error is not None else f"{model} cancelled its own call"
     return Outcome(state=RunState.FAILED, reason=kind, error=redact(said or type(error).__name__), error_kind=kind)
 
 

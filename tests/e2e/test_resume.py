@@ -126,7 +126,7 @@ class TestText:
         assert (second["state"], second["resumed"], second["steps"]) == ("completed", True, 1)
         shown = keyed.afk("threads", "show", "t").out
         assert shown.count("user: hi\n") == 1
-        assert "turn 2 goes on with it" in shown
+        assert "resumed as turn 2" in shown
 
 
 class TestNothingToResume:

@@ -15,6 +15,8 @@ from afkcli.providers.failures import causes, connection_failure, is_untrusted, 
 from afkcli.providers.proxies import Proxy
 
 PROXY_REFUSED = 407
+_OPEN_STATUSES = frozenset({None, 400, 413, 422, 500})
+"""The statuses that leave open whether the length or the content was refused."""
 
 _STATUS_IN_WORDS = re.compile(r"\s*([45]\d\d)\b")
 
@@ -56,15 +58,36 @@ class ProviderErrors:
         hidden = (*self.secrets, *(address_secrets(self.proxy.url) if self.proxy is not None else ()))
         return masked(text, hidden)
 
-    def response(self, model: str, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-        """Return the error for an HTTP status that is no success; `body` is as much of it as came."""
-        if self.proxy is not None and (status == PROXY_REFUSED or "x-squid-error" in headers):
-            return self._refused_by_proxy(self.proxy, status, read_error(status, headers, body).message)
-        return self._told(model, read_error(status, headers, body), status)
+    def response(
+        self,
+        model: str,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        reads: ErrorKind | None = None,
+    ) -> ProviderError:
+        """Return the error for an HTTP status that is no success.
 
-    def event(self, model: str, error: Json) -> ProviderError:
+        Args:
+            model: the model that was asked.
+            status: the status.
+            headers: those of the response.
+            body: as much of it as came.
+            reads: the kind that a library reads in the words, where they leave it open.
+        """
+        error = read_error(status, headers, body)
+        if self.proxy is not None and (status == PROXY_REFUSED or "x-squid-error" in headers):
+            return self._refused_by_proxy(self.proxy, status, error.message)
+        return self._told(model, error, status, reads)
+
+    def event(self, model: str, error: Json, *, reads: ErrorKind | None = None) -> ProviderError:
         """Return the error that a server reports within a stream, or as an answer whose status is 200."""
-        return self._told(model, read_error(None, {}, error), None)
+        return self._told(model, read_error(None, {}, error), None, reads)
+
+    def of_kind(self, model: str, kind: ErrorKind, detail: str) -> ProviderError:
+        """Return the error for a call that a library gave up."""
+        return ProviderError(self.line(self._subject(kind, model), kind, detail), kind=kind)
 
     def no_connection(self, error: BaseException) -> ProviderError:
         """Return the error for a request that got no response."""
@@ -105,12 +128,14 @@ class ProviderErrors:
         """Return the error for a server that answers with something else: the URL is that of another one."""
         return ProviderError(self.line(f"{self.place} {what}", ErrorKind.NOT_FOUND), kind=ErrorKind.NOT_FOUND)
 
-    def _told(self, model: str, error: ServerError, status: int | None) -> ProviderError:
-        what = self._subject(error.kind, model)
+    def _told(self, model: str, error: ServerError, status: int | None, reads: ErrorKind | None) -> ProviderError:
+        is_open = error.kind in (ErrorKind.BAD_REQUEST, ErrorKind.OVERLOADED) and status in _OPEN_STATUSES
+        kind = reads if reads is not None and is_open else error.kind
+        what = self._subject(kind, model)
         if status is not None:
             what = f"{what} ({status})"
-        line = self.line(what, error.kind, error.message)
-        return ProviderError(line, kind=error.kind, retry_after=error.retry_after, status=status or error.status)
+        line = self.line(what, kind, error.message)
+        return ProviderError(line, kind=kind, retry_after=error.retry_after, status=status or error.status)
 
     def _refused_by_proxy(self, proxy: Proxy, status: int, detail: str) -> ProviderError:
         """Return the error of a proxy that lets nothing pass: `auth` keeps the question, and is not retried."""
@@ -143,4 +168,6 @@ class ProviderErrors:
             ErrorKind.TIMEOUT: f"{place} failed to answer with {model!r}",
             ErrorKind.CONTEXT_LENGTH: f"the conversation is too long for {model!r}",
             ErrorKind.CONTENT_FILTER: f"{place} refused the content",
+            ErrorKind.NETWORK: f"cannot reach {place}",
+            ErrorKind.TRUNCATED: f"the answer of {place} is not usable",
         }.get(kind, f"{place} refused the request to {model!r}")

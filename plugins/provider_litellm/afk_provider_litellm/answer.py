@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from afk_provider_litellm.route import Route
@@ -18,15 +18,17 @@ class Answer(ChatAnswer):
     Thinking that the server has signed is kept with its signature, for the calls that follow in the same turn.
     """
 
-    def __init__(self, names: ToolNames, route: Route) -> None:
-        super().__init__(names, route.name)
+    def __init__(self, names: ToolNames, route: Route, *, taken: Collection[str], think_tags: bool) -> None:
+        super().__init__(names, route.name, route.origin, taken=taken, think_tags=think_tags)
         self._route = route
         self._thinking: list[JsonObject] = []
 
     def chunk(self, chunk: JsonObject) -> Iterator[ModelEvent]:
-        for choice in chunk.get("choices") or ():
-            for piece in (choice.get("delta") or {}).get("thinking_blocks") or ():
-                self._think(piece)
+        choices = chunk.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            delta = choice.get("delta") if isinstance(choice, dict) else None
+            for piece in (delta or {}).get("thinking_blocks") or ():
+                self._block(piece)
         yield from super().chunk(chunk)
 
     def response(self) -> ModelResponse:
@@ -34,7 +36,7 @@ class Answer(ChatAnswer):
         model = response.model and f"{self._route.prefix}{response.model}"
         return dataclasses.replace(response, model=model, message=self._with_thinking(response.message))
 
-    def _think(self, piece: Mapping[str, Any]) -> None:
+    def _block(self, piece: Mapping[str, Any]) -> None:
         """Add a piece of thinking: text goes to the open block, a signature closes it, other blocks come whole."""
         last = self._thinking[-1] if self._thinking else None
         if piece.get("type") != "thinking" or last is None or last.get("type") != "thinking" or last.get("signature"):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import httpx
 
 from afk_provider_litellm import errors
 from afk_provider_litellm.exchange import Exchange
 from afk_provider_litellm.route import Route
-from afkcli.plugin import Json, JsonObject, ProviderError
+from afkcli.plugin import AfkError, Json, JsonObject, ProviderError
+from afkcli.providers.provider_errors import ProviderErrors
 
 AFTER_FINISH_SECONDS = 5.0
 """How long a server may take from the finish reason to the usage and the end of the stream."""
@@ -19,15 +22,20 @@ AFTER_FINISH_SECONDS = 5.0
 class Call:
     """A call while it lasts. Whoever reads it sets `answered` with the beginning of the answer.
 
-    Until then a stream that stalls or breaks has cost nothing, so that it is told as `timeout` or `network`.
+    Until then a stream that stalls or breaks has cost nothing, so that it is reported as `timeout` or `network`.
+
+    Args:
+        is_finished: whether the finish reason came, of an answer whose chunks are read as the server sent them.
     """
 
-    def __init__(self, litellm: Any, exchange: Exchange, route: Route) -> None:
+    def __init__(self, litellm: Any, exchange: Exchange, route: Route, is_finished: Callable[[], bool]) -> None:
         self.answered = False
         self._litellm = litellm
         self._exchange = exchange
         self._route = route
+        self._is_finished = is_finished
         self._stream: Any = None
+        self._error: Exception | None = None
 
     async def open(self, arguments: Mapping[str, Json]) -> None:
         """Send the request.
@@ -41,7 +49,7 @@ class Call:
                 async with asyncio.timeout(seconds):
                     self._stream = await self._litellm.acompletion(**arguments)
         except TimeoutError:
-            raise errors.timeout_error(self._route, f"did not answer within {seconds:g} s") from None
+            raise self._errors.timeout(f"did not answer within {seconds:g} s") from None
         except Exception as error:
             raise self._failed(error) from None
 
@@ -51,46 +59,69 @@ class Call:
         Raises:
             ProviderError: the stream broke, stalled or told of an error.
         """
-        settings = self._route.settings
-        finished = self.finished
-        limit = (
-            AFTER_FINISH_SECONDS
-            if finished
-            else settings.idle_timeout
-            if self.answered
-            else settings.first_byte_timeout
-        )
+        exchange = self._exchange
+        while True:
+            if exchange.chunks:
+                return exchange.chunks.popleft()
+            if self._error is not None:
+                raise self._failed(self._error)
+            try:
+                chunk = await self._next()
+            except AfkError:
+                raise
+            except Exception as error:
+                if self.finished and exchange.error is None:
+                    return None  # the answer is whole; what is missing is its usage at most
+                self._error = error
+                continue
+            if exchange.chunks or (chunk is not None and exchange.is_chat):
+                continue
+            return None if chunk is None else self._as_sent(chunk.model_dump())
+
+    async def _next(self) -> Any:
+        """Return LiteLLM's next chunk, None at the end, or where nothing more comes behind a whole answer."""
+        settings, finished = self._route.settings, self.finished
+        limit = AFTER_FINISH_SECONDS if finished else settings.idle_timeout
+        if not finished and not self.answered:
+            limit = settings.first_byte_timeout
         try:
             with self._exchange.current():
                 async with asyncio.timeout(limit):
-                    chunk = await anext(self._stream, None)
+                    return await anext(self._stream, None)
         except TimeoutError:
             if finished:
                 return None
-            raise errors.silence(self._route, limit, answered=self.answered) from None
-        except Exception as error:
-            if finished:
-                return None  # the answer is whole; what is missing is its usage at most
-            raise self._failed(error) from None
-        return None if chunk is None else self._as_sent(chunk.model_dump())
+            if not self.answered:
+                raise self._errors.timeout(f"sent nothing for {limit:g} s") from None
+            raise self._errors.broken(f"stalled for {limit:g} s", answered=True) from None
 
     @property
     def finished(self) -> bool:
         """Whether the model's own finish reason came; LiteLLM ends every stream with one."""
+        if self._exchange.is_chat:
+            return self._is_finished()
         names = ("received_finish_reason", "intermittent_finish_reason")
         return any(getattr(self._stream, name, None) for name in names)
 
-    def truncated(self) -> ProviderError:
+    def truncated(self) -> AfkError:
         """Return the error for a stream that ended without a finish reason."""
-        if self._exchange.failure is not None or self._exchange.error_event is not None:
+        if self._exchange.failure is not None or self._exchange.error is not None:
             return self._failed(None)
-        return errors.broken_stream(self._route, "ended without its end marker", answered=self.answered)
+        return self._errors.broken("ended without its end marker", answered=self.answered)
+
+    def reported(self, error: Json) -> ProviderError:
+        """Return the error that the server reported in a chunk."""
+        return self._errors.event(self._route.model, error)
 
     async def aclose(self) -> None:
         if self._stream is not None:
             with contextlib.suppress(Exception):
                 await self._stream.aclose()
         await self._exchange.aclose()
+
+    @property
+    def _errors(self) -> ProviderErrors:
+        return self._route.errors(tuple(self._exchange.secrets), self._exchange.proxy)
 
     def _as_sent(self, chunk: JsonObject) -> JsonObject:
         """Return a chunk without what LiteLLM makes up: a finish reason, and a usage that it counts itself."""
@@ -101,20 +132,32 @@ class Call:
             chunk["usage"] = None
         return chunk
 
-    def _failed(self, error: Exception | None) -> ProviderError:
+    def _failed(self, error: Exception | None) -> AfkError:
         """Return the error of a call: what came over the wire tells more than what LiteLLM makes of it."""
         exchange, route = self._exchange, self._route
         told = getattr(error, "original_exception", None) or error
+        if exchange.unusable is not None:
+            return exchange.unusable
         if exchange.left_out is not None:
-            return errors.left_out(route, exchange.left_out)
+            return errors.left_out(route.name, exchange.left_out)
         if exchange.is_page:
-            return errors.page_error(route)
+            return self._errors.no_answer("answered with text/html, not with a stream of events")
+        if exchange.encoding:
+            return self._errors.no_answer(f"answered in the encoding {exchange.encoding!r}, which afk did not ask for")
         if exchange.status is not None:
-            return errors.status_error(route, exchange, told)
-        if exchange.error_event is not None:
-            return errors.event_error(route, exchange, told)
-        if exchange.failure is not None and self._stream is None:
-            return errors.connection_error(route, exchange.failure)
+            headers: Mapping[str, str] = exchange.headers or {}
+            kind = errors.kind_told(told)
+            return self._errors.response(route.model, exchange.status, headers, exchange.body, reads=kind)
+        if exchange.error is not None:
+            return self._errors.event(route.model, exchange.error, reads=errors.kind_told(told))
         if exchange.failure is not None:
-            return errors.broken_stream(route, errors.how_it_broke(exchange.failure), answered=self.answered)
-        return errors.library_error(route, exchange, told, answered=self.answered)
+            return self._broken(exchange.failure)
+        kind = errors.library_kind(told, was_sent=exchange.url is not None, answered=self.answered)
+        return self._errors.of_kind(route.model, kind, errors.library_words(told))
+
+    def _broken(self, failure: Exception) -> ProviderError:
+        if self._stream is not None:
+            return self._errors.broken(errors.how_it_broke(failure), answered=self.answered)
+        if isinstance(failure, httpx.ConnectTimeout):
+            return self._errors.timeout(f"could not be reached within {self._route.settings.connect_timeout:g} s")
+        return self._errors.no_connection(failure)

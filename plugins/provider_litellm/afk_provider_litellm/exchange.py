@@ -3,22 +3,27 @@
 LiteLLM hides what happens to a stream: it gives every answer a finish reason, leaves out events that are not JSON, cuts
 lines at characters that are no line ends, and sends a request again where the connection failed. So its HTTP clients
 get `Transport`, which sends the requests of a call through the provider's own client and tells `Exchange` what came
-back.
+back. Chunks of Chat Completions are read as the server sent them; LiteLLM gets others of its own form in their place.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextvars import ContextVar
 
 import httpx
 
-from afkcli.plugin import MAX_LINE_BYTES, JsonObject
+from afkcli.plugin import ConfigError, Json, JsonObject
+from afkcli.providers.answer_events import AnswerEvents
+from afkcli.providers.http_client import unread_encoding
+from afkcli.providers.proxies import Proxy
 from afkcli.providers.wire import decode_event
 
 DONE = "[DONE]"
 PAGE = "text/html"
+CHAT_PATH = "/chat/completions"
 MAX_ERROR_BYTES = 64 * 1024
 _SECRET_HEADERS = ("authorization", "key", "token")
 
@@ -26,28 +31,53 @@ _SECRET_HEADERS = ("authorization", "key", "token")
 # end; in JSON they mean the same escaped.
 _ESCAPED = {mark: f"\\u{ord(mark[0]):04x}{mark[1:]}" for mark in ("\x85", "\u2028", "\u2029", DONE)}
 
+_CHUNK = (
+    b'data: {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "m", "choices": '
+    b'[{"index": 0, "delta": {"content": "."}, "finish_reason": null}]}\n\n'
+)
+"""What LiteLLM gets in the place of a chunk that is read from `Exchange.chunks`."""
+
+ClientOf = Callable[[httpx.URL], tuple[httpx.AsyncClient, Proxy | None]]
+
 
 class Exchange:
     """One call as it is on the wire.
 
-    `status`, `headers` and `body` are those of a response that is an error, `error_event` the error that a stream
-        if self._has_failed:
+    `status`, `headers` and `body` are those of a response that is an error, `error` the one that a stream told of,
+    `failure` what happened to the connection. `is_chat` says that the answer is in the form of Chat Completions, whose
+    chunks are put in `chunks`. `unusable` is what the environment names and cannot be used.
+
+    Args:
+        client_of: gives the client for a URL, and the proxy that it goes through.
+        timeout: of the request.
+        query: what the query of every request has beside its own.
+        attached: what the request has to hold, by the names of messages for it.
     """
 
     def __init__(
-        self, client: httpx.AsyncClient, timeout: httpx.Timeout, attached: Mapping[str, bytes] | None = None
+        self,
+        client_of: ClientOf,
+        timeout: httpx.Timeout,
+        query: Mapping[str, str],
+        attached: Mapping[str, bytes] | None = None,
     ) -> None:
         self.left_out: str | None = None
         self._attached = attached or {}
-        self.client = client
+        self._client_of = client_of
+        self._query = dict(query)
         self.timeout = timeout
         self.url: httpx.URL | None = None
+        self.proxy: Proxy | None = None
         self.status: int | None = None
         self.headers: httpx.Headers | None = None
         self.body = b""
-        self.error_event: JsonObject | None = None
+        self.error: Json = None
         self.failure: Exception | None = None
+        self.unusable: ConfigError | None = None
+        self.encoding = ""
         self.is_page = False
+        self.is_chat = False
+        self.chunks: deque[JsonObject] = deque()
         self.secrets: list[str] = []
         self._responses: list[httpx.Response] = []
 
@@ -62,7 +92,8 @@ class Exchange:
 
     @property
     def _has_failed(self) -> bool:
-        return self.is_page or any(found is not None for found in (self.failure, self.status, self.left_out))
+        found = (self.failure, self.status, self.left_out, self.unusable)
+        return self.is_page or bool(self.encoding) or any(item is not None for item in found)
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send a request and return the response, its body unread unless it is an error."""
@@ -71,38 +102,44 @@ class Exchange:
         self.left_out = next((name for name, data in self._attached.items() if data not in request.content), None)
         if self.left_out is not None:
             raise httpx.NetworkError(f"{self.left_out} is not in the request")
-        self.url = request.url
+        response = await self._response_to(request)
+        self._responses.append(response)
+        if response.is_error:
+            self.status, self.headers, self.body = response.status_code, response.headers, response.content
+            return httpx.Response(response.status_code, headers=_plain(response.headers), content=self.body)
+        self.encoding = unread_encoding(response.headers)
+        if self.encoding:
+            raise httpx.NetworkError("not an answer")
+        self.is_chat = request.url.path.endswith(CHAT_PATH) and b'"stream":true' in request.content.replace(b" ", b"")
+        headers = _plain(response.headers)
+        if self.is_chat:
+            headers = [(name, value) for name, value in headers if name != "content-type"]
+            headers.append(("content-type", "text/event-stream"))
+        return httpx.Response(response.status_code, headers=headers, stream=_Body(self, response))
+
+    async def _response_to(self, request: httpx.Request) -> httpx.Response:
         self.secrets += [
             value for name, value in request.headers.items() if any(word in name for word in _SECRET_HEADERS)
         ]
         self.secrets += [value for name, value in request.url.params.items() if "key" in name]
+        if self._query:
+            request.url = request.url.copy_merge_params(self._query)
+        self.url = request.url
         request.extensions = {**request.extensions, "timeout": self.timeout.as_dict()}
+        request.headers["accept-encoding"] = "identity"
         if request.url.scheme == "http":
             # Some servers (llama.cpp's) close a connection after an answer without announcing it; the next request
             # would be lost.
             request.headers["connection"] = "close"
         try:
-            response = await self.client.send(request, stream=True)
+            client, self.proxy = self._client_of(request.url)
+            return await client.send(request, stream=True)
+        except ConfigError as error:
+            self.unusable = error
+            raise httpx.NetworkError(str(error)) from error
         except (httpx.HTTPError, OSError) as error:
             self.failure = error
             raise httpx.NetworkError(str(error)) from error
-        self._responses.append(response)
-        if response.is_error:
-            await self._read_error(response)
-            return httpx.Response(response.status_code, headers=_plain(response.headers), content=self.body)
-        if response.headers.get("content-type", "").startswith(PAGE):
-            self.is_page = True
-            raise httpx.NetworkError("not an answer")
-        return httpx.Response(response.status_code, headers=_plain(response.headers), stream=_Body(self, response))
-
-    async def _read_error(self, response: httpx.Response) -> None:
-        self.status, self.headers = response.status_code, response.headers
-        with contextlib.suppress(httpx.HTTPError, OSError):
-            async for chunk in response.aiter_bytes():
-                self.body += chunk
-                if len(self.body) >= MAX_ERROR_BYTES:
-                    break
-        await response.aclose()
 
     async def aclose(self) -> None:
         """Close what is still open."""
@@ -134,27 +171,33 @@ class Transport(httpx.AsyncBaseTransport):
 
 
 class _Body(httpx.AsyncByteStream):
-    """The body of a response; a stream of events line by line, fit for LiteLLM's readers."""
+    """The body of a response; a stream of events in a form that LiteLLM's readers take."""
 
     def __init__(self, exchange: Exchange, response: httpx.Response) -> None:
         self._exchange = exchange
         self._response = response
-        self._held: list[bytes] = []
-        self._held_bytes = 0
+        self._events = AnswerEvents()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         is_events = self._response.headers.get("content-type", "").startswith("text/event-stream")
         try:
-            async for chunk in self._response.aiter_bytes():
-                if not is_events:
+            if not is_events and not self._exchange.is_chat:
+                async for chunk in self._response.aiter_bytes():
+                    self._check_page(chunk)
                     yield chunk
-                    continue
-                for line in self._lines(chunk):
-                    if line.startswith(b"data:") and line[5:].strip().startswith(DONE.encode()):
-                        return  # LiteLLM would take it for a finish reason
-                    yield self._line(line)
-            for line in self._held:
+                return
+            async for chunk in self._response.aiter_bytes():
+                events = self._events.take(chunk)
+                if self._events.is_page:
+                    self._check_page(b"<")
+                for line in self._lines(events):
+                    yield line
+                if any(data.startswith(DONE) for data in events):
+                    return  # LiteLLM would take it for a finish reason
+            for line in self._lines(self._events.rest()):
                 yield line
+            if self._exchange.error is None:
+                self._exchange.error = self._events.error or self._events.stray_error()
         except (httpx.HTTPError, OSError, ValueError) as error:
             self._exchange.failure = error
             raise httpx.ReadError(str(error)) from error
@@ -162,30 +205,36 @@ class _Body(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         await self._response.aclose()
 
-    def _lines(self, chunk: bytes) -> list[bytes]:
-        """Return the lines that `chunk` completes."""
-        *lines, rest = chunk.split(b"\n")
-        if lines:
-            lines[0] = b"".join([*self._held, lines[0]])
-            self._held, self._held_bytes = [], 0
-        if rest:
-            self._held.append(rest)
-            self._held_bytes += len(rest)
-            if self._held_bytes > MAX_LINE_BYTES:
-                raise ValueError(f"an event is longer than {MAX_LINE_BYTES} bytes")
-        return lines
+    def _check_page(self, chunk: bytes) -> None:
+        """Raise `ReadError` for a page for people."""
+        is_html = self._response.headers.get("content-type", "").startswith(PAGE)
+        if chunk.lstrip().startswith(b"<") and (is_html or self._exchange.is_chat):
+            self._exchange.is_page = True
+            raise httpx.ReadError("not an answer")
 
-    def _line(self, line: bytes) -> bytes:
-        """Return a line for LiteLLM; `ValueError` if it is one of data that begins an object and does not end it."""
-        text = line.decode("utf-8", "replace")
-        data = text.removeprefix("data:").strip()
-        if text.startswith("data:") and data.startswith("{"):
-            event = decode_event(data)
-            if event.get("error") and self._exchange.error_event is None:
-                self._exchange.error_event = event
+    def _lines(self, events: list[str]) -> Iterator[bytes]:
+        """Yield what LiteLLM gets for some events; `ValueError` if one begins an object and does not end it."""
+        for data in events:
+            if data.startswith(DONE):
+                return
+            if self._exchange.is_chat:
+                self._exchange.chunks.append(decode_event(data))
+                yield _CHUNK
+            else:
+                yield self._line(data)
+        if self._events.error is not None:
+            self._exchange.error = self._events.error
+            raise httpx.ReadError("the server reported an error")
+
+    def _line(self, data: str) -> bytes:
+        text = data.replace("\n", " ")
+        if text.lstrip().startswith("{"):
+            event = decode_event(text)
+            if event.get("error") and self._exchange.error is None:
+                self._exchange.error = event
             for mark, escaped in _ESCAPED.items():
                 text = text.replace(mark, escaped)
-        return f"{text}\n".encode()
+        return f"data: {text}\n\n".encode()
 
 
 def _plain(headers: httpx.Headers) -> list[tuple[str, str]]:

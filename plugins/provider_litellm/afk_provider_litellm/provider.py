@@ -19,20 +19,30 @@ from afk_provider_litellm.settings import Settings, checked
 from afkcli.plugin import (
     Capabilities,
     ErrorKind,
+    JsonObject,
     ModelEvent,
     ModelInfo,
     ModelRequest,
+    ModelWarning,
     ProviderError,
     Role,
     attached_parts,
     dumps,
     label,
 )
+from afkcli.providers.answer_stream import after_answer
 from afkcli.providers.attached import base64_content, estimated
-from afkcli.providers.chat import chat_messages, chat_tool
+from afkcli.providers.base_url import split_base_url
+from afkcli.providers.chat import chat_messages, chat_tool, without_opaque
+from afkcli.providers.error_bodies import is_error
+from afkcli.providers.http_client import make_http_client
+from afkcli.providers.network import check_network
+from afkcli.providers.origin import Origin
+from afkcli.providers.proxies import Proxy
 from afkcli.providers.tool_names import ToolNames
 
 BYTES_PER_TOKEN = 4
+REFUSED = (400, 422)
 WRITE_SECONDS = 60.0
 
 
@@ -44,7 +54,8 @@ class LiteLLMProvider:
     def __init__(self, settings: Settings) -> None:
         self.default_model: str | None = settings.default_model or None
         self._settings = checked(settings)
-        self._client: httpx.AsyncClient | None = None
+        self._plain_models: set[str] = set()
+        self._clients: dict[tuple[str, Proxy | None], httpx.AsyncClient] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
@@ -56,16 +67,44 @@ class LiteLLMProvider:
         litellm = await asyncio.to_thread(load)
         route = await self._route(litellm, request.model)
         names = ToolNames.of(request)
-        answer = Answer(names, route)
-        call = Call(litellm, Exchange(self._http_client(), self._timeout(), _attached(request)), route)
+        asked = arguments(self._settings, route, request, names)
+        if request.model in self._plain_models:
+            asked, _ = without_opaque(asked)
         try:
-            await call.open(arguments(self._settings, route, request, names))
-            while (chunk := await call.read()) is not None:
-                for event in answer.chunk(chunk):
-                    call.answered = True
-                    yield event
+            async for event in self._attempt(litellm, route, request, names, asked):
+                yield event
+            return
+        except ProviderError as error:
+            asked, left_out = without_opaque(asked)
+            field = next((name for name in left_out if error.status in REFUSED and name in str(error)), None)
+            if field is None:
+                raise
+        self._plain_models.add(request.model)
+        yield ModelWarning(
+            "field_refused",
+            f"{route.name} refused the field {field!r}, which it had sent itself; sent again without it",
+        )
+        async for event in self._attempt(litellm, route, request, names, asked):
+            yield event
+
+    async def _attempt(
+        self, litellm: Any, route: Route, request: ModelRequest, names: ToolNames, asked: JsonObject
+    ) -> AsyncGenerator[ModelEvent, None]:
+        taken = [call.id for message in request.messages for call in message.tool_calls]
+        think_tags = self._settings.think_tags or request.output_schema is not None
+        answer = Answer(names, route, taken=taken, think_tags=think_tags)
+        query = split_base_url(self._settings.base_url.strip())[1]
+        exchange = Exchange(self._client_of, self._timeout(), query, _attached(request))
+        call = Call(litellm, exchange, route, lambda: answer.finished)
+        try:
+            await call.open(asked)
+            async for event in _events(call, answer):
+                call.answered = call.answered or not isinstance(event, ModelWarning)
+                yield event
             if not call.finished:
                 raise call.truncated()
+            for event in answer.close():
+                yield event
         finally:
             await call.aclose()
         yield answer.response()
@@ -84,18 +123,19 @@ class LiteLLMProvider:
         """Return an estimate, four bytes of the JSON of messages and tools to a token."""
         request, attached = estimated(request)
         names = ToolNames.of(request)
-        sent = [*chat_messages(request, names), *(chat_tool(tool, names) for tool in request.tools)]
+        origin = Origin(provider=self.name, api="", model=request.model, server="")
+        sent = [*chat_messages(request, names, origin), *(chat_tool(tool, names) for tool in request.tools)]
         return -(-len(dumps(sent).encode()) // BYTES_PER_TOKEN) + attached
 
     async def prepare(self) -> None:
         """Import LiteLLM, off the event loop."""
         await asyncio.to_thread(load)
-        self._http_client()
 
     async def aclose(self) -> None:
-        client, self._client = self._client, None
-        if client is not None and self._loop is asyncio.get_running_loop():
-            await client.aclose()
+        clients, self._clients = self._clients, {}
+        if self._loop is asyncio.get_running_loop():
+            for client in clients.values():
+                await client.aclose()
 
     async def _route(self, litellm: Any, model: str) -> Route:
         settings = self._settings
@@ -121,16 +161,38 @@ class LiteLLMProvider:
             settings=settings,
         )
 
-    def _http_client(self) -> httpx.AsyncClient:
-        """Return the client of the running event loop."""
+    def _client_of(self, url: httpx.URL) -> tuple[httpx.AsyncClient, Proxy | None]:
+        """Return the client of the running event loop for a URL, and the proxy that it goes through.
+
+        Raises:
+            ConfigError: the environment names a proxy or certificates that are not usable.
+        """
         loop = asyncio.get_running_loop()
-        if self._client is None or self._loop is not loop:
-            self._client, self._loop = httpx.AsyncClient(timeout=self._timeout()), loop
-        return self._client
+        if self._loop is not loop:
+            self._clients, self._loop = {}, loop
+        proxy = check_network(str(url))
+        place = (url.scheme, proxy)
+        if place not in self._clients:
+            self._clients[place] = make_http_client(httpx, str(url), self._timeout(), proxy)
+        return self._clients[place], proxy
 
     def _timeout(self) -> httpx.Timeout:
         # Reading is timed by `Call`, which tells the first byte from the later ones.
         return httpx.Timeout(None, connect=self._settings.connect_timeout, write=WRITE_SECONDS)
+
+
+async def _events(call: Call, answer: Answer) -> AsyncGenerator[ModelEvent, None]:
+    """Yield the events of an answer; an error behind a whole one is a warning."""
+    try:
+        while (chunk := await call.read()) is not None:
+            for event in answer.chunk(chunk):
+                yield event
+            if chunk.get("error") or (not chunk.get("choices") and is_error(chunk)):
+                raise call.reported(chunk)
+    except ProviderError as error:
+        if not (call.finished and answer.is_whole):
+            raise
+        yield after_answer(str(error))
 
 
 def _attached(request: ModelRequest) -> dict[str, bytes]:

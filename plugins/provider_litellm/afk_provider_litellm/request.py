@@ -8,8 +8,10 @@ from dataclasses import replace
 from afk_provider_litellm.route import Route
 from afk_provider_litellm.settings import Settings
 from afkcli.plugin import Json, JsonObject, Message, ModelRequest, ReasoningPart, Role
-from afkcli.providers.chat import OPTIONS, chat_messages, chat_tool
+from afkcli.providers.base_url import split_base_url
+from afkcli.providers.chat import OPTIONS, chat_messages, chat_tool, wire_ids
 from afkcli.providers.tool_names import ToolNames
+from afkcli.providers.wire_ids import SHORT, WireIds
 
 _ONE_ATTEMPT: JsonObject = {
     "stream": True,
@@ -39,7 +41,7 @@ def arguments(settings: Settings, route: Route, request: ModelRequest, names: To
         schema: JsonObject = {"name": "answer", "schema": request.output_schema}
         asked["response_format"] = {"type": "json_schema", "json_schema": schema}
     if settings.base_url:
-        asked["api_base"] = settings.base_url.strip()
+        asked["api_base"] = split_base_url(settings.base_url.strip())[0]
     if settings.api_key.strip():
         asked["api_key"] = settings.api_key.strip()
     if settings.headers:
@@ -51,9 +53,10 @@ def _messages(request: ModelRequest, route: Route, names: ToolNames) -> Iterator
     """Yield the messages; signed thinking goes back behind the last question alone, where the server asks for it."""
     questions = [n for n, message in enumerate(request.messages) if message.role is Role.USER]
     last_question = questions[-1] if questions else -1
+    ids = WireIds(SHORT) if "mistral" in f"{route.provider}/{route.model}".lower() else wire_ids(route.origin)
     for n, message in enumerate(request.messages):
         thinking = _thinking(message, route) if n > last_question else []
-        for sent in chat_messages(replace(request, messages=[message]), names):
+        for sent in chat_messages(replace(request, messages=[message]), names, route.origin, ids):
             yield {**sent, "thinking_blocks": thinking} if thinking else sent
 
 

@@ -1,0 +1,193 @@
+"""Chat Completions through LiteLLM as other servers speak it: read as the openai plugin reads it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from afk_provider_litellm import Settings, afk_provider
+
+from afkcli.plugin import (
+    ErrorKind,
+    Message,
+    ModelEvent,
+    ModelRequest,
+    ModelResponse,
+    ModelWarning,
+    ProviderError,
+    ReasoningDelta,
+    Role,
+    TextDelta,
+    TextPart,
+    ToolResultPart,
+    ToolSpec,
+    Usage,
+    text_message,
+)
+from afkcli.testing.model_server import ModelServer, Step
+
+QUESTION = text_message(Role.USER, "q")
+TOOLS = [ToolSpec(name=name, description="d", parameters={"type": "object"}) for name in ("look", "find")]
+REQUEST = ModelRequest(model="openai/m", messages=[QUESTION], tools=TOOLS)
+STREAM = {"Content-Type": "text/event-stream"}
+
+
+def ask(server: ModelServer, *requests: ModelRequest, suffix: str = "", **settings: Any) -> list[ModelEvent]:
+    async def run() -> list[ModelEvent]:
+        provider = afk_provider(Settings(base_url=server.base_url + suffix, api_key="k", **settings))
+        try:
+            return [event for request in requests or (REQUEST,) async for event in provider.stream(request)]
+        finally:
+            await provider.aclose()
+
+    return asyncio.run(run())
+
+
+def stream(*chunks: object) -> Step:
+    lines = [chunk if isinstance(chunk, str) else f"data: {json.dumps(chunk)}\n\n" for chunk in chunks]
+    return Step(body="".join(lines), headers=STREAM)
+
+
+def delta(finish: str | None = None, **fields: object) -> dict[str, object]:
+    return {"choices": [{"index": 0, "delta": fields, "finish_reason": finish}]}
+
+
+def piece(arguments: Any = "", name: str = "", **fields: Any) -> dict[str, Any]:
+    return {"function": {"arguments": arguments, **({"name": name} if name else {})}, **fields}
+
+
+def pieces(*calls: dict[str, Any]) -> dict[str, object]:
+    return delta(tool_calls=list(calls))
+
+
+END = delta("tool_calls")
+A, B = '{"a": 1}', '{"b": 2}'
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [pieces(piece(A, "look", index=0, id="x"), piece(B, "find", index=0, id="y"))],
+        [pieces(piece("", "look", id="x")), pieces(piece(A)), pieces(piece("", "find", id="y")), pieces(piece(B))],
+        [
+            pieces(piece(A, index=0, id="x")),
+            pieces(piece("", "look", index=0)),
+            pieces(piece(B, "find", index=1, id="y")),
+        ],
+        [pieces(piece(A, "look", index=0, id="x")), pieces(piece(B, "find", index=1, id="x"))],
+    ],
+)
+def test_two_calls_are_two_calls(model_server: ModelServer, chunks: list[dict[str, Any]]) -> None:
+    model_server.script(stream(*chunks, END))
+    *_, response = ask(model_server)
+    assert isinstance(response, ModelResponse)
+    assert [(call.name, call.arguments) for call in response.message.tool_calls] == [
+        ("look", {"a": 1}),
+        ("find", {"b": 2}),
+    ]
+    assert len({call.id for call in response.message.tool_calls}) == 2
+
+
+def test_reasoning_and_signatures_go_back_to_where_they_came_from(model_server: ModelServer) -> None:
+    call = piece(A, "look", index=0, id="functions.look:0", extra_content={"google": {"thought_signature": "s"}})
+    model_server.script(stream(delta(reasoning_content="I think"), pieces(call), END))
+    *_, response = ask(model_server)
+    assert isinstance(response, ModelResponse)
+    result = ToolResultPart(id=response.message.tool_calls[0].id, name="look", parts=(TextPart(text=""),))
+    messages = [QUESTION, response.message, Message(role=Role.TOOL, parts=(result,))]
+    model_server.script(stream(delta("stop", content="ok")))
+    ask(model_server, ModelRequest(model="openai/m", messages=messages, tools=TOOLS))
+    _, assistant, tool = model_server.bodies[-1]["messages"]
+    assert assistant["reasoning_content"] == "I think"
+    assert assistant["tool_calls"][0]["extra_content"] == {"google": {"thought_signature": "s"}}
+    assert assistant["tool_calls"][0]["id"] == tool["tool_call_id"] == "functions.look:0"
+    assert tool["content"] == "(no output)"
+    ask(model_server, ModelRequest(model="openai/other", messages=messages, tools=TOOLS))
+    assert "I think" not in json.dumps(model_server.bodies[-1])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "data:\n\n{ok}{stop}",
+        "{ok}data: \n\n: ping\n\n{stop}data: [DONE]\n\n",
+        "\ufeff{ok}{stop}",
+        "{ok}{stop}data: END\n\n",
+        "{whole}",
+    ],
+)
+def test_an_answer_in_another_form_is_read(model_server: ModelServer, body: str) -> None:
+    whole = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}]}
+    lines = {"ok": delta(content="ok"), "stop": delta("stop")}
+    for name, chunk in lines.items():
+        body = body.replace(f"{{{name}}}", f"data: {json.dumps(chunk)}\n\n")
+    body = body.replace("{whole}", json.dumps(whole))
+    kind = "application/json" if body.startswith("{") else "text/event-stream"
+    model_server.script(Step(body=body, headers={"Content-Type": kind}))
+    events = ask(model_server)
+    assert isinstance(events[-1], ModelResponse)
+    assert events[-1].message.text == "ok" == "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        'data: {"object": "error", "message": "mark-why", "type": "BadRequestError", "code": 400}\n\n',
+        'event: error\ndata: {"message": "mark-why", "code": 400}\n\n',
+        'error: {"code": 400, "message": "mark-why"}\n\n',
+        '{"error": {"code": 400, "message": "mark-why"}}',
+    ],
+)
+def test_an_error_in_a_stream_is_read_in_any_shape(model_server: ModelServer, body: str) -> None:
+    model_server.script(Step(body=body, headers=STREAM))
+    with pytest.raises(ProviderError, match="mark-why") as caught:
+        ask(model_server)
+    assert caught.value.kind is ErrorKind.BAD_REQUEST
+
+
+def test_reasoning_halves_and_odd_counts_are_read(model_server: ModelServer) -> None:
+    usage = {"prompt_tokens": 3.0, "completion_tokens": -1}
+    model_server.script(
+        stream(
+            delta(content="<think>t</think>"),
+            delta(content="a\ud83d"),
+            delta(content="\ude00"),
+            delta("stop"),
+            {"choices": [], "usage": usage},
+        )
+    )
+    *events, response = ask(model_server)
+    assert isinstance(response, ModelResponse)
+    assert response.message.text == "a😀"
+    assert [event.text for event in events if isinstance(event, ReasoningDelta)] == ["t"]
+    assert response.usage == Usage(input_tokens=3, unknown=("output_tokens", "total_tokens"))
+
+
+def test_a_field_that_the_server_refuses_is_left_out_with_a_warning(model_server: ModelServer) -> None:
+    model_server.script(stream(delta(reasoning_content="I think"), pieces(piece(A, "look", index=0, id="x")), END))
+    *_, response = ask(model_server)
+    assert isinstance(response, ModelResponse)
+    result = ToolResultPart(id="x", name="look", parts=(TextPart(text="seen"),))
+    messages = [QUESTION, response.message, Message(role=Role.TOOL, parts=(result,))]
+    refusal = Step(status=400, body={"error": {"message": "Unknown field: reasoning_content"}})
+    model_server.script(refusal, stream(delta("stop", content="ok")))
+    events = ask(model_server, ModelRequest(model="openai/m", messages=messages, tools=TOOLS))
+    assert [event.code for event in events if isinstance(event, ModelWarning)] == ["field_refused"]
+    assert "reasoning_content" not in json.dumps(model_server.bodies[-1])
+
+
+def test_an_end_that_is_not_known_as_a_success_is_none(model_server: ModelServer) -> None:
+    model_server.script(stream(delta(content="a"), delta("network_error")))
+    with pytest.raises(ProviderError, match="network_error") as caught:
+        ask(model_server)
+    assert caught.value.kind is ErrorKind.TRUNCATED
+
+
+def test_the_query_of_the_base_url_goes_with_the_request(model_server: ModelServer) -> None:
+    model_server.script(stream(delta("stop", content="ok")))
+    ask(model_server, suffix="?api-version=2024-10-21")
+    (request,) = model_server.requests
+    assert request.path == "/v1/chat/completions?api-version=2024-10-21"
+    assert request.headers["accept-encoding"] == "identity"

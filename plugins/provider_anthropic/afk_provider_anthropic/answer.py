@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from afk_provider_anthropic.request import API, BLOCK, PREFIX, PROVIDER
+from afk_provider_anthropic.blocks import Block, Blocks
+from afk_provider_anthropic.request import BLOCK, PREFIX, origin
 from afk_provider_anthropic.settings import Server
 from afkcli.plugin import (
+    ErrorKind,
     FinishReason,
     Json,
-    JsonError,
     JsonObject,
     Message,
     ModelEvent,
@@ -20,30 +20,28 @@ from afkcli.plugin import (
     ModelWarning,
     Part,
     ProviderData,
-    ReasoningDelta,
+    ProviderError,
     ReasoningPart,
     Role,
-    TextDelta,
     TextPart,
-    ToolCallDelta,
     Usage,
     clean_text,
-    dumps,
-    loads_object,
 )
+from afkcli.providers.answer_stream import after_answer
+from afkcli.providers.error_bodies import is_error
 from afkcli.providers.tool_names import ToolNames
-from afkcli.providers.wire import count, decode_event, tool_call
+from afkcli.providers.wire import TokenCounts, decode_event, tool_call
 
 # https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
-_FINISH = {
-    "end_turn": FinishReason.STOP,
-    "stop_sequence": FinishReason.STOP,
-    "tool_use": FinishReason.TOOL_CALLS,
-    "max_tokens": FinishReason.LENGTH,
-    "model_context_window_exceeded": FinishReason.LENGTH,
-    "pause_turn": FinishReason.LENGTH,
-    "refusal": FinishReason.CONTENT_FILTER,
+_WORDS: Mapping[FinishReason, str] = {
+    FinishReason.STOP: "end_turn stop_sequence stop eos",
+    FinishReason.TOOL_CALLS: "tool_use tool_calls",
+    FinishReason.LENGTH: "max_tokens length model_context_window_exceeded pause_turn",
+    FinishReason.CONTENT_FILTER: "refusal content_filter sensitive",
 }
+_FINISH = {word: reason for reason, words in _WORDS.items() for word in words.split()}
+_BROKE = frozenset({"error", "network_error", "abort", "aborted", "cancelled", "timeout", "overloaded"})
+"""Stop reasons that say that the server failed; the same request may succeed."""
 
 _WARNINGS = {
     "model_context_window_exceeded": "the answer filled the model's context; start a new thread",
@@ -51,24 +49,11 @@ _WARNINGS = {
 }
 
 
-class _Block:
-    """A content block while it comes in."""
-
-    def __init__(self, start: JsonObject, name: str) -> None:
-        self.start = start
-        self.kind = str(start.get("type"))
-        self.id = str(start.get("id") or f"toolu_{uuid.uuid4().hex}")
-        self.name = name
-        self.text: list[str] = []
-        self.arguments: list[str] = []
-        self.signature: list[str] = []
-
-
 class AnswerReader:
     """Reads the events of one answer.
 
     `finished` says that the model's stop reason was seen, which comes when all blocks are whole; `ended` that
-    `message_stop` was seen, after which nothing comes.
+    `message_stop` was seen, after which nothing comes. An answer that is one JSON object is both at once.
     """
 
     def __init__(self, server: Server, request: ModelRequest, names: ToolNames, prefix: str) -> None:
@@ -76,33 +61,55 @@ class AnswerReader:
         self.ended = False
         self._server = server
         self._model = request.model
-        self._names = names
+        self._origin = origin(server, request.model)
         self._prefix = prefix
         self._answered_by: str | None = None
-        self._blocks: dict[int, _Block] = {}
-        self._finish = FinishReason.STOP
+        taken = {call.id for message in request.messages for call in message.tool_calls}
+        self._blocks = Blocks(names, taken)
+        self._reason = ""
         self._usage: JsonObject = {}
 
     def feed(self, events: Sequence[str]) -> Iterator[ModelEvent]:
         """Yield the model events of some events' data.
 
         Raises:
-            ProviderError: the server reported an error.
+            ProviderError: the server reported an error before its answer was whole.
             ValueError: the data of an event is not JSON.
         """
         for data in events:
             event = decode_event(data)
             handle = _HANDLERS.get(event.get("type"))
-            if handle is not None:
+            if event.get("type") == "error" or (handle is None and is_error(event)):
+                error = self._server.errors.event(self._model, event)
+                if not self.finished:
+                    raise error
+                self.ended = True
+                yield after_answer(str(error))
+            elif handle is not None:
                 yield from handle(self, event)
-            elif event.get("error"):  # some servers report an error without its type
-                yield from self._failed(event)
+
+    def close(self) -> Iterator[ModelEvent]:
+        """Yield what was held back until now; to be called once `finished`.
+
+        Raises:
+            ProviderError: the stop reason is not one of an answer: `truncated`, or `overloaded` where nothing came.
+        """
+        yield from self._blocks.close()
+        kinds = {block.kind for block in self._blocks.all}
+        known = _FINISH.get(self._reason.lower())
+        called = any("tool_use" in kind for kind in kinds)  # a tool that runs at the server is `server_tool_use`
+        if known is None or (known is FinishReason.TOOL_CALLS and not called):
+            what = f"{self._server.name} ended with the stop reason {self._reason!r}"
+            what += " and no tool call" if known is not None else ", which is not known"
+            transient = self._reason.lower() in _BROKE and not kinds
+            kind = ErrorKind.OVERLOADED if transient else ErrorKind.TRUNCATED
+            raise ProviderError(f"{what}; {'try again later' if transient else 'ask it to go on'}", kind=kind)
 
     def response(self) -> ModelResponse:
         """Return the whole answer; to be called once `finished`."""
-        parts = tuple(self._part(block) for _, block in sorted(self._blocks.items()))
+        parts = [self._part(block) for block in self._blocks.all]
         message = Message(role=Role.ASSISTANT, parts=tuple(part for part in parts if part is not None))
-        finish = self._finish
+        finish = _FINISH.get(self._reason.lower(), FinishReason.LENGTH)
         if finish in (FinishReason.STOP, FinishReason.TOOL_CALLS):
             finish = FinishReason.TOOL_CALLS if message.tool_calls else FinishReason.STOP
         return ModelResponse(
@@ -114,126 +121,103 @@ class AnswerReader:
         )
 
     def _message_start(self, event: JsonObject) -> Iterator[ModelEvent]:
-        message = event["message"]
-        self._answered_by = message.get("model")
-        self._count(message.get("usage"))
+        message = event.get("message")
+        if isinstance(message, dict):
+            self._answered_by = _name(message.get("model")) or self._answered_by
+            self._count(message.get("usage"))
         yield from ()
 
+    def _message(self, event: JsonObject) -> Iterator[ModelEvent]:
+        """Take an answer that came as one JSON object, although a stream was asked for."""
+        yield from self._message_start({"message": event})
+        content = event.get("content")
+        for n, block in enumerate([content] if isinstance(content, (str, dict)) else content or ()):
+            yield from self._blocks.begin(n, {"type": "text", "text": block} if isinstance(block, str) else block)
+            yield from self._blocks.end(n, None)
+        self.ended = True
+        yield from self._stopped(event.get("stop_reason") or "end_turn", event.get("stop_details"))
+
     def _block_start(self, event: JsonObject) -> Iterator[ModelEvent]:
-        start = event["content_block"]
-        name = self._names.from_wire(str(start.get("name")))
-        block = self._blocks[event["index"]] = _Block(start, name)
-        if block.kind == "tool_use":
-            yield ToolCallDelta(block.id, name, "")
-        elif block.kind == "text" and start.get("text"):
-            yield from self._text(block, start["text"])
-        elif block.kind == "thinking" and start.get("thinking"):
-            yield from self._thought(block, start["thinking"])
+        yield from self._blocks.begin(event.get("index"), event.get("content_block"))
 
     def _block_delta(self, event: JsonObject) -> Iterator[ModelEvent]:
-        block, delta = self._blocks[event["index"]], event["delta"]
-        kind = delta.get("type")
-        if kind == "text_delta":
-            yield from self._text(block, delta["text"])
-        elif kind == "input_json_delta":
-            arguments = clean_text(delta["partial_json"])
-            block.arguments.append(arguments)
-            if block.kind == "tool_use":
-                yield ToolCallDelta(block.id, block.name, arguments)
-        elif kind == "thinking_delta":
-            yield from self._thought(block, delta["thinking"])
-        elif kind == "signature_delta":
-            block.signature.append(delta["signature"])
+        yield from self._blocks.piece(event.get("index"), event.get("delta"))
+
+    def _block_stop(self, event: JsonObject) -> Iterator[ModelEvent]:
+        yield from self._blocks.end(event.get("index"), event.get("content_block"))
 
     def _message_delta(self, event: JsonObject) -> Iterator[ModelEvent]:
         self._count(event.get("usage"))
-        reason = event["delta"].get("stop_reason")
-        if not reason:
-            return
+        told = event.get("delta")
+        delta = told if isinstance(told, dict) else {}
+        reason = delta.get("stop_reason") or event.get("stop_reason")
+        if reason:
+            yield from self._stopped(reason, delta.get("stop_details"))
+
+    def _stopped(self, reason: Json, details: Json) -> Iterator[ModelEvent]:
         self.finished = True
-        self._finish = _FINISH.get(reason, FinishReason.STOP)
-        details = event["delta"].get("stop_details") or {}
-        if reason in _WARNINGS:
-            yield ModelWarning("finish_reason", _WARNINGS[reason])
-        elif details.get("explanation"):
-            yield ModelWarning("finish_reason", f"{self._server.name} refused: {clean_text(details['explanation'])}")
-        elif reason not in _FINISH:
-            yield ModelWarning("finish_reason", f"{self._server.name} ended with the unknown stop reason {reason!r}")
+        self._reason = clean_text(str(reason))
+        said = details.get("explanation") if isinstance(details, dict) else None
+        if self._reason in _WARNINGS:
+            yield ModelWarning("finish_reason", _WARNINGS[self._reason])
+        elif isinstance(said, str) and said:
+            yield ModelWarning("finish_reason", f"{self._server.name} refused: {clean_text(said)}")
 
     def _message_stop(self, event: JsonObject) -> Iterator[ModelEvent]:
         self.ended = True
+        self._count(event.get("usage"))
         yield from ()
 
-    def _failed(self, event: JsonObject) -> Iterator[ModelEvent]:
-        raise self._server.errors.event(self._model, event)
-
-    def _text(self, block: _Block, text: str) -> Iterator[ModelEvent]:
-        text = clean_text(text)
-        block.text.append(text)
-        yield TextDelta(text)
-
-    def _thought(self, block: _Block, text: str) -> Iterator[ModelEvent]:
-        block.text.append(text)  # as it came: the signature is of these characters
-        yield ReasoningDelta(clean_text(text))
-
-    def _count(self, usage: Mapping[str, Json] | None) -> None:
+    def _count(self, usage: Json) -> None:
         """Take over token counts; those of a later event are cumulative, and what it leaves out stays."""
-        self._usage |= {name: value for name, value in (usage or {}).items() if value is not None}
+        if isinstance(usage, dict):
+            self._usage |= {name: value for name, value in usage.items() if value is not None}
 
-    def _part(self, block: _Block) -> Part | None:
-        text = "".join(block.text)
+    def _part(self, block: Block) -> Part | None:
         if block.kind == "text":
-            return TextPart(text=text) if text else None
+            return TextPart(text=block.text) if block.text else None
         if block.kind == "tool_use":
-            return tool_call(block.id, block.name, "".join(block.arguments) or _given_input(block.start))
+            return tool_call(block.id, block.name, block.arguments)
         if block.kind == "thinking":
-            signature = "".join(block.signature) or block.start.get("signature")
-            own = {"type": "thinking", "thinking": text, "signature": signature} if signature else None
-            return ReasoningPart(text=clean_text(text), provider_data=self._data(own))
+            signature = "".join(block.signature)
+            own = {"type": "thinking", "thinking": block.text, "signature": signature} if signature else None
+            return ReasoningPart(text=block.text, provider_data=self._data(own)) if block.text or own else None
         # `redacted_thinking`, and a tool that runs at the server with its result: they go back as they are
-        return ReasoningPart(text="", provider_data=self._data(_whole(block)))
+        return ReasoningPart(text="", provider_data=self._data(block.whole))
 
     def _data(self, block: JsonObject | None) -> ProviderData | None:
         if block is None:  # thinking without a signature, from servers that sign nothing: the API refuses it
             return None
-        payload = {BLOCK: block, PREFIX: self._prefix}
-        return ProviderData(provider=PROVIDER, api=API, model=self._model, payload=payload)
+        return self._origin.data(**{BLOCK: block, PREFIX: self._prefix})
 
 
 _HANDLERS: Mapping[Any, Any] = {
+    "message": AnswerReader._message,
     "message_start": AnswerReader._message_start,
     "content_block_start": AnswerReader._block_start,
     "content_block_delta": AnswerReader._block_delta,
+    "content_block_stop": AnswerReader._block_stop,
     "message_delta": AnswerReader._message_delta,
     "message_stop": AnswerReader._message_stop,
-    "error": AnswerReader._failed,
 }
+
+
+def _name(value: Json) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def usage_from(usage: Mapping[str, Json]) -> Usage:
     """Return the usage of the Messages API, whose `input_tokens` do not include the cached ones."""
-    read, created = count(usage, "cache_read_input_tokens"), count(usage, "cache_creation_input_tokens")
-    sent, said = count(usage, "input_tokens") + read + created, count(usage, "output_tokens")
-    return Usage(
-        input_tokens=sent,
-        output_tokens=said,
-        total_tokens=sent + said,
-        cache_read_input_tokens=read,
-        cache_creation_input_tokens=created,
-        reasoning_output_tokens=min(said, count(usage, "output_tokens_details", "thinking_tokens")),
+    counts = TokenCounts(usage)
+    fresh = counts.read("input_tokens", "input_tokens")
+    read = counts.read("cache_read_input_tokens", "cache_read_input_tokens")
+    created = counts.read("cache_creation_input_tokens", "cache_creation_input_tokens")
+    said = counts.read("output_tokens", "output_tokens")
+    thought = counts.read("reasoning_output_tokens", "output_tokens_details.thinking_tokens")
+    return counts.usage(
+        sent=None if fresh is None else fresh + (read or 0) + (created or 0),
+        said=said,
+        cache_read=read,
+        cache_written=created,
+        reasoning=None if thought is None or said is None else min(said, thought),
     )
-
-
-def _given_input(start: JsonObject) -> str:
-    """Return the arguments of a server that sends them whole with the block's start, as JSON text."""
-    return dumps(start["input"]) if start.get("input") else ""
-
-
-def _whole(block: _Block) -> JsonObject:
-    """Return a block that has no neutral form as the server made it, its streamed input put together."""
-    if not block.arguments:
-        return block.start
-    try:
-        return {**block.start, "input": loads_object("".join(block.arguments))}
-    except JsonError:
-        return {**block.start, "input": {}}

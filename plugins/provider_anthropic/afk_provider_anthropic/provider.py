@@ -12,11 +12,9 @@ from afk_provider_anthropic.request import PATH, counted_body, request_body, req
 from afk_provider_anthropic.settings import Settings, server_from
 from afk_provider_anthropic.structured import fitted
 from afkcli.plugin import Capabilities, ErrorKind, ModelEvent, ModelInfo, ModelRequest, ProviderError, dumps
+from afkcli.providers.answer_stream import answer_events
 from afkcli.providers.attached import estimated
 from afkcli.providers.tool_names import ToolNames
-
-AFTER_FINISH_SECONDS = 5.0
-"""How long a server may take from the stop reason to the end of the stream."""
 
 BYTES_PER_TOKEN = 4
 NO_SUCH_ENDPOINT = (404, 405, 501)
@@ -44,26 +42,8 @@ class AnthropicProvider:
         names = ToolNames.of(request)
         body = request_body(self._server, request, names)
         reader = AnswerReader(self._server, request, names, request_prefix(request, names))
-        async with self._connection.stream(PATH, body) as stream:
-            while not reader.ended:
-                try:
-                    events = await stream.read(AFTER_FINISH_SECONDS if reader.finished else None)
-                except ProviderError:
-                    if not reader.finished:
-                        raise
-                    break  # the answer is whole
-                if events is None:
-                    break
-                try:
-                    for event in reader.feed(events):
-                        stream.answered = True
-                        yield event
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    raise stream.broken(f"is malformed ({type(error).__name__}: {error})") from None
-            if not reader.finished:
-                raise stream.broken("ended without its end marker")
-            await stream.drain()
-        yield reader.response()
+        async for event in answer_events(self._connection, PATH, body, reader):
+            yield event
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what is known of a model: the API's options alone where its name is not a Claude model's."""

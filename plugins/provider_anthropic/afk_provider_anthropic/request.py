@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from afk_provider_anthropic.models import Claude, claude
-from afk_provider_anthropic.settings import Server
+from afk_provider_anthropic.settings import ANTHROPIC_URL, Server
 from afkcli.plugin import (
     PDF,
     FilePart,
@@ -29,8 +31,11 @@ from afkcli.plugin import (
     dumps,
 )
 from afkcli.providers.attached import base64_content, cannot_send
+from afkcli.providers.origin import Origin
+from afkcli.providers.parts import EMPTY_ANSWER, EMPTY_RESULT
 from afkcli.providers.tool_names import ToolNames
 from afkcli.providers.wire import sent_arguments
+from afkcli.providers.wire_ids import WireIds
 
 PATH = "/v1/messages"
 PROVIDER = "anthropic"
@@ -47,6 +52,7 @@ SAMPLING_API_VERSION = "2023-06-01"
 """The last version that takes `temperature` and `top_p`, for models that do: https://platform.claude.com/docs/en/api/versioning"""
 
 _SAMPLING = ("temperature", "top_p")
+_NEVER_LAST = ("thinking", "redacted_thinking")
 _LEGAL_ID = re.compile(r"[a-zA-Z0-9_-]+")
 
 
@@ -59,7 +65,8 @@ def request_body(server: Server, request: ModelRequest, names: ToolNames) -> Jso
     model = claude(request.model)
     tools = _tools(request, names)
     system = _system(request.messages)
-    messages = _merged(_messages(request, names, prefix_digest(system, tools)))
+    own = OwnBlocks(origin(server, request.model), prefix_digest(system, tools))
+    messages = _merged(_messages(request, names, own))
     if server.settings.cache:
         _mark(tools, system, messages)
     body: JsonObject = {
@@ -140,33 +147,51 @@ def _system(messages: Sequence[Message]) -> list[JsonObject]:
     return [block for message in messages if message.role is Role.SYSTEM for block in _texts(message.parts)]
 
 
-def _messages(request: ModelRequest, names: ToolNames, prefix: str) -> Iterator[JsonObject]:
+def origin(server: Server, model: str) -> Origin:
+    """Return where a model's answers come from: its signed and encrypted blocks go back there and nowhere else."""
+    parts = urlsplit(server.url)
+    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+    return Origin(provider=PROVIDER, api=API, model=model, server=place)
+
+
+def _messages(request: ModelRequest, names: ToolNames, own: OwnBlocks) -> Iterator[JsonObject]:
+    ids = WireIds(_LEGAL_ID)
     for message in request.messages:
         if message.role is Role.USER:
             yield {"role": "user", "content": list(_blocks(request, message.parts))}
         elif message.role is Role.ASSISTANT:
-            yield {"role": "assistant", "content": list(_answer(message.parts, names, prefix))}
+            yield {"role": "assistant", "content": list(_answer(message.parts, names, own, ids))}
         elif message.role is Role.TOOL:
-            results = [_result(request, part) for part in message.parts if isinstance(part, ToolResultPart)]
+            results = [_result(request, part, ids) for part in message.parts if isinstance(part, ToolResultPart)]
             yield {"role": "user", "content": results}
 
 
 def _merged(messages: Iterable[JsonObject]) -> list[JsonObject]:
-    """Return messages of alternating roles: neighbours of one role are joined, empty ones left out.
+    """Return messages of alternating roles that begin with a user's: neighbours of one role are joined.
 
-    Results of tools come first in their message; the API refuses text before them
-    (https://platform.claude.com/docs/en/agents-and-tools/tool-use/handle-tool-calls).
+    An answer without anything to send keeps its place by a mark, so that the messages before it are those of the last
+    request; so does one that ends with thinking, which the API refuses. Results of tools come first in their message;
+    the API refuses text before them (https://platform.claude.com/docs/en/agents-and-tools/tool-use/handle-tool-calls).
     """
     merged: list[JsonObject] = []
     for message in messages:
-        if not message["content"]:
+        is_answer = message["role"] == "assistant"
+        if not message["content"] and not is_answer:
+            continue
+        if is_answer and not merged:  # the first message is a user's
             continue
         if merged and merged[-1]["role"] == message["role"]:
             merged[-1]["content"] += message["content"]
         else:
             merged.append(message)
+    if merged and merged[-1] == {"role": "assistant", "content": []}:
+        merged.pop()
     for message in merged:
-        message["content"].sort(key=lambda block: message["role"] == "user" and block["type"] != "tool_result")
+        content = message["content"]
+        if message["role"] == "user":
+            content.sort(key=lambda block: block["type"] != "tool_result")
+        elif not content or content[-1]["type"] in _NEVER_LAST:
+            content.append({"type": "text", "text": EMPTY_ANSWER})
     return merged
 
 
@@ -198,44 +223,50 @@ def _blocks(request: ModelRequest, parts: Iterable[Part]) -> Iterator[JsonObject
             yield from _texts([part])
 
 
-def _answer(parts: Sequence[Part], names: ToolNames, prefix: str) -> Iterator[JsonObject]:
+def _answer(parts: Sequence[Part], names: ToolNames, own: OwnBlocks, ids: WireIds) -> Iterator[JsonObject]:
     """Yield the blocks of an answer in the order in which they came, with what only this API understands unchanged."""
     for part in parts:
-        own = own_block(part.provider_data, prefix)
-        if own is not None:
-            yield own
+        block = own.of(part.provider_data)
+        if block is not None:
+            yield block
         elif isinstance(part, ToolCallPart):
-            call = {"id": wire_id(part.id), "name": names.to_wire(part.name), "input": sent_arguments(part)}
+            call = {"id": ids.of_call(part), "name": names.to_wire(part.name), "input": sent_arguments(part)}
             yield {"type": "tool_use", **call}
         else:
             yield from _texts([part])
 
 
-def _result(request: ModelRequest, part: ToolResultPart) -> JsonObject:
-    result: JsonObject = {"type": "tool_result", "tool_use_id": wire_id(part.id)}
-    content = list(_blocks(request, part.parts))
-    if content:
-        result["content"] = content
+def _result(request: ModelRequest, part: ToolResultPart, ids: WireIds) -> JsonObject:
+    content = list(_blocks(request, part.parts)) or [{"type": "text", "text": EMPTY_RESULT}]
+    result: JsonObject = {"type": "tool_result", "tool_use_id": ids.of_result(part.id), "content": content}
     if part.is_error:
         result["is_error"] = True
     return result
 
 
-def own_block(data: ProviderData | None, prefix: str) -> JsonObject | None:
-    """Return the block that this API is to have back: thinking, and whatever else has no neutral form.
+@dataclass(frozen=True, slots=True)
+class OwnBlocks:
+    """Gives back the blocks that this API is to have back: thinking, and whatever else has no neutral form.
 
-    Thinking goes back whatever model comes next: the API itself leaves out what that model cannot read. Behind another
-    system prompt or other tools it stays here, because newer models refuse the whole request for it.
+    They go to the server and model that made them alone: no other can read what is signed or encrypted. Behind another
+    system prompt or other tools they stay here, because newer models refuse the whole request for them.
     """
-    if data is None or data.provider != PROVIDER or data.api != API or not isinstance(data.payload, dict):
-        return None
-    block = data.payload.get(BLOCK)
-    return dict(block) if isinstance(block, dict) and data.payload.get(PREFIX) == prefix else None
 
+    origin: Origin
+    prefix: str
 
-def wire_id(id: str) -> str:  # noqa: A002  (the part's own name)
-    """Return the id of a call as the API allows it, `[a-zA-Z0-9_-]+`; those of other providers may differ."""
-    return id if _LEGAL_ID.fullmatch(id) else f"toolu_{hashlib.sha256(id.encode()).hexdigest()[:24]}"
+    def of(self, data: ProviderData | None) -> JsonObject | None:
+        """Return the block that was stored with a part, None where there is none that goes back."""
+        payload = self.origin.own(data) or self._of_the_first_version(data)
+        block = payload.get(BLOCK) if payload is not None and payload.get(PREFIX) == self.prefix else None
+        return dict(block) if isinstance(block, dict) else None
+
+    def _of_the_first_version(self, data: ProviderData | None) -> JsonObject | None:
+        """Return what version 0.1 stored, which named no server: taken to be of Anthropic's own."""
+        if data is None or self.origin.server != ANTHROPIC_URL or not isinstance(data.payload, dict):
+            return None
+        here = (self.origin.provider, self.origin.api, self.origin.model)
+        return data.payload if "server" not in data.payload and (data.provider, data.api, data.model) == here else None
 
 
 def _mark(tools: list[JsonObject], system: list[JsonObject], messages: list[JsonObject]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, ClassVar
 
 import pytest
 from afk_provider_anthropic import Settings, afk_provider
 from afk_provider_anthropic.answer import AnswerReader
-from afk_provider_anthropic.request import API_VERSION, SAMPLING_API_VERSION, request_body, request_prefix, wire_id
+from afk_provider_anthropic.request import API_VERSION, SAMPLING_API_VERSION, request_body, request_prefix
 from afk_provider_anthropic.settings import server_from
 from anthropic.types import MessageParam
 from pydantic import TypeAdapter
@@ -108,7 +109,7 @@ def read(*events: dict[str, Any], asked: ModelRequest | None = None) -> list[Mod
     names = ToolNames.of(asked)
     reader = AnswerReader(server_from(Settings(api_key="k")), asked, names, request_prefix(asked, names))
     seen = list(reader.feed([dumps(event) for event in events]))
-    return [*seen, reader.response()] if reader.finished else seen
+    return [*seen, *reader.close(), reader.response()] if reader.finished else seen
 
 
 def block(index: int, start: dict[str, Any], *deltas: dict[str, Any]) -> list[dict[str, Any]]:
@@ -209,22 +210,24 @@ def test_neighbours_of_one_role_are_joined_and_blank_texts_left_out() -> None:
     messages = body_of(request(text_message(Role.SYSTEM, ""), *said), cache=False)
     assert "system" not in messages
     assert messages["messages"] == [
-        {"role": "user", "content": [{"type": "text", "text": "q"}, {"type": "text", "text": "r"}]}
+        {"role": "user", "content": [{"type": "text", "text": "q"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "(no text)"}]},
+        {"role": "user", "content": [{"type": "text", "text": "r"}]},
     ]
 
 
-def test_a_result_without_text_is_sent_without_content() -> None:
+def test_a_result_without_text_is_sent_as_a_mark() -> None:
     call = Message(role=Role.ASSISTANT, parts=(ToolCallPart(id="a", name="f", arguments={}),))
     messages = body_of(request(QUESTION, call, tool_results(call, "")), cache=False)["messages"]
-    assert messages[-1]["content"] == [{"type": "tool_result", "tool_use_id": "a"}]
+    content = [{"type": "text", "text": "(no output)"}]
+    assert messages[-1]["content"] == [{"type": "tool_result", "tool_use_id": "a", "content": content}]
 
 
 def test_the_id_of_a_call_of_another_provider_is_made_legal_on_both_sides() -> None:
     call = Message(role=Role.ASSISTANT, parts=(ToolCallPart(id="call:1/ü", name="f", arguments={}),))
     messages = body_of(request(QUESTION, call, tool_results(call, "r")))["messages"]
-    assert messages[1]["content"][0]["id"] == messages[2]["content"][0]["tool_use_id"] == wire_id("call:1/ü")
-    assert wire_id("call:1/ü").isascii()
-    assert wire_id("toolu_01-A") == "toolu_01-A"
+    assert messages[1]["content"][0]["id"] == messages[2]["content"][0]["tool_use_id"]
+    assert re.fullmatch("[a-zA-Z0-9_-]+", messages[1]["content"][0]["id"])
 
 
 @pytest.mark.parametrize(
@@ -342,7 +345,8 @@ def test_thinking_that_is_not_shown_goes_back_for_its_signature() -> None:
     events = read(*block(0, start, {"type": "signature_delta", "signature": "sig"}), *ended())
     message = response_of(events).message
     assert body_of(request(QUESTION, message, QUESTION))["messages"][1]["content"] == [
-        {"type": "thinking", "thinking": "", "signature": "sig"}
+        {"type": "thinking", "thinking": "", "signature": "sig"},
+        {"type": "text", "text": "(no text)"},  # the API refuses an answer that ends with thinking
     ]
 
 
@@ -357,7 +361,7 @@ def test_a_block_without_a_neutral_form_goes_back_as_it_came(start: dict[str, An
     message = response_of(read(*block(0, start), *ended())).message
     message = message_from_json(loads(dumps(message)))
     assert message.text == ""
-    assert body_of(request(QUESTION, message, QUESTION))["messages"][1]["content"] == [start]
+    assert body_of(request(QUESTION, message, QUESTION))["messages"][1]["content"][0] == start
 
 
 def test_a_call_of_a_tool_that_runs_at_the_server_goes_back_with_its_input() -> None:
@@ -374,11 +378,11 @@ def test_thinking_stays_here_after_a_change_of_the_system_prompt_or_the_tools(mo
     message = answer(model_server, request(system, QUESTION, tools=[TOOL]))
 
     def sent(*messages: Message, **fields: Any) -> list[str]:
-        body = body_of(request(*messages, QUESTION, message, QUESTION, **fields))
+        body = body_of(request(*messages, QUESTION, message, QUESTION, **fields), base_url=model_server.base_url)
         return [piece["type"] for piece in body["messages"][1]["content"]]
 
     assert sent(system, tools=[TOOL]) == ["thinking", "text"]
-    assert sent(system, tools=[TOOL], model="another") == ["thinking", "text"]
+    assert sent(system, tools=[TOOL], model="another") == ["text"]
     assert sent(text_message(Role.SYSTEM, "t"), tools=[TOOL]) == ["text"]
     assert sent(system) == ["text"]
 
@@ -447,15 +451,19 @@ def test_tools_are_marked_where_there_is_no_system_prompt_and_nothing_is_where_c
         ("model_context_window_exceeded", FinishReason.LENGTH),
         ("pause_turn", FinishReason.LENGTH),
         ("refusal", FinishReason.CONTENT_FILTER),
-        ("tool_use", FinishReason.STOP),  # of a tool that runs at the server
-        ("made_up", FinishReason.STOP),
     ],
 )
 def test_every_stop_reason_has_its_meaning(reason: str, finish: FinishReason) -> None:
     events = read(*block(0, {"type": "text", "text": ""}, {"type": "text_delta", "text": "a"}), *ended(reason))
     assert response_of(events).finish_reason is finish
     warned = any(isinstance(event, ModelWarning) for event in events)
-    assert warned == (reason in ("model_context_window_exceeded", "pause_turn", "made_up"))
+    assert warned == (reason in ("model_context_window_exceeded", "pause_turn"))
+
+
+def test_a_tool_that_runs_at_the_server_is_no_call() -> None:
+    start = {"type": "server_tool_use", "id": "srv_1", "name": "web_search", "input": {}}
+    events = read(*block(0, start), *block(1, {"type": "text", "text": "a"}), *ended("tool_use"))
+    assert response_of(events).finish_reason is FinishReason.STOP
 
 
 def test_a_refusal_says_why() -> None:

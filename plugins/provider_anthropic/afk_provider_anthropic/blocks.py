@@ -1,0 +1,203 @@
+"""The content blocks of an answer while they come in, in the order in which they were shown.
+
+By the letter each block has an index, a start and an end. Servers give several blocks the same index, leave out the
+start or the index, or write a number as text. So starts, and what kind a piece is of, decide which block it belongs to.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+from afkcli.plugin import (
+    Json,
+    JsonError,
+    JsonObject,
+    ModelEvent,
+    ModelWarning,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    clean_text,
+    dumps,
+    loads_object,
+)
+from afkcli.providers.tool_names import ToolNames
+from afkcli.providers.wire import TextPieces, index_of
+
+MAX_ID = 4096
+
+_KIND_OF_DELTA = {
+    "text_delta": "text",
+    "input_json_delta": "tool_use",
+    "thinking_delta": "thinking",
+    "signature_delta": "thinking",
+}
+_KIND_OF_FIELD = {"text": "text_delta", "partial_json": "input_json_delta", "thinking": "thinking_delta"}
+_NEUTRAL = frozenset({"text", "tool_use", "thinking"})
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """A content block while it comes in. `id` and `name` are those of a call."""
+
+    kind: str
+    start: JsonObject = field(default_factory=dict)
+    id: str = ""
+    name: str = ""
+    pieces: list[str] = field(default_factory=list)
+    signature: list[str] = field(default_factory=list)
+    cut: TextPieces = field(default_factory=TextPieces)
+
+    @property
+    def text(self) -> str:
+        """The text, the thinking, or the arguments as JSON text."""
+        return "".join(self.pieces)
+
+    @property
+    def arguments(self) -> str:
+        """The arguments of a call as JSON text; some servers send them whole with the block's start."""
+        given = self.start.get("input")
+        return self.text if self.text.strip() else dumps(given) if given else ""
+
+    @property
+    def whole(self) -> JsonObject:
+        """The block as the server made it, its streamed input put together; for one that has no neutral form."""
+        if not self.pieces:
+            return self.start
+        try:
+            return {**self.start, "input": loads_object(self.text)}
+        except JsonError:
+            return {**self.start, "input": {}}
+
+
+class Blocks:
+    """The blocks of one answer.
+
+    Args:
+        names: the tool names of the request.
+        taken: the ids that the conversation has already; a call that comes with one of them gets another.
+    """
+
+    def __init__(self, names: ToolNames, taken: Collection[str]) -> None:
+        self.all: list[Block] = []
+        self._names = names
+        self._taken = set(taken)
+        self._at: dict[int | None, Block] = {}
+
+    def begin(self, index: Json, start: Json) -> Iterator[ModelEvent]:
+        """Yield what the start of a block shows: the call, and text that comes with it."""
+        if not isinstance(start, dict):  # its first piece tells what it is
+            self._at.pop(index_of(index), None)
+            return
+        last = self._at.get(index_of(index))
+        if last is not None and start.get("id") and last.start == start and not last.pieces:
+            return  # the same start once more
+        kind = start.get("type")
+        block = self._new(index, kind if isinstance(kind, str) else _kind_of(start), start)
+        if block.kind == "tool_use":
+            yield ToolCallDelta(block.id, block.name, "")
+        for name in ("text", "thinking"):
+            if block.kind == name:
+                yield from self._show(block, _text(start.get(name)))
+        if block.kind == "thinking" and isinstance(start.get("signature"), str):
+            block.signature.append(start["signature"])
+
+    def piece(self, index: Json, delta: Json) -> Iterator[ModelEvent]:
+        """Yield what a piece of a block shows."""
+        if not isinstance(delta, dict):
+            return
+        told = delta.get("type")
+        kind = told if isinstance(told, str) else next((k for n, k in _KIND_OF_FIELD.items() if n in delta), "")
+        if kind not in _KIND_OF_DELTA:
+            return
+        block = self._block_for(index, kind)
+        if kind == "signature_delta":
+            block.signature += [delta["signature"]] if isinstance(delta.get("signature"), str) else []
+            return
+        name = next(field for field, delta_kind in _KIND_OF_FIELD.items() if delta_kind == kind)
+        yield from self._show(block, _text(delta.get(name)))
+
+    def end(self, index: Json, whole: Json) -> Iterator[ModelEvent]:
+        """Yield what the end of a block shows: half a character, and what a server sends whole there alone."""
+        block = self._at.get(index_of(index))
+        if block is None:
+            if isinstance(whole, dict):
+                yield from self.begin(index, whole)
+            return
+        yield from self._rest(block)
+        told = _text(whole.get(block.kind)) if isinstance(whole, dict) and block.kind in ("text", "thinking") else ""
+        if told and not block.pieces:
+            yield from self._show(block, told)
+        elif told and clean_text(told) != block.text:
+            yield ModelWarning(
+                "answer_differs", "a block of the answer differs from what was streamed of it, which is kept"
+            )
+
+    def close(self) -> Iterator[ModelEvent]:
+        """Yield what was held back: halves of characters."""
+        for block in self.all:
+            yield from self._rest(block)
+
+    # -- one block -----------------------------------------------------------------------------------------------------
+
+    def _block_for(self, index: Json, delta: str) -> Block:
+        """Return the block that a piece belongs to: the one at its index, if it is of its kind, else a new one."""
+        number = index_of(index)
+        block = self._at.get(number) if number is not None else self.all[-1] if self.all else None
+        kind = _KIND_OF_DELTA[delta]
+        fits = block is not None and (block.kind == kind or (kind == "tool_use" and block.kind not in _NEUTRAL))
+        if block is None or not fits:
+            return self._new(index, kind, {})
+        if kind == "text" and block is not self._last_text():  # text is remembered in the order in which it was shown
+            return self._new(index, kind, {})
+        return block
+
+    def _last_text(self) -> Block | None:
+        return next((block for block in reversed(self.all) if block.kind == "text"), None)
+
+    def _new(self, index: Json, kind: str, start: JsonObject) -> Block:
+        given = start.get("name")
+        block = Block(kind, start, name=self._names.from_wire(clean_text(given) if isinstance(given, str) else ""))
+        if kind == "tool_use":
+            block.id = self._id(start.get("id"))
+        self.all.append(block)
+        self._at[index_of(index)] = block
+        return block
+
+    def _id(self, given: Json) -> str:
+        """Return the id of a call; a server may send none, or the same one in every step."""
+        told = clean_text(str(given)[:MAX_ID]) if isinstance(given, (str, int)) and given != "" else ""
+        if not told or told in self._taken:
+            told = f"toolu_{uuid.uuid4().hex}"
+        self._taken.add(told)
+        return told
+
+    def _show(self, block: Block, text: str) -> Iterator[ModelEvent]:
+        yield from self._keep(block, block.cut.take(text))
+
+    def _rest(self, block: Block) -> Iterator[ModelEvent]:
+        yield from self._keep(block, block.cut.rest())
+
+    def _keep(self, block: Block, text: str) -> Iterator[ModelEvent]:
+        if not text:
+            return
+        block.pieces.append(text)
+        if block.kind == "text":
+            yield TextDelta(text)
+        elif block.kind == "thinking":
+            yield ReasoningDelta(text)
+        elif block.kind == "tool_use":
+            yield ToolCallDelta(block.id, block.name, text)
+
+
+def _kind_of(start: JsonObject) -> str:
+    return "tool_use" if "input" in start or "name" in start else "thinking" if "thinking" in start else "text"
+
+
+def _text(value: Json) -> str:
+    """Return a piece as text; `null` is nothing, and a server may send arguments as the object itself."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else dumps(value)

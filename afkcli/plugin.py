@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         CounterLimitError,
         ErrorKind,
         HeadMismatchError,
+        InvalidNameError,
         LeaseLostError,
         MissingKeyError,
         NameTakenError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         PluginError,
         ProviderError,
         StoreError,
+        ThreadBusyError,
         UnknownNameError,
         UsageError,
     )
@@ -102,6 +104,7 @@ if TYPE_CHECKING:
     from afkcli.core.contract.schemas import schema_problem
     from afkcli.core.contract.structured import told
     from afkcli.core.contract.tasks import started
+    from afkcli.core.contract.text import one_line
     from afkcli.core.contract.tools import (
         MAX_OUTPUT_CHARS,
         Tool,
@@ -127,7 +130,6 @@ if TYPE_CHECKING:
     from afkcli.host.secrets import keep_secret, mask_secrets
     from afkcli.providers.base import BaseProvider
     from afkcli.providers.failures import http_error_kind
-    from afkcli.screen.text import one_line
 
 _NAMES = {
     "afkcli.core.thread.attachments": (
@@ -142,6 +144,7 @@ _NAMES = {
         "thread_info_to_json",
         "usage_to_json",
     ),
+    "afkcli.core.contract.text": ("one_line",),
     "afkcli.core.contract.typed_json": ("from_json",),
     "afkcli.core.contract.credentials": ("address_secrets",),
     "afkcli.core.contract.errors": (
@@ -150,6 +153,7 @@ _NAMES = {
         "CounterLimitError",
         "ErrorKind",
         "HeadMismatchError",
+        "InvalidNameError",
         "LeaseLostError",
         "MissingKeyError",
         "NameTakenError",
@@ -157,6 +161,7 @@ _NAMES = {
         "PluginError",
         "ProviderError",
         "StoreError",
+        "ThreadBusyError",
         "UnknownNameError",
         "UsageError",
     ),
@@ -280,7 +285,6 @@ _NAMES = {
     ),
     "afkcli.providers.base": ("BaseProvider",),
     "afkcli.providers.failures": ("http_error_kind",),
-    "afkcli.screen.text": ("one_line",),
     "afkcli.host.secrets": (
         "keep_secret",
         "mask_secrets",
@@ -291,6 +295,8 @@ _NAMES = {
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [  # written out for type checkers; a test compares it with the table above
+    "ThreadBusyError",
+    "InvalidNameError",
     "Add",
     "AfkError",
     "Append",

@@ -18,12 +18,12 @@ from afkcli.commands.json_option import json_option
 from afkcli.commands.plugins import MISSING, OK, foreign_line, plugin_rows
 from afkcli.core.contract.credentials import MASK
 from afkcli.core.contract.errors import EXIT_INTERNAL, AfkError
+from afkcli.core.contract.text import one_line
 from afkcli.host.invocation import Invocation
 from afkcli.host.paths import config_dir, data_dir, state_dir
 from afkcli.loading.discovery import KNOWN, Plugins, discover, foreign_afk_package
 from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import GREEN, RED, YELLOW
-from afkcli.screen.text import one_line
 from afkcli.version import __version__
 from afkcli.wiring.agents import Flags, agent_and_model
 from afkcli.wiring.assembly import load_setup

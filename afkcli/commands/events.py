@@ -21,12 +21,13 @@ from afkcli.commands.json_option import json_option
 from afkcli.core.contract.errors import AfkError, ConfigError
 from afkcli.core.contract.events import EVENT_TYPES
 from afkcli.core.contract.jsonform import JsonObject, dumps
+from afkcli.core.contract.text import one_line
 from afkcli.host.ending import EndedError, Ending
 from afkcli.host.signals import SIGPIPE
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import DIM, RED, YELLOW
-from afkcli.screen.text import one_line, shortened
+from afkcli.screen.text import shortened
 from afkcli.wiring.assembly import load_setup
 from afkcli.wiring.plugin_objects import make_sink
 

@@ -12,11 +12,11 @@ from afkcli.commands.output_file import write_file
 from afkcli.commands.thread_access import command_owner, opened_store
 from afkcli.core.contract.errors import EXIT_INTERNAL, UsageError
 from afkcli.core.contract.protocols import Store
+from afkcli.core.contract.text import visible, visible_json
 from afkcli.core.thread.export import export_all, export_thread, snapshot
 from afkcli.core.thread.operations import find_thread, settled
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
-from afkcli.screen.text import visible, visible_json
 
 
 @click.command("export")

@@ -13,12 +13,12 @@ from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.core.contract.errors import AfkError, UnknownNameError
 from afkcli.core.contract.rules import RuleDecision, rule_decision
+from afkcli.core.contract.text import visible
 from afkcli.core.contract.tools import Tool, ToolContext, in_tool_context
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import DIM, RED, YELLOW
 from afkcli.screen.tables import write_table
-from afkcli.screen.text import visible
 from afkcli.wiring.assembly import load_setup
 from afkcli.wiring.setup import Setup
 from afkcli.wiring.surroundings import wiring_of

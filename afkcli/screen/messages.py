@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from afkcli.core.contract.text import one_line, visible
 from afkcli.host.invocation import Invocation
 from afkcli.screen.styles import DIM, RED, YELLOW, shows_styles, styled
-from afkcli.screen.text import one_line, visible
 
 
 class Messages:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from afkcli.core.contract.errors import UsageError
+from afkcli.core.contract.text import one_line
 from afkcli.host.invocation import Invocation
-from afkcli.screen.text import one_line
 
 
 def confirmed(invocation: Invocation, question: str, *, yes: bool) -> bool:

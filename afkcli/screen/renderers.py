@@ -27,9 +27,10 @@ from afkcli.core.contract.events import (
 from afkcli.core.contract.jsonform import dumps
 from afkcli.core.contract.limits import CUT_BY
 from afkcli.core.contract.result import AgentResult, RunState
+from afkcli.core.contract.text import visible, visible_json
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Output
-from afkcli.screen.text import brief, visible, visible_json
+from afkcli.screen.text import brief
 
 
 class Reasoning:

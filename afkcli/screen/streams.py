@@ -11,11 +11,11 @@ from collections.abc import Iterable
 
 from afkcli.core.contract.errors import AfkError
 from afkcli.core.contract.jsonform import dumps
+from afkcli.core.contract.text import visible, visible_json
 from afkcli.host.ending import EndedError, Ending
 from afkcli.host.invocation import Invocation
 from afkcli.host.signals import SIGPIPE
 from afkcli.screen.styles import shows_styles, styled
-from afkcli.screen.text import visible, visible_json
 
 _PIPE_CHUNK = 4096  # PIPE_BUF on Linux: a pipe that polls writable takes this much without blocking
 

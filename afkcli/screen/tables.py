@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from afkcli.core.contract.text import one_line
 from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import BOLD
-from afkcli.screen.text import one_line, shortened, width_of
+from afkcli.screen.text import shortened, width_of
 
 GAP = "  "
 _WIDEST = 40  # columns that a cell takes on a terminal at most, but for the last of a row

@@ -1,49 +1,15 @@
-"""Text that is safe for a terminal, and cut to fit it."""
+"""Text that is cut to fit a terminal."""
 
 from __future__ import annotations
 
-import re
 import unicodedata
 
-from afkcli.core.contract.text import collapsed
-
 _BRIEF = 400
-
-# Everything that moves a terminal or hides text: C0 but tab and newline, DEL, C1, and the bidirectional controls.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-
-# Characters without width, which make two names look alike. Prose keeps them: Persian, Khmer and emoji need some.
-_HIDDEN = re.compile("[\xad\u180e\u200b-\u200d\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
-
-
-def visible(text: str) -> str:
-    """Return `text` with control characters and bidirectional overrides made visible, so that a terminal shows them."""
-    if text.isascii() and text.isprintable():
-        return text
-    return _UNSAFE.sub(_picture, text.replace("\r\n", "\n"))
-
-
-def one_line(text: str) -> str:
-    """Return `text` on one line, safe for a terminal, with characters without width made visible too."""
-    line = visible(collapsed(text))
-    return line if line.isascii() else _HIDDEN.sub(_picture, line)
-
-
-def visible_json(line: str) -> str:
-    """Return a line of JSON that means the same and is safe for a terminal."""
-    return line if line.isascii() else _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
 def brief(text: str) -> str:
     """Return `text`, cut to a few lines of a terminal and then marked with `...`."""
     return text if len(text) <= _BRIEF else f"{text[:_BRIEF]}..."
-
-
-def _picture(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    if code < 0x20:
-        return chr(0x2400 + code)  # the Control Pictures block of Unicode
-    return "\u2421" if code == 0x7F else f"<U+{code:04X}>"
 
 
 def shortened(text: str, width: int) -> str:
@@ -56,7 +22,7 @@ def shortened(text: str, width: int) -> str:
 
 
 def width_of(text: str) -> int:
-    """Return the columns that `text` takes on a terminal: East Asian wide characters two, combining ones none."""
+    """Return the columns that `text` takes on a terminal: East Asian wide characters take two, combining ones 0."""
     if text.isascii():
         return len(text)
     return sum(_WIDTHS.get(unicodedata.east_asian_width(char), 1) for char in text if not unicodedata.combining(char))

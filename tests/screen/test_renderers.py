@@ -30,11 +30,11 @@ from afkcli.core.contract.events import (
     Warned,
 )
 from afkcli.core.contract.result import AgentResult, RunState, Usage
+from afkcli.core.contract.text import one_line, visible
 from afkcli.host.invocation import Invocation
 from afkcli.screen.messages import Messages
 from afkcli.screen.renderers import JsonRenderer, Reasoning, Renderer, TextRenderer, final_answer
 from afkcli.screen.streams import Output, is_disconnected
-from afkcli.screen.text import one_line, visible
 
 HEADER: dict[str, Any] = {"run_id": "r", "thread_id": "t", "thread_key": "k", "turn": 1, "seq": 0, "ts": ""}
 

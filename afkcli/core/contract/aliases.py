@@ -74,7 +74,7 @@ OLD_MODULES: Mapping[str, Moved] = {
     "afkcli.owner": Moved(("afkcli.host.owner",), _PLUGIN),
     "afkcli.paths": Moved(("afkcli.host.paths",), _PLUGIN),
     "afkcli.providers.credentials": Moved((f"{_CONTRACT}.credentials",), _PLUGIN),
-    "afkcli.render": Moved(("afkcli.screen.messages", "afkcli.screen.text"), _PLUGIN),
+    "afkcli.render": Moved(("afkcli.screen.messages", "afkcli.core.contract.text", "afkcli.screen.text"), _PLUGIN),
     "afkcli.settings": Moved(("afkcli.loading.settings", "afkcli.host.secrets")),
 }
 """The modules of 0.1 whose place has changed, those that `docs/plugins.md` named and their neighbours."""

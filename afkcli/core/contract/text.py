@@ -1,13 +1,46 @@
-"""Text on one line: what titles, error messages and notes have in common."""
+"""Text on one line, and text that is safe for a terminal: for titles, messages, notes and output."""
 
 from __future__ import annotations
+
+import re
+
+# Everything that moves a terminal or hides text: C0 but tab and newline, DEL, C1, and the bidirectional controls.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+# Characters without width, which make two names look alike. Prose keeps them: Persian, Khmer and emoji need some.
+_HIDDEN = re.compile("[\xad\u180e\u200b-\u200d\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
 
 
 def collapsed(text: str, length: int | None = None) -> str:
     """Return `text` with each run of white space as one blank, cut to `length` characters where one is given.
 
-    Nothing else is changed: what a terminal gets goes through `afkcli.screen.text` too.
+    Nothing else is changed; text for a terminal needs `one_line` or `visible` instead.
 
     Since: 0.2.
     """
     return " ".join(text.split())[:length]
+
+
+def visible(text: str) -> str:
+    """Return `text` with control characters and bidirectional overrides made visible, so that a terminal shows them."""
+    if text.isascii() and text.isprintable():
+        return text
+    return _UNSAFE.sub(_picture, text.replace("\r\n", "\n"))
+
+
+def one_line(text: str) -> str:
+    """Return `text` on one line, safe for a terminal, with characters without width made visible too."""
+    line = visible(collapsed(text))
+    return line if line.isascii() else _HIDDEN.sub(_picture, line)
+
+
+def visible_json(line: str) -> str:
+    """Return a line of JSON that means the same and is safe for a terminal."""
+    return line if line.isascii() else _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
+
+
+def _picture(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x20:
+        return chr(0x2400 + code)  # the Control Pictures block of Unicode
+    return "\u2421" if code == 0x7F else f"<U+{code:04X}>"

@@ -22,6 +22,7 @@ PLUGIN = """
 import os
 from dataclasses import dataclass, field
 from afkcli import hookimpl
+from afkcli.plugin import BaseProvider
 AFK_HOOKS = 1
 if os.environ.get("MINE_FAILS") == "import":
     raise RuntimeError(f"no use for {os.environ['OPENAI_API_KEY']}")
@@ -31,20 +32,13 @@ class Settings:
     token: str = field(default="", metadata={"secret": True, "env": "MINE_TOKEN"})
     server: str = ""
 
-class Mine:
+class Mine(BaseProvider):
     name = "mine"
     default_model = "m"
     def __init__(self, settings):
         self.token = settings.token
     def emit(self, event):
         raise RuntimeError(f"refused {self.token}")
-    def capabilities(self, model):
-        from afkcli.core.contract.protocols import Capabilities
-        return Capabilities()
-    async def prepare(self):
-        pass
-    async def aclose(self):
-        pass
     async def stream(self, request):
         raise RuntimeError(f"refused {self.token}")
         yield

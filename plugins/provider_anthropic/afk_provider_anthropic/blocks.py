@@ -112,9 +112,10 @@ class Blocks:
         kind = told if isinstance(told, str) else next((k for n, k in _KIND_OF_FIELD.items() if n in delta), "")
         if kind not in _KIND_OF_DELTA:
             return
-        block = self._block_for(index, kind)
+        block = self._signed(index) if kind == "signature_delta" else self._block_for(index, kind)
+        if block.kind == "thinking" and isinstance(delta.get("signature"), str):  # also with a piece of the thinking
+            block.signature.append(delta["signature"])
         if kind == "signature_delta":
-            block.signature += [delta["signature"]] if isinstance(delta.get("signature"), str) else []
             return
         name = next(field for field, delta_kind in _KIND_OF_FIELD.items() if delta_kind == kind)
         yield from self._show(block, _text(delta.get(name)))
@@ -153,6 +154,12 @@ class Blocks:
         if kind == "text" and block is not self._last_text():  # text is remembered in the order in which it was shown
             return self._new(index, kind, {})
         return block
+
+    def _signed(self, index: Json) -> Block:
+        """Return the block that a signature belongs to: some servers count the blocks of thinking in another way."""
+        thoughts = [block for block in self.all if block.kind == "thinking"]
+        block = self._at.get(index_of(index))
+        return block if block in thoughts else thoughts[-1] if thoughts else self._new(index, "thinking", {})
 
     def _last_text(self) -> Block | None:
         return next((block for block in reversed(self.all) if block.kind == "text"), None)

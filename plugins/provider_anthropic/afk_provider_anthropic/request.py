@@ -52,6 +52,7 @@ SAMPLING_API_VERSION = "2023-06-01"
 """The last version that takes `temperature` and `top_p`, for models that do: https://platform.claude.com/docs/en/api/versioning"""
 
 _SAMPLING = ("temperature", "top_p")
+_CHOICES = ("oneOf", "anyOf", "allOf")
 _NEVER_LAST = ("thinking", "redacted_thinking")
 _LEGAL_ID = re.compile(r"[a-zA-Z0-9_-]+")
 
@@ -138,9 +139,32 @@ def _output_config(request: ModelRequest) -> JsonObject:
 
 def _tools(request: ModelRequest, names: ToolNames) -> list[JsonObject]:
     return [
-        {"name": names.to_wire(tool.name), "description": tool.description, "input_schema": tool.parameters}
+        {
+            "name": names.to_wire(tool.name),
+            "description": tool.description,
+            "input_schema": _input_schema(tool.parameters),
+        }
         for tool in request.tools
     ]
+
+
+def _input_schema(schema: JsonObject) -> JsonObject:
+    """Return the schema of a tool as the API takes it: an object's, without choices at its top.
+
+    The API refuses the whole request for `oneOf`, `anyOf` and `allOf` there. What the choices name is kept; that they
+    are choices, the tool says itself when it is called.
+    """
+    if not any(name in schema for name in _CHOICES) and schema.get("type") == "object":
+        return schema
+    plain = {name: value for name, value in schema.items() if name not in _CHOICES}
+    properties, required = dict(plain.get("properties") or {}), list(plain.get("required") or ())
+    for name in _CHOICES:
+        for inner in schema.get(name) or ():
+            if isinstance(inner, dict):
+                properties = {**(inner.get("properties") or {}), **properties}
+                required += (inner.get("required") or ()) if name == "allOf" else ()
+    plain |= {"type": "object", "properties": properties}
+    return {**plain, "required": list(dict.fromkeys(required))} if required else plain
 
 
 def _system(messages: Sequence[Message]) -> list[JsonObject]:

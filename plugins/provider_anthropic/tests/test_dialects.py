@@ -33,6 +33,7 @@ from afkcli.plugin import (
     ToolCallDelta,
     ToolCallPart,
     ToolResultPart,
+    ToolSpec,
     text_message,
 )
 from afkcli.providers.tool_names import ToolNames
@@ -68,6 +69,11 @@ def arguments(index: Any, piece: Any) -> dict[str, Any]:
 
 def thinking(index: Any, piece: Any) -> dict[str, Any]:
     return {"type": "content_block_delta", "index": index, "delta": {"type": "thinking_delta", "thinking": piece}}
+
+
+def signature(index: Any) -> dict[str, Any]:
+    delta = {"type": "signature_delta", "signature": "s"}
+    return {"type": "content_block_delta", "index": index, "delta": delta}
 
 
 def response_of(events: list[ModelEvent]) -> ModelResponse:
@@ -184,6 +190,65 @@ def test_thinking_and_text_with_one_index_and_no_starts_are_two_blocks() -> None
     seen = events_of(thinking(0, "hm "), thinking(0, "so"), text(0, "yes"), *END)
 
     assert response_of(seen).message.parts == (ReasoningPart(text="hm so"), TextPart(text="yes"))
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [thinking(0, "hm"), signature(0)],
+        [thinking(0, "h"), {**signature(0), "delta": {"type": "thinking_delta", "thinking": "m", "signature": "s"}}],
+        [thinking(0, "hm"), signature(1)],
+        [start(0, {"type": "thinking", "thinking": "hm", "signature": "s"})],
+    ],
+)  # fmt: skip
+def test_a_signature_is_found_wherever_it_comes(events: list[dict[str, Any]]) -> None:
+    message = response_of(events_of(*events, text(1, "yes"), *END)).message
+
+    assert sent_back_with_its_tools(message) == [
+        {"type": "thinking", "thinking": "hm", "signature": "s"},
+        {"type": "text", "text": "yes"},
+    ]
+
+
+def sent_back_with_its_tools(message: Message) -> list[dict[str, Any]]:
+    """Return the blocks of an answer as the next request has them, behind what the answer was made behind."""
+    server = server_from(Settings(api_key="k", cache=False))
+    content: list[dict[str, Any]] = request_body(server, request(QUESTION, message, QUESTION), ToolNames(()))[
+        "messages"
+    ][1]["content"]
+    return content
+
+
+@pytest.mark.parametrize(
+    ("schema", "sent"),
+    [
+        (
+            {"type": "object", "anyOf": [{"properties": {"a": {}}, "required": ["a"]}, {"properties": {"b": {}}}]},
+            {"type": "object", "properties": {"a": {}, "b": {}}},
+        ),
+        (
+            {"type": "object", "properties": {"a": {"type": "string"}}, "oneOf": [{"required": ["a"]}]},
+            {"type": "object", "properties": {"a": {"type": "string"}}},
+        ),
+        (
+            {"allOf": [{"type": "object", "properties": {"a": {}}, "required": ["a"]}], "required": ["b"]},
+            {"type": "object", "properties": {"a": {}}, "required": ["b", "a"]},
+        ),
+        (
+            {"type": "object", "properties": {"a": {"anyOf": [{"type": "string"}]}}},
+            {"type": "object", "properties": {"a": {"anyOf": [{"type": "string"}]}}},
+        ),
+    ],
+)
+def test_choices_at_the_top_of_a_tools_schema_are_not_sent(schema: dict[str, Any], sent: dict[str, Any]) -> None:
+    asked = ModelRequest(
+        model="m", messages=(QUESTION,), tools=(ToolSpec(name="f", description="d", parameters=schema),)
+    )
+
+    assert (
+        request_body(server_from(Settings(api_key="k", cache=False)), asked, names())["tools"][0]["input_schema"]
+        == sent
+    )
 
 
 HALVES = ("\ud83d", "\ude00")

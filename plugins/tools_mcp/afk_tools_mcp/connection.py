@@ -106,11 +106,13 @@ class Connection:
             if cursors and not new:
                 del self._listed[before:]
             names |= new
-            cursor = page.next_cursor
-            if not cursor:  # some servers end with an empty one
+            asked, cursor = cursor, page.next_cursor
+            if cursor is None:
                 break
             problem = _no_progress(cursor, cursors, bool(new))
             if problem:
+                # An empty cursor is one since the protocol of 2026-07-28; older servers end with it.
+                problem = "" if asked == cursor == "" else problem
                 break
             cursors.add(cursor)
         listed = self._listed

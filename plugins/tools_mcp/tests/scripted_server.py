@@ -205,6 +205,10 @@ class Server:
     def list_empty_cursor(self, id_: Any, params: dict[str, Any]) -> None:
         self.tools(id_, [{"name": "page0", "inputSchema": OBJECT}], nextCursor="")
 
+    def list_by_empty_cursor(self, id_: Any, params: dict[str, Any]) -> None:
+        more = {} if params.get("cursor") == "" else {"nextCursor": ""}
+        self.tools(id_, [{"name": f"page{0 if more else 1}", "inputSchema": OBJECT}], **more)
+
     def list_nullable(self, id_: Any, params: dict[str, Any]) -> None:
         text, nullable = {"type": "string"}, {"type": ["string", "null"]}
         properties = {"text": text, "limit": {"type": "integer"}, "nullable": nullable}

@@ -142,7 +142,16 @@ def test_a_list_that_does_not_end_keeps_what_was_listed(
     assert said in line
 
 
-def test_an_empty_cursor_is_the_end_of_the_list(scripted: Any, warned: list[tuple[str, str]]) -> None:
+def test_an_empty_cursor_leads_to_the_next_page_where_there_is_one(scripted: Any) -> None:
+    async def scenario(bench: Any) -> list[str]:
+        return list(await bench.tools())
+
+    assert scripted.use(scenario, lists="by_empty_cursor") == ["s.page0", "s.page1"]
+
+
+def test_an_empty_cursor_that_leads_nowhere_is_the_end_of_the_list(
+    scripted: Any, warned: list[tuple[str, str]]
+) -> None:
     async def scenario(bench: Any) -> list[str]:
         return list(await bench.tools())
 

@@ -1,0 +1,153 @@
+"""The Responses API as other servers write it: items told by id or place, missing events, other ends."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from afk_provider_openai import Settings
+from afk_provider_openai.responses import ResponsesReader, request_body
+from afk_provider_openai.settings import server_from
+
+from afkcli.plugin import (
+    ErrorKind,
+    Message,
+    ModelEvent,
+    ModelRequest,
+    ModelResponse,
+    ModelWarning,
+    ProviderError,
+    ReasoningDelta,
+    ReasoningPart,
+    Role,
+    TextDelta,
+    ToolCallPart,
+    text_message,
+)
+from afkcli.providers.tool_names import ToolNames
+
+URL = "http://127.0.0.1:1/v1"
+QUESTION = text_message(Role.USER, "q")
+REQUEST = ModelRequest(model="m", messages=[QUESTION])
+
+
+def read(*events: dict[str, Any]) -> tuple[list[ModelEvent], ModelResponse]:
+    reader = ResponsesReader(server_from(Settings(base_url=URL, api="responses")), REQUEST, ToolNames([]))
+    found = list(reader.feed([json.dumps(event) for event in events]))
+    assert reader.finished
+    return found, reader.response()
+
+
+def text(delta: str | None, **fields: Any) -> dict[str, Any]:
+    return {"type": "response.output_text.delta", "delta": delta, **fields}
+
+
+def arguments(delta: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "response.function_call_arguments.delta", "delta": delta, **fields}
+
+
+def added(index: int, **item: Any) -> dict[str, Any]:
+    return {"type": "response.output_item.added", "output_index": index, "item": {"type": "function_call", **item}}
+
+
+def completed(*output: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"type": "response.completed", "response": {"output": list(output), **fields}}
+
+
+def shown(events: list[ModelEvent]) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+MESSAGE = {"type": "message", "id": "m1", "content": [{"type": "output_text", "text": "ab"}]}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [text("a"), text("b"), completed()],
+        [text("a", item_id="m1"), text("b", item_id="m1"), completed(MESSAGE)],
+        [text("a", output_index=0), text(None, output_index=0), text("b", output_index=0), completed(MESSAGE)],
+        [completed(MESSAGE)],
+        [{"object": "response", "status": "completed", "output": [MESSAGE]}],
+    ],
+)
+def test_text_is_shown_and_kept_whatever_events_tell_it(events: list[dict[str, Any]]) -> None:
+    found, response = read(*events)
+    assert response.message.text == "ab" == shown(found)
+
+
+@pytest.mark.parametrize("indexes", [(0, 1), (0, 0)])
+def test_two_calls_are_two_calls_also_with_one_index(indexes: tuple[int, int]) -> None:
+    events = []
+    for index, name in zip(indexes, ("look", "find"), strict=True):
+        events.append(added(index, id=f"fc_{name}", call_id=f"call_{name}", name=name))
+        events.append(arguments(f'{{"n": "{name}"}}', output_index=index, item_id=f"fc_{name}"))
+    _, response = read(*events, completed())
+    assert [(call.name, call.arguments) for call in response.message.tool_calls] == [
+        ("look", {"n": "look"}),
+        ("find", {"n": "find"}),
+    ]
+
+
+def test_a_call_that_only_the_last_event_tells_is_not_lost() -> None:
+    call = {"type": "function_call", "id": "fc", "call_id": "c", "name": "look", "arguments": None}
+    _, response = read(
+        {"type": "response.output_item.done", "output_index": 0, "item": MESSAGE}, completed(MESSAGE, call)
+    )
+    assert [(part.name, part.arguments) for part in response.message.tool_calls] == [("look", {})]
+    assert response.message.text == "ab"
+
+
+def test_a_last_message_that_differs_is_noticed_and_what_was_shown_is_kept() -> None:
+    done = {"type": "response.output_item.done", "output_index": 0, "item": MESSAGE}
+    found, response = read(text("x", output_index=0, item_id="m1"), done, completed(MESSAGE))
+    assert response.message.text == "x" == shown(found)
+    assert [event.code for event in found if isinstance(event, ModelWarning)] == ["answer_differs"]
+
+
+def test_a_character_cut_in_two_is_joined_in_every_field() -> None:
+    reasoning = "response.reasoning_summary_text.delta"
+    found, response = read(
+        {"type": reasoning, "delta": "\ud83d", "output_index": 0},
+        {"type": reasoning, "delta": "\ude00", "output_index": 0},
+        text("\ud83d", output_index=1),
+        text("\ude00", output_index=1),
+        added(2, id="fc", call_id="c", name="look"),
+        arguments('{"a": "\ud83d', output_index=2, item_id="fc"),
+        arguments('\ude00"}', output_index=2, item_id="fc"),
+        completed(),
+    )
+    assert "".join(event.text for event in found if isinstance(event, ReasoningDelta)) == "😀"
+    assert response.message.text == "😀" == shown(found)
+    assert response.message.tool_calls[0].arguments == {"a": "😀"}
+
+
+def test_encrypted_reasoning_goes_back_to_its_own_server_and_model_alone() -> None:
+    item = {"type": "reasoning", "id": "rs", "summary": [], "encrypted_content": "mark-secret"}
+    call = {"type": "function_call", "id": "fc", "call_id": "c", "name": "look", "arguments": "{}"}
+    _, response = read(completed(item, call))
+    assert isinstance(response.message.parts[0], ReasoningPart)
+
+    def sent(url: str, model: str) -> str:
+        request = ModelRequest(model=model, messages=[QUESTION, response.message])
+        return json.dumps(request_body(server_from(Settings(base_url=url, api="responses")), request, ToolNames([])))
+
+    assert "mark-secret" in sent(URL, "m")
+    assert "mark-secret" not in sent("http://127.0.0.1:2/v1", "m")
+    assert "mark-secret" not in sent(URL, "other")
+
+
+def test_ids_of_other_providers_are_legal_and_unique() -> None:
+    call = Message(role=Role.ASSISTANT, parts=(ToolCallPart(id="c" * 65, name="look", arguments={}),))
+    request = ModelRequest(model="m", messages=[QUESTION, call, call])
+    body = request_body(server_from(Settings(base_url=URL, api="responses")), request, ToolNames([]))
+    ids = [item["call_id"] for item in body["input"] if item.get("type") == "function_call"]
+    assert len(set(ids)) == 2
+    assert all(len(id_) <= 64 for id_ in ids)
+
+
+def test_an_error_in_another_shape_is_an_error() -> None:
+    with pytest.raises(ProviderError, match="mark-why") as caught:
+        read({"object": "error", "message": "mark-why", "code": 400})
+    assert caught.value.kind is ErrorKind.BAD_REQUEST

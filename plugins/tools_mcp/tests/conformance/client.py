@@ -17,10 +17,10 @@ ARGUMENTS = {"add_numbers": {"a": 5, "b": 3}}
 
 
 async def main(url: str) -> None:
-    from afk_tools_mcp import Settings, afk_tools
+    from afk_tools_mcp import ServerSettings, Settings, afk_tools
 
     context = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT") or "{}")
-    toolset = afk_tools(Settings(servers={"s": {"url": url, "start_timeout": 15, "timeout": 15}}))
+    toolset = afk_tools(Settings(servers={"s": ServerSettings(url=url, start_timeout=15, timeout=15)}))
     try:
         tools = {tool.name.partition(".")[2]: tool for tool in await toolset.list_tools(["s"])}
         planned = [(call["name"], call.get("arguments") or {}) for call in context.get("toolCalls", [])]

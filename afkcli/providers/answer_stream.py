@@ -9,6 +9,7 @@ from afkcli.core.contract.errors import ProviderError
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.messages import ModelEvent, ModelResponse, ModelWarning
 from afkcli.providers.connection import Connection, EventStream
+from afkcli.providers.named_message import NamedMessage
 
 AFTER_FINISH_SECONDS = 5.0
 """How long a server may take from the finish reason to the usage and the end of the stream."""
@@ -18,7 +19,7 @@ class Reader(Protocol):
     """Reads the events of one answer.
 
     `finished` says that the answer is whole, `ended` that nothing more comes. `close` yields what was held back, and
-    raises `ProviderError` where the answer ended as one that failed.
+    raises `ProviderError` where the answer ended as one that failed. `message_at` is as in `Connection.stream`.
 
     Since: 0.2.
     """
@@ -34,6 +35,8 @@ class Reader(Protocol):
 
     def response(self) -> ModelResponse: ...
 
+    def message_at(self, named: NamedMessage) -> int | None: ...
+
 
 async def answer_events(
     connection: Connection[Any], path: str, body: JsonObject, reader: Reader
@@ -47,7 +50,7 @@ async def answer_events(
 
     Since: 0.2.
     """
-    async with connection.stream(path, body) as stream:
+    async with connection.stream(path, body, reader.message_at) as stream:
         while not reader.ended:
             try:
                 events = await stream.read(AFTER_FINISH_SECONDS if reader.finished else None)

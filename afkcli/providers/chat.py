@@ -8,6 +8,7 @@ Each kind of server speaks it a little differently; what is known of them stands
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 
 from afkcli.core.contract.errors import ErrorKind, ProviderError
 from afkcli.core.contract.jsonform import Json, JsonObject, clean_text
@@ -32,6 +33,7 @@ from afkcli.core.contract.messages import (
 )
 from afkcli.core.contract.result import Usage
 from afkcli.providers.attached import data_url
+from afkcli.providers.named_message import NamedMessage, index_in_request
 from afkcli.providers.origin import Origin
 from afkcli.providers.parts import (
     EMPTY_ANSWER,
@@ -110,6 +112,28 @@ def chat_messages(
             yield _assistant_message(message, names, origin, ids)
         else:
             yield {"role": message.role.value, "content": user_content(request, message, _part)}
+
+
+def chat_message_at(request: ModelRequest, names: ToolNames, origin: Origin, named: NamedMessage) -> int | None:
+    """Return which message of `request` a server named, as `ProviderError.message_index` counts them; None if unsure.
+
+    Google counts in its own form, which has no instructions among its `contents` and the results of a step in one.
+
+    Since: 0.2.
+    """
+    if "messages" in request.extra:
+        return None
+    if named.field == "contents":
+        sizes = [int(message.role is not Role.SYSTEM) for message in request.messages]
+        return index_in_request(request.messages, sizes, named.position)
+    sent = [list(chat_messages(replace(request, messages=[message]), names, origin)) for message in request.messages]
+    flat = [message for group in sent for message in group]
+    if named.field != "messages" or named.position >= len(flat):
+        return None
+    content = flat[named.position]["content"]
+    if named.part is not None and not (isinstance(content, list) and named.part < len(content)):
+        return None  # the path is that of another form, into which a gateway made the request
+    return index_in_request(request.messages, map(len, sent), named.position)
 
 
 def without_opaque(body: JsonObject) -> tuple[JsonObject, list[str]]:

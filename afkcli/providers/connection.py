@@ -21,7 +21,8 @@ from afkcli.core.contract.jsonform import MAX_LINE_BYTES, JsonObject, loads
 from afkcli.providers.answer_events import AnswerEvents
 from afkcli.providers.base_url import split_base_url
 from afkcli.providers.http_client import bounded_body, make_http_client, unread_encoding
-from afkcli.providers.provider_errors import ProviderErrors
+from afkcli.providers.named_message import NamedMessage
+from afkcli.providers.provider_errors import ProviderErrors, ServerToldError
 from afkcli.providers.sse import EventTooLongError
 
 DRAIN_SECONDS = 0.2
@@ -87,19 +88,31 @@ class Connection(Generic[AnyServer]):
         return self._client
 
     @contextlib.asynccontextmanager
-    async def stream(self, path: str, body: JsonObject) -> AsyncIterator[EventStream]:
+    async def stream(
+        self, path: str, body: JsonObject, message_at: Callable[[NamedMessage], int | None]
+    ) -> AsyncIterator[EventStream]:
         """Send a request and give the stream of its answer; leaving closes the request.
+
+        Args:
+            path: where below the base URL.
+            body: the body.
+            message_at: returns which message of the request one of the body is, as `ProviderError.message_index`
+                counts them; None where that is unsure. Errors within the block name it too.
 
         Raises:
             ProviderError: the request got no response, or one that is no answer.
         """
         model = str(body.get("model"))
-        response = await self._send("post", path, model, body)
         try:
-            self._check_encoding(response)
-            yield EventStream(self._server, model, response, http_library(self._sdk.load()).HTTPError)
-        finally:
-            await response.aclose()
+            response = await self._send("post", path, model, body)
+            try:
+                self._check_encoding(response)
+                yield EventStream(self._server, model, response, http_library(self._sdk.load()).HTTPError)
+            finally:
+                await response.aclose()
+        except ServerToldError as error:
+            error.locate(message_at)
+            raise
 
     async def get_json(self, path: str) -> Any:
         """Return the JSON of a GET request; `ProviderError` if there is none."""

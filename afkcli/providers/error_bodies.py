@@ -16,6 +16,7 @@ from afkcli.core.contract.errors import RETRIED_KINDS, ErrorKind
 from afkcli.core.contract.jsonform import Json, JsonObject
 from afkcli.core.contract.text import collapsed
 from afkcli.providers.failures import http_error_kind, retry_after
+from afkcli.providers.named_message import NamedMessage, named_message
 from afkcli.providers.sse import EventParser
 
 RETRIED_STATUSES = frozenset({408, 409, 425, 429})
@@ -135,6 +136,7 @@ class ServerError:
         message: its own words, not yet masked; empty where it gives none.
         retry_after: seconds that it asks to wait.
         status: the HTTP status, or the one that the body names where HTTP's was no error.
+        named: the message of the request that it names, if it names one.
 
     Since: 0.2.
     """
@@ -144,6 +146,7 @@ class ServerError:
     message: str = ""
     retry_after: float | None = None
     status: int | None = None
+    named: NamedMessage | None = None
 
 
 def read_error(status: int | None, headers: Mapping[str, str], body: Json | bytes) -> ServerError:
@@ -166,7 +169,8 @@ def read_error(status: int | None, headers: Mapping[str, str], body: Json | byte
     if waits is None:
         waits = found.wait if found.wait is not None else _wait_in_words(message)
     kind = _kind(told, found, f"{' '.join(found.codes)} {message}")
-    return ServerError(kind=kind, code=found.code(), message=message, retry_after=waits, status=told)
+    named = named_message([*found.parameters, *found.messages])
+    return ServerError(kind=kind, code=found.code(), message=message, retry_after=waits, status=told, named=named)
 
 
 def is_error(value: Json) -> bool:
@@ -189,6 +193,7 @@ class _Found:
 
     codes: list[str] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
+    parameters: list[str] = field(default_factory=list)
     status: int | None = None
     wait: float | None = None
     names_model: bool = False
@@ -263,7 +268,10 @@ def _page(text: str) -> str:
 def _read_object(value: JsonObject, found: _Found, depth: int) -> None:
     for name in _CODE_NAMES:
         _read_code(value.get(name), found)
-    found.names_model = found.names_model or value.get("param") == "model"
+    parameter = value.get("param")
+    found.names_model = found.names_model or parameter == "model"
+    if isinstance(parameter, str):
+        found.parameters.append(parameter)
     _read_wait(value, found)
     place = value.get("loc")
     for name in _MESSAGES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from afkcli.core.contract.credentials import address_secrets
@@ -12,6 +12,7 @@ from afkcli.core.contract.jsonform import Json
 from afkcli.providers.certificates import unread_variables
 from afkcli.providers.error_bodies import RETRIED_STATUSES, ServerError, read_error
 from afkcli.providers.failures import causes, connection_failure, is_untrusted, masked
+from afkcli.providers.named_message import NamedMessage
 from afkcli.providers.proxies import Proxy
 
 PROXY_REFUSED = 407
@@ -19,6 +20,27 @@ _OPEN_STATUSES = frozenset({None, 400, 413, 422, 500})
 """The statuses that leave open whether the length or the content was refused."""
 
 _STATUS_IN_WORDS = re.compile(r"\s*([45]\d\d)\b")
+
+
+class ServerToldError(ProviderError):
+    """An error that a server told; `named` is the message that it named, as the wire has it. Since: 0.2."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: ErrorKind,
+        retry_after: float | None,
+        status: int | None,
+        said: str,
+        named: NamedMessage | None,
+    ) -> None:
+        super().__init__(message, kind=kind, retry_after=retry_after, status=status, said=said)
+        self.named = named
+
+    def locate(self, message_at: Callable[[NamedMessage], int | None]) -> None:
+        """Set `message_index` to what `message_at` returns for the message that the server named."""
+        self.message_index = None if self.named is None else message_at(self.named)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +156,14 @@ class ProviderErrors:
         what = self._subject(kind, model)
         if status is not None:
             what = f"{what} ({status})"
-        line = self.line(what, kind, error.message)
-        return ProviderError(line, kind=kind, retry_after=error.retry_after, status=status or error.status)
+        return ServerToldError(
+            self.line(what, kind, error.message),
+            kind=kind,
+            retry_after=error.retry_after,
+            status=status or error.status,
+            said=self.masked(error.message).removesuffix("."),
+            named=error.named,
+        )
 
     def _refused_by_proxy(self, proxy: Proxy, status: int, detail: str) -> ProviderError:
         """Return the error of a proxy that lets nothing pass: `auth` keeps the question, and is not retried."""

@@ -36,6 +36,9 @@ class ErrorKind(StrEnum):
 RETRIED_KINDS = frozenset({ErrorKind.RATE_LIMIT, ErrorKind.OVERLOADED, ErrorKind.NETWORK, ErrorKind.TIMEOUT})
 REFUSED_KINDS = frozenset({ErrorKind.BAD_REQUEST, ErrorKind.CONTEXT_LENGTH, ErrorKind.CONTENT_FILTER})
 
+HISTORY_REFUSED = "history"
+"""The reason of a run that failed because an API refuses an earlier turn of its thread."""
+
 
 class AfkError(Exception):
     """Base of all errors that afk raises on purpose; `exit_code` is what the command line ends with."""
@@ -123,6 +126,10 @@ class ProviderError(AfkError):
         kind: one of `ErrorKind`.
         retry_after: seconds that the server asked to wait, if it did.
         status: the HTTP status, if there was one.
+        said: the server's own words, on one line and without secrets; empty if there are none.
+
+    `message_index` is the message of the request that the server named: its index among those of
+    `ModelRequest.messages` whose role is not `system`, from 0; None if it named none, or another part of the request.
     """
 
     exit_code = EXIT_FAILED
@@ -134,11 +141,19 @@ class ProviderError(AfkError):
         kind: ErrorKind,
         retry_after: float | None = None,
         status: int | None = None,
+        said: str = "",
+        message_index: int | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
         self.retry_after = retry_after
         self.status = status
+        self.said = said
+        self.message_index = message_index
+
+
+class HistoryRefusedError(ProviderError):
+    """A model call failed because its API refuses an earlier turn of the thread; the new message is not at fault."""
 
 
 class LimitReachedError(AfkError):

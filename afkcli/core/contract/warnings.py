@@ -73,6 +73,11 @@ WARNINGS: tuple[WarningRow, ...] = (
         "answer_differs", "a server's last message differs from what it streamed; what was streamed is kept", "0.2"
     ),
     WarningRow(
+        "turn_left_out",
+        "the model's API refused an earlier turn of the thread; the request was made once more without it",
+        "0.2",
+    ),
+    WarningRow(
         "field_refused",
         "a server refused a field that it had sent itself; the request was sent again without it",
         "0.2",

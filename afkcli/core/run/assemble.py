@@ -38,7 +38,7 @@ from afkcli.core.run.tool_reports import start_listing
 from afkcli.core.run.transcript import Transcript
 from afkcli.core.thread.attachments import Asked, refuse_what_the_model_cannot_take
 from afkcli.core.thread.contents import Contents, read_content
-from afkcli.core.thread.sending import history_warnings, sent_messages
+from afkcli.core.thread.sending import history_warnings, sent_turns
 from afkcli.core.thread.store_worker import StoreWorker
 
 _DECIDERS: Mapping[InteractionMode, Decider] = {"headless": "headless", "interactive": "user", "external": "caller"}
@@ -189,7 +189,7 @@ def _compose(
     spec, models, tally, limits = plan.spec, plan.models, Tally(), Limits(plan.spec.agent.fail_safe)
     transcript = Transcript(
         instructions=spec.agent.instructions,
-        history=sent_messages(begun.history, begun.beginning.resumes),
+        history=sent_turns(begun.history, begun.beginning.resumes),
         beginning=begun.beginning,
         writer=begun.writer,
         unsaved=begun.unsaved,

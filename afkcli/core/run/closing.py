@@ -8,7 +8,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from afkcli.core.contract.errors import ErrorKind, LeaseLostError, LimitReachedError, ProviderError
+from afkcli.core.contract.errors import (
+    HISTORY_REFUSED,
+    ErrorKind,
+    HistoryRefusedError,
+    LeaseLostError,
+    LimitReachedError,
+    ProviderError,
+)
 from afkcli.core.contract.events import Completed, ErrorEvent
 from afkcli.core.contract.ids import rfc3339
 from afkcli.core.contract.jsonform import clean_text
@@ -71,7 +78,8 @@ def _outcome_of(work: asyncio.Task[Outcome], stopping: Stopping, model: str, red
     stopping.exception = error
     kind = error.kind if isinstance(error, ProviderError) else ErrorKind.INTERNAL
     said = collapsed(str(error)) if error is not None else f"{model} cancelled its own call"
-    return Outcome(state=RunState.FAILED, reason=kind, error=redact(said or type(error).__name__), error_kind=kind)
+    reason = HISTORY_REFUSED if isinstance(error, HistoryRefusedError) else kind
+    return Outcome(state=RunState.FAILED, reason=reason, error=redact(said or type(error).__name__), error_kind=kind)
 
 
 async def _cost_of(spending: Spending, outlet: Outlet) -> float | None:

@@ -10,7 +10,15 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from afkcli.core.contract.errors import RETRIED_KINDS, ErrorKind, LimitReachedError, ProviderError, UsageError
+from afkcli.core.contract.errors import (
+    REFUSED_KINDS,
+    RETRIED_KINDS,
+    ErrorKind,
+    HistoryRefusedError,
+    LimitReachedError,
+    ProviderError,
+    UsageError,
+)
 from afkcli.core.contract.events import (
     ReasoningDeltaEvent,
     Retrying,
@@ -49,6 +57,8 @@ from afkcli.core.thread.contents import Contents
 _KEPT_AFTER_OUTPUT = frozenset({ErrorKind.CONTENT_FILTER, ErrorKind.INTERNAL, ErrorKind.TRUNCATED})
 """The kinds that an error keeps when a part of its answer was shown; all others become `truncated`."""
 
+_WITHOUT_HISTORY = "use another model, or start a new thread"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCalls:
@@ -86,6 +96,7 @@ class ModelCalls:
                     raise failed.error from failed.error.__cause__
                 self.models.fall_back()
                 self.transcript.forget_reasoning()
+                self.transcript.left_out.clear()  # another API may take what this one refused
                 self.outlet.warn("fallback", f"{failed.error}; continuing with {self.models.current.full_name}")
 
     async def _respond_with_retries(self, model: Model, tools: Tools) -> ModelResponse:
@@ -98,15 +109,41 @@ class ModelCalls:
             except ProviderError as error:
                 if call.shown:
                     raise _CallFailedError(_as_truncated(error), said=call.said) from error
-                await self._wait_before_retry(error, attempt)
+                if not self._set_aside(error, model):
+                    await self._wait_before_retry(error, attempt)
         raise AssertionError("unreachable")
+
+    def _set_aside(self, error: ProviderError, model: Model) -> bool:
+        """Leave out the earlier turn that an API refuses, and return whether that makes another request useful.
+
+        It is done once for each model, so that an API that refuses everything is not asked for ever.
+
+        Raises:
+            _CallFailedError: the API refuses the history again.
+            LimitReachedError: no other call may be made.
+        """
+        if error.kind not in REFUSED_KINDS:
+            return False
+        left_out, index = self.transcript.left_out, error.message_index
+        turn = self.transcript.earlier_turn_at(index) if index is not None else None
+        is_history = bool(left_out) and index is None and error.kind is ErrorKind.BAD_REQUEST
+        if turn is None and not is_history:
+            return False
+        line = _of_history(error, model, turn, left_out)
+        if left_out or turn is None:
+            refused = HistoryRefusedError(f"{line}; {_WITHOUT_HISTORY}", kind=error.kind, status=error.status)
+            raise _CallFailedError(refused, said=False) from error
+        self._check_calls(line)
+        left_out.add(turn)
+        self.outlet.warn("turn_left_out", f"{line}; this run leaves turn {turn} out, and the thread keeps it")
+        return True
 
     async def _wait_before_retry(self, error: ProviderError, attempt: int) -> None:
         delay = retry_delay(attempt, error.retry_after, self.spec.retry_delay_s)
         refusal = self._refusal(error, attempt, delay)
         if refusal is not None:
             raise _CallFailedError(_explained(error, refusal), said=False) from error
-        self._check_calls(error)
+        self._check_calls(str(error))
         line = self.outlet.redact(str(error))
         await self.outlet.emit(Retrying, attempt=attempt + 1, delay_s=round(delay, 3), error=line)
         await asyncio.sleep(delay)
@@ -154,12 +191,12 @@ class ModelCalls:
             return f"not retried after {delay:.1f} s: max_wall_time_s={seconds:g} ends the run before that"
         return None
 
-    def _check_calls(self, error: ProviderError) -> None:
-        """Raise `LimitReachedError` before the wait for a call that may not be made; its error becomes a warning."""
+    def _check_calls(self, why: str) -> None:
+        """Raise `LimitReachedError` for another call that may not be made; `why` it was wanted becomes a warning."""
         try:
             self.limits.check_call()
         except LimitReachedError as limit:
-            self.outlet.warn("not_retried", f"{error}; not retried: {limit}")
+            self.outlet.warn("not_retried", f"{why}; not retried: {limit}")
             raise
 
     async def _complete(self, response: ModelResponse) -> None:
@@ -297,6 +334,15 @@ def request_hash(request: ModelRequest) -> str:
     if request.output_schema is not None:
         digest.update(dumps(request.output_schema).encode())
     return digest.hexdigest()
+
+
+def _of_history(error: ProviderError, model: Model, turn: int | None, left_out: set[int]) -> str:
+    """Return the line that says which earlier turn an API refuses, and why."""
+    already = f" (turn {min(left_out)} was left out already)" if left_out else ""
+    what = f"turn {turn} of this thread{already}, not the new message"
+    if turn is None:
+        what = f"the history of this thread{already}"
+    return f"{model.full_name} refused {what}: {error.said or error}"
 
 
 def _as_truncated(error: ProviderError) -> ProviderError:

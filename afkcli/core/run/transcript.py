@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from afkcli.core.contract.messages import Message, Role, ToolResultPart, text_message
-from afkcli.core.thread.sending import pair_tool_calls
+from afkcli.core.thread.sending import SentTurn, pair_tool_calls
 from afkcli.core.thread.turns import Beginning, partial_message
 from afkcli.core.thread.writer import RescueWriter, TurnWriter
 
@@ -22,21 +22,23 @@ class Transcript:
 
     Args:
         instructions: the agent's instructions.
-        history: the messages of earlier turns that are sent.
+        history: what is sent of earlier turns.
         beginning: the messages that the turn begins with.
         writer: writes the turn to its thread; None if the store cannot take it, for the reason `unsaved`.
         unsaved: why the turn cannot be saved.
 
+    `left_out` are the numbers of the earlier turns that an API refused, and that are not sent any more.
     `rescuer` journals a turn that cannot be saved in a rescue file. `answer` holds the messages that this run added.
     """
 
     instructions: str
-    history: Sequence[Message]
+    history: Sequence[SentTurn]
     beginning: Beginning
     writer: TurnWriter | None = None
     unsaved: str | None = None
     rescuer: RescueWriter | None = None
     answer: list[Message] = field(default_factory=list)
+    left_out: set[int] = field(default_factory=set)
     _text: list[str] = field(default_factory=list)
     _reasoning: list[str] = field(default_factory=list)
 
@@ -50,7 +52,22 @@ class Transcript:
         said = [self.instructions, UNTRUSTED_NOTE if with_tools else ""]
         instructions = "\n\n".join(text for text in said if text)
         system = [text_message(Role.SYSTEM, instructions)] if instructions else []
-        return [*system, *self.history, *pair_tool_calls([*self.beginning.messages, *self.answer])]
+        earlier = [message for turn in self._sent_history() for message in turn.messages]
+        return [*system, *earlier, *pair_tool_calls([*self.beginning.messages, *self.answer])]
+
+    def earlier_turn_at(self, index: int) -> int | None:
+        """Return the number of the earlier turn that has message `index` of a request, the instructions not counted.
+
+        It is None for a message of the turn itself.
+        """
+        for turn in self._sent_history():
+            if index < len(turn.messages):
+                return turn.turn
+            index -= len(turn.messages)
+        return None
+
+    def _sent_history(self) -> Iterator[SentTurn]:
+        return (turn for turn in self.history if turn.turn not in self.left_out)
 
     def messages(self) -> tuple[Message, ...]:
         """Return all messages of the turn so far, including the one that is being streamed."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from afkcli.core.contract.errors import REFUSED_KINDS, ErrorKind, UsageError
+from afkcli.core.contract.errors import ErrorKind, UsageError
 from afkcli.core.contract.messages import Message, Role, ToolCallPart, ToolResultPart, text_message
 from afkcli.core.contract.protocols import ThreadInfo
 from afkcli.core.contract.result import RunState
 from afkcli.core.contract.structured import correction
-from afkcli.core.thread.sending import cut_reason, mark_cut, pair_tool_calls
+from afkcli.core.thread.sending import cut_reason, mark_cut, pair_tool_calls, was_refused
 from afkcli.core.thread.turns import Beginning, SealedTurn
 
 GO_ON = "[Go on exactly where your answer was cut off; repeat nothing of it.]"
@@ -32,7 +32,7 @@ def beginning_of_resumed(thread: ThreadInfo, turns: Sequence[SealedTurn]) -> Beg
     turn = turns[-1]
     if turn.state is RunState.COMPLETED:
         raise UsageError(f"there is nothing to resume: turn {turn.turn} of thread {thread.name!r} is completed")
-    if turn.error_kind in REFUSED_KINDS:
+    if was_refused(turn):
         raise UsageError(
             f"there is nothing to resume: turn {turn.turn} of thread {thread.name!r} was refused ({turn.error_kind}); "
             "ask in another way with `afk run`"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from afkcli.core.contract.errors import REFUSED_KINDS, ErrorKind
+from afkcli.core.contract.errors import HISTORY_REFUSED, REFUSED_KINDS, ErrorKind
 from afkcli.core.contract.limits import CUT_WHY
 from afkcli.core.contract.messages import Message, Role, TextPart, ToolCallPart, ToolResultPart
 from afkcli.core.contract.result import RunState
@@ -20,8 +21,15 @@ _CUT_BY_STATE = {
 }
 
 
-def sent_messages(history: History, resumes: str | None = None) -> list[Message]:
-    """Return the messages of `history` that the next turn sends before its own.
+class SentTurn(NamedTuple):
+    """What is sent of the turn with the number `turn`."""
+
+    turn: int
+    messages: tuple[Message, ...]
+
+
+def sent_turns(history: History, resumes: str | None = None) -> list[SentTurn]:
+    """Return what the next turn sends of the turns of `history` before its own messages.
 
     Args:
         history: the thread's history.
@@ -30,17 +38,22 @@ def sent_messages(history: History, resumes: str | None = None) -> list[Message]
     resumed = resumed_by(history.turns)
     turns = (turn for position, turn in enumerate(history.turns) if position not in resumed)
     sent = (turn for turn in turns if resumes is None or turn.run_id != resumes)
-    return [message for turn in sent for message in messages_to_send(turn)]
+    return [SentTurn(turn.turn, messages_to_send(turn)) for turn in sent]
 
 
 def history_warnings(history: History) -> list[tuple[str, str]]:
     """Return the code and the line of each warning about what the next turn sends of `history`."""
     warnings = [("damaged_record", line) for line in history.damage]
     last = history.turns[-1] if history.turns else None
-    if last is not None and last.error_kind in REFUSED_KINDS:
+    if last is not None and was_refused(last):
         line = f"the message of turn {last.turn} was refused ({last.error_kind}) and is left out from here on"
         warnings.append(("question_left_out", line))
     return warnings
+
+
+def was_refused(turn: SealedTurn) -> bool:
+    """Return whether an API refused the turn's own messages, so that they are not sent again."""
+    return turn.error_kind in REFUSED_KINDS and turn.reason != HISTORY_REFUSED
 
 
 def messages_to_send(turn: SealedTurn) -> tuple[Message, ...]:
@@ -48,7 +61,7 @@ def messages_to_send(turn: SealedTurn) -> tuple[Message, ...]:
     if turn.state is RunState.COMPLETED or turn.error_kind is ErrorKind.INVALID_OUTPUT:
         return tuple(pair_tool_calls(turn.messages))
     if turn.state is RunState.FAILED:
-        if turn.error_kind in REFUSED_KINDS:
+        if was_refused(turn):
             return ()
         acted = any(message.role is Role.TOOL for message in turn.messages)  # what tools did must not look undone
         went_on = turn.resumed and len(turn.messages) > 1  # nor what had been said before

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from afk_provider_anthropic.blocks import Block, Blocks
-from afk_provider_anthropic.request import BLOCK, PREFIX, origin
+from afk_provider_anthropic.request import BLOCK, PREFIX, OwnBlocks, message_at, origin
 from afk_provider_anthropic.settings import Server
 from afkcli.plugin import (
     ErrorKind,
@@ -29,6 +29,7 @@ from afkcli.plugin import (
 )
 from afkcli.providers.answer_stream import after_answer
 from afkcli.providers.error_bodies import is_error
+from afkcli.providers.named_message import NamedMessage
 from afkcli.providers.tool_names import ToolNames
 from afkcli.providers.wire import TokenCounts, decode_event, tool_call
 
@@ -60,8 +61,10 @@ class AnswerReader:
         self.finished = False
         self.ended = False
         self._server = server
+        self._request = request
         self._model = request.model
         self._origin = origin(server, request.model)
+        self._names = names
         self._prefix = prefix
         self._answered_by: str | None = None
         taken = {call.id for message in request.messages for call in message.tool_calls}
@@ -104,6 +107,10 @@ class AnswerReader:
             transient = self._reason.lower() in _BROKE and not kinds
             kind = ErrorKind.OVERLOADED if transient else ErrorKind.TRUNCATED
             raise ProviderError(f"{what}; {'try again later' if transient else 'ask it to go on'}", kind=kind)
+
+    def message_at(self, named: NamedMessage) -> int | None:
+        """Return which message of the request the server named, None where that is unsure."""
+        return message_at(self._request, self._names, OwnBlocks(self._origin, self._prefix), named)
 
     def response(self) -> ModelResponse:
         """Return the whole answer; to be called once `finished`."""

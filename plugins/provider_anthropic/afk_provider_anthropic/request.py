@@ -31,6 +31,7 @@ from afkcli.plugin import (
     dumps,
 )
 from afkcli.providers.attached import base64_content, cannot_send
+from afkcli.providers.named_message import NamedMessage
 from afkcli.providers.origin import Origin
 from afkcli.providers.parts import EMPTY_ANSWER, EMPTY_RESULT
 from afkcli.providers.tool_names import ToolNames
@@ -188,6 +189,25 @@ def _messages(request: ModelRequest, names: ToolNames, own: OwnBlocks) -> Iterat
         elif message.role is Role.TOOL:
             results = [_result(request, part, ids) for part in message.parts if isinstance(part, ToolResultPart)]
             yield {"role": "user", "content": results}
+
+
+def message_at(request: ModelRequest, names: ToolNames, own: OwnBlocks, named: NamedMessage) -> int | None:
+    """Return which message of `request` the API named, as `ProviderError.message_index` counts them.
+
+    A message of the API may be several of the request; None where it does not say which.
+    """
+    if named.field != "messages" or "messages" in request.extra:
+        return None
+    sent = list(_messages(request, names, own))
+    by_message = {id(message): n for n, message in enumerate(sent)}
+    by_block = {id(block): n for n, message in enumerate(sent) for block in message["content"]}
+    merged = _merged(sent)
+    if named.position >= len(merged):
+        return None
+    message = merged[named.position]
+    blocks = message["content"] if named.part is None else message["content"][named.part : named.part + 1]
+    found = {by_block[id(block)] for block in blocks if id(block) in by_block} or {by_message[id(message)]}
+    return found.pop() if len(found) == 1 else None
 
 
 def _merged(messages: Iterable[JsonObject]) -> list[JsonObject]:

@@ -13,8 +13,9 @@ from afk_provider_openai.structured import schema_format
 from afkcli.plugin import JsonObject, ModelEvent, ModelRequest, ModelResponse
 from afkcli.providers.answer_stream import after_answer
 from afkcli.providers.base_url import split_base_url
-from afkcli.providers.chat import OPTIONS, ChatAnswer, chat_messages, chat_tool, wire_ids
+from afkcli.providers.chat import OPTIONS, ChatAnswer, chat_message_at, chat_messages, chat_tool, wire_ids
 from afkcli.providers.error_bodies import is_error
+from afkcli.providers.named_message import NamedMessage
 from afkcli.providers.origin import Origin
 from afkcli.providers.tool_names import ToolNames
 from afkcli.providers.wire import decode_event
@@ -61,6 +62,8 @@ class ChatReader:
     def __init__(self, server: Server, request: ModelRequest, names: ToolNames) -> None:
         self.ended = False
         self._server = server
+        self._request = request
+        self._names = names
         self._model = request.model
         taken = [call.id for message in request.messages for call in message.tool_calls]
         think_tags = server.settings.think_tags or request.output_schema is not None
@@ -98,6 +101,10 @@ class ChatReader:
     def response(self) -> ModelResponse:
         """Return the whole answer; to be called once `finished`."""
         return self._answer.response()
+
+    def message_at(self, named: NamedMessage) -> int | None:
+        """Return which message of the request the server named, None where that is unsure."""
+        return chat_message_at(self._request, self._names, origin_of(self._server, self._model), named)
 
 
 def origin_of(server: Server, model: str) -> Origin:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from afk_provider_openai.models import is_reasoning_model
@@ -44,6 +44,7 @@ from afkcli.plugin import (
 from afkcli.providers.attached import data_url
 from afkcli.providers.base_url import split_base_url
 from afkcli.providers.error_bodies import is_error
+from afkcli.providers.named_message import NamedMessage, index_in_request
 from afkcli.providers.origin import Origin
 from afkcli.providers.parts import (
     FILE_NAME,
@@ -218,6 +219,7 @@ class ResponsesReader:
         self.finished = False
         self.ended = False
         self._server = server
+        self._request = request
         self._model = request.model
         self._origin = origin_of(server, request.model)
         self._names = names
@@ -264,6 +266,16 @@ class ResponsesReader:
             usage=usage_from(usage) if isinstance(usage, dict) and usage else None,
             model=model if isinstance(model, str) else None,
         )
+
+    def message_at(self, named: NamedMessage) -> int | None:
+        """Return which message of the request the server named, None where that is unsure."""
+        request = self._request
+        if named.field != "input" or "input" in request.extra:
+            return None
+        alone = (replace(request, messages=[message]) for message in request.messages)
+        reasons = is_reasoning_model(self._model)
+        sizes = [len(list(_items(one, self._names, self._origin, reasons=reasons))) for one in alone]
+        return index_in_request(request.messages, sizes, named.position)
 
     def _item(self, index: Json, id: Json, *, begins: bool = False) -> _Item:  # noqa: A002  (the API's name)
         """Return the open item of an index and an id, one of which may be missing; a new one where there is none."""

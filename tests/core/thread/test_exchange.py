@@ -36,7 +36,7 @@ from afkcli.core.thread.history import load_history
 from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.core.thread.records import next_record
 from afkcli.core.thread.restore import Restored, Restorer
-from afkcli.core.thread.sending import sent_messages
+from afkcli.core.thread.sending import sent_turns
 from afkcli.core.thread.turns import SealedTurn
 from afkcli.testing.store_steps import acquired, save, save_turn, with_journal, with_meta, with_question, with_seal
 
@@ -379,7 +379,7 @@ class TestRescued:
     def said(self, store: MemoryStore, name: str = "t-42") -> list[str]:
         thread = store.find(name)
         assert thread is not None
-        return [message.text for message in sent_messages(load_history(store, thread))]
+        return [message.text for turn in sent_turns(load_history(store, thread)) for message in turn.messages]
 
     def test_it_is_read_as_it_was_written(self) -> None:
         assert items(self.lines(3)) == [RescuedTurn(line=1, thread_id="t-42", turn=self.turn(3))]

@@ -33,11 +33,12 @@ from afkcli.plugin import (
 from afkcli.providers.answer_stream import after_answer
 from afkcli.providers.attached import base64_content, estimated
 from afkcli.providers.base_url import split_base_url
-from afkcli.providers.chat import chat_messages, chat_tool, without_opaque
+from afkcli.providers.chat import chat_message_at, chat_messages, chat_tool, without_opaque
 from afkcli.providers.error_bodies import is_error
 from afkcli.providers.http_client import make_http_client
 from afkcli.providers.network import check_network
 from afkcli.providers.origin import Origin
+from afkcli.providers.provider_errors import ServerToldError
 from afkcli.providers.proxies import Proxy
 from afkcli.providers.tool_names import ToolNames
 
@@ -105,6 +106,11 @@ class LiteLLMProvider:
                 raise call.truncated()
             for event in answer.close():
                 yield event
+        except ServerToldError as error:
+            # What LiteLLM makes of the messages for other APIs is not known here, and so not which one they name.
+            if route.provider == "openai" or route.provider in litellm.openai_compatible_providers:
+                error.locate(lambda named: chat_message_at(request, names, route.origin, named))
+            raise
         finally:
             await call.aclose()
         yield answer.response()

@@ -191,3 +191,18 @@ def test_the_query_of_the_base_url_goes_with_the_request(model_server: ModelServ
     (request,) = model_server.requests
     assert request.path == "/v1/chat/completions?api-version=2024-10-21"
     assert request.headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize(("model", "index"), [("openai/m", 1), ("groq/m", 1), ("anthropic/m", None)])
+def test_the_message_that_a_server_names_is_found_where_its_form_is_known(model: str, index: int | None) -> None:
+    spoken = [
+        text_message(Role.SYSTEM, "Be brief."),
+        QUESTION,
+        text_message(Role.ASSISTANT, "a"),
+        text_message(Role.USER, "r"),
+    ]
+    body = {"error": {"message": "messages.2: must not be empty", "type": "invalid_request_error"}}
+    with ModelServer([Step(status=400, body=body)]) as server, pytest.raises(ProviderError) as caught:
+        ask(server, ModelRequest(model=model, messages=spoken))
+    assert caught.value.kind is ErrorKind.BAD_REQUEST
+    assert caught.value.message_index == index

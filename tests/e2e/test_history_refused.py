@@ -210,3 +210,29 @@ def test_one_call_is_the_limit_of_the_other_request_too(keyed: Shell, strict: St
     assert len(strict.requests) == 2
     assert "refused turn 1 of this thread" in second.err
     assert "max_llm_calls" in second.err
+
+
+def test_an_answer_of_reasoning_alone_does_not_end_a_thread(keyed: Shell, strict: StrictServer) -> None:
+    strict.script(Step(text=[], reasoning=["hm"]), Step(text="Fine."))
+    keyed.in_process(*RUN, "first")
+    strict.refused, strict.is_strict = "(no text)", True
+
+    second = keyed.in_process(*RUN, "second")
+
+    assert (second.code, second.out) == (0, "Fine.\n")
+    assert strict.refused not in said(strict, -1)
+
+
+def test_instructions_with_a_schema_do_not_shift_the_place(keyed: Shell, strict: StrictServer) -> None:
+    schema = keyed.folder / "schema.json"
+    schema.write_text('{"type": "array", "items": {"type": "integer"}}')  # a list is told in words by most providers
+    strict.script(Step(text="Kept."), Step(text="poison"), Step(text="[1]"))
+    for question in ("first", "second"):
+        keyed.in_process("run", "-t", "t", question)
+    strict.is_strict = True
+
+    third = keyed.in_process("run", "-t", "t", "--schema", str(schema), "third")
+
+    assert (third.code, third.out) == (0, "[1]\n")
+    assert "refused turn 2 of this thread" in third.err
+    assert "Kept." in said(strict, -1)

@@ -33,8 +33,8 @@ class TestOutput:
         done = keyed.afk("run", "--json", "-t", "t", "hi")
 
         deltas = [event["text_delta"] for event in done.events if event["type"] == "text_delta"]
-        assert deltas == ["sun ", "\U0001f600 end", " "]
-        assert done.events[-1]["result"]["final_text"] == "sun \U0001f600 end "
+        assert deltas == ["sun ", "\U0001f600 end", " ", "\ufffd"]  # a half that nothing follows is not dropped
+        assert done.events[-1]["result"]["final_text"] == "sun \U0001f600 end \ufffd"
 
     def test_an_answer_that_ends_with_a_newline_gets_no_second_one(self, keyed: Shell, server: ModelServer) -> None:
         server.script(Step(text="one\n"))

@@ -67,7 +67,7 @@ def __dir__() -> list[str]:
 
 
 class _OldModuleFinder:
-    """Finds the modules of version 0.1 under their old names. It stands last, so only a name that is not there asks."""
+    """Finds the modules of version 0.1 under their old names. All other finders are asked first."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         if not name.startswith("afkcli.") or name == "afkcli.core.contract.aliases":

@@ -126,7 +126,7 @@ def afk_sink(settings: Any) -> Sink | None:
 def afk_tools(settings: Any) -> Sequence[Tool] | Toolset | None:
     """Return the tools of the entry point `tools.<name>`; an agent gets those that it names.
 
-    Each is named `<name>.something`: what stands before the point is the plugin's name. A `Toolset` has tools that are
+    Each is named `<name>.something`: the part before the point is the plugin's name. A `Toolset` has tools that are
     not known before a server was asked, and names its namespaces itself. Called once for each event loop in which an
     agent names one of them. A tool that changes nothing says so (`changes=False`); the approval rules of the config
     decide on all others.

@@ -164,7 +164,7 @@ def long_thread(bench: Bench) -> list[Row]:
     """CPU time of one more turn in a thread of 5,000 messages, to that in one of 10, without the request's body.
 
     The body is taken out by a provider that does everything but build and send it (programs/instant.py): it imports the
-    SDK and makes its client, then answers at once. Without the SDK, in the second row, afk's own work stands alone.
+    SDK and makes its client, then answers at once. Without the SDK, in the second row, only afk's own work is left.
     The third row is a whole turn, body included, against a bare script that sends the same body.
     """
     bench.server.answer = answer(1)

@@ -30,7 +30,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal is met; None where there is none, or nothing was measured."""
+        """Whether the goal is met; None if there is no goal, or nothing was measured."""
         if self.goal is None or self.ratio is None:
             return None
         return self.ratio >= self.goal if self.more_is_better else self.ratio <= self.goal

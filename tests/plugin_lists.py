@@ -5,7 +5,7 @@ about a plugin is in the table `[tool.afk]` of its own pyproject.toml:
 
     extra-needs = ["afkcli[prices]"]   # what its extra brings beside it
     not-in-all = "the reason"          # its extra is not part of `all`
-    workspace = false                  # it needs an environment of its own, so it is no member of the workspace
+    workspace = false                  # it needs an environment of its own, so it is not a member of the workspace
 """
 
 from __future__ import annotations

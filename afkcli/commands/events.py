@@ -158,7 +158,7 @@ def _wait(stdout: Stdout) -> None:
     """Wait a moment.
 
     Raises:
-        EndedError: nobody reads stdout any more, which a write may find out only hours later.
+        EndedError: stdout has no reader any more, which a write may find out only hours later.
     """
     if sys.platform == "win32" or stdout.is_terminal:
         time.sleep(_POLL_SECONDS)

@@ -20,7 +20,7 @@ def message_with_stdin(words: Sequence[str], stdin: Stream, *, read_stdin: bool,
     """Return the message: the words, a blank line, then stdin if it is a pipe or a file.
 
     Args:
-        words: the arguments; `-` alone stands for stdin.
+        words: the arguments; `-` alone means stdin.
         stdin: the standard input.
         read_stdin: whether stdin may be read.
         notify: called with a line if stdin sends nothing for 3 s.

@@ -45,7 +45,7 @@ class TurnRequest:
 
     Args:
         words: the message; `-` alone is stdin.
-        resume: go on with the last turn of `thread`, which was cut, instead of sending a message.
+        resume: continue the last turn of `thread`, which was cut, instead of sending a message.
         thread, continue_: the thread by name, or the one last used in the folder of the invocation.
         agent, model, instructions, tools, schema: what runs; `schema` is a file or JSON.
         options: options of the model by name; None removes what the config sets.
@@ -93,8 +93,8 @@ class TurnRequest:
 def run_turn(invocation: Invocation, request: TurnRequest) -> Ending:
     """Run one turn and return how it ended. It raises nothing; what went wrong is written to stderr.
 
-    It ends no process either, but for one case: a second stop signal ends it at once, because what does not react to
-    the first cannot be returned from.
+    It does not end the process either, except in one case: a second stop signal ends it at once, because work that
+    does not react to the first one does not return.
     """
     try:
         return _run(_prepared(invocation, request))

@@ -60,7 +60,7 @@ class Stream:
         """Write what Python has buffered.
 
         Raises:
-            OSError: it cannot be written; `BrokenPipeError` where nobody reads it any more.
+            OSError: it cannot be written; `BrokenPipeError` if it has no reader any more.
         """
         if self.text is not None:
             self.text.flush()

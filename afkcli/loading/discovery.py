@@ -1,6 +1,6 @@
 """Finds plugins without importing them, and loads one when it is selected by name.
 
-A plugin that fails to import, asks for a newer hook version or raises is named with its reason; the others go on.
+A plugin that fails to import, asks for a newer hook version or raises is named with its reason; the others are used.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Plugins:
 
         Raises:
             UnknownNameError: there is no such file.
-            PluginError: it cannot be imported, or is no plugin.
+            PluginError: it cannot be imported, or is not a plugin.
         """
         module = _import_file(path)
         _check_version(module, str(path))

@@ -23,7 +23,7 @@ _MARK = b"-----BEGIN "
 def check_certificates() -> None:
     """Raise `ConfigError` if a variable names certificates that cannot be read.
 
-    The file is not parsed: that takes milliseconds, and whoever makes the client does it.
+    The file is not parsed: that takes milliseconds, and making the client does it anyway.
 
     Since: 0.2.
     """

@@ -100,7 +100,7 @@ class Connection(Generic[AnyServer]):
                 counts them; None where that is unsure. Errors within the block name it too.
 
         Raises:
-            ProviderError: the request got no response, or one that is no answer.
+            ProviderError: the request got no response, or one that is not an answer.
         """
         model = str(body.get("model"))
         try:
@@ -176,7 +176,7 @@ class Connection(Generic[AnyServer]):
 
 
 class EventStream:
-    """The body of one answer as the data of its events; whoever reads it sets `answered` with the answer's beginning.
+    """The body of one answer as the data of its events; the reader sets `answered` when the answer begins.
 
     Until then a stream that stalls or breaks has cost nothing, so that it is reported as `timeout` or `network`. An
     answer that is one JSON object instead of a stream is its only event. `failure` is the error that the server

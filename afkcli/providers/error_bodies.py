@@ -135,7 +135,7 @@ class ServerError:
         code: the most telling of its codes, in lower case with underscores; empty where it gives none.
         message: its own words, not yet masked; empty where it gives none.
         retry_after: seconds that it asks to wait.
-        status: the HTTP status, or the one that the body names where HTTP's was no error.
+        status: the HTTP status, or the one that the body names if HTTP's was not an error.
         named: the message of the request that it names, if it names one.
 
     Since: 0.2.
@@ -153,7 +153,7 @@ def read_error(status: int | None, headers: Mapping[str, str], body: Json | byte
     """Return the error that a response, or an event of a stream, tells of.
 
     Args:
-        status: the HTTP status; None, or one below 400, where that was no error.
+        status: the HTTP status; None, or one below 400, if it was not an error.
         headers: those of the response.
         body: the bytes of the response, its text, or a JSON value that was read already.
 

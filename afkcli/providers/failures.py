@@ -15,7 +15,7 @@ from afkcli.core.contract.errors import ErrorKind
 
 MAX_DETAIL = 300
 MIN_SECRET = 5
-"""Shorter texts are no secrets: replacing them would only garble a message."""
+"""Shorter texts are not treated as secrets: replacing them would only garble a message."""
 
 _KIND_BY_STATUS = {
     401: ErrorKind.AUTH,

@@ -1,4 +1,4 @@
-"""The HTTP client of a provider, made of whichever HTTP library its SDK uses.
+"""The HTTP client of a provider, made with the HTTP library that its SDK uses.
 
 It is made here, and not by the SDK, because an SDK's own client reads proxies and certificates from the environment in
 its own way, closes itself in a task when it is dropped (which fails after its event loop has ended), and loses the

@@ -1,4 +1,4 @@
-"""What stands in the environment about the way to a server, checked before a run begins."""
+"""The environment variables about the way to a server, checked before a run begins."""
 
 from __future__ import annotations
 

@@ -20,10 +20,10 @@ from afkcli.providers.attached import cannot_send
 from afkcli.providers.wire import sent_arguments
 
 EMPTY_RESULT = "(no output)"
-"""What stands for the result of a tool that returned nothing; strict servers refuse an empty text."""
+"""The text for the result of a tool that returned nothing; strict servers refuse an empty text."""
 
 EMPTY_ANSWER = "(no text)"
-"""What stands for an answer without text, so that questions and answers go on taking turns."""
+"""The text for an answer without text, so that questions and answers still alternate."""
 
 FILE_NAME = "file.pdf"
 """What a PDF without a name is called; the APIs want one."""
@@ -60,7 +60,7 @@ def user_content(
 
 
 def refuse_other_files(part: FilePart) -> None:
-    """Raise `ProviderError` if a file is no PDF."""
+    """Raise `ProviderError` if a file is not a PDF."""
     if part.media_type != PDF:
         raise cannot_send(part)
 
@@ -68,7 +68,7 @@ def refuse_other_files(part: FilePart) -> None:
 def result_text(part: ToolResultPart) -> str:
     """Return the outcome of a tool as the model is to read it, for an API that has no field that marks an error.
 
-    An image or a file is not sent there; the model is told that there is one.
+    An image or a file is not sent there; the model gets a note that there is one.
     """
     text = "".join(map(_text_in_result, part.parts))
     text = text if text.strip() else EMPTY_RESULT

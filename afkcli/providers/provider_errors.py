@@ -89,7 +89,7 @@ class ProviderErrors:
         *,
         reads: ErrorKind | None = None,
     ) -> ProviderError:
-        """Return the error for an HTTP status that is no success.
+        """Return the error for an HTTP status that is not a success.
 
         Args:
             model: the model that was asked.

@@ -44,7 +44,7 @@ def rewritten(schema: Json, change: Callable[[JsonObject], JsonObject]) -> Json:
 
 
 def schemas_in(schema: Json) -> Iterator[JsonObject]:
-    """Yield `schema` and each schema in it, but for `true` and `false`."""
+    """Yield `schema` and each schema in it, except `true` and `false`."""
     found: list[JsonObject] = []
 
     def take(inner: JsonObject) -> JsonObject:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from afkcli.core.contract.jsonform import MAX_LINE_BYTES
 
 MAX_STRAY_CHARS = 64 * 1024
-"""How much of the lines that are no fields of events is kept, once there was an event."""
+"""How much is kept of lines that are not fields of events, once there was an event."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _IGNORED = frozenset({"id", "retry"})
@@ -36,8 +36,8 @@ class ServerEvent:
 class EventParser:
     """Cuts a stream of bytes into events; invalid UTF-8 becomes U+FFFD.
 
-    `strays` are the lines that are no fields of the standard: a server's error, or an answer that is not a stream. They
-    are kept up to the length of an event, once there was an event up to `MAX_STRAY_CHARS`. Since: 0.2.
+    `strays` are the lines that are not fields of the standard: a server's error, or an answer that is not a stream.
+    They are kept up to the length of an event, once there was an event up to `MAX_STRAY_CHARS`. Since: 0.2.
 
     The end of a line is taken as soon as its first byte is there: a CR ends a line, and an LF that comes next, maybe in
     the next chunk, belongs to it.
@@ -66,7 +66,7 @@ class EventParser:
     def close(self) -> list[str]:
         """Return the data of the event that the stream's end left without its blank line, if any.
 
-        The standard drops it; whoever reads it decides whether it is whole.
+        The standard drops it; the reader decides whether it is complete.
         """
         return [event.data for event in self.rest()]
 

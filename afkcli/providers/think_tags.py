@@ -48,7 +48,7 @@ class ThinkTags:
         return held
 
     def _begin(self, text: str) -> str:
-        """Return what stands behind the opening tag, or the text itself where there is none."""
+        """Return the text after the opening tag, or the whole text if there is no tag."""
         start = text.lstrip()
         if len(start) < len(_OPEN) and _OPEN.startswith(start):
             self._held = text
@@ -60,7 +60,7 @@ class ThinkTags:
         return start.removeprefix(_OPEN).lstrip("\n")
 
     def _until_close(self, text: str) -> tuple[str, str]:
-        """Return the reasoning in a text, and what stands behind its end."""
+        """Return the reasoning in a text, and the text after its end."""
         thought, close, rest = text.partition(_CLOSE)
         if close:
             self.is_open, self._ends = False, True

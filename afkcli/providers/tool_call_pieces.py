@@ -133,7 +133,7 @@ class ToolCallPieces:
         return found
 
     def _known(self, server_id: str, index: int | None) -> _Call | None:
-        """Return the call that a piece with this id and index goes on with, as far as these tell."""
+        """Return the call that a piece with this id and index continues, as far as these say."""
         at_index = [call for call in self._calls if index is None or call.index in (index, None)]
         if not server_id:
             return at_index[-1] if at_index else None

@@ -44,7 +44,7 @@ _decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
 def decode_event(data: str) -> JsonObject:
-    """Return the JSON object of one event; `ValueError` if it is none.
+    """Return the JSON object of one event; `ValueError` if it is not one.
 
     This is on the path of every delta, so it does without the checks of `loads` in `afkcli.core.contract.jsonform`: the
     texts taken out of an event are cleaned one by one.
@@ -64,7 +64,7 @@ def count(usage: Mapping[str, Json], *path: str) -> int:
 
 
 def index_of(value: Json) -> int | None:
-    """Return an index as servers write it (0, 0.0 or "0"), None where there is none. Since: 0.2."""
+    """Return an index as servers write it (0, 0.0 or "0"), None if there is no index. Since: 0.2."""
     return whole_count(value)
 
 
@@ -79,9 +79,9 @@ class TokenCounts:
         self._unknown: list[str] = []
 
     def read(self, name: str, *paths: str) -> int | None:
-        """Return the first count at one of `paths`, whose steps are separated by points; None if there is none.
+        """Return the first count at one of `paths`, whose steps are separated by points; None if there is no count.
 
-        What is there and is no count makes the field `name` of `Usage` unknown.
+        A value that is not a count makes the field `name` of `Usage` unknown.
         """
         told = [value for path in paths if (value := _at(self._usage, path.split("."))) is not None]
         found = next((number for value in told if (number := whole_count(value)) is not None), None)
@@ -144,6 +144,6 @@ class TextPieces:
         return clean_text(text)
 
     def rest(self) -> str:
-        """Return what a half that nothing followed becomes, "" where there is none. Since: 0.2."""
+        """Return the replacement for a half without its other half, "" if there is no half. Since: 0.2."""
         half, self._half = self._half, ""
         return clean_text(half)

@@ -16,7 +16,7 @@ from afkcli.screen.messages import Messages
 def ending_of(error: BaseException, invocation: Invocation, *, debug: bool) -> Ending:
     """Write the one line that describes `error` to stderr, with `debug` the traceback too, and return the ending.
 
-    An interruption and a stdout that nobody reads have no line.
+    An interruption and a stdout without a reader have no line.
     """
     if isinstance(error, EndedError):
         return error.ending

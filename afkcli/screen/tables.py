@@ -10,7 +10,7 @@ from afkcli.screen.styles import BOLD
 from afkcli.screen.text import shortened, width_of
 
 GAP = "  "
-_WIDEST = 40  # columns that a cell takes on a terminal at most, but for the last of a row
+_WIDEST = 40  # the widest cell on a terminal, in columns, except the last one of a row
 
 
 def write_table(stdout: Stdout, head: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:

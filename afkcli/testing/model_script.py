@@ -31,9 +31,9 @@ class Fault(StrEnum):
     NO_DONE = "no_done"
     """Everything is sent but `data: [DONE]` (Chat Completions) or `message_stop` (Messages)."""
     MALFORMED = "malformed"
-    """A line that is not JSON is sent, then the answer goes on."""
+    """A line that is not JSON is sent, then the answer continues."""
     INVALID_UTF8 = "invalid_utf8"
-    """A line with bytes that are not UTF-8 is sent, then the answer goes on, each U+FFFD in it as such a byte."""
+    """A line with bytes that are not UTF-8 is sent, then the answer continues, each U+FFFD in it as such a byte."""
     ERROR_EVENT = "error_event"
     """An error is sent as an event of the stream (`Step.body`, if given), then the body ends."""
     FAILED = "failed"
@@ -41,7 +41,7 @@ class Fault(StrEnum):
     HANG_BEFORE_HEADERS = "hang_before_headers"
     """Nothing is sent until `ModelServer.release()`."""
     HANG = "hang"
-    """The stream stalls until `ModelServer.release()`, then goes on."""
+    """The stream stalls until `ModelServer.release()`, then continues."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

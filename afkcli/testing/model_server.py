@@ -11,7 +11,7 @@ As a process of its own, which prints its base URL as the first line and appends
     python -m afkcli.testing.model_server --reply "Hello there"
 
 It speaks Chat Completions (`/chat/completions`), the Responses API (`/responses`), Anthropic's Messages API
-(`/messages`, `/messages/count_tokens`) and `/models`, with whatever stands before these. A script is one step a
+(`/messages`, `/messages/count_tokens`) and `/models`, with any path before these. A script is one step a
 request, the last one repeated (see `afkcli.testing.model_script`).
 """
 
@@ -143,7 +143,7 @@ class ModelServer:
             self._released.clear()
 
     def release(self) -> None:
-        """Let every step go on that hangs or will hang, until the next `script`."""
+        """Let every step continue that hangs or will hang, until the next `script`."""
         self._released.set()
 
     def wait_for_requests(self, count: int, timeout: float = 10.0) -> list[RecordedRequest]:

@@ -37,7 +37,7 @@ class WireAnswer:
 
 
 def last_user_text(body: Body) -> str:
-    """Return the text of the last user message of a request to any of the APIs; results of tools are none."""
+    """Return the text of the last user message of a request to any of the APIs; results of tools do not count."""
     said = body.get("messages", body.get("input", ""))
     if isinstance(said, str):
         return said

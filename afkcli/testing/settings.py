@@ -11,7 +11,7 @@ def settings_for(hook: Callable[..., Any], table: Mapping[str, Any], where: str 
 
     Args:
         hook: the function that is marked with `@hookimpl`.
-        table: what stands in the table of the plugin, as TOML gives it.
+        table: the table of the plugin in the config, as TOML gives it.
         where: the name of the table in an error.
 
     Raises:

@@ -19,7 +19,7 @@ def runner_config(setup: Setup, busy: str | None = None, busy_timeout: float | N
     """Return how a runner behaves: as said, else as the config says, else by default.
 
     Raises:
-        ConfigError: the config's `busy` is no mode, or a number of it is out of range.
+        ConfigError: the config's `busy` is not a mode, or a number in it is out of range.
     """
     said: dict[str, Any] = {}
     mode = busy or setup.config.setting("busy")

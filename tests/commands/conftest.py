@@ -86,7 +86,7 @@ def on_terminal(shell: Shell, *arguments: str, typed: bytes = b"", columns: int 
     while select.select([main], [], [], LIMIT)[0]:
         try:
             piece = os.read(main, 65536)
-        except OSError:  # Linux: EIO, when nobody has the other side any more
+        except OSError:  # Linux: EIO, when the other side is closed
             break
         if not piece:
             break

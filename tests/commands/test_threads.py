@@ -93,7 +93,7 @@ class TestShow:
         keyed.in_process("run", "-t", "tools", "Weather?")
         out = keyed.in_process("threads", "show", "tools").out
         assert 'tool call: weather {"city":"Paris"}' in out
-        assert "tool error: weather:" in out  # the agent has no tools, and the model is told so
+        assert "tool error: weather:" in out  # the agent has no tools, and the model gets an error that says so
 
     def test_names_a_cut_and_its_state(self, keyed: Shell, server: ModelServer) -> None:
         server.script(Step(text=["Half an ", "answer"], fault=Fault.CUT, fault_after=1))

@@ -15,7 +15,7 @@ from tests.docs.pages import REPOSITORY, Block, blocks, pages, pages_to_run
 from tests.docs.terminal import Terminal
 
 NOT_RUN = 9
-"""How many blocks are marked `not run`; who adds one raises this number on purpose."""
+"""How many blocks are marked `not run`; raise this number when you add one."""
 
 LANGUAGES = {"console", "sh", "python", "toml", "json", "text"}
 MARKS = {"file", "user config", "pyproject", "not run", "embedded model"}

@@ -36,7 +36,7 @@ class Attended:
     def start(
         self, shell: Shell, *arguments: str, program: Sequence[str | Path] = (AFK,), **env: str
     ) -> subprocess.Popen[bytes]:
-        """Start `afk` on this terminal, as a shell does in the foreground; `program` stands before the arguments."""
+        """Start `afk` on this terminal, as a shell does in the foreground; `program` is put before the arguments."""
         return start(
             [*program, *arguments],
             cwd=shell.folder,

@@ -1,4 +1,4 @@
-"""Tool calls of a command-line run, and who decides on them: rules, a person at a terminal, a program, or nobody."""
+"""Tool calls of a command-line run, and who decides on them: rules, a person at a terminal, or a program."""
 
 from __future__ import annotations
 

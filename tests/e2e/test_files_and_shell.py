@@ -43,7 +43,7 @@ def results(body: dict[str, Any]) -> dict[str, str]:
 
 
 def run_one(shell: Shell, server: ModelServer, name: str, arguments: dict[str, Any]) -> tuple[Finished, str]:
-    """Have a model make one call; return how the run ended and what the model was told."""
+    """Have a model make one call; return how the run ended and what the model got."""
     server.script(calls(("c1", name, arguments)), Step(text="done"))
     done = shell.afk("run", "-n", "--tool", name, "go")
     return done, results(server.bodies[-1]).get("c1", "") if len(server.bodies) > 1 else ""

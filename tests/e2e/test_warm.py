@@ -1,4 +1,4 @@
-"""A warm start leaves a process as a cold one does, but for what is imported."""
+"""A warm start leaves a process as a cold one does, except for the imported modules."""
 
 from __future__ import annotations
 

@@ -230,7 +230,7 @@ def main() -> None:
 
 
 def _end(code: int) -> NoReturn:
-    """End as the interpreter does, but for the modules, which take longer to tidy up than most commands run."""
+    """End as the interpreter does, but keep the modules, which take longer to tidy up than most commands run."""
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

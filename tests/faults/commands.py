@@ -19,7 +19,7 @@ from tests.faults.world import PLUGINS, World, faulty_store, new_world, wait_unt
 
 @dataclass(frozen=True, slots=True)
 class _Command:
-    """A command, what stands before it, and what has to hold after it was killed (a line a problem)."""
+    """A command, the setup before it, and the check after it was killed (one line for each problem)."""
 
     name: str
     arguments: tuple[str, ...]

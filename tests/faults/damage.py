@@ -22,7 +22,7 @@ from tests.faults.world import World, new_world
 _THREADS = ("t0", "t1")
 _TURNS = 4
 _HEADER = 16
-"""Bytes at the start of a database that say what it is; without them it is none of afk's, which another test shows."""
+"""The bytes at the start of a database that identify it; another test shows a database without them."""
 
 _RECORD = 160  # bytes: more or less the messages of one record
 

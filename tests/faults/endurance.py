@@ -67,7 +67,7 @@ def many_processes(seed: str, processes: int) -> Row:
 
 
 def _judge(row: Row, memory: Sequence[float], milliseconds: Sequence[float]) -> None:
-    """Compare the medians of the last tenth with those of the first; time is told and never judged."""
+    """Compare the medians of the last tenth with those of the first; time is printed and never judged."""
     growth = statistics.median(_last(memory)) / statistics.median(_first(memory))
     slowing = statistics.median(_last(milliseconds)) / statistics.median(_first(milliseconds))
     row.notes.append(f"last tenth to first tenth: memory x {growth:.2f}, time x {slowing:.2f}")

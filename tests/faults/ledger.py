@@ -52,7 +52,7 @@ class KeptThread:
 def settle(world: World, row: Row, *, last_word: bool = True) -> None:
     """Judge all runs of the world: read every thread that they name and put what is wrong into `row`.
 
-    With `last_word` each thread gets one more turn first, so that what the model is told of the turns before is seen.
+    With `last_word` each thread gets one more turn first, which shows what the model gets of the earlier turns.
     """
     names = list(dict.fromkeys(running.thread for running in world.runs))
     if last_word:
@@ -181,7 +181,7 @@ def _check_exit(running: Running, row: Row) -> None:
 
 
 def check_partial(running: Running, turn: KeptTurn, sent: Stamps, row: Row) -> None:
-    """What was sent before a kill is kept, but for the last moment; what is kept was sent."""
+    """Text that was sent before a kill is kept, except that of the last moment; all kept text was sent."""
     message, killed_at = running.message, running.killed_at or time.time()
     everything = "".join(text for _, text in sent)
     if turn.state != "interrupted":

@@ -56,7 +56,7 @@ def _endings(world: World) -> str:
 
 
 def stopped_writer(seed: str, seconds: float, victims: int) -> Row:
-    """Stop a run inside a transaction for `seconds`, longer than a lease, while runs on other threads go on.
+    """Stop a run inside a transaction for `seconds`, longer than a lease, while runs on other threads continue.
 
     It holds the one write lock of the home. Runs that stream meanwhile are killed at random moments, one of them while
     it waits with its seal; one streams on to the end of the stop and beyond; two begin in it, and one of them is
@@ -95,7 +95,7 @@ def stopped_writer(seed: str, seconds: float, victims: int) -> Row:
 
 
 def _stream(world: World, threads: Sequence[str]) -> list[Running]:
-    """Start a run on each thread, whose answer goes on until the server is told to hurry; wait until they stream."""
+    """Start a run on each thread, whose answer streams until the server has to hurry; wait until they stream."""
     world.server.script(numbered(5_000, 0.05))
     started = [world.start(thread, f"streams on {thread}") for thread in threads]
     for running in started:
@@ -126,7 +126,7 @@ def _kill_late(world: World) -> None:
 
 
 def _check_what_is_read(world: World, killed: Sequence[Running], row: Row) -> None:
-    """While nobody can write, the turns of killed runs are read with all that they had put aside."""
+    """While the database is locked, the turns of killed runs are read with all text that they had put aside."""
     exported = world.afk("threads", "export", "--all").out.encode().splitlines()
     threads = {item.thread.name: item for item in read_lines(exported) if isinstance(item, ExportedThread)}
     for running in killed:

@@ -23,7 +23,7 @@ def numbered(words: int, pause: float) -> Step:
 class StampingServer(ModelServer):
     """A model server that knows when it had sent which text.
 
-    Messages are told apart by their text, so each has to be said only once.
+    Messages are distinguished by their text, so each one must be sent only once.
     """
 
     def __init__(self, steps: Sequence[Step] = (), *, log: Path | None = None) -> None:

@@ -78,7 +78,7 @@ def twice(seed: str) -> Row:
 
 
 def stop_and_continue(seed: str) -> Row:
-    """SIGTSTP and SIGCONT in the middle of an answer: it goes on and is whole."""
+    """SIGTSTP and SIGCONT in the middle of an answer: it continues and is complete."""
     row = Row(case="SIGTSTP, SIGCONT", tries=1)
     with new_world(seed, _STREAM) as world:
         running = world.start("t", "m", process_group=0)  # an orphaned group would ignore SIGTSTP
@@ -122,7 +122,7 @@ def closed_stdout(seed: str, tries: int) -> Row:
 
 
 def shell_loop(seed: str) -> Row:
-    """`for i in 1 2 3; do afk run ...; done` ends with Ctrl-C, and goes on after a run that failed."""
+    """`for i in 1 2 3; do afk run ...; done` ends with Ctrl-C, and continues after a run that failed."""
     row = Row(case="shell loop and Ctrl-C", tries=1)
     with new_world(seed, _LONG_STREAM) as world:
         loop = "for i in 1 2 3; do afk run -t t turn$i >/dev/null; done; echo not reached"

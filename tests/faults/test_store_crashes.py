@@ -90,7 +90,7 @@ class CrashingStoreMachine(StoreMachine):
             self._forget_torn_line(lease)
 
     def _forget_torn_line(self, lease: Lease) -> None:
-        """The lease of a process that was killed in a write is not used again: nobody else has its token."""
+        """The lease of a process that was killed in a write is not used again: no other process has its token."""
         thread = self.model.threads[lease.thread.key]
         owner = replace(current_owner("run"), boot_id="an-earlier-boot")
         self._time.advance(LEASE_SECONDS * 1.1)

@@ -90,7 +90,7 @@ class World:
         before: Sequence[str] = (),
         **options: Any,
     ) -> Running:
-        """Start `afk run --json -t THREAD MESSAGE`; `before` stands before it, as `nice` would."""
+        """Start `afk run --json -t THREAD MESSAGE`; `before` is put before it, as `nice` would be."""
         number = len(self.runs)
         out, err = self.root / f"{number}.{message}.out", self.root / f"{number}.{message}.err"
         with out.open("wb") as stdout, err.open("wb") as stderr:

@@ -1,4 +1,4 @@
-"""A plugin file: the openai provider under another name, whose models are sold by OpenAI wherever the server stands."""
+"""A plugin file: the openai provider under another name, whose models are sold by OpenAI, whatever the server is."""
 
 from __future__ import annotations
 

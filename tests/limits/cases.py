@@ -165,7 +165,7 @@ def timed(how: str, step: Step, *, in_call: bool = True) -> Make:
         seen = world.afk("--timeout", str(seconds), steps=[step])
         problems = [f"it ended after {seen.seconds} s"] if seen.seconds < seconds - 0.01 else []
         if in_call and seen.closed != seen.calls:
-            problems.append("the call went on")
+            problems.append("the call continued")
         return Row(
             limit="max_wall_time_s",
             value=f"{seconds:g} s",

@@ -59,7 +59,7 @@ class World:
         return self.seen(process, before)
 
     def start(self, *arguments: str, config: str = "", resume: str | None = None, **env: str) -> subprocess.Popen[str]:
-        """Start a run, or one that goes on with the thread `resume`, with a config of its own."""
+        """Start a run, or one that continues the thread `resume`, with a config of its own."""
         self.runs += 1
         path = self.shell.home / "afk" / "config" / "config.toml"
         path.parent.mkdir(parents=True, exist_ok=True)

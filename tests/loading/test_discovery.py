@@ -79,7 +79,7 @@ class TestDiscovery:
         assert "sink.same" not in plugins.found
         with pytest.raises(PluginError, match="claimed by one and two; uninstall one of them"):
             make(plugins, "same")
-        assert make(plugins, "jsonl").name == "jsonl"  # the others go on
+        assert make(plugins, "jsonl").name == "jsonl"  # the others are used
 
     def test_two_distributions_with_one_prefix_are_both_refused_and_named(self, site: Path) -> None:
         add_distribution(site, "one", {"afk.models": {"x-": "provider.one", "x-long-": "provider.one"}})

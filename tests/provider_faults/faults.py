@@ -32,7 +32,7 @@ class Host(StrEnum):
     """Where the requests go."""
 
     SCRIPTED = "the scripted server"
-    REFUSING = "a port that nobody listens on"
+    REFUSING = "a port without a listener"
     NAMELESS = "a name that does not exist"
     UNTRUSTED = "a TLS server with a certificate of its own making"
     SILENT = "a port that takes the connection and never shakes hands"
@@ -64,7 +64,7 @@ class Fault:
     Attributes:
         kind: of the error, None where the run does not fail.
         says: what the line on stderr has to hold.
-        steps: what the server does, the last step repeated; for the hosts that are no scripted server nothing.
+        steps: what the server does, the last step repeated; nothing for hosts that are not a scripted server.
         out: what reaches stdout.
         settings: of the provider.
         arguments: of `afk run`.

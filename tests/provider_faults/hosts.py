@@ -41,7 +41,7 @@ def _bound() -> socket.socket:
 
 @functools.lru_cache(maxsize=1)
 def self_signed() -> ssl.SSLContext:
-    """Return a server's context with a certificate that nobody vouches for, made anew by `openssl`."""
+    """Return a server's context with a self-signed certificate, made by `openssl` for this test."""
     with tempfile.TemporaryDirectory() as folder:
         key, certificate = Path(folder, "key.pem"), Path(folder, "certificate.pem")
         kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]

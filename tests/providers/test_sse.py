@@ -94,7 +94,7 @@ def test_an_event_type_belongs_to_its_event_alone() -> None:
     assert events == [ServerEvent("a", "error"), ServerEvent("b"), ServerEvent("c")]
 
 
-def test_a_line_that_is_no_field_is_kept_for_whoever_looks_for_an_error() -> None:
+def test_a_line_that_is_not_a_field_is_kept_for_the_search_for_an_error() -> None:
     parser = EventParser()
     assert parser.feed(b'data: a\n\nerror: {"code": 500}\n: comment\nid: 3\n\n{"error": 1}\n') == ["a"]
     assert parser.strays == ['error: {"code": 500}', '{"error": 1}']

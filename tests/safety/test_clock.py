@@ -26,7 +26,7 @@ _time, _time_ns = time.time, time.time_ns
 time.time = lambda: _time() + _offset()
 time.time_ns = lambda: _time_ns() + int(_offset() * 10**9)
 """
-"""Stands in for the wall clock of a process; the monotonic clocks go on, as they do where somebody sets the clock."""
+"""Replaces the wall clock of a process; the monotonic clocks continue, as they do when the clock is set."""
 
 
 class WallClock:

@@ -299,7 +299,7 @@ class TestOutput:
             output.put("x" * size)
             writing = asyncio.ensure_future(output.flush())
             for _ in range(100):
-                await asyncio.sleep(0)  # the loop goes on while nobody reads
+                await asyncio.sleep(0)  # the loop continues while stdout is not read
             assert not writing.done()
             while len(read) < size:
                 await asyncio.sleep(0)

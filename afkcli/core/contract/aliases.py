@@ -1,4 +1,4 @@
-"""Module names of version 0.1: they go on working for one release, each with one deprecation line a process.
+"""Module names of version 0.1: they still work for one release, each with one deprecation line a process.
 
 `afkcli/__init__.py` imports this module when a module of ours is imported that does not exist, so it costs nothing
 where no old name is used. The module under an old name holds nothing itself: each attribute is looked up in the modules

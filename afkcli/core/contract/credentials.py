@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 MASK = "***"
-"""What stands in the place of a secret."""
+"""The text in the place of a secret."""
 
 SECRET_NAME = re.compile(
     r"(^|[^a-z])((api|access)?[_-]?key|(access|auth)?[_-]?token|secret|password|passwd|auth|authorization|credentials?"
@@ -30,7 +30,7 @@ def secret_forms(value: str) -> list[str]:
 
 
 def user_info(url: str) -> str:
-    """Return what stands before the last `@` of an address, or "".
+    """Return the part before the last `@` of an address, or "".
 
     An address that is not well-formed counts too: `http://user:a/b@host`, or without a scheme `user:password@host`.
     """

@@ -3,7 +3,7 @@ r"""Regular expressions of JSON Schema, which are those of ECMA-262, matched in 
 A pattern is translated for the package `regex`, which knows Unicode properties (`\p{L}`) and can be given a time limit.
 The rules are those of ECMA-262 with the flag `u` (https://tc39.es/ecma262/#sec-patterns), because JSON Schema asks for
 it. What web browsers also take without that flag is taken where it has one meaning in all dialects (`\-`, a brace that
-is no quantifier). Everything else cannot be translated, and the caller says so instead of guessing.
+is not a quantifier). Everything else cannot be translated, and the caller says so instead of guessing.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Capabilities:
     the greatest value of a numeric one, where they differ from what all providers take
     (`afkcli.core.contract.options`). Where the provider does not know the `price`, `sold_by` says where a price list
     may look: the URL of the API that serves the model, or its seller's name in the list of genai-prices (`openai`);
-    None where nobody can know, as on a server of the user's own.
+    None if this is unknown, as for a server of the user's own.
     """
 
     context_tokens: int | None = None

@@ -28,7 +28,7 @@ class RunState(StrEnum):
 
 
 MAX_COUNT = 2**53
-"""A larger number is no count of tokens; beyond it JSON readers round."""
+"""A larger number is not a count of tokens; JSON readers would round it."""
 
 
 def whole_count(value: object) -> int | None:
@@ -49,7 +49,7 @@ def whole_count(value: object) -> int | None:
 class Usage:
     """Tokens, counted as OpenTelemetry's `gen_ai.usage.*` counts them: `input_tokens` includes the cached ones.
 
-    `unknown` names the counts that the provider did not tell, or told as something that is no count; these are 0 here.
+    `unknown` names the counts that the provider did not report, or not as a number; these are 0 here.
     What costs by such a count has no known cost. Since: 0.2.
     """
 
@@ -64,7 +64,7 @@ class Usage:
     def __post_init__(self) -> None:
         """Hold every number to what a count can be: no budget may grow by a negative one that a plugin reports.
 
-        What is no finite number is left as it is: that is a fault of the plugin, which the run reports.
+        A value that is not a finite number is left as it is: that is a fault of the plugin, which the run reports.
         """
         for name in _COUNTS:
             value: object = getattr(self, name)

@@ -1,6 +1,6 @@
 """The keywords of JSON Schema that `jsonschema` checks by Python's `re`, or without a limit of time, checked here.
 
-A pattern of ECMA-262 is no pattern of `re`, and both a pattern and a `$ref` can take longer than anybody waits. So the
+A pattern of ECMA-262 is not a pattern of `re`, and both a pattern and a `$ref` can take too long. So the
 validators of `jsonschema` are extended with the keywords below, for every draft.
 """
 
@@ -132,7 +132,7 @@ def _timed(keyword: Callable[..., Any]) -> Callable[..., Any]:
 
 
 # -- keywords with patterns --------------------------------------------------------------------------------------------
-# A name of which nobody can tell whether it matches counts as matched where that spares it a refusal.
+# If it is unknown whether a name matches, it counts as matched, so that it is not refused.
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: JsonObject) -> Iterator[Any]:

@@ -29,7 +29,7 @@ class Findings:
 def schema_problem(schema: Json) -> str | None:
     """Return why `schema` is no JSON Schema (draft 2020-12 unless its `$schema` names another one), or None.
 
-    A pattern or a format that afk does not know is no problem: `unchecked_in` names it.
+    A pattern or a format that afk does not know is allowed: `unchecked_in` names it.
     """
     from jsonschema.exceptions import SchemaError
 
@@ -98,7 +98,7 @@ def _resources(schema: JsonObject) -> Iterator[tuple[JsonObject, Any]]:
 
 
 def unusable(schema: JsonObject) -> str | None:
-    """Return why `schema` can be applied to no value, or None: it is no schema, leads nowhere, or runs in a circle."""
+    """Return why `schema` cannot be applied to a value, or None: it is not a schema, leads nowhere, or is circular."""
     problem = schema_problem(schema) or unresolved_reference(schema)
     return problem or next((line for line in problems(None, schema) if line.startswith(NOT_APPLICABLE)), None)
 
@@ -156,7 +156,7 @@ def outline(schema: Json) -> Json:
     if not isinstance(schema, dict):
         return schema is not False
     if any(name in schema for name in ("$ref", "$dynamicRef", "$recursiveRef")):
-        return True  # what stands beside it counts in some drafts and not in others
+        return True  # keywords beside it count in some drafts and not in others
     kept = {name: value for name, value in schema.items() if name in _PLAIN and _PLAIN[name](value)}
     if isinstance(schema.get("properties"), dict):
         kept["properties"] = {name: outline(inner) for name, inner in schema["properties"].items()}
@@ -201,7 +201,7 @@ _PLAIN: Mapping[str, Callable[[Json], bool]] = {
 
 
 def _without_dialect(schema: JsonObject) -> JsonObject:
-    """Return a schema without a `$schema` that nobody knows, or that is no text: the libraries fail on it."""
+    """Return a schema without a `$schema` that is unknown or not a text: the libraries fail on it."""
     return schema if dialect_of(schema) else {name: value for name, value in schema.items() if name != "$schema"}
 
 

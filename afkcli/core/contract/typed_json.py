@@ -161,7 +161,7 @@ def _cached_union_reader(union: Any) -> Reader:
 
 
 def _union_reader(kinds: tuple[Any, ...]) -> Reader:
-    """Return the reader of `X | None`, or of dataclasses that are told apart by their field `type`."""
+    """Return the reader of `X | None`, or of dataclasses that differ in their field `type`."""
     others = [kind for kind in kinds if kind is not types.NoneType]
     if len(others) == 1:
         reader = _reader(others[0])

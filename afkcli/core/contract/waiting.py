@@ -1,4 +1,4 @@
-"""What has to go on while a call to a store waits: the journal of the turns that are open in the same process."""
+"""Work that continues while a call to a store waits: the journal of the turns that are open in the same process."""
 
 from __future__ import annotations
 

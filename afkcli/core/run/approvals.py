@@ -1,4 +1,4 @@
-"""Approvals: each tool call is decided on by the rules, or else by whoever decides in this run."""
+"""Approvals: each tool call is decided on by the rules, or else by the decider of this run."""
 
 from __future__ import annotations
 

@@ -168,5 +168,5 @@ class _Call:
                 return await invocation.run(arguments), ""
         except ToolError as error:
             return "", str(error) or "the tool failed"
-        except Exception as error:  # a tool is code of others; the model gets the error
+        except Exception as error:  # a tool is code of a plugin or a user; the model gets the error
             return "", f"{type(error).__name__}: {error}"

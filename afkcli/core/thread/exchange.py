@@ -257,7 +257,7 @@ class _RescueChecker:
         raise JsonError("it is followed by a record, which can only belong to a thread")
 
     def add_journal(self, form: JsonObject) -> None:
-        """Take what the turn went on with; `JsonError` if it cannot be that."""
+        """Take the continuation of the turn; `JsonError` if it cannot be one."""
         _with_journal(self._rescued, [form])
         self._told.append(form)
 
@@ -320,7 +320,7 @@ class _Checker:
             raise JsonError(f"{label} has the number of another turn in its body")
 
     def add_journal(self, form: JsonObject) -> None:
-        """Refuse it: what a thread's open turn went on with is in its records."""
+        """Refuse it: the continuation of a thread's open turn is in its records."""
         raise JsonError("it is followed by a rescued_journal line, which can only belong to a rescued turn")
 
     def add_content(self, form: JsonObject) -> None:

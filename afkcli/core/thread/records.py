@@ -39,7 +39,7 @@ class Fault(StrEnum):
 class Chain:
     """Follows the records of the thread `key` in order, and checks the hash of each and its link to those before it.
 
-    This is the one check of the chain: the fold of a history goes on after a fault, an import stops at it.
+    This is the one check of the chain: the fold of a history continues after a fault, an import stops at it.
     """
 
     def __init__(self, key: str) -> None:

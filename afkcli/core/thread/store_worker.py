@@ -54,7 +54,7 @@ class StoreCalls:
                 return
             try:
                 future.set_result(function(*args, **kwargs))
-            except Exception as error:  # handed to whoever waits
+            except Exception as error:  # handed to the caller that waits
                 future.set_exception(error)
             except BaseException as error:  # a store that calls sys.exit ends neither this worker nor afk
                 future.set_exception(StoreError(f"the store failed: {type(error).__name__}: {error}"))

@@ -100,7 +100,7 @@ class Engine:
         parameters.api_keys = [_KEY]
         parameters.ui = parameters.endpoint_slots = False
         parameters.endpoint_metrics = True  # `_wait_until_idle` asks them
-        parameters.n_threads_http = 2  # with 1 it can hang when it is told to stop
+        parameters.n_threads_http = 2  # with 1 it can hang when it is stopped
         if not os.environ.get("AFK_DEBUG"):
             parameters.verbosity = -1  # below llama.cpp's own errors: it writes to stderr past Python
         return parameters
@@ -141,7 +141,7 @@ def _sleep(_server: Any) -> None:
 
 
 def error_of(error: Any) -> ProviderError:
-    """Return the error that llama.cpp's error object stands for."""
+    """Return the error for llama.cpp's error object."""
     form = error if isinstance(error, dict) else {"message": str(error)}
     message = f"llama.cpp: {form.get('message')}"
     if form.get("type") == "exceed_context_size_error":
@@ -167,7 +167,7 @@ class Job:
     def put(self, item: object) -> None:
         try:
             self._put(item)
-        except RuntimeError:  # the event loop is closed: nobody listens any more
+        except RuntimeError:  # the event loop is closed: nothing listens any more
             self.stop()
 
     def stop(self) -> None:
@@ -194,7 +194,7 @@ def _end() -> None:
 
 
 def _wait_until_idle(server: Any, until: float) -> None:
-    """Wait for llama.cpp's own thread, which goes on for a moment after an answer has ended or was stopped."""
+    """Wait for llama.cpp's own thread, which runs for a moment after an answer has ended or was stopped."""
     busy = re.compile(r"^llamacpp:requests_(processing|deferred) [1-9]", re.MULTILINE)
     while busy.search(server.handle_metrics()) and time.monotonic() < until:
         time.sleep(0.002)

@@ -16,7 +16,7 @@ class Settings:
         max_output_tokens: tokens of one answer.
         temperature, top_p: sampling, where the request says nothing else.
         seed: makes answers repeatable; -1 is a new one for every answer.
-        system: the system message of a request that has none; "" is none, and a short one for the demonstration model.
+        system: the system message of a request without one; "" means none, or a short one for the demonstration model.
     """
 
     model_path: str = field(default="", metadata={"env": "AFK_LOCAL_MODEL"})

@@ -1,4 +1,4 @@
-"""One file of the log: opened so that nobody can redirect it, appended to so that no line is torn."""
+"""One file of the log: opened so that it cannot be redirected, appended to so that no line is torn."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class LogFile:
             os.fchmod(self._file, 0o600)
 
     def usable(self, max_bytes: int) -> bool:
-        """Return whether lines may still go here: below `max_bytes` (0 is no limit) and not deleted meanwhile."""
+        """Return whether lines may still go here: below `max_bytes` (0 means no limit) and not deleted meanwhile."""
         status = os.fstat(self._file)
         return status.st_nlink > 0 and not (max_bytes and status.st_size >= max_bytes)
 

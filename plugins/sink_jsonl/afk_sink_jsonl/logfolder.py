@@ -30,7 +30,7 @@ class LogFolder:
         self._keep_days = keep_days
 
     def open(self, day: str, max_bytes: int) -> LogFile:
-        """Open the first file of `day` that is below `max_bytes` (0 is no limit).
+        """Open the first file of `day` that is below `max_bytes` (0 means no limit).
 
         Files are only ever appended to, never renamed, so processes that rotate at the same time agree without a lock.
 

@@ -11,7 +11,7 @@ class Settings:
 
     Attributes:
         path: the folder of the log; "" is `events` in afk's state folder.
-        max_file_mb: a file that has reached this size is followed by another one of the same day; 0 is no limit.
+        max_file_mb: a file that has reached this size is followed by another one of the same day; 0 means no limit.
         keep_days: files of days before that are deleted; 0 keeps all.
     """
 

@@ -13,7 +13,7 @@ from afkcli.plugin import StoreError
 class JsonTextDisk(diskcache.Disk):  # type: ignore[misc]
     """Stores text as it is, in the row itself, and refuses every other form that diskcache knows.
 
-    diskcache unpickles what it finds in a row or in a file beside the database, so whoever can write there could run
+    diskcache unpickles what it finds in a row or in a file beside the database, so anyone who can write there could run
     code in afk (CVE-2025-69872). Here nothing is unpickled and no file beside the database is read, written or removed.
     """
 

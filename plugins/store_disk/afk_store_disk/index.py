@@ -1,8 +1,8 @@
 """Listing and search: a second SQLite file beside the database, made from it and made again whenever it is lost.
 
-The database holds one row `changed/<number>/<key>` a thread, with a number that grows with every change. Whoever lists
-compares these rows with what the index has seen and reads the threads that differ, so a run never touches the index,
-and an index that is old, deleted, damaged or of another database comes right by itself.
+The database holds one row `changed/<number>/<key>` a thread, with a number that grows with every change. A process
+that lists threads compares these rows with the index and reads the threads that differ. So a run never touches the
+index, and an index that is old, deleted, damaged or of another database is corrected by itself.
 """
 
 from __future__ import annotations

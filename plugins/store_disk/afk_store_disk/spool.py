@@ -3,7 +3,7 @@
 SQLite has one write lock, and a process that is stopped in the milliseconds of a write keeps it. What others stream in
 that time cannot wait: it is put aside in `spool/<thread key>.<lease token>`, a checked line a call, and counts as
 written. The next transaction of the lease's owner brings it into the database first and removes the file; so does
-whoever takes the lease over, and all who read an open turn read its file as well.
+the next owner of the lease; and everything that reads an open turn reads its file too.
 
 The token is the fence: a take-over gives the thread another one, in the transaction that brings the old file in. What a
 former owner writes to its own file afterwards is ignored, and the next one to take a lease removes it. Bringing in

@@ -181,7 +181,7 @@ def test_a_pickled_key_is_never_looked_at(store: DiskStore, folder: Path, tmp_pa
     assert not (tmp_path / "bomb").exists()
 
 
-# versions, and databases that are none
+# versions, and files that are not databases
 
 
 def test_a_newer_schema_is_refused_and_left_alone(store: DiskStore, folder: Path) -> None:
@@ -279,7 +279,7 @@ except StoreError as error: print(error)
 
 
 def test_a_permission_lost_in_the_middle_is_named(start_python, folder: Path, open_way: None) -> None:
-    """The connection that is open goes on; the next one is told what is wrong."""
+    """The open connection still works; the next one gets an error."""
     store = DiskStore(folder)
     asked(store)
     store.close()

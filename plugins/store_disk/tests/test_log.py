@@ -134,7 +134,7 @@ store.close()
 """
     output, errors = start_python(code).communicate(timeout=50)
     assert (output, errors) == ("2\n", "")
-    flip(folder / "threads.db-wal", 40)  # whoever has it open reads it by its index
+    flip(folder / "threads.db-wal", 40)  # a process that has it open reads it by its index
     assert start_python(code).communicate(timeout=50)[1] == ""
 
 

@@ -1,4 +1,4 @@
-"""An open turn goes on beside the database while another process holds its write lock."""
+"""An open turn is journaled beside the database while another process holds its write lock."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_a_renewal_and_a_release_bring_it_in_too(store: DiskStore, folder: Path,
     assert store.find("t-42") == lease.thread
 
 
-def test_whoever_takes_the_lease_over_finds_it(
+def test_the_next_owner_of_the_lease_finds_it(
     store: DiskStore, other: DiskStore, folder: Path, dead_owner: Callable[[], None]
 ) -> None:
     lease = asked(store)

@@ -125,7 +125,7 @@ class Roots:
         """Open the file `place` for reading.
 
         Raises:
-            RefusedError: it is not there, is no regular file, or is not to be used.
+            RefusedError: it does not exist, is not a regular file, or may not be used.
         """
         if not place.parts:
             raise RefusedError(f"{place.shown!r} is a folder")
@@ -213,13 +213,13 @@ def open_file(name: str, folder: int, place: Place) -> int:
 
 
 def check_regular(status: os.stat_result, place: Place) -> None:
-    """Refuse whatever is no regular file."""
+    """Refuse everything but a regular file."""
     if not stat.S_ISREG(status.st_mode):
         raise RefusedError(f"{place.shown!r} is {kind_of(status.st_mode)}")
 
 
 def kind_of(mode: int) -> str:
-    """Return in words what is no regular file."""
+    """Return the kind of a file that is not a regular one, in words."""
     return _KINDS.get(stat.S_IFMT(mode), "no file")
 
 

@@ -32,7 +32,7 @@ class Bounds:
 
 
 def binary(place: Place, size: int) -> RefusedError:
-    """Return the error for what is no text."""
+    """Return the error for a file that is not text."""
     return RefusedError(f"{place.shown!r} is a binary file of {size} bytes, not UTF-8 text")
 
 

@@ -27,7 +27,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 
 @pytest.fixture
 def notes(tmp_path, monkeypatch):
-    """A root with files, in a home with afk's folders and with something outside that nobody may reach."""
+    """A root with files, in a home with afk's folders and with something outside that must not be reached."""
     monkeypatch.setenv("AFK_HOME", str(tmp_path / "home" / "afk"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     notes = tmp_path / "home" / "notes"
@@ -530,7 +530,7 @@ class TestSearch:
         assert told.startswith(("the pattern is not a regular expression: ", "the pattern takes too much memory"))
 
     def test_a_pattern_that_never_ends_is_stopped_and_blocks_nothing(self, notes):
-        """On a thread it would hold up all of afk; here the loop goes on, and what was found before is told."""
+        """On a thread it would block all of afk; here the loop continues, and the hits so far are returned."""
         (notes / "a").write_text("aX\n" + "a" * 50 + "!\n")
         tool = Tools(notes, timeout_s=1.0).tools["files.search"]
         ticks = []

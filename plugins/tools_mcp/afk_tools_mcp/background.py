@@ -31,7 +31,7 @@ async def on_thread(work: Callable[[], T]) -> T:
             settle = partial(future.set_result, value)
         except Exception as error:
             settle = partial(future.set_exception, error)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits any more
             loop.call_soon_threadsafe(finish, settle)
 
     threading.Thread(target=run, name="afk-mcp", daemon=True).start()
@@ -39,7 +39,7 @@ async def on_thread(work: Callable[[], T]) -> T:
 
 
 def import_sdk() -> None:
-    """Import the SDK, which takes a second, and have it say nothing on stderr of what is told in errors here."""
+    """Import the SDK, which takes a second, and keep it from writing to stderr what is reported as errors here."""
     import mcp.client.streamable_http  # noqa: F401
 
     for name in _SDK_LOGGERS:

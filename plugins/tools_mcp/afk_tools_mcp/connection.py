@@ -1,4 +1,4 @@
-"""One connection to a server: from its start, by the agreement on a protocol, to its end, whoever ends it."""
+"""One connection to a server: from its start, by the agreement on a protocol, to its end, whichever side ends it."""
 
 from __future__ import annotations
 
@@ -354,7 +354,7 @@ def _no_progress(cursor: str, seen: set[str], has_new: bool) -> str:
 def _dispatcher(reader: Any, writer: Any, take_page: Callable[[JsonObject], None]) -> Any:
     """Return the SDK's dispatcher, which shows `take_page` each page of the list of tools before the SDK checks it:
     the SDK refuses a list as a whole for one tool that is described wrongly, and fails calls whose results do not fit
-    a schema that nobody here asks for.
+    a schema that is not needed here.
     """
     from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 

@@ -1,4 +1,4 @@
-"""What stands between a server and the SDK: a server that floods is cut off before it is stored.
+"""The guard between a server and the SDK: a server that floods is cut off before it is stored.
 
 The SDK answers every request of a server and starts a task for each message, however many there are. So nothing but
 answers and requests gets through to it, and only so many.
@@ -20,7 +20,7 @@ MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 
 ALLOWANCE = 20_000.0
 ALLOWANCE_PER_SECOND = 2_000.0
-"""Messages that nobody asked for, and kilobytes of them: so many at once, and so many a second for good."""
+"""Unrequested messages, and kilobytes of them: the limit at once, and the limit for each second."""
 
 REQUEST_BYTES = 20 * 1024
 """What a request of a server counts, beside its size: answering it is that much more work than dropping a message."""
@@ -45,7 +45,7 @@ class Guard:
         self._open: set[str | int] = set()
 
     def spend(self, size: int) -> None:
-        """Count one message, or a part of one, of `size` bytes that nobody asked for; `FloodError` for too many."""
+        """Count one message, or a part of one, of `size` bytes that was not requested; `FloodError` for too many."""
         now = time.monotonic()
         self._allowance = min(ALLOWANCE, self._allowance + (now - self._at) * ALLOWANCE_PER_SECOND)
         self._at = now

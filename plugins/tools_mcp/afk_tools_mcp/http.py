@@ -44,7 +44,7 @@ class Status:
 
 @asynccontextmanager
 async def http_streams(settings: ServerSettings, guard: Guard, status: Status) -> AsyncIterator[TransportStreams]:
-    """Yield the SDK's streams of the messages of an HTTP server; `status` is told how it refuses a request."""
+    """Yield the SDK's streams of the messages of an HTTP server; `status` gets the HTTP status of a refused request."""
     import httpx2
     from mcp.client.streamable_http import streamable_http_client
 
@@ -94,7 +94,7 @@ async def is_sse_server(settings: ServerSettings) -> bool:
 def _bounded_stream(stream: AsyncByteStream, limit: int | None, packed: str) -> AsyncByteStream:
     """Return the body of an answer: `limit` bytes at most, or without a limit read at a bounded speed.
 
-    One that is packed although nobody asked for it is refused: a few bytes of it can become any number.
+    A compressed one that was not asked for is refused: a few bytes of it can become any number.
     """
     import httpx2
 

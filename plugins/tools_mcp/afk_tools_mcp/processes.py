@@ -86,7 +86,7 @@ class ServerProcess:
 
 
 class _LateEnds(logging.Filter):
-    """Drops what asyncio logs of a process that ends when nobody waits for it any more.
+    """Drops what asyncio logs of a process that ends when nothing waits for it any more.
 
     The thread that waits for a process in asyncio may see its end after the event loop was closed, or when somebody
     else has waited for it. Both are ends that afk has seen to, and neither belongs on stderr.
@@ -110,7 +110,7 @@ async def start_process(name: str, settings: ServerSettings) -> ServerProcess:
     environment = settings.environment()
     folder = settings.folder()
     if folder is not None and not folder.is_dir():
-        raise ToolError(f"the MCP server {name!r} cannot be started: its `cwd` {str(folder)!r} is no folder")
+        raise ToolError(f"the MCP server {name!r} cannot be started: its `cwd` {str(folder)!r} is not a folder")
     program = _program(name, settings.command, environment, folder)
     exited = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -67,5 +67,5 @@ def _mark(*words: str | None) -> str:
 
 
 def _bytes_of(base64_text: str) -> int:
-    """Return how many bytes a base64 text stands for."""
+    """Return the number of bytes that a base64 text encodes."""
     return max(0, len(base64_text) * 3 // 4 - base64_text[-2:].count("="))

@@ -122,7 +122,7 @@ class ServerSettings:
 def _check_env(env: Mapping[str, Any]) -> None:
     for name, value in env.items():
         if not isinstance(value, str):
-            raise ValueError(f"`env` {name} is no text; put its value into quotes")
+            raise ValueError(f"`env` {name} must be a text; put its value into quotes")
         if not name or "=" in name or "\0" in name + value:
             raise ValueError(f"`env` {name!r} cannot be a variable of an environment")
         _check_references(f"`env` {name}", value)
@@ -131,7 +131,7 @@ def _check_env(env: Mapping[str, Any]) -> None:
 def _check_headers(headers: Mapping[str, str]) -> None:
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"`headers` {name!r} is no name of a header")
+            raise ValueError(f"`headers` {name!r} is not a valid header name")
         if not value.isascii() or not value.isprintable():
             raise ValueError(f"`headers` {name} holds characters that a header cannot have")
         _check_references(f"`headers` {name}", value)
@@ -140,7 +140,7 @@ def _check_headers(headers: Mapping[str, str]) -> None:
 def _check_references(where: str, value: str) -> None:
     for name in _REFERENCE.findall(value):
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise ValueError(f"{where} refers to a variable by ${{...}}, and what is in it is no name of one")
+            raise ValueError(f"{where} refers to a variable by ${{...}}, but its text is not the name of one")
 
 
 def _check_url(url: str) -> None:
@@ -152,7 +152,7 @@ def _check_url(url: str) -> None:
     except ValueError:
         usable = False
     if not usable:
-        raise ValueError("`url` is no address; write http://HOST/PATH or https://HOST/PATH")
+        raise ValueError("`url` is not a valid address; write http://HOST/PATH or https://HOST/PATH")
 
 
 def _resolved(values: Mapping[str, str], *, secret: bool) -> dict[str, str]:

@@ -40,8 +40,8 @@ async def stdio_streams(
     """Yield the SDK's streams of the messages of a process.
 
     Args:
-        ended: is told when nothing will come any more, and why where the process is not the reason.
-        broken: is told why an answer could not be read; nobody knows to which request it belonged.
+        ended: called when nothing will come any more, with the reason if that is not the end of the process.
+        broken: called with the reason why an answer could not be read; its request is unknown.
     """
     import anyio
 
@@ -103,7 +103,7 @@ async def _lines(process: ServerProcess, guard: Guard, broken: Callable[[str], N
             begun.clear()
             if len(line) <= MAX_MESSAGE_BYTES:
                 yield line
-        if len(begun) > MAX_MESSAGE_BYTES:  # it was told already, and this is more of the same line
+        if len(begun) > MAX_MESSAGE_BYTES:  # it was reported already, and this is more of the same line
             guard.spend(len(beginning))
             continue
         begun += beginning
@@ -126,7 +126,7 @@ async def _chunk(process: ServerProcess) -> bytes:
 
 
 def _message(line: bytes) -> JSONRPCMessage | None:
-    """Return the message in a line, None where it is none: many programs greet, or log, on stdout.
+    """Return the message in a line, None if it has none: many programs greet, or log, on stdout.
 
     Raises:
         BadMessageError: it is meant as one.
@@ -141,7 +141,7 @@ def _message(line: bytes) -> JSONRPCMessage | None:
     try:  # a lone surrogate, which the SDK refuses, is replaced as everywhere in afk
         return jsonrpc_message_adapter.validate_python(loads_object(text), by_name=False)
     except (JsonError, ValueError):
-        raise BadMessageError("it sent a line that is no message of the protocol") from None
+        raise BadMessageError("it sent a line that is not a message of the protocol") from None
 
 
 async def _write(process: ServerProcess, guard: Guard, from_sdk: MemoryObjectReceiveStream[SessionMessage]) -> None:

@@ -76,7 +76,7 @@ def test_a_program_that_is_not_there_is_named(scripted: Any) -> None:
 
 def test_a_folder_that_is_not_there_is_named(scripted: Any) -> None:
     assert listing_error(scripted, cwd="/no/such/folder") == (
-        "the MCP server 's' cannot be started: its `cwd` '/no/such/folder' is no folder"
+        "the MCP server 's' cannot be started: its `cwd` '/no/such/folder' is not a folder"
     )
 
 
@@ -240,7 +240,7 @@ def died(how: str) -> str:
         ("endless_notifications", "the MCP server 's' was ended: it sends more messages than afk takes"),
         ("endless_requests", "the MCP server 's' was ended: it sends more messages than afk takes"),
         ("big", f"failed: it sent a message of more than {MAX_MESSAGE_BYTES // 1024 // 1024} MB"),
-        ("malformed", "failed: it sent a line that is no message of the protocol"),
+        ("malformed", "failed: it sent a line that is not a message of the protocol"),
     ],
 )
 def test_a_server_that_dies_or_floods_in_a_call_fails_that_call(scripted: Any, tool: str, said: str) -> None:

@@ -1,4 +1,4 @@
-"""The servers of the config: what is wrong with one is told in one line, and no secret is in it."""
+"""The servers of the config: an error is one line and contains no secret."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def servers(tables: dict[str, Any]) -> dict[str, ServerSettings]:
         ({"command": 3}, "command is 3; a string was expected"),
         ({"command": "a", "args": "b"}, "args is 'b'; "),
         ({"command": "a", "args": [1]}, "args is [1]; "),
-        ({"command": "a", "env": {"PORT": 80}}, "is not usable: `env` PORT is no text; put its value into quotes"),
+        ({"command": "a", "env": {"PORT": 80}}, "is not usable: `env` PORT must be a text; put its value into quotes"),
         ({"command": "a", "env": {"A=B": "c"}}, "is not usable: `env` 'A=B' cannot be a variable"),
         ({"command": "a", "env": {"A": "${}"}}, "is not usable: `env` A refers to a variable by ${...}"),
         ({"command": "a", "env": {"A": "${B C}"}}, "is not usable: `env` A refers to a variable by ${...}"),
         ({"command": "a", "headers": {"A": "b"}}, "is not usable: `headers` goes with `url`"),
         ({"url": "http://a/b", "args": ["c"]}, "is not usable: `args` goes with `command`"),
         ({"url": "http://a/b", "cwd": "/"}, "is not usable: `cwd` goes with `command`"),
-        ({"url": "a/b"}, "is not usable: `url` is no address; write http://HOST/PATH or https://HOST/PATH"),
-        ({"url": "ftp://a/b"}, "is not usable: `url` is no address"),
-        ({"url": "http://[a/b"}, "is not usable: `url` is no address"),
-        ({"url": "http://a:99999/b"}, "is not usable: `url` is no address"),
-        ({"url": "http://a/b", "headers": {"A B": "c"}}, "is not usable: `headers` 'A B' is no name of a header"),
+        ({"url": "a/b"}, "is not usable: `url` is not a valid address; write http://HOST/PATH or https://HOST/PATH"),
+        ({"url": "ftp://a/b"}, "is not usable: `url` is not a valid address"),
+        ({"url": "http://[a/b"}, "is not usable: `url` is not a valid address"),
+        ({"url": "http://a:99999/b"}, "is not usable: `url` is not a valid address"),
+        ({"url": "http://a/b", "headers": {"A B": "c"}}, "is not usable: `headers` 'A B' is not a valid header name"),
         ({"url": "http://a/b", "headers": {"A": "b\r\nC: d"}}, "is not usable: `headers` A holds characters"),
         ({"url": "http://a/b", "headers": {"A": "\u00e9"}}, "is not usable: `headers` A holds characters"),
         ({"command": "a", "timeout": 0}, "is not usable: `timeout` is 0"),

@@ -19,7 +19,7 @@ from typing import IO, Any, Self, cast
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 DRAIN_SECONDS = 0.5
-"""How long what a command leaves running may go on to write, after its end."""
+"""How long processes that a command leaves running may still write, after its end."""
 LAST_SECONDS = 0.05
 """How long what has just closed the streams may take to end; it is not said to be left running."""
 CLOSE_SECONDS = 0.2
@@ -131,14 +131,14 @@ class Command:
             self._transports.append(transport)
 
     async def __aexit__(self, *error: object) -> None:
-        """Stop what is left. The supervisor does it, so it is done even if nobody waits here."""
+        """Stop what is left. The supervisor does it, so it is done even if nothing waits here."""
         self._hang_up()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._said.gone.wait()
                 while self._process.poll() is None:  # noqa: ASYNC110 - it is on its way out, and nothing tells
                     await asyncio.sleep(0.002)
-        if self._process.poll() is None:  # it still works, or the machine is slow; nobody else would see to its end
+        if self._process.poll() is None:  # it still works, or the machine is slow; nothing else would end it
             threading.Thread(target=self._process.wait, name="afk-shell-reaper", daemon=True).start()
         self._close()
 
@@ -204,7 +204,7 @@ class Command:
 
 @contextlib.contextmanager
 def _stdin(text: str | None) -> Any:
-    """Give a file with `text` (a command that does not read it blocks nobody), or /dev/null."""
+    """Give a file with `text` (a command that does not read it blocks nothing), or /dev/null."""
     if text is None:
         yield subprocess.DEVNULL
         return

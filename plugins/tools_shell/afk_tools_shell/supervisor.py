@@ -45,7 +45,7 @@ class Supervisor:
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"):  # `kill $PPID` is no way to be left alone
+        for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"):  # a command must not get free by `kill $PPID`
             signal.signal(getattr(signal, name), signal.SIG_IGN)
         self._subreaper = _adopt_orphans()
         self._pid = 0

@@ -38,14 +38,14 @@ def run(*argv, settings=None, **arguments):
 
 
 def error(*argv, settings=None, **arguments):
-    """Return what the model is told of a command that failed to run."""
+    """Return the error that the model gets for a command that failed to run."""
     with pytest.raises(ToolError) as caught:
         run(*argv, settings=settings, **arguments)
     return str(caught.value)
 
 
 def stopped(*argv, ready="ready"):
-    """Return what is told of a command that has no end, once its time was long enough for it to say `ready`."""
+    """Return the result of a command without an end, with enough time for it to say `ready`."""
     for seconds in (0.3, 1, 3, 10, 30):
         told = error(*argv, timeout_s=seconds)
         assert told.startswith(f"the command took longer than {seconds} s and was stopped\n")
@@ -301,7 +301,7 @@ class TestKeys:
         assert f"OPENAI_API_KEY={KEY}" in self.said("not hidden", self.SEARCH)
 
     def test_not_even_a_command_of_root_finds_it(self):
-        """As whoever runs the tests: root's commands lose the rights that would show it all."""
+        """As the user who runs the tests: root's commands lose the rights that would show it all."""
         said = run("cat", f"/proc/{os.getpid()}/environ", f"/proc/{os.getpid()}/maps")
         assert said.count("Permission denied") == 2
         assert "stdout" not in said
@@ -420,7 +420,7 @@ class TestCancelled:
     @linux
     @pytest.mark.parametrize("seconds", [0.2, 0.0])
     def test_at_any_moment(self, monkeypatch, seconds):
-        """Also before the command has started, while it is being stopped, and where nobody waits for the supervisor."""
+        """Also before the command has started, while it is being stopped, and if nothing waits for the supervisor."""
         monkeypatch.setattr("afk_tools_shell.command.CLOSE_SECONDS", seconds)
 
         async def cancelled(after):

@@ -1,4 +1,4 @@
-"""Messages and parts survive their JSON form; what is no part is refused with one error."""
+"""Messages and parts survive their JSON form; a value that is not a part is refused with one error."""
 
 from __future__ import annotations
 

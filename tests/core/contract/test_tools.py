@@ -1,4 +1,4 @@
-"""Tools: what a model is told of them, how they are called, and that nothing they do costs the run."""
+"""Tools: their descriptions for a model, their calls, and that no failure of a tool ends the run."""
 
 from __future__ import annotations
 

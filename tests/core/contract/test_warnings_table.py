@@ -34,7 +34,7 @@ def first(node: ast.expr) -> list[ast.expr]:
 
 
 def codes(node: ast.AST) -> list[ast.expr]:
-    """Return what stands for a code in `warn(code, line)`, `ModelWarning(code, line)` and lists of `(code, line)`."""
+    """Return the expression of a code in `warn(code, line)`, `ModelWarning(code, line)` and lists of `(code, line)`."""
     if isinstance(node, ast.Call) and name(node.func) in ("warn", "ModelWarning", "Warned"):
         given = [*node.args, *(item.value for item in node.keywords if item.arg == "code")]
         return given[:1] if len(node.args) + len(node.keywords) > 1 else []  # `Messages.warn(line)` has no code

@@ -96,7 +96,7 @@ def test_a_long_answer_reserves_piece_by_piece_and_settles_by_usage() -> None:
     assert 1 < before < 1000, "something of the output is reserved before the call"
     assert before < 2001 <= middle < 3001
     assert 4001 <= late < 5001
-    assert spent(store)[1] == pytest.approx(20), "the usage that was reported stands for the estimate"
+    assert spent(store)[1] == pytest.approx(20), "the reported usage replaces the estimate"
 
 
 def test_a_call_that_fails_gives_its_reservation_back() -> None:

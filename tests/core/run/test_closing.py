@@ -162,7 +162,7 @@ class TestTableOfStates:
 
 
 class BrokenStore(MemoryStore):
-    """A store that fails where it is told to."""
+    """A store that fails in the calls that the test names."""
 
     def __init__(self, *methods: str, error: Exception | None = None) -> None:
         super().__init__()

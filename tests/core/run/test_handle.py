@@ -38,7 +38,7 @@ def with_run(use: Use, *scripts: Script, chosen: Agent | None = None, store: Mem
 
 
 def states(store: MemoryStore) -> list[RunState]:
-    """The states of the sealed turns of the thread `t`, which nobody may hold."""
+    """The states of the sealed turns of the thread `t`, which no run may hold."""
     thread = store.find("t")
     assert thread is not None
     assert thread.open_turn is None
@@ -252,7 +252,7 @@ class TestCancelling:
             result = await handle.cancel()
             end.set()
             for _ in range(10):
-                await asyncio.sleep(0)  # what it still says is heard by nobody
+                await asyncio.sleep(0)  # its further output has no reader
             assert result.final_text == "a"
 
         self.check(use, [TextDelta("a"), stubborn, *answer("b")])

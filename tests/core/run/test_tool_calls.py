@@ -79,7 +79,7 @@ class TestFailures:
         async def stubborn() -> None:
             try:
                 await asyncio.Event().wait()
-            finally:  # it goes on after the cancellation, until the event loop closes
+            finally:  # it continues after the cancellation, until the event loop closes
                 await asyncio.Event().wait()
 
         reported = run_tool({"async": waits, "plain": plain, "stubborn": stubborn}[kind])

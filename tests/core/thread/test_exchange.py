@@ -71,7 +71,7 @@ def end(threads: int) -> bytes:
 
 
 def items(lines: Iterable[bytes]) -> list[Item]:
-    """Return what is read; whether the file was whole is told by `incomplete`."""
+    """Return the items of the file; `incomplete` says whether it was cut."""
     return [item for item in read_lines(lines) if not isinstance(item, Incomplete)]
 
 

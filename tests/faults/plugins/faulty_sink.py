@@ -1,4 +1,4 @@
-"""A sink that misbehaves as `AFK_TEST_SINK` says: it raises, blocks, or writes where nobody reads."""
+"""A sink that misbehaves as `AFK_TEST_SINK` says: it raises, blocks, or writes to a pipe without a reader."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def blocks(data: bytes) -> None:
 
 
 def full_pipe() -> Callable[[bytes], object]:
-    """Return the write of a pipe that nobody empties: it blocks after 64 KB."""
+    """Return the write of a pipe that is never read: it blocks after 64 KB."""
     _, end = os.pipe()
     return lambda data: os.write(end, data * 500)
 

@@ -7,7 +7,7 @@ Each kind of server speaks it a little differently; what is known of them stands
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from afkcli.core.contract.errors import ErrorKind, ProviderError
@@ -102,7 +102,41 @@ def chat_messages(
     Raises:
         ProviderError: `bad_request`, if one holds a file that is no PDF.
     """
-    ids = ids or wire_ids(origin)
+    yield from in_turns(_messages(request, names, origin, ids or wire_ids(origin)))
+
+
+def in_turns(messages: Iterator[JsonObject]) -> Iterator[JsonObject]:
+    """Yield the messages of a request with neighbouring ones of the user joined: chat templates refuse two in a row.
+
+    There are two where the question before was not answered.
+
+    Since: 0.2.
+    """
+    question: JsonObject | None = None
+    for message in messages:
+        if question is not None and message["role"] == Role.USER:
+            question = {**question, "content": _joined_content(question["content"], message["content"])}
+            continue
+        if question is not None:
+            yield question
+        question = message if message["role"] == Role.USER else None
+        if question is None:
+            yield message
+    if question is not None:
+        yield question
+
+
+def _joined_content(first: str | list[JsonObject], second: str | list[JsonObject]) -> str | list[JsonObject]:
+    if isinstance(first, str) and isinstance(second, str):
+        return "\n\n".join(text for text in (first, second) if text.strip())
+    return [*_as_parts(first), *_as_parts(second)]
+
+
+def _as_parts(content: str | list[JsonObject]) -> list[JsonObject]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _messages(request: ModelRequest, names: ToolNames, origin: Origin, ids: WireIds) -> Iterator[JsonObject]:
     for message in request.messages:
         if message.role is Role.TOOL:
             for part in message.parts:
@@ -125,15 +159,21 @@ def chat_message_at(request: ModelRequest, names: ToolNames, origin: Origin, nam
         return None
     if named.field == "contents":
         sizes = [int(message.role is not Role.SYSTEM) for message in request.messages]
-        return index_in_request(request.messages, sizes, named.position)
-    sent = [list(chat_messages(replace(request, messages=[message]), names, origin)) for message in request.messages]
-    flat = [message for group in sent for message in group]
+        return index_in_request(request.messages, _joined_sizes(request, sizes), named.position)
+    each = [list(chat_messages(replace(request, messages=[message]), names, origin)) for message in request.messages]
+    flat = list(chat_messages(request, names, origin))
     if named.field != "messages" or named.position >= len(flat):
         return None
     content = flat[named.position]["content"]
     if named.part is not None and not (isinstance(content, list) and named.part < len(content)):
         return None  # the path is that of another form, into which a gateway made the request
-    return index_in_request(request.messages, map(len, sent), named.position)
+    return index_in_request(request.messages, _joined_sizes(request, map(len, each)), named.position)
+
+
+def _joined_sizes(request: ModelRequest, sizes: Iterable[int]) -> list[int]:
+    """Return how many messages each message becomes, where questions in a row become one: all but the first are none."""
+    roles = [None, *(message.role for message in request.messages)]
+    return [0 if roles[n] is roles[n + 1] is Role.USER else size for n, size in enumerate(sizes)]
 
 
 def without_opaque(body: JsonObject) -> tuple[JsonObject, list[str]]:

@@ -140,7 +140,8 @@ def said(body: Mapping[str, Any]) -> list[tuple[str, str]]:
     messages: list[tuple[str, str]] = []
     for item in body.get("messages", body.get("input", ())):
         content = item.get("content") or ""
-        texts = [content] if isinstance(content, str) else [part.get("text", "") for part in content]
+        # Questions in a row are one message.
+        texts = content.split("\n\n") if isinstance(content, str) else [part.get("text", "") for part in content]
         messages += [(item["role"], text) for text in texts if text and "role" in item]
     return messages
 

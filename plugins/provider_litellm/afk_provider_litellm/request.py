@@ -9,7 +9,7 @@ from afk_provider_litellm.route import Route
 from afk_provider_litellm.settings import Settings
 from afkcli.plugin import Json, JsonObject, Message, ModelRequest, ReasoningPart, Role
 from afkcli.providers.base_url import split_base_url
-from afkcli.providers.chat import OPTIONS, chat_messages, chat_tool, wire_ids
+from afkcli.providers.chat import OPTIONS, chat_messages, chat_tool, in_turns, wire_ids
 from afkcli.providers.tool_names import ToolNames
 from afkcli.providers.wire_ids import SHORT, WireIds
 
@@ -26,7 +26,7 @@ _WITHOUT_STREAM_OPTIONS = frozenset({"bytez", "oci"})
 
 def arguments(settings: Settings, route: Route, request: ModelRequest, names: ToolNames) -> JsonObject:
     """Return the arguments of `litellm.acompletion`; `extra` is among them, what makes a call one attempt goes last."""
-    asked: JsonObject = {"model": request.model, "messages": list(_messages(request, route, names))}
+    asked: JsonObject = {"model": request.model, "messages": list(in_turns(_messages(request, route, names)))}
     if route.provider not in _WITHOUT_STREAM_OPTIONS:
         asked["stream_options"] = {"include_usage": True}
     if request.tools:

@@ -206,3 +206,9 @@ def test_the_message_that_a_server_names_is_found_where_its_form_is_known(model:
         ask(server, ModelRequest(model=model, messages=spoken))
     assert caught.value.kind is ErrorKind.BAD_REQUEST
     assert caught.value.message_index == index
+
+
+def test_questions_in_a_row_are_one_message(model_server: ModelServer) -> None:
+    model_server.script(stream(delta(content="ok"), delta("stop")))
+    ask(model_server, ModelRequest(model="openai/m", messages=[QUESTION, text_message(Role.USER, "second")]))
+    assert model_server.bodies[0]["messages"] == [{"role": "user", "content": "q\n\nsecond"}]

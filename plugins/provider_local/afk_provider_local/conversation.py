@@ -18,6 +18,7 @@ from afkcli.plugin import (
     ToolSpec,
     dumps,
 )
+from afkcli.providers.chat import in_turns
 
 # More than any template known to us adds around a message, and before the first one.
 _TEMPLATE_TOKENS_A_MESSAGE = 32
@@ -30,7 +31,7 @@ def chat_messages(messages: Sequence[Message]) -> list[JsonObject]:
     Raises:
         ProviderError: a message has an image or a file.
     """
-    return [form for message in messages for form in _chat_forms(message)]
+    return list(in_turns(form for message in messages for form in _chat_forms(message)))
 
 
 def chat_tools(tools: Sequence[ToolSpec]) -> list[JsonObject]:

@@ -15,6 +15,7 @@ from afk_provider_openai.settings import server_from
 from afkcli.plugin import (
     ErrorKind,
     FinishReason,
+    ImagePart,
     Message,
     ModelEvent,
     ModelRequest,
@@ -366,6 +367,27 @@ def test_nothing_empty_is_sent_and_roles_take_turns() -> None:
         body = sent(*parts)
         assert [message["role"] for message in body] == ["user", "assistant", "user"]
         assert all(message["content"].strip() for message in body)
+
+
+def test_questions_in_a_row_are_one_message_because_chat_templates_refuse_two() -> None:
+    second, third = (text_message(Role.USER, text) for text in ("second", "third"))
+    answer = Message(role=Role.ASSISTANT, parts=(TextPart(text="a"),))
+    asked = [QUESTION, second, third, answer, QUESTION, second]
+    request = ModelRequest(model="m", messages=asked)
+    body = request_body(server_from(Settings(base_url=URL)), request, ToolNames.of(request))["messages"]
+    assert [(message["role"], message["content"]) for message in body] == [
+        ("user", "q\n\nsecond\n\nthird"),
+        ("assistant", "a"),
+        ("user", "q\n\nsecond"),
+    ]
+
+
+def test_a_question_with_an_image_and_one_behind_it_are_one_list_of_parts() -> None:
+    image = ImagePart(sha256="a" * 64, media_type="image/png", size=3, name="cat.png")
+    seen = Message(role=Role.USER, parts=(TextPart(text="see"), image))
+    request = ModelRequest(model="m", messages=[QUESTION, seen, QUESTION], content=lambda part: b"png")
+    (message,) = request_body(server_from(Settings(base_url=URL)), request, ToolNames.of(request))["messages"]
+    assert [part.get("text", part["type"]) for part in message["content"]] == ["q", "see", "image_url", "q"]
 
 
 @pytest.mark.parametrize("parts", [(), (TextPart(text=""),), (TextPart(text=" \n"),)])

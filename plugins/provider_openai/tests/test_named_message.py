@@ -1,9 +1,10 @@
-"""Which message of the conversation the Responses API names: an answer may be several items there, or none."""
+"""Which message of the conversation a server names: an answer may be several items, and two questions one message."""
 
 from __future__ import annotations
 
 import pytest
 from afk_provider_openai import Settings
+from afk_provider_openai.chat import ChatReader
 from afk_provider_openai.responses import ResponsesReader
 from afk_provider_openai.settings import server_from
 
@@ -42,3 +43,19 @@ def test_an_item_is_found_in_the_conversation(position: int, index: int | None) 
     )
     assert reader.message_at(NamedMessage("input", position)) == index
     assert reader.message_at(NamedMessage("messages", position)) is None
+
+
+@pytest.mark.parametrize(("position", "index"), [(1, 0), (2, 2), (3, 3), (4, None)])
+@pytest.mark.parametrize("field", ["messages", "contents"])
+def test_a_message_behind_questions_in_a_row_is_found(field: str, position: int, index: int | None) -> None:
+    spoken = [
+        text_message(Role.SYSTEM, "Be brief."),
+        text_message(Role.USER, "one"),
+        text_message(Role.USER, "two"),
+        text_message(Role.ASSISTANT, "answer"),
+        text_message(Role.USER, "three"),
+    ]
+    request = ModelRequest(model="m", messages=spoken)
+    reader = ChatReader(server_from(Settings(base_url="http://h/v1")), request, ToolNames.of(request))
+    place = position if field == "messages" else position - 1
+    assert reader.message_at(NamedMessage(field, place)) == index

@@ -171,7 +171,7 @@ def chat_message_at(request: ModelRequest, names: ToolNames, origin: Origin, nam
 
 
 def _joined_sizes(request: ModelRequest, sizes: Iterable[int]) -> list[int]:
-    """Return how many messages each message becomes, where questions in a row become one: all but the first are none."""
+    """Return how many messages each becomes where questions in a row are one: all but the first become none."""
     roles = [None, *(message.role for message in request.messages)]
     return [0 if roles[n] is roles[n + 1] is Role.USER else size for n, size in enumerate(sizes)]
 

@@ -1,33 +1,71 @@
-"""Plays a dialect against the installed plugin, and tells what is shown, stored and sent."""
+"""Plays one turn of one dialect with afk, and the turn after it, and judges what was shown, stored and sent."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
+import json
+import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from afk_provider_openai import Settings, afk_provider
+from tests.dialects import transcript
+from tests.dialects.dialect import (
+    ANSWER,
+    CALLS,
+    HALF,
+    INPUT_TOKENS,
+    INSTRUCTIONS,
+    KEY,
+    NEXT_QUESTION,
+    OUTPUT_TOKENS,
+    QUESTION,
+    REASONING,
+    RESULTS,
+    TOOL,
+    Dialect,
+    Turn,
+)
+from tests.dialects.server import DialectServer
+from tests.e2e.shell import Finished, Shell
 
-from afkcli.core.contract.agent import Agent
-from afkcli.core.contract.events import Event
-from afkcli.core.contract.messages import Message, ReasoningPart
-from afkcli.core.contract.result import AgentResult, RunState
-from afkcli.core.contract.tools import tool
-from afkcli.core.run.runner import Runner
-from afkcli.core.thread.memory_store import MemoryStore
-from afkcli.testing.model_server import ModelServer, Step
-from tests.dialects.servers import CUT, TEXT, THOUGHT, Dialect
+RETRY_DELAY = 0.01
+GARDEN = '''
+"""A tool that changes nothing."""
+from afkcli import hookimpl, tool
 
-SITUATIONS = ("plain", "reasoning", "two calls", "refused", "rate limited", "cut")
+AFK_HOOKS = 1
+AFK_NAME = "garden"
+LITRES = {"beans": 12, "chard": 7}
+
+
+@tool(name="garden.water", changes=False)
+def water(plant: str) -> str:
+    """Tell how much water a plant needs."""
+    return f"{plant}: {LITRES[plant]} litres"
+
+
+@hookimpl
+def afk_tools(settings):
+    return [water]
+'''
+
+_USER = f"user: {QUESTION}"
+_ANSWER = f"assistant: {''.join(ANSWER)}"
+_REASONING = f"reasoning: {''.join(REASONING)}"
+_CALLS = [f"call: {TOOL} {arguments}" for arguments in CALLS]
+_RESULTS = [f"result: {text}" for text in RESULTS]
 
 
 @dataclass(slots=True)
 class Played:
-    """What came of one situation; `problems` is what is not as it should be."""
+    """What came of one turn; `problems` is what is not as it should be."""
 
-    dialect: str
-    situation: str
+    dialect: Dialect
+    turn: Turn
+    code: int = -1
+    requests: int = 0
+    line: str = ""
     problems: list[str] = field(default_factory=list)
 
     def expect(self, what: str, found: object, wanted: object) -> None:
@@ -35,118 +73,130 @@ class Played:
             self.problems.append(f"{what} is {found!r}, not {wanted!r}")
 
 
-@dataclass(slots=True)
-class _Turn:
-    result: AgentResult
-    events: list[Event]
-    bodies: list[Any]
-
-    @property
-    def shown(self) -> str:
-        return "".join(event.text_delta for event in self.events if event.type == "text_delta")
-
-    @property
-    def thought(self) -> str:
-        return "".join(event.reasoning_delta for event in self.events if event.type == "reasoning_delta")
-
-    @property
-    def stored(self) -> list[Message]:
-        return [event.message for event in self.events if event.type == "step_completed"]
+def play(dialect: Dialect, turn: Turn) -> Played:
+    """Play a turn and the next one in a clean home."""
+    played = Played(dialect, turn)
+    with tempfile.TemporaryDirectory(prefix="afk-dialects-") as folder, DialectServer(dialect) as server:
+        shell = _shell(Path(folder), dialect, server)
+        server.script(dialect.replies(turn))
+        _judge_run(played, _run(shell, dialect, QUESTION), server)
+        _judge_sent(played, server)
+        _judge_stored(played, shell.in_process("threads", "export", "t"))
+        server.script([dialect.final])
+        done = _run(shell, dialect, NEXT_QUESTION)
+        played.expect("the next turn", (done.code, _shown(done, "text_delta"), server.refusals), (0, "Seven.", []))
+        _judge_history(played, server)
+    return played
 
 
-@tool
-def first(n: int) -> str:
-    """Do the first thing."""
-    return f"first {n}"
+def _shell(folder: Path, dialect: Dialect, server: DialectServer) -> Shell:
+    shell = Shell(home=folder / "home", folder=folder / "work")
+    shell.folder.mkdir()
+    (shell.folder / "garden.py").write_text(GARDEN)
+    config = shell.home / "afk" / "config" / "config.toml"
+    config.parent.mkdir(parents=True)
+    table = {"base_url": dialect.base_url.format(origin=server.origin), "api_key": KEY, **dialect.settings}
+    settings = "\n".join(f"{name} = {json.dumps(value)}" for name, value in table.items())
+    agent = f"[agents.afk]\ninstructions = {json.dumps(INSTRUCTIONS)}\n"
+    config.write_text(f"retry_delay = {RETRY_DELAY}\n[providers.{dialect.provider}]\n{settings}\n{agent}")
+    return shell
 
 
-@tool
-def second(n: int) -> str:
-    """Do the second thing."""
-    return f"second {n}"
-
-
-def play(dialect: Dialect) -> Iterator[Played]:
-    """Yield what comes of each situation."""
-    for situation, judge in zip(SITUATIONS, _JUDGES, strict=True):
-        played = Played(dialect.name, situation)
-        judge(dialect, played)
-        yield played
-
-
-def _turn(dialect: Dialect, *steps: Step) -> _Turn:
-    with ModelServer(steps) as server:
-
-        async def run() -> _Turn:
-            settings = Settings(base_url=server.base_url + dialect.suffix, api_key="k", **dialect.settings)
-            provider = afk_provider(settings)
-            runner = Runner(providers={provider.name: provider}, store=MemoryStore())
-            agent = Agent(name="a", model=f"openai/{dialect.model}", instructions="", tools=[first, second])
-            handle = await runner.run_stream(agent, user_message="mark-question", thread_id="t")
-            events = [event async for event in handle]
-            await runner.aclose()
-            return _Turn(events[-1].result, events, server.bodies)
-
-        return asyncio.run(run())
-
-
-def _plain(dialect: Dialect, played: Played) -> None:
-    turn = _turn(dialect, dialect.plain())
-    played.expect("state", turn.result.state, RunState.COMPLETED)
-    played.expect("what is shown", turn.shown, TEXT)
-    played.expect("what is stored", turn.stored[-1].text, TEXT)
-    usage = turn.result.usage
-    played.expect("usage", (usage.input_tokens, usage.output_tokens, usage.unknown), (12, 7, ()))
-    played.expect("what is sent", turn.bodies[0]["messages"][-1], {"role": "user", "content": "mark-question"})
-
-
-def _reasoning(dialect: Dialect, played: Played) -> None:
-    turn = _turn(dialect, dialect.reasoning())
-    played.expect("what is shown", (turn.thought, turn.shown), (THOUGHT, TEXT))
-    parts = [part.text for part in turn.stored[-1].parts if isinstance(part, ReasoningPart)]
-    played.expect("what is stored", (parts, turn.stored[-1].text), ([THOUGHT], TEXT))
-
-
-def _two_calls(dialect: Dialect, played: Played) -> None:
-    turn = _turn(dialect, dialect.tools(), dialect.plain())
-    calls = turn.stored[0].tool_calls
-    played.expect("state", turn.result.state, RunState.COMPLETED)
-    played.expect("what is shown", turn.shown, TEXT)
-    played.expect(
-        "what is stored", [(call.name, call.arguments) for call in calls], [("first", {"n": 1}), ("second", {"n": 2})]
+def _run(shell: Shell, dialect: Dialect, question: str) -> Finished:
+    model = f"{dialect.provider}/{dialect.model}"
+    return shell.in_process(
+        *("run", "--json", "-t", "t", "-m", model, "--plugin", "garden.py", "--tool", TOOL, question)
     )
-    sent = [message for message in turn.bodies[-1]["messages"] if message["role"] in ("assistant", "tool")]
-    assistant, results = sent[0], sent[1:]
-    ids = [call["id"] for call in assistant["tool_calls"]]
-    played.expect(
-        "results sent",
-        [(item["tool_call_id"], item["content"]) for item in results],
-        list(zip(ids, ("first 1", "second 2"), strict=True)),
-    )
-    played.expect("different ids", len(set(ids)), 2)
-    if dialect.thought in ("reasoning", "reasoning_content"):
-        played.expect("reasoning sent back", assistant.get(dialect.thought), THOUGHT)
-    for name, value in dialect.signature.items():
-        played.expect("signature sent back", [call.get(name) for call in assistant["tool_calls"]], [value, value])
 
 
-def _refused(dialect: Dialect, played: Played) -> None:
-    turn = _turn(dialect, dialect.refused)
-    played.expect("kind", (turn.result.state, turn.result.error_kind), (RunState.FAILED, "auth"))
-    played.expect("requests", len(turn.bodies), 1)
+def _judge_run(played: Played, done: Finished, server: DialectServer) -> None:
+    turn, failure = played.turn, played.dialect.failure(played.turn)
+    events, result = done.events, done.events[-1]["result"]
+    fails = failure is not None and turn is not Turn.RATE_LIMITED
+    played.code, played.requests = done.code, len(server.requests)
+    played.line = done.err.strip().splitlines()[-1] if done.err.strip() else ""
+    played.expect("refused requests", server.refusals, [])
+    played.expect("exit code", done.code, failure.code if failure and fails else 0)
+    played.expect("state", result["state"], failure.state if failure and fails else "completed")
+    played.expect("error kind", result["error_kind"], failure.kind if failure and fails else None)
+    played.expect("number of requests", len(server.requests), len(played.dialect.replies(turn)))
+    played.expect("shown text", _shown(done, "text_delta"), _wanted_text(turn))
+    played.expect("shown reasoning", _shown(done, "reasoning_delta"), _wanted_reasoning(played))
+    said = json.dumps([event for event in events if event["type"] in ("retrying", "warning", "failed", "degraded")])
+    said += done.err + str(result["error"])
+    if failure is not None and failure.says not in said:
+        played.problems.append(f"the server's words {failure.says!r} are not shown: {said}")
+    if failure is None and done.err:
+        played.problems.append(f"stderr is not empty: {done.err!r}")
+    if turn in (Turn.PLAIN, Turn.REASONING):
+        counted = (result["usage"]["input_tokens"], result["usage"]["output_tokens"])
+        played.expect("the token counts", counted, (INPUT_TOKENS, OUTPUT_TOKENS))
+    if KEY in done.err + done.out:
+        played.problems.append("the key is shown")
+    retries = [event["error"] for event in events if event["type"] == "retrying"]
+    played.expect("number of retries", len(retries), 1 if turn is Turn.RATE_LIMITED else 0)
 
 
-def _limited(dialect: Dialect, played: Played) -> None:
-    turn = _turn(dialect, dialect.limited, dialect.plain())
-    played.expect("what is shown", (turn.result.state, turn.shown), (RunState.COMPLETED, TEXT))
-    played.expect("requests", len(turn.bodies), 2)
+def _shown(done: Finished, kind: str) -> str:
+    return "".join(event[kind] for event in done.events if event["type"] == kind)
 
 
-def _cut(dialect: Dialect, played: Played) -> None:
-    turn = _turn(dialect, dialect.cut())
-    played.expect("kind", (turn.result.state, turn.result.error_kind), (RunState.FAILED, "truncated"))
-    played.expect("what is shown", turn.shown, CUT)
-    played.expect("requests", len(turn.bodies), 1)
+def _wanted_text(turn: Turn) -> str:
+    return {Turn.REFUSED: "", Turn.WRONG_KEY: "", Turn.CUT: "".join(HALF)}.get(turn, "".join(ANSWER))
 
 
-_JUDGES: tuple[Callable[[Dialect, Played], None], ...] = (_plain, _reasoning, _two_calls, _refused, _limited, _cut)
+def _wanted_reasoning(played: Played) -> str:
+    thinks = played.turn is Turn.REASONING or (played.turn is Turn.TOOLS and played.dialect.reasons_before_calls)
+    return "".join(REASONING) if thinks and (played.dialect.shows_reasoning or played.turn is Turn.TOOLS) else ""
+
+
+def _lines(played: Played) -> list[str]:
+    """Return the turn as it has to be stored."""
+    thought = [_REASONING] if _wanted_reasoning(played) else []
+    return {
+        Turn.PLAIN: [_USER, _ANSWER],
+        Turn.REASONING: [_USER, *thought, _ANSWER],
+        Turn.TOOLS: [_USER, *thought, *_CALLS, *_RESULTS, _ANSWER],
+        Turn.REFUSED: [_USER],
+        Turn.WRONG_KEY: [_USER],
+        Turn.RATE_LIMITED: [_USER, _ANSWER],
+        Turn.CUT: [_USER, f"assistant: {''.join(HALF)}"],
+    }[played.turn]
+
+
+def _judge_sent(played: Played, server: DialectServer) -> None:
+    """Judge the requests of the turn: the question, and the two results in the second step."""
+    system = f"system: {INSTRUCTIONS}"
+    for n, body in enumerate(server.requests):
+        wanted = [system, _USER]
+        if n and played.turn is Turn.TOOLS:
+            wanted += [*_CALLS, *_RESULTS]
+        played.expect(f"what request {n + 1} sends", transcript.sent(played.dialect.api, body), wanted)
+
+
+def _judge_stored(played: Played, done: Finished) -> None:
+    records = [event for event in done.events if event["type"] == "record" and event["kind"] == "seal"]
+    messages: list[Mapping[str, Any]] = [
+        message for record in records for message in json.loads(record["body"])["messages"]
+    ]
+    played.expect("what is stored", transcript.stored(messages), _lines(played))
+    called = [part["id"] for part in _parts(messages, "tool_call")]
+    results = [part["id"] for part in _parts(messages, "tool_result")]
+    played.expect("the ids of the stored results", (results, len(set(results))), (called, len(called)))
+
+
+def _parts(messages: Iterable[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:
+    return [part for message in messages for part in message["parts"] if part["type"] == kind]
+
+
+def _judge_history(played: Played, server: DialectServer) -> None:
+    """Judge what the next turn sends of the one before."""
+    history = [line for line in _lines(played) if not line.startswith("reasoning: ")]
+    failure = played.dialect.failure(played.turn)
+    if failure is not None and failure.left_out:
+        history = []
+    elif played.turn is Turn.CUT:
+        history[-1] += "[cut]"
+    wanted = [f"system: {INSTRUCTIONS}", *history, f"user: {NEXT_QUESTION}"]
+    for body in server.requests[:1]:
+        played.expect("what the next turn sends", transcript.sent(played.dialect.api, body), wanted)

@@ -59,6 +59,7 @@ OPTIONS = {
 }
 """The portable options and the fields that they are sent in; the limit of the answer has more than one name."""
 
+_REASONING_FIELDS = ("reasoning_content", "reasoning")
 _MESSAGE_FIELDS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "refusal", "thinking_blocks"})
 _CALL_FIELDS = frozenset({"id", "type", "function"})
 _FUNCTION_FIELDS = frozenset({"name", "arguments"})
@@ -234,7 +235,7 @@ def _thought(message: Message, origin: Origin) -> JsonObject:
     for part in message.parts:
         own = origin.own(part.provider_data) if isinstance(part, ReasoningPart) else None
         if own is not None and isinstance(part, ReasoningPart):
-            if isinstance(own.get("field"), str) and part.text:
+            if isinstance(own.get("field"), str):
                 fields[own["field"]] = fields.get(own["field"], "") + part.text
             if isinstance(own.get("details"), list):
                 fields["reasoning_details"] = [*fields.get("reasoning_details", ()), *own["details"]]
@@ -294,6 +295,7 @@ class ChatAnswer:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._field: str | None = None
+        self._blank_field: str | None = None
         self._details: list[JsonObject] = []
         self._usage: Usage | None = None
 
@@ -345,7 +347,7 @@ class ChatAnswer:
         """Return the whole answer; to be called once `finished`, after `close`."""
         parts: list[Part] = []
         calls = [call for choice in self._choices.values() for call in choice.calls.parts()]
-        if self._reasoning or self._details:
+        if self._reasoning or self._details or (calls and self._blank_field):
             parts.append(ReasoningPart(text="".join(self._reasoning), provider_data=self._kept() if calls else None))
         if self._text:
             parts.append(TextPart(text="".join(self._text)))
@@ -358,10 +360,11 @@ class ChatAnswer:
 
     def _kept(self) -> ProviderData | None:
         """Return what the reasoning of a step with calls is stored with, so that it can go back."""
-        if self._origin is None or not (self._field or self._details):
+        field = self._field or self._blank_field
+        if self._origin is None or not (field or self._details):
             return None
         details: JsonObject = {"details": self._details} if self._details else {}
-        return self._origin.data(**({"field": self._field} if self._field else {}), **details)
+        return self._origin.data(**({"field": field} if field else {}), **details)
 
     def _finish_reason(self, *, has_calls: bool) -> FinishReason:
         reasons = [_finish(choice.reason) for choice in self._choices.values() if choice.reason]
@@ -431,10 +434,12 @@ class ChatAnswer:
             yield from state.calls.take([{"index": 0, "function": delta["function_call"]}])
 
     def _think(self, delta: JsonObject, state: _Choice) -> Iterator[ModelEvent]:
-        name = next((name for name in ("reasoning_content", "reasoning") if _is_text(delta.get(name))), None)
+        name = next((name for name in _REASONING_FIELDS if _is_text(delta.get(name))), None)
         thought = delta[name] if name is not None else _thinking_in(delta.get("content"))
         if name is not None:
             self._field = self._field or name
+        elif self._blank_field is None:  # DeepSeek wants it back with calls even where the model did not think
+            self._blank_field = next((name for name in _REASONING_FIELDS if delta.get(name) == ""), None)
         details = delta.get("reasoning_details")
         for piece in details if isinstance(details, list) else ():
             if isinstance(piece, dict):

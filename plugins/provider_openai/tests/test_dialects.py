@@ -265,6 +265,21 @@ def test_the_reasoning_of_a_step_with_calls_goes_back_to_the_same_server_and_mod
     assert field not in sent(*parts[:1], TextPart(text="a"))[1], "an answer without calls"
 
 
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+@pytest.mark.parametrize("blank", [0, 2])
+def test_a_step_with_calls_without_a_thought_sends_the_field_back_empty(field: str, blank: int) -> None:
+    chunks = [pieces(piece(A, index=0, id="x", name="look")), END]
+    chunks.insert(0 if not blank else 1, delta(role="assistant", content=None, **{field: ""}))
+    _, response = read(*chunks)
+    assert sent(*response.message.parts)[1][field] == ""
+    assert field not in sent(*response.message.parts, model="other")[1]
+
+
+def test_a_field_that_is_null_or_missing_is_not_sent_back() -> None:
+    _, response = read(delta(reasoning_content=None), pieces(piece(A, index=0, id="x", name="look")), END)
+    assert "reasoning_content" not in sent(*response.message.parts)[1]
+
+
 def test_the_reasoning_of_an_answer_does_not_go_back() -> None:
     _, response = read(delta(reasoning_content="I think"), delta(content="a"), delta("stop"))
     assert response.message.parts[0] == ReasoningPart(text="I think")

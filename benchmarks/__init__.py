@@ -1,1 +1,1 @@
-"""What afk costs, as ratios to other programs that do the same; `python -m benchmarks` prints the table."""
+"""The cost of afk, as ratios to other programs that do the same; `python -m benchmarks` prints the table."""

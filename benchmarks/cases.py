@@ -1,4 +1,4 @@
-"""What is measured. Each case returns the rows of the table that it fills."""
+"""The measurements. Each case returns the rows of the table that it fills."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EVENTS_PER_PACKED_CHUNK = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What the cases share: the server, a folder of their own, the rounds, and where progress is said.
+    """The common parts of the cases: the server, a folder, the rounds, and the output for progress.
 
     `before` is the `afk` program of another version of afk, for the case `versions`.
     """

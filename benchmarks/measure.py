@@ -35,11 +35,11 @@ class Measured:
 
 
 class ProgramFailedError(Exception):
-    """A program that is measured did not do what it is measured at."""
+    """A measured program did not do its work."""
 
 
 def environment(home: Path, **variables: str) -> dict[str, str]:
-    """Return a program's clean environment: a home of its own, .pyc files in use, no proxy, no key of anybody's."""
+    """Return a program's clean environment: a home of its own, .pyc files in use, no proxy, no key."""
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     return {**kept, "HOME": str(home), "AFK_HOME": str(home / "afk"), **variables}
 

@@ -32,7 +32,7 @@ class Block:
         return f"{self.page.relative_to(REPOSITORY)}:{self.line}"
 
     def mark(self, name: str) -> str | None:
-        """Return what follows `name:` in a mark, "" for the mark `name` alone, None where there is none."""
+        """Return what follows `name:` in a mark, "" for the mark `name` alone, None if there is no such mark."""
         for mark in self.marks:
             key, _, value = mark.partition(":")
             if key == name:

@@ -39,7 +39,7 @@ class Terminal:
     left_out: list[str] = field(default_factory=list)
 
     def prepare(self) -> None:
-        """Lay out what the pages take for granted."""
+        """Make the files that the pages assume."""
         bin_folder = self.home / "bin"
         for path in (self.home, self.folder, bin_folder):
             path.mkdir(parents=True)
@@ -55,7 +55,7 @@ class Terminal:
         (self.folder / "notes.md").write_text("# Notes\n\nBeans need sun. Spinach and chard grow in the shade.\n")
 
     def run(self, block: Block) -> None:
-        """Run, check or write a block, by its language and marks; `AssertionError` where it does not do what it says.
+        """Run, check or write a block, by its language and marks; `AssertionError` if it differs from the page.
 
         Marks: `file: NAME` writes it, `user config` writes it as the user's config, `not run: REASON` leaves it out,
         `embedded model` runs it without a key, so that the embedded model answers.
@@ -87,7 +87,7 @@ class Terminal:
         return self.home / "afk" / "config" / "config.toml"
 
     def _console(self, block: Block) -> None:
-        """Run each command behind a `$`, and compare what is shown below with what is written; `...` is anything."""
+        """Run each command behind a `$`, and compare its output with the lines below it; `...` matches anything."""
         commands = [line[2:] for line in block.text.splitlines() if line.startswith("$ ")]
         shown = [line for line in block.text.splitlines() if not line.startswith("$ ")]
         script = "".join(f"{{ {command}\n}} || exit\n" for command in commands)

@@ -1,1 +1,1 @@
-"""The fault suite: kills, races, disks and signals, and a ledger that says what has to be there afterwards."""
+"""The fault suite: kills, races, disks and signals, and a ledger that says what must be stored afterwards."""

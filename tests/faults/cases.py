@@ -1,4 +1,4 @@
-"""All cases with their numbers: small ones for every test run, those of the issue for the long form."""
+"""All cases with their numbers: small ones for every test run, large ones for the long form."""
 
 from __future__ import annotations
 

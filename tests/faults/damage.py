@@ -27,12 +27,12 @@ _HEADER = 16
 _RECORD = 160  # bytes: more or less the messages of one record
 
 Turns = dict[tuple[int, str], str]
-"""What a thread holds: question and answer by number and state of the turn."""
+"""The content of a thread: question and answer by number and state of the turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Sound:
-    """A home that is whole, and what its threads hold; `opened` is the turn that was left open."""
+    """An undamaged home, and the content of its threads; `opened` is the turn that was left open."""
 
     home: Path
     turns: dict[str, Turns]
@@ -45,7 +45,7 @@ def database(seed: str, variants: int) -> Row:
 
 
 def write_ahead_log(seed: str, variants: int) -> Row:
-    """Damage what a killed process left: the database's write-ahead log, which holds its open turn.
+    """Damage the files of a killed process: the database's write-ahead log, which has its open turn.
 
     SQLite ends its log at the first damaged frame and says nothing, so text of the open turn can be lost; then the
     store names the log. The question, and the turns that were sealed before, have to be as they were.
@@ -103,7 +103,7 @@ def _shell(world: World, home: Path) -> Shell:
 
 
 class _Variants:
-    """Damages a copy of the sound home, once a variant, and judges what is read from it."""
+    """Damages a copy of the sound home, once for each variant, and judges the turns that are read from it."""
 
     def __init__(self, world: World, sound: _Sound, row: Row, file: str) -> None:
         self.identical = 0
@@ -224,5 +224,5 @@ def _first_pages(file: Path) -> list[tuple[int, int]]:
 
 
 def _records(data: bytes) -> list[tuple[int, int]]:
-    """Return where the conversations stand in the file, as begin and end in bytes."""
+    """Return the place of the conversations in the file, as begin and end in bytes."""
     return [(found.start(), min(found.start() + _RECORD, len(data))) for found in re.finditer(rb'"messages":\[', data)]

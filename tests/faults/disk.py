@@ -111,7 +111,7 @@ def permission(seed: str, tries: int) -> Row:
 
 
 def _settle_answers(world: World, row: Row) -> None:
-    """Every run had shown its whole answer, saved or not; and the ledger holds."""
+    """Every run has shown its whole answer, saved or not; and the ledger is satisfied."""
     for running in world.runs:
         sent = "".join(text for _, text in world.server.sent(running.message))
         if result_of(running) is None or not sent or shown_text(running) != sent:
@@ -169,14 +169,14 @@ def _allow(folder: Path) -> None:
 
 
 def _unprivileged() -> list[str] | None:
-    """Return what takes root's power over permissions away from the command behind it, or None."""
+    """Return the prefix that takes root's power over permissions from a command, or None."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--bounding-set=-all", "--inh-caps=-all"] if setpriv else None
 
 
 @contextlib.contextmanager
 def _mounted(world: World, row: Row) -> Iterator[Path | None]:
-    """Mount a small file system, or yield None and note why that cannot be."""
+    """Mount a small file system, or yield None and note why this is not possible."""
     small = world.root / "small"
     small.mkdir()
     if os.geteuid() != 0 or not sys.platform.startswith("linux"):

@@ -1,4 +1,4 @@
-"""Many turns in one process and many processes in sequence: memory, open files and time stay as they were."""
+"""Many turns in one process and many processes in sequence: memory, open files and time do not grow."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def one_process(seed: str, turns: int) -> Row:
 
 
 def many_processes(seed: str, processes: int) -> Row:
-    """Run one process a turn, over threads of 20 turns."""
+    """Run one process for each turn, over threads of 20 turns."""
     row = Row(case=f"{processes} processes in sequence", tries=processes)
     memory: list[float] = []
     milliseconds: list[float] = []

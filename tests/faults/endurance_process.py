@@ -1,4 +1,4 @@
-"""Runs many turns in one process and prints what that cost: `python endurance_process.py TURNS FOLDER`.
+"""Runs many turns in one process and prints the cost: `python endurance_process.py TURNS FOLDER`.
 
 The provider answers within the process; store and event log are the real ones, on disk. Every thread has 20 turns.
 """
@@ -58,7 +58,7 @@ class ScriptedProvider:
 
 
 async def talk(turns: int, folder: Path) -> dict[str, list[float]]:
-    """Run the turns and return memory (KB), open files and milliseconds, a value a turn."""
+    """Run the turns and return memory (KB), open files and milliseconds, one value for each turn."""
     cost: dict[str, list[float]] = {"memory": [], "files": [], "ms": []}
     sink = JsonlSink(Settings(path=str(folder / "events")))
     async with Runner(

@@ -1,4 +1,4 @@
-"""The ledger: what was sent and received, what the threads hold afterwards, and what is missing.
+"""The ledger: the texts that were sent and received, the content of the threads afterwards, and the missing parts.
 
 It reads a thread as a user would take it out (`afk threads export`) and judges it by what the processes printed and
 what the server was asked, so a fault of the thread's own code cannot hide itself.
@@ -28,7 +28,7 @@ _CUT_NOTE = "cut off"
 
 @dataclass(frozen=True, slots=True)
 class KeptTurn:
-    """A sealed turn as the export tells of it."""
+    """A sealed turn, from an export."""
 
     number: int
     run_id: str
@@ -39,7 +39,7 @@ class KeptTurn:
 
 @dataclass(frozen=True, slots=True)
 class KeptThread:
-    """A thread as its export tells of it; `damage` names what is wrong with it."""
+    """A thread, from its export; `damage` names its faults."""
 
     name: str
     turns: tuple[KeptTurn, ...]
@@ -50,7 +50,7 @@ class KeptThread:
 
 
 def settle(world: World, row: Row, *, last_word: bool = True) -> None:
-    """Judge all runs of the world: read every thread that they name and put what is wrong into `row`.
+    """Judge all runs of the world: read every thread that they name and put the faults into `row`.
 
     With `last_word` each thread gets one more turn first, which shows what the model gets of the earlier turns.
     """
@@ -77,7 +77,7 @@ def settle(world: World, row: Row, *, last_word: bool = True) -> None:
 
 
 def read_thread(world: World, name: str) -> KeptThread | None:
-    """Return a thread as `afk threads export` writes it, or None where there is none."""
+    """Return a thread as `afk threads export` writes it, or None if there is no thread."""
     done = world.afk("threads", "export", name)
     return kept_thread(done.out) if done.code == 0 else None
 
@@ -113,7 +113,7 @@ def _kept_turn(body: dict[str, Any]) -> KeptTurn:
 
 
 def open_turn_of(exported: ExportedThread) -> KeptTurn:
-    """Return the last turn of a thread: sealed, or as far as it has come."""
+    """Return the last turn of a thread: sealed, or open."""
     thread, records = exported.thread, exported.records
     if thread.open_turn is None:
         return _kept_turn(json.loads(records[-1].body))
@@ -163,7 +163,7 @@ def _check_run(world: World, running: Running, thread: KeptThread, row: Row) -> 
 
 
 def _check_exit(running: Running, row: Row) -> None:
-    """Every end is one of the table of states; nothing but lines for a person is on stderr."""
+    """Every run ends as the table of states says; stderr has only lines for a person."""
     code, disturbed = running.process.returncode, " ".join(running.disturbed) or "nothing"
     told = f"{running.stderr} {[event['message'] for event in running.events() if event['type'] == 'warning']}"
     if "Traceback" in running.stderr:
@@ -244,7 +244,7 @@ def _rescued(running: Running) -> KeptTurn | None:
 
 
 def result_of(running: Running) -> dict[str, Any] | None:
-    """Return the result that the run printed, if it came to that."""
+    """Return the result that the run printed, if it printed one."""
     return next((event["result"] for event in running.events() if event["type"] == "completed"), None)
 
 

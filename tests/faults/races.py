@@ -146,7 +146,7 @@ def _points_to_question(world: World) -> int:
 
 
 def _check_said(world: World, running: Running, line: str, row: Row) -> None:
-    """The run's whole answer was shown, and a warning said what is not as it should be; none, if `line` is empty."""
+    """The run's whole answer was shown, and a warning said `line`; there was no warning, if `line` is empty."""
     sent = "".join(text for _, text in world.server.sent(running.message))
     said = [event["message"] for event in running.events() if event["type"] == "warning"]
     if not sent or shown_text(running) != sent:
@@ -156,7 +156,7 @@ def _check_said(world: World, running: Running, line: str, row: Row) -> None:
 
 
 class _Chaos:
-    """While it is entered, a random run is killed or stopped every now and then."""
+    """In this context a random run is killed or stopped now and then."""
 
     def __init__(self, world: World, lease: float) -> None:
         self.killed = 0

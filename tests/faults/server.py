@@ -21,7 +21,7 @@ def numbered(words: int, pause: float) -> Step:
 
 
 class StampingServer(ModelServer):
-    """A model server that knows when it had sent which text.
+    """A model server that knows when it has sent each text.
 
     Messages are distinguished by their text, so each one must be sent only once.
     """

@@ -43,7 +43,7 @@ def _signal_one(world: World, number: int) -> None:
 
 
 def _check_ending(world: World, running: Running, row: Row) -> None:
-    """afk died of the signal with its turn sealed, or had ended before it came; either way stderr tells no story."""
+    """afk died of the signal with its turn sealed, or had ended before it came; in both cases stderr is empty."""
     number = signal.Signals[running.disturbed[0]] if running.disturbed else None
     code, result = running.process.returncode, result_of(running)
     if number is None and code != 0:
@@ -104,7 +104,7 @@ def process_state(running: Running) -> str:
 
 
 def closed_stdout(seed: str, tries: int) -> Row:
-    """`afk run ... | head -c N`: quiet, 141, and the turn is sealed with what had come."""
+    """`afk run ... | head -c N`: quiet, 141, and the turn is sealed with the text so far."""
     row = Row(case="| head -c N", tries=tries)
     with new_world(seed) as world:
         for number in range(tries):

@@ -1,4 +1,4 @@
-"""Sinks that raise, block or disappear: reported once and left out, and the run is as if they were not there."""
+"""Sinks that raise, block or disappear: reported once and left out; the run is not changed."""
 
 from __future__ import annotations
 

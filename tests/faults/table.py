@@ -1,4 +1,4 @@
-"""What a case found: one row a case, with the same columns in the short and in the long form."""
+"""The result of a case: one row for each case, with the same columns in the short and in the long form."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 MOST_TEXT_LOST_MS = 250
-"""The promise of design.md: streamed text is journaled at least this often."""
+"""The promise: streamed text is journaled at least this often."""
 
 _MOST_PROBLEMS = 12  # of a case are shown; the first ones tell most
 _HEADINGS = (
@@ -46,7 +46,7 @@ class Row:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing was lost and nothing happened that must not; the milliseconds are not looked at."""
+        """Whether nothing was lost and nothing forbidden happened; the milliseconds do not count."""
         return not (self.lost or self.messages_lost or self.damaged or self.problems)
 
     @property

@@ -54,7 +54,7 @@ class CrashingStoreMachine(StoreMachine):
     @precondition(lambda self: self.leases)
     @rule(pick=_pick, texts=st.lists(_texts, min_size=1, max_size=3), renew=st.booleans(), seal=st.booleans())
     def write_while_locked(self, pick: int, texts: list[str], renew: bool, seal: bool) -> None:
-        """Journal while another process holds the write lock; a seal is kept, though it is said to have failed."""
+        """Journal while another process holds the write lock; a seal is kept, though its call fails."""
         lease = self._lease(pick)
         if self.model.owns(lease) and self._info(lease).open_turn is None:
             return
@@ -164,7 +164,7 @@ class CrashingStoreMachine(StoreMachine):
 
 
 def _in_a_process(point: int, call: Callable[[], object]) -> bool:
-    """Make the call in a process that dies at the point; return whether it came through."""
+    """Make the call in a process that dies at the point; return whether the call ended."""
     child = os.fork()
     if child == 0:
         code = 1

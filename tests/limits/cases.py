@@ -156,7 +156,7 @@ def parallel_tools(world: World, limit: int) -> Row:
 
 
 def timed(how: str, step: Step, *, in_call: bool = True) -> Make:
-    """Return a case that runs out of time; that it ended by the limit, and not before, is what has to hold.
+    """Return a case that runs out of time; the check is that it ended by the limit, and not before.
 
     How far it came until then is shown; it depends on the machine.
     """
@@ -263,7 +263,7 @@ def budget_streaming(name: str) -> Make:
 
 
 def budget_in_parallel(world: World, limit: int) -> Row:
-    """Two processes at the same time stream until the budget is used up: together they had all of it, and no more."""
+    """Two processes at the same time stream until the budget is used up: together they used all of it, and no more."""
     world.forget()
     world.server.script(STREAM)
     before = len(world.server.requests)
@@ -282,7 +282,7 @@ def budget_in_parallel(world: World, limit: int) -> Row:
 
 
 def budget_after_a_kill(world: World, limit: int) -> Row:
-    """A run that is killed leaves its reservation, 256 tokens ahead of what was streamed: the rest is for the next."""
+    """A killed run leaves its reservation, 256 tokens ahead of the streamed text: the next run has the rest."""
     world.forget()
     world.server.script(replace(STREAM, fault=Fault.HANG, fault_after=10))
     process = world.start(config=budget("day", limit))

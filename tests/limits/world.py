@@ -26,7 +26,7 @@ PRICED = f'[prices."{MODEL}"]\ninput = 0\noutput = 1_000_000\n'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What was observed of a run: at the server, by the tools, and on its stdout.
+    """The observations of a run: at the server, by the tools, and on its stdout.
 
     `closed` counts the calls whose answer the client did not wait for: the server saw the connection go.
     """
@@ -45,7 +45,7 @@ class Seen:
 
 @dataclass(slots=True)
 class World:
-    """Where runs are made; `runs` counts them."""
+    """The place of the runs; `runs` counts them."""
 
     shell: Shell
     server: ModelServer
@@ -118,7 +118,7 @@ def _seconds(events: Sequence[dict[str, Any]]) -> float:
 
 @contextmanager
 def world() -> Iterator[World]:
-    """A world of its own, which is gone afterwards."""
+    """A world for one test, which is removed afterwards."""
     with tempfile.TemporaryDirectory() as root, ModelServer() as server:
         home, folder = Path(root, "home"), Path(root, "work")
         home.mkdir()

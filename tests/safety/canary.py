@@ -9,7 +9,7 @@ from tests.e2e.shell import Finished, Shell
 
 
 def config_file(shell: Shell) -> Path:
-    """Return the path of the user's config, its folder made."""
+    """Return the path of the user's config, and make its folder."""
     path = shell.home / "afk" / "config" / "config.toml"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
@@ -20,7 +20,7 @@ def write_config(shell: Shell, text: str) -> None:
 
 
 def assert_nowhere(shell: Shell, canaries: Iterable[str], said: Iterable[Finished]) -> None:
-    """Assert that no canary is in what was said or in any file but the user's own config.
+    """Assert that no canary is in the output or in any file but the user's own config.
 
     The store keeps text as it is (its rows are JSON text, uncompressed), so its bytes tell.
     """

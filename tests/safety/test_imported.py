@@ -68,7 +68,7 @@ def foreign(keyed: Shell, server: ModelServer) -> Shell:
 
 
 class TestAThreadThatWasImported:
-    def test_leads_to_nothing_when_it_is_shown(self, foreign: Shell) -> None:
+    def test_showing_it_starts_and_reads_nothing(self, foreign: Shell) -> None:
         for command in (
             ("threads",),
             ("threads", "show", "t"),
@@ -80,7 +80,7 @@ class TestAThreadThatWasImported:
             assert done.code == 0, done.err
             assert "TOP SECRET" not in done.out
 
-    def test_leads_to_nothing_when_it_goes_on(self, foreign: Shell, server: ModelServer) -> None:
+    def test_continuing_it_starts_and_reads_nothing(self, foreign: Shell, server: ModelServer) -> None:
         before = len(server.bodies)
 
         done = foreign.afk("run", "-t", "t", "and now?")
@@ -88,12 +88,12 @@ class TestAThreadThatWasImported:
         assert (done.code, done.out) == (0, "ok\n")
         assert len(server.bodies) == before + 1
 
-    def test_leads_to_nothing_when_it_is_resumed(self, foreign: Shell) -> None:
+    def test_resuming_it_starts_and_reads_nothing(self, foreign: Shell) -> None:
         done = foreign.afk("threads", "resume", "t")
 
         assert (done.code, done.out) == (0, "ok\n"), done.err
 
-    def test_approves_nothing_where_the_tool_is_installed(self, foreign: Shell, server: ModelServer) -> None:
+    def test_it_approves_no_call_of_an_installed_tool(self, foreign: Shell, server: ModelServer) -> None:
         script = foreign.folder / "resumes.py"
         script.write_text(
             TOOLS % "import asyncio\nasync def go():\n"

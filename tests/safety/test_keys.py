@@ -134,7 +134,7 @@ def echo(status: int, text: str) -> Step:
 
 class TestAServerThatRepeatsTheKey:
     @pytest.mark.parametrize("source", SOURCES)
-    def test_leaves_it_nowhere(self, source: Source, shell: Shell, server: ModelServer) -> None:
+    def test_a_run_writes_it_nowhere(self, source: Source, shell: Shell, server: ModelServer) -> None:
         given = source(shell, server)
         text = given.canaries[0]
         server.script(
@@ -158,7 +158,7 @@ class TestAServerThatRepeatsTheKey:
         assert_nowhere(shell, given.canaries, said)
 
     @pytest.mark.parametrize("source", [config_key, quoted_user_info_in_the_config, header_of_the_config])
-    def test_nor_does_any_other_command(self, source: Source, shell: Shell, server: ModelServer) -> None:
+    def test_no_other_command_writes_it(self, source: Source, shell: Shell, server: ModelServer) -> None:
         given = source(shell, server)
         server.script(echo(401, given.canaries[0]), Step(text="ok"))
         (shell.home / "afk" / "data").parent.mkdir(exist_ok=True)
@@ -183,7 +183,7 @@ class TestAServerThatRepeatsTheKey:
 
 
 @pytest.mark.parametrize("source", [anthropic_key, quoted_user_info_in_the_config])
-def test_a_server_that_is_not_there(source: Source, shell: Shell) -> None:
+def test_an_unreachable_server_reveals_no_key(source: Source, shell: Shell) -> None:
     with ModelServer() as server:
         given = source(shell, server)
 
@@ -197,7 +197,7 @@ def test_a_server_that_is_not_there(source: Source, shell: Shell) -> None:
     ("variable", "urls"),
     [("OPENAI_BASE_URL", BAD_URLS), ("ANTHROPIC_BASE_URL", BAD_URLS[:1]), (None, BAD_URLS[-3:])],
 )
-def test_an_address_that_is_none(variable: str | None, urls: list[str], shell: Shell) -> None:
+def test_an_invalid_address_reveals_no_key(variable: str | None, urls: list[str], shell: Shell) -> None:
     model = "anthropic/m" if variable == "ANTHROPIC_BASE_URL" else "openai/m"
     for url in urls:
         if variable is None:
@@ -213,7 +213,7 @@ def test_an_address_that_is_none(variable: str | None, urls: list[str], shell: S
 
 
 class TestAPlugin:
-    """A plugin of one file that says its key in its errors."""
+    """A plugin in one file whose errors contain its key."""
 
     def commands(self, shell: Shell, kind: str) -> list[Finished]:
         path = shell.folder / "mine.py"
@@ -229,7 +229,7 @@ class TestAPlugin:
 
     @pytest.mark.parametrize("kind", ["provider", "sink"])
     @pytest.mark.parametrize("fails", ["factory", "call"])
-    def test_that_raises_with_its_secret(self, keyed: Shell, kind: str, fails: str) -> None:
+    def test_an_error_of_a_plugin_hides_its_secret(self, keyed: Shell, kind: str, fails: str) -> None:
         keyed.env["MINE_FAILS"] = fails
 
         said = self.commands(keyed, kind)
@@ -238,7 +238,7 @@ class TestAPlugin:
         assert_nowhere(keyed, (KEY,), said)
 
     @pytest.mark.parametrize("kind", ["sink"])
-    def test_whose_secret_is_in_the_environment(self, keyed: Shell, kind: str) -> None:
+    def test_an_error_of_a_plugin_hides_its_secret_from_the_environment(self, keyed: Shell, kind: str) -> None:
         keyed.env["MINE_TOKEN"] = other = "another-canary-0815"
 
         said = self.commands(keyed, kind)
@@ -246,7 +246,7 @@ class TestAPlugin:
         assert "refused ***" in said[0].err
         assert_nowhere(keyed, (KEY, other), said)
 
-    def test_that_says_another_plugins_key_when_it_is_imported(self, keyed: Shell) -> None:
+    def test_an_error_at_import_hides_another_plugins_key(self, keyed: Shell) -> None:
         keyed.env.update(MINE_FAILS="import", OPENAI_API_KEY=KEY)
 
         said = [*self.commands(keyed, "sink"), keyed.afk("plugins")]
@@ -256,8 +256,8 @@ class TestAPlugin:
         assert_nowhere(keyed, (KEY,), said)
 
 
-def test_a_tool_that_raises_with_a_key(keyed: Shell, server: ModelServer) -> None:
-    """What a tool returns is part of the conversation; what it says when it breaks is an error."""
+def test_an_error_of_a_tool_hides_a_key(keyed: Shell, server: ModelServer) -> None:
+    """The result of a tool is part of the conversation; the message of its exception is an error."""
     keyed.env["OPENAI_API_KEY"] = KEY
     script = keyed.folder / "tools.py"
     script.write_text(
@@ -296,7 +296,7 @@ def test_no_child_process_has_a_key_among_its_arguments(shell: Shell, tmp_path: 
     assert KEY.encode() not in seen
 
 
-def test_a_port_that_nobody_listens_on_is_no_reason_to_say_the_key(keyed: Shell) -> None:
+def test_a_refused_connection_reveals_no_key(keyed: Shell) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://someone:{KEY}@127.0.0.1:{taken.getsockname()[1]}/v1"

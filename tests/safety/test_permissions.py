@@ -31,7 +31,7 @@ def afk(shell: Shell, umask: str, *arguments: str) -> int:
 
 
 def wide(paths: Iterable[Path]) -> list[str]:
-    """Return what of `paths` has other rights than it should."""
+    """Return those of `paths` that have a wrong mode."""
     wrong = []
     for path in paths:
         mode = stat.S_IMODE(path.lstat().st_mode)
@@ -41,7 +41,7 @@ def wide(paths: Iterable[Path]) -> list[str]:
 
 
 @pytest.mark.parametrize("umask", UMASKS)
-class TestWhatAfkMakes:
+class TestFilesOfAfk:
     def test_data_log_index_and_exports(self, keyed: Shell, umask: str) -> None:
         assert afk(keyed, umask, "run", "-t", "t", "hi") == 0
         assert afk(keyed, umask, "threads", "--search", "hi") == 0
@@ -53,7 +53,7 @@ class TestWhatAfkMakes:
         assert {"threads.db", "index.db", "threads.lock", "events"} <= names
         assert wide([*made, *keyed.folder.iterdir()]) == []
 
-    def test_files_that_are_there_only_while_it_runs(self, keyed: Shell, server: ModelServer, umask: str) -> None:
+    def test_files_that_exist_only_during_a_run(self, keyed: Shell, server: ModelServer, umask: str) -> None:
         server.script(Step(text="word ", repeat=1000, delay_between=0.05))
         os_umask = os.umask(int(umask, 8))
         try:

@@ -18,7 +18,7 @@ MODULES = ("sitecustomize", "usercustomize", "afk", "click", "json", "openai", "
 
 @pytest.fixture
 def planted(keyed: Shell, tmp_path: Path) -> Path:
-    """Fill the working directory with what a Python program might pick up; return the file that it would touch."""
+    """Fill the working directory with files that Python might load; return the file that they would create."""
     keyed.env["PLANTED"] = str(tmp_path / "planted")
     for name in MODULES:
         (keyed.folder / f"{name}.py").write_text(HOSTILE)
@@ -34,7 +34,7 @@ def planted(keyed: Shell, tmp_path: Path) -> Path:
 
 
 class TestTheWorkingDirectory:
-    def test_gives_no_code(self, keyed: Shell, planted: Path) -> None:
+    def test_no_code_is_loaded_from_it(self, keyed: Shell, planted: Path) -> None:
         for command in (("run", "-t", "t", "hi"), ("plugins",), ("threads",), ("--version",)):
             done = keyed.afk(*command)
             assert done.code == 0, done.err
@@ -42,8 +42,8 @@ class TestTheWorkingDirectory:
             assert "99.0" not in done.out
         assert not planted.exists()
 
-    def test_nor_to_python_with_a_safe_path(self, keyed: Shell, planted: Path) -> None:
-        """Without -P it is Python that looks for `afkcli` here first, before any line of afk's runs."""
+    def test_python_with_a_safe_path_loads_no_code_from_it(self, keyed: Shell, planted: Path) -> None:
+        """Without -P, Python looks for `afkcli` here first, before any code of afk runs."""
         done = subprocess.run(
             [sys.executable, "-P", "-m", "afkcli", "run", "-t", "t", "hi"],
             cwd=keyed.folder,
@@ -56,7 +56,7 @@ class TestTheWorkingDirectory:
         assert (done.returncode, done.stdout) == (0, b"reply 1: hi\n")
         assert not planted.exists()
 
-    def test_nor_to_python_m_what_afk_imports(self, keyed: Shell, planted: Path) -> None:
+    def test_python_m_loads_no_imports_of_afk_from_it(self, keyed: Shell, planted: Path) -> None:
         for name in ("afkcli", "encodings"):
             (keyed.folder / name / "__init__.py").unlink()
             (keyed.folder / name).rmdir()
@@ -72,7 +72,7 @@ class TestTheWorkingDirectory:
         assert (done.returncode, done.stdout) == (0, b"reply 1: hi\n"), done.stderr
         assert not planted.exists()
 
-    def test_gives_no_environment(self, keyed: Shell, server: ModelServer) -> None:
+    def test_no_environment_is_loaded_from_it(self, keyed: Shell, server: ModelServer) -> None:
         with ModelServer() as evil:
             text = f"OPENAI_BASE_URL={evil.base_url}\nOPENAI_API_KEY=sk-planted-0123\nAFK_MODEL=evil\nAFK_STORE=evil\n"
             for name in (".env", ".env.local", ".afk.env", "afk.env"):

@@ -23,7 +23,7 @@ OURS = re.compile(r"\x1b\[\d*m|\r\n")  # colours, and what the terminal makes of
 
 
 def toml(text: str) -> str:
-    """Return `text` as a string of TOML, which takes JSON's escapes but those of surrogate pairs."""
+    """Return `text` as a string of TOML, which accepts JSON's escapes, except surrogate pairs."""
     return '"' + "".join(f"\\U{ord(char):08x}" for char in text) + '"'
 
 
@@ -35,7 +35,7 @@ def assert_harmless(shown: str) -> None:
 
 @pytest.fixture
 def evil(keyed: Shell, server: ModelServer, tmp_path: Path) -> Shell:
-    """A shell with a thread `t` in which everything that a server can say is hostile, and such a config."""
+    """A shell with a thread `t` in which all text from the server is hostile, and a hostile config."""
     call = ScriptedCall(name=f"tool{EVIL}", arguments={f"k{EVIL}": EVIL + HIDDEN})
     server.script(
         Step(reasoning=EVIL, text=EVIL, tool_calls=[call]),
@@ -53,7 +53,7 @@ def evil(keyed: Shell, server: ModelServer, tmp_path: Path) -> Shell:
 
 
 class TestOnATerminal:
-    def test_a_run_and_all_that_shows_it_afterwards(self, evil: Shell) -> None:
+    def test_a_run_and_the_commands_that_show_it_are_safe(self, evil: Shell) -> None:
         run = ("run", "-t", "t", "-a", EVIL + HIDDEN)
         shown = [on_terminal(evil, *command) for command in ((*run, "go"), (*run, "--json", "go"), (*run, "go"))]
         assert [code for code, _ in shown] == [0, 4, 4], shown
@@ -103,7 +103,7 @@ class TestOnATerminal:
             ["trust", EVIL],
         ],
     )
-    def test_what_was_typed_or_pasted(self, keyed: Shell, arguments: list[str]) -> None:
+    def test_typed_or_pasted_arguments_are_shown_safely(self, keyed: Shell, arguments: list[str]) -> None:
         code, shown = on_terminal(keyed, *arguments)
         piped = keyed.afk(*arguments)
 
@@ -112,7 +112,7 @@ class TestOnATerminal:
         assert_harmless(piped.err)
         assert piped.err.count("\n") == 1
 
-    def test_names_that_differ_in_what_cannot_be_seen_look_different(self, evil: Shell) -> None:
+    def test_names_that_differ_in_invisible_characters_look_different(self, evil: Shell) -> None:
         done = on_terminal(evil, "run", "-t", "t", "-a", f"x{HIDDEN}", "hi")[1]
 
         assert "lm<U+200B>n<U+200D>o<U+FEFF>p<U+E0041>q" in done
@@ -122,7 +122,7 @@ class TestOnATerminal:
             assert keyed.afk("run", "-t", name, "hi").code == 2
         assert keyed.afk("threads").out == ""
 
-    def test_a_log_with_lines_that_afk_did_not_write(self, keyed: Shell) -> None:
+    def test_lines_in_the_log_from_other_programs_are_shown_safely(self, keyed: Shell) -> None:
         keyed.afk("run", "-t", "t", "hi")
         [log] = (keyed.home / "afk" / "state" / "events").iterdir()
         fields = ("type", "thread_id", "run_id", "ts", "message", "error", "result", "model")
@@ -141,7 +141,7 @@ class TestOnATerminal:
 
 
 class TestInAPipe:
-    def test_the_answer_is_to_the_letter_and_stderr_never_is(self, evil: Shell) -> None:
+    def test_stdout_has_the_unchanged_answer_and_stderr_is_safe(self, evil: Shell) -> None:
         answered = evil.afk("run", "-t", "t", "go")
         failed = evil.afk("run", "-t", "t", "--debug", "go")
 

@@ -37,7 +37,7 @@ def server() -> Iterator[ModelServer]:
 
 
 def post(server: ModelServer, path: str = "/v1/chat/completions", body: object = BODY) -> tuple[int, bytes]:
-    """Return the status and the body of an answer, as much of it as came."""
+    """Return the status and the body of an answer, also of a cut one."""
     connection = http.client.HTTPConnection(urlsplit(server.base_url).netloc)
     connection.request("POST", path, json.dumps(body))
     response = connection.getresponse()
@@ -98,20 +98,20 @@ def test_the_official_sdk_reads_the_messages_api_streamed_or_not(server: ModelSe
     assert len(server.requests) == 2
 
 
-def test_cached_tokens_are_told_in_each_api_s_own_way(server: ModelServer) -> None:
+def test_cached_tokens_are_reported_in_the_form_of_each_api(server: ModelServer) -> None:
     server.script(Step(text="a", usage=ScriptedUsage(input_tokens=41, cached_tokens=30)))
     said = post(server, "/v1/messages")[1]
     assert b'"input_tokens":11,' in said
     assert b'"cache_read_input_tokens":30,' in said
 
 
-def test_usage_comes_only_when_it_is_asked_for(server: ModelServer) -> None:
+def test_usage_is_sent_only_on_request(server: ModelServer) -> None:
     server.script(Step(text="a", usage=ScriptedUsage(input_tokens=41)))
     assert b"41" not in post(server)[1]
     assert b'"prompt_tokens":41' in post(server, body={**BODY, "stream_options": {"include_usage": True}})[1]
 
 
-def test_steps_are_said_in_turn_and_the_last_is_repeated(server: ModelServer) -> None:
+def test_steps_are_answered_in_order_and_the_last_is_repeated(server: ModelServer) -> None:
     server.script(Step(text="one"), Step(text="two"))
     assert [b"one" in (said := post(server)[1]) or (b"two" in said and 2) for _ in range(3)] == [True, 2, 2]
 
@@ -194,7 +194,7 @@ def test_a_line_can_be_cut_in_the_middle(server: ModelServer) -> None:
     assert not said.removesuffix(b"<broken>").endswith(b"\n")
 
 
-def test_a_hang_ends_when_it_is_told_to(server: ModelServer) -> None:
+def test_a_hang_ends_at_release(server: ModelServer) -> None:
     server.script(Step(text=["one", "two"], fault=Fault.HANG, fault_after=1))
     connection = http.client.HTTPConnection(urlsplit(server.base_url).netloc)
     connection.request("POST", "/v1/chat/completions", json.dumps(BODY))
@@ -206,7 +206,7 @@ def test_a_hang_ends_when_it_is_told_to(server: ModelServer) -> None:
     connection.close()
 
 
-def test_it_notices_a_client_that_leaves(server: ModelServer) -> None:
+def test_it_notices_a_client_that_disconnects(server: ModelServer) -> None:
     server.script(Step(fault=Fault.HANG_BEFORE_HEADERS))
     connection = socket.create_connection(urlsplit(server.base_url).netloc.split(":"))
     body = json.dumps(BODY).encode()
@@ -218,7 +218,7 @@ def test_it_notices_a_client_that_leaves(server: ModelServer) -> None:
     assert request.client_left.wait(20)
 
 
-def test_an_unknown_path_and_a_body_that_is_no_json_are_errors(server: ModelServer) -> None:
+def test_an_unknown_path_and_a_body_that_is_not_json_are_errors(server: ModelServer) -> None:
     assert post(server, "/v1/nonsense")[0] == 404
     connection = http.client.HTTPConnection(urlsplit(server.base_url).netloc)
     connection.request("POST", "/v1/chat/completions", "{not json")
@@ -237,7 +237,7 @@ def test_a_script_is_read_from_json() -> None:
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", '[{"txt": "a"}]', "[1]"])
-def test_a_script_that_cannot_be_meant_is_refused(text: str) -> None:
+def test_an_invalid_script_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"script|step"):
         steps_from_json(text)
 

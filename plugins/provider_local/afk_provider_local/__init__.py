@@ -1,4 +1,4 @@
-"""Model provider for afk: llama.cpp in this process, with a small model to try afk without a key."""
+"""Model provider for afk: runs llama.cpp in this process, and brings a small model to try afk without a key."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from afkcli.plugin import (
 
 
 class Answer:
-    """One answer as it grows."""
+    """One answer while it is generated."""
 
     def __init__(self, model: str) -> None:
         self._model = model
@@ -68,7 +68,7 @@ class Answer:
         """Return the finished answer.
 
         Raises:
-            ProviderError: the stream ended without saying why, so the answer may be cut.
+            ProviderError: the stream ended without a finish reason, so the answer may be cut.
         """
         if self._finish_reason is None:
             raise ProviderError("llama.cpp ended its answer without an end marker", kind=ErrorKind.TRUNCATED)

@@ -1,4 +1,4 @@
-"""Messages in llama.cpp's Chat Completions form, and as many of them as the model's context holds."""
+"""Messages in llama.cpp's Chat Completions form, cut to the model's context."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from afkcli.plugin import (
 )
 from afkcli.providers.chat import in_turns
 
-# More than any template known to us adds around a message, and before the first one.
+# The known templates add fewer tokens than this around a message, and before the first one.
 _TEMPLATE_TOKENS_A_MESSAGE = 32
 _TEMPLATE_TOKENS = 256
 
@@ -80,11 +80,11 @@ def fit(
 ) -> tuple[Sequence[Message], int]:
     """Leave out the oldest turns until `count` is within `budget`.
 
-    A turn is a user message with all that followed it, so that questions and answers, calls and results stay together.
+    A turn is a user message and all messages after it, so that questions and answers, calls and results stay together.
     System messages and the newest turn are never left out.
 
     Returns:
-        The messages that are kept, and how many tokens they are: more than `budget` if nothing else can be left out.
+        The messages that are kept, and their number of tokens: more than `budget` if nothing else can be left out.
     """
     starts = [index for index, message in enumerate(messages) if message.role is Role.USER]
     cuts = sorted({0, *starts})

@@ -17,7 +17,7 @@ from typing import Any
 from afk_provider_local.weights import Weights
 from afkcli.plugin import ConfigError, ErrorKind, JsonObject, ProviderError, dumps, loads_object
 
-_BATCH_TOKENS = 64  # a prompt is read in pieces of this size, and a stop waits for one: 0.4 s on one slow core
+_BATCH_TOKENS = 64  # a prompt is read in pieces of this size; a stop waits for one: 0.4 s on one slow core
 _MOST_THREADS = 8
 _EXIT_SECONDS = 5.0
 _KEY = secrets.token_urlsafe(32)  # of the loopback ports; it never leaves this process
@@ -38,9 +38,10 @@ def check_installed() -> None:
 def default_threads() -> int:
     """Return half of the processors that this process may use, at most 8.
 
-    Half is the physical cores where each has two threads, and leaves room elsewhere: llama.cpp's threads wait for each
-    other by spinning, so one that gets no processor stops all (measured: 57 tokens a second with two threads on two
-    idle cores, 6 when one of the cores was busy, 39 with one thread in both cases).
+    Half is the number of physical cores if each has two threads. On other machines it leaves processors free:
+    llama.cpp's threads wait for each other by spinning, so one that gets no processor stops all of them (measured: 57
+    tokens a second with two threads on two idle cores, 6 when one of the cores was busy, 39 with one thread in both
+    cases).
     """
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(_MOST_THREADS, usable // 2))
@@ -61,7 +62,7 @@ class Engine:
         xllamacpp keeps the interpreter's lock while it loads (0.2 s for the demonstration model).
 
         Raises:
-            ProviderError: llama.cpp does not run here or cannot load the file.
+            ProviderError: llama.cpp cannot run here or cannot load the file.
         """
         loaded = (self._weights.path, self.name, self._threads, self.context_tokens)
         with _loading:
@@ -92,9 +93,9 @@ class Engine:
         parameters.n_parallel = 1
         parameters.n_batch = parameters.n_ubatch = _BATCH_TOKENS
         parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = self._threads
-        # Both cost more than they save in a process of one short conversation: 0.3 s of 0.5 s.
+        # In a process with one short conversation, both cost more than they save: 0.3 s of 0.5 s.
         parameters.warmup = parameters.fit_params = False
-        # The binding always listens on a port. Only loopback, only with this key, and nothing to click.
+        # The binding always listens on a port. Here only on loopback, only with this key, and without a web page.
         parameters.hostnames = ["127.0.0.1"]
         parameters.port = 0
         parameters.api_keys = [_KEY]
@@ -102,11 +103,11 @@ class Engine:
         parameters.endpoint_metrics = True  # `_wait_until_idle` asks them
         parameters.n_threads_http = 2  # with 1 it can hang when it is stopped
         if not os.environ.get("AFK_DEBUG"):
-            parameters.verbosity = -1  # below llama.cpp's own errors: it writes to stderr past Python
+            parameters.verbosity = -1  # no errors either: llama.cpp writes to stderr itself
         return parameters
 
     def count(self, body: JsonObject) -> int:
-        """Return the tokens of a Chat Completions request, its template included, exactly as the model reads it.
+        """Return the number of tokens of a Chat Completions request with its template, exactly as the model reads it.
 
         Raises:
             ProviderError: the model's template refuses these messages.
@@ -128,10 +129,10 @@ class Engine:
 
 
 def _keep(server: Any) -> None:
-    """Hold on to a server until the process ends.
+    """Keep a server until the process ends.
 
     Freeing one waits for its HTTP thread, which at times never ends (xllamacpp 2026.10), and the interpreter's lock is
-    held meanwhile: the process would hang at its exit. The frame of a thread that sleeps is never taken down.
+    held meanwhile: the process would hang at its exit. The frame of a sleeping thread is never freed.
     """
     threading.Thread(target=_sleep, args=(server,), name="afk-local-keep", daemon=True).start()
 

@@ -12,17 +12,17 @@ from pathlib import Path
 _MAGIC = b"GGUF"
 _STRING, _ARRAY = 8, 9
 _NUMBERS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
-_MOST_ITEMS = 1 << 22  # the largest vocabularies have 2^18 tokens; more is a damaged count
+_MOST_ITEMS = 1 << 22  # the largest vocabularies have 2^18 tokens; a larger count is damaged
 _HEADER = struct.Struct("<4sIQQ")
 _LENGTH = struct.Struct("<Q")
 
 
 class GgufError(ValueError):
-    """What is wrong with the file, as the end of a sentence that begins with "it"."""
+    """The fault of the file, as the end of a sentence that begins with "it"."""
 
 
 def read_trained_tokens(path: Path) -> int | None:
-    """Return the context in tokens that the model was trained for, None where the file does not say.
+    """Return the context in tokens that the model was trained for, None if the file does not say.
 
     Takes about 10 ms for a vocabulary of 49,000 tokens.
 

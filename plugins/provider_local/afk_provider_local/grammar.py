@@ -1,4 +1,4 @@
-"""The schema of an answer as llama.cpp takes it: it makes a grammar of it, and the model can say nothing else."""
+"""The schema of an answer for llama.cpp, which makes a grammar of it: then the model can generate nothing else."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ MAX_REPETITIONS = 1000
 """llama.cpp refuses a grammar that repeats a thing more than 2,000 times."""
 
 _BOUNDS = ("minLength", "maxLength", "minItems", "maxItems")
-# llama.cpp knows a part of regular expressions, and writes to stderr, past Python, of what it does not know.
+# llama.cpp supports a part of regular expressions, and complains about the rest on stderr, not through Python.
 _PATTERN = re.compile(r"\^[^\\^$]*\$")
 
 
 def response_format(schema: JsonObject) -> JsonObject:
-    """Return the `response_format` for `schema`, without what no grammar can be made of: afk checks that itself."""
+    """Return the `response_format` for `schema`, without keywords that have no grammar: afk checks those itself."""
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": rewritten(schema, _grammatical)}}
 
 
 def _grammatical(schema: JsonObject) -> JsonObject:
-    """Return a schema that is as wide as `schema` or wider."""
+    """Return a schema that accepts at least what `schema` accepts."""
     new = {name: value for name, value in schema.items() if not _is_out_of_reach(name, value)}
     for name in ("properties", "$defs", "definitions"):
         if isinstance(new.get(name), dict):

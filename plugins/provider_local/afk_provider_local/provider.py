@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from afk_provider_local.settings import Settings
 
 _Result = TypeVar("_Result")
-# A small model that is asked for a short answer repeats itself less: without this line "What is Python?" ran on to the
-# limit with most seeds, with it in 2 of 10.
+# A small model repeats itself less if it is asked for a short answer: without this line, "What is Python?" ran to the
+# limit with most seeds, with it with 2 of 10.
 _DEMO_SYSTEM = "You are a helpful assistant. Answer in one or two short sentences."
 _OPTIONS = frozenset({"temperature", "top_p", "max_output_tokens", "stop", "seed"})
 _FREE = Price(input=0.0, output=0.0)
@@ -43,7 +43,7 @@ _SHORTEST_CONTEXT = 256  # llama.cpp rounds a context up to a multiple of this
 
 
 class LocalProvider:
-    """Runs the demonstration model and, where `model_path` is set, the user's own; each is loaded when it is asked."""
+    """Runs the demonstration model and, where `model_path` is set, the user's own; each is loaded at its first call."""
 
     name = "local"
 
@@ -51,7 +51,7 @@ class LocalProvider:
         """Find the weights without loading them.
 
         Raises:
-            ConfigError: a setting is not usable, or there is nothing to run.
+            ConfigError: a setting is not usable, or there is no model to run.
         """
         check_installed()
         _check(settings)
@@ -101,14 +101,14 @@ class LocalProvider:
             await _in_thread(self._find(self.default_model or DEMO_MODEL).load)
 
     async def aclose(self) -> None:
-        """Stop what is generating. Loaded weights stay until the process ends, for the next provider in it."""
+        """Stop all generation. Loaded weights stay until the process ends, for the next provider in it."""
         for job in list(self._jobs):
             job.stop()
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         engine = self._find(request.model)
         loop = asyncio.get_running_loop()
-        # As long as the longest answer, at most, so it needs no bound of its own.
+        # It holds at most the longest answer, so it needs no bound of its own.
         items: asyncio.Queue[object] = asyncio.Queue()
         job = Job(
             lambda job: self._generate(job, engine, request),
@@ -149,7 +149,7 @@ class LocalProvider:
             if not job.stopped:
                 server.handle_chat_completions(self._body(request, messages), on_chunk)
             job.put(None)
-        except ValueError as error:  # the binding's word for options and templates that it refuses
+        except ValueError as error:  # the binding raises this for options and templates that it refuses
             job.put(ProviderError(f"llama.cpp refuses the request: {error}", kind=ErrorKind.BAD_REQUEST))
         except Exception as error:
             job.put(error)
@@ -186,7 +186,7 @@ class LocalProvider:
         messages = request.messages
         if system and not any(message.role is Role.SYSTEM for message in messages):
             messages = [text_message(Role.SYSTEM, system), *messages]
-        # Being held to a schema tells a model nothing of it.
+        # The grammar enforces the schema, but does not show it to the model.
         return messages if request.output_schema is None else told(messages, request.output_schema)
 
     def _longest_answer(self, request: ModelRequest) -> int:
@@ -206,19 +206,19 @@ class LocalProvider:
         body |= request.extra
         if request.tools:
             body["tools"] = chat_tools(request.tools)
-        elif request.output_schema is not None:  # with tools, the model could call none
+        elif request.output_schema is not None:  # with a grammar the model could not call tools
             body["response_format"] = response_format(request.output_schema)
         return body | {
             "messages": chat_messages(messages),
             "max_tokens": self._longest_answer(request),
             "stream": True,
             "stream_options": {"include_usage": True},
-            "return_progress": True,  # a chunk while the prompt is read, so that a stop is seen there too
+            "return_progress": True,  # yields a chunk while the prompt is read, so that a stop is noticed there too
         }
 
 
 async def _in_thread(call: Callable[[], _Result]) -> _Result:
-    """Return what `call` returns on a daemon thread: unlike the loop's executor, it holds up no exit."""
+    """Return what `call` returns on a daemon thread: unlike the loop's executor, it does not delay the exit."""
     future: Future[_Result] = Future()
 
     def work(_job: Job) -> None:

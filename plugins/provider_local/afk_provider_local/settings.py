@@ -10,12 +10,12 @@ class Settings:
     """`[providers.local]` in the user's config.
 
     Attributes:
-        model_path: a GGUF file to run; "" is the small demonstration model.
-        threads: threads that compute; 0 is half of the processors that this process may use, at most 8.
+        model_path: a GGUF file to run; "" means the small demonstration model.
+        threads: number of computing threads; 0 means half of the processors that this process may use, at most 8.
         context_tokens: tokens of conversation and answer together; never more than the model was trained for.
         max_output_tokens: tokens of one answer.
-        temperature, top_p: sampling, where the request says nothing else.
-        seed: makes answers repeatable; -1 is a new one for every answer.
+        temperature, top_p: sampling, unless the request sets it.
+        seed: makes answers repeatable; -1 means a new seed for every answer.
         system: the system message of a request without one; "" means none, or a short one for the demonstration model.
     """
 

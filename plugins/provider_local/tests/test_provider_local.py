@@ -174,7 +174,7 @@ def test_a_long_prompt_can_be_stopped_while_it_is_read():
     asyncio.run(cancel())
 
 
-def test_the_oldest_turns_are_left_out_and_the_user_is_told():
+def test_the_oldest_turns_are_left_out_with_a_warning():
     local = provider(context_tokens=512)
     history = []
     for number in range(6):
@@ -189,7 +189,7 @@ def test_the_oldest_turns_are_left_out_and_the_user_is_told():
     assert events[-1].usage.input_tokens <= 512
 
 
-def test_what_is_left_out_is_whole_turns_and_never_a_system_message():
+def test_whole_turns_are_left_out_and_never_a_system_message():
     call = ToolCallPart(id="1", name="clock", arguments={})
     result = ToolResultPart(id="1", name="clock", parts=(TextPart(text="noon"),))
     messages = [
@@ -227,7 +227,7 @@ def test_the_weights_are_the_published_ones():
     assert hashlib.sha256(demo_weights().path.read_bytes()).hexdigest() == DEMO_SHA256
 
 
-def test_an_unknown_model_is_named_with_those_that_there_are():
+def test_an_unknown_model_is_named_with_the_available_ones():
     error = error_of(provider(), [user("hi")], model="gpt-9")
     assert error.kind is ErrorKind.NOT_FOUND
     assert "local/gpt-9" in str(error)
@@ -385,7 +385,7 @@ def test_an_event_loop_that_is_closed_early_stops_the_generation():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_loopback_port_answers_nobody_without_the_key():
+def test_the_loopback_port_refuses_requests_without_the_key():
     done = run_python(
         """
         import json, urllib.error, urllib.request
@@ -406,7 +406,7 @@ def test_the_loopback_port_answers_nobody_without_the_key():
     assert set(statuses) <= {401, 404}
 
 
-def test_tools_are_offered_and_paired_in_chat_form():
+def test_tools_and_results_have_the_form_of_chat_completions():
     call = ToolCallPart(id="1", name="clock.now", arguments={"zone": "UTC"})
     result = ToolResultPart(id="1", name="clock.now", parts=(TextPart(text="noon"),))
     messages = [
@@ -442,7 +442,7 @@ def test_a_tool_call_is_put_together_from_its_pieces():
     assert (second.arguments, second.invalid_arguments) == ({}, "{no")
 
 
-def test_a_stream_without_an_end_marker_is_no_answer():
+def test_a_stream_without_an_end_marker_is_an_error():
     answer = Answer("model")
     list(answer.add({"choices": [{"delta": {"content": "half a"}}]}))
     with pytest.raises(ProviderError) as caught:
@@ -457,7 +457,7 @@ def test_an_image_is_refused_by_name():
     assert "image" in str(error)
 
 
-def test_a_wrong_option_is_the_requests_fault():
+def test_a_wrong_option_is_a_bad_request():
     async def call():
         request = ModelRequest(model=DEMO_MODEL, messages=[user("hi")], extra={"response_format": {"type": "nonsense"}})
         async for _ in provider().stream(request):
@@ -468,7 +468,7 @@ def test_a_wrong_option_is_the_requests_fault():
     assert caught.value.kind is ErrorKind.BAD_REQUEST
 
 
-def test_prepare_loads_and_leaves_a_failure_to_the_call(tmp_path):
+def test_prepare_loads_and_the_call_reports_a_failure(tmp_path):
     asyncio.run(provider().prepare())
     broken = provider(model_path=str(cut(tmp_path, demo_weights().path.stat().st_size - 10)))
     asyncio.run(broken.prepare())
@@ -506,19 +506,19 @@ def test_an_answer_fits_its_schema(schema):
     assert problems(json.loads(unfenced(structured(schema))), schema) == []
 
 
-def test_with_tools_a_schema_is_told_in_words_only():
+def test_with_tools_a_schema_is_only_in_the_instructions():
     assert not structured(MOOD, LOOK).startswith("{")
 
 
 @pytest.mark.parametrize(
     "bound", [{"pattern": r"^\d+$"}, {"pattern": "a"}, {"minLength": 100_000}, {"maxItems": 2_000, "type": "array"}]
 )
-def test_what_no_grammar_can_be_made_of_is_left_to_the_validation_without_a_word_of_llama_cpp(bound, capfd):
+def test_keywords_without_a_grammar_are_left_to_the_validation_without_output_of_llama_cpp(bound, capfd):
     structured({"enum": ["a", "b"]} | {"allOf": [{"type": "string"}]} | bound)
     assert capfd.readouterr().err == ""
 
 
-def test_the_model_is_told_its_schema_too():
+def test_the_instructions_contain_the_schema_too():
     local = provider()
 
     def tokens(schema):

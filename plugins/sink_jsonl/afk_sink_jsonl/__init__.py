@@ -1,4 +1,4 @@
-"""Event sink for afk: every event as one line of JSON in a file a day."""
+"""Event sink for afk: writes every event as one line of JSON, into one file for each day."""
 
 from __future__ import annotations
 

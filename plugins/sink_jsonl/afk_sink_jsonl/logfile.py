@@ -8,7 +8,7 @@ import stat
 import time
 from pathlib import Path
 
-# O_NONBLOCK: a FIFO in the file's place must not hold up the open. The names that Windows lacks count as 0.
+# O_NONBLOCK: a FIFO in the file's place must not block the open. Names that Windows does not have count as 0.
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT
 for _name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
     _FLAGS |= getattr(os, _name, 0)
@@ -20,7 +20,7 @@ class LogFile:
     """A file that this and other processes append lines to."""
 
     def __init__(self, path: Path) -> None:
-        """Open `path`, and create it 0600 where it is missing.
+        """Open `path`, and create it with mode 0600 if it is missing.
 
         Raises:
             OSError: a symbolic link, a FIFO, a device or another user's file is in its place, or it cannot be opened.
@@ -32,7 +32,7 @@ class LogFile:
         except OSError:
             os.close(self._file)
             raise
-        self._seen = 0  # the size at which the file was last known to end with a whole line
+        self._seen = 0  # the size at which the file last ended with a complete line
 
     def _refuse_foreign(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
@@ -70,7 +70,7 @@ class LogFile:
         self._seen = size + written
 
     def _ends_torn(self) -> bool:
-        """Return whether the file ends within a line. One that another process is writing just now is waited for."""
+        """Return whether the file ends within a line. Wait for a line that another process is just writing."""
         until = time.monotonic() + _OTHER_WRITER_SECONDS
         while self._last_byte() not in (b"\n", b""):
             if time.monotonic() > until:

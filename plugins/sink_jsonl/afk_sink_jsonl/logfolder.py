@@ -1,4 +1,4 @@
-"""The folder of the log: `YYYY-MM-DD.jsonl`, then `YYYY-MM-DD-1.jsonl` and so on where a day needs more."""
+"""The folder of the log: `YYYY-MM-DD.jsonl`, then `YYYY-MM-DD-1.jsonl` and so on if a day needs more."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _NAME = re.compile(r"(\d{4}-\d{2}-\d{2})(-\d+)?\.jsonl")
 
 
 class LogFolder:
-    """Where the files of the log are.
+    """The folder with the files of the log.
 
     Args:
-        path: the folder; made 0700 where it is missing.
-        ours: the folder is afk's own, so that wider rights on it are taken back.
-        keep_days: files of days before that are deleted when a file is opened; 0 keeps all.
+        path: the folder; created with mode 0700 if it is missing.
+        ours: the folder is afk's own, so a wider mode is corrected.
+        keep_days: older files are deleted when a file is opened; 0 keeps all.
     """
 
     def __init__(self, path: Path, *, ours: bool, keep_days: int) -> None:
@@ -49,7 +49,7 @@ class LogFolder:
         raise AssertionError("unreachable")
 
     def files(self) -> list[Path]:
-        """Return the files of the log that are there, oldest first; none where there is no folder yet."""
+        """Return the existing files of the log, oldest first; an empty list if there is no folder yet."""
         found: list[tuple[str, int, Path]] = []
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self._path) as entries:
             for entry in entries:
@@ -70,7 +70,7 @@ class LogFolder:
         if not self._keep_days:
             return
         oldest = (datetime.now(UTC).date() - timedelta(days=self._keep_days)).isoformat()
-        # A log that cannot be tidied is still a log: another process may be deleting the same files.
+        # A failed deletion does not matter: another process may be deleting the same files.
         with suppress(OSError), os.scandir(self._path) as entries:
             for entry in entries:
                 match = _NAME.fullmatch(entry.name)

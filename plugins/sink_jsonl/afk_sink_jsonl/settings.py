@@ -10,9 +10,9 @@ class Settings:
     """`[sinks.jsonl]` in the user's config.
 
     Attributes:
-        path: the folder of the log; "" is `events` in afk's state folder.
-        max_file_mb: a file that has reached this size is followed by another one of the same day; 0 means no limit.
-        keep_days: files of days before that are deleted; 0 keeps all.
+        path: the folder of the log; "" means `events` in afk's state folder.
+        max_file_mb: when a file has this size, another one of the same day is begun; 0 means no limit.
+        keep_days: older files are deleted; 0 keeps all.
     """
 
     path: str = ""

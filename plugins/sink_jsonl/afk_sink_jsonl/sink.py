@@ -1,4 +1,4 @@
-"""The sink `jsonl`: one line an event, one write a line, one file a day."""
+"""The sink `jsonl`: one line for each event, one write for each line, one file for each day."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ def afk_tools(settings: Settings) -> Sequence[Tool]:
         ConfigError: there are no roots, or a setting is not usable.
         PluginError: the platform cannot open files relative to a folder.
     """
-    if os.open not in os.supports_dir_fd or not hasattr(os, "O_NOFOLLOW"):  # Windows; asked before what needs them
-        raise PluginError("tools.files needs Linux or macOS: this platform opens no files relative to a folder")
+    if os.open not in os.supports_dir_fd or not hasattr(os, "O_NOFOLLOW"):  # Windows; checked before the imports
+        raise PluginError("tools.files needs Linux or macOS: this platform cannot open files relative to a folder")
     from afk_tools_files.tools import make_tools
 
     return make_tools(settings)

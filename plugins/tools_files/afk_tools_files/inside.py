@@ -1,8 +1,8 @@
-"""Opens what is inside the roots, and nothing else. It imports the standard library only: the search runs alone.
+"""Opens files and folders inside the roots, and no others. It imports only the standard library: the search needs it.
 
 A path is opened component by component, each relative to the folder that was opened before it and without following a
-symbolic link (openat(2), O_NOFOLLOW). So a link that somebody puts in its way at any moment ends the walk; what a path
-says is never looked up twice.
+symbolic link (openat(2), O_NOFOLLOW). So a link that is put into the path at any moment ends the walk; no
+path is looked up twice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 FORBIDDEN_NAMES = (".git", "afk.toml")
 _SYSTEM_FOLDERS = ("/proc", "/sys")
-_SEARCH = getattr(os, "O_PATH", os.O_RDONLY)  # Linux: a folder may be passed through that may not be listed
+_SEARCH = getattr(os, "O_PATH", os.O_RDONLY)  # Linux: a folder may allow passing through it, but not listing it
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _KINDS = {
@@ -31,7 +31,7 @@ _KINDS = {
 
 
 class RefusedError(Exception):
-    """What was asked for is not given, and why, in words for the model."""
+    """A refused request, with the reason for the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class Root:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """What a path names: the names of the folders below a root, the last one's included."""
+    """The place that a path names: a root, and the names of the folders and the file below it."""
 
     root: Root
     parts: tuple[str, ...]
@@ -53,7 +53,7 @@ class Place:
 
     @property
     def shown(self) -> str:
-        """The path as the model may give it again."""
+        """The path in a form that the model can use again."""
         inside = "/".join(self.parts)
         if self.first:
             return inside or "."
@@ -68,7 +68,7 @@ class Roots:
     """The declared folders, without those parts of them that belong to afk, to git or to the system."""
 
     def __init__(self, roots: Sequence[Root], own: Sequence[str]) -> None:
-        """Take the roots and afk's own folders, the latter without symbolic links where they exist."""
+        """Take the roots and afk's own folders, which must have no symbolic link in their paths if they exist."""
         self._roots = tuple(roots)
         self._own = tuple(own)
 
@@ -81,7 +81,7 @@ class Roots:
         if not path or "\0" in path:
             raise RefusedError("a path may not be empty or have a NUL character")
         if ".." in path.split("/"):
-            raise RefusedError(f"{path!r} has .. in it; name what is inside the folders: {self.labels}")
+            raise RefusedError(f"{path!r} has .. in it; name a file or folder inside: {self.labels}")
         root, rest = self._root_of(path)
         parts = tuple(part for part in rest.split("/") if part not in ("", "."))
         return Place(root=root, parts=parts, first=root is self._roots[0])
@@ -102,10 +102,10 @@ class Roots:
 
     @contextmanager
     def folder(self, place: Place, *, create: bool = False) -> Iterator[int]:
-        """Open the folder `place`, for what is relative to it; `create` makes those that are missing.
+        """Open the folder `place`, to open files relative to it; `create` makes missing folders.
 
         Raises:
-            RefusedError: it is not there, is not a folder, or may not be used.
+            RefusedError: it does not exist, is not a folder, or may not be used.
         """
         self.check_path(place)
         descriptor = self._open_root(place.root)
@@ -140,7 +140,7 @@ class Roots:
                 os.close(descriptor)
 
     def check_folder(self, status: os.stat_result, place: Place) -> None:
-        """Refuse afk's own folders, by whatever name they were reached, and those of the system."""
+        """Refuse afk's own folders, by every name for them, and those of the system."""
         if (status.st_dev, status.st_ino) in set(_identities(self._own)):
             raise RefusedError(f"{place.shown!r} belongs to afk and cannot be used")
         self._check_system(status, place)
@@ -150,7 +150,7 @@ class Roots:
             raise RefusedError(f"{place.shown!r} belongs to the system and cannot be used")
 
     def check_path(self, place: Place) -> None:
-        """Refuse a path whose name is never used, even if nothing is there yet."""
+        """Refuse a path that may never be used, even if it does not exist yet."""
         for name in place.parts:
             check_name(name)
         path = "/".join((place.root.path.rstrip("/"), *place.parts, "")).casefold()
@@ -175,7 +175,7 @@ class Roots:
 
 
 def check_name(name: str) -> None:
-    """Refuse what is never used, in any spelling that a file system may take for it.
+    """Refuse names that are never used, in every spelling that a file system may accept for them.
 
     Raises:
         RefusedError: `name` is such a name.
@@ -196,7 +196,7 @@ def open_file(name: str, folder: int, place: Place) -> int:
     """Open the regular file `name` of the open folder for reading.
 
     Raises:
-        RefusedError: it is not there, or is something else. A device or a FIFO is not even opened.
+        RefusedError: it does not exist, or is not a regular file. A device or a FIFO is not even opened.
     """
     check_name(name)
     try:
@@ -224,7 +224,7 @@ def kind_of(mode: int) -> str:
 
 
 def why(error: OSError, place: Place) -> str:
-    """Return in words why something could not be opened."""
+    """Return the reason why something could not be opened, in words."""
     if error.errno == errno.ENOENT:
         return f"there is no {place.shown!r}"
     if error.errno == errno.ELOOP:

@@ -16,12 +16,12 @@ from afk_tools_files.inside import Place, RefusedError, Roots, is_forbidden, kin
 
 PIECE = 65536
 MAX_SCANNED = 100_000
-"""How many entries of a folder are looked at."""
+"""The largest number of entries of a folder that is read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How much one call gives, and how long it may take; the words are those of the settings."""
+    """The bounds of one call; their names are those of the settings."""
 
     max_output_bytes: int
     max_lines: int
@@ -40,7 +40,7 @@ def pieces(descriptor: int, place: Place) -> Iterator[bytes]:
     """Yield the lines of an open file, a line longer than 64 KB in pieces.
 
     Raises:
-        RefusedError: it is binary, as soon as that is seen.
+        RefusedError: it is binary; raised as soon as that is noticed.
     """
     size = os.fstat(descriptor).st_size
     with os.fdopen(descriptor, "rb", closefd=False) as file:
@@ -53,7 +53,7 @@ def pieces(descriptor: int, place: Place) -> Iterator[bytes]:
 
 
 def read(roots: Roots, place: Place, bounds: Bounds, start_line: int, end_line: int | None) -> str:
-    """Return lines of a file, counted from 1, below a line that says which these are.
+    """Return lines of a file, counted from 1, with a first line that says which they are.
 
     Raises:
         RefusedError: the file may not be read, is not text, or has no such lines.
@@ -80,7 +80,7 @@ def read(roots: Roots, place: Place, bounds: Bounds, start_line: int, end_line: 
 
 
 class _Window:
-    """The wanted lines of a file that is read line by line."""
+    """The requested lines of a file that is read line by line."""
 
     def __init__(self, first: int, last: int, bounds: Bounds) -> None:
         self._first, self._last, self._bounds = first, last, bounds
@@ -108,14 +108,14 @@ class _Window:
         return True
 
     def text(self) -> str:
-        """Return what was kept; `UnicodeDecodeError` where it is not UTF-8."""
+        """Return the kept text; `UnicodeDecodeError` if it is not UTF-8."""
         if not self._full:
             return self._kept.decode()
         decoder = codecs.getincrementaldecoder("utf-8")()
         return decoder.decode(bytes(self._kept[: self._bounds.max_output_bytes])) + "\n[... cut off here ...]"
 
     def said(self) -> str:
-        """Return which lines these are, and what follows them."""
+        """Return which lines these are, and whether more follow."""
         lines = f"lines {self._first}-{self.line}" if self.line > self._first else f"line {self.line}"
         if self._full:
             return f"{lines}, cut off after {self._bounds.max_output_bytes} bytes"
@@ -173,7 +173,7 @@ def entries(folder: int, place: Place) -> Iterator[str]:
 
 
 def shown_name(name: str) -> str:
-    """Return a name on one line, as JSON where it has characters that would not show."""
+    """Return a name on one line, as JSON if it has invisible characters."""
     return name if name.isprintable() else json.dumps(name)
 
 

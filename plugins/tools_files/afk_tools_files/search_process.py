@@ -1,8 +1,8 @@
 """Searches files by a regular expression, in a process of its own.
 
-Python matches a pattern in one go: on a thread, a pattern that takes for ever would stop all of afk, leases included.
-Here an alarm ends the process in the middle of a match. The request comes as JSON on stdin; hits go to stdout as they
-are found, a line each; what is to be said of the whole goes to stderr, and the exit code is 1 where it is an error.
+Python cannot interrupt a match: in a thread, a pattern that never ends would stop all of afk, leases included. Here an
+alarm ends the process in the middle of a match. The request comes as JSON on stdin. Each hit is written to stdout when
+it is found, on one line. A summary, or an error with exit code 1, is written to stderr.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from afk_tools_files.inside import Place, RefusedError, Root, Roots
 from afk_tools_files.reading import binary, entries, pieces, shown_name
 
 MAX_LINE = 300
-"""How many characters of a line a hit shows."""
+"""The number of characters of a line that a hit shows."""
 MAX_DEPTH = 100
 MEMORY_BYTES = 1_000_000_000
 
 
 class _EnoughError(Exception):
-    """As many hits as there may be, or as many bytes."""
+    """The largest number of hits, or of bytes, is reached."""
 
 
 class Search:
-    """One search: what it looks for, and what it has met."""
+    """One search: its pattern, and the counts so far."""
 
     def __init__(self, request: dict[str, Any]) -> None:
         self._roots = Roots([Root(**root) for root in request["roots"]], request["own"])
@@ -49,7 +49,7 @@ class Search:
         self._left_out: dict[str, int] = {}
 
     def run(self) -> str:
-        """Write the hits; return what is to be said of the whole."""
+        """Write the hits; return the summary."""
         enough = ""
         try:
             if self._is_file():
@@ -63,7 +63,7 @@ class Search:
         return f"{self._hits} lines found, {self._files} files searched{left_out}{enough}"
 
     def _is_file(self) -> bool:
-        """Return whether one file was named, or something that is to be refused as one."""
+        """Return whether the path names one file, or something that is refused like a file."""
         if not self._place.parts:
             return False
         parent = Place(root=self._place.root, parts=self._place.parts[:-1], first=self._place.first)
@@ -139,7 +139,7 @@ class Search:
 
 
 def _fits(parts: Sequence[str], globs: Sequence[str]) -> bool:
-    """Return whether the names fit the globs one by one; `**` is any number of folders."""
+    """Return whether the names match the globs one by one; `**` matches any number of folders."""
     if not globs or not parts:
         return not globs and not parts
     if globs[0] == "**":
@@ -157,7 +157,7 @@ def _around(line: str, found: re.Match[str]) -> str:
 
 
 def main() -> None:
-    """Search what stdin asks for."""
+    """Make the search that stdin describes."""
     request = json.load(sys.stdin)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, request["timeout_s"])
@@ -170,4 +170,4 @@ def main() -> None:
     except (MemoryError, RecursionError):
         said, code = "the pattern takes too much memory; write a simpler one", 1
     os.write(sys.stderr.fileno(), said.encode(errors="replace"))
-    os._exit(code)  # nothing is buffered, and there may be no memory to tidy up in
+    os._exit(code)  # nothing is buffered, and there may not be enough memory to clean up

@@ -1,4 +1,4 @@
-"""Asks the search process, and bounds it."""
+"""Runs the search process, and bounds it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from afk_tools_files.inside import RefusedError, Root
 from afk_tools_files.reading import Bounds
 
 MARGIN_SECONDS = 2.0
-"""How much later than the process itself its end is seen to."""
+"""How much longer than its own time limit the process may run before it is killed."""
 
-# The package's own __init__ imports afk, which the search does not need and would wait for.
+# The package's own __init__ imports afk, which takes time and which the search does not need.
 _CODE = (
     "import sys, types; package = types.ModuleType('afk_tools_files'); package.__path__ = [sys.argv[1]];"
     " sys.modules['afk_tools_files'] = package; from afk_tools_files.search_process import main; main()"
@@ -33,7 +33,7 @@ async def search(
     literal: bool,
     ignore_case: bool,
 ) -> str:
-    """Return the lines that match, each as `path:line: text`, and below them what is to be said of the whole.
+    """Return the lines that match, each as `path:line: text`, and below them the summary.
 
     Raises:
         RefusedError: the pattern or the path is not usable.

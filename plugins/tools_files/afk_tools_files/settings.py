@@ -12,12 +12,12 @@ class Settings:
     Attributes:
         roots: the folders that the tools may use, and all below them: absolute, with `~`, or relative to the working
             directory of the run.
-        write: whether there is a tool that writes.
-        max_output_bytes: bytes of text that one call gives.
-        max_lines: lines that one call gives.
-        max_entries: entries of a folder that one call gives.
-        max_hits: lines that one search gives.
-        max_file_mb: a larger file is neither searched nor written, in megabytes (10^6 bytes).
+        write: whether the tool that writes is available.
+        max_output_bytes: largest number of bytes of text that one call returns.
+        max_lines: largest number of lines that one call returns.
+        max_entries: largest number of entries of a folder that one call returns.
+        max_hits: largest number of lines that one search returns.
+        max_file_mb: a larger file is not searched and not written, in megabytes (10^6 bytes).
         timeout_s: how long one call may take, in seconds.
     """
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 WHERE = "[tools.files]"
 _COUNTS = {"max_output_bytes": 90_000, "max_lines": 100_000, "max_entries": 10_000, "max_hits": 10_000}
-"""The most that the settings may say: more would be cut by afk anyway."""
+"""The largest values of the settings: afk would cut more than this anyway."""
 
 _Path = Annotated[str, Field(description="a file or folder inside the folders, as the tools show it")]
 
@@ -52,7 +52,7 @@ def _tool(name: str, description: str, function: object, settings: Settings, *, 
         name=name,
         description=description,
         function=function,  # type: ignore[arg-type]
-        timeout_s=settings.timeout_s + 2 * searching.MARGIN_SECONDS,  # after the tool's own, which says more
+        timeout_s=settings.timeout_s + 2 * searching.MARGIN_SECONDS,  # the tool's own limit comes first: it says more
         idempotent=not changes,
         changes=changes,
     )
@@ -73,7 +73,7 @@ def _check(settings: Settings) -> None:
 
 
 def _root(text: str, own: list[str]) -> Root:
-    """Return the folder that the config names, links resolved: that one is the user's own choice."""
+    """Return the folder that the config names, with links resolved: this link is the user's own choice."""
     if not text or "\0" in text:
         raise ConfigError(f"{WHERE} roots has {text!r}, which is not a folder")
     given = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111
@@ -153,7 +153,7 @@ class Files:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Tell the model what was refused."""
+    """Raise a refusal as an error for the model."""
     try:
         yield
     except RefusedError as error:

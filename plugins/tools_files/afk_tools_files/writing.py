@@ -1,4 +1,4 @@
-"""A text file, written whole or not at all."""
+"""Writes a text file completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def write(roots: Roots, place: Place, text: str, bounds: Bounds) -> str:
-    """Make the file `place`, or replace what is in it, by `text`; folders on the way are made.
+    """Create the file `place` with `text`, or replace its text; missing folders are created.
 
     The text goes to a file beside it, which then takes its place (rename(2)), with the mode that it had.
 
     Raises:
-        RefusedError: it may not be written, nothing was changed; or what is there is nothing that would be read.
+        RefusedError: it may not be written, or the existing file is not one that may be read. Nothing was changed.
     """
     data = text.encode(errors="replace")
     if "\0" in text:
@@ -42,7 +42,7 @@ def write(roots: Roots, place: Place, text: str, bounds: Bounds) -> str:
 
 
 def _replaced(name: str, folder: int, place: Place, bounds: Bounds) -> os.stat_result | None:
-    """Return the status of the file that is to be replaced, if there is one that may be."""
+    """Return the status of the file to replace, or None if there is no file."""
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -70,7 +70,7 @@ def _replaced(name: str, folder: int, place: Place, bounds: Bounds) -> os.stat_r
 
 
 def _put(name: str, folder: int, data: bytes, before: os.stat_result | None) -> None:
-    """Write `data` beside `name`, then rename; `OSError` where that fails, and then all is as it was."""
+    """Write `data` beside `name`, then rename; `OSError` if that fails, and then nothing was changed."""
     beside = f".afk-{secrets.token_hex(8)}.tmp"
     descriptor = os.open(beside, _NEW, 0o666 if before is None else 0o600, dir_fd=folder)
     try:
@@ -89,7 +89,7 @@ def _put(name: str, folder: int, data: bytes, before: os.stat_result | None) -> 
 
 
 def _take_over(descriptor: int, before: os.stat_result) -> None:
-    """Give a file the group, if that may be, and the mode of the one that it replaces."""
+    """Give a file the mode of the one that it replaces, and its group if that is allowed."""
     if os.fstat(descriptor).st_gid != before.st_gid:
         with suppress(OSError):
             os.fchown(descriptor, -1, before.st_gid)
@@ -97,7 +97,7 @@ def _take_over(descriptor: int, before: os.stat_result) -> None:
 
 
 def _sync(folder: int) -> None:
-    """Make the new name durable, where the file system can."""
+    """Make the new name durable if the file system can."""
     readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
     try:
         os.fsync(readable)

@@ -21,17 +21,17 @@ SUPERVISOR = Path(__file__).with_name("supervisor.py")
 DRAIN_SECONDS = 0.5
 """How long processes that a command leaves running may still write, after its end."""
 LAST_SECONDS = 0.05
-"""How long what has just closed the streams may take to end; it is not said to be left running."""
+"""How long a process that has just closed the streams may take to end before it counts as left running."""
 CLOSE_SECONDS = 0.2
-"""How long a pipe is read after all was stopped; the supervisor's last word may take as long when a call is cancelled,
-which is less than afk gives a tool to clean up."""
+"""How long a pipe is read after everything was stopped, and how long the supervisor's last line may take when a call is
+cancelled. It is less than afk gives a tool to clean up."""
 STOPPED_SECONDS = 8.0
-"""More than the supervisor takes to give up on what does not die."""
+"""More than the time after which the supervisor gives up on a process that does not die."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """How a command ended: `status` as in waitpid(2), or None where that could not be told."""
+    """How a command ended: `status` as in waitpid(2), or None if it is unknown."""
 
     status: int | None
     timed_out: bool
@@ -43,7 +43,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class _Said:
-    """What the supervisor has said so far."""
+    """The supervisor's messages so far."""
 
     values: dict[str, int] = field(default_factory=dict)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -61,7 +61,7 @@ class _Said:
 
 
 class Output(asyncio.Protocol):
-    """What a command writes to one stream: its beginning and its end, whatever there is between."""
+    """The output of a command on one stream: only its beginning and its end are kept."""
 
     def __init__(self, max_bytes: int) -> None:
         self._half = max(1, max_bytes // 2)
@@ -71,7 +71,7 @@ class Output(asyncio.Protocol):
         self.closed = asyncio.Event()
 
     def data_received(self, data: bytes) -> None:
-        """Keep as much of `data` as there is room for."""
+        """Keep as much of `data` as fits."""
         self._total += len(data)
         room = self._half - len(self._head)
         self._head += data[:room]
@@ -80,11 +80,11 @@ class Output(asyncio.Protocol):
             del self._tail[: -self._half]
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Take note that nothing more comes."""
+        """Note the end of the stream."""
         self.closed.set()
 
     def text(self) -> str:
-        """Return what was kept as text, with a mark where something was cut out; bytes that are no UTF-8 as U+FFFD."""
+        """Return the kept text, with a mark where a part was cut; bytes that are not UTF-8 become U+FFFD."""
         tail = bytes(self._tail[-self._half :])
         cut = self._total - len(self._head) - len(tail)
         if not cut:
@@ -96,7 +96,7 @@ class Output(asyncio.Protocol):
 
 
 class Command:
-    """One command below its supervisor. `async with` guarantees that leaving stops all of it."""
+    """One command below its supervisor. Leaving the `async with` stops all of its processes."""
 
     def __init__(self, argv: Sequence[str], *, cwd: str, env: Mapping[str, str], stdin: str | None, max_bytes: int):
         self._said = _Said()
@@ -131,19 +131,19 @@ class Command:
             self._transports.append(transport)
 
     async def __aexit__(self, *error: object) -> None:
-        """Stop what is left. The supervisor does it, so it is done even if nothing waits here."""
+        """Stop the remaining processes. The supervisor does it, so it is done even if nothing waits here."""
         self._hang_up()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._said.gone.wait()
-                while self._process.poll() is None:  # noqa: ASYNC110 - it is on its way out, and nothing tells
+                while self._process.poll() is None:  # noqa: ASYNC110 - it is ending, and there is no event to wait for
                     await asyncio.sleep(0.002)
         if self._process.poll() is None:  # it still works, or the machine is slow; nothing else would end it
             threading.Thread(target=self._process.wait, name="afk-shell-reaper", daemon=True).start()
         self._close()
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
-        with contextlib.suppress(OSError, ValueError):  # ValueError: no line of a supervisor
+        with contextlib.suppress(OSError, ValueError):  # ValueError: not a line of a supervisor
             while line := await reader.readline():
                 self._said.take(line.strip())
         self._said.end()
@@ -179,13 +179,13 @@ class Command:
         )
 
     async def _stop(self) -> None:
-        """Have what runs stopped, and wait for it."""
+        """Have all processes stopped, and wait for it."""
         if self._writer is not None and not self._said.gone.is_set():
             self._writer.write(b"stop\n")
         await _within(STOPPED_SECONDS, self._said.gone)
 
     def _hang_up(self) -> None:
-        """End the supervisor's socket, upon which it stops all; where somebody killed it, do what can be done."""
+        """Close the supervisor's socket, so that it stops everything; if it was killed, stop what can be found."""
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_WR)
         values = self._said.values

@@ -10,10 +10,10 @@ class Settings:
     """`[tools.shell]` in the user's config.
 
     Attributes:
-        cwd: the folder in which commands start; "" is that of the run, and a relative one is relative to it.
+        cwd: the folder in which commands start; "" means the run's own, and a relative path is relative to that.
         timeout_s: how long a command may take, in seconds; a call may ask for less.
-        max_output_bytes: how much of stdout, and of stderr, the model is given.
-        env: variables of the commands, beside the few that are passed on; masked like keys.
+        max_output_bytes: largest number of bytes of stdout that the model gets, and the same for stderr.
+        env: additional variables for the commands; their values are masked like keys.
     """
 
     cwd: str = ""

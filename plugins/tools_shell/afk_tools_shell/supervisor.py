@@ -1,18 +1,18 @@
-"""Runs one command, and sees to it that nothing of it is left: a process of its own, between afk and the command.
+"""Runs one command, and stops everything that it leaves running: a process of its own, between afk and the command.
 
-Started as `python -I -S -B supervisor.py CONTROL LC_CTYPE ARGV...`, so it may import the standard library only. Its
-environment is the command's; LC_CTYPE is "1" where that has one. CONTROL is the number of a socket to afk. On it the
-supervisor says, a line each:
+Started as `python -I -S -B supervisor.py CONTROL LC_CTYPE ARGV...`, so it imports only the standard library. Its
+environment is the command's; LC_CTYPE is "1" if that has the variable. CONTROL is the number of a socket to afk. The
+supervisor writes these lines to it:
 
-    started PID      the process of the command is there, the leader of a session of its own
+    started PID      the process of the command runs, as the leader of a session of its own
     failed ERRNO     the command could not be executed
     ended STATUS     it has ended, with this status as in waitpid(2)
-    stopped NUMBER   so many processes of it still ran when they were to be stopped
-    left NUMBER      so many could not be stopped
+    stopped NUMBER   the number of its processes that still ran and were stopped
+    left NUMBER      the number of processes that could not be stopped
 
-A line from afk means that all is to be stopped within a second; the end of the socket (afk has lost interest, or has
-died, however it died) at once. On Linux the supervisor is the subreaper of what it started (prctl(2)), so a process
-that leaves its session or loses its parent is still found.
+A line from afk asks to stop everything within a second. The end of the socket (afk closed it, or died in any way) asks
+to stop it at once. On Linux the supervisor is the subreaper of its descendants (prctl(2)), so it still finds a process
+that leaves its session or loses its parent.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STOP_SECONDS = 1.0
 """How long a command that took too long may take to end by itself, after SIGTERM."""
 AT_ONCE_SECONDS = 0.1
 GIVE_UP_SECONDS = 5.0
-"""How long is tried to kill what does not die: a process that waits for a broken disk, or belongs to another user."""
+"""How long the supervisor tries to kill a process that waits for a broken disk, or belongs to another user."""
 
 _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER = 4, 24, 36  # linux/prctl.h
 _READING_CAPABILITIES = (17, 19, 21, 38)  # linux/capability.h: SYS_RAWIO, SYS_PTRACE, SYS_ADMIN, PERFMON
@@ -37,7 +37,7 @@ _OURS = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGPIPE", "SIGXFSZ", "SIGCHL
 
 
 class Supervisor:
-    """One command and all that comes of it."""
+    """One command and all its descendants."""
 
     def __init__(self, control: int) -> None:
         self._control = control
@@ -52,7 +52,7 @@ class Supervisor:
         self._ended = False
 
     def run(self, argv: list[str]) -> None:
-        """Start `argv` and stay until nothing of it is left."""
+        """Start `argv` and stay until all its processes have ended."""
         error = self._start(argv)
         if error:
             self._say(f"failed {error}")
@@ -72,13 +72,13 @@ class Supervisor:
                 return
 
     def _start(self, argv: list[str]) -> int:
-        """Start `argv` in a session of its own; return 0, or the error number of what could not be executed."""
+        """Start `argv` in a session of its own; return 0, or the error number if it could not be executed."""
         told, tell = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
             try:
                 os.setsid()
-                self._say(f"started {os.getpid()}")  # before it can do anything, to its supervisor for instance
+                self._say(f"started {os.getpid()}")  # before it can do anything, for example to its supervisor
                 for name in _OURS:
                     signal.signal(getattr(signal, name), signal.SIG_DFL)
                 os.execvp(argv[0], argv)  # noqa: S606 - that is the point
@@ -92,7 +92,7 @@ class Supervisor:
         return int(said) if said else 0
 
     def _reap(self) -> bool:
-        """Take note of what has ended; return whether any child is left."""
+        """Note the processes that have ended; return whether any child is left."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -111,14 +111,14 @@ class Supervisor:
             return b""
 
     def _say(self, line: str) -> None:
-        with contextlib.suppress(OSError):  # afk is gone; its end of the socket will be seen
+        with contextlib.suppress(OSError):  # afk is gone; the end of the socket will be noticed
             os.write(self._control, f"{line}\n".encode())
 
     def _stop(self, seconds: float) -> None:
-        """End all that runs, politely for `seconds`, then not."""
+        """End all processes: with SIGTERM for `seconds`, then with SIGKILL."""
         left = self._running()
         self._say(f"stopped {len(left)}")
-        for number in (signal.SIGTERM, signal.SIGCONT):  # one that is suspended has to wake up to end
+        for number in (signal.SIGTERM, signal.SIGCONT):  # a suspended one must continue to end
             self._signal(left, number)
         left = self._wait(seconds)
         until = time.monotonic() + GIVE_UP_SECONDS
@@ -129,25 +129,25 @@ class Supervisor:
             self._say(f"left {len(left)}")
 
     def _wait(self, seconds: float) -> set[int]:
-        """Wait until nothing runs, at most `seconds`; return what does."""
+        """Wait until all processes have ended, at most `seconds`; return those that still run."""
         until = time.monotonic() + seconds
         while True:
             self._reap()
             left = self._running()
             if not left or time.monotonic() >= until:
-                self._reap()  # what has ended since
+                self._reap()  # those that have ended since
                 return left
             time.sleep(0.002)
 
     def _signal(self, pids: set[int], number: int) -> None:
         for pid in pids:
             _kill(pid, number)
-        if not self._ended:  # its number cannot be another's yet
+        if not self._ended:  # its number cannot belong to another process yet
             with contextlib.suppress(OSError):
-                os.killpg(self._pid, number)  # reaches those that are being forked at this moment
+                os.killpg(self._pid, number)  # also reaches processes that are being forked at this moment
 
     def _running(self) -> set[int]:
-        """Return all descendants that run; where orphans are lost, those of the command's group instead of them."""
+        """Return all running descendants; without adoption of orphans, the processes of the command's group."""
         children: dict[int, list[int]] = {}
         found: set[int] = set()
         for pid, parent, group in _processes():
@@ -162,7 +162,7 @@ class Supervisor:
 
 
 def _processes() -> Iterator[tuple[int, int, int]]:
-    """Yield (process id, its parent's, its group) of all processes that this one may see and that run."""
+    """Yield (process id, its parent's, its group) of all running processes that this one may see."""
     if not os.path.exists("/proc/self/stat"):  # noqa: PTH110 - pathlib is slow to import
         yield from _processes_by_ps()
         return
@@ -170,7 +170,7 @@ def _processes() -> Iterator[tuple[int, int, int]]:
         if name.isdigit():
             try:
                 with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123
-                    fields = file.read().rpartition(b")")[2].split()  # behind the name, which may hold any byte
+                    fields = file.read().rpartition(b")")[2].split()  # after the name, which may contain any byte
             except OSError:
                 continue
             if fields[0] not in (b"Z", b"X"):
@@ -178,7 +178,7 @@ def _processes() -> Iterator[tuple[int, int, int]]:
 
 
 def _processes_by_ps() -> Iterator[tuple[int, int, int]]:
-    """As `_processes`, where there is no /proc (macOS)."""
+    """The same as `_processes`, for systems without /proc (macOS)."""
     told, tell = os.pipe()
     try:
         arguments = ["ps", "-A", "-o", "pid=,ppid=,pgid=,stat="]
@@ -194,15 +194,15 @@ def _processes_by_ps() -> Iterator[tuple[int, int, int]]:
 
 
 def _kill(pid: int, number: int) -> None:
-    with contextlib.suppress(OSError):  # it has ended, or it is another user's now
+    with contextlib.suppress(OSError):  # it has ended, or belongs to another user now
         os.kill(pid, number)
 
 
 def _adopt_orphans() -> bool:
     """Become the parent of descendants that lose theirs; return whether the platform can do that.
 
-    On the way this process is hidden from the command, which could make it say what it likes, and root's commands lose
-    the rights with which they could read the memory of afk after all.
+    This also hides this process from the command, which could otherwise make it write any line, and takes from root's
+    commands the capabilities with which they could read the memory of afk.
     """
     if sys.platform != "linux":
         return False
@@ -215,7 +215,7 @@ def _adopt_orphans() -> bool:
     prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
     prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     for capability in _READING_CAPABILITIES:
-        prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # refused to all but root, whom alone it is for
+        prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # refused to all users but root, and only root needs it
     return bool(prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
@@ -231,7 +231,7 @@ def main() -> None:
     control = int(sys.argv[1])
     os.set_inheritable(control, False)
     if sys.argv[2] != "1":
-        os.environ.pop("LC_CTYPE", None)  # Python's own doing where the locale is C (PEP 538)
+        os.environ.pop("LC_CTYPE", None)  # Python itself sets it if the locale is C (PEP 538)
     Supervisor(control).run(sys.argv[3:])
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from afk_tools_shell.settings import Settings
 
 PASSED_ON = ("HOME", "LANG", "PATH", "SHELL", "TMPDIR", "USER")
-"""What a command gets of afk's environment, with LC_*; a list of what may pass, because keys have any name."""
+"""The variables of afk's environment that a command gets, besides LC_*: a list of names, because keys have any name."""
 
 _REFUSED = (
     "tools.shell is refused: afk cannot hide its keys from the commands here, because Linux does not let it make itself"
@@ -51,7 +51,7 @@ def _check(settings: Settings) -> None:
 
 
 class Shell:
-    """What runs commands, as the settings say."""
+    """Runs commands with the settings."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -94,7 +94,7 @@ class Shell:
 
 
 def passed_on() -> dict[str, str]:
-    """Return what a command gets of this process's environment."""
+    """Return the part of this process's environment that a command gets."""
     kept = {name: value for name, value in os.environ.items() if name in PASSED_ON or name.startswith("LC_")}
     return {**kept, "TERM": "dumb"}
 

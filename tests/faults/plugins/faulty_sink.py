@@ -23,7 +23,7 @@ class FaultySink:
         self._write(event_to_json(event).encode() + b"\n")
 
     def close(self) -> None:
-        """Nothing to close; what blocks has to be left where it is."""
+        """Close nothing; a write that blocks cannot be ended."""
 
 
 def raises(data: bytes) -> None:

@@ -99,7 +99,7 @@ class TestFollow:
         assert process.returncode == -signal.SIGINT  # 130 to a shell
         assert err == b""
 
-    def test_ends_quietly_when_nobody_reads_even_if_nothing_comes(self, talked: Shell) -> None:
+    def test_ends_quietly_without_a_reader_even_if_nothing_comes(self, talked: Shell) -> None:
         process = self.follow(talked)
         wait_for_output(process, b"completed")
         assert process.stdout is not None
@@ -108,7 +108,7 @@ class TestFollow:
         assert process.stderr is not None
         assert process.stderr.read() == b""
 
-    def test_goes_on_from_an_empty_log(self, shell: Shell) -> None:
+    def test_continues_from_an_empty_log(self, shell: Shell) -> None:
         process = self.follow(shell)
         folder = log_file(shell).parent
         folder.mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ class TestEventLog:
         found = self.log(file).last(3)
         assert [item.form["text_delta"][0] for item in found] == ["2", "3", "4"]
 
-    def test_goes_on_where_it_read_to_and_forgets_deleted_files(self, tmp_path: Path) -> None:
+    def test_continues_where_it_stopped_reading_and_forgets_deleted_files(self, tmp_path: Path) -> None:
         old, new = tmp_path / "1", tmp_path / "2"
         old.write_text(event("a") + "\n")
         log = self.log(old, new)

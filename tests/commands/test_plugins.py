@@ -17,7 +17,7 @@ def listed(shell: Shell, *arguments: str) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in done.events}
 
 
-def test_lists_what_is_installed_and_what_is_not_with_the_command(shell: Shell) -> None:
+def test_lists_installed_plugins_and_missing_ones_with_the_command(shell: Shell) -> None:
     out = shell.afk("plugins").out
     rows = {line.split()[0]: line for line in out.splitlines()}
     assert rows["store.disk"].split()[1:] == ["afk-store-disk", "0.1.0", "ok"]
@@ -25,7 +25,7 @@ def test_lists_what_is_installed_and_what_is_not_with_the_command(shell: Shell) 
         assert row.endswith("ok") or "pip install" in row
 
 
-def test_names_what_is_wrong_with_each_and_goes_on(shell: Shell, install: Install) -> None:
+def test_names_the_fault_of_each_and_continues(shell: Shell, install: Install) -> None:
     install(
         "broken",
         {
@@ -67,7 +67,7 @@ def test_names_what_is_wrong_with_each_and_goes_on(shell: Shell, install: Instal
     assert rows["store.disk"]["status"] == "ok"
 
 
-def test_a_run_goes_on_beside_broken_plugins_and_names_the_sink_that_fails(keyed: Shell, install: Install) -> None:
+def test_a_run_continues_beside_broken_plugins_and_names_the_sink_that_fails(keyed: Shell, install: Install) -> None:
     install(
         "bad", {"afk": {"sink.bad": "bad_sink", "store.bad": "bad_store"}}, bad_sink=HOOK + "1 / 0", bad_store="exit()"
     )

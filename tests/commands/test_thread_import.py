@@ -45,7 +45,7 @@ class TestBackup:
         assert (done.code, done.err) == (0, "afk: 2 already present\n")
         assert {event["type"] for event in done.events} == {"present"}
 
-    def test_of_a_run_that_is_writing_has_what_came_so_far(self, keyed: Shell, server: ModelServer) -> None:
+    def test_of_a_run_that_is_writing_has_the_text_so_far(self, keyed: Shell, server: ModelServer) -> None:
         server.script(Step(text="word ", repeat=1000, delay_between=0.05))
         process = keyed.start("run", "-t", "t", "hi")
         wait_for_output(process, b"word " * 12)

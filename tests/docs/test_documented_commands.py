@@ -48,7 +48,7 @@ def test_a_page_works_as_printed(page: Path, terminal: Terminal) -> None:
 
 
 @pytest.mark.parametrize("block", ALL_BLOCKS, ids=lambda block: block.place)
-def test_a_block_says_what_it_is(block: Block) -> None:
+def test_a_block_has_a_known_language_and_marks(block: Block) -> None:
     assert block.language in LANGUAGES, f"{block.place}: a block is one of {sorted(LANGUAGES)}, to be run or checked"
     for mark in block.marks:
         assert mark.partition(":")[0] in MARKS, f"{block.place}: unknown mark {mark!r}"

@@ -44,7 +44,7 @@ def fields(kind: Any) -> set[str]:
 class TestEvents:
     page = sections(REFERENCE / "events.md")
 
-    def test_the_header_is_what_every_event_carries(self) -> None:
+    def test_the_header_has_the_fields_of_every_event(self) -> None:
         assert names(self.page["What every event carries"]) == HEADER | {"v", "type"}
 
     def test_every_type_has_its_section(self) -> None:

@@ -17,7 +17,7 @@ def keyed(shell: Shell, server: ModelServer) -> Shell:
     return shell
 
 
-def test_a_thread_goes_on_with_its_thinking_and_in_its_own_cache(keyed: Shell, server: ModelServer) -> None:
+def test_a_thread_continues_with_its_thinking_and_in_its_own_cache(keyed: Shell, server: ModelServer) -> None:
     server.script(Step(text=["one"], reasoning=["hm"]), Step(text=["two"]))
 
     first = keyed.afk("run", "-m", "anthropic/claude-x", "-t", "t", "first")
@@ -101,7 +101,7 @@ def test_an_overloaded_server_is_asked_again(keyed: Shell, server: ModelServer) 
     assert len(server.requests) == 2
 
 
-def test_a_stream_that_breaks_keeps_what_came(keyed: Shell, server: ModelServer) -> None:
+def test_a_stream_that_breaks_keeps_the_text_so_far(keyed: Shell, server: ModelServer) -> None:
     server.script(Step(text=["half", " done"], fault=Fault.ERROR_EVENT, fault_after=1), Step(text="ok"))
 
     broken = keyed.afk("run", "-m", "anthropic/claude-x", "-t", "t", "first")

@@ -77,7 +77,9 @@ def run(shell: Shell, *arguments: str, stdin: bytes | None = None) -> Finished:
 
 
 class TestWithoutAPerson:
-    def test_what_may_change_something_is_denied_and_the_way_out_is_told(self, pen: Shell, server: ModelServer) -> None:
+    def test_a_tool_that_may_change_something_is_denied_and_stderr_names_the_options(
+        self, pen: Shell, server: ModelServer
+    ) -> None:
         server.script(wants("a"), Step(text="Sorry."))
         done = run(pen)
         assert (done.code, done.out, written(pen)) == (0, "Sorry.\n", [])
@@ -193,7 +195,7 @@ class TestSomebodyIsThere:
         assert 'afk: pen.write asks to be called with\r\n{\r\n  "text": "a"\r\n}' in seen
         assert f"approval: {'allow' if expected else 'deny'} (user)" in seen
 
-    def test_is_asked_again_where_the_answer_is_none(self, pen: Shell, server: ModelServer) -> None:
+    def test_is_asked_again_after_an_invalid_answer(self, pen: Shell, server: ModelServer) -> None:
         server.script(wants("a"), Step(text="Done."))
         self.answer(pen, "perhaps\n", "yes\n")
         assert written(pen) == ["a"]
@@ -222,7 +224,7 @@ class TestSomebodyIsThere:
         assert written(pen) == ["a", "c"]
         assert seen.count("asks to be called with") == 3
 
-    def test_reads_the_question_undisturbed_by_what_other_calls_do(self, pen: Shell, server: ModelServer) -> None:
+    def test_reads_the_question_undisturbed_by_other_calls(self, pen: Shell, server: ModelServer) -> None:
         (pen.folder / "written.txt").write_text("seen")
         write = ScriptedCall(name="pen__write", arguments={"text": "a"}, id="c1")
         server.script(Step(tool_calls=[write, ScriptedCall(name="pen__read", id="c2")]), Step(text="Done."))
@@ -262,7 +264,7 @@ class TestSomebodyIsThere:
             assert process.wait(LIMIT) == 0
         assert written(pen) == ["a"]
 
-    def test_too_late_is_told_from_denied(self, pen: Shell, server: ModelServer) -> None:
+    def test_too_late_is_distinguished_from_denied(self, pen: Shell, server: ModelServer) -> None:
         config(pen, "[approvals]\ntimeout = 0.3\n")
         server.script(wants("a"), Step(text="Done."))
         with attended_terminal() as terminal:
@@ -327,7 +329,7 @@ class TestAProgramDecides:
         ]
         assert resolved == [("allow", "caller"), ("deny", "caller")]
 
-    def test_what_is_no_decision_is_ignored_with_a_word(self, pen: Shell, server: ModelServer) -> None:
+    def test_a_line_that_is_not_a_decision_is_ignored_with_a_warning(self, pen: Shell, server: ModelServer) -> None:
         server.script(wants("a"), Step(text="Done."))
         program = Program(pen)
         program.say({"approval_id": "early", "decision": "allow"})
@@ -345,14 +347,14 @@ class TestAProgramDecides:
         codes = [event["code"] for event in program.events if event["type"] == "warning"]
         assert codes == ["unknown_approval"] * 2
 
-    def test_a_flood_of_decisions_is_told_of_a_hundred_times(self, pen: Shell, server: ModelServer) -> None:
+    def test_a_flood_of_decisions_is_reported_a_hundred_times(self, pen: Shell, server: ModelServer) -> None:
         server.script(wants("a"), Step(text="Done."))
         flood = b'{"approval_id":"unknown","decision":"allow"}\n' * 20_000
         done = run(pen, "--json", "--approvals", "stdin", stdin=flood)
         assert (done.code, written(pen)) == (0, [])
         assert [event["code"] for event in done.events if event["type"] == "warning"] == ["unknown_approval"] * 100
 
-    def test_the_end_of_stdin_denies_what_waits_and_what_comes(self, pen: Shell, server: ModelServer) -> None:
+    def test_the_end_of_stdin_denies_waiting_and_later_calls(self, pen: Shell, server: ModelServer) -> None:
         server.script(wants("a"), wants("b"), Step(text="Done."))
         done = run(pen, "--json", "--approvals", "stdin", stdin=b"")
         assert (done.code, written(pen)) == (0, [])
@@ -399,7 +401,7 @@ class TestAlways:
         kill(holding)
 
 
-def test_the_list_shows_what_is_decided(pen: Shell) -> None:
+def test_the_list_shows_the_decisions(pen: Shell) -> None:
     config(pen, '[[approvals.rules]]\ntool = "pen.write"\ndecision = "deny"\n')
     done = pen.afk("tools", "--plugin", "pen.py", "--json")
     calls = {event["tool_name"]: event["calls"] for event in done.events}

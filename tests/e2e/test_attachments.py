@@ -164,7 +164,7 @@ class TestWhatIsKept:
         assert [json.loads(line)["type"] for line in exported.out.splitlines()].count("content") == 1
 
     @pytest.mark.parametrize("value", [None, "text", 7])
-    def test_a_planted_row_that_is_no_content_is_damage(
+    def test_a_planted_row_that_is_not_a_content_is_damage(
         self, keyed: Shell, server: ModelServer, folder: Path, value: object
     ) -> None:
         keyed.afk("run", "-t", "t", "--attach", "photo.png", "what is it?")
@@ -229,7 +229,7 @@ class TestModels:
         assert line.endswith(" takes text only; choose another model with -m")
         assert keyed.afk("threads").out == ""
 
-    def test_what_an_unknown_server_says_of_it_is_told_and_the_thread_goes_on(
+    def test_a_refusal_by_an_unknown_server_is_shown_and_the_thread_continues(
         self, keyed: Shell, server: ModelServer, folder: Path
     ) -> None:
         server.script(Step(status=400, body={"error": {"message": "this model takes no images"}}), Step(text="yes"))
@@ -239,7 +239,7 @@ class TestModels:
         assert keyed.afk("run", "-t", "t", "are you there?").code == 0
         assert content(server, 1) == "are you there?"
 
-    def test_a_thread_goes_on_with_a_model_that_cannot_take_it(self, keyed: Shell, folder: Path) -> None:
+    def test_a_thread_continues_with_a_model_that_cannot_take_it(self, keyed: Shell, folder: Path) -> None:
         keyed.afk("run", "-t", "t", "--attach", "photo.png", "what is it?")
         done = keyed.afk("run", "-t", "t", "-m", "local", "and now?")
         assert done.code == 0, done.err

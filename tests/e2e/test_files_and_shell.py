@@ -78,7 +78,7 @@ class TestFiles:
         assert "there is no tool 'files.write' (tools of files: files.list, files.read, files.search)" in done.err
         assert server.requests == []
 
-    def test_what_writes_is_denied_where_nobody_can_be_asked(
+    def test_a_tool_that_writes_is_denied_without_a_terminal(
         self, keyed: Shell, server: ModelServer, notes: Path
     ) -> None:
         granted = '[tools.files]\nroots = ["~/notes"]\nwrite = true\n'
@@ -109,7 +109,7 @@ class TestFiles:
 
 
 class TestShell:
-    def test_a_command_is_denied_where_nobody_can_be_asked(self, keyed: Shell, server: ModelServer) -> None:
+    def test_a_command_is_denied_without_a_terminal(self, keyed: Shell, server: ModelServer) -> None:
         done, told = run_one(keyed, server, "shell.run", {"argv": ["touch", "made"]})
 
         assert done.code == 0
@@ -125,7 +125,7 @@ class TestShell:
         )
         assert "denied" in run_one(keyed, server, "shell.run", {"argv": ["sh", "-c", "echo"]})[1]
 
-    def test_the_model_is_told_how_it_ended(self, keyed: Shell, server: ModelServer) -> None:
+    def test_the_model_gets_the_way_it_ended(self, keyed: Shell, server: ModelServer) -> None:
         config(keyed, ALLOWED)
         _, told = run_one(keyed, server, "shell.run", {"argv": ["sh", "-c", "echo out; echo err >&2; exit 3"]})
         assert told == "exit status: 3\nstdout:\nout\nstderr:\nerr"
@@ -172,7 +172,7 @@ def waits_for(before: str, name: str) -> dict[str, Any]:
 class TestThreeAtATime:
     """Three commands of one step, of different speed; real `sleep` processes."""
 
-    def test_each_is_told_when_it_ends_and_a_second_process_reloads_the_pairs(
+    def test_each_ending_is_reported_and_a_second_process_reloads_the_pairs(
         self, keyed: Shell, server: ModelServer
     ) -> None:
         config(keyed, ALLOWED)

@@ -112,7 +112,7 @@ def test_an_error_whose_body_breaks_off_counts_by_its_status(shell: Shell, statu
     assert (len(asked) > 1) is more
 
 
-def test_a_body_in_an_encoding_that_nobody_asked_for_is_told_as_that(shell: Shell) -> None:
+def test_a_body_in_an_unrequested_encoding_is_an_error_that_says_so(shell: Shell) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: br\r\nContent-Length: 4\r\n\r\n"
     with answering(head + b"\x8b\x01\x80\x03") as (address, asked):
         done = shell.afk("run", *MODEL, "q", OPENAI_BASE_URL=f"http://{address}/v1")

@@ -111,7 +111,7 @@ class TestText:
         assert roles_and_texts(server.bodies[1]) == [("user", "hi")]
         assert [text for _, text in roles_and_texts(server.bodies[2])] == ["hi", "ok", "thanks"]
 
-    def test_events_and_threads_show_what_was_resumed(self, keyed: Shell, server: ModelServer) -> None:
+    def test_events_and_threads_show_the_resumed_run(self, keyed: Shell, server: ModelServer) -> None:
         cut_by(keyed, server, signal.SIGKILL)
         [cut] = keyed.afk("threads", "show", "t", "--json").events
 

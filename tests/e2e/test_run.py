@@ -247,7 +247,7 @@ class TestStdin:
 
 class TestEndings:
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-    def test_a_signal_seals_the_partial_answer_and_is_what_afk_dies_of(
+    def test_a_signal_seals_the_partial_answer_and_afk_dies_of_it(
         self, keyed: Shell, server: ModelServer, number: int, code: int
     ) -> None:
         server.script(Step(text="word ", repeat=1000, delay_between=0.05), Step(text="ok"))
@@ -303,7 +303,7 @@ class TestEndings:
         assert "output limit" in done.err
 
     @pytest.mark.parametrize("fault", [Fault.END, Fault.CUT, Fault.CUT_MID_LINE])
-    def test_a_stream_without_its_end_is_no_clean_answer(self, keyed: Shell, server: ModelServer, fault: Fault) -> None:
+    def test_a_stream_without_its_end_is_a_failure(self, keyed: Shell, server: ModelServer, fault: Fault) -> None:
         server.script(Step(text=["some ", "text ", "more"], fault=fault, fault_after=2), Step(text="ok"))
 
         done = keyed.afk("run", "-t", "t", "hi")
@@ -314,7 +314,7 @@ class TestEndings:
         keyed.afk("run", "-t", "t", "go on")
         assert "cut off" in roles_and_texts(server.bodies[1])[1][1]
 
-    def test_a_timeout_keeps_what_came(self, keyed: Shell, server: ModelServer) -> None:
+    def test_a_timeout_keeps_the_text_so_far(self, keyed: Shell, server: ModelServer) -> None:
         server.script(Step(text="word ", repeat=1000, delay_between=0.1))
 
         done = keyed.afk("run", "-t", "t", "--timeout", "2", "hi")
@@ -373,7 +373,7 @@ class TestBusy:
         assert "waiting" in done.err
         assert [text for _, text in roles_and_texts(server.bodies[1])] == ["first", "word " * 20, "second"]
 
-    def test_fork_goes_on_in_a_thread_of_its_own(self, keyed: Shell, server: ModelServer) -> None:
+    def test_fork_continues_in_a_thread_of_its_own(self, keyed: Shell, server: ModelServer) -> None:
         server.script(Step(text="one"), Step(text="word ", repeat=1000, delay_between=0.05), Step(text="two"))
         keyed.afk("run", "-t", "t", "first")
         process = keyed.start("run", "-t", "t", "second")
@@ -445,7 +445,7 @@ class TestBadInput:
         assert "OPENAI_API_KEY" in done.err
         assert shell.in_process("threads").out == ""
 
-    def test_a_malformed_config_names_file_line_and_what_was_expected(self, keyed: Shell) -> None:
+    def test_a_malformed_config_names_file_line_and_expected_type(self, keyed: Shell) -> None:
         (keyed.folder / "afk.toml").write_text('# comment\ninstructions = "ok"\nagent = [\n')
 
         done = keyed.in_process("run", "-t", "t", "hi")
@@ -511,7 +511,7 @@ def on_a_terminal(shell: Shell, *arguments: str, **env: str) -> str:
 
 
 class TestSlowReaders:
-    def test_a_signal_ends_a_run_whose_output_nobody_takes(self, keyed: Shell, server: ModelServer) -> None:
+    def test_a_signal_ends_a_run_whose_output_is_not_read(self, keyed: Shell, server: ModelServer) -> None:
         server.script(Step(text="x" * 1000, repeat=2000))
         process = keyed.start("run", "-t", "t", "hi")
         server.wait_for_requests(1)
@@ -577,7 +577,7 @@ class TestOptions:
             "seed": None,
         }
 
-    def test_a_range_in_the_config_is_checked_where_it_stands(self, keyed: Shell) -> None:
+    def test_a_range_in_the_config_is_checked_with_its_line(self, keyed: Shell) -> None:
         (keyed.folder / "afk.toml").write_text("[options]\ntop_p = 2\n")
 
         done = keyed.afk("run", "hi")

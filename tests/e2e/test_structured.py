@@ -182,7 +182,9 @@ def test_the_responses_api_is_given_the_schema_in_its_own_form(keyed: Shell, ser
     }
 
 
-def test_a_server_that_refuses_schemas_is_told_in_words(keyed: Shell, server: ModelServer, schema: str) -> None:
+def test_a_server_that_refuses_schemas_gets_the_schema_in_the_instructions(
+    keyed: Shell, server: ModelServer, schema: str
+) -> None:
     server.script(Step(text=BERN))
     config = keyed.home / "afk" / "config" / "config.toml"
     config.parent.mkdir(parents=True)
@@ -193,7 +195,7 @@ def test_a_server_that_refuses_schemas_is_told_in_words(keyed: Shell, server: Mo
     assert json.dumps(CITY, separators=(",", ":")) in server.bodies[0]["messages"][0]["content"]
 
 
-def test_the_embedded_model_answers_what_fits(shell: Shell) -> None:
+def test_the_answer_of_the_embedded_model_fits(shell: Shell) -> None:
     mood = {"type": "object", "properties": {"mood": {"enum": ["good", "bad"]}}, "required": ["mood"]}
 
     done = ask(shell, json.dumps(mood), "-m", "local", AFK_LOCAL_THREADS="1")

@@ -93,7 +93,7 @@ def test_the_exit_status_is_that_of_the_script(
 
 @pytest.mark.parametrize("cold", [False, True], ids=["warm", "cold"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])
-def test_a_signal_ends_it_and_is_told(shell: Shell, tmp_path: Path, number: int, cold: bool) -> None:
+def test_a_signal_ends_it_and_is_reported(shell: Shell, tmp_path: Path, number: int, cold: bool) -> None:
     script = tmp_path / "script.py"
     script.write_text("import time\nprint('ready', flush=True)\ntime.sleep(600)\n")
     shell.cold = cold

@@ -75,7 +75,7 @@ def test_it_is_what_the_process_was_started_with(tmp_path: Path) -> None:
     assert done.stdout == f"('one', 'two') said {tmp_path} 0o27 False False [2, 1] 33\n"
 
 
-def test_a_deleted_working_directory_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deleted_working_directory_gives_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -84,9 +84,7 @@ def test_a_deleted_working_directory_is_none(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(("given", "columns"), [("120", 120), ("0", 80), ("wide", 80), ("", 80), ("-5", 80)])
-def test_the_width_of_what_is_no_terminal_is_that_of_the_variable_or_80(
-    tmp_path: Path, given: str, columns: int
-) -> None:
+def test_without_a_terminal_the_width_is_that_of_the_variable_or_80(tmp_path: Path, given: str, columns: int) -> None:
     with (tmp_path / "out").open("w") as out:
         stream = Stream(out.fileno(), out)
         made = Invocation(environment={"COLUMNS": given}, folder=None, stdin=stream, stdout=stream, stderr=stream)

@@ -32,7 +32,7 @@ def child() -> Iterator[tuple[subprocess.Popen[str], Owner]]:
         process.kill()
 
 
-def test_this_process_is_told_fully() -> None:
+def test_this_process_is_described_fully() -> None:
     owner = current_owner("a-run")
     assert owner.run_id == "a-run"
     assert owner.pid == os.getpid()

@@ -97,7 +97,7 @@ class TestDiscovery:
 
 
 class TestLoading:
-    def test_fills_the_settings_and_makes_what_the_hook_returns(self, site: Path, tmp_path: Path) -> None:
+    def test_fills_the_settings_and_returns_the_object_of_the_hook(self, site: Path, tmp_path: Path) -> None:
         module = module_name(tmp_path)
         add_distribution(site, "good", {"afk": {"sink.good": module}}, **{module: SINK})
         assert make(discover(), "good", path="x").settings.path == "x"

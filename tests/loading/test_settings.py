@@ -71,7 +71,7 @@ def test_values_come_from_the_table_and_defaults_from_the_dataclass() -> None:
         ({"maybe": "x"}, "an integer was expected"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_was_expected(table: dict[str, Any], said: str) -> None:
+def test_a_wrong_value_is_named_with_the_expected_type(table: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError) as raised:
         fill(table)
     assert said in str(raised.value)
@@ -87,7 +87,7 @@ def test_the_environment_goes_before_the_table(monkeypatch: pytest.MonkeyPatch) 
         fill({})
 
 
-def test_secrets_are_told_also_those_that_are_not_used_or_deep(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_registered_even_if_unused_or_nested(monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = Secrets()
     monkeypatch.setenv("TEST_TOKEN", "secret-of-environment")
     fill({"token": "secret-of-the-table", "headers": {"X-Key": "secret-of-a-header"}}, secrets)
@@ -101,7 +101,7 @@ def test_a_secret_of_the_wrong_type_is_not_shown() -> None:
     assert "123456789" not in str(raised.value)
 
 
-def test_a_secret_that_a_default_finds_is_told() -> None:
+def test_a_secret_from_a_default_is_registered() -> None:
     @dataclass
     class Found:
         key: str = field(default_factory=lambda: "found-elsewhere", metadata={"secret": True})
@@ -114,7 +114,7 @@ def test_a_secret_that_a_default_finds_is_told() -> None:
     assert secrets.mask("found-elsewhere") == MASK
 
 
-def test_short_texts_are_no_secrets_and_long_ones_go_first() -> None:
+def test_short_texts_are_not_masked_and_long_ones_are_masked_first() -> None:
     secrets = Secrets()
     for value in ("abc", "", None, 5, "secret", "secret-longer"):
         secrets.add(value)

@@ -218,7 +218,7 @@ def openai(message: str, kind: str = "invalid_request_error", code: Any = None, 
         (None, {"error": WORDS}, ErrorKind.OVERLOADED),
     ],
 )
-def test_the_kind_follows_what_is_wrong(status: int | None, body: Any, kind: ErrorKind) -> None:
+def test_the_kind_follows_the_fault(status: int | None, body: Any, kind: ErrorKind) -> None:
     assert read_error(status, {}, body).kind is kind
 
 
@@ -242,7 +242,7 @@ def test_the_wait_is_read_from_the_header_the_body_or_the_words(
     assert read_error(429, headers, body).retry_after == seconds
 
 
-def test_a_body_in_an_encoding_that_nobody_asked_for_is_told_as_that() -> None:
+def test_a_body_in_an_unrequested_encoding_is_an_error_that_says_so() -> None:
     found = read_error(500, {"content-encoding": "br"}, bytes(range(128, 200)))
     assert found.message == "a body in the encoding 'br', which afk did not ask for"
 
@@ -272,5 +272,5 @@ def test_an_event_is_recognised_as_an_error(shape: str) -> None:
         "x",
     ],
 )
-def test_an_event_of_an_answer_is_no_error(value: Any) -> None:
+def test_an_event_of_an_answer_is_not_an_error(value: Any) -> None:
     assert not is_error(value)

@@ -115,7 +115,7 @@ def test_an_event_without_end_is_refused_before_it_fills_the_memory(
             parser.feed(piece)
 
 
-def test_lines_that_are_no_fields_are_kept_only_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_that_are_not_fields_are_kept_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "MAX_STRAY_CHARS", 100)
     parser = EventParser()
     parser.feed(b"data: a\n\n" + b"stray line\n" * 1000)

@@ -268,7 +268,7 @@ class TestMessages:
         shown(text("part"), Warned(code="c", message="odd", step=1, **HEADER), completed(), terminal=True)
         assert capsys.readouterr().err == "\nafk: odd\n"
 
-    def test_a_closed_stderr_is_no_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_closed_stderr_is_not_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stderr", None)
         Messages(Invocation.of_process()).error("no")
         Messages(Invocation.of_process()).raw("no")
@@ -281,7 +281,7 @@ class TestMessages:
             (completed(RunState.INTERRUPTED, reason="taken over"), "interrupted: taken over"),
         ],
     )
-    def test_an_ending_that_is_no_answer_is_said(
+    def test_an_ending_without_an_answer_is_reported(
         self, capsys: pytest.CaptureFixture[str], event: Event, said: str
     ) -> None:
         shown(event)
@@ -310,7 +310,7 @@ class TestOutput:
         asyncio.run(run())
         assert read == b"x" * size
 
-    def test_a_reader_that_left_is_told_apart_from_a_full_disk(self) -> None:
+    def test_a_reader_that_left_is_not_mistaken_for_a_full_disk(self) -> None:
         pipe = Pipe()
         os.close(pipe.reader)
 

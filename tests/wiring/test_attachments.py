@@ -98,7 +98,7 @@ class TestFiles:
     def test_a_file_that_says_it_is_empty_and_is_not(self) -> None:
         assert b"Pid:" in Attachment.from_path("/proc/self/status").data
 
-    def test_what_is_no_file_is_refused(self, tmp_path: Path) -> None:
+    def test_a_path_without_a_readable_file_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "secret").write_bytes(b"x")
         (tmp_path / "empty").touch()
         (tmp_path / "loop").symlink_to("loop")
@@ -196,7 +196,7 @@ class TestUrls:
     def test_other_urls_are_refused(self, url: str) -> None:
         assert "it is not an http or https URL" in refused(url)
 
-    def test_what_the_server_says_is_told(self, server: Server) -> None:
+    def test_the_error_of_the_server_is_shown(self, server: Server) -> None:
         assert "the server answered 404 Not Found" in refused(f"http://{server.host}/nothing")
         server.answers["/broken"] = lambda handler: handler.answer(b"x" * 100_000, 500)
         assert "the server answered 500" in refused(f"http://{server.host}/broken")
@@ -206,7 +206,7 @@ class TestUrls:
             taken.bind(("127.0.0.1", 0))
             assert "refused" in refused(f"http://127.0.0.1:{taken.getsockname()[1]}/x")
 
-    def test_an_https_server_that_is_none(self, server: Server) -> None:
+    def test_a_server_without_tls_behind_https_is_an_error(self, server: Server) -> None:
         assert f"https://{server.host}/x cannot be attached" in refused(f"https://{server.host}/x")
 
     def test_what_is_announced_as_too_large_is_not_read(self, server: Server) -> None:
@@ -234,7 +234,7 @@ class TestUrls:
     @pytest.mark.parametrize(
         "answer", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9"]
     )
-    def test_what_is_no_http_is_refused_in_a_line(self, server: Server, answer: bytes) -> None:
+    def test_a_response_that_is_not_http_is_refused_in_one_line(self, server: Server, answer: bytes) -> None:
         server.answers["/odd"] = lambda handler: handler.wfile.write(answer) and None
         refused(f"http://{server.host}/odd")
 

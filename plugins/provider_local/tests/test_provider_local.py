@@ -107,7 +107,7 @@ STREAM = """
 """
 
 
-def test_a_conversation_is_streamed_and_the_follow_up_uses_what_was_said():
+def test_a_conversation_is_streamed_and_the_follow_up_uses_earlier_messages():
     local = provider()
     events = ask(local, [user("What is photosynthesis?")])
     text = "".join(event.text for event in events if isinstance(event, TextDelta))

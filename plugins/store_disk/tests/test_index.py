@@ -117,7 +117,7 @@ def test_without_fts5_search_finds_the_same(filled: DiskStore, folder: Path, mon
     assert [info.name for info in filled.list(search="100%")] == []
 
 
-def test_only_what_changed_is_read_again(filled: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_changed_threads_are_read_again(filled: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     real = index.read_info
 

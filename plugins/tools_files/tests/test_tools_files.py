@@ -141,7 +141,7 @@ class TestPaths:
         assert "Beans" in Tools("garden").call("read", path="beans.md")
         assert "Beans" in Tools(".").call("read", path="garden/beans.md")
 
-    def test_several_roots_are_told_apart_by_their_labels(self, notes, outside):
+    def test_several_roots_are_distinguished_by_their_labels(self, notes, outside):
         tools = Tools(notes, outside)
         assert SECRET in tools.call("read", path=f"{outside}/file")
         assert tools.call("search", pattern="secret", path=str(outside)).startswith(f"{outside}/file:1: {SECRET}")

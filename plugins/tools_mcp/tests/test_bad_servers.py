@@ -35,7 +35,7 @@ def test_a_server_that_hangs_at_its_start_is_given_up(scripted: Any) -> None:
     )
 
 
-def test_a_server_that_dies_at_its_start_is_told_with_its_last_words(scripted: Any) -> None:
+def test_a_server_that_dies_at_its_start_is_reported_with_its_last_line(scripted: Any) -> None:
     assert listing_error(scripted, at_start="die") == (
         "the MCP server 's' ended (exit code 7); its stderr ends with: the database is locked"
     )
@@ -46,7 +46,7 @@ def test_a_server_that_hangs_at_its_list_is_given_up(scripted: Any) -> None:
     assert "did not start and list its tools within 1 s" in listing_error(scripted, lists="hang", start_timeout=1)
 
 
-def test_a_server_that_dies_at_its_list_is_told(scripted: Any) -> None:
+def test_a_server_that_dies_at_its_list_is_reported(scripted: Any) -> None:
     assert listing_error(scripted, lists="die") == (
         "the MCP server 's' ended (exit code 9); its stderr ends with: no memory left"
     )
@@ -80,7 +80,7 @@ def test_a_folder_that_is_not_there_is_named(scripted: Any) -> None:
     )
 
 
-def test_a_program_that_is_none_is_told(scripted: Any, tmp_path: Any) -> None:
+def test_a_program_that_cannot_be_executed_is_reported(scripted: Any, tmp_path: Any) -> None:
     program = tmp_path / "program"
     program.write_bytes(b"\x00\x01")
     program.chmod(0o755)
@@ -131,7 +131,7 @@ def test_a_list_of_several_pages_is_read_whole(scripted: Any) -> None:
         ("without_end", [f"s.page{n}" for n in range(200)], "more than 200 pages"),
     ],
 )
-def test_a_list_that_does_not_end_keeps_what_was_listed(
+def test_a_list_that_does_not_end_keeps_the_tools_so_far(
     scripted: Any, warned: list[tuple[str, str]], lists: str, names: list[str], said: str
 ) -> None:
     async def scenario(bench: Any) -> list[str]:

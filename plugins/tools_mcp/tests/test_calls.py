@@ -174,7 +174,7 @@ def test_a_server_of_the_newest_protocol_alone_is_asked_in_it(scripted: Any) -> 
     )
 
 
-def test_a_server_is_given_a_few_variables_and_what_the_config_says(
+def test_a_server_gets_a_few_variables_and_those_of_the_config(
     scripted: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "AWS_SECRET_ACCESS_KEY", "AFK_MODEL", "SSH_AUTH_SOCK"):

@@ -244,7 +244,7 @@ def test_a_redirect_to_another_server_is_not_followed(use_servers: Any, web: Htt
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_server_that_asks_for_authorization_is_told_with_what_to_set(
+def test_a_server_that_asks_for_authorization_is_an_error_that_names_the_setting(
     use_servers: Any, web: HttpServer, status: int
 ) -> None:
     web.answer_instead = lambda handler: handler.reply(status, headers={"www-authenticate": "Bearer"}) is None
@@ -256,7 +256,7 @@ def test_a_server_that_asks_for_authorization_is_told_with_what_to_set(
     assert line.endswith("afk does not support OAuth yet")
 
 
-def test_a_key_that_is_refused_is_told(use_servers: Any, web: HttpServer) -> None:
+def test_a_refused_key_is_reported(use_servers: Any, web: HttpServer) -> None:
     web.answer_instead = lambda handler: handler.reply(401) is None
 
     line = listing_error(use_servers, web, headers={"authorization": "Bearer wrong-token-123"})
@@ -265,7 +265,7 @@ def test_a_key_that_is_refused_is_told(use_servers: Any, web: HttpServer) -> Non
     assert "wrong-token-123" not in line
 
 
-def test_a_key_that_is_refused_in_a_call_is_told(use_servers: Any, web: HttpServer) -> None:
+def test_a_key_refused_in_a_call_is_reported(use_servers: Any, web: HttpServer) -> None:
     async def scenario(bench: Any) -> str:
         await bench.tools()
         web.answer_instead = lambda handler: handler.reply(401) is None
@@ -325,7 +325,7 @@ def test_a_server_of_the_newest_protocol_alone_is_asked_in_it(
     assert methods == ["server/discover", "tools/list", "tools/call"]
 
 
-def test_a_server_that_is_not_there_is_told(use_servers: Any, web: HttpServer) -> None:
+def test_an_unreachable_server_is_reported(use_servers: Any, web: HttpServer) -> None:
     with HttpServer() as gone:
         url = gone.url
 

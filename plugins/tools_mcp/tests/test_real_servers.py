@@ -127,7 +127,7 @@ def test_filesystem_reads_writes_and_refuses(use_servers: Any, npm_servers: Path
     assert "ENOENT" in missing
 
 
-def test_a_server_that_refuses_its_arguments_is_told_with_its_reason(
+def test_a_refusal_of_arguments_is_reported_with_the_servers_reason(
     use_servers: Any, npm_servers: Path, tmp_path: Path
 ) -> None:
     server = str(npm_servers / "server-filesystem" / "dist" / "index.js")

@@ -154,7 +154,7 @@ def test_naming_tools_that_are_kept_imports_no_sdk(scripted: Any, tmp_path: Path
     assert scripted.notes.count("start") == 1
 
 
-def test_every_setting_of_a_server_is_told() -> None:
+def test_every_setting_of_a_server_is_documented() -> None:
     section = PAGE.read_text(encoding="utf-8").partition("### [tools.mcp.servers.NAME]\n")[2].partition("\n#")[0]
 
     assert set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE)) == {

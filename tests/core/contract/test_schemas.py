@@ -30,7 +30,7 @@ def test_a_value_that_fits_has_no_problems() -> None:
     assert problems({"city": "Bern", "size": 3}, CITY) == []
 
 
-def test_each_problem_says_where_and_what_was_expected() -> None:
+def test_each_problem_names_its_place_and_the_expected_value() -> None:
     assert set(problems({"size": "big"}, CITY)) == {
         "the value: 'city' is a required property",
         "size: 'big' is not of type 'integer'",
@@ -52,7 +52,7 @@ def test_a_reference_is_never_fetched(reference: str) -> None:
     ("schema", "why"),
     [([], "JSON object"), ({"type": "text"}, "type"), ({"properties": {"a": {"type": 3}}}, "properties.a.type")],
 )
-def test_a_schema_that_is_none_is_told_from_one(schema: object, why: str) -> None:
+def test_an_invalid_schema_is_distinguished_from_a_valid_one(schema: object, why: str) -> None:
     problem = schema_problem(schema)
     assert problem is not None
     assert why in problem
@@ -78,7 +78,7 @@ def test_a_reference_inside_the_schema_is_found(schema: dict[str, object]) -> No
 
 
 @pytest.mark.parametrize("reference", ["http://127.0.0.1:9/schema.json", "#/nowhere", "#nowhere", "other.json"])
-def test_one_that_leads_nowhere_is_named_however_deep_it_stands(reference: str) -> None:
+def test_one_that_leads_nowhere_is_named_at_any_depth(reference: str) -> None:
     problem = unresolved_reference({"properties": {"a": {"items": {"anyOf": [{}, {"$ref": reference}]}}}})
     assert problem is not None
     assert repr(reference) in problem

@@ -103,14 +103,14 @@ THREAD = ThreadInfo(
 OWNER = Owner(host="h", boot_id="b", pid_namespace="n", pid=7, start_time="9", run_id="r")
 
 
-def test_stores_get_back_what_they_kept() -> None:
+def test_stores_read_back_what_they_wrote() -> None:
     for info in (THREAD, replace(THREAD, open_turn=None, parent=None, cost_usd=0.25)):
         assert thread_info_from_json(loads(dumps(thread_info_to_json(info)))) == info
     assert owner_from_json(loads(dumps(owner_to_json(OWNER)))) == OWNER
     assert usage_from_json(loads(dumps(usage_to_json(THREAD.usage)))) == THREAD.usage
 
 
-def test_stores_can_read_what_a_newer_version_kept() -> None:
+def test_stores_can_read_fields_of_a_newer_version() -> None:
     form = {**thread_info_to_json(THREAD), "colour": "red"}
     form["open_turn"]["later"] = form["usage"]["later"] = 1
     assert thread_info_from_json(form) == THREAD

@@ -106,7 +106,7 @@ def test_a_call_that_fails_gives_its_reservation_back() -> None:
     assert spent(store)[1] == pytest.approx(20)
 
 
-def test_a_cancelled_run_counts_what_was_streamed() -> None:
+def test_a_cancelled_run_counts_the_streamed_text() -> None:
     store = MemoryStore()
 
     async def cancel() -> None:

@@ -276,7 +276,7 @@ class TestCancelling:
 
         self.check(use, calls(call("stubborn")), chosen=agent(tools=[stubborn]))
 
-    def test_an_error_while_the_request_is_closed_is_no_failure(self) -> None:
+    def test_an_error_while_the_request_is_closed_is_not_a_failure(self) -> None:
         reached = asyncio.Event()
 
         async def fails() -> None:

@@ -41,7 +41,7 @@ def test_tool_calls_are_as_many_as_allowed(limit: int, at_once: int, made: int) 
     assert len(result.tool_executions) == made
 
 
-def test_exactly_as_many_tool_calls_as_allowed_is_no_ending() -> None:
+def test_exactly_as_many_tool_calls_as_allowed_do_not_end_the_run() -> None:
     assert limited(looks(2, at_once=2), max_tool_calls=4)[0].state is RunState.COMPLETED
 
 

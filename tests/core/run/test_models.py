@@ -37,7 +37,7 @@ def test_a_model_that_cannot_use_tools_and_has_none_is_not_warned_about() -> Non
     assert [event for event in events_of(Plain(answer("a"))) if event.type == "warning"] == []
 
 
-def test_only_the_fallback_that_cannot_use_tools_is_sent_none() -> None:
+def test_only_the_fallback_that_cannot_use_tools_gets_no_tools() -> None:
     model = Scripted(calls(call("look", path="a")), [ProviderError("no", kind=ErrorKind.AUTH)])
     other = Plain(answer("b"), name="other")
     chosen = agent(tools=[look], fail_safe=FailSafeConfig(fallback_models=("other/small",)))

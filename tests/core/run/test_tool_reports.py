@@ -91,7 +91,7 @@ def test_a_tool_with_a_schema_of_its_own_gets_the_context_too() -> None:
     assert progress(run(made, a="half")) == ["half"]
 
 
-def test_a_list_of_contexts_is_no_context() -> None:
+def test_a_list_of_contexts_is_not_a_context() -> None:
     def strange(contexts: list[ToolContext]) -> str:
         return ""
 

@@ -276,7 +276,7 @@ class TestWhatIsLost:
         assert warnings(second) == [("attachment_lost", f"photo.png, attached to this thread, is left out: {why}")]
         assert sent(provider.requests[1]) == ["[image photo.png was attached here; its content is lost]\n\n", "what?"]
 
-    def test_a_fork_takes_what_is_attached_along(self) -> None:
+    def test_a_fork_copies_the_attachments(self) -> None:
         store, provider = MemoryStore(), Able(answer("a"), answer("b"))
         run(provider, ("what?", [PICTURE]), store=store)
         source = store.find("t")

@@ -393,7 +393,7 @@ class TestRescued:
         assert outcomes == ["appended", "present"]
         assert self.said(store) == ["question 0", "answer 0", "rescued?", "rescued!"]
 
-    def test_it_takes_the_place_of_what_was_journaled(self) -> None:
+    def test_it_replaces_the_journal(self) -> None:
         store = MemoryStore()
         lease = stored(store, turns=1)
         lease = acquired(store)

@@ -252,6 +252,6 @@ class TestInterruptedTurns:
         assert "checksum" in history.damage[0]
 
     @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=5), max_size=8))
-    def test_lose_nothing_of_what_was_journaled(self, pieces: list[str]) -> None:
+    def test_lose_nothing_of_the_journal(self, pieces: list[str]) -> None:
         turn, _ = self.sealed_after(*({"text": piece} for piece in pieces))
         assert "".join(message.text for message in turn.messages[1:]) == "".join(pieces)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from afk_provider_anthropic.blocks import Block, Blocks
-from afk_provider_anthropic.request import BLOCK, PREFIX, OwnBlocks, message_at, origin
+from afk_provider_anthropic.request import BLOCK, LEGAL_ID, PREFIX, OwnBlocks, message_at, origin
 from afk_provider_anthropic.settings import Server
 from afkcli.plugin import (
     ErrorKind,
@@ -184,7 +184,9 @@ class AnswerReader:
         if block.kind == "text":
             return TextPart(text=block.text) if block.text else None
         if block.kind == "tool_use":
-            return tool_call(block.id, block.name, block.arguments)
+            # An id of another form goes back to its own server as it is: gateways keep a signature in it.
+            odd = LEGAL_ID.fullmatch(block.id) is None
+            return tool_call(block.id, block.name, block.arguments, provider_data=self._origin.data() if odd else None)
         if block.kind == "thinking":
             signature = "".join(block.signature)
             own = {"type": "thinking", "thinking": block.text, "signature": signature} if signature else None

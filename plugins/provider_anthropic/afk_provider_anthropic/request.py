@@ -55,7 +55,9 @@ SAMPLING_API_VERSION = "2023-06-01"
 _SAMPLING = ("temperature", "top_p")
 _CHOICES = ("oneOf", "anyOf", "allOf")
 _NEVER_LAST = ("thinking", "redacted_thinking")
-_LEGAL_ID = re.compile(r"[a-zA-Z0-9_-]+")
+
+LEGAL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""The form of a call's id: the characters that the API names, and the length that Amazon Bedrock allows for Claude."""
 
 
 def request_body(server: Server, request: ModelRequest, names: ToolNames) -> JsonObject:
@@ -180,7 +182,7 @@ def origin(server: Server, model: str) -> Origin:
 
 
 def _messages(request: ModelRequest, names: ToolNames, own: OwnBlocks) -> Iterator[JsonObject]:
-    ids = WireIds(_LEGAL_ID)
+    ids = WireIds(LEGAL_ID, lambda call: own.origin.own(call.provider_data) is not None)
     for message in request.messages:
         if message.role is Role.USER:
             yield {"role": "user", "content": list(_blocks(request, message.parts))}

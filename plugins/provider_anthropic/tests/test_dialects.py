@@ -387,9 +387,25 @@ def test_ids_are_of_the_form_that_the_api_allows(odd: str) -> None:
     messages = request_body(server_from(Settings(api_key="k")), request(QUESTION, call, result), names())["messages"]
 
     sent = messages[1]["content"][0]["id"]
-    assert sent
+    assert 0 < len(sent) <= 64
     assert all(char.isascii() and (char.isalnum() or char in "_-") for char in sent)
     assert messages[2]["content"][0]["tool_use_id"] == sent
+
+
+@pytest.mark.parametrize("odd", ["functions.f:0", "x" * 65, "toolu_1__thought__a+b/c="])
+def test_the_id_of_a_server_of_odd_form_goes_back_to_it_alone(odd: str) -> None:
+    seen = events_of(start(0, {"type": "tool_use", "id": odd, "name": "f"}), *CALLED)
+    call = response_of(seen).message
+    result = Message(role=Role.TOOL, parts=(ToolResultPart(id=odd, name="f", parts=()),))
+
+    def sent(model: str = "m", **settings: Any) -> tuple[str, str]:
+        server = server_from(Settings(api_key="k", **settings))
+        messages = request_body(server, request(QUESTION, call, result, model=model), names())["messages"]
+        return messages[1]["content"][0]["id"], messages[2]["content"][0]["tool_use_id"]
+
+    assert sent() == (odd, odd)
+    for id_, of_result in (sent(model="other"), sent(base_url="http://127.0.0.1:8080")):
+        assert id_ == of_result != odd
 
 
 def test_a_call_with_an_id_of_an_earlier_step_gets_another() -> None:

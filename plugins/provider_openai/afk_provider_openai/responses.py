@@ -126,6 +126,7 @@ def origin_of(server: Server, model: str) -> Origin:
 
 def _items(request: ModelRequest, names: ToolNames, origin: Origin, *, reasons: bool) -> Iterator[JsonObject]:
     ids = WireIds(LEGAL_ID)
+    taken: set[str] = set()
     for message in request.messages:
         if message.role is Role.TOOL:
             for part in message.parts:
@@ -133,7 +134,8 @@ def _items(request: ModelRequest, names: ToolNames, origin: Origin, *, reasons: 
                     output = _output(request, part)
                     yield {"type": "function_call_output", "call_id": ids.of_result(part.id), "output": output}
         elif message.role is Role.ASSISTANT:
-            yield from _assistant_items(message, names, origin, ids, reasons=reasons)
+            for item in _assistant_items(message, names, origin, ids, reasons=reasons):
+                yield _identified_once(item, taken)
         else:
             yield {"role": message.role.value, "content": user_content(request, message, _part)}
 
@@ -184,6 +186,20 @@ def _assistant_items(
         elif isinstance(part, TextPart) and part.text.strip():
             yield {"role": "assistant", "content": part.text}
     yield from (item for item in held if item.get("type") != "reasoning")
+
+
+def _identified_once(item: JsonObject, taken: set[str]) -> JsonObject:
+    """Return an item, without its id where an earlier one has that: the API refuses a second item of one id.
+
+    Calls and messages need none. Some servers give one id in every step.
+    """
+    id_ = item.get("id")
+    if not isinstance(id_, str) or id_ not in taken:
+        taken.update([id_] if isinstance(id_, str) else ())
+        return item
+    if item.get("type") == "function_call" or item.get("role") == "assistant":
+        return {name: value for name, value in item.items() if name != "id"}
+    return item
 
 
 def _own_item(part: Part, origin: Origin) -> JsonObject | None:

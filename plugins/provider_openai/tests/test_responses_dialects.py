@@ -147,6 +147,30 @@ def test_ids_of_other_providers_are_legal_and_unique() -> None:
     assert all(len(id_) <= 64 for id_ in ids)
 
 
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "function_call", "id": "same", "call_id": "c", "name": "look", "arguments": "{}"},
+        {
+            "type": "message",
+            "id": "same",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "hello", "annotations": []}],
+        },
+    ],
+    ids=["call", "message"],
+)
+def test_an_item_id_that_a_server_gives_again_is_sent_once(item: dict[str, Any]) -> None:
+    _, response = read(completed(item))
+    request = ModelRequest(model="m", messages=[QUESTION, response.message, response.message, response.message])
+    body = request_body(server_from(Settings(base_url=URL, api="responses")), request, ToolNames([]))
+    sent = [found for found in body["input"] if found.get("type") == item["type"]]
+
+    assert [found.get("id") for found in sent] == ["same", None, None]
+    key = "name" if item["type"] == "function_call" else "content"
+    assert [found[key] for found in sent] == [item[key]] * 3
+
+
 def test_an_error_in_another_shape_is_an_error() -> None:
     with pytest.raises(ProviderError, match="mark-why") as caught:
         read({"object": "error", "message": "mark-why", "code": 400})

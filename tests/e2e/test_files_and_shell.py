@@ -67,7 +67,7 @@ class TestFiles:
     def test_what_is_outside_is_refused(self, keyed: Shell, server: ModelServer, notes: Path) -> None:
         _, told = run_one(keyed, server, "files.read", {"path": "../afk/config/config.toml"})
 
-        assert "'../afk/config/config.toml' has .. in it; name what is inside the folders: ~/notes" in told
+        assert "'../afk/config/config.toml' has .. in it; name a file or folder inside: ~/notes" in told
 
     def test_there_is_nothing_that_writes_unless_it_is_granted(
         self, keyed: Shell, server: ModelServer, notes: Path

@@ -19,7 +19,7 @@ from tests.interrupts import allow_interrupts
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Run the fault suite of afk.")
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(case.name for case in CASES)}")
-    parser.add_argument("--long", action="store_true", help="the numbers of the issue; about an hour on two cores")
+    parser.add_argument("--long", action="store_true", help="large numbers; about an hour on two cores")
     parser.add_argument("--seed", default=secrets.token_hex(4), help="repeats the chances of an earlier run")
     options = parser.parse_args()
     unknown = set(options.cases) - {case.name for case in CASES}

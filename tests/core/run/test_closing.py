@@ -63,7 +63,7 @@ def without_reasons(said: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 class TestTableOfStates:
-    """What happened -> state, exit code and what the next turn sends, as design.md has it."""
+    """What happened -> state, exit code and what the next turn sends, as ARCHITECTURE.md has it."""
 
     @pytest.mark.parametrize(
         ("script", "state", "code", "sent"),

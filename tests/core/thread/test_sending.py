@@ -23,7 +23,7 @@ from tests.core.thread.made_turns import ANSWER, QUESTION, answers, asks, info, 
 
 
 class TestWhatTheNextTurnSends:
-    """The last column of the table of states in design.md."""
+    """The last column of the table of states in ARCHITECTURE.md."""
 
     TURN = "the turn"
     CUT = "the turn, marked cut"

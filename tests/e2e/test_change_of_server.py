@@ -43,6 +43,36 @@ IDS = {
 }
 """The ids of two parallel calls, which a server gives in every step."""
 
+PLAIN_PROVIDER = """
+from afkcli import hookimpl
+from afkcli.plugin import (
+    BaseProvider, FinishReason, Message, ModelResponse, Role, TextDelta, TextPart, ToolCallPart, Usage
+)
+
+AFK_HOOKS = 1
+AFK_NAME = "plain"
+
+
+class Plain(BaseProvider):
+    name = "plain"
+
+    async def stream(self, request):
+        n = sum(message.role is Role.ASSISTANT for message in request.messages) + 1
+        if n == 3:
+            yield TextDelta("P says 3.")
+            parts, reason = (TextPart(text="P says 3."),), FinishReason.STOP
+        else:
+            calls = [ToolCallPart(id=ID, name="eye.look", arguments={"place": f"P{n}{ID[-1]}"}) for ID in IDS]
+            parts, reason = tuple(calls), FinishReason.TOOL_CALLS
+        message = Message(role=Role.ASSISTANT, parts=parts)
+        yield ModelResponse(message=message, finish_reason=reason, usage=Usage())
+
+
+@hookimpl
+def afk_provider(settings):
+    return Plain()
+"""
+
 OPAQUE = ("A thinks", "signature", '"encrypted_content"', '"rs_', '"msg_', '"fc_', "provider_data")
 """What only the server that said it understands: thoughts, what is signed or encrypted, ids of items."""
 
@@ -152,7 +182,7 @@ def checked(api: Api, side: str, request: RecordedRequest) -> list[Part]:
     before = ""
     for kind, value in parts:
         if kind == "call":
-            assert before != "result", "a step's calls come after its results only with what is said before them"
+            assert before != "result" or not waiting, "a call among the results of its step"
             waiting.append(value)
             ids.append(value[0])
             # What a server gave itself may go back as it was; what another gave has this API's form.
@@ -186,6 +216,11 @@ def text_of(turn: dict[str, Any]) -> str:
     return "".join(part["text"] for message in answers for part in message["parts"] if part["type"] == "text")
 
 
+def calls_of(turn: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the calls of a stored turn."""
+    return [part for message in turn["messages"] for part in message["parts"] if part["type"] == "tool_call"]
+
+
 class Conversation:
     """One thread, `t`, between two servers."""
 
@@ -194,13 +229,26 @@ class Conversation:
         self.shown: list[str] = []
         (shell.folder / "eye.py").write_text(TOOL)
 
-    def ask(self, api: Api, server: ModelServer, question: str, model: str = "") -> None:
+    def ask(self, api: Api, server: ModelServer, question: str, *options: str, model: str = "") -> None:
         """Ask a question, of another model than the API's own if one is given; the turn succeeds."""
         config = self.shell.home / "afk" / "config" / "config.toml"
         config.parent.mkdir(parents=True, exist_ok=True)
         config.write_text(f'[providers.openai]\napi = "{api.form}"\n')
         done: Finished = self.shell.in_process(
-            *("run", "--json", "-t", "t", "-m", model or api.model, "--plugin", "eye.py", "--tool", "eye.*", question),
+            *(
+                "run",
+                "--json",
+                "-t",
+                "t",
+                "-m",
+                model or api.model,
+                "--plugin",
+                "eye.py",
+                "--tool",
+                "eye.*",
+                *options,
+                question,
+            ),
             OPENAI_BASE_URL=server.base_url,
             OPENAI_API_KEY="sk-canary-0123456789",
             ANTHROPIC_BASE_URL=server.base_url,
@@ -261,3 +309,23 @@ def test_another_model_of_the_same_server_gets_no_thoughts(shell: Shell, server:
     assert values(checked(api, "B", other), "thought") == []
     assert not [mark for mark in OPAQUE if mark in json.dumps(other.body)]
     assert values(checked(api, "A", back), "thought") == thoughts(api, "A", {1: True, 2: False})
+
+
+@pytest.mark.parametrize("ids", ["repeated", "65 characters", "other characters"])
+@pytest.mark.parametrize("name", APIS)
+def test_a_thread_of_a_plugin_that_keeps_the_ids_of_its_server_can_be_sent(
+    shell: Shell, server: ModelServer, name: str, ids: str
+) -> None:
+    api, talk = APIS[name], Conversation(shell)
+    (shell.folder / "plain.py").write_text(PLAIN_PROVIDER + f"\n\nIDS = {IDS[ids]!r}\n")
+    server.script(looks("A", 1, IDS[ids]), answers("A", 2))
+    talk.ask(api, server, "first", "--plugin", "plain.py", model="plain/m")
+    talk.ask(api, server, "second")
+
+    called, answered = (checked(api, "A", request) for request in server.requests)
+    first, second = (id_[-1] for id_ in IDS[ids])
+    assert places(called) == [f"P1{first}", f"P1{second}", f"P2{first}", f"P2{second}"]
+    assert places(answered) == [*places(called), "A1x", "A1y"]
+    assert answered[: len(called)] == called
+    stored = [part["id"] for part in calls_of(json.loads(talk.stored().splitlines()[0]))]
+    assert stored == [*IDS[ids], *IDS[ids]], "the plugin gave each id twice"

@@ -40,7 +40,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     Most tests wait for a process of their own, so that there is one more than there are cores.
     """
     everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-    chosen = any(config.getoption(name) for name in ("keyword", "markexpr", "lf", "collectonly"))
+    chosen = any(config.getoption(name, False) for name in ("keyword", "markexpr", "lf", "collectonly"))
     return min((os.cpu_count() or 1) + 1, 8) if everything and not chosen else 0
 
 

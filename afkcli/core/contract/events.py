@@ -139,7 +139,7 @@ class ToolStarted(Header):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolProgress(Header):
-    """How far a tool is; reserved, as no tool reports it yet."""
+    """How far a tool call is, as the tool reports it with `ToolContext.progress`."""
 
     tool_name: str
     tool_call_id: str

@@ -170,7 +170,8 @@ class Opener:
         if opening.lease is not None:
             with contextlib.suppress(Exception):  # the first error is the one that is reported
                 give_back = self._drop if opening.forked else self._give_back
-                await self._calls.call(give_back, opening.lease)
+                calls = self._calls.of(opening.thread.key)  # after what was submitted to open the turn
+                await calls.call(give_back, opening.lease)
 
     async def _acquire(self, name: str, owner: Owner, create: bool) -> Lease:
         deadline = time.monotonic() + self._busy_timeout_s

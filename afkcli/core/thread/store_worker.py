@@ -94,6 +94,7 @@ class StoreWorker(StoreCalls):
         self._closing = False
         self._last: Callable[[], None] | None = None
         self._worker: threading.Thread | None = None
+        self._ended: threading.Thread | None = None  # the worker before this one; it may still be in its last call
         self._next_tick = 0.0
         self._ticking = False
 
@@ -106,7 +107,6 @@ class StoreWorker(StoreCalls):
         with self._changed:
             self._waiting.setdefault(key, deque()).append(job)
             if self._worker is None:
-                self._closing = False
                 self._worker = threading.Thread(target=self._run, name="afk-store", daemon=True)
                 self._worker.start()
             self._changed.notify()
@@ -114,16 +114,20 @@ class StoreWorker(StoreCalls):
     def close(self, last: Callable[[], None] | None = None) -> None:
         """Make all calls that were submitted, then `last`, and stop; nothing happens if no call was ever submitted.
 
-        Errors of `last` are ignored: nothing can be done about them any more.
+        Errors of `last` are ignored: nothing can be done about them any more. A call that is submitted meanwhile is
+        made before `last`, or after it by a new worker.
         """
         with self._changed:
-            worker, self._worker = self._worker, None
+            worker = self._worker
+            if worker is None:
+                return
             self._last, self._closing = last, True
             self._changed.notify()
-        if worker is not None:
-            worker.join()
+        worker.join()
 
     def _run(self) -> None:
+        if self._ended is not None:
+            self._ended.join()  # a store is used by one operating-system thread at a time
         on_waiting(self._tick_if_due)
         self._next_tick = time.monotonic() + JOURNAL_SECONDS
         while True:
@@ -132,13 +136,15 @@ class StoreWorker(StoreCalls):
                     self._changed.wait(max(0.0, self._next_tick - time.monotonic()) if self.writers else None)
                 job = self._take()
                 if job is None and self._closing:
+                    last, self._last, self._closing = self._last, None, False
+                    self._ended, self._worker = self._worker, None
                     break
             if job is not None:
                 job()
             self._tick_if_due()
-        if self._last is not None:
+        if last is not None:
             with suppress(BaseException):
-                self._last()
+                last()
 
     def _take(self) -> Job | None:
         """Return the next call; its key goes behind all others."""

@@ -143,17 +143,22 @@ class TurnWriter(Journal):
         if self._writing or self.lost:  # a call of this writer waits, and all writers are looked at meanwhile
             return []
         operations: list[Operation] = []
-        body = self._body()
-        if body is not None:
-            record = next_record(self.thread, RecordKind.JOURNAL, self.turn, body)
-            thread = advance(self.thread, record)
-            operations.append(
-                Append(thread=thread, records=(record,), expected_head=self.thread.head, lease=self.lease)
-            )
+        try:
+            operations += self._append_of_journal()
+        except Exception as error:  # a message of a plugin that is not JSON; the lease is renewed all the same
+            self._take_failure(error)
         if time.monotonic() - self._renewed >= RENEW_SECONDS:
             operations.append(Renew(lease=self.lease))
         self._writing = bool(operations)
         return operations
+
+    def _append_of_journal(self) -> list[Operation]:
+        body = self._body()
+        if body is None:
+            return []
+        record = next_record(self.thread, RecordKind.JOURNAL, self.turn, body)
+        thread = advance(self.thread, record)
+        return [Append(thread=thread, records=(record,), expected_head=self.thread.head, lease=self.lease)]
 
     def done(self, operations: Sequence[Operation], results: Sequence[OperationResult]) -> None:
         """Take over what became of the operations that were due; what failed is due again, unless the lease is lost."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from typing import Any
 
 import pytest
 
-from afkcli.core.contract.errors import (
-    ThreadBusyError,
-)
+from afkcli.core.contract.agent import Agent
+from afkcli.core.contract.errors import ThreadBusyError
+from afkcli.core.contract.protocols import ThreadInfo
 from afkcli.core.contract.result import AgentResult
 from afkcli.core.run.config import RunnerConfig, Wiring
 from afkcli.core.thread.memory_store import MemoryStore
@@ -64,3 +66,46 @@ def test_a_question_of_a_run_that_was_cancelled_while_it_opened_is_kept() -> Non
     if thread is not None:  # the cancellation may have come before the question was written
         assert (thread.open_turn, thread.last_state) == (None, "cancelled")
     assert store.holder("t") is None
+
+
+def test_a_run_that_is_cancelled_while_the_store_is_busy_seals_its_question_before_its_lease_is_given_back() -> None:
+    events: list[str] = []
+
+    class Recording(MemoryStore):
+        def append(self, thread: Any, *args: Any) -> None:
+            events.append("question" if thread.open_turn else "seal")
+            super().append(thread, *args)
+
+        def release(self, lease: Any) -> None:
+            events.append("release")
+            super().release(lease)
+
+    store, busy, release = Recording(), threading.Event(), threading.Event()
+
+    def wait() -> None:
+        busy.set()
+        release.wait()
+
+    async def run() -> None:
+        async with runner_of(Scripted(), store=store) as runner:
+
+            def choose(thread: ThreadInfo) -> Agent:
+                runner._calls.of("another thread").submit(wait)
+                busy.wait()
+                return agent()
+
+            opening = asyncio.ensure_future(runner.start(choose, user_message="hi", thread_id="t"))
+            while not (busy.is_set() and runner._calls._waiting):  # noqa: ASYNC110 - the question waits for its turn
+                await asyncio.sleep(0)
+            opening.cancel()
+            for _ in range(10):  # the seal and the release are submitted
+                await asyncio.sleep(0)
+            release.set()
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+
+    asyncio.run(run())
+    thread = store.find("t")
+    assert thread is not None
+    assert thread.last_state == "cancelled"
+    assert events == ["question", "seal", "release"]

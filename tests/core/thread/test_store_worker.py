@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from afkcli.core.contract.errors import LeaseLostError, StoreError
-from afkcli.core.contract.messages import Role, text_message
+from afkcli.core.contract.messages import Message, ProviderData, Role, TextPart, text_message
 from afkcli.core.contract.protocols import Append, Lease, Operation, OperationResult, Renew
 from afkcli.core.run.config import unknown_owner
 from afkcli.core.thread import store_worker as store_worker
@@ -284,3 +284,67 @@ def test_a_store_whose_batch_fails_is_reported_by_each_turn_once(
     assert [len(turn.problems) for turn in turns] == [1, 1]
     store.broken = False
     wait_until(lambda: all(turn.journaled() == "text" for turn in turns))
+
+
+def test_a_journal_that_is_not_json_is_reported_once_and_stops_neither_the_lease_nor_other_turns(
+    calls: StoreWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_worker, "JOURNAL_SECONDS", 0.01)
+    monkeypatch.setattr(writer, "RENEW_SECONDS", 0.0)
+    renewed: set[str] = set()
+
+    class Renewing(MemoryStore):
+        def renew(self, lease: Lease) -> Lease:
+            renewed.add(lease.thread.name)
+            return super().renew(lease)
+
+    store = Renewing()
+    odd, kept = Journal(calls, store, "odd"), Journal(calls, store, "kept")
+    data = ProviderData(provider="p", api="a", model="m", payload=object())  # type: ignore[arg-type]
+    odd.writer.journal_message(Message(role=Role.ASSISTANT, parts=(TextPart(text="a", provider_data=data),)))
+    wait_until(lambda: odd.problems)
+    renewed.clear()
+    kept.writer.journal_text("text")
+    wait_until(lambda: kept.journaled() == "text" and renewed == {"odd", "kept"})
+    assert (len(odd.problems), odd.writer.lost, kept.problems) == (1, False, [])
+
+
+def test_a_call_that_comes_while_the_worker_is_closed_is_made_by_one_worker_at_a_time() -> None:
+    worker, started, release, seen = StoreWorker(), threading.Event(), threading.Event(), list[str]()
+
+    def last() -> None:
+        started.set()
+        release.wait()
+        seen.append("last")
+
+    worker.submit(seen.append, "first")
+    closing = threading.Thread(target=worker.close, args=(last,))
+    closing.start()
+    started.wait()
+    late = worker.submit(seen.append, "late")
+    release.set()
+    late.result(timeout=60)
+    closing.join(60)
+    assert not closing.is_alive()
+    worker.close(lambda: seen.append("last again"))
+    assert seen == ["first", "last", "late", "last again"]
+
+
+def test_a_call_that_comes_before_the_last_one_of_a_closing_worker_is_made_before_it() -> None:
+    worker, started, release, seen = StoreWorker(), threading.Event(), threading.Event(), list[str]()
+
+    def first() -> None:
+        started.set()
+        release.wait()
+
+    worker.submit(first)
+    started.wait()
+    closing = threading.Thread(target=worker.close, args=(lambda: seen.append("last"),))
+    closing.start()
+    wait_until(lambda: worker._closing)
+    late = worker.submit(seen.append, "late")
+    release.set()
+    late.result(timeout=60)
+    closing.join(60)
+    assert not closing.is_alive()
+    assert seen == ["late", "last"]

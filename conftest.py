@@ -1,4 +1,4 @@
-"""For all tests, those of the plugins too: in how many processes they run, and how many examples a property gets."""
+"""For all tests, those of the plugins too: which run, in how many processes, and with how many examples a property."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ settings.register_profile("full", deadline=None, max_examples=200)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="try properties with as many examples as CI")
+    parser.addoption("--full", action="store_true", help="run all that CI runs: the long suites too, and more examples")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,19 +33,34 @@ def _full(config: pytest.Config) -> bool:
     return bool(config.getoption("--full")) or "CI" in os.environ
 
 
+def _everything(config: pytest.Config) -> bool:
+    """Return whether no file, folder or test was named."""
+    return config.args_source is pytest.Config.ArgsSource.TESTPATHS
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long suites to CI and to `--full`, unless they are named."""
+    if _full(config) or not _everything(config):
+        return
+    left_out = [item for item in items if item.get_closest_marker("long") is not None]
+    items[:] = [item for item in items if item.get_closest_marker("long") is None]
+    config.hook.pytest_deselected(items=left_out)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Return how many processes run the tests: several for all tests, 0 (this one) for chosen ones.
 
     Most tests wait for a process of their own, so that there is one more than there are cores.
     """
-    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     chosen = any(config.getoption(name, False) for name in ("keyword", "markexpr", "lf", "collectonly"))
-    return min((os.cpu_count() or 1) + 1, 8) if everything and not chosen else 0
+    return min((os.cpu_count() or 1) + 1, 8) if _everything(config) and not chosen else 0
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if not HAS_LITELLM:
         terminalreporter.write_line("what needs LiteLLM was left out: .ci/litellm runs it in an environment of its own")
     if not _full(config):
-        terminalreporter.write_line("properties were tried with few examples: --full tries more, as CI does")
+        terminalreporter.write_line(
+            "the long suites were left out, and properties had few examples: --full runs all, as CI does"
+        )

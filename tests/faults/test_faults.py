@@ -11,7 +11,10 @@ from tests.faults.cases import CASES, Case
 from tests.faults.conftest import ROWS, SEED
 from tests.faults.table import Row, table
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and processes as POSIX has them")
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="signals and processes as POSIX has them"),
+    pytest.mark.long,
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

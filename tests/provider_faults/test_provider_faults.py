@@ -13,7 +13,7 @@ from tests.provider_faults.apis import installed
 from tests.provider_faults.faults import FAULTS, IN_AN_ANSWER
 from tests.provider_faults.observe import Found, observe
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="connections are reset as POSIX does it")
+pytestmark = [pytest.mark.skipif(os.name != "posix", reason="connections are reset as POSIX does it"), pytest.mark.long]
 
 PAIRS = {
     f"{fault.name}-{api.name}": (fault, api)

@@ -8,6 +8,8 @@ import pytest
 
 from tests.schema_suite.suite import OTHER_DOCUMENT, OWN_DIALECT, cases_of, installed, play
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def folder() -> Path:

@@ -24,6 +24,7 @@ def _suite() -> Any:
     return module
 
 
+pytestmark = pytest.mark.long
 SUITE = _suite()
 
 

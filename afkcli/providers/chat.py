@@ -2,7 +2,7 @@
 
 https://developers.openai.com/api/reference/resources/chat/subresources/completions/methods/create
 
-Each kind of server speaks it a little differently; what is known of them stands where it is read.
+Each kind of server speaks it a little differently; the code that reads a form says which servers use it.
 """
 
 from __future__ import annotations

@@ -106,12 +106,12 @@ def api_version(body: JsonObject) -> str:
 
 
 def request_prefix(request: ModelRequest, names: ToolNames) -> str:
-    """Return the digest of what stands before all messages of a request."""
+    """Return the digest of all that comes before the messages of a request."""
     return prefix_digest(_system(request.messages), _tools(request, names))
 
 
 def prefix_digest(system: Sequence[JsonObject], tools: Sequence[JsonObject]) -> str:
-    """Return a digest of what stands before all messages: thinking is valid only behind the one it was made behind."""
+    """Return a digest of all that comes before the messages: signed thinking is valid only after the same one."""
     return hashlib.sha256(dumps([system, tools]).encode()).hexdigest()[:16]
 
 
@@ -318,7 +318,7 @@ class OwnBlocks:
 def _mark(tools: list[JsonObject], system: list[JsonObject], messages: list[JsonObject]) -> None:
     """Mark where the prompt is cached: behind the tools and the system prompt, and behind the last two user messages.
 
-    The last mark writes what the next turn reads. The one before it stands where the last request wrote, so that it is
+    The last mark writes what the next turn reads. The one before it is where the last request wrote, so that it is
     found also where more than 20 blocks came since; further back the API does not look
     (https://platform.claude.com/docs/en/build-with-claude/prompt-caching). That is three marks of the four allowed.
     """

@@ -128,7 +128,7 @@ class Supervisor:
         if left:
             self._say(f"left {len(left)}")
 
-    def _wait(self, seconds: float) -> set[int]:
+    def _wait(self, seconds: float) -> list[int]:
         """Wait until all processes have ended, at most `seconds`; return those that still run."""
         until = time.monotonic() + seconds
         while True:
@@ -139,26 +139,27 @@ class Supervisor:
                 return left
             time.sleep(0.002)
 
-    def _signal(self, pids: set[int], number: int) -> None:
-        for pid in pids:
+    def _signal(self, pids: list[int], number: int) -> None:
+        for pid in pids:  # parents first: a shell whose child died first would report that, and end in its own way
             _kill(pid, number)
         if not self._ended:  # its number cannot belong to another process yet
             with contextlib.suppress(OSError):
                 os.killpg(self._pid, number)  # also reaches processes that are being forked at this moment
 
-    def _running(self) -> set[int]:
-        """Return all running descendants; without adoption of orphans, the processes of the command's group."""
+    def _running(self) -> list[int]:
+        """Return all running descendants, parents before their children; without adoption of orphans, the processes of
+        the command's group."""
         children: dict[int, list[int]] = {}
-        found: set[int] = set()
+        found: dict[int, None] = {}  # a set that keeps the order
         for pid, parent, group in _processes():
             children.setdefault(parent, []).append(pid)
             if group == self._pid and not self._subreaper:
-                found.add(pid)
+                found[pid] = None
         new = [os.getpid(), *found]
         while new:
             new = [pid for parent in new for pid in children.get(parent, ()) if pid not in found]
-            found.update(new)
-        return found
+            found.update(dict.fromkeys(new))
+        return list(found)
 
 
 def _processes() -> Iterator[tuple[int, int, int]]:

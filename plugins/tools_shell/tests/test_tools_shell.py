@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from afk_tools_shell import Settings, afk_tools
+from afk_tools_shell import Settings, afk_tools, supervisor
 from afk_tools_shell.command import Output
 
 from afkcli.plugin import ConfigError, PluginError, ToolError
@@ -358,6 +358,16 @@ class TestTime:
     def test_output_before_the_timeout_is_returned(self):
         assert stopped("sh", "-c", "echo ready; sleep 600") == "ended by signal SIGTERM\nstdout:\nready"
 
+    def test_parents_are_stopped_before_their_children(self, monkeypatch):
+        """Else a shell reports that its child was terminated, and ends in its own way, now and then."""
+        mine, parent, child, grandchild = os.getpid(), 8_000_007, 8_000_008, 8_000_016  # a set has them the other way
+        rows = [(grandchild, child, parent), (child, parent, parent), (parent, mine, parent)]
+        monkeypatch.setattr(supervisor, "_processes", lambda: iter(rows))
+        watching = object.__new__(supervisor.Supervisor)
+        watching._pid, watching._subreaper = parent, True
+
+        assert watching._running() == [parent, child, grandchild]
+
     def test_a_call_cannot_have_more_than_the_config_gives(self):
         assert "longer than 0.3 s" in error("sleep", "600", timeout_s=500, settings={"timeout_s": 0.3})
 
@@ -439,7 +449,7 @@ class TestCancelled:
     def test_no_process_is_left_if_afk_is_killed(self, tmp_path):
         code = """
             import asyncio, sys
-            from afk_tools_shell import Settings, afk_tools
+            from afk_tools_shell import Settings, afk_tools, supervisor
             (tool,) = afk_tools(Settings())
             asyncio.run(tool.call({"argv": sys.argv[1:]}))
         """

@@ -24,6 +24,11 @@ class ThinkTags:
         self._ends = False
         self._held = ""
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether text passes as it is from now on. Since: 0.2."""
+        return not (self._starts or self.is_open or self._ends or self._held)
+
     def take(self, text: str) -> Iterator[TextDelta | ReasoningDelta]:
         """Yield what a piece of text is; what may be a part of a tag is held back."""
         text, self._held = self._held + text, ""

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_ATOMS = (str, int, float, bytes, type(None))
-"""Values that cannot be changed in place; most fields of most events are one."""
+_ATOMS = frozenset({str, int, float, bool, bytes, type(None)})
+"""Types of values that cannot be changed in place; most fields of most events have one."""
 
+_set = object.__setattr__
 _NAMES: dict[type, tuple[str, ...] | None] = {}
 
 
@@ -25,13 +26,15 @@ def own_copy(value: T) -> T:
 
 
 def _copy(value: Any) -> Any:
-    if isinstance(value, _ATOMS):
+    kind = type(value)
+    if kind in _ATOMS:
         return value
-    names = _field_names(type(value))
+    names = _field_names(kind)
     if names is not None:
-        made = object.__new__(type(value))
-        for name in names:
-            object.__setattr__(made, name, _copy(getattr(value, name)))
+        made = object.__new__(kind)
+        for name in names:  # on the path of every delta: a field is asked for its type before a call is made for it
+            item = getattr(value, name)
+            _set(made, name, item if type(item) in _ATOMS else _copy(item))
         return made
     if isinstance(value, Mapping):
         return {name: _copy(item) for name, item in value.items()}

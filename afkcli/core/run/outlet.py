@@ -54,7 +54,7 @@ class Outlet:
             seq=self._seq,
             ts=self.clock.timestamp(),
             step=self.step,
-            **{name: own_copy(value) for name, value in values.items()},
+            **{name: value if type(value) is str else own_copy(value) for name, value in values.items()},
         )
         self._seq += 1
         for sink in self.sinks:

@@ -26,6 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: a suite that takes minutes: CI runs it, and `--full`")
     settings.load_profile("full" if _full(config) else "small")
 
 

@@ -104,9 +104,10 @@ class Shell:
         return _finished(self.start_python(script, **env))
 
     def log(self) -> list[dict[str, Any]]:
-        """Return all events of the event log."""
+        """Return all events of the event log; a line that a process is still writing is left out."""
         files = sorted((self.home / "afk" / "state" / "events").glob("*.jsonl"))
-        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        lines = [line for file in files for line in file.read_text().splitlines(keepends=True)]
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def _finished(process: subprocess.Popen[bytes], stdin: bytes | None = None) -> Finished:

@@ -39,7 +39,7 @@ class Output:
             BrokenPipeError: the reader has gone.
             OSError: the disk is full, for instance.
         """
-        data = "".join(self._texts).encode("utf-8", "replace")
+        data = memoryview("".join(self._texts).encode("utf-8", "replace"))  # a slice of a view is no copy of the rest
         self._texts.clear()
         while data:
             await self._writable()

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import sys
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -309,6 +310,23 @@ class TestOutput:
 
         asyncio.run(run())
         assert read == b"x" * size
+
+    def test_a_large_piece_is_written_without_a_copy_of_what_is_left_for_each_part(self) -> None:
+        """What is left was copied for every 4 KB, so the time grew with the square of the size."""
+        size = 8 << 20
+
+        async def run(output: Output) -> int:
+            output.put("x" * size)
+            tracemalloc.start()
+            try:
+                await output.flush()
+                return tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+
+        with Path("/dev/null").open("wb") as sink:
+            peak = asyncio.run(run(Output(sink.fileno())))
+        assert peak < 1.5 * size, "only the encoded text; a copy of what is left would double it"
 
     def test_a_reader_that_left_is_not_mistaken_for_a_full_disk(self) -> None:
         pipe = Pipe()

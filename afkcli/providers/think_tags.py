@@ -1,4 +1,4 @@
-"""Reasoning that a server leaves in the text, between `<think>` and `</think>` at the very start of an answer."""
+"""Reasoning that a server leaves in the text, between tags at the very start of an answer."""
 
 from __future__ import annotations
 
@@ -6,37 +6,54 @@ from collections.abc import Iterator
 
 from afkcli.core.contract.messages import ReasoningDelta, TextDelta
 
-_OPEN = "<think>"
-_CLOSE = "</think>"
+_TAGS = {"<think>": "</think>", "<thought>": "</thought>"}
+"""The tags that begin reasoning, and those that end it. The second ones are Google's."""
 
 
 class ThinkTags:
     """Takes the text of an answer in pieces, cut anywhere, and tells reasoning from the rest.
 
-    `is_open` says that reasoning has begun and not ended.
+    A server may also mark a piece as reasoning. Such a piece needs no tags; those that it has are left out.
+
+    Args:
+        active: whether tags are looked for in text without a mark.
 
     Since: 0.2.
     """
 
     def __init__(self, *, active: bool = True) -> None:
-        self.is_open = False
         self._starts = active
+        self._is_open = False
+        self._is_marked = False
+        self._close = ""
         self._ends = False
         self._held = ""
 
     @property
+    def is_unclosed(self) -> bool:
+        """Whether reasoning has begun with a tag, in text without a mark, and not ended."""
+        return self._is_open and not self._is_marked
+
+    @property
     def is_idle(self) -> bool:
         """Whether text passes as it is from now on. Since: 0.2."""
-        return not (self._starts or self.is_open or self._ends or self._held)
+        return not (self._starts or self._is_open or self._ends or self._held)
 
-    def take(self, text: str) -> Iterator[TextDelta | ReasoningDelta]:
+    def take(self, text: str, *, marked: bool = False) -> Iterator[TextDelta | ReasoningDelta]:
         """Yield what a piece of text is; what may be a part of a tag is held back."""
-        text, self._held = self._held + text, ""
+        held, self._held = self._held, ""
+        text = held + text
         if not text:
             return
-        if self._starts:
+        if marked:
+            text = self._begin_marked(text)
+        elif self._is_open and self._is_marked:
+            if self._is_over(text):
+                yield from [ReasoningDelta(held)] if held else []
+                text = text.removeprefix(held)
+        elif self._starts:
             text = self._begin(text)
-        if self.is_open:
+        if self._is_open:
             thought, text = self._until_close(text)
             if thought:
                 yield ReasoningDelta(thought)
@@ -46,30 +63,52 @@ class ThinkTags:
         if text:
             yield TextDelta(text)
 
-    def stop(self) -> str:
-        """Return the text that was held back: what comes from now on is not looked at."""
+    def stop(self) -> Iterator[TextDelta | ReasoningDelta]:
+        """Yield what was held back: what comes from now on is not looked at."""
         held, self._held = self._held, ""
         self._starts = self._ends = False
-        return held
+        if held:
+            yield ReasoningDelta(held) if self._is_open else TextDelta(held)
 
     def _begin(self, text: str) -> str:
         """Return the text after the opening tag, or the whole text if there is no tag."""
         start = text.lstrip()
-        if len(start) < len(_OPEN) and _OPEN.startswith(start):
+        if any(len(start) < len(tag) and tag.startswith(start) for tag in _TAGS):
             self._held = text
             return ""
         self._starts = False
-        if not start.startswith(_OPEN):
+        tag = next((tag for tag in _TAGS if start.startswith(tag)), None)
+        if tag is None:
             return text
-        self.is_open = True
-        return start.removeprefix(_OPEN).lstrip("\n")
+        self._is_open, self._close = True, _TAGS[tag]
+        return start.removeprefix(tag).lstrip("\n")
+
+    def _begin_marked(self, text: str) -> str:
+        """Return a marked text after its opening tag, which may be cut in two."""
+        if not self._is_open:
+            start = text.lstrip()
+            if any(len(start) < len(tag) and tag.startswith(start) for tag in _TAGS):
+                self._held = text
+                return ""
+            tag = next((tag for tag in _TAGS if start.startswith(tag)), None)
+            self._is_open, self._close = True, _TAGS[tag or "<thought>"]
+            text = start.removeprefix(tag).lstrip("\n") if tag is not None else text
+        self._starts, self._is_marked = False, True
+        return text
+
+    def _is_over(self, text: str) -> bool:
+        """Return whether marked reasoning has ended before this text, which has no mark and no closing tag."""
+        if text.startswith(self._close) or self._close.startswith(text):
+            return False
+        self._is_open, self._ends = False, True
+        return True
 
     def _until_close(self, text: str) -> tuple[str, str]:
         """Return the reasoning in a text, and the text after its end."""
-        thought, close, rest = text.partition(_CLOSE)
+        thought, close, rest = text.partition(self._close)
         if close:
-            self.is_open, self._ends = False, True
+            self._is_open, self._ends = False, True
             return thought, rest
-        length = next((n for n in range(len(_CLOSE) - 1, 0, -1) if text.endswith(_CLOSE[:n])), 0)
+        length = next((n for n in range(len(self._close) - 1, 0, -1) if text.endswith(self._close[:n])), 0)
         self._held = text[len(text) - length :] if length else ""
         return text[: len(text) - length], ""

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from afkcli.plugin import ModelResponse, Usage
-from afkcli.providers.chat import ChatAnswer, usage_from
+from afkcli.providers.chat_answer import ChatAnswer
+from afkcli.providers.chat_usage import usage_from
 from afkcli.providers.tool_names import ToolNames
 
 PLAIN = {"prompt_tokens": 12, "completion_tokens": 7, "total_tokens": 19}

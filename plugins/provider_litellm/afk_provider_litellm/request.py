@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-
 from afk_provider_litellm.route import Route
 from afk_provider_litellm.settings import Settings
-from afkcli.plugin import Json, JsonObject, Message, ModelRequest, ReasoningPart, Role
+from afkcli.plugin import JsonObject, ModelRequest
 from afkcli.providers.base_url import split_base_url
-from afkcli.providers.chat import OPTIONS, chat_messages, chat_tool, in_turns, wire_ids
+from afkcli.providers.chat import OPTIONS, chat_messages, chat_tool, wire_ids
 from afkcli.providers.tool_names import ToolNames
 from afkcli.providers.wire_ids import SHORT, WireIds
 
@@ -26,7 +23,9 @@ _WITHOUT_STREAM_OPTIONS = frozenset({"bytez", "oci"})
 
 def arguments(settings: Settings, route: Route, request: ModelRequest, names: ToolNames) -> JsonObject:
     """Return the arguments of `litellm.acompletion`; `extra` is among them, what makes a call one attempt goes last."""
-    asked: JsonObject = {"model": request.model, "messages": list(in_turns(_messages(request, route, names)))}
+    ids = WireIds(SHORT) if "mistral" in f"{route.provider}/{route.model}".lower() else wire_ids(route.origin)
+    messages = list(chat_messages(request, names, route.origin, ids))
+    asked: JsonObject = {"model": request.model, "messages": messages}
     if route.provider not in _WITHOUT_STREAM_OPTIONS:
         asked["stream_options"] = {"include_usage": True}
     if request.tools:
@@ -47,21 +46,3 @@ def arguments(settings: Settings, route: Route, request: ModelRequest, names: To
     if settings.headers:
         asked["extra_headers"] = dict(settings.headers)
     return {**asked, **request.extra, **_ONE_ATTEMPT}
-
-
-def _messages(request: ModelRequest, route: Route, names: ToolNames) -> Iterator[JsonObject]:
-    """Yield the messages; signed thinking goes back behind the last question alone, where the server asks for it."""
-    questions = [n for n, message in enumerate(request.messages) if message.role is Role.USER]
-    last_question = questions[-1] if questions else -1
-    ids = WireIds(SHORT) if "mistral" in f"{route.provider}/{route.model}".lower() else wire_ids(route.origin)
-    for n, message in enumerate(request.messages):
-        thinking = _thinking(message, route) if n > last_question else []
-        for sent in chat_messages(replace(request, messages=[message]), names, route.origin, ids):
-            yield {**sent, "thinking_blocks": thinking} if thinking else sent
-
-
-def _thinking(message: Message, route: Route) -> list[Json]:
-    """Return the signed thinking that this model's server left in a message."""
-    left = [part.provider_data for part in message.parts if isinstance(part, ReasoningPart) and part.provider_data]
-    mine = [data for data in left if (data.provider, data.api, data.model) == ("litellm", route.provider, route.model)]
-    return [block for data in mine if isinstance(data.payload, list) for block in data.payload]

@@ -119,7 +119,7 @@ def test_a_server_that_cannot_be_reached_in_time_is_a_timeout() -> None:
     assert asyncio.run(run()).kind in (ErrorKind.TIMEOUT, ErrorKind.NETWORK)  # a machine without a network refuses
 
 
-def test_signed_thinking_goes_back_within_its_turn_and_not_after_it(model_server: ModelServer) -> None:
+def test_signed_thinking_goes_back_with_its_calls_to_its_own_server_and_model(model_server: ModelServer) -> None:
     tool = ToolSpec(name="files.read", description="d", parameters={"type": "object"})
     model = "anthropic/claude-x"
     call = ScriptedCall(name="files__read", arguments={"path": "a"})
@@ -138,7 +138,12 @@ def test_signed_thinking_goes_back_within_its_turn_and_not_after_it(model_server
     assert [part["type"] for part in sent] == ["thinking", "tool_use"]
 
     ask(model_server, request(model, *turn, QUESTION, tools=[tool]))
-    assert "signature-1" not in str(model_server.bodies[2])
+    assert model_server.bodies[2]["messages"][1]["content"] == sent
+
+    ask(model_server, request(f"{model}-other", *turn, tools=[tool]))
+    with ModelServer() as other:
+        ask(other, request(model, *turn, tools=[tool]))
+        assert "signature-1" not in str([model_server.bodies[3], *other.bodies])
 
 
 def test_extra_is_litellm_s_own_arguments_and_cannot_make_a_call_two(model_server: ModelServer) -> None:

@@ -13,7 +13,8 @@ from afk_provider_openai.structured import schema_format
 from afkcli.plugin import JsonObject, ModelEvent, ModelRequest, ModelResponse
 from afkcli.providers.answer_stream import after_answer
 from afkcli.providers.base_url import split_base_url
-from afkcli.providers.chat import OPTIONS, ChatAnswer, chat_message_at, chat_messages, chat_tool, wire_ids
+from afkcli.providers.chat import OPTIONS, chat_message_at, chat_messages, chat_tool, wire_ids
+from afkcli.providers.chat_answer import ChatAnswer
 from afkcli.providers.error_bodies import is_error
 from afkcli.providers.named_message import NamedMessage
 from afkcli.providers.origin import Origin

@@ -128,6 +128,7 @@ if TYPE_CHECKING:
     from afkcli.host.owner import boot_id, current_owner, proven_dead
     from afkcli.host.paths import config_dir, data_dir, state_dir
     from afkcli.host.secrets import keep_secret, mask_secrets
+    from afkcli.processes.supervised import DEVNULL, PIPE, Stopped, SupervisedProcess
     from afkcli.providers.base import BaseProvider
     from afkcli.providers.failures import http_error_kind
 
@@ -283,6 +284,12 @@ _NAMES = {
         "data_dir",
         "state_dir",
     ),
+    "afkcli.processes.supervised": (
+        "DEVNULL",
+        "PIPE",
+        "Stopped",
+        "SupervisedProcess",
+    ),
     "afkcli.providers.base": ("BaseProvider",),
     "afkcli.providers.failures": ("http_error_kind",),
     "afkcli.host.secrets": (
@@ -306,6 +313,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "CommandContext",
     "ConfigError",
     "CounterLimitError",
+    "DEVNULL",
     "DURABLE_KINDS",
     "ErrorKind",
     "Event",
@@ -338,6 +346,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "OperationResult",
     "Owner",
     "PDF",
+    "PIPE",
     "Part",
     "PluginContractError",
     "PluginError",
@@ -357,6 +366,8 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "Sink",
     "Store",
     "StoreError",
+    "Stopped",
+    "SupervisedProcess",
     "TextDelta",
     "TextDeltaEvent",
     "TextPart",

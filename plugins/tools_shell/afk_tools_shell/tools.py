@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from afk_tools_shell.command import Command, Outcome
+from afk_tools_shell.command import Outcome, run_command
 from afkcli.plugin import ConfigError, PluginError, Tool, ToolError, hide_memory
 
 if TYPE_CHECKING:
@@ -81,10 +81,14 @@ class Shell:
         folder = _folder(self._settings.cwd, cwd)
         environment = {**passed_on(), **self._settings.env}
         try:
-            async with Command(
-                argv, cwd=folder, env=environment, stdin=stdin, max_bytes=self._settings.max_output_bytes
-            ) as command:
-                outcome = await command.outcome(limit)
+            outcome = await run_command(
+                argv,
+                folder=folder,
+                environment=environment,
+                stdin=stdin,
+                max_bytes=self._settings.max_output_bytes,
+                limit=limit,
+            )
         except OSError as error:
             raise ToolError(_not_started(argv[0], error)) from None
         said = _text(outcome)

@@ -15,10 +15,11 @@ import time
 from pathlib import Path
 
 import pytest
-from afk_tools_shell import Settings, afk_tools, supervisor
+from afk_tools_shell import Settings, afk_tools
 from afk_tools_shell.command import Output
 
 from afkcli.plugin import ConfigError, PluginError, ToolError
+from afkcli.processes import supervised, supervisor
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="tools.shell is refused on Windows: see there")
 
@@ -335,13 +336,13 @@ class TestOutput:
         """Bounded while it is read: a flood does not pass through afk's memory."""
         output = Output(1000)
         for _ in range(1000):
-            output.data_received(b"x" * 65536)
+            output.take(b"x" * 65536)
             assert len(output._head) + len(output._tail) <= 2500
         assert "[... 65535000 bytes were cut out here ...]" in output.text()
 
     def test_a_character_is_not_cut_in_half(self):
         output = Output(11)
-        output.data_received("€".encode() * 1000)
+        output.take("€".encode() * 1000)
         head, _, tail = output.text().split("\n")
         assert (head, tail) == ("€", "€")
         assert "[... 2994 bytes" in output.text()
@@ -431,7 +432,7 @@ class TestCancelled:
     @pytest.mark.parametrize("seconds", [0.2, 0.0])
     def test_at_any_moment(self, monkeypatch, seconds):
         """Also before the command has started, while it is being stopped, and if nothing waits for the supervisor."""
-        monkeypatch.setattr("afk_tools_shell.command.CLOSE_SECONDS", seconds)
+        monkeypatch.setattr("afkcli.processes.supervised.CLOSE_SECONDS", seconds)
 
         async def cancelled(after):
             call = asyncio.ensure_future(shell().call({"argv": ["sh", "-c", "setsid sleep 600 & sleep 600"]}))
@@ -443,13 +444,13 @@ class TestCancelled:
             asyncio.run(cancelled(moment / 200))
         wait_until(lambda: children() == [])
         found = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, text=True).stdout.splitlines()
-        assert [line for line in found if str(Path(__file__).parents[1]) in line and "supervisor.py" in line] == []
+        assert [line for line in found if str(supervised.SUPERVISOR) in line] == []
 
     @linux
     def test_no_process_is_left_if_afk_is_killed(self, tmp_path):
         code = """
             import asyncio, sys
-            from afk_tools_shell import Settings, afk_tools, supervisor
+            from afk_tools_shell import Settings, afk_tools
             (tool,) = afk_tools(Settings())
             asyncio.run(tool.call({"argv": sys.argv[1:]}))
         """
@@ -487,12 +488,10 @@ class TestOtherPlatforms:
             shell()
 
     def test_children_are_found_by_ps(self, tmp_path, monkeypatch):
-        import afk_tools_shell.command as command
-
-        changed = command.SUPERVISOR.read_text().replace('"/proc/self/stat"', '"/no/such"')
+        changed = supervised.SUPERVISOR.read_text().replace('"/proc/self/stat"', '"/no/such"')
         changed = changed.replace('sys.platform != "linux"', "True")
         (tmp_path / "supervisor.py").write_text(changed)
-        monkeypatch.setattr(command, "SUPERVISOR", tmp_path / "supervisor.py")
+        monkeypatch.setattr(supervised, "SUPERVISOR", tmp_path / "supervisor.py")
 
         script = "cd {}; sleep 600 & echo $! > a.pid; setsid sh -c 'echo $$ > b.pid; sleep 600' & echo ready; wait"
         assert stopped("sh", "-c", script.format(tmp_path)).endswith("stdout:\nready")

@@ -5,13 +5,14 @@ environment is the command's; LC_CTYPE is "1" if that has the variable. CONTROL 
 supervisor writes these lines to it:
 
     started PID      the process of the command runs, as the leader of a session of its own
+    executed 0       it executes the command
     failed ERRNO     the command could not be executed
     ended STATUS     it has ended, with this status as in waitpid(2)
     stopped NUMBER   the number of its processes that still ran and were stopped
     left NUMBER      the number of processes that could not be stopped
 
-A line from afk asks to stop everything within a second. The end of the socket (afk closed it, or died in any way) asks
-to stop it at once. On Linux the supervisor is the subreaper of its descendants (prctl(2)), so it still finds a process
+The line `stop SECONDS` from afk asks to stop everything, with so much time to end by itself. The end of the socket (afk
+closed it, or died in any way) asks to stop it at once. On Linux the supervisor is the subreaper of its descendants (prctl(2)), so it still finds a process
 that leaves its session or loses its parent.
 """
 
@@ -25,9 +26,8 @@ import sys
 import time
 from collections.abc import Iterator
 
-STOP_SECONDS = 1.0
-"""How long a command that took too long may take to end by itself, after SIGTERM."""
 AT_ONCE_SECONDS = 0.1
+"""How long a command may take to end by itself, after SIGTERM, when afk is gone."""
 GIVE_UP_SECONDS = 5.0
 """How long the supervisor tries to kill a process that waits for a broken disk, or belongs to another user."""
 
@@ -57,6 +57,7 @@ class Supervisor:
         if error:
             self._say(f"failed {error}")
             return
+        self._say("executed 0")
         _let_go_of_streams()
         wanted = select.poll()
         wanted.register(self._woken, select.POLLIN)
@@ -68,7 +69,7 @@ class Supervisor:
                 if not self._reap() and self._subreaper:
                     return
             if self._control in ready:
-                self._stop(STOP_SECONDS if self._asked() else AT_ONCE_SECONDS)
+                self._stop(self._grace())
                 return
 
     def _start(self, argv: list[str]) -> int:
@@ -104,11 +105,13 @@ class Supervisor:
                 self._ended = True
                 self._say(f"ended {status}")
 
-    def _asked(self) -> bytes:
+    def _grace(self) -> float:
+        """Return how long everything may take to end by itself, now that afk asks for the end or is gone."""
         try:
-            return os.read(self._control, 64)
+            word, _, seconds = os.read(self._control, 64).partition(b" ")
         except OSError:
-            return b""
+            return AT_ONCE_SECONDS
+        return float(seconds) if word == b"stop" else AT_ONCE_SECONDS
 
     def _say(self, line: str) -> None:
         with contextlib.suppress(OSError):  # afk is gone; the end of the socket will be noticed

@@ -220,7 +220,9 @@ class SupervisedProcess:
 
     def _close(self) -> None:
         for transport in self._transports:
-            transport.abort() if isinstance(transport, asyncio.WriteTransport) else transport.close()
+            transport.close()
+        if self.stdin is not None and self.stdin.transport.get_write_buffer_size():
+            self.stdin.transport.abort()  # closing alone would wait for a program that does not read
         if self._listening is not None:
             self._listening.cancel()
         if self._writer is not None:

@@ -12,8 +12,8 @@ supervisor writes these lines to it:
     left NUMBER      the number of processes that could not be stopped
 
 The line `stop SECONDS` from afk asks to stop everything, with so much time to end by itself. The end of the socket (afk
-closed it, or died in any way) asks to stop it at once. On Linux the supervisor is the subreaper of its descendants (prctl(2)), so it still finds a process
-that leaves its session or loses its parent.
+closed it, or died in any way) asks to stop it at once. On Linux the supervisor is the subreaper of its descendants
+(prctl(2)), so it still finds a process that leaves its session or loses its parent.
 """
 
 from __future__ import annotations

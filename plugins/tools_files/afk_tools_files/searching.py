@@ -11,6 +11,7 @@ from pathlib import Path
 
 from afk_tools_files.inside import RefusedError, Root
 from afk_tools_files.reading import Bounds
+from afkcli.plugin import PIPE, SupervisedProcess
 
 MARGIN_SECONDS = 2.0
 """How much longer than its own time limit the process may run before it is killed."""
@@ -48,25 +49,24 @@ async def search(
         "ignore_case": ignore_case,
         **asdict(bounds),
     }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", _CODE, str(Path(__file__).parent)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={},
-        cwd="/",
-        start_new_session=True,
-    )
-    try:
-        async with asyncio.timeout(bounds.timeout_s + MARGIN_SECONDS):
-            found, said = await process.communicate(json.dumps(request).encode())
-    except TimeoutError:
-        raise RefusedError(_took_too_long(bounds)) from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return _answer(process.returncode, found.decode(errors="replace"), said.decode(errors="replace"), bounds)
+    argv = [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", _CODE, str(Path(__file__).parent)]
+    process = await SupervisedProcess.start(argv, folder="/", environment={}, stdin=PIPE)
+    async with process:
+        try:
+            async with asyncio.timeout(bounds.timeout_s + MARGIN_SECONDS):
+                found, said = await _talk(process, json.dumps(request).encode())
+                code = await process.wait()
+        except TimeoutError:
+            raise RefusedError(_took_too_long(bounds)) from None
+    return _answer(code, found.decode(errors="replace"), said.decode(errors="replace"), bounds)
+
+
+async def _talk(process: SupervisedProcess, request: bytes) -> tuple[bytes, bytes]:
+    """Write `request` to the process; return all that it writes to stdout and stderr, which is bounded by it."""
+    assert process.stdin is not None
+    process.stdin.write(request)
+    process.stdin.write_eof()
+    return await asyncio.gather(process.stdout.read(), process.stderr.read())
 
 
 def _answer(code: int | None, found: str, said: str, bounds: Bounds) -> str:

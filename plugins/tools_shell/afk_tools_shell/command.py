@@ -83,7 +83,10 @@ async def run_command(
         process = await SupervisedProcess.start(argv, folder=folder, environment=environment, stdin=source)
     stdout, stderr = Output(max_bytes), Output(max_bytes)
     async with process:
-        reading = [asyncio.ensure_future(stdout.read(process.stdout)), asyncio.ensure_future(stderr.read(process.stderr))]
+        reading = [
+            asyncio.ensure_future(stdout.read(process.stdout)),
+            asyncio.ensure_future(stderr.read(process.stderr)),
+        ]
         try:
             timed_out = not await _within(limit, process.ended.wait())
             if not timed_out:

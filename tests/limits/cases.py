@@ -152,6 +152,36 @@ def parallel_tools(world: World, limit: int) -> Row:
     return Row(limit="max_parallel_tools", value=str(limit), how=how, seen=seen, expected=expected)
 
 
+# -- size --------------------------------------------------------------------------------------------------------------
+
+PART = 1_000
+QUESTION = PART + len("go")
+
+
+def turn_of_text(world: World, megabytes: float) -> Row:
+    """An answer is cut at the byte: the question and its part count, then each character of the answer."""
+    fits = (int(megabytes * 2**20) - QUESTION) // len(TOKEN)
+    seen = world.afk("--max-turn-mb", str(megabytes), steps=[Step(text=[TOKEN], repeat=fits + 500)])
+    expected = cut("max_turn_mb", calls=1, tokens=fits)
+    return Row(limit="max_turn_mb", value=f"{megabytes} MB", how="a long answer", seen=seen, expected=expected)
+
+
+def turn_enough(world: World, megabytes: float) -> Row:
+    fits = (int(megabytes * 2**20) - QUESTION - PART) // len(TOKEN)
+    seen = world.afk("--max-turn-mb", str(megabytes), steps=[Step(text=[TOKEN], repeat=fits)])
+    expected = {**COMPLETED, "calls": 1, "tokens": fits}
+    return Row(limit="max_turn_mb", value=f"{megabytes} MB", how="exactly enough", seen=seen, expected=expected)
+
+
+def turn_of_calls(world: World, megabytes: float) -> Row:
+    """Each call counts its own part and that of its result; those of the step that do not fit are not made."""
+    seen = world.afk("--max-turn-mb", str(megabytes), steps=[counted(1)])
+    problems = [] if seen.tool_calls in (seen.calls, seen.calls - 1) else [f"{seen.tool_calls} calls were made"]
+    expected = cut("max_turn_mb")
+    how = "a tool in each step"
+    return Row(limit="max_turn_mb", value=f"{megabytes} MB", how=how, seen=seen, expected=expected, problems=problems)
+
+
 # -- time --------------------------------------------------------------------------------------------------------------
 
 
@@ -321,6 +351,9 @@ CASES = (
     Case("tools-enough", tools_enough, [0, 1, 2, 3], [2]),
     Case("tools-resumed", tools_of_a_resumed_turn, [0, 1, 2], [1]),
     Case("parallel", parallel_tools, [1, 2, 3, 8], [2]),
+    Case("turn-text", turn_of_text, [0.01, 0.1, 1], [0.01]),
+    Case("turn-enough", turn_enough, [0.01, 0.1, 1], [0.01]),
+    Case("turn-calls", turn_of_calls, [0.005, 0.02], [0.005]),
     Case("time-before", timed("no answer", HANGS), [0.5, 1, 2], [0.5]),
     Case("time-stalled", timed("stalls in the stream", STALLS), [0.5, 1, 2], [0.5]),
     Case("time-streaming", timed("streams slowly", TRICKLES), [0.5, 1, 2], []),

@@ -40,6 +40,10 @@ HISTORY_REFUSED = "history"
 """The reason of a run that failed because an API refuses an earlier turn of its thread."""
 
 
+MAX_ERROR_CHARS = 16_000
+"""How much of what a server or a plugin says about its failure is kept; a server may say megabytes."""
+
+
 class AfkError(Exception):
     """Base of all errors that afk raises on purpose; `exit_code` is what the command line ends with."""
 
@@ -122,7 +126,7 @@ class ProviderError(AfkError):
     """A model call failed.
 
     Args:
-        message: one line for a person.
+        message: one line for a person; it is cut to 16,000 characters.
         kind: one of `ErrorKind`.
         retry_after: seconds that the server asked to wait, if it did.
         status: the HTTP status, if there was one.
@@ -144,11 +148,11 @@ class ProviderError(AfkError):
         said: str = "",
         message_index: int | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message[:MAX_ERROR_CHARS])
         self.kind = kind
         self.retry_after = retry_after
         self.status = status
-        self.said = said
+        self.said = said[:MAX_ERROR_CHARS]
         self.message_index = message_index
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Iterator
 from enum import Enum
 from functools import cache
 from typing import Any, NoReturn, TypeAlias
@@ -18,6 +19,7 @@ JsonObject: TypeAlias = dict[str, Any]
 
 MAX_DEPTH = 64
 MAX_LINE_BYTES = 64 * 1024 * 1024
+_SLICE = 1 << 20
 
 
 class JsonError(ValueError):
@@ -29,10 +31,25 @@ def clean_text(text: str) -> str:
     if text.isascii():
         return text
     try:
-        text.encode("utf-8")
+        for _ in utf8_slices(text):
+            pass
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def utf8_slices(text: str) -> Iterator[bytes]:
+    """Yield a text as UTF-8 in slices, so that a large one is never there a second time as a whole."""
+    for start in range(0, len(text), _SLICE):
+        yield text[start : start + _SLICE].encode("utf-8")
+
+
+def _utf8_size(text: str) -> int:
+    return (
+        len(text)
+        if text.isascii()
+        else sum(len(text[start : start + _SLICE].encode("utf-8", "replace")) for start in range(0, len(text), _SLICE))
+    )
 
 
 def dumps(value: object) -> str:
@@ -53,7 +70,7 @@ def dumps(value: object) -> str:
         raise JsonError(str(error)) from None
     if text.count("[") + text.count("{") > MAX_DEPTH:
         to_plain(value)  # raises where it is nested too deeply
-    if len(text) > MAX_LINE_BYTES // 4 and len(text.encode("utf-8", "replace")) > MAX_LINE_BYTES:
+    if len(text) > MAX_LINE_BYTES // 4 and _utf8_size(text) > MAX_LINE_BYTES:
         raise JsonError(f"longer than {MAX_LINE_BYTES} bytes")
     return clean_text(text)
 

@@ -13,6 +13,12 @@ from typing import Any, Literal, NamedTuple
 
 from afkcli.core.contract.errors import UsageError
 
+MB = 1024 * 1024
+
+MAX_TURN_MB = 30
+"""The largest turn. An export writes a record as text in a line of JSON, which doubles each quote and backslash, and a
+line takes at most 64 MB; the rest is for what the end of a turn adds."""
+
 
 class Limit(NamedTuple):  # cheaper to import than a dataclass; every run imports it
     """One limit of a run. `field` and `default` come from the field of `FailSafeConfig` that has this row.
@@ -21,6 +27,7 @@ class Limit(NamedTuple):  # cheaper to import than a dataclass; every run import
         kind: `int` for counts, `float` for amounts.
         may_be_zero: whether 0 is a limit in the config and on the command line.
         least_in_code: the least value in Python.
+        most: the greatest value; None if there is none.
         option: the option of the command line; None where there is none.
         variable: the environment variable that sets the option.
         metavar: how help texts name the value of the option; None for the default of click.
@@ -36,6 +43,7 @@ class Limit(NamedTuple):  # cheaper to import than a dataclass; every run import
     example: str
     may_be_zero: bool = False
     least_in_code: int = 0
+    most: float | None = None
     option: str | None = None
     variable: str | None = None
     metavar: str | None = None
@@ -47,6 +55,8 @@ class Limit(NamedTuple):  # cheaper to import than a dataclass; every run import
 
     def wrong(self, value: float) -> str | None:
         """Return what a value in the config or of an option must be, or None if the value is valid."""
+        if self.most is not None and value > self.most:
+            return f"must be at most {self.most:g}"
         if self.may_be_zero:
             return None if math.isfinite(value) and value >= 0 else "must be 0 or greater"
         return None if math.isfinite(value) and value > 0 else "must be greater than 0"
@@ -67,6 +77,9 @@ class FailSafeConfig:
         max_total_cost_usd: US dollars of all calls.
         max_wall_time_s: seconds from the start of the run.
         max_parallel_tools: tool calls of one step that run at the same time.
+        max_turn_mb: megabytes of a turn as it is stored (2**20 bytes of JSON), at most 30: the question, the answers,
+            the reasoning, the tool calls and their results, and what providers keep with them. Each part counts 1,000
+            bytes more. None is the greatest value. Since 0.2.
         fallback_models: models that take over, in order, while no part of an answer was shown.
         on_unknown_price: what a cost limit does if the price of the model is unknown: warn and run, or refuse.
 
@@ -131,6 +144,20 @@ class FailSafeConfig:
         ),
     )
     max_parallel_tools: int = _limit(8, Limit(kind=int, least_in_code=1, example="4"))
+    max_turn_mb: float | None = _limit(
+        16,
+        Limit(
+            kind=float,
+            most=MAX_TURN_MB,
+            option="--max-turn-mb",
+            variable="AFK_MAX_TURN_MB",
+            metavar="MB",
+            help="At most this much in the turn, as it is stored; 16 by default.",
+            example="8",
+            met="the limit of the size of a turn (max_turn_mb)",
+            told="the turn reached its limit of size",
+        ),
+    )
     fallback_models: tuple[str, ...] = ()
     on_unknown_price: Literal["warn", "refuse"] = "warn"
 
@@ -142,6 +169,8 @@ class FailSafeConfig:
                 raise UsageError(
                     f"{limit.field} must be >= {limit.least_in_code}, or None for no limit (got {value:g})"
                 )
+            if value is not None and limit.most is not None and value > limit.most:
+                raise UsageError(f"{limit.field} must be at most {limit.most:g} (got {value:g})")
 
 
 LIMITS: tuple[Limit, ...] = tuple(

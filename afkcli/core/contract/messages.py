@@ -191,6 +191,17 @@ class ToolCallDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class OpaqueDelta:
+    """So many bytes came that belong to the answer and are not shown: a signature, encrypted reasoning.
+
+    A provider that collects such data yields this for each piece, so that the run counts it while it grows. The data
+    itself comes with the `ModelResponse`. Since: 0.2.
+    """
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelWarning:
     """Something that the user should know of this call and that does not end it."""
 
@@ -212,4 +223,4 @@ class ModelResponse:
     model: str | None = None
 
 
-ModelEvent: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta | ModelWarning | ModelResponse
+ModelEvent: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta | OpaqueDelta | ModelWarning | ModelResponse

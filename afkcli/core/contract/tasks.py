@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from afkcli.core.contract.errors import AfkError, PluginError
+from afkcli.core.contract.errors import MAX_ERROR_CHARS, AfkError, PluginError
 
 T = TypeVar("T")
 
@@ -43,4 +43,4 @@ def contained(what: str) -> Iterator[None]:
     except (AfkError, asyncio.CancelledError, GeneratorExit):
         raise
     except BaseException as error:
-        raise PluginError(f"{what} failed: {type(error).__name__}: {error}") from error
+        raise PluginError(f"{what} failed: {type(error).__name__}: {str(error)[:MAX_ERROR_CHARS]}") from error

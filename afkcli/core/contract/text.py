@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 # Everything that moves a terminal or hides text: C0 but tab and newline, DEL, C1, and the bidirectional controls.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -19,6 +20,20 @@ def collapsed(text: str, length: int | None = None) -> str:
     Since: 0.2.
     """
     return " ".join(text.split())[:length]
+
+
+MAX_LINE_CHARS = 4_000
+"""The longest line about what went wrong, in an event, in the thread and on a terminal."""
+
+
+def error_line(text: str, redact: Callable[[str], str]) -> str:
+    """Return a line about what went wrong without secrets, cut to `MAX_LINE_CHARS`.
+
+    It is cut before it is copied, as a server may answer with megabytes, and again after the secrets were masked, so
+    that the place where it was first cut leaves no part of a secret.
+    """
+    line = redact(text[: 2 * MAX_LINE_CHARS])
+    return line if len(line) <= MAX_LINE_CHARS else f"{line[:MAX_LINE_CHARS]}..."
 
 
 def visible(text: str) -> str:

@@ -304,7 +304,7 @@ class ToolInvocation:
             if running.cancelled():  # by itself; a cancelled run does not get here
                 raise ToolError("the tool cancelled itself")
             if running.done():
-                return bounded(output_text(running.result()))
+                return output_text(running.result())
         finally:
             if not running.done():
                 running.cancel()
@@ -423,15 +423,22 @@ def as_tools(tools: Iterable[Tool | Callable[..., Any] | str]) -> dict[str, Tool
 
 
 def output_text(value: object) -> str:
-    """Return the return value of a tool as text: text unchanged, anything else as JSON."""
+    """Return the return value of a tool as text, cut to `MAX_OUTPUT_CHARS`: text unchanged, anything else as JSON."""
     if value is None:
         return ""
     if isinstance(value, str):
-        return clean_text(value)
+        return clean_text(bounded(value))  # cut first: cleaning copies
     try:
-        return dumps(value)
+        return bounded(dumps(value))
     except JsonError:
-        return clean_text(str(value))
+        return clean_text(bounded(_as_text(value)))
+
+
+def _as_text(value: object) -> str:
+    try:
+        return str(value)
+    except RecursionError:
+        return f"a {type(value).__name__} that is nested too deeply to be shown"
 
 
 def bounded(text: str, limit: int = MAX_OUTPUT_CHARS) -> str:

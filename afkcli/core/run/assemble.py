@@ -36,6 +36,7 @@ from afkcli.core.run.tally import Tally
 from afkcli.core.run.tool_calls import ToolCalls
 from afkcli.core.run.tool_reports import start_listing
 from afkcli.core.run.transcript import Transcript
+from afkcli.core.run.turn_size import TurnSize
 from afkcli.core.thread.attachments import Asked, refuse_what_the_model_cannot_take
 from afkcli.core.thread.contents import Contents, read_content
 from afkcli.core.thread.sending import history_warnings, sent_turns
@@ -191,6 +192,7 @@ def _compose(
         instructions=spec.agent.instructions,
         history=sent_turns(begun.history, begun.beginning.resumes),
         beginning=begun.beginning,
+        size=TurnSize(spec.agent.fail_safe.max_turn_mb),
         writer=begun.writer,
         unsaved=begun.unsaved,
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from afkcli.core.contract.errors import (
     HISTORY_REFUSED,
+    MAX_ERROR_CHARS,
     ErrorKind,
     HistoryRefusedError,
     LeaseLostError,
@@ -21,7 +22,7 @@ from afkcli.core.contract.ids import rfc3339
 from afkcli.core.contract.jsonform import clean_text
 from afkcli.core.contract.messages import Role
 from afkcli.core.contract.result import AgentResult, RunState
-from afkcli.core.contract.text import collapsed
+from afkcli.core.contract.text import collapsed, error_line
 from afkcli.core.run.config import Rescue, RescueMore
 from afkcli.core.run.cost import Spending
 from afkcli.core.run.outlet import Outlet
@@ -77,9 +78,11 @@ def _outcome_of(work: asyncio.Task[Outcome], stopping: Stopping, model: str, red
         return Outcome(state=RunState.DEGRADED, reason=error.limit)
     stopping.exception = error
     kind = error.kind if isinstance(error, ProviderError) else ErrorKind.INTERNAL
-    said = collapsed(str(error)) if error is not None else f"{model} cancelled its own call"
+    said = collapsed(str(error)[:MAX_ERROR_CHARS]) if error is not None else f"{model} cancelled its own call"
     reason = HISTORY_REFUSED if isinstance(error, HistoryRefusedError) else kind
-    return Outcome(state=RunState.FAILED, reason=reason, error=redact(said or type(error).__name__), error_kind=kind)
+    return Outcome(
+        state=RunState.FAILED, reason=reason, error=error_line(said or type(error).__name__, redact), error_kind=kind
+    )
 
 
 async def _cost_of(spending: Spending, outlet: Outlet) -> float | None:

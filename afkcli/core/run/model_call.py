@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import itertools
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from afkcli.core.contract.errors import (
@@ -28,19 +28,24 @@ from afkcli.core.contract.events import (
     ToolCallDeltaEvent,
     message_to_json,
 )
-from afkcli.core.contract.jsonform import JsonError, clean_text, dumps
+from afkcli.core.contract.jsonform import JsonError, dumps, utf8_slices
 from afkcli.core.contract.messages import (
     FinishReason,
+    Message,
     ModelEvent,
     ModelRequest,
     ModelResponse,
     ModelWarning,
+    OpaqueDelta,
     ReasoningDelta,
+    ReasoningPart,
     TextDelta,
+    TextPart,
     ToolCallDelta,
 )
 from afkcli.core.contract.result import Usage
 from afkcli.core.contract.tasks import contained
+from afkcli.core.contract.text import error_line
 from afkcli.core.contract.tools import Tools
 from afkcli.core.run.answer import StructuredOutput, asked_for
 from afkcli.core.run.cost import CallCost, Spending
@@ -144,7 +149,7 @@ class ModelCalls:
         if refusal is not None:
             raise _CallFailedError(_explained(error, refusal), said=False) from error
         self._check_calls(str(error))
-        line = self.outlet.redact(str(error))
+        line = error_line(str(error), self.outlet.redact)
         await self.outlet.emit(Retrying, attempt=attempt + 1, delay_s=round(delay, 3), error=line)
         await asyncio.sleep(delay)
 
@@ -203,14 +208,14 @@ class ModelCalls:
         """Add the answer to the turn.
 
         Raises:
+            LimitReachedError: not all of it fits into the turn.
             ProviderError: the content filter of the model stopped it.
         """
         usage = response.usage or Usage()
         self.tally.usage += usage
-        self.transcript.add_message(response.message)
-        await self.outlet.emit(
-            StepCompleted, message=response.message, usage=usage, finish_reason=response.finish_reason
-        )
+        message = self.transcript.add_message(response.message)
+        await self.outlet.emit(StepCompleted, message=message, usage=usage, finish_reason=response.finish_reason)
+        self.transcript.size.check()
         name = self.models.current.full_name
         has_said = self.tally.executions or any(message.text.strip() for message in self.transcript.answer)
         if not has_said and response.finish_reason is FinishReason.STOP:
@@ -280,41 +285,59 @@ class _Attempt:
             kind=ErrorKind.TRUNCATED,
         )
 
-    async def _take(self, event: TextDelta | ReasoningDelta | ToolCallDelta | ModelWarning) -> None:
+    async def _take(self, event: TextDelta | ReasoningDelta | ToolCallDelta | OpaqueDelta | ModelWarning) -> None:
+        """Count, keep and emit a piece of the answer.
+
+        Raises:
+            LimitReachedError: it reached a limit; what fits of it was kept and emitted.
+        """
+        transcript = self._transcript
         if isinstance(event, TextDelta):
             if event.text:
                 self.shown = self.said = True
                 await self.cost.stream(event.text)
-                text = clean_text(event.text)
-                self._transcript.stream_text(text)
-                await self._outlet.emit(TextDeltaEvent, text_delta=text)
+                await self._outlet.emit(TextDeltaEvent, text_delta=transcript.stream_text(event.text))
         elif isinstance(event, ReasoningDelta):
             if event.text:
                 self.shown = True
                 await self.cost.stream(event.text)
-                text = clean_text(event.text)
-                self._transcript.stream_reasoning(text)
-                await self._outlet.emit(ReasoningDeltaEvent, reasoning_delta=text)
+                await self._outlet.emit(ReasoningDeltaEvent, reasoning_delta=transcript.stream_reasoning(event.text))
         elif isinstance(event, ToolCallDelta):
             self.shown = self.said = True
             await self.cost.stream(event.arguments)
+            arguments = transcript.stream_call(event)
             await self._outlet.emit(
-                ToolCallDeltaEvent,
-                tool_call_id=event.id,
-                tool_name=event.name,
-                arguments_delta=clean_text(event.arguments),
+                ToolCallDeltaEvent, tool_call_id=event.id, tool_name=event.name, arguments_delta=arguments
             )
+        elif isinstance(event, OpaqueDelta):
+            transcript.size.take_bytes(event.size)
         else:
             self._outlet.warn(event.code, event.message)
+        if transcript.size.is_full:
+            transcript.size.check()
 
     def _checked(self, response: ModelResponse) -> ModelResponse:
-        """Return `response` if it can be stored, so that no event carries an answer that cannot."""
+        """Return as much of `response` as fits, if it can be stored, so that no event carries an answer that cannot."""
+        message = self._transcript.size.fit_message(response.message)
+        if message is not response.message:
+            response = replace(response, message=message)
         try:
-            dumps([response.message, response.usage])
+            dumps([_without_texts(message), response.usage])
         except JsonError as error:
             line = f"the answer of {self.model.full_name} cannot be stored as JSON: {error}"
             raise ProviderError(line, kind=ErrorKind.INTERNAL) from error
         return response
+
+
+def _without_texts(message: Message) -> Message:
+    """Return a message without its plain texts, which always have a JSON form, and may be large."""
+    return replace(
+        message,
+        parts=tuple(
+            replace(part, text="") if isinstance(part, (TextPart, ReasoningPart)) and type(part.text) is str else part
+            for part in message.parts
+        ),
+    )
 
 
 async def _close(events: AsyncIterator[ModelEvent]) -> None:
@@ -329,7 +352,8 @@ def request_hash(request: ModelRequest) -> str:
     """Return the SHA-256 (hex) of the request's neutral JSON form."""
     digest = hashlib.sha256()
     for message in request.messages:
-        digest.update(dumps(message_to_json(message)).encode())
+        for piece in utf8_slices(dumps(message_to_json(message))):
+            digest.update(piece)
     digest.update(dumps([request.model, list(request.tools), dict(request.options), dict(request.extra)]).encode())
     if request.output_schema is not None:
         digest.update(dumps(request.output_schema).encode())

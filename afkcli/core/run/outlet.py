@@ -9,6 +9,7 @@ from typing import Any
 
 from afkcli.core.contract.events import Event, Warned
 from afkcli.core.contract.ids import Clock
+from afkcli.core.contract.text import error_line
 from afkcli.core.run.copies import own_copy
 from afkcli.core.run.handle import EventChannel
 from afkcli.core.run.sink_worker import SinkWorker
@@ -76,7 +77,7 @@ class Outlet:
 
     def warn(self, code: str, message: str) -> None:
         """Post a warning, without waiting."""
-        self.post(Warned, code=code, message=self.redact(message))
+        self.post(Warned, code=code, message=error_line(message, self.redact))
 
     def post_pending(self) -> None:
         """Post the pending warnings."""

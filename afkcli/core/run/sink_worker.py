@@ -21,6 +21,9 @@ MAX_QUEUED_EVENTS = 10_000
 MAX_QUEUED_BYTES = 8 * 1024 * 1024
 FLUSH_SECONDS = 1.0
 _EVENT_BYTES = 500
+_MOST_EVENT_BYTES = MAX_QUEUED_BYTES // 16
+"""What one event counts at most: a sink that is given a few large ones at once is not one that does not keep up. The
+events of a run share their texts with its turn, whose size has a limit."""
 
 
 class SinkWorker:
@@ -102,7 +105,7 @@ class SinkWorker:
 def event_bytes(event: Event) -> int:
     """Return the approximate size of `event` in bytes: its texts, and a constant for the rest."""
     if event.type == "text_delta":
-        return _EVENT_BYTES + len(event.text_delta)
+        return min(_EVENT_BYTES + len(event.text_delta), _MOST_EVENT_BYTES)
     size = _EVENT_BYTES
     for field in fields(event):
         value = getattr(event, field.name)
@@ -112,4 +115,4 @@ def event_bytes(event: Event) -> int:
             size += len(value.text)
         elif field.name == "result":
             size += len(value.final_text)
-    return size
+    return min(size, _MOST_EVENT_BYTES)

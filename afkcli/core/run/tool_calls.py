@@ -13,7 +13,16 @@ from afkcli.core.contract.jsonform import clean_text
 from afkcli.core.contract.messages import Message, Role, TextPart, ToolCallPart, ToolResultPart
 from afkcli.core.contract.result import ToolExecution
 from afkcli.core.contract.tasks import contained
-from afkcli.core.contract.tools import FoundTools, Tool, ToolError, ToolInvocation, Tools, bounded, in_tool_context
+from afkcli.core.contract.tools import (
+    MAX_OUTPUT_CHARS,
+    FoundTools,
+    Tool,
+    ToolError,
+    ToolInvocation,
+    Tools,
+    bounded,
+    in_tool_context,
+)
 from afkcli.core.run.approvals import Approvals
 from afkcli.core.run.copies import own_copy
 from afkcli.core.run.limits import Limits
@@ -69,7 +78,8 @@ class ToolCalls:
             self.outlet.warn("tool_not_repeated", line)
         if left:
             self.transcript.add_message(Message(role=Role.TOOL, parts=tuple(unfinished_result(call) for call in left)))
-        await self.make([call for call in calls if call not in left], tools, again=True)
+        skipped = set(map(id, left))  # two calls may be equal
+        await self.make([call for call in calls if id(call) not in skipped], tools, again=True)
 
     async def make(self, calls: Sequence[ToolCallPart], tools: Tools, *, again: bool = False) -> None:
         """Make `calls` and add their results to the turn, in the order of the calls.
@@ -80,20 +90,29 @@ class ToolCalls:
             again: whether the calls may have been made before, so that those that are not idempotent need approval.
 
         Raises:
-            LimitReachedError: there are more calls than `max_tool_calls` allows; those that it allows were made.
+            LimitReachedError: there are more calls than `max_tool_calls` allows, or their results do not fit into the
+                turn; those that are allowed and fit were made.
         """
         granted = self.limits.take_tool_calls(len(calls))
-        slots = asyncio.Semaphore(max(1, self.spec.agent.fail_safe.max_parallel_tools))
+        at_once = min(granted, max(1, self.spec.agent.fail_safe.max_parallel_tools))
         results: dict[int, ToolResultPart] = {}  # by position, because a server may give two calls the same id
+        waiting = enumerate(calls[:granted])
+
+        async def worker() -> None:  # so many of these, and not a task for each call: a model may ask for thousands
+            for position, call in waiting:
+                if self.transcript.size.is_full:
+                    return
+                await _Call(self, call, tools, again).make(partial(results.__setitem__, position))
+
         try:
             async with asyncio.TaskGroup() as group:
-                for position, call in enumerate(calls[:granted]):
-                    one = _Call(self, call, tools, again)
-                    group.create_task(one.make(slots, partial(results.__setitem__, position)))
+                for _ in range(at_once):
+                    group.create_task(worker())
         finally:
             if results:
                 parts = tuple(results[position] for position in sorted(results))
                 self.transcript.answer.append(Message(role=Role.TOOL, parts=parts))
+        self.transcript.size.check()
         if granted < len(calls):
             self.limits.refuse_tool_calls()
 
@@ -114,23 +133,21 @@ class _Call:
         self._invocation = ToolInvocation(tool) if tool is not None else None
         self._reports = ToolReports(calls.outlet, call)
 
-    async def make(self, slots: asyncio.Semaphore, answer: Callable[[ToolResultPart], None]) -> None:
+    async def make(self, answer: Callable[[ToolResultPart], None]) -> None:
         """Make the call. A cancelled call gets no result, so that a run that resumes the turn knows about it."""
         calls, call = self._calls, self._call
-        async with slots:
-            await calls.outlet.emit(ToolStarted, tool_name=call.name, tool_call_id=call.id, arguments=call.arguments)
-            output, error = "", "cancelled"
-            try:
-                output, error = await self._outcome()
-                error = bounded(clean_text(calls.outlet.redact(error)))
-                part = TextPart(text=error or output)
-                result = ToolResultPart(id=call.id, name=call.name, parts=(part,), is_error=bool(error))
-                calls.transcript.journal_result(result)
-                answer(result)
-            finally:
-                self._reports.end()
-                self._report(output, error)
-            await calls.outlet.channel.drain()
+        await calls.outlet.emit(ToolStarted, tool_name=call.name, tool_call_id=call.id, arguments=call.arguments)
+        output, error = "", "cancelled"
+        try:
+            output, error = await self._outcome()
+            error = bounded(clean_text(calls.outlet.redact(bounded(error, 2 * MAX_OUTPUT_CHARS))))
+            part = TextPart(text=error or output)
+            result = ToolResultPart(id=call.id, name=call.name, parts=(part,), is_error=bool(error))
+            answer(calls.transcript.add_result(result))
+        finally:
+            self._reports.end()
+            self._report(output, error)
+        await calls.outlet.channel.drain()
 
     def _report(self, output: str, error: str) -> None:
         calls, call, latency_ms = self._calls, self._call, self._latency_ms()

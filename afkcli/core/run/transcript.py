@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from afkcli.core.contract.messages import Message, Role, ToolResultPart, text_message
+from afkcli.core.contract.growing import GrowingText
+from afkcli.core.contract.messages import Message, Role, ToolCallDelta, ToolResultPart, text_message
+from afkcli.core.run.turn_size import TurnSize
 from afkcli.core.thread.sending import SentTurn, pair_tool_calls
 from afkcli.core.thread.turns import Beginning, partial_message
 from afkcli.core.thread.writer import RescueWriter, TurnWriter
@@ -24,6 +26,7 @@ class Transcript:
         instructions: the agent's instructions.
         history: what is sent of earlier turns.
         beginning: the messages that the turn begins with.
+        size: counts what is added; what does not fit is not kept.
         writer: writes the turn to its thread; None if the store cannot take it, for the reason `unsaved`.
         unsaved: why the turn cannot be saved.
 
@@ -34,13 +37,17 @@ class Transcript:
     instructions: str
     history: Sequence[SentTurn]
     beginning: Beginning
+    size: TurnSize
     writer: TurnWriter | None = None
     unsaved: str | None = None
     rescuer: RescueWriter | None = None
     answer: list[Message] = field(default_factory=list)
     left_out: set[int] = field(default_factory=set)
-    _text: list[str] = field(default_factory=list)
-    _reasoning: list[str] = field(default_factory=list)
+    _text: GrowingText = field(default_factory=GrowingText)
+    _reasoning: GrowingText = field(default_factory=GrowingText)
+
+    def __post_init__(self) -> None:
+        self.size.begin(self.beginning.messages)
 
     @property
     def journal(self) -> TurnWriter | RescueWriter | None:
@@ -75,33 +82,54 @@ class Transcript:
 
     def own_messages(self) -> tuple[Message, ...]:
         """Return the messages that this run has added so far, including the one that is being streamed."""
-        return (*self.answer, *partial_message("".join(self._text), "".join(self._reasoning)))
+        return (*self.answer, *partial_message(str(self._text), str(self._reasoning)))
 
-    def stream_text(self, text: str) -> None:
-        """Add a piece of the answer."""
+    def stream_text(self, text: str) -> str:
+        """Add a piece of the answer, and return as much of it as fits into the turn."""
+        text = self.size.take_text(text)
         self._text.append(text)
         if self.journal is not None:
             self.journal.journal_text(text)
+        return text
 
-    def stream_reasoning(self, text: str) -> None:
-        """Add a piece of the model's reasoning."""
+    def stream_reasoning(self, text: str) -> str:
+        """Add a piece of the model's reasoning, and return as much of it as fits into the turn."""
+        text = self.size.take_text(text)
         self._reasoning.append(text)
         if self.journal is not None:
             self.journal.journal_reasoning(text)
+        return text
+
+    def stream_call(self, piece: ToolCallDelta) -> str:
+        """Count a piece of a tool call, which is kept once it is whole; return as much of its arguments as fits."""
+        return self.size.take_call(piece)
 
     def forget_reasoning(self) -> None:
         """Drop the streamed reasoning of a call that failed, because another model answers in its place."""
         self._reasoning.clear()
+        self.size.forget_streamed()
 
-    def add_message(self, message: Message) -> None:
-        """Add a whole message to the turn; it replaces what was streamed of it."""
+    def add_message(self, message: Message) -> Message:
+        """Add a whole message to the turn; it replaces what was streamed of it.
+
+        Returns:
+            As much of it as fits into the turn.
+        """
         self._text.clear()
         self._reasoning.clear()
+        message = self.size.take_message(message)
         self.answer.append(message)
         if self.journal is not None:
             self.journal.journal_message(message)
+        return message
 
-    def journal_result(self, result: ToolResultPart) -> None:
-        """Journal the result of one tool call, before the message that holds all results of its step."""
+    def add_result(self, result: ToolResultPart) -> ToolResultPart:
+        """Journal the result of one tool call, before the message that holds all results of its step.
+
+        Returns:
+            As much of it as fits into the turn.
+        """
+        result = self.size.take_result(result)
         if self.journal is not None:
             self.journal.journal_message(Message(role=Role.TOOL, parts=(result,)))
+        return result

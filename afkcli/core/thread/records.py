@@ -6,14 +6,16 @@ import hashlib
 from dataclasses import replace
 from enum import StrEnum
 
-from afkcli.core.contract.jsonform import JsonObject, dumps
+from afkcli.core.contract.jsonform import JsonObject, dumps, utf8_slices
 from afkcli.core.contract.protocols import KEPT_KINDS, Record, RecordKind, ThreadInfo
 
 
 def record_hash(key: str, record: Record) -> str:
     """Return the SHA-256 (hex) over the thread's key and all fields of `record` but its hash."""
-    head = f"{key}\n{record.index}\n{record.kind}\n{record.turn}\n{record.prev}\n"
-    return hashlib.sha256((head + record.body).encode("utf-8")).hexdigest()
+    digest = hashlib.sha256(f"{key}\n{record.index}\n{record.kind}\n{record.turn}\n{record.prev}\n".encode())
+    for piece in utf8_slices(record.body):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def next_record(thread: ThreadInfo, kind: RecordKind, turn: int, body: JsonObject) -> Record:

@@ -12,9 +12,12 @@ from tests.interrupts import allow_interrupts
 
 allow_interrupts()
 
-# LiteLLM cannot be installed beside the newest SDK of OpenAI, which the other tests have.
+# LiteLLM cannot be installed beside the newest SDK of OpenAI, which the other tests have, and its proxy beside neither.
 HAS_LITELLM = importlib.util.find_spec("litellm") is not None
+HAS_LITELLM_PROXY = bool(os.environ.get("AFK_TEST_LITELLM_PROXY"))
 collect_ignore = [] if HAS_LITELLM else ["plugins/provider_litellm"]
+if not HAS_LITELLM_PROXY:
+    collect_ignore.append("tests/e2e/test_litellm_proxy.py")
 
 # No example has a time limit, which a busy machine would break.
 settings.register_profile("small", deadline=None, max_examples=25)
@@ -61,6 +64,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if not HAS_LITELLM:
         terminalreporter.write_line("what needs LiteLLM was left out: .ci/litellm runs it in an environment of its own")
+    if not HAS_LITELLM_PROXY:
+        terminalreporter.write_line("what needs LiteLLM's proxy was left out: .ci/litellm makes an environment for it")
     if not _full(config):
         terminalreporter.write_line(
             "the long suites were left out, and properties had few examples: --full runs all, as CI does"

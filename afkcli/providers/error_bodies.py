@@ -34,6 +34,8 @@ _CODES: Mapping[ErrorKind, str] = {
         access_denied_exception unrecognized_client_exception expired_token_exception invalid_token token_expired
         insufficient_quota insufficient_balance insufficient_credits exceeded_current_quota_error payment_required
         billing_error billing_not_active billing_hard_limit_reached account_deactivated budget_exceeded arrearage
+        expired_key token_not_found_in_db key_model_access_denied team_model_access_denied user_model_access_denied
+        customer_model_access_denied org_model_access_denied project_model_access_denied agent_model_access_denied
     """,
     ErrorKind.NOT_FOUND: """
         model_not_found not_found not_found_error resource_not_found resource_not_found_error
@@ -95,7 +97,9 @@ _KEY_WORDS = re.compile(
     r"|proxy server token)"
     r"|\b(?:api[ _-]?key|access token|auth token|virtual key)\b[^.;]{0,40}"
     r"(?:(?:not|in)[ -]?valid|incorrect|missing|expired|required|expected|revoked|not found|not provided|disabled)"
-    r"|authenticat\w+ (?:error|fail|required)|unauthori[sz]ed|unauthenticated",
+    r"|authenticat\w+ (?:error|fail|required)|unauthori[sz]ed|unauthenticated"
+    # LiteLLM's proxy without a database, for any key that is not its own.
+    r"|no_db_connection|no connected db",
     re.IGNORECASE,
 )
 _MODEL_WORDS = re.compile(

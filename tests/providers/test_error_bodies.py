@@ -149,6 +149,11 @@ def openai(message: str, kind: str = "invalid_request_error", code: Any = None, 
         (429, {"error": {"message": "x", "type": "exceeded_current_quota_error"}}, ErrorKind.AUTH),
         (500, openai("litellm.AuthenticationError: Incorrect API key provided", "None", "500"), ErrorKind.AUTH),
         (402, openai("Insufficient Balance", "unknown_error"), ErrorKind.AUTH),
+        (400, openai("No connected db.", "no_db_connection", "400"), ErrorKind.AUTH),
+        (503, openai("No connected db.", "no_db_connection", "503"), ErrorKind.OVERLOADED),
+        (400, openai("expired", "expired_key", "400"), ErrorKind.AUTH),
+        (400, openai("not in the table", "token_not_found_in_db", "400"), ErrorKind.AUTH),
+        (400, openai("no access to garden", "team_model_access_denied", "400"), ErrorKind.AUTH),
         # the length and the content
         (
             400,

@@ -78,7 +78,7 @@ def run(invocation: Invocation) -> Ending:
 
 def main() -> NoReturn:
     """Run the command line, and end this process as it ended: the documented exit code, or the signal."""
-    invocation = Invocation.of_process()
+    invocation = Invocation.of_process(owns_process=True)
     open_standard_descriptors()
     ending = run(invocation)
     if ending.signal is not None:

@@ -77,6 +77,7 @@ class Invocation:
         terminal: the path of the controlling terminal, whether or not there is one; None where there can be none.
         stop_signals: the signals that stop a run: those of SIGINT, SIGTERM and SIGHUP that are not ignored (nohup(1)).
         secrets: the secrets that are known; what is loaded later is added.
+        owns_process: whether this process is afk's own, and not one of a program that uses afk as a library.
 
     Since: 0.2.
     """
@@ -93,6 +94,7 @@ class Invocation:
         terminal: str | None = None,
         stop_signals: Sequence[int] = (),
         secrets: Secrets | None = None,
+        owns_process: bool = False,
     ) -> None:
         self.arguments = tuple(arguments)
         self.environment = environment
@@ -102,13 +104,14 @@ class Invocation:
         self.stderr = stderr
         self.terminal = terminal
         self.stop_signals = tuple(stop_signals)
+        self.owns_process = owns_process
         self._secrets = secrets
         self._umask: int | None = None
         self._answers: int | None = None
 
     @classmethod
-    def of_process(cls) -> Invocation:
-        """Return what this process was started with."""
+    def of_process(cls, *, owns_process: bool = False) -> Invocation:
+        """Return what this process was started with; `owns_process` as above."""
         try:
             folder = os.getcwd()  # noqa: PTH109 - pathlib is slow to import
         except OSError:  # it was deleted
@@ -123,6 +126,7 @@ class Invocation:
             stderr=Stream(2, sys.stderr),
             terminal=TERMINAL if os.name != "nt" else None,
             stop_signals=[number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN],
+            owns_process=owns_process,
         )
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Self
 
+from afkcli.processes.strays import Tree, new_mark
+from afkcli.processes.supervisor import STOP_SECONDS
+
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 READ_BYTES = 64 * 1024
 CLOSE_SECONDS = 0.2
@@ -22,6 +24,9 @@ CLOSE_SECONDS = 0.2
 GIVE_UP_SECONDS = 7.0
 """How long the end is waited for beyond the time of grace: more than the time after which the supervisor gives up on a
 process that does not die."""
+
+LATE_SECONDS = 3.0
+"""How much longer than its limit, and the time to end by itself, a program may run until its supervisor is given up."""
 
 PIPE = subprocess.PIPE
 DEVNULL = subprocess.DEVNULL
@@ -47,7 +52,6 @@ class _Said:
     values: dict[str, int] = field(default_factory=dict)
     executed: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
 
     def take(self, line: bytes) -> None:
         word, _, number = line.decode().partition(" ")
@@ -57,17 +61,14 @@ class _Said:
         elif word == "ended":
             self.ended.set()
 
-    def end(self) -> None:
-        for event in (self.executed, self.ended, self.gone):
-            event.set()
-
 
 class SupervisedProcess:
     """A program, and all processes that come from it, below a supervisor of its own.
 
     The program leads a session of its own. On Linux the supervisor adopts what loses its parent or leaves the session,
-    so all of it is found. It is ended by `stop`, by `aclose` (the end of `async with`), and when this process ends in
-    any way. As root, the program loses the capabilities with which it could read the memory of this process.
+    so all of it is found. It is ended by `stop`, by `aclose` (the end of `async with`), at its limit of time, and when
+    this process ends in any way. A program that suspends or kills its supervisor is ended at once, with all that it
+    started. As root, the program loses the capabilities with which it could read the memory of this process.
 
     Attributes:
         stdin: where to write to the program; None unless it was started with `PIPE`.
@@ -84,23 +85,39 @@ class SupervisedProcess:
     stderr: asyncio.StreamReader
 
     def __init__(
-        self, argv: Sequence[str], *, folder: str | None, environment: Mapping[str, str], stdin: int | IO[bytes]
+        self,
+        argv: Sequence[str],
+        *,
+        folder: str | None,
+        environment: Mapping[str, str],
+        stdin: int | IO[bytes],
+        limit: float,
     ) -> None:
         """Start the supervisor; use `start`."""
         self._said = _Said()
-        self.ended, self.gone = self._said.ended, self._said.gone
+        self.ended, self.gone = self._said.ended, asyncio.Event()
         self.stdin = None
+        self._limit = limit
+        self._lost = ""
+        self._reaped = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         self._transports: list[asyncio.BaseTransport] = []
         self._listening: asyncio.Task[None] | None = None
         self._writer: asyncio.StreamWriter | None = None
+        self._late: asyncio.TimerHandle | None = None
         self._control, theirs = socket.socketpair()
+        mark = new_mark()
+        options = [str(theirs.fileno()), str(os.getpid()), repr(limit), str(mark), str(int("LC_CTYPE" in environment))]
         try:
-            self._process = _start(argv, theirs.fileno(), cwd=folder, env=environment, stdin=stdin)
+            self._process = _start([*options, *argv], theirs.fileno(), cwd=folder, env=environment, stdin=stdin)
         except BaseException:
             self._control.close()
             raise
         finally:
             theirs.close()
+        self._tree = Tree(self._process.pid, mark)
+        self._watching = threading.Thread(target=self._watch, name="afk-processes", daemon=True)
+        self._watching.start()
 
     @classmethod
     async def start(
@@ -110,6 +127,7 @@ class SupervisedProcess:
         folder: str | None = None,
         environment: Mapping[str, str],
         stdin: int | IO[bytes] = DEVNULL,
+        limit: float = 0.0,
     ) -> Self:
         """Start a program and return it when it is being executed.
 
@@ -119,11 +137,12 @@ class SupervisedProcess:
             folder: the working folder; None for this process's own.
             environment: all variables that it gets.
             stdin: `PIPE` for a stream to write to, `DEVNULL`, or a file that it reads.
+            limit: how long it may run, in seconds; 0 for no limit. Then it gets SIGTERM, and is killed a second later.
 
         Raises:
             OSError: the program could not be executed; with a `filename` if it is the supervisor that could not be.
         """
-        process = cls(argv, folder=folder, environment=environment, stdin=stdin)
+        process = cls(argv, folder=folder, environment=environment, stdin=stdin, limit=limit)
         try:
             await process._connect()
             await process._said.executed.wait()
@@ -150,6 +169,16 @@ class SupervisedProcess:
         """How the program ended: its exit code, or the number of the signal that killed it, negative; None as above."""
         return None if self.status is None else os.waitstatus_to_exitcode(self.status)
 
+    @property
+    def timed_out(self) -> bool:
+        """Whether it ran for longer than its limit, and was stopped."""
+        return "limit" in self._said.values
+
+    @property
+    def lost(self) -> str:
+        """What happened to its supervisor, if that was not the end of the program: "suspended", "killed" or ""."""
+        return self._lost
+
     async def wait(self) -> int | None:
         """Wait until the program itself has ended, and return its `exit_code`."""
         await self.ended.wait()
@@ -164,19 +193,19 @@ class SupervisedProcess:
         if self._writer is not None and not self.gone.is_set():
             self._writer.write(f"stop {grace:g}\n".encode())
         await _within(grace + GIVE_UP_SECONDS, self.gone)
+        if not self.gone.is_set():
+            self._end_late()
+            await _within(GIVE_UP_SECONDS, self.gone)
         values = self._said.values
         return Stopped(running=values.get("stopped", 0), left=values.get("left", 0))
 
     async def aclose(self) -> None:
         """Have the rest killed at once, and close the streams. The supervisor does it even if nothing waits here."""
-        self._hang_up()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self.gone.wait()
-                while self._process.poll() is None:  # noqa: ASYNC110 - it is ending, and there is no event to wait for
-                    await asyncio.sleep(0.002)
-        if self._process.poll() is None:  # it still works, or the machine is slow; nothing else would end it
-            threading.Thread(target=self._process.wait, name="afk-reaper", daemon=True).start()
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_WR)
+        await _within(CLOSE_SECONDS, self.gone)
+        if self._watching.is_alive():
+            self._end_late(GIVE_UP_SECONDS)
         self._close()
 
     async def __aenter__(self) -> Self:
@@ -189,6 +218,8 @@ class SupervisedProcess:
         loop = asyncio.get_running_loop()
         reader, self._writer = await asyncio.open_unix_connection(sock=self._control)
         self._listening = loop.create_task(self._listen(reader))
+        if self._limit:
+            self._late = loop.call_later(self._limit + STOP_SECONDS + LATE_SECONDS, self._end_late)
         self.stdout, self.stderr = [await self._readable(pipe) for pipe in (self._process.stdout, self._process.stderr)]
         if self._process.stdin is not None:
             protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader())
@@ -207,22 +238,49 @@ class SupervisedProcess:
         with contextlib.suppress(OSError, ValueError):  # ValueError: not a line of a supervisor
             while line := await reader.readline():
                 self._said.take(line.strip())
-        self._said.end()
+                self._tree.command = 0 if self.ended.is_set() else self.pid
+        self._said.executed.set()
+        await self._reaped.wait()
+        self.ended.set()
+        self.gone.set()
 
-    def _hang_up(self) -> None:
-        """Close the supervisor's socket, so that it stops everything; if it was killed, stop what can be found."""
-        with contextlib.suppress(OSError):
-            self._control.shutdown(socket.SHUT_WR)
-        values = self._said.values
-        if self.gone.is_set() and "started" in values and "ended" not in values:
-            with contextlib.suppress(OSError):
-                os.killpg(values["started"], signal.SIGKILL)
+    def _watch(self) -> None:
+        """Wait on a thread for the end of the supervisor. One that is suspended is ended with all its processes."""
+        code = None
+        with contextlib.suppress(ChildProcessError):  # this process ignores SIGCHLD: the end is all that is known
+            while True:
+                status = os.waitpid(self._process.pid, os.WUNTRACED)[1]
+                if not os.WIFSTOPPED(status):
+                    break
+                self._lost = "suspended"
+                self._tree.end()
+            code = os.waitstatus_to_exitcode(status)
+        self._process.returncode = code or 0
+        if code == 0:
+            self._tree.forget()
+        else:
+            self._lost = self._lost or ("" if code is None else "killed")
+            self._tree.end_strays()
+        with contextlib.suppress(RuntimeError):  # the event loop is closed: nothing waits any more
+            self._loop.call_soon_threadsafe(self._reaped.set)
+
+    def _end_late(self, seconds: float = 0.0) -> None:
+        """End the supervisor and all its processes on a thread, if that is not done by itself within `seconds`."""
+
+        def end() -> None:
+            self._watching.join(seconds)
+            if self._watching.is_alive():
+                self._tree.end()
+
+        threading.Thread(target=end, name="afk-processes-late", daemon=True).start()
 
     def _close(self) -> None:
         for transport in self._transports:
             transport.close()
         if self.stdin is not None and self.stdin.transport.get_write_buffer_size():
             self.stdin.transport.abort()  # closing alone would wait for a program that does not read
+        if self._late is not None:
+            self._late.cancel()
         if self._listening is not None:
             self._listening.cancel()
         if self._writer is not None:
@@ -230,11 +288,10 @@ class SupervisedProcess:
 
 
 def _start(
-    argv: Sequence[str], control: int, *, cwd: str | None, env: Mapping[str, str], stdin: int | IO[bytes]
+    arguments: Sequence[str], control: int, *, cwd: str | None, env: Mapping[str, str], stdin: int | IO[bytes]
 ) -> subprocess.Popen[bytes]:
-    has_ctype = "1" if "LC_CTYPE" in env else "0"
     return subprocess.Popen(  # noqa: S603 - a list of arguments; no shell is involved
-        [sys.executable, "-I", "-S", "-B", str(SUPERVISOR), str(control), has_ctype, *argv],
+        [sys.executable, "-I", "-S", "-B", str(SUPERVISOR), *arguments],
         stdin=stdin,
         stdout=PIPE,
         stderr=PIPE,
@@ -242,7 +299,9 @@ def _start(
         env=env,
         bufsize=0,
         pass_fds=[control],
-        start_new_session=True,
+        # Its own group, but our session: when we end, the kernel continues a suspended group of our session, so that
+        # it ends too (POSIX, "orphaned process group"). What it starts leads a session of its own.
+        process_group=0,
     )
 
 

@@ -1,19 +1,30 @@
 """Runs one command, and stops everything that it leaves running: a process of its own, between afk and the command.
 
-Started as `python -I -S -B supervisor.py CONTROL LC_CTYPE ARGV...`, so it imports only the standard library. Its
-environment is the command's; LC_CTYPE is "1" if that has the variable. CONTROL is the number of a socket to afk. The
-supervisor writes these lines to it:
+Started as `python -I -S -B supervisor.py CONTROL AFK LIMIT MARK LC_CTYPE ARGV...`, so it imports only the standard
+library. Its environment is the command's.
+
+    CONTROL          the number of a socket to afk
+    AFK              the process id of afk
+    LIMIT            how long the command may run, in seconds; 0 without a limit
+    MARK             the number that marks its processes (see `mark_this_process`); 0 for no mark
+    LC_CTYPE         "1" if the environment has this variable
+
+The supervisor writes these lines to the socket:
 
     started PID      the process of the command runs, as the leader of a session of its own
     executed 0       it executes the command
     failed ERRNO     the command could not be executed
     ended STATUS     it has ended, with this status as in waitpid(2)
+    limit 0          it runs for longer than LIMIT, and is stopped
     stopped NUMBER   the number of its processes that still ran and were stopped
     left NUMBER      the number of processes that could not be stopped
 
 The line `stop SECONDS` from afk asks to stop everything, with so much time to end by itself. The end of the socket (afk
-closed it, or died in any way) asks to stop it at once. On Linux the supervisor is the subreaper of its descendants
-(prctl(2)), so it still finds a process that leaves its session or loses its parent.
+closed it, or died in any way) and the end of the process AFK ask to stop it at once. On Linux the supervisor is the
+subreaper of its descendants (prctl(2)), so it still finds a process that leaves its session or loses its parent.
+
+A command has the rights to stop or kill its supervisor. afk notices that, and ends the command by itself
+(`afkcli.processes.strays`), with the functions of this module.
 """
 
 from __future__ import annotations
@@ -24,14 +35,24 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+STOP_SECONDS = 1.0
+"""How long a command that ran for too long may take to end by itself, after SIGTERM."""
 AT_ONCE_SECONDS = 0.1
-"""How long a command may take to end by itself, after SIGTERM, when afk is gone."""
+"""The same when afk is gone."""
 GIVE_UP_SECONDS = 5.0
 """How long the supervisor tries to kill a process that waits for a broken disk, or belongs to another user."""
+LOOK_SECONDS = 30.0
+"""How often the supervisor looks whether afk is there and is not suspended, beside what the kernel tells it."""
+SUSPENDED_SECONDS = 600.0
+"""How long afk may be suspended until its commands are stopped. Its lease of the thread has expired long before."""
 
-_PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER = 4, 24, 36  # linux/prctl.h
+_FIELDS = (1, 2, 3, 19)  # of /proc/PID/stat, counted from behind the name: parent, group, session, start time
+_FREEZE_ROUNDS = 20
+_QUICK_ROUNDS = 50
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER = 1, 4, 24, 36  # linux/prctl.h
+_CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 _READING_CAPABILITIES = (17, 19, 21, 38)  # linux/capability.h: SYS_RAWIO, SYS_PTRACE, SYS_ADMIN, PERFMON
 _OURS = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGPIPE", "SIGXFSZ", "SIGCHLD")
 
@@ -39,15 +60,19 @@ _OURS = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGPIPE", "SIGXFSZ", "SIGCHL
 class Supervisor:
     """One command and all its descendants."""
 
-    def __init__(self, control: int) -> None:
-        self._control = control
+    def __init__(self, control: int, *, afk: int, limit: float, mark: int) -> None:
+        self._control, self._afk, self._mark = control, afk, mark
+        self._limit = limit
+        self._until = float("inf")
+        self._suspended_at = 0.0
         self._woken, wake = os.pipe()
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"):  # a command must not get free by `kill $PPID`
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-        self._subreaper = _adopt_orphans()
+        self._prctl = _find_prctl()
+        self._subreaper = _adopt_orphans(self._prctl)
         self._pid = 0
         self._ended = False
 
@@ -58,31 +83,71 @@ class Supervisor:
             self._say(f"failed {error}")
             return
         self._say("executed 0")
+        if self._limit:
+            self._until = time.monotonic() + self._limit
         _let_go_of_streams()
-        wanted = select.poll()
-        wanted.register(self._woken, select.POLLIN)
-        wanted.register(self._control, select.POLLIN)
+        waiting = select.poll()
+        for descriptor in (self._woken, self._control, *_process_descriptor(self._afk)):
+            waiting.register(descriptor, select.POLLIN)
         while True:
-            ready = [descriptor for descriptor, _ in wanted.poll()]
+            ready = {descriptor for descriptor, _ in waiting.poll(self._look_after() * 1000)}
             if self._woken in ready:
                 os.read(self._woken, 4096)
                 if not self._reap() and self._subreaper:
                     return
-            if self._control in ready:
-                self._stop(self._grace())
+            grace = self._grace(ready - {self._woken})
+            if grace is not None:
+                self._stop(grace)
                 return
+
+    def _look_after(self) -> float:
+        """Return how long to wait at most, in seconds."""
+        return max(0.0, min(LOOK_SECONDS, self._until - time.monotonic()))
+
+    def _grace(self, ready: set[int]) -> float | None:
+        """Return how long everything may take to end by itself, if it is to end now."""
+        if self._control in ready:
+            return self._asked()
+        if ready or self._afk_is_gone():
+            return AT_ONCE_SECONDS
+        if not self._ended and time.monotonic() >= self._until:
+            self._say("limit 0")
+            return STOP_SECONDS
+        return None
+
+    def _asked(self) -> float:
+        try:
+            word, _, seconds = os.read(self._control, 64).partition(b" ")
+        except OSError:
+            return AT_ONCE_SECONDS
+        return float(seconds) if word == b"stop" else AT_ONCE_SECONDS
+
+    def _afk_is_gone(self) -> bool:
+        """Return whether afk has ended, or has been suspended for so long that nobody will continue it."""
+        if os.getppid() != self._afk:
+            return True
+        if state_of(self._afk) != "T":
+            self._suspended_at = 0.0
+            return False
+        self._suspended_at = self._suspended_at or time.monotonic()
+        return time.monotonic() - self._suspended_at >= SUSPENDED_SECONDS
 
     def _start(self, argv: list[str]) -> int:
         """Start `argv` in a session of its own; return 0, or the error number if it could not be executed."""
         told, tell = os.pipe()
+        supervisor = os.getpid()
         self._pid = os.fork()
         if self._pid == 0:
             try:
                 os.setsid()
                 self._say(f"started {os.getpid()}")  # before it can do anything, for example to its supervisor
+                mark_this_process(self._mark)
+                if self._prctl is not None:  # whoever kills the supervisor is killed with it
+                    self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
                 for name in _OURS:
                     signal.signal(getattr(signal, name), signal.SIG_DFL)
-                os.execvp(argv[0], argv)  # noqa: S606 - that is the point
+                if os.getppid() == supervisor:
+                    os.execvp(argv[0], argv)  # noqa: S606 - that is the point
             except OSError as error:
                 os.write(tell, str(error.errno).encode())
             finally:
@@ -105,14 +170,6 @@ class Supervisor:
                 self._ended = True
                 self._say(f"ended {status}")
 
-    def _grace(self) -> float:
-        """Return how long everything may take to end by itself, now that afk asks for the end or is gone."""
-        try:
-            word, _, seconds = os.read(self._control, 64).partition(b" ")
-        except OSError:
-            return AT_ONCE_SECONDS
-        return float(seconds) if word == b"stop" else AT_ONCE_SECONDS
-
     def _say(self, line: str) -> None:
         with contextlib.suppress(OSError):  # afk is gone; the end of the socket will be noticed
             os.write(self._control, f"{line}\n".encode())
@@ -122,67 +179,187 @@ class Supervisor:
         left = self._running()
         self._say(f"stopped {len(left)}")
         for number in (signal.SIGTERM, signal.SIGCONT):  # a suspended one must continue to end
-            self._signal(left, number)
-        left = self._wait(seconds)
-        until = time.monotonic() + GIVE_UP_SECONDS
-        while left and time.monotonic() < until:
-            self._signal(left, signal.SIGKILL)
-            left = self._wait(0.005)
+            for pid in left:  # parents first: a shell whose child died first would report that, and end in its own way
+                send(pid, number)
+            self._send_to_group(number)
+        self._wait(seconds)
+        left = end_all(self._running_now, time.monotonic() + GIVE_UP_SECONDS, self._kill_quickly)
+        self._reap()  # those that have ended since
         if left:
             self._say(f"left {len(left)}")
 
-    def _wait(self, seconds: float) -> list[int]:
-        """Wait until all processes have ended, at most `seconds`; return those that still run."""
+    def _wait(self, seconds: float) -> None:
+        """Wait until all processes have ended, at most `seconds`."""
         until = time.monotonic() + seconds
-        while True:
-            self._reap()
-            left = self._running()
-            if not left or time.monotonic() >= until:
-                self._reap()  # those that have ended since
-                return left
+        while self._running_now() and time.monotonic() < until:
             time.sleep(0.002)
 
-    def _signal(self, pids: list[int], number: int) -> None:
-        for pid in pids:  # parents first: a shell whose child died first would report that, and end in its own way
-            _kill(pid, number)
-        if not self._ended:  # its number cannot belong to another process yet
-            with contextlib.suppress(OSError):
-                os.killpg(self._pid, number)  # also reaches processes that are being forked at this moment
+    def _running_now(self) -> list[int]:
+        has_children = self._reap()
+        return self._running() if has_children or not self._subreaper else []
 
     def _running(self) -> list[int]:
         """Return all running descendants, parents before their children; without adoption of orphans, the processes of
         the command's group."""
-        children: dict[int, list[int]] = {}
-        found: dict[int, None] = {}  # a set that keeps the order
-        for pid, parent, group in _processes():
-            children.setdefault(parent, []).append(pid)
-            if group == self._pid and not self._subreaper:
-                found[pid] = None
-        new = [os.getpid(), *found]
-        while new:
-            new = [pid for parent in new for pid in children.get(parent, ()) if pid not in found]
-            found.update(dict.fromkeys(new))
-        return list(found)
+        if self._subreaper:
+            below = running_below(os.getpid())
+            if below:
+                return below
+        found = list(processes())
+        first = [] if self._subreaper else [process.pid for process in found if process.group == self._pid]
+        return [*first, *descendants(found, [os.getpid(), *first])]
+
+    def _kill_quickly(self) -> None:
+        """Kill the children of this process again and again: also those that go from one process to the next faster
+        than the process table can be read. Whoever loses its parent becomes a child."""
+        self._send_to_group(signal.SIGKILL)
+        for _ in range(_QUICK_ROUNDS):
+            found = children_of(os.getpid())
+            for pid in found:
+                send(pid, signal.SIGKILL)
+            self._reap()
+            if not found:
+                return
+
+    def _send_to_group(self, number: int) -> None:
+        """Send a signal to the command's group, which reaches processes that are being forked at this moment too."""
+        if not self._ended:  # its number cannot belong to another process yet
+            with contextlib.suppress(OSError):
+                os.killpg(self._pid, number)
 
 
-def _processes() -> Iterator[tuple[int, int, int]]:
-    """Yield (process id, its parent's, its group) of all running processes that this one may see."""
+def end_all(find: Callable[[], list[int]], until: float, kill_quickly: Callable[[], None] | None = None) -> list[int]:
+    """Kill all processes that `find` returns, until it returns none or the time (of the monotonic clock) has come.
+
+    All of them are suspended first: they can start no more processes then, and do not notice the end of the others.
+
+    Args:
+        find: lists those that run.
+        until: when to give up.
+        kill_quickly: kills once more what `find` may be too slow for.
+
+    Returns:
+        Those that still run.
+    """
+    suspended: set[int] = set()
+    rounds = 0
+    while True:
+        found = find()
+        if not found or time.monotonic() >= until:
+            return found
+        new = [pid for pid in found if pid not in suspended]
+        if new and rounds < _FREEZE_ROUNDS:
+            rounds += 1
+            suspended.update(new)
+            for pid in new:
+                send(pid, signal.SIGSTOP)
+            continue
+        for pid in found:
+            send(pid, signal.SIGKILL)
+        if kill_quickly is not None:
+            kill_quickly()
+        time.sleep(0.002)
+
+
+class Process:
+    """A running process: its id, its parent's, its group, its session, and when it began, in ticks since the boot; 0
+    where the platform does not tell."""
+
+    __slots__ = ("began", "group", "parent", "pid", "session")
+
+    def __init__(self, pid: int, parent: int, group: int, session: int = 0, began: int = 0) -> None:
+        self.pid, self.parent, self.group, self.session, self.began = pid, parent, group, session, began
+
+
+def descendants(found: list[Process], ancestors: list[int]) -> list[int]:
+    """Return the descendants of `ancestors` among `found`, parents before their children."""
+    children: dict[int, list[int]] = {}
+    for process in found:
+        children.setdefault(process.parent, []).append(process.pid)
+    known = dict.fromkeys(ancestors)  # a set that keeps the order
+    new = list(known)
+    while new:
+        new = [pid for parent in new for pid in children.get(parent, ()) if pid not in known]
+        known.update(dict.fromkeys(new))
+    return list(known)[len(dict.fromkeys(ancestors)) :]
+
+
+def processes() -> Iterator[Process]:
+    """Yield all running processes that this one may see."""
     if not os.path.exists("/proc/self/stat"):  # noqa: PTH110 - pathlib is slow to import
         yield from _processes_by_ps()
         return
     for name in os.listdir("/proc"):  # noqa: PTH208
         if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123
-                    fields = file.read().rpartition(b")")[2].split()  # after the name, which may contain any byte
-            except OSError:
-                continue
-            if fields[0] not in (b"Z", b"X"):
-                yield int(name), int(fields[1]), int(fields[2])
+            fields = stat_of(int(name))
+            if fields and fields[0] not in ("Z", "X"):
+                yield Process(int(name), *(int(fields[number]) for number in _FIELDS))
 
 
-def _processes_by_ps() -> Iterator[tuple[int, int, int]]:
-    """The same as `_processes`, for systems without /proc (macOS)."""
+def stat_of(pid: int) -> list[str]:
+    """Return the fields of a process behind its name (state, parent, group, session ...; proc(5)); [] if unknown."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+            return file.read().rpartition(b")")[2].decode("ascii").split()  # the name may contain any byte
+    except OSError:
+        return []
+
+
+def state_of(pid: int) -> str:
+    """Return the state of a process, "T" for a suspended one; "" if it is unknown."""
+    return "".join(stat_of(pid)[:1])
+
+
+def running_below(pid: int) -> list[int]:
+    """Return the running descendants of a process, parents before their children.
+
+    It reads nothing of other processes. The list is empty where the kernel does not tell (CONFIG_PROC_CHILDREN), and
+    may lack some that are starting or ending at this moment.
+    """
+    found: dict[int, None] = {}  # a set that keeps the order
+    new = [pid]
+    while new:
+        new = [child for parent in new for child in children_of(parent) if child not in found]
+        found.update(dict.fromkeys(new))
+    return [pid for pid in found if state_of(pid) not in ("Z", "X", "")]
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the children of a process, those that have ended included; [] if the kernel does not tell."""
+    children: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:  # noqa: PTH123
+                children += map(int, file.read().split())
+    except OSError:  # it has ended
+        pass
+    return children
+
+
+def send(pid: int, number: int) -> None:
+    """Send a signal to a process, if it is there."""
+    with contextlib.suppress(OSError):  # it has ended, or belongs to another user now
+        os.kill(pid, number)
+
+
+def mark_this_process(mark: int) -> None:
+    """Mark this process and all that will come from it, as far as the platform can do that; 0 is no mark.
+
+    The mark is the hard limit of real-time CPU time (RLIMIT_RTTIME, setrlimit(2)), which a process has from its parent
+    whatever else it changes: its session, its parent, its environment, its program. `mark` is so many microseconds that
+    nothing is limited.
+    """
+    if not mark:
+        return
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_RTTIME)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_RTTIME, (mark if soft == resource.RLIM_INFINITY else min(soft, mark), mark))
+
+
+def _processes_by_ps() -> Iterator[Process]:
+    """The same as `processes`, for systems without /proc (macOS)."""
     told, tell = os.pipe()
     try:
         arguments = ["ps", "-A", "-o", "pid=,ppid=,pgid=,stat="]
@@ -194,33 +371,59 @@ def _processes_by_ps() -> Iterator[tuple[int, int, int]]:
     os.waitpid(ours, 0)
     for pid, parent, group, state in listed:
         if int(pid) != ours and not state.startswith("Z"):
-            yield int(pid), int(parent), int(group)
+            yield Process(int(pid), int(parent), int(group))
 
 
-def _kill(pid: int, number: int) -> None:
-    with contextlib.suppress(OSError):  # it has ended, or belongs to another user now
-        os.kill(pid, number)
+def _process_descriptor(pid: int) -> list[int]:
+    """Return a descriptor that becomes readable when a process ends (pidfd_open(2)); [] where there is none."""
+    try:
+        return [os.pidfd_open(pid)]
+    except (AttributeError, OSError):
+        return []
 
 
-def _adopt_orphans() -> bool:
-    """Become the parent of descendants that lose theirs; return whether the platform can do that.
-
-    This also hides this process from the command, which could otherwise make it write any line, and takes from root's
-    commands the capabilities with which they could read the memory of afk.
-    """
+def _find_prctl() -> Callable[..., int] | None:
+    """Return prctl(2), or None where there is none."""
     if sys.platform != "linux":
-        return False
+        return None
     try:
         import ctypes
 
         prctl = ctypes.CDLL(None).prctl
     except (ImportError, OSError, AttributeError):
-        return False
+        return None
     prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+    return prctl
+
+
+def _adopt_orphans(prctl: Callable[..., int] | None) -> bool:
+    """Become the parent of descendants that lose theirs; return whether the platform can do that.
+
+    This also hides this process from the command, which could otherwise make it write any line, and takes from root's
+    commands the capabilities with which they could read the memory of afk.
+    """
+    if prctl is None:
+        return False
     prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     for capability in _READING_CAPABILITIES:
         prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # refused to all users but root, and only root needs it
-    return bool(prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    _drop_inheritable()
+    return prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+
+
+def _drop_inheritable() -> None:
+    """Take the same capabilities out of the set that a program of root gets beside its bounds (capabilities(7))."""
+    import ctypes
+
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable; once for the low 32 bits, once for the rest
+    with contextlib.suppress(AttributeError, OSError):
+        libc = ctypes.CDLL(None)
+        if libc.capget(header, sets) != 0:
+            return
+        for capability in _READING_CAPABILITIES:
+            sets[2 + 3 * (capability // 32)] &= ~(1 << capability % 32) & 0xFFFFFFFF
+        libc.capset(header, sets)
 
 
 def _let_go_of_streams() -> None:
@@ -230,14 +433,15 @@ def _let_go_of_streams() -> None:
         os.dup2(null, descriptor)
 
 
-def main() -> None:
-    """Run the command of `sys.argv`."""
-    control = int(sys.argv[1])
-    os.set_inheritable(control, False)
-    if sys.argv[2] != "1":
+def main(arguments: list[str]) -> None:
+    """Run a command, as the module says."""
+    control, afk, limit, mark, has_ctype, *argv = arguments
+    os.set_inheritable(int(control), False)
+    if has_ctype != "1":
         os.environ.pop("LC_CTYPE", None)  # Python itself sets it if the locale is C (PEP 538)
-    Supervisor(control).run(sys.argv[3:])
+    Supervisor(int(control), afk=int(afk), limit=float(limit), mark=int(mark)).run(argv)
+    os._exit(0)  # nothing is buffered, and afk waits for the end
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -40,6 +40,10 @@ class Toolbox:
             AfkError: a plugin cannot be loaded.
         """
         hide_memory()  # tools start processes, which must not read our keys; the plugin refuses if this fails
+        if self._setup.invocation.owns_process:
+            from afkcli.processes.strays import adopt_orphans
+
+            adopt_orphans()
         offered = self._made.setdefault(asyncio.get_running_loop(), _Offered())
         known: list[Tool] = []
         asked: dict[str, set[str]] = {}

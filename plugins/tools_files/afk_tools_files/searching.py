@@ -50,14 +50,13 @@ async def search(
         **asdict(bounds),
     }
     argv = [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", _CODE, str(Path(__file__).parent)]
-    process = await SupervisedProcess.start(argv, folder="/", environment={}, stdin=PIPE)
+    limit = bounds.timeout_s + MARGIN_SECONDS
+    process = await SupervisedProcess.start(argv, folder="/", environment={}, stdin=PIPE, limit=limit)
     async with process:
-        try:
-            async with asyncio.timeout(bounds.timeout_s + MARGIN_SECONDS):
-                found, said = await _talk(process, json.dumps(request).encode())
-                code = await process.wait()
-        except TimeoutError:
-            raise RefusedError(_took_too_long(bounds)) from None
+        found, said = await _talk(process, json.dumps(request).encode())
+        code = await process.wait()
+    if process.timed_out:
+        raise RefusedError(_took_too_long(bounds))
     return _answer(code, found.decode(errors="replace"), said.decode(errors="replace"), bounds)
 
 

@@ -6,10 +6,10 @@ import asyncio
 import codecs
 import contextlib
 import tempfile
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO
 
 from afkcli.plugin import DEVNULL, SupervisedProcess
 
@@ -26,7 +26,7 @@ CLOSE_SECONDS = 0.2
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """How a command ended: `status` as in waitpid(2), or None if it is unknown."""
+    """How a command ended: `status` as in waitpid(2), or None if it is unknown; `lost` as of a `SupervisedProcess`."""
 
     status: int | None
     timed_out: bool
@@ -34,6 +34,7 @@ class Outcome:
     stderr: str
     stopped: int
     left: int
+    lost: str
 
 
 class Output:
@@ -80,7 +81,7 @@ async def run_command(
         OSError: it could not be executed; with a `filename` if it was not even tried.
     """
     with _stdin(stdin) as source:
-        process = await SupervisedProcess.start(argv, folder=folder, environment=environment, stdin=source)
+        process = await SupervisedProcess.start(argv, folder=folder, environment=environment, stdin=source, limit=limit)
     stdout, stderr = Output(max_bytes), Output(max_bytes)
     async with process:
         reading = [
@@ -88,10 +89,11 @@ async def run_command(
             asyncio.ensure_future(stderr.read(process.stderr)),
         ]
         try:
-            timed_out = not await _within(limit, process.ended.wait())
-            if not timed_out:
+            await process.wait()
+            if not process.timed_out:
                 await asyncio.wait(reading, timeout=DRAIN_SECONDS)
-                await _within(LAST_SECONDS, process.gone.wait())
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(process.gone.wait(), LAST_SECONDS)
             stopped = await process.stop(STOP_SECONDS)
             await asyncio.wait(reading, timeout=CLOSE_SECONDS)
         finally:
@@ -99,11 +101,12 @@ async def run_command(
                 task.cancel()
     return Outcome(
         status=process.status,
-        timed_out=timed_out,
+        timed_out=process.timed_out,
         stdout=stdout.text(),
         stderr=stderr.text(),
         stopped=stopped.running,
         left=stopped.left,
+        lost=process.lost,
     )
 
 
@@ -117,12 +120,3 @@ def _stdin(text: str | None) -> Iterator[int | IO[bytes]]:
         file.write(text.encode(errors="replace"))
         file.seek(0)
         yield file
-
-
-async def _within(seconds: float, waiting: Coroutine[Any, Any, object]) -> bool:
-    """Wait at most `seconds`; return whether it happened by then."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await waiting
-            return True
-    return False

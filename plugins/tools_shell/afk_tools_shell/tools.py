@@ -129,6 +129,8 @@ def _text(outcome: Outcome) -> str:
             lines += [f"{name}:", text.removesuffix("\n")]
     if outcome.stopped and not outcome.timed_out:
         lines.append(f"[{_processes(outcome.stopped)} that the command had left running: stopped]")
+    if outcome.lost:
+        lines.append(f"[the supervisor of the command was {outcome.lost}: all processes of the command were killed]")
     if outcome.left:
         lines.append(f"[{_processes(outcome.left)} could not be stopped]")
     return "\n".join(lines)

@@ -6,7 +6,8 @@ import json
 
 from afkcli.core.contract.jsonform import Json
 from afkcli.providers.error_bodies import is_error
-from afkcli.providers.sse import EventParser, ServerEvent
+from afkcli.providers.sse import MAX_STRAY_CHARS, EventParser, ServerEvent
+from afkcli.providers.wire import check_weight
 
 _ERROR_EVENT = "error"
 _ERROR_FIELD = "error:"
@@ -29,6 +30,11 @@ class AnswerEvents:
         self._has_events = False
         self._has_ended = False
         self._seen_strays = 0
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether an event, or an answer that is JSON instead of a stream, has begun and is not whole."""
+        return self._parser.is_unfinished
 
     def take(self, chunk: bytes) -> list[str]:
         """Return the data of the events that `chunk` completes; what is empty only keeps the connection alive.
@@ -65,6 +71,8 @@ class AnswerEvents:
 
     def stray_error(self) -> Json:
         """Return the error that the server wrote where an event should be, None where there is none."""
+        if sum(map(len, self._parser.strays)) > MAX_STRAY_CHARS:  # an error is short
+            return None
         strays = "\n".join(self._parser.strays).strip()
         if strays.startswith(_ERROR_FIELD):
             return strays.removeprefix(_ERROR_FIELD).strip()
@@ -90,6 +98,7 @@ class AnswerEvents:
 def _loaded(text: str) -> Json:
     """Return the JSON value of a text, None where it is not JSON."""
     try:
+        check_weight(text)
         return json.loads(text)
     except (ValueError, RecursionError):
         return None

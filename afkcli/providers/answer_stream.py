@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -19,7 +20,8 @@ class Reader(Protocol):
     """Reads the events of one answer.
 
     `finished` says that the answer is whole, `ended` that nothing more comes. `close` yields what was held back, and
-    raises `ProviderError` where the answer ended as one that failed. `message_at` is as in `Connection.stream`.
+    raises `ProviderError` where the answer ended as one that failed. `message_at` is as in `Connection.stream`. A
+    reader may count in `unshown` the pieces that it took and that no event shows: these are progress, too.
 
     Since: 0.2.
     """
@@ -38,6 +40,22 @@ class Reader(Protocol):
     def message_at(self, named: NamedMessage) -> int | None: ...
 
 
+class AfterFinish:
+    """The time that is left once an answer is whole, however much comes behind it."""
+
+    def __init__(self) -> None:
+        self._until: float | None = None
+
+    def seconds(self, is_whole: bool) -> float | None:
+        """Return how long to wait for what comes next, None while the answer is not whole."""
+        if not is_whole:
+            return None
+        now = asyncio.get_running_loop().time()
+        if self._until is None:
+            self._until = now + AFTER_FINISH_SECONDS
+        return max(0.0, self._until - now)
+
+
 async def answer_events(
     connection: Connection[Any], path: str, body: JsonObject, reader: Reader
 ) -> AsyncGenerator[ModelEvent, None]:
@@ -51,9 +69,10 @@ async def answer_events(
     Since: 0.2.
     """
     async with connection.stream(path, body, reader.message_at) as stream:
+        until_end = AfterFinish()
         while not reader.ended:
             try:
-                events = await stream.read(AFTER_FINISH_SECONDS if reader.finished else None)
+                events = await stream.read(until_end.seconds(reader.finished))
             except ProviderError as error:
                 if not reader.finished:
                     raise
@@ -63,8 +82,9 @@ async def answer_events(
             if events is None:
                 break
             for event in _read(reader, events, stream):
-                stream.answered = stream.answered or not isinstance(event, ModelWarning)
                 yield event
+                stream.progress.saw(event)
+            stream.progress.saw_unshown(getattr(reader, "unshown", 0))
         if not reader.finished:
             raise stream.broken("ended without its end marker")
         for event in reader.close():

@@ -31,6 +31,9 @@ from afkcli.providers.tool_call_pieces import ToolCallPieces
 from afkcli.providers.tool_names import ToolNames
 from afkcli.providers.wire import TextPieces, index_of
 
+MAX_CHOICES = 128
+"""Of one answer, which is as many as the API gives."""
+
 _WORDS: Mapping[FinishReason, str] = {
     FinishReason.STOP: "stop stop_sequence end_turn eos eos_token complete completed",
     FinishReason.LENGTH: "length max_tokens max_output_tokens model_length model_context_window_exceeded",
@@ -77,7 +80,7 @@ class ChatAnswer:
     """One answer, made of its chunks.
 
     `finished` says that the model's finish reason was seen, which is the end of the answer. `close` has to be called
-    once nothing more comes, then `response`.
+    once nothing more comes, then `response`. `unshown` counts the pieces that no event shows.
 
     Args:
         names: the request's tool names.
@@ -107,11 +110,16 @@ class ChatAnswer:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._kept = ReasoningPieces()
+        self._later = 0
         self._usage: Usage | None = None
 
     @property
     def finished(self) -> bool:
         return any(choice.reason for choice in self._choices.values())
+
+    @property
+    def unshown(self) -> int:
+        return self._kept.unshown + self._later + sum(choice.calls.unshown for choice in self._choices.values())
 
     @property
     def is_whole(self) -> bool:
@@ -236,6 +244,8 @@ class ChatAnswer:
 
     def _choice(self, number: int) -> _Choice:
         if number not in self._choices:
+            if len(self._choices) >= MAX_CHOICES:
+                raise ValueError(f"more than {MAX_CHOICES} choices")
             calls = ToolCallPieces(self._names, self._taken, self._origin)
             self._choices[number] = _Choice(calls, think_tags=self._think_tags)
         return self._choices[number]
@@ -289,6 +299,7 @@ class ChatAnswer:
             yield from self._sorted(state.tags.take(text, marked=marked))
         else:
             state.later.append(text)
+            self._later += bool(text.strip())
 
     def _sorted(self, events: Iterable[TextDelta | ReasoningDelta]) -> Iterator[ModelEvent]:
         for event in events:

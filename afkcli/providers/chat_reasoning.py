@@ -16,19 +16,26 @@ from afkcli.core.contract.jsonform import Json, JsonObject
 from afkcli.core.contract.messages import Message, ProviderData, ReasoningPart
 from afkcli.providers.origin import Origin
 
+MAX_PIECES = 10_000
+"""Of blocks that are kept for the server, which have no other limit of their number."""
+
 _FIELDS = ("reasoning_content", "reasoning")
 _THINKING = ("thinking", "reasoning")
 _LISTS = ("reasoning_details", "thinking_blocks")
 _EXTRA = "extra_content"
+_OPAQUE = ("data", "signature")
 
 
 class ReasoningPieces:
     """Takes the deltas of an answer, and keeps what has to go back with its tool calls.
 
+    `unshown` counts the pieces of it that are not text, such as signatures.
+
     Since: 0.2.
     """
 
     def __init__(self) -> None:
+        self.unshown = 0
         self._field: str | None = None
         self._blank_field: str | None = None
         self._details: list[JsonObject] = []
@@ -36,7 +43,7 @@ class ReasoningPieces:
         self._extra: JsonObject = {}
 
     def take(self, delta: JsonObject, *, is_whole: bool = False) -> str:
-        """Return the text of the reasoning in a delta, or in a whole message."""
+        """Return the text of the reasoning in a delta, or in a whole message; `ValueError` for too many blocks."""
         name = next((name for name in _FIELDS if _text(delta.get(name))), None)
         texts = [_text(delta.get(name)) if name is not None else thinking_in(delta.get("content"))]
         if name is not None:
@@ -51,6 +58,9 @@ class ReasoningPieces:
         for piece in blocks:
             _add_block(self._blocks, piece)
         texts.append("".join(_text(piece.get("thinking")) for piece in blocks))
+        if len(self._details) + len(self._blocks) > MAX_PIECES:
+            raise ValueError(f"more than {MAX_PIECES} blocks of reasoning")
+        self.unshown += sum(any(_text(piece.get(name)) for name in _OPAQUE) for piece in (*details, *blocks))
         self._add_extra(delta.get(_EXTRA))
         return next((text for text in texts if text), "")
 

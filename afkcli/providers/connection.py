@@ -17,16 +17,21 @@ from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 from afkcli.core.contract.errors import ProviderError
-from afkcli.core.contract.jsonform import MAX_LINE_BYTES, JsonObject, loads
+from afkcli.core.contract.jsonform import JsonObject, loads
 from afkcli.providers.answer_events import AnswerEvents
 from afkcli.providers.base_url import split_base_url
-from afkcli.providers.http_client import bounded_body, make_http_client, unread_encoding
+from afkcli.providers.bodies import BodyTooLongError, unread_encoding
+from afkcli.providers.failures import RedirectRefusedError
+from afkcli.providers.http_client import bounded_body, make_http_client
 from afkcli.providers.named_message import NamedMessage
+from afkcli.providers.progress import Progress
 from afkcli.providers.provider_errors import ProviderErrors, ServerToldError
 from afkcli.providers.sse import EventTooLongError
 
 DRAIN_SECONDS = 0.2
 WRITE_SECONDS = 60.0
+MAX_JSON_BYTES = 4 * 1024 * 1024
+"""Of a list of models, or a count: what JSON becomes in memory can be twenty times as large."""
 
 
 class Settings(Protocol):
@@ -103,11 +108,14 @@ class Connection(Generic[AnyServer]):
             ProviderError: the request got no response, or one that is not an answer.
         """
         model = str(body.get("model"))
+        settings = self._server.settings
+        progress = Progress(settings.first_byte_timeout, settings.idle_timeout)
         try:
-            response = await self._send("post", path, model, body)
+            response = await self._send("post", path, model, body, progress)
             try:
                 self._check_encoding(response)
-                yield EventStream(self._server, model, response, http_library(self._sdk.load()).HTTPError)
+                http_error = http_library(self._sdk.load()).HTTPError
+                yield EventStream(self._server, model, response, http_error, progress)
             finally:
                 await response.aclose()
         except ServerToldError as error:
@@ -123,11 +131,15 @@ class Connection(Generic[AnyServer]):
         return await self._json("post", path, body)
 
     async def _json(self, method: str, path: str, body: JsonObject | None) -> Any:
-        response = await self._send(method, path, str((body or {}).get("model", "")), body)
+        seconds = self._server.settings.first_byte_timeout
+        progress = Progress(seconds, seconds)
+        response = await self._send(method, path, str((body or {}).get("model", "")), body, progress)
         try:
             self._check_encoding(response)
-            async with asyncio.timeout(self._server.settings.first_byte_timeout):
-                return loads(await bounded_body(response, MAX_LINE_BYTES))
+            async with asyncio.timeout(progress.remaining):
+                return loads(await bounded_body(response, MAX_JSON_BYTES))
+        except BodyTooLongError as error:
+            raise self._errors.no_answer(f"answered {path} with more than afk reads: {error}") from None
         except ValueError:
             raise self._errors.no_answer(f"answered {path} with something that is not JSON") from None
         except TimeoutError:
@@ -142,8 +154,8 @@ class Connection(Generic[AnyServer]):
         if client is not None and self._loop is asyncio.get_running_loop():
             await client.close()
 
-    async def _send(self, method: str, path: str, model: str, body: JsonObject | None) -> Any:
-        """Return the HTTP library's response, its body unread."""
+    async def _send(self, method: str, path: str, model: str, body: JsonObject | None, progress: Progress) -> Any:
+        """Return the HTTP library's response, its body unread; the time of `progress` begins here."""
         client = await self.client()
         sdk = self._sdk.load()
         call: Any = client.post if method == "post" else client.get
@@ -154,19 +166,18 @@ class Connection(Generic[AnyServer]):
             arguments["body"] = body
             if headers := self._sdk.headers(body):
                 options["headers"] = headers
-        seconds = self._server.settings.first_byte_timeout
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(progress.remaining):
                 return await call(path, **arguments)
         except TimeoutError:
-            raise self._errors.timeout(f"did not answer within {seconds:g} s") from None
+            raise self._errors.timeout(f"did not answer within {progress.limit:g} s") from None
         except sdk.APIStatusError as error:
             response = error.response
             raise self._errors.response(model, response.status_code, response.headers, response.content) from None
         except sdk.APITimeoutError:
             seconds = self._server.settings.connect_timeout
             raise self._errors.timeout(f"could not be reached within {seconds:g} s") from None
-        except sdk.APIConnectionError as error:
+        except (sdk.APIConnectionError, RedirectRefusedError) as error:
             raise self._errors.no_connection(error) from None
 
     def _check_encoding(self, response: Any) -> None:
@@ -176,29 +187,30 @@ class Connection(Generic[AnyServer]):
 
 
 class EventStream:
-    """The body of one answer as the data of its events; the reader sets `answered` when the answer begins.
+    """The body of one answer as the data of its events.
 
-    Until then a stream that stalls or breaks has cost nothing, so that it is reported as `timeout` or `network`. An
-    answer that is one JSON object instead of a stream is its only event. `failure` is the error that the server
-    reported in the stream.
+    The reader tells `progress` what it makes of them. Until the answer begins, a stream that stalls or breaks has cost
+    nothing, so that it is reported as `timeout` or `network`. An answer that is one JSON object instead of a stream is
+    its only event. `failure` is the error that the server reported in the stream.
     """
 
-    def __init__(self, server: Server, model: str, response: Any, http_error: type[Exception]) -> None:
-        self._server = server
+    def __init__(
+        self, server: Server, model: str, response: Any, http_error: type[Exception], progress: Progress
+    ) -> None:
         self._errors = server.errors
         self._model = model
         self._response = response
         self._chunks = response.aiter_bytes()
         self._events = AnswerEvents()
         self._http_error = http_error
+        self.progress = progress
         self.failure: ProviderError | None = None
-        self.answered = False
 
     async def read(self, seconds: float | None = None) -> list[str] | None:
         """Return the data of the events that came in next (maybe none), or None at the end.
 
         Args:
-            seconds: how long to wait; by default as the settings say.
+            seconds: how long to wait; by default what is left of the time without progress.
 
         Raises:
             ProviderError: an error that the server reported; `truncated` or `network` (see `ProviderErrors.broken`),
@@ -206,17 +218,13 @@ class EventStream:
         """
         if self.failure is not None:
             raise self.failure
-        settings = self._server.settings
-        limit = seconds or (settings.idle_timeout if self.answered else settings.first_byte_timeout)
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(self.progress.remaining if seconds is None else seconds):
                 chunk = await anext(self._chunks, None)
-            events = self._events.rest() if chunk is None else self._events.take(chunk)
+            events = self._events.rest() if chunk is None else self._taken(chunk)
         except TimeoutError:
-            if not self.answered:
-                raise self._told() or self._errors.timeout(f"sent nothing for {limit:g} s") from None
-            raise self.broken(f"stalled for {limit:g} s") from None
-        except EventTooLongError as error:
+            raise self._stalled() from None
+        except (EventTooLongError, BodyTooLongError) as error:
             raise self.broken(f"is not usable: {error}") from None
         except (self._http_error, OSError) as error:
             damaged = type(error).__name__ == "DecodingError"
@@ -230,13 +238,25 @@ class EventStream:
 
     async def drain(self) -> None:
         """Read what is left after the end marker, for a moment, so that the connection can be used again."""
-        with contextlib.suppress(ProviderError):
-            while await self.read(DRAIN_SECONDS) is not None:
-                pass
+        with contextlib.suppress(ProviderError, TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while await self.read(DRAIN_SECONDS) is not None:
+                    pass
+
+    def _taken(self, chunk: bytes) -> list[str]:
+        self.progress.received(len(chunk))
+        return self._events.take(chunk)
+
+    def _stalled(self) -> ProviderError:
+        """Return the error for a server that made no progress in time, and what came of it meanwhile."""
+        what = self.progress.stall(unfinished=self._events.is_unfinished)
+        if self.progress.answered:
+            return self.broken(what)
+        return self._told() or self._errors.timeout(what)
 
     def broken(self, what: str) -> ProviderError:
         """Return the error for a stream that broke; what the server said instead of an answer counts more."""
-        return self._told() or self._errors.broken(what, answered=self.answered)
+        return self._told() or self._errors.broken(what, answered=self.progress.answered)
 
     def _told(self) -> ProviderError | None:
         error = self._events.stray_error()

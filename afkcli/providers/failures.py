@@ -41,6 +41,22 @@ _KEY_LIKE = re.compile(r"\bsk-[\w*.-]{4,}|\b(?:bearer|basic)\s+[\w*.~+/=-]{6,}",
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f]+")
 
 
+class RedirectRefusedError(Exception):
+    """A server redirects a request to where it is not sent.
+
+    Attributes:
+        what: what the server does, to be put behind its name.
+        base_url: the setting that would send the request where the server points to, "" where there is none.
+
+    Since: 0.2.
+    """
+
+    def __init__(self, what: str, base_url: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.base_url = base_url
+
+
 def http_error_kind(status: int | None, detail: str = "") -> ErrorKind:
     """Return the kind of error that a model server reports by an HTTP status.
 
@@ -58,6 +74,8 @@ def http_error_kind(status: int | None, detail: str = "") -> ErrorKind:
         return ErrorKind.CONTEXT_LENGTH
     if status is None or status >= 500:
         return ErrorKind.OVERLOADED
+    if 300 <= status < 400:  # a redirect that leads nowhere: it is another server than the one that was meant
+        return ErrorKind.NOT_FOUND
     return _KIND_BY_STATUS.get(status, ErrorKind.BAD_REQUEST)
 
 

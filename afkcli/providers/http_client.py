@@ -11,21 +11,19 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
 from afkcli.core.contract.errors import ConfigError
+from afkcli.providers.bodies import BodyTooLongError, unread_encoding
 from afkcli.providers.certificates import tls_context
 from afkcli.providers.network import needs_certificates
 from afkcli.providers.proxies import Proxy
+from afkcli.providers.redirects import guarded_transport
 
 MAX_ERROR_BYTES = 64 * 1024
 ERROR_BODY_SECONDS = 10.0
 """How long the body of an error is waited for: its status is there already."""
-
-ENCODINGS = ("", "identity", "gzip", "deflate")
-"""The encodings that both HTTP libraries always read; none is asked for, because they are not bounded."""
 
 KEEPALIVE_SECONDS = 60
 
@@ -59,26 +57,17 @@ def make_http_client(
     return _client_class(library)(
         timeout=timeout,
         trust_env=False,
-        follow_redirects=True,
+        follow_redirects=False,  # they are followed by the transport
         headers={"accept-encoding": "identity"},
-        transport=library.AsyncHTTPTransport(**transport),
+        transport=guarded_transport(library, library.AsyncHTTPTransport(**transport)),
     )
-
-
-def unread_encoding(headers: Mapping[str, str]) -> str:
-    """Return the encoding of a body that cannot be read, "" where it can.
-
-    Since: 0.2.
-    """
-    names = [name.strip().lower() for name in headers.get("content-encoding", "").split(",")]
-    return next((name for name in names if name not in ENCODINGS), "")
 
 
 async def bounded_body(response: Any, size: int) -> bytes:
     """Return the body of a response.
 
     Raises:
-        ValueError: it is longer than `size` bytes.
+        BodyTooLongError: it is longer than `size` bytes.
 
     Since: 0.2.
     """
@@ -86,7 +75,7 @@ async def bounded_body(response: Any, size: int) -> bytes:
     async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > size:
-            raise ValueError(f"a body is longer than {size} bytes")
+            raise BodyTooLongError(f"a body is longer than {size // 1024 // 1024} MB")
     return bytes(body)
 
 
@@ -97,7 +86,7 @@ def _client_class(library: ModuleType) -> Any:
         """Reads the body of an error itself, as far as it comes: the status is what decides."""
 
         async def send(self, request: Any, **options: Any) -> Any:
-            response = await super().send(request, **options)
+            response = await super().send(request, **{**options, "follow_redirects": False})
             if response.is_success or response.is_closed:
                 return response
             headers = [
@@ -116,7 +105,7 @@ def _client_class(library: ModuleType) -> Any:
 async def _error_body(library: ModuleType, response: Any) -> bytes:
     """Return what comes of the body of an error in time, at most `MAX_ERROR_BYTES`."""
     body = bytearray()
-    with contextlib.suppress(library.HTTPError, OSError, TimeoutError):
+    with contextlib.suppress(library.HTTPError, OSError, TimeoutError, BodyTooLongError):
         async with asyncio.timeout(ERROR_BODY_SECONDS):
             async for chunk in response.aiter_bytes():
                 body += chunk
@@ -128,7 +117,7 @@ async def _error_body(library: ModuleType, response: Any) -> bytes:
 
 
 def _context(library: ModuleType, url: str, proxy: Proxy | None) -> ssl.SSLContext:
-    """Return the TLS context; for a plain server an empty one, in which a redirect to https fails.
+    """Return the TLS context; for a plain server an empty one: no redirect leads it to https.
 
     Loading the certificates takes about 20 ms.
     """

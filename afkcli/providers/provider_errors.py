@@ -11,7 +11,7 @@ from afkcli.core.contract.errors import ErrorKind, ProviderError
 from afkcli.core.contract.jsonform import Json
 from afkcli.providers.certificates import unread_variables
 from afkcli.providers.error_bodies import RETRIED_STATUSES, ServerError, read_error
-from afkcli.providers.failures import causes, connection_failure, is_untrusted, masked
+from afkcli.providers.failures import RedirectRefusedError, causes, connection_failure, is_untrusted, masked
 from afkcli.providers.named_message import NamedMessage
 from afkcli.providers.proxies import Proxy
 
@@ -113,7 +113,7 @@ class ProviderErrors:
 
     def no_connection(self, error: BaseException) -> ProviderError:
         """Return the error for a request that got no response."""
-        refusal = self._refusal_to_connect(error)
+        refusal = self._refused_redirect(error) or self._refusal_to_connect(error)
         if refusal is not None:
             return refusal
         what, detail = connection_failure(self.server, error)
@@ -126,6 +126,16 @@ class ProviderErrors:
             what = f"cannot reach {self.server}{way}"
             step = f"check {self.proxy.variable}, the network and base_url under {self.table}"
         return ProviderError(self.line(what, ErrorKind.NETWORK, detail, step), kind=ErrorKind.NETWORK)
+
+    def _refused_redirect(self, error: BaseException) -> ProviderError | None:
+        """Return the error for a redirect that is not followed: another try would be redirected again."""
+        for cause in causes(error):
+            if isinstance(cause, RedirectRefusedError):
+                step = f'set base_url = "{self.masked(cause.base_url)}" under {self.table} if you mean that server'
+                what = f"{self.server} {self.masked(cause.what)}"
+                line = self.line(what, ErrorKind.NOT_FOUND, next_step=step if cause.base_url else None)
+                return ProviderError(line, kind=ErrorKind.NOT_FOUND)
+        return None
 
     def _refusal_to_connect(self, error: BaseException) -> ProviderError | None:
         """Return the error of a proxy that refuses the tunnel to the server for good."""

@@ -7,6 +7,7 @@ cuts at U+2028 and the like, which JSON strings may hold as they are.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from afkcli.core.contract.jsonform import MAX_LINE_BYTES
@@ -14,12 +15,16 @@ from afkcli.core.contract.jsonform import MAX_LINE_BYTES
 MAX_STRAY_CHARS = 64 * 1024
 """How much is kept of lines that are not fields of events, once there was an event."""
 
+LONG_BYTES = 1024 * 1024
+LINE_COST = 64
+"""What a line counts beside its length: about what it takes in memory, so that short ones are bounded too."""
+
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _IGNORED = frozenset({"id", "retry"})
 
 
 class EventTooLongError(ValueError):
-    """An event is longer than `MAX_LINE_BYTES`."""
+    """An event, or what stands in the place of events, is longer than `MAX_LINE_BYTES`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,7 @@ class EventParser:
     """Cuts a stream of bytes into events; invalid UTF-8 becomes U+FFFD.
 
     `strays` are the lines that are not fields of the standard: a server's error, or an answer that is not a stream.
-    They are kept up to the length of an event, once there was an event up to `MAX_STRAY_CHARS`. Since: 0.2.
+    Before any event they may be as long as one; once there was one, they are kept up to `MAX_STRAY_CHARS`. Since: 0.2.
 
     The end of a line is taken as soon as its first byte is there: a CR ends a line, and an LF that comes next, maybe in
     the next chunk, belongs to it.
@@ -54,6 +59,11 @@ class EventParser:
         self.strays: list[str] = []
         self._stray_chars = 0
         self._has_events = False
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether something has begun that is not whole: a line, an event, or a body that is not one of events."""
+        return bool(self._held_bytes or self._data or (self.strays and not self._has_events))
 
     def feed(self, chunk: bytes) -> list[str]:
         """Return the data of the events that `chunk` completes.
@@ -79,6 +89,8 @@ class EventParser:
             self._hold(chunk)
             return []
         self._after_cr = chunk.endswith(b"\r")
+        if self._held_bytes > LONG_BYTES:
+            return self._events(self._long_lines(chunk))
         data = b"".join([*self._held, chunk]) if self._held else chunk
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
@@ -88,7 +100,7 @@ class EventParser:
         lines, _, rest = data.rpartition(b"\n")
         self._held, self._held_bytes = [], 0
         self._hold(rest)
-        return self._events(lines.decode("utf-8", "replace"))
+        return self._events(lines.decode("utf-8", "replace").split("\n"))
 
     def rest(self) -> list[ServerEvent]:
         """Return the event that the stream's end left without its blank line, if any. Since: 0.2."""
@@ -96,15 +108,31 @@ class EventParser:
         self._data, self._data_chars, self._type = [], 0, ""
         return events
 
+    def _long_lines(self, chunk: bytes) -> Iterator[str]:
+        """Yield the lines of what is held and a chunk, so that a long one is in memory no more than twice."""
+        data = bytearray().join([*self._held, chunk])
+        self._held, self._held_bytes = [], 0
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if self._starts and data.startswith(_BYTE_ORDER_MARK):
+            del data[: len(_BYTE_ORDER_MARK)]
+        self._starts = False
+        while (end := data.find(b"\n")) >= 0:
+            with memoryview(data) as whole, whole[:end] as part:
+                line = str(part, "utf-8", "replace")
+            del data[: end + 1]
+            yield line
+        self._hold(bytes(data))
+
     def _hold(self, data: bytes) -> None:
         if data:
             self._held.append(data)
             self._held_bytes += len(data)
             _check_length(self._held_bytes)
 
-    def _events(self, text: str) -> list[ServerEvent]:
+    def _events(self, lines: Iterable[str]) -> list[ServerEvent]:
         events: list[ServerEvent] = []
-        for line in text.split("\n"):
+        for line in lines:
             if not line:
                 if self._data:
                     events.append(self._dispatch())
@@ -123,7 +151,7 @@ class EventParser:
 
     def _add(self, value: str) -> None:
         self._data.append(value)
-        self._data_chars += len(value) + 1
+        self._data_chars += len(value) + LINE_COST
         _check_length(self._data_chars)
 
     def _field(self, line: str) -> None:
@@ -134,8 +162,11 @@ class EventParser:
         elif name == "data":
             self._add("")
         elif name not in _IGNORED:
-            self._stray_chars += len(line)
-            if self._stray_chars <= (MAX_STRAY_CHARS if self._has_events else MAX_LINE_BYTES):
+            self._stray_chars += len(line) + LINE_COST
+            if not self._has_events and self._stray_chars > MAX_LINE_BYTES:
+                self.strays = [line for line in self.strays[:1] if len(line) <= MAX_STRAY_CHARS]  # it may say why
+                raise EventTooLongError(f"a body that is no stream of events is longer than {MAX_LINE_BYTES} bytes")
+            if not self._has_events or self._stray_chars <= MAX_STRAY_CHARS:
                 self.strays.append(line)
 
 

@@ -20,6 +20,9 @@ from afkcli.providers.wire import TextPieces, index_of, tool_call
 from afkcli.providers.wire_ids import GENERAL
 
 MAX_ID = 4096
+MAX_CALLS = 1000
+"""Of one answer."""
+
 _OWN_FIELDS = frozenset({"id", "index", "type", "function"})
 _SIGNATURE = re.compile("signature", re.IGNORECASE)
 
@@ -71,6 +74,8 @@ class ToolCallPieces:
         self._taken = set(taken)
         self._origin = origin
         self._calls: list[_Call] = []
+        self.unshown = 0
+        """How many pieces of arguments came before the name of their call."""
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -116,6 +121,7 @@ class ToolCallPieces:
     def _announced(self, call: _Call, arguments: str) -> Iterator[ToolCallDelta]:
         """Yield the event of a piece; what came before the name comes with it."""
         if not call.name:
+            self.unshown += bool(arguments.strip())
             return
         if not call.announced:
             arguments = call.arguments
@@ -152,6 +158,8 @@ class ToolCallPieces:
         return not self._names.is_known(call.name + name)
 
     def _new(self, server_id: str, index: int | None) -> _Call:
+        if len(self._calls) >= MAX_CALLS:
+            raise ValueError(f"more than {MAX_CALLS} tool calls")
         call = _Call(id=f"call_{uuid.uuid4().hex[:32]}", index=index)
         self._identify(call, server_id)
         self._calls.append(call)

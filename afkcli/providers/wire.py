@@ -6,9 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from afkcli.core.contract.jsonform import Json, JsonError, JsonObject, clean_text, loads_object
+from afkcli.core.contract.jsonform import Json, JsonObject, clean_text, loads_object
 from afkcli.core.contract.messages import ToolCallPart
 from afkcli.core.contract.result import Usage, whole_count
+
+LIGHT_CHARS = 1_000_000
+MAX_VALUES = 500_000
+"""How many objects, arrays and texts longer JSON may have: an empty object takes 64 bytes, and two in the JSON."""
+
+MAX_COMMAS = 4_000_000
 
 INVALID_ARGUMENTS = "invalid_arguments"
 """The field under which arguments that were no JSON object go back to the model."""
@@ -24,8 +30,9 @@ def tool_call(id: str, name: str, arguments: str | None, **fields: Any) -> ToolC
     if text in ("", "null"):
         return ToolCallPart(id=id, name=name, arguments={}, **fields)
     try:
+        check_weight(text)
         return ToolCallPart(id=id, name=name, arguments=loads_object(text), **fields)
-    except JsonError:
+    except ValueError:  # `JsonError` is one
         return ToolCallPart(id=id, name=name, arguments={}, invalid_arguments=arguments, **fields)
 
 
@@ -34,6 +41,14 @@ def sent_arguments(call: ToolCallPart) -> JsonObject:
     if call.invalid_arguments is not None:
         return {INVALID_ARGUMENTS: call.invalid_arguments}
     return call.arguments
+
+
+def check_weight(text: str) -> None:
+    """Raise `ValueError` for JSON of so many values that it would take many times its length in memory. Since: 0.2."""
+    if len(text) > LIGHT_CHARS:
+        texts = (text.count('"') - text.count('\\"')) // 2
+        if text.count("[") + text.count("{") + texts > MAX_VALUES or text.count(",") > MAX_COMMAS:
+            raise ValueError(f"more than {MAX_VALUES} values")
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -49,6 +64,7 @@ def decode_event(data: str) -> JsonObject:
     This is on the path of every delta, so it does without the checks of `loads` in `afkcli.core.contract.jsonform`: the
     texts taken out of an event are cleaned one by one.
     """
+    check_weight(data)
     try:
         value = _decode(data)
     except RecursionError:

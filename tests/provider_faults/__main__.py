@@ -12,11 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.interrupts import allow_interrupts
 from tests.provider_faults.apis import APIS, Api, installed
-from tests.provider_faults.faults import FAULTS, Fault
+from tests.provider_faults.endless import ENDLESS
+from tests.provider_faults.faults import FAULTS as ORDINARY
+from tests.provider_faults.faults import Fault
 from tests.provider_faults.observe import Found, observe
 
 AT_ONCE = 4
-_HEADINGS = ("fault", "api", "exit", "state", "kind", "requests", "next turn sends", "as designed", "line")
+FAULTS = (*ORDINARY, *ENDLESS)
+_HEADINGS = ("fault", "api", "exit", "state", "kind", "requests", "next turn sends", "MB", "as designed", "line")
 
 
 def main() -> int:
@@ -41,7 +44,9 @@ def main() -> int:
     if missing:
         print(f"not installed here, and so not tested: {', '.join(missing)}")
     deviations = [row for row in found if row.problems]
-    print(f"{len(found)} rows, {len(deviations)} not as designed")
+    peak = max(row.megabytes - row.api.library_megabytes for row in found)
+    measured = f"; a body without end took {peak} MB at most" if peak else ""
+    print(f"{len(found)} rows, {len(deviations)} not as designed{measured}")
     return 1 if deviations else 0
 
 
@@ -64,7 +69,7 @@ def table(found: Iterable[Found]) -> str:
 def _cells(row: Found) -> tuple[str, ...]:
     designed = "NO" if row.problems else "yes"
     numbers = (str(row.code), row.state, row.kind or "-", str(row.requests))
-    return (row.fault.name, row.api.name, *numbers, row.sent, designed, row.line or "-")
+    return (row.fault.name, row.api.name, *numbers, row.sent, str(row.megabytes or "-"), designed, row.line or "-")
 
 
 if __name__ == "__main__":

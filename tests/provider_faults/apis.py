@@ -18,6 +18,7 @@ class Api:
     Attributes:
         settings: those of the provider's table in the config, beside address and key.
         connects_as: the API whose connections these are too, so that the test suite need not break both.
+        library_megabytes: what the imported library takes beside what other APIs' SDKs take.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Api:
     model: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     connects_as: str | None = None
+    library_megabytes: int = 0
 
     @property
     def full_model(self) -> str:
@@ -47,7 +49,7 @@ APIS = (
     Api(name="chat", provider="openai", model="gpt-x", settings={"api": "chat"}),
     Api(name="responses", provider="openai", model="gpt-x", settings={"api": "responses"}, connects_as="chat"),
     Api(name="anthropic", provider="anthropic", model="claude-x"),
-    Api(name="litellm", provider="litellm", model="openai/gpt-x"),
+    Api(name="litellm", provider="litellm", model="openai/gpt-x", library_megabytes=200),
 )
 
 

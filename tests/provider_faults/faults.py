@@ -11,6 +11,7 @@ from enum import StrEnum
 from afkcli.testing.model_server import Fault as Server
 from afkcli.testing.model_server import Step
 from tests.provider_faults.apis import Api
+from tests.provider_faults.raw import Talk
 
 WORDS = "mark-why"
 """What the server says of its error; the line has to pass it on."""
@@ -35,6 +36,7 @@ class Host(StrEnum):
     REFUSING = "a port without a listener"
     NAMELESS = "a name that does not exist"
     UNTRUSTED = "a TLS server with a certificate of its own making"
+    RAW = "a server of bytes, whose body has no end"
     SILENT = "a port that takes the connection and never shakes hands"
 
 
@@ -65,6 +67,7 @@ class Fault:
         kind: of the error, None where the run does not fail.
         says: what the line on stderr has to hold.
         steps: what the server does, the last step repeated; nothing for hosts that are not a scripted server.
+        raw: what a server of bytes does instead; its runs are measured.
         out: what reaches stdout.
         settings: of the provider.
         arguments: of `afk run`.
@@ -78,6 +81,7 @@ class Fault:
     kind: str | None = None
     says: str = ""
     steps: Callable[[Api], Sequence[Step]] = lambda api: ()
+    raw: Callable[[Api], Talk] | None = None
     out: str = ""
     host: Host = Host.SCRIPTED
     settings: Mapping[str, float] = field(default_factory=dict)
@@ -336,6 +340,9 @@ _TOO_LONG = (
     "This model's maximum context length is 128000 tokens. However, your messages resulted in 130000 tokens.",
     "prompt is too long: 208310 tokens > 200000 maximum",
 )
+
+MAX_MEGABYTES = 200
+"""Of a run, whatever its server sends."""
 
 IN_A_CONNECTION = (*_statuses(), *_connections())
 IN_AN_ANSWER = (*_streams(), *_answers())

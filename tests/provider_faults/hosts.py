@@ -13,12 +13,16 @@ from pathlib import Path
 
 from afkcli.testing.model_server import ModelServer
 from tests.provider_faults.faults import Host
+from tests.provider_faults.raw import Talk, raw_server
 
 
 @contextmanager
-def base_url(host: Host, server: ModelServer) -> Iterator[str]:
-    """Give the base URL of a host; `server` is the scripted one."""
-    if host is Host.NAMELESS:
+def base_url(host: Host, server: ModelServer, talk: Talk | None = None) -> Iterator[str]:
+    """Give the base URL of a host; `server` is the scripted one, `talk` what a server of bytes does."""
+    if talk is not None:
+        with raw_server(talk) as raw:
+            yield raw.base_url
+    elif host is Host.NAMELESS:
         yield "http://models.invalid/v1"  # RFC 6761: no such name ever exists
     elif host is Host.UNTRUSTED:
         with ModelServer(tls=self_signed()) as untrusted:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from afkcli.testing.model_server import ModelServer, Step
-from tests.e2e.shell import LIMIT, Finished, Shell, wait_for_output
+from tests.e2e.shell import AFK, LIMIT, Finished, Shell, wait_for_output
 from tests.provider_faults.apis import KEY, Api
-from tests.provider_faults.faults import WORDS, Fault, Host, Sent
+from tests.provider_faults.faults import MAX_MEGABYTES, WORDS, Fault, Host, Sent
 from tests.provider_faults.hosts import base_url
 
 RETRY_DELAY = 0.05
@@ -36,6 +38,7 @@ class Found:
     requests: int = 0
     sent: str = ""
     line: str = ""
+    megabytes: int = 0
     problems: list[str] = field(default_factory=list)
 
     def expect(self, what: str, found: object, wanted: object) -> None:
@@ -51,10 +54,10 @@ def observe(fault: Fault, api: Api) -> Found:
         shell.folder.mkdir()
         config = shell.home / "afk" / "config" / "config.toml"
         config.parent.mkdir(parents=True)
-        with base_url(fault.host, server) as url:
+        with base_url(fault.host, server, fault.raw(api) if fault.raw is not None else None) as url:
             config.write_text(_config(api, fault, url, fault.settings))
             server.script(*fault.steps(api))
-            done = _first_turn(shell, server, fault, api)
+            done, found.megabytes = _first_turn(shell, server, fault, api)
         _judge_turn(found, done, shell.log(), server)
         config.write_text(_config(api, fault, server.base_url, {}))
         server.script(Step(text="ok"))
@@ -70,17 +73,48 @@ def _config(api: Api, fault: Fault, url: str, settings: Mapping[str, Any]) -> st
     return "\n".join([*top, f"[providers.{api.provider}]", *lines, ""])
 
 
-def _first_turn(shell: Shell, server: ModelServer, fault: Fault, api: Api) -> Finished:
+def _first_turn(shell: Shell, server: ModelServer, fault: Fault, api: Api) -> tuple[Finished, int]:
+    """Return how the first turn ended, and for a server of bytes how many megabytes it took, else 0."""
     arguments = ("run", "-t", "t", "-m", api.full_model, *fault.arguments, FIRST)
+    if fault.raw is not None:
+        return measured(shell, *arguments)
     if not any(step.fault_waits for step in fault.steps(api)):
-        return shell.afk(*arguments)
+        return shell.afk(*arguments), 0
     process = shell.start(*arguments)
     shown = b""
     with contextlib.suppress(AssertionError):  # it ended without that, which the judgement names
         shown = wait_for_output(process, fault.out.encode())
     server.release()
     out, err = process.communicate(timeout=LIMIT)
-    return Finished(process.returncode, (shown + out).decode(), err.decode())
+    return Finished(process.returncode, (shown + out).decode(), err.decode()), 0
+
+
+_MEASURE = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[2:])
+with open(sys.argv[1], "w") as file:
+    file.write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(code)
+"""
+
+
+def measured(shell: Shell, *arguments: str) -> tuple[Finished, int]:
+    """Run `afk` to its end, and return how it ended and how many megabytes it had resident at most.
+
+    A small process starts it: what a process takes at most counts from the memory of the one that started it.
+    """
+    peak = shell.home / "peak"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", _MEASURE, peak, AFK, *arguments],
+        cwd=shell.folder,
+        env=shell.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    kilobytes = int(peak.read_text()) // (1024 if sys.platform == "darwin" else 1)
+    return Finished(done.returncode, done.stdout.decode(), done.stderr.decode()), kilobytes // 1024
 
 
 def _judge_turn(found: Found, done: Finished, log: list[dict[str, Any]], server: ModelServer) -> None:
@@ -103,6 +137,9 @@ def _judge_turn(found: Found, done: Finished, log: list[dict[str, Any]], server:
     found.expect("number of retrying events", len(retries), wanted_retries)
     found.expect("lines that announce a retry", sum("trying again in" in line for line in lines), wanted_retries)
     found.expect("lines on stderr", len(lines), wanted_retries + fault.other_lines)
+    most = MAX_MEGABYTES + found.api.library_megabytes
+    if found.megabytes > most:
+        found.problems.append(f"it took {found.megabytes} MB, more than {most}")
     _judge_delays(found, [event["delay_s"] for event in retries], server)
     if fault.says not in done.err:
         found.problems.append(f"{fault.says!r} is not in {done.err!r}")
@@ -160,4 +197,4 @@ def _sent(messages: list[tuple[str, str]], out: str) -> str:
     return Sent.CUT if "This answer was cut off here" in answer else Sent.TURN
 
 
-__all__ = ["WORDS", "Found", "observe", "said"]
+__all__ = ["WORDS", "Found", "measured", "observe", "said"]

@@ -72,6 +72,10 @@ class AnswerReader:
         self._reason = ""
         self._usage: JsonObject = {}
 
+    @property
+    def unshown(self) -> int:
+        return self._blocks.unshown
+
     def feed(self, events: Sequence[str]) -> Iterator[ModelEvent]:
         """Yield the model events of some events' data.
 

@@ -27,6 +27,8 @@ from afkcli.providers.tool_names import ToolNames
 from afkcli.providers.wire import TextPieces, index_of
 
 MAX_ID = 4096
+MAX_BLOCKS = 10_000
+"""Of one answer."""
 
 _KIND_OF_DELTA = {
     "text_delta": "text",
@@ -75,6 +77,8 @@ class Block:
 class Blocks:
     """The blocks of one answer.
 
+    `unshown` counts the pieces that no event shows: signatures, and what belongs to tools that run at the server.
+
     Args:
         names: the tool names of the request.
         taken: the ids that the conversation has already; a call that comes with one of them gets another.
@@ -82,6 +86,7 @@ class Blocks:
 
     def __init__(self, names: ToolNames, taken: Collection[str]) -> None:
         self.all: list[Block] = []
+        self.unshown = 0
         self._names = names
         self._taken = set(taken)
         self._at: dict[int | None, Block] = {}
@@ -96,6 +101,7 @@ class Blocks:
             return  # the same start once more
         kind = start.get("type")
         block = self._new(index, kind if isinstance(kind, str) else _kind_of(start), start)
+        self.unshown += block.kind not in _NEUTRAL
         if block.kind == "tool_use":
             yield ToolCallDelta(block.id, block.name, "")
         for name in ("text", "thinking"):
@@ -115,6 +121,7 @@ class Blocks:
         block = self._signed(index) if kind == "signature_delta" else self._block_for(index, kind)
         if block.kind == "thinking" and isinstance(delta.get("signature"), str):  # also with a piece of the thinking
             block.signature.append(delta["signature"])
+            self.unshown += bool(delta["signature"].strip())
         if kind == "signature_delta":
             return
         name = next(field for field, delta_kind in _KIND_OF_FIELD.items() if delta_kind == kind)
@@ -165,6 +172,8 @@ class Blocks:
         return next((block for block in reversed(self.all) if block.kind == "text"), None)
 
     def _new(self, index: Json, kind: str, start: JsonObject) -> Block:
+        if len(self.all) >= MAX_BLOCKS:
+            raise ValueError(f"more than {MAX_BLOCKS} blocks")
         given = start.get("name")
         block = Block(kind, start, name=self._names.from_wire(clean_text(given) if isinstance(given, str) else ""))
         if kind == "tool_use":
@@ -197,6 +206,8 @@ class Blocks:
             yield ReasoningDelta(text)
         elif block.kind == "tool_use":
             yield ToolCallDelta(block.id, block.name, text)
+        else:
+            self.unshown += bool(text.strip())
 
 
 def _kind_of(start: JsonObject) -> str:

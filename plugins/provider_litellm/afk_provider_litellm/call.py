@@ -13,23 +13,24 @@ from afk_provider_litellm import errors
 from afk_provider_litellm.exchange import Exchange
 from afk_provider_litellm.route import Route
 from afkcli.plugin import AfkError, Json, JsonObject, ProviderError
+from afkcli.providers.answer_stream import AfterFinish
+from afkcli.providers.progress import Progress
 from afkcli.providers.provider_errors import ProviderErrors
-
-AFTER_FINISH_SECONDS = 5.0
-"""How long a server may take from the finish reason to the usage and the end of the stream."""
 
 
 class Call:
-    """A call while it lasts. Whoever reads it sets `answered` with the beginning of the answer.
+    """A call while it lasts. Whoever reads it tells `progress` what came of the answer.
 
-    Until then a stream that stalls or breaks has cost nothing, so that it is reported as `timeout` or `network`.
+    Until it begins a stream that stalls or breaks has cost nothing, so that it is reported as `timeout` or `network`.
 
     Args:
         is_finished: whether the finish reason came, of an answer whose chunks are read as the server sent them.
     """
 
     def __init__(self, litellm: Any, exchange: Exchange, route: Route, is_finished: Callable[[], bool]) -> None:
-        self.answered = False
+        settings = route.settings
+        self.progress = exchange.progress = Progress(settings.first_byte_timeout, settings.idle_timeout)
+        self._after_finish = AfterFinish()
         self._litellm = litellm
         self._exchange = exchange
         self._route = route
@@ -43,13 +44,12 @@ class Call:
         Raises:
             ProviderError: the request got no response, or one that is no stream.
         """
-        seconds = self._route.settings.first_byte_timeout
         try:
             with self._exchange.current():
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(self.progress.remaining):
                     self._stream = await self._litellm.acompletion(**arguments)
         except TimeoutError:
-            raise self._errors.timeout(f"did not answer within {seconds:g} s") from None
+            raise self._errors.timeout(f"did not answer within {self.progress.limit:g} s") from None
         except Exception as error:
             raise self._failed(error) from None
 
@@ -80,20 +80,19 @@ class Call:
 
     async def _next(self) -> Any:
         """Return LiteLLM's next chunk, None at the end, or where nothing more comes behind a whole answer."""
-        settings, finished = self._route.settings, self.finished
-        limit = AFTER_FINISH_SECONDS if finished else settings.idle_timeout
-        if not finished and not self.answered:
-            limit = settings.first_byte_timeout
+        finished, progress = self.finished, self.progress
+        left = self._after_finish.seconds(finished)
         try:
             with self._exchange.current():
-                async with asyncio.timeout(limit):
+                async with asyncio.timeout(progress.remaining if left is None else left):
                     return await anext(self._stream, None)
         except TimeoutError:
             if finished:
                 return None
-            if not self.answered:
-                raise self._errors.timeout(f"sent nothing for {limit:g} s") from None
-            raise self._errors.broken(f"stalled for {limit:g} s", answered=True) from None
+            what = progress.stall(unfinished=self._exchange.is_unfinished)
+            if not progress.answered:
+                raise self._errors.timeout(what) from None
+            raise self._errors.broken(what, answered=True) from None
 
     @property
     def finished(self) -> bool:
@@ -107,7 +106,7 @@ class Call:
         """Return the error for a stream that ended without a finish reason."""
         if self._exchange.failure is not None or self._exchange.error is not None:
             return self._failed(None)
-        return self._errors.broken("ended without its end marker", answered=self.answered)
+        return self._errors.broken("ended without its end marker", answered=self.progress.answered)
 
     def reported(self, error: Json) -> ProviderError:
         """Return the error that the server reported in a chunk."""
@@ -152,12 +151,12 @@ class Call:
             return self._errors.event(route.model, exchange.error, reads=errors.kind_told(told))
         if exchange.failure is not None:
             return self._broken(exchange.failure)
-        kind = errors.library_kind(told, was_sent=exchange.url is not None, answered=self.answered)
+        kind = errors.library_kind(told, was_sent=exchange.url is not None, answered=self.progress.answered)
         return self._errors.of_kind(route.model, kind, errors.library_words(told))
 
     def _broken(self, failure: Exception) -> ProviderError:
         if self._stream is not None:
-            return self._errors.broken(errors.how_it_broke(failure), answered=self.answered)
+            return self._errors.broken(errors.how_it_broke(failure), answered=self.progress.answered)
         if isinstance(failure, httpx.ConnectTimeout):
             return self._errors.timeout(f"could not be reached within {self._route.settings.connect_timeout:g} s")
         return self._errors.no_connection(failure)

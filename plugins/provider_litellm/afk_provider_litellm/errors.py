@@ -7,6 +7,8 @@ import re
 import httpx
 
 from afkcli.plugin import ErrorKind, ProviderError
+from afkcli.providers.bodies import BodyTooLongError
+from afkcli.providers.sse import EventTooLongError
 
 # The names of LiteLLM's exceptions, which it makes of each provider's own words.
 _KIND_BY_EXCEPTION = {
@@ -62,4 +64,6 @@ def how_it_broke(error: Exception) -> str:
         return "cannot be decoded"
     if isinstance(error, (httpx.HTTPError, OSError)):
         return "broke off: the connection was lost"
+    if isinstance(error, (BodyTooLongError, EventTooLongError)):
+        return f"is not usable: {error}"
     return f"is malformed ({error})"

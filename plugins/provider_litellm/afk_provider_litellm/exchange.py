@@ -17,7 +17,9 @@ import httpx
 
 from afkcli.plugin import ConfigError, Json, JsonObject
 from afkcli.providers.answer_events import AnswerEvents
-from afkcli.providers.http_client import unread_encoding
+from afkcli.providers.bodies import unread_encoding
+from afkcli.providers.failures import RedirectRefusedError
+from afkcli.providers.progress import Progress
 from afkcli.providers.proxies import Proxy
 from afkcli.providers.wire import decode_event
 
@@ -62,6 +64,8 @@ class Exchange:
         attached: Mapping[str, bytes] | None = None,
     ) -> None:
         self.left_out: str | None = None
+        self.progress: Progress | None = None
+        self.is_unfinished = False
         self._attached = attached or {}
         self._client_of = client_of
         self._query = dict(query)
@@ -137,7 +141,7 @@ class Exchange:
         except ConfigError as error:
             self.unusable = error
             raise httpx.NetworkError(str(error)) from error
-        except (httpx.HTTPError, OSError) as error:
+        except (httpx.HTTPError, OSError, RedirectRefusedError) as error:
             self.failure = error
             raise httpx.NetworkError(str(error)) from error
 
@@ -182,12 +186,13 @@ class _Body(httpx.AsyncByteStream):
         is_events = self._response.headers.get("content-type", "").startswith("text/event-stream")
         try:
             if not is_events and not self._exchange.is_chat:
-                async for chunk in self._response.aiter_bytes():
+                async for chunk in self._chunks():
                     self._check_page(chunk)
                     yield chunk
                 return
-            async for chunk in self._response.aiter_bytes():
+            async for chunk in self._chunks():
                 events = self._events.take(chunk)
+                self._exchange.is_unfinished = self._events.is_unfinished
                 if self._events.is_page:
                     self._check_page(b"<")
                 for line in self._lines(events):
@@ -204,6 +209,12 @@ class _Body(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._response.aclose()
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        async for chunk in self._response.aiter_bytes():
+            if self._exchange.progress is not None:
+                self._exchange.progress.received(len(chunk))
+            yield chunk
 
     def _check_page(self, chunk: bytes) -> None:
         """Raise `ReadError` for a page for people."""

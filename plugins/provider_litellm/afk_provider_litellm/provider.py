@@ -100,8 +100,9 @@ class LiteLLMProvider:
         try:
             await call.open(asked)
             async for event in _events(call, answer):
-                call.answered = call.answered or not isinstance(event, ModelWarning)
                 yield event
+                call.progress.saw(event)
+                call.progress.saw_unshown(answer.unshown)
             if not call.finished:
                 raise call.truncated()
             for event in answer.close():

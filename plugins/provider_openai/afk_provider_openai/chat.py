@@ -73,6 +73,10 @@ class ChatReader:
         )
 
     @property
+    def unshown(self) -> int:
+        return self._answer.unshown
+
+    @property
     def finished(self) -> bool:
         return self._answer.finished
 

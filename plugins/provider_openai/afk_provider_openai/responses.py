@@ -65,6 +65,9 @@ DONE = "[DONE]"
 LEGAL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 ENCRYPTED_REASONING = "reasoning.encrypted_content"
 
+MAX_ITEMS = 10_000
+"""Of one answer."""
+
 _OPTIONS = {"temperature": "temperature", "top_p": "top_p", "max_output_tokens": "max_output_tokens"}
 
 _INCOMPLETE = {"max_output_tokens": FinishReason.LENGTH, "content_filter": FinishReason.CONTENT_FILTER}
@@ -228,12 +231,16 @@ class _Item:
 class ResponsesReader:
     """Reads the events of one response; `finished` and `ended` say that its last event was seen.
 
+    `unshown` counts the pieces that no event shows: items, and what tools that run at the server do.
+
     Items are told by their id and index together: servers repeat the one or the other, or leave one out.
     """
 
     def __init__(self, server: Server, request: ModelRequest, names: ToolNames) -> None:
         self.finished = False
         self.ended = False
+        self.unshown = 0
+        self._states: set[tuple[str, str]] = set()
         self._server = server
         self._request = request
         self._model = request.model
@@ -263,6 +270,17 @@ class ResponsesReader:
                 yield from self._ended({"type": f"response.{event.get('status', 'completed')}", "response": event})
             elif is_error(event):
                 yield from self._failed(event)
+            elif isinstance(kind, str) and "item_id" in event:
+                self._see(kind, event)
+
+    def _see(self, kind: str, event: JsonObject) -> None:
+        """Take what tells of an item and is not shown, such as a search that begins, or a piece of code that runs."""
+        state = (kind, _str(event.get("item_id")))
+        if _str(event.get("delta")).strip():
+            self.unshown += 1
+        elif state not in self._states and len(self._states) < MAX_ITEMS:
+            self._states.add(state)
+            self.unshown += 1
 
     def close(self) -> Iterator[ModelEvent]:
         """Yield nothing: everything was yielded with the last event."""
@@ -302,6 +320,8 @@ class ResponsesReader:
             is_same = False not in (same_id, same_index) and (same_id or same_index or (number is None and not name))
             if is_same and not item.is_done and not (begins and item.kind):
                 return item
+        if len(self._items) >= MAX_ITEMS:
+            raise ValueError(f"more than {MAX_ITEMS} items")
         item = _Item(number, name)
         self._items.append(item)
         return item
@@ -336,6 +356,8 @@ class ResponsesReader:
         item.arguments += arguments
         if item.name and arguments:
             yield ToolCallDelta(item.call_id, item.name, arguments)
+        else:
+            self.unshown += bool(arguments.strip())
 
     def _item_added(self, event: JsonObject) -> Iterator[ModelEvent]:
         added = _object(event.get("item"))
@@ -359,6 +381,7 @@ class ResponsesReader:
         item = self._item(event.get("output_index"), done.get("id"))
         item.kind = str(done.get("type") or item.kind)
         item.is_done = True
+        self.unshown += 1
         if item.kind == "message":
             yield from self._message_done(item, done)
         elif item.kind == "function_call":

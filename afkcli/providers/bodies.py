@@ -1,0 +1,151 @@
+"""The bodies of responses: decoded here in small pieces, so that their size is known before it is in memory.
+
+The HTTP libraries decode what arrived in one go: a gzip of a few megabytes, or one in another, becomes gigabytes. So no
+library decodes anything here. Nothing is asked for but `identity`. Servers and gateways that pack an answer all the
+same are read as far as Python's own zlib goes, in pieces of `PIECE_BYTES`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+from afkcli.core.contract.jsonform import MAX_LINE_BYTES
+
+MAX_STREAM_BYTES = 1024 * 1024 * 1024
+"""Of a stream of events. An answer of a million tokens has about 300 MB in the form of Chat Completions."""
+
+MAX_BODY_BYTES = MAX_LINE_BYTES
+"""Of any other body."""
+
+PIECE_BYTES = 64 * 1024
+REST_BYTES = 1024 * 1024
+"""After how many decoded bytes the event loop gets its turn."""
+
+MAX_LAYERS = 2
+EVENT_STREAM = "text/event-stream"
+
+_IDENTITY = ("", "identity")
+_ZLIB = ("gzip", "x-gzip", "deflate")
+
+
+class BodyTooLongError(ValueError):
+    """A body is longer than what is taken of it."""
+
+
+def unread_encoding(headers: Mapping[str, str]) -> str:
+    """Return the encoding of a body that is not read, "" where it is read.
+
+    Since: 0.2.
+    """
+    names = _layers(headers)
+    unknown = next((name for name in names if name not in _ZLIB), "")
+    return unknown or (", ".join(names) if len(names) > MAX_LAYERS else "")
+
+
+def bound(library: ModuleType, response: Any) -> Any:
+    """Return a response whose body is decoded piece by piece and has a longest length.
+
+    A body in an encoding that is not read raises the library's `DecodingError` at its first byte, before the library
+    decodes any of it.
+    """
+    layers = _layers(response.headers)
+    is_unread = bool(unread_encoding(response.headers))
+    if layers and not is_unread:
+        del response.headers["content-encoding"]
+        response.headers.pop("content-length", None)
+    is_stream = response.headers.get("content-type", "").lower().startswith(EVENT_STREAM)
+    limit = MAX_STREAM_BYTES if is_stream else MAX_BODY_BYTES
+    source = response.stream
+    base: Any = library.AsyncByteStream
+
+    class Bound(base):  # type: ignore[misc]  # a class that is known when it is made
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            if is_unread:
+                raise library.DecodingError("an encoding that is not read")
+            decoder = Decoder(layers, limit)
+            since_rest = 0
+            try:
+                async for chunk in source:
+                    for piece in decoder.feed(chunk):
+                        yield piece
+                        since_rest += len(piece)
+                        if layers and since_rest > REST_BYTES:
+                            since_rest = 0
+                            await asyncio.sleep(0)
+            except zlib.error as error:
+                raise library.DecodingError(str(error)) from error
+
+        async def aclose(self) -> None:
+            await source.aclose()
+
+    response.stream = Bound()
+    return response
+
+
+class Decoder:
+    """Takes a body as it arrives and gives its pieces; `layers` are its encodings in the order of their making."""
+
+    def __init__(self, layers: list[str], limit: int) -> None:
+        self._layers = [_Layer(name) for name in reversed(layers)]
+        self._sizes = [0] * (len(layers) + 1)
+        self._limit = limit
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield the pieces that a chunk makes.
+
+        Raises:
+            BodyTooLongError: the body is longer than the limit, in one of its layers.
+            zlib.error: it is damaged.
+        """
+        yield from self._pass(0, chunk)
+
+    def _pass(self, number: int, data: bytes) -> Iterator[bytes]:
+        self._sizes[number] += len(data)
+        if self._sizes[number] > self._limit:
+            raise BodyTooLongError(f"a body is longer than {self._limit // 1024 // 1024} MB")
+        if number == len(self._layers):
+            yield data
+            return
+        for piece in self._layers[number].feed(data):
+            yield from self._pass(number + 1, piece)
+
+
+class _Layer:
+    """One encoding. `deflate` is zlib's form by the standard, and raw deflate from some servers."""
+
+    def __init__(self, name: str) -> None:
+        self._is_deflate = name == "deflate"
+        self._inflate = zlib.decompressobj(zlib.MAX_WBITS if self._is_deflate else zlib.MAX_WBITS | 16)
+        self._begins = True
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        while data and not (self._inflate.eof and self._is_deflate):
+            if self._inflate.eof:  # a gzip body may have several members
+                self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            yield from self._inflated(data)
+            data = self._inflate.unused_data
+
+    def _inflated(self, data: bytes) -> Iterator[bytes]:
+        while True:
+            try:
+                piece = self._inflate.decompress(data, PIECE_BYTES)
+            except zlib.error:
+                if not (self._is_deflate and self._begins):
+                    raise
+                self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+                piece = self._inflate.decompress(data, PIECE_BYTES)
+            self._begins = False
+            data = self._inflate.unconsumed_tail
+            if piece:
+                yield piece
+            if not data and len(piece) < PIECE_BYTES:
+                return
+
+
+def _layers(headers: Mapping[str, str]) -> list[str]:
+    names = [name.strip().lower() for name in headers.get("content-encoding", "").split(",")]
+    return [name for name in names if name not in _IDENTITY]

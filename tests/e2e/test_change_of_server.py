@@ -6,6 +6,7 @@ one server; ids of calls are unique only as far as the server that gave them car
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import re
@@ -82,7 +83,7 @@ Part = tuple[str, Any]
 
 def chat_parts(body: dict[str, Any]) -> Iterator[Part]:
     for message in body["messages"]:
-        role, content = message["role"], message["content"]
+        role, content = message["role"], message.get("content")
         if role in ("user", "system"):
             yield role, content
         elif role == "tool":
@@ -125,7 +126,9 @@ def messages_parts(body: dict[str, Any]) -> Iterator[Part]:
             elif kind == "tool_use":
                 yield "call", (block["id"], block["input"]["place"])
             elif kind == "tool_result":
-                yield "result", (block["tool_use_id"], "".join(part["text"] for part in block["content"]))
+                content = block["content"]
+                said = content if isinstance(content, str) else "".join(part["text"] for part in content)
+                yield "result", (block["tool_use_id"], said)
             else:
                 yield ("text" if message["role"] == "assistant" else "user"), block["text"]
 
@@ -152,6 +155,11 @@ APIS = {
     ),
     "anthropic": Api("anthropic/m", "auto", r"[a-zA-Z0-9_-]{1,64}", messages_parts, "signature-{n}", thinks_last=True),
 }
+if importlib.util.find_spec("litellm") is not None:  # in an environment of its own: see .ci/litellm
+    APIS["litellm"] = Api("litellm/openai/m", "auto", r"[a-zA-Z0-9_-]{1,40}", chat_parts, None, thinks_last=False)
+    APIS["litellm to Claude"] = Api(
+        "litellm/anthropic/m", "auto", r"[a-zA-Z0-9_-]{1,64}", messages_parts, "signature-{n}", thinks_last=False
+    )
 
 
 def looks(side: str, n: int, ids: tuple[str, str]) -> Step:
@@ -233,7 +241,11 @@ class Conversation:
         """Ask a question, of another model than the API's own if one is given; the turn succeeds."""
         config = self.shell.home / "afk" / "config" / "config.toml"
         config.parent.mkdir(parents=True, exist_ok=True)
-        config.write_text(f'[providers.openai]\napi = "{api.form}"\n')
+        path = "" if "/anthropic/" in api.model else "/v1"
+        config.write_text(
+            f'[providers.openai]\napi = "{api.form}"\n'
+            f'[providers.litellm]\napi_key = "k"\nbase_url = "{server.base_url.removesuffix("/v1")}{path}"\n'
+        )
         done: Finished = self.shell.in_process(
             *(
                 "run",
@@ -257,6 +269,16 @@ class Conversation:
         assert done.code == 0, done.err
         assert "warning" not in done.types(), done.out
         self.shown.append("".join(event["text_delta"] for event in done.events if event["type"] == "text_delta"))
+
+    def ask_local(self, question: str) -> None:
+        """Ask the local model, which cannot use tools; it answers with what it likes."""
+        config = self.shell.home / "afk" / "config" / "config.toml"
+        config.write_text("[providers.local]\nmax_output_tokens = 40\nthreads = 1\nseed = 1\ntemperature = 0.0\n")
+        done = self.shell.in_process("run", "--json", "-t", "t", "-m", "local", question)
+        assert done.code in (0, 3), done.err  # 3 where the limit cut it
+        assert "warning" not in done.types(), done.out
+        self.shown.append("".join(event["text_delta"] for event in done.events if event["type"] == "text_delta"))
+        assert self.shown[-1]
 
     def stored(self) -> str:
         return self.shell.in_process("threads", "show", "t", "--json").out
@@ -309,6 +331,22 @@ def test_another_model_of_the_same_server_gets_no_thoughts(shell: Shell, server:
     assert values(checked(api, "B", other), "thought") == []
     assert not [mark for mark in OPAQUE if mark in json.dumps(other.body)]
     assert values(checked(api, "A", back), "thought") == thoughts(api, "A", {1: True, 2: False})
+
+
+@pytest.mark.parametrize("name", APIS)
+def test_a_thread_goes_to_the_local_model_and_comes_back(shell: Shell, server: ModelServer, name: str) -> None:
+    api, ids = APIS[name], IDS["other characters"]
+    talk = Conversation(shell)
+    server.script(looks("A", 1, ids), answers("A", 2), looks("A", 3, ids), answers("A", 4))
+    talk.ask(api, server, "first")
+    talk.ask_local("second")
+    talk.ask(api, server, "third")
+
+    *_, back = (checked(api, "A", request) for request in server.requests)
+    assert values(back, "user") == ["first", "second", "third"]
+    assert talk.shown[1] in values(back, "text")
+    assert places(back) == ["A1x", "A1y", "A3x", "A3y"]
+    assert values(back, "thought") == thoughts(api, "A", {1: True, 2: False, 3: True})
 
 
 @pytest.mark.parametrize("ids", ["repeated", "65 characters", "other characters"])

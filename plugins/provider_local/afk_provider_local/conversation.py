@@ -19,6 +19,7 @@ from afkcli.plugin import (
     dumps,
 )
 from afkcli.providers.chat import in_turns
+from afkcli.providers.parts import EMPTY_ANSWER, arguments_text, result_text
 
 # The known templates add fewer tokens than this around a message, and before the first one.
 _TEMPLATE_TOKENS_A_MESSAGE = 32
@@ -48,16 +49,17 @@ def chat_tools(tools: Sequence[ToolSpec]) -> list[JsonObject]:
 def _chat_forms(message: Message) -> list[JsonObject]:
     if message.role is Role.TOOL:
         results = [part for part in message.parts if isinstance(part, ToolResultPart)]
-        return [{"role": "tool", "tool_call_id": part.id, "content": _text(part.parts)} for part in results]
+        return [{"role": "tool", "tool_call_id": part.id, "content": result_text(part)} for part in results]
     form: JsonObject = {"role": str(message.role), "content": _text(message.parts)}
     if message.tool_calls:
         form["tool_calls"] = [_chat_tool_call(call) for call in message.tool_calls]
+    elif message.role is Role.ASSISTANT and not form["content"].strip():
+        form["content"] = EMPTY_ANSWER
     return [form]
 
 
 def _chat_tool_call(call: ToolCallPart) -> JsonObject:
-    arguments = call.invalid_arguments if call.invalid_arguments is not None else dumps(call.arguments)
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments_text(call)}}
 
 
 def _text(parts: Sequence[Part]) -> str:

@@ -115,7 +115,7 @@ class LocalProvider:
             lambda item: loop.call_soon_threadsafe(items.put_nowait, item),
         )
         self._jobs.add(job)
-        answer = Answer(engine.name)
+        answer = Answer(engine.name, request)
         try:
             while (item := await items.get()) is not None:
                 if isinstance(item, BaseException):
@@ -123,8 +123,10 @@ class LocalProvider:
                 if isinstance(item, ModelWarning):
                     yield item
                 elif isinstance(item, dict):
-                    for event in answer.add(item):
+                    for event in answer.chunk(item):
                         yield event
+            for event in answer.close():
+                yield event
             yield answer.response()
         finally:
             job.stop()

@@ -425,7 +425,7 @@ def test_tools_and_results_have_the_form_of_chat_completions():
 
 
 def test_a_tool_call_is_put_together_from_its_pieces():
-    answer = Answer("model")
+    answer = Answer("model", ModelRequest(model="model", messages=[]))
     pieces = [
         {"index": 0, "id": "c1", "function": {"name": "clock", "arguments": ""}},
         {"index": 0, "function": {"arguments": '{"zone":'}},
@@ -433,8 +433,8 @@ def test_a_tool_call_is_put_together_from_its_pieces():
         {"index": 1, "id": "c2", "function": {"name": "broken", "arguments": "{no"}},
     ]
     for piece in pieces:
-        list(answer.add({"choices": [{"delta": {"tool_calls": [piece]}}]}))
-    list(answer.add({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]}))
+        list(answer.chunk({"choices": [{"delta": {"tool_calls": [piece]}}]}))
+    list(answer.chunk({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]}))
     response = answer.response()
     assert response.finish_reason is FinishReason.TOOL_CALLS
     first, second = response.message.tool_calls
@@ -442,9 +442,26 @@ def test_a_tool_call_is_put_together_from_its_pieces():
     assert (second.arguments, second.invalid_arguments) == ({}, "{no")
 
 
+@pytest.mark.parametrize("arguments", ["", " ", "null", None])
+def test_a_call_without_arguments_has_none(arguments):
+    answer = Answer("model", ModelRequest(model="model", messages=[]))
+    piece = {"index": 0, "id": "c1", "function": {"name": "clock", "arguments": arguments}}
+    list(answer.chunk({"choices": [{"delta": {"tool_calls": [piece]}, "finish_reason": "tool_calls"}]}))
+    (call,) = answer.response().message.tool_calls
+    assert (call.arguments, call.invalid_arguments) == ({}, None)
+
+
+def test_reasoning_in_the_text_is_reasoning():
+    answer = Answer("model", ModelRequest(model="model", messages=[]))
+    for text in ("<thi", "nk>hm</think>", "\n\nyes"):
+        list(answer.chunk({"choices": [{"delta": {"content": text}}]}))
+    list(answer.chunk({"choices": [{"delta": {}, "finish_reason": "stop"}]}))
+    assert [part.text for part in answer.response().message.parts] == ["hm", "yes"]
+
+
 def test_a_stream_without_an_end_marker_is_an_error():
-    answer = Answer("model")
-    list(answer.add({"choices": [{"delta": {"content": "half a"}}]}))
+    answer = Answer("model", ModelRequest(model="model", messages=[]))
+    list(answer.chunk({"choices": [{"delta": {"content": "half a"}}]}))
     with pytest.raises(ProviderError) as caught:
         answer.response()
     assert caught.value.kind is ErrorKind.TRUNCATED

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import warnings
-from typing import NoReturn, TextIO
+from afkcli.host.search_path import leave_working_folder
+
+leave_working_folder()  # before anything else is imported
+
+import signal  # noqa: E402
+import warnings  # noqa: E402
+from typing import NoReturn, TextIO  # noqa: E402
 
 
 def main() -> NoReturn:

@@ -124,6 +124,7 @@ if TYPE_CHECKING:
     from afkcli.core.thread.records import advance
     from afkcli.core.thread.turns import SealedTurn, after_seal, turn_from_json
     from afkcli.hookspecs import HOOKS_VERSION, hookimpl
+    from afkcli.host.bound_starts import Start, start_environment, start_problem
     from afkcli.host.files import make_private_folder, private_file, replace_file, sync_folder
     from afkcli.host.nondumpable import hide_memory
     from afkcli.host.owner import boot_id, current_owner, proven_dead
@@ -269,6 +270,11 @@ _NAMES = {
         "HOOKS_VERSION",
         "hookimpl",
     ),
+    "afkcli.host.bound_starts": (
+        "Start",
+        "start_environment",
+        "start_problem",
+    ),
     "afkcli.host.files": (
         "make_private_folder",
         "private_file",
@@ -367,6 +373,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "RunState",
     "SealedTurn",
     "Sink",
+    "Start",
     "Store",
     "StoreError",
     "Stopped",
@@ -419,6 +426,8 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "replace_file",
     "rfc3339",
     "schema_problem",
+    "start_environment",
+    "start_problem",
     "started",
     "state_dir",
     "sync_folder",

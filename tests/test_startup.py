@@ -63,6 +63,7 @@ def test_the_version_takes_click_and_nothing_more(shell: Shell) -> None:
         "afkcli.host",
         "afkcli.host.ending",
         "afkcli.host.invocation",
+        "afkcli.host.search_path",
         "afkcli.host.signals",
         "afkcli.version",
     }

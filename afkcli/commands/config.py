@@ -9,9 +9,11 @@ import click
 
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
-from afkcli.config.trust import TrustState, find_project_file, record_file, trust_state
+from afkcli.config.project import find_project_file
+from afkcli.config.trust import TrustState, record_file, trust_state
 from afkcli.core.contract.jsonform import dumps
 from afkcli.host.paths import config_file, data_dir, state_dir
+from afkcli.host.permissions import UnsafeFileError, read_own_file
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
 from afkcli.screen.tables import write_table
@@ -67,7 +69,7 @@ def places() -> list[Place]:
     """Return the files and folders that afk uses."""
     environment = invocation().environment
     user = config_file(environment)
-    found = [Place(what="user config", path=user, exists=user.exists(), trust="trusted")]
+    found = [Place(what="user config", path=user, exists=user.exists(), trust=_user_trust(user))]
     record = record_file(environment)
     project = find_project_file(invocation().folder)
     if project is not None:
@@ -81,6 +83,16 @@ def places() -> list[Place]:
     ):
         found.append(Place(what=what, path=place, exists=place.exists()))
     return found
+
+
+def _user_trust(path: Path) -> str:
+    try:
+        read_own_file(path)
+    except UnsafeFileError as error:
+        return f"refused: {error}"
+    except OSError:  # it is not there, or afk says elsewhere why it cannot be read
+        pass
+    return "trusted"
 
 
 def _status(place: Place) -> str:

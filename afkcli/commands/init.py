@@ -9,7 +9,7 @@ import click
 
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
-from afkcli.config.trust import FILE_NAME
+from afkcli.config.project import FILE_NAME
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.limits import LIMITS
 from afkcli.screen.messages import Messages

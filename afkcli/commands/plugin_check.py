@@ -12,11 +12,14 @@ import os
 import subprocess
 import sys
 import threading
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from pathlib import Path
 
 from afkcli.core.contract.errors import AfkError
+from afkcli.host.search_path import leave_working_folder
 from afkcli.loading.discovery import Plugin, Plugins
+from afkcli.loading.plugin_files import PROJECT_IMPORTS
 
 HANG_SECONDS = 30.0
 
@@ -49,7 +52,8 @@ def _ask(plugins: Sequence[Plugin]) -> tuple[dict[str, str | None], str]:
     alarm = _alarm(child, hung)
     reported: dict[str, str | None] = {}
     try:
-        child.stdin.write(json.dumps([_to_json(plugin) for plugin in plugins]).encode())
+        asked = {"plugins": [_to_json(plugin) for plugin in plugins], "guarded": _guarded()}
+        child.stdin.write(json.dumps(asked).encode())
         child.stdin.close()
         for line in child.stdout:
             alarm.cancel()
@@ -82,16 +86,33 @@ def _to_json(plugin: Plugin) -> dict[str, str | None]:
         "source": plugin.source,
         "distribution": plugin.distribution,
         "file": str(plugin.file) if plugin.file else None,
+        "data": b64encode(plugin.data or b"").decode(),  # what was read and hashed, not what the file has now
     }
+
+
+def _guarded() -> list[tuple[str, dict[str, str], list[str]]]:
+    """Return what the plugin files of trusted projects may import, as JSON."""
+    return [
+        (
+            str(config),
+            {str(path): b64encode(data).decode() for path, data in modules.items()},
+            [str(path) for path in files],
+        )
+        for config, modules, files in PROJECT_IMPORTS.guarded
+    ]
 
 
 def _report() -> None:
     """Be the child."""
+    leave_working_folder()
     report = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    with open(0, "rb") as asked:
-        items = json.load(asked)
-    for item in items:
+    with open(0, "rb") as stdin:
+        asked = json.load(stdin)
+    for config, modules, files in asked["guarded"]:
+        found = {Path(path): b64decode(data) for path, data in modules.items()}
+        PROJECT_IMPORTS.guard(Path(config), found, [Path(path) for path in files])
+    for item in asked["plugins"]:
         report.write(json.dumps({item["id"]: _reason(item)}) + "\n")
         report.flush()
     report.close()
@@ -103,7 +124,7 @@ def _reason(item: dict[str, str]) -> str | None:
     kind, _, name = item["id"].partition(".")
     try:
         if item["file"]:
-            plugins.add_file(Path(item["file"]))
+            plugins.add_file(Path(item["file"]), b64decode(item["data"]))
         else:
             plugins.found[item["id"]] = Plugin(
                 id=item["id"], source=item["source"], distribution=item["distribution"], version=""

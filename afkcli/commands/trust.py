@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import click
 
 from afkcli.commands.context import invocation
-from afkcli.commands.effective import masked
 from afkcli.commands.json_option import json_option
+from afkcli.commands.trust_page import Page, page_of
+from afkcli.config.project import FILE_NAME, ProjectFile, find_project_file, read_project_file
 from afkcli.config.reading import load_user_config, parse_config
 from afkcli.config.trust import (
-    FILE_NAME,
-    ProjectFile,
     TrustState,
     distrust,
-    find_project_file,
-    read_project_file,
+    fingerprint,
     record_file,
     trust,
     trust_state,
-    without_trust,
 )
-from afkcli.core.contract.errors import EXIT_USAGE, UsageError
+from afkcli.config.without_trust import without_trust
+from afkcli.core.contract.errors import EXIT_USAGE, ConfigError, UsageError
 from afkcli.host.paths import config_file
 from afkcli.loading.discovery import discover
 from afkcli.screen.messages import Messages
+from afkcli.screen.pages import show_all
 from afkcli.screen.questions import can_ask
 from afkcli.screen.streams import Stdout
 from afkcli.wiring.models import configured_models
@@ -75,7 +74,7 @@ def _project_file(file: Path | None) -> ProjectFile | None:
 
 def _check(project: ProjectFile, as_json: bool) -> None:
     state, inert = _state(project)
-    _report(project, state, inert, as_json)
+    _report(project, state, inert, as_json, _page(project, inert) if as_json else None)
     if state in (TrustState.TRUSTED, NOT_NEEDED):
         return
     why = f"is refused: {project.refused}" if project.refused else f"is {_words(state)}; see `afk trust`"
@@ -88,21 +87,23 @@ def _trust(project: ProjectFile, as_json: bool) -> None:
     if project.refused is not None:
         raise UsageError(f"{project.path} cannot be trusted: {project.refused}")
     state, inert = _state(project)
+    page: Page | None = None
     if state == TrustState.TRUSTED:
         messages.say(f"{project.path} is already trusted")
     elif state == NOT_NEEDED:
         messages.say(f"nothing in {project.path} needs trust: all of it counts already")
     else:
+        seen = fingerprint(project)  # before it is shown: what is trusted is what was there then
+        page = page_of(project, inert, record_file(invocation().environment))
         messages.say(f"trusting {project.path} turns on:")
-        for key, value in inert.items():
-            messages.say(f"  {key} = {_shortened(key, value)}")
-        if can_ask(invocation()) and not click.confirm("Trust it?", err=True):
+        complete = show_all(invocation(), list(page.lines()))
+        if not complete or (can_ask(invocation()) and not click.confirm(page.question(), err=True)):
             messages.say("it is not trusted")
             raise click.exceptions.Exit(EXIT_USAGE)
-        trust(project, record_file(invocation().environment))
+        trust(project, record_file(invocation().environment), seen, page.digests)
         state, inert = TrustState.TRUSTED, {}
         messages.say("trusted, until it changes")
-    _report(project, state, inert, as_json)
+    _report(project, state, inert, as_json, page)
 
 
 def _remove(project: ProjectFile, as_json: bool) -> None:
@@ -123,16 +124,19 @@ def _state(project: ProjectFile) -> tuple[str, dict[str, Any]]:
     return (state, inert) if inert else (NOT_NEEDED, {})
 
 
-def _report(project: ProjectFile, state: str, inert: dict[str, Any], as_json: bool) -> None:
+def _page(project: ProjectFile, inert: dict[str, Any]) -> Page | None:
+    """Return what trust switches on; None where nothing is, or a file that the project references cannot be trusted."""
+    with contextlib.suppress(ConfigError):
+        return page_of(project, inert, record_file(invocation().environment)) if inert else None
+    return None
+
+
+def _report(project: ProjectFile, state: str, inert: dict[str, Any], as_json: bool, page: Page | None = None) -> None:
     if as_json:
-        form = {"v": 1, "type": "trust", "path": str(project.path), "state": str(state), "inert": list(inert)}
+        form: dict[str, Any] = {"v": 1, "type": "trust", "path": str(project.path), "state": str(state)}
+        form |= {"inert": list(inert), "settings": page.as_json() if page else []}
         Stdout(invocation()).objects([form])
 
 
 def _words(state: str) -> str:
     return "not trusted" if state == TrustState.UNTRUSTED else "changed since it was trusted"
-
-
-def _shortened(key: str, value: Any) -> str:
-    text = json.dumps(masked(key, value), ensure_ascii=False)
-    return text if len(text) <= 200 else f"{text[:199]}…"

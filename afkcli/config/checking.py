@@ -86,8 +86,10 @@ def check_config(table: Mapping[str, Any], data: bytes, path: Path) -> None:
     for section in PLUGIN_SECTIONS:
         check.tables(table, section)
     check.approvals(table.get("approvals", {}))
-    check.table(table.get("plugins", {}), {"paths": (list,)}, ("plugins",))
-    check.texts(table.get("plugins", {}).get("paths", []), ("plugins", "paths"))
+    check.table(table.get("plugins", {}), {"paths": (list,), "modules": (list,)}, ("plugins",))
+    for key, names in table.get("plugins", {}).items():
+        check.texts(names, ("plugins", key))
+    check.modules(table.get("plugins", {}).get("modules", []), ("plugins", "modules"))
     for name, model in table.get("models", {}).items():
         if not isinstance(model, str):
             raise check.wrong(("models", name), (str,))
@@ -181,6 +183,13 @@ class _Check:
     def texts(self, values: Sequence[Any], at: Sequence[str]) -> None:
         if not all(isinstance(value, str) for value in values):
             raise self._error(at, "must be an array of strings")
+
+    def modules(self, names: Sequence[str], at: Sequence[str]) -> None:
+        """Refuse a file that could not be imported by its name."""
+        for name in names:
+            stem, point, suffix = name.replace("\\", "/").rpartition("/")[2].rpartition(".")
+            if not (stem.isidentifier() and f"{point}{suffix}" == ".py"):
+                raise self._error(at, f"must name Python files that can be imported, such as helper.py (got {name!r})")
 
     def not_negative(self, value: float, at: Sequence[str]) -> None:
         if not (math.isfinite(value) and value >= 0):

@@ -13,6 +13,7 @@ from afkcli.core.contract.errors import ConfigError
 from afkcli.core.contract.limits import FailSafeConfig
 from afkcli.core.contract.protocols import Price
 from afkcli.core.run.budgets import Budgets
+from afkcli.host.permissions import UnsafeFileError, read_own_file
 
 DEFAULT_AGENT = "afk"
 DEFAULT_STORE = "disk"
@@ -21,13 +22,17 @@ DEFAULT_SINKS = ("jsonl",)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
-    """An agent of the config; `source` is the file. Its instructions are `text` or those in `instructions_file`."""
+    """An agent of the config; `source` is the file. Its instructions are `text` or those in `instructions_file`.
+
+    `instructions_data` are the bytes of that file where they were read already: trust applies to these.
+    """
 
     name: str
     source: str
     model: str | None = None
     text: str | None = None
     instructions_file: Path | None = None
+    instructions_data: bytes | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, Any] = field(default_factory=dict)
@@ -40,9 +45,13 @@ class AgentConfig:
         if self.instructions_file is None:
             return self.text
         try:
-            return self.instructions_file.read_text(encoding="utf-8")
+            data = self.instructions_data
+            text = (read_own_file(self.instructions_file) if data is None else data).decode("utf-8")
+            return text.replace("\r\n", "\n").replace("\r", "\n")
+        except UnsafeFileError as error:
+            why = str(error)
         except OSError as error:
-            why = error.strerror
+            why = str(error.strerror)
         except UnicodeDecodeError:
             why = "it is not UTF-8"
         raise ConfigError(
@@ -122,7 +131,8 @@ class Config:
             if "instructions" in own or "instructions_file" in own:
                 merged["instructions"], merged["instructions_file"] = own.get("instructions"), None
             if "instructions_file" in own:
-                merged["instructions_file"] = relative_to(item.path, own["instructions_file"])
+                path = merged["instructions_file"] = relative_to(item.path, own["instructions_file"])
+                merged["instructions_data"] = item.files.get(path)
             for key in ("options", "extra", "limits"):
                 merged[key] = {**merged.get(key, {}), **own.get(key, {})}
             for key in ("model", "fallback_models", "tools"):
@@ -133,6 +143,7 @@ class Config:
             model=merged.get("model"),
             text=merged.get("instructions"),
             instructions_file=merged.get("instructions_file"),
+            instructions_data=merged.get("instructions_data"),
             options=merged.get("options", {}),
             extra=merged.get("extra", {}),
             limits=merged.get("limits", {}),
@@ -174,17 +185,21 @@ class Config:
         tables = [item.table.get("approvals", {}) for item in self.files]
         return next((table[key] for table in tables if key in table), None)
 
-    def approval_rules(self) -> list[Mapping[str, Any]]:
-        """Return the approval rules in order: those of the user first, so that a project cannot override them."""
-        return [rule for item in reversed(self.files) for rule in item.table.get("approvals", {}).get("rules", [])]
+    def plugin_files(self) -> dict[Path, bytes | None]:
+        """Return the plugin files of `[plugins] paths`, with their bytes where these were read already."""
+        return self._named_files("paths")
 
-    def plugin_paths(self) -> list[Path]:
-        """Return the plugin files of `[plugins] paths`."""
-        return [
-            relative_to(item.path, text)
-            for item in self.files
-            for text in item.table.get("plugins", {}).get("paths", [])
-        ]
+    def plugin_modules(self) -> dict[Path, bytes | None]:
+        """Return the files of `[plugins] modules`, which the plugin files may import, as `plugin_files`."""
+        return self._named_files("modules")
+
+    def _named_files(self, key: str) -> dict[Path, bytes | None]:
+        found: dict[Path, bytes | None] = {}
+        for item in self.files:
+            for text in item.table.get("plugins", {}).get(key, []):
+                path = relative_to(item.path, text)
+                found.setdefault(path, item.files.get(path))
+        return found
 
 
 def is_tables(value: object) -> bool:

@@ -5,33 +5,46 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from afkcli.config.checking import check_config
 from afkcli.core.contract.errors import ConfigError
+from afkcli.host.permissions import UnsafeFileError, read_own_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigFile:
-    """A config file that was read and checked; `table` is the part that counts, `inert` the names of other keys."""
+    """A config file that was read and checked.
+
+    `table` is the part that counts, and `inert` are the names of other keys. `changed` says that the file was trusted
+    with other contents. `files` are the bytes of the files to which trust applies, by their paths: they are used as
+    they were read and hashed, and not read again. `starts` are the hashes of the files that the programs which it
+    starts name, by the key of the program and the path of the file.
+    """
 
     path: Path
     table: Mapping[str, Any]
     inert: tuple[str, ...] = ()
+    changed: bool = False
+    files: Mapping[Path, bytes] = field(default_factory=dict)
+    starts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def load_user_config(path: Path) -> ConfigFile:
     """Read the user's config; a file that does not exist is an empty one.
 
     Raises:
-        ConfigError: it is malformed; the message has the file, the line and what was expected.
+        ConfigError: it is malformed; the message has the file, the line and what was expected. Or others can write it;
+            the message has the command that mends it.
     """
     try:
-        data = path.read_bytes()
+        data = read_own_file(path)
     except (FileNotFoundError, NotADirectoryError):
         return ConfigFile(path=path, table={})
+    except UnsafeFileError as error:
+        raise ConfigError(f"the config {path} is not used: {error}") from None
     except OSError as error:
         raise ConfigError(f"the config {path} cannot be read: {error.strerror}") from None
     return ConfigFile(path=path, table=parse_config(data, path))

@@ -1,30 +1,29 @@
-"""What a project's afk.toml may set, and the record of the files that the user trusts.
+"""The record of the project files that the user trusts, and what counts of a project file.
 
-Without trust a project file may set agent names, literal instructions, sampling, models of providers that the user has
-configured, and lower limits. Everything else is ignored, with a warning. Trust applies to the real path, the owner and
-the SHA-256 of the file and of the files that it references; when one of them changes, the trust ends.
+Trust applies to the real path, the owner and the SHA-256 of the file, of the files that it references, and of the files
+that the programs which it starts name. When one of the first changes, the trust ends; a program is not started when one
+of its own has changed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from afkcli.config.checking import BUDGET_KEYS, LIMIT_KEYS, SAMPLING_KEYS, check_config
-from afkcli.config.reading import ConfigFile, parse_config, parse_toml, relative_to
+from afkcli.config.binding import References, bind_starts, read_references, starts_of
+from afkcli.config.checking import check_config
+from afkcli.config.project import ProjectFile
+from afkcli.config.reading import ConfigFile, parse_config, parse_toml
+from afkcli.config.without_trust import without_trust
 from afkcli.core.contract.errors import ConfigError
-from afkcli.core.contract.limits import LIMITS
 from afkcli.host.files import make_private_folder, replace_file
 from afkcli.host.paths import state_dir
+from afkcli.host.permissions import UnsafeFileError, read_own_file
 
-FILE_NAME = "afk.toml"
-_MAX_BYTES = 1_000_000  # configs are written by hand; a larger file is not read into memory
 _NAMED = 8  # how many ignored keys one line lists
 
 
@@ -38,83 +37,14 @@ class TrustState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProjectFile:
-    """A project file, read once: `data` are its bytes; `refused` is the reason if the whole file is ignored."""
+class Trusted:
+    """What the record has about a file that is trusted: the hashes of the files of its programs, by program and path.
 
-    path: Path
-    data: bytes = b""
-    owner: int = -1
-    refused: str | None = None
-
-
-def find_project_file(start: str | Path | None) -> ProjectFile | None:
-    """Return the nearest afk.toml at or above `start`, never one above the home folder; None if there is none."""
-    if start is None:  # the working directory was deleted
-        return None
-    try:
-        start = Path(start).resolve()
-        home = Path.home().resolve()
-    except (OSError, RuntimeError):  # `start` was deleted, or the home folder is not known
-        return None
-    for folder in (start, *start.parents):
-        if folder in home.parents:
-            break
-        path = folder / FILE_NAME
-        if os.path.lexists(path) and not os.path.isdir(path):  # noqa: PTH112 - is_dir raises where it may not look
-            return read_project_file(path)
-        if folder == home:
-            break
-    return None
-
-
-def read_project_file(path: Path) -> ProjectFile:
-    """Read a project file, or one that it references; refuse it if another user owns it or can write it."""
-    try:
-        real = path.resolve(strict=True)
-        link = path.lstat()
-        # O_NONBLOCK, because opening a FIFO would wait for a writer.
-        descriptor = os.open(real, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            refused = _refused(status, link)
-            data = b"" if refused else file.read(_MAX_BYTES + 1)
-    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
-        why = getattr(error, "strerror", None) or "a loop of symbolic links"
-        return ProjectFile(path=Path(os.path.abspath(path)), refused=f"it cannot be read: {why}")  # noqa: PTH100
-    if len(data) > _MAX_BYTES:
-        refused = f"it is longer than {_MAX_BYTES} bytes"
-    return ProjectFile(path=real, data=b"" if refused else data, owner=status.st_uid, refused=refused)
-
-
-def _refused(status: os.stat_result, link: os.stat_result) -> str | None:
-    """Return why a file is refused: its type, the owner of it or of the link to it, or who can write it."""
-    if not stat.S_ISREG(status.st_mode):
-        return "it is not a regular file"
-    if not hasattr(os, "geteuid"):
-        return None
-    if {status.st_uid, link.st_uid} != {os.geteuid()}:
-        return "another user owns it"
-    if status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and not is_private_group(status)):
-        return "others can write it; chmod go-w it"
-    return None
-
-
-def is_private_group(status: os.stat_result) -> bool:
-    """Return whether the file's group has only its owner, as on systems with the umask 002.
-
-    Then the right of the group to write gives no other user access. Not for root, whose group has other members on some
-    systems.
+    `references` are the files that it references, as they were read and compared with the record.
     """
-    import grp
-    import pwd
 
-    if status.st_uid == 0:
-        return False
-    try:
-        owner, group = pwd.getpwuid(status.st_uid), grp.getgrgid(status.st_gid)
-    except KeyError:
-        return False
-    return (group.gr_gid, group.gr_name) == (owner.pw_gid, owner.pw_name) and set(group.gr_mem) <= {owner.pw_name}
+    references: References
+    starts: Mapping[str, Mapping[str, str]]
 
 
 def project_config(
@@ -132,138 +62,106 @@ def project_config(
     """
     if file.refused is not None:
         return ConfigFile(path=file.path, table={}, inert=(f"everything, because {file.refused}",))
-    if trust_state(file, record) is TrustState.TRUSTED:
-        return ConfigFile(path=file.path, table=parse_config(file.data, file.path))
+    state, trusted = _compared(file, _read_record(record))
+    if trusted is not None:
+        table = parse_config(file.data, file.path)
+        return ConfigFile(path=file.path, table=table, files=trusted.references.files, starts=trusted.starts)
     table, inert = without_trust(parse_toml(file.data, file.path), configured, user)
     check_config(table, file.data, file.path)
-    return ConfigFile(path=file.path, table=table, inert=tuple(inert))
+    return ConfigFile(path=file.path, table=table, inert=tuple(inert), changed=state is TrustState.CHANGED)
 
 
 def inert_line(config: ConfigFile) -> str:
     """Return the line that lists the ignored keys of a project file."""
     names = ", ".join(config.inert[:_NAMED])
     more = f" and {len(config.inert) - _NAMED} more" if len(config.inert) > _NAMED else ""
-    return f"{config.path} is not trusted, so this does not count: {names}{more}; see `afk trust`"
+    changed = " any more, because it or a file of it has changed" if config.changed else ""
+    return f"{config.path} is not trusted{changed}, so this does not count: {names}{more}; see `afk trust`"
 
 
-def without_trust(
-    table: Mapping[str, Any], configured: Callable[[str], bool], user: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the part of a project file's table that counts without trust, and the other keys by dotted name."""
-    sieve = _Sieve(configured)
-    limits = {limit.field: limit.default for limit in LIMITS} | _table(user.get("limits"))
-    own = {key: value for key, value in table.items() if key not in ("agent", "agents", "budgets")}
-    allowed = sieve.agent(own, limits, "")
-    if "budgets" in table:
-        allowed["budgets"] = sieve.lower(table["budgets"], BUDGET_KEYS, _table(user.get("budgets")), "budgets.")
-    if "agent" in table:
-        allowed["agent"] = table["agent"]
-    if "agents" in table:
-        allowed["agents"] = table["agents"]
-    if isinstance(table.get("agents"), dict):
-        known = _table(user.get("agents"))
-        allowed["agents"] = {
-            name: sieve.agent(agent, limits | _table(_table(known.get(name)).get("limits")), f"agents.{name}.")
-            for name, agent in table["agents"].items()
-        }
-    return allowed, sieve.inert
+def trust_state(file: ProjectFile, record: Path) -> TrustState:
+    """Return whether the user trusts the file as it is now, by the record at the path `record`.
+
+    The files of the programs that it starts are read too. A run looks at these only when it starts the program.
+    """
+    state, trusted = _compared(file, _read_record(record))
+    if trusted is not None and trusted.starts != _hashes_of_starts(file):
+        return TrustState.CHANGED
+    return state
 
 
-class _Sieve:
-    """Selects from tables what counts without trust; `inert` collects the rest by dotted name."""
+def changed_files(file: ProjectFile, record: Path) -> list[str]:
+    """Return the files that are not as they were when the file was trusted, those that are new included.
 
-    def __init__(self, configured: Callable[[str], bool]) -> None:
-        self._configured = configured
-        self.inert: dict[str, Any] = {}
-
-    def agent(self, table: Any, limits: Mapping[str, Any], prefix: str) -> Any:
-        """Return the part of an agent's table that counts; a value may only be lower than in `limits`.
-
-        A value that should be a table and is not is returned unchanged, because the check of the config reports it.
-        """
-        if not isinstance(table, dict):
-            return table
-        allowed: dict[str, Any] = {}
-        for key, value in table.items():
-            if key == "instructions" or (key in ("model", "fallback_models") and self._are_configured(value)):
-                allowed[key] = value
-            elif key == "options":
-                allowed[key] = self._part(value, SAMPLING_KEYS, f"{prefix}options.")
-            elif key == "limits":
-                allowed[key] = self.lower(value, LIMIT_KEYS, limits, f"{prefix}limits.")
-            else:
-                self.inert[f"{prefix}{key}"] = value
-        return allowed
-
-    def _are_configured(self, value: Any) -> bool:
-        models = value if isinstance(value, list) else [value]
-        return all(isinstance(model, str) and self._configured(model) for model in models)
-
-    def _part(self, value: Any, known: Mapping[str, Any], prefix: str) -> Any:
-        """Return the known keys of a table."""
-        if not isinstance(value, dict):
-            return value
-        self.inert |= {prefix + key: item for key, item in value.items() if key not in known}
-        return {key: item for key, item in value.items() if key in known}
-
-    def lower(self, value: Any, known: Mapping[str, Any], limits: Mapping[str, Any], prefix: str) -> Any:
-        """Return the known keys of a table whose value is at most that in `limits`."""
-        part = self._part(value, known, prefix)
-        if not isinstance(part, dict):
-            return part
-        higher = [key for key, item in part.items() if _is_higher(item, limits.get(key))]
-        self.inert |= {f"{prefix}{key}": part[key] for key in higher}
-        return {key: item for key, item in part.items() if key not in higher}
+    It is empty for a file that was never trusted.
+    """
+    recorded = _read_record(record).get(str(file.path))
+    if recorded is None or file.refused is not None:
+        return []
+    before = {**_table(recorded.get("references"))}
+    now = dict(read_references(file).hashes)
+    for hashes in _table(recorded.get("starts")).values():
+        before |= hashes
+    for hashes in _hashes_of_starts(file).values():
+        now |= hashes
+    return sorted(path for path in {**before, **now} if before.get(path) != now.get(path))
 
 
-def _is_higher(value: Any, limit: float | None) -> bool:
-    return limit is not None and isinstance(value, (int, float)) and value > limit
+def trusted_settings(file: ProjectFile, record: Path) -> dict[str, str]:
+    """Return the hashes of the settings that were shown when the file was trusted last, by key."""
+    return _table(_table(_read_record(record).get(str(file.path))).get("settings"))
 
 
-def referenced_files(file: ProjectFile) -> list[Path]:
-    """Return the files that a project file references: instructions and plugin files."""
-    table = parse_toml(file.data, file.path)
-    tables = [table, *(_table(agent) for agent in _table(table.get("agents")).values())]
-    texts = [item.get("instructions_file") for item in tables]
-    paths = _table(table.get("plugins")).get("paths")
-    texts += paths if isinstance(paths, list) else []
-    return [relative_to(file.path, text) for text in texts if isinstance(text, str)]
+def _compared(file: ProjectFile, record: Mapping[str, Any]) -> tuple[TrustState, Trusted | None]:
+    """Return the state of a file, apart from the programs that it starts; and what is known of it if it is trusted."""
+    if file.refused is not None:
+        return TrustState.REFUSED, None
+    recorded = record.get(str(file.path))
+    if not isinstance(recorded, dict):
+        return TrustState.UNTRUSTED, None
+    try:
+        references = read_references(file)
+        starts = _table(recorded.get("starts"))
+        same = _form(file, references).items() <= {"references": {}, **recorded}.items()
+        if same and set(starts) == set(starts_of(parse_toml(file.data, file.path))):
+            return TrustState.TRUSTED, Trusted(references=references, starts=starts)
+    except ConfigError:  # a referenced file is missing or refused, or the file is no longer valid TOML
+        pass
+    return TrustState.CHANGED, None
+
+
+def _form(file: ProjectFile, references: References) -> dict[str, Any]:
+    """Return what the record has about a file, apart from the programs that it starts."""
+    sha256 = hashlib.sha256(file.data).hexdigest()
+    return {"owner": file.owner, "sha256": sha256, "references": dict(references.hashes)}
+
+
+def _hashes_of_starts(file: ProjectFile) -> dict[str, dict[str, str]]:
+    return {key: dict(bound.digests) for key, bound in bind_starts(file).items()}
 
 
 def fingerprint(file: ProjectFile) -> dict[str, Any]:
-    """Return what trust applies to: the owner, and the SHA-256 of the file and of each file that it references.
+    """Return what trust applies to: the owner, and the SHA-256 of the file, of each file that it references, and of
+    those that the programs which it starts name.
 
     Raises:
         ConfigError: a referenced file cannot be read, or another user owns it or can write it.
     """
-    references: dict[str, str] = {}
-    for path in referenced_files(file):
-        read = read_project_file(path)
-        if read.refused is not None:
-            raise ConfigError(f"{path}, which {file.path} references, cannot be trusted: {read.refused}")
-        references[str(path)] = f"{read.path} {hashlib.sha256(read.data).hexdigest()}"
-    return {
-        "owner": file.owner,
-        "sha256": hashlib.sha256(file.data).hexdigest(),
-        **({"references": references} if references else {}),
-    }
+    form = _form(file, read_references(file))
+    starts = _hashes_of_starts(file)
+    return {key: value for key, value in {**form, "starts": starts}.items() if value != {}}
 
 
-def trust_state(file: ProjectFile, record: Path) -> TrustState:
-    """Return whether the user trusts the file as it is now, by the record at the path `record`."""
-    if file.refused is not None:
-        return TrustState.REFUSED
-    recorded = _read_record(record).get(str(file.path))
-    if recorded is None:
-        return TrustState.UNTRUSTED
-    try:
-        return TrustState.TRUSTED if recorded == fingerprint(file) else TrustState.CHANGED
-    except ConfigError:  # a referenced file is missing or refused, or the file is no longer valid TOML
-        return TrustState.CHANGED
+def trust(
+    file: ProjectFile, record: Path, seen: Mapping[str, Any] | None = None, settings: Mapping[str, str] | None = None
+) -> None:
+    """Write to the file `record` that the user trusts the file.
 
-
-def trust(file: ProjectFile, record: Path) -> None:
-    """Write to the file `record` that the user trusts the file as it is now.
+    Args:
+        file: the file.
+        record: the record of trusted files.
+        seen: the `fingerprint` that was taken before the user was asked; by default it is taken now.
+        settings: the hashes of the settings that were shown, by key.
 
     Raises:
         ConfigError: it is malformed, refused, or the record cannot be written.
@@ -272,7 +170,7 @@ def trust(file: ProjectFile, record: Path) -> None:
         raise ConfigError(f"{file.path} cannot be trusted: {file.refused}")
     parse_config(file.data, file.path)
     trusted = _read_record(record)
-    trusted[str(file.path)] = fingerprint(file)
+    trusted[str(file.path)] = {**(seen or fingerprint(file)), **({"settings": dict(settings)} if settings else {})}
     _write_record(record, trusted)
 
 
@@ -292,9 +190,11 @@ def record_file(environment: Mapping[str, str] | None = None) -> Path:
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        return parse_toml(path.read_bytes(), path)
+        return parse_toml(read_own_file(path), path)
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    except UnsafeFileError as error:
+        raise ConfigError(f"the record of trusted files {path} is not used: {error}") from None
     except OSError as error:
         raise ConfigError(f"the record of trusted files {path} cannot be read: {error.strerror}") from None
 

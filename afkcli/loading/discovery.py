@@ -8,17 +8,17 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib import import_module, util
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from afkcli.core.contract.errors import AfkError, PluginContractError, PluginError, UnknownNameError
 from afkcli.host.invocation import STDOUT_ASIDE, Invocation, process_environment
+from afkcli.host.permissions import MAX_OWN_BYTES, UnsafeFileError, read_file_once
 from afkcli.host.secrets import Secrets
 from afkcli.loading.checking import checked
 from afkcli.loading.settings import fill_settings, settings_type
@@ -58,13 +58,17 @@ KNOWN: Mapping[str, KnownPlugin] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plugin:
-    """An entry point, or a file: `id` is `<kind>.<name>`, `source` the module or path, `distribution` who claims it."""
+    """An entry point, or a file: `id` is `<kind>.<name>`, `source` the module or path, `distribution` who claims it.
+
+    `data` are the bytes of the file that were run.
+    """
 
     id: str
     source: str
     distribution: str
     version: str
     file: Path | None = None
+    data: bytes | None = None
 
     @property
     def kind(self) -> str:
@@ -104,16 +108,21 @@ class Plugins:
             raise UnknownNameError(self.prefix_conflicts[prefix])
         return self.prefixes[prefix].partition(".")[2] if prefix else None
 
-    def add_file(self, path: Path) -> list[str]:
+    def add_file(self, path: Path, data: bytes | None = None) -> list[str]:
         """Import the plugin file at `path` and return the ids of what it offers, named by `AFK_NAME` or its stem.
 
         It goes before an installed plugin of the same id, because it was named; two files with one id are an error.
+
+        Args:
+            path: the file.
+            data: its bytes, if they were read already; what runs is these bytes. (Since: 0.2.)
 
         Raises:
             UnknownNameError: there is no such file.
             PluginError: it cannot be imported, or is not a plugin.
         """
-        module = _import_file(path)
+        data = _read_file(path) if data is None else data
+        module = _import_file(path, data)
         _check_version(module, str(path))
         name = getattr(module, "AFK_NAME", path.stem)
         ids = [f"{kind}.{name}" for kind in KINDS if hasattr(module, f"afk_{kind}")]
@@ -124,7 +133,7 @@ class Plugins:
             if before is not None and before.file is not None and before.file.resolve() != path.resolve():
                 raise PluginError(f"the plugin files {before.file} and {path} both offer {id_}; leave one out")
         for id_ in ids:
-            self.found[id_] = Plugin(id=id_, source=str(path), distribution=path.name, version="", file=path)
+            self.found[id_] = Plugin(id=id_, source=str(path), distribution=path.name, version="", file=path, data=data)
             self.conflicts.pop(id_, None)
             self._modules[id_] = module
         return ids
@@ -301,24 +310,28 @@ def _module_name(source: str) -> str:
     return source
 
 
-def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise UnknownNameError(f"there is no plugin file {path}")
+def _import_file(path: Path, data: bytes) -> ModuleType:
     import hashlib
 
-    name = f"afk_plugin_file_{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]}"
-    spec = util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    from afkcli.loading.plugin_files import run_file
+
+    if path.suffix != ".py":
         raise PluginError(f"the plugin file {path} is not a Python file; its name must end in .py")
-    module = util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and annotations look up their module there
+    name = f"afk_plugin_file_{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]}"
+    with _foreign_code(f"the plugin file {path} cannot be loaded"):
+        return run_file(name, path, data)
+
+
+def _read_file(path: Path) -> bytes:
+    """Return the bytes of a plugin file that the user named; its mode does not matter."""
     try:
-        with _foreign_code(f"the plugin file {path} cannot be loaded"):
-            spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+        return read_file_once(path, MAX_OWN_BYTES)[0]
+    except (FileNotFoundError, NotADirectoryError):
+        raise UnknownNameError(f"there is no plugin file {path}") from None
+    except UnsafeFileError as error:
+        raise UnknownNameError(f"{path} cannot be used as a plugin file: {error}") from None
+    except OSError as error:
+        raise PluginError(f"the plugin file {path} cannot be read: {error.strerror}") from None
 
 
 def _check_version(module: ModuleType, what: str) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from afkcli.config.merging import Config
 from afkcli.config.reading import ConfigFile, load_user_config
-from afkcli.core.contract.errors import AfkError
+from afkcli.core.contract.errors import AfkError, PluginError, UnknownNameError
 from afkcli.host.invocation import Invocation
 from afkcli.host.paths import config_file
+from afkcli.host.permissions import UnsafeFileError, read_own_file
 from afkcli.loading.discovery import Plugins, discover
 from afkcli.wiring.models import configured_models
 from afkcli.wiring.setup import Setup
@@ -40,9 +41,11 @@ def load_setup(
     project_file = _project(invocation, user, plugins, notify) if project else None
     config = Config(user=user, project=project_file)
     setup = Setup(config=config, plugins=plugins, notify=notify, invocation=invocation)
-    for path in setup.config.plugin_paths():
+    if project_file is not None:
+        _guard_imports(project_file)
+    for path, data in setup.config.plugin_files().items():
         try:
-            plugins.add_file(path)
+            plugins.add_file(path, _own_plugin(path) if data is None else data)
         except AfkError as error:
             plugins.failures[str(path)] = str(error)
             notify(str(error))
@@ -51,10 +54,39 @@ def load_setup(
     return setup
 
 
+def _own_plugin(path: Path) -> bytes:
+    """Return the bytes of a plugin file of the user's config.
+
+    Raises:
+        UnknownNameError: there is no such file.
+        PluginError: it cannot be read, or others can write it.
+    """
+    try:
+        return read_own_file(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UnknownNameError(f"there is no plugin file {path}") from None
+    except UnsafeFileError as error:
+        raise PluginError(f"the plugin file {path} is not used: {error}") from None
+    except OSError as error:
+        raise PluginError(f"the plugin file {path} cannot be read: {error.strerror}") from None
+
+
+def _guard_imports(project: ConfigFile) -> None:
+    """Have the plugin files of a trusted project import only what trust binds, and what is installed."""
+    alone = Config(user=project)
+    files = list(alone.plugin_files())
+    if files:
+        from afkcli.loading.plugin_files import PROJECT_IMPORTS
+
+        modules = {path: data for path, data in alone.plugin_modules().items() if data is not None}
+        PROJECT_IMPORTS.guard(project.path, modules, files)
+
+
 def _project(
     invocation: Invocation, user: ConfigFile, plugins: Plugins, notify: Callable[[str], None]
 ) -> ConfigFile | None:
-    from afkcli.config.trust import find_project_file, inert_line, project_config, record_file
+    from afkcli.config.project import find_project_file
+    from afkcli.config.trust import inert_line, project_config, record_file
 
     file = find_project_file(invocation.folder)
     if file is None:
@@ -64,4 +96,15 @@ def _project(
     )
     if config.inert:
         notify(inert_line(config))
+    if config.starts:
+        _bind_starts(config)
     return config
+
+
+def _bind_starts(project: ConfigFile) -> None:
+    """Have the files of the programs that a trusted project starts checked before each start."""
+    from afkcli.config.binding import starts_of
+    from afkcli.host.bound_starts import BOUND_STARTS
+
+    for key, start in starts_of(project.table).items():
+        BOUND_STARTS.add(start, project.path, project.starts.get(key, {}))

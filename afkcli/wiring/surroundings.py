@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 from afkcli.config.checking import pins_of
+from afkcli.config.reading import ConfigFile
 from afkcli.core.contract.errors import ConfigError
 from afkcli.core.contract.rules import ApprovalRule
 from afkcli.core.run.config import BusyMode, RunnerConfig, Wiring
@@ -54,13 +57,34 @@ def wiring_of(setup: Setup) -> Wiring:
         folder=setup.invocation.folder,
         budgets=setup.config.budgets(),
         look_up_price=PriceList(setup.config.prices()),
-        rules=[
-            ApprovalRule(
-                tool=rule["tool"],
-                decision=rule["decision"],
-                arguments=rule.get("arguments", {}),
-                pins=pins_of(rule),
-            )
-            for rule in setup.config.approval_rules()
-        ],
+        rules=[*_rules(setup, setup.config.user), *_rules(setup, setup.config.project)],
     )
+
+
+def _rules(setup: Setup, file: ConfigFile | None) -> Iterator[ApprovalRule]:
+    """Yield the approval rules of a config file; the user's come first, so that a project cannot override them."""
+    table = file.table if file is not None else {}
+    for number, rule in enumerate(table.get("approvals", {}).get("rules", []), 1):
+        yield ApprovalRule(
+            tool=rule["tool"],
+            decision=rule["decision"],
+            arguments=rule.get("arguments", {}),
+            pins=pins_of(rule),
+            **_bound(setup, file, number, rule),
+        )
+
+
+def _bound(setup: Setup, file: ConfigFile | None, number: int, rule: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what keeps a rule of a trusted project from allowing a program that has changed since."""
+    if file is None or not file.starts:
+        return {}
+    from afkcli.config.binding import rule_key, start_of_rule
+    from afkcli.host.bound_starts import BoundStarts
+
+    start = start_of_rule(rule, file.table.get("tools", {}).get("shell", {}))
+    if start is None:
+        return {}
+    known = BoundStarts()
+    known.add(start, file.path, file.starts.get(rule_key(number), {}))
+    folder = Path(setup.invocation.folder or file.path.parent, start.cwd)
+    return {"holds": lambda: known.problem(start, None, folder, setup.invocation.environment) is None}

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from afkcli.config import trust
-from afkcli.config.trust import ProjectFile, TrustState, find_project_file, project_config, trust_state
+from afkcli.config.project import ProjectFile, find_project_file, read_project_file
+from afkcli.config.trust import TrustState, project_config, trust_state
 from afkcli.core.contract.errors import ConfigError
 from afkcli.host.invocation import Invocation
 from afkcli.wiring.agents import Flags, agent_for
@@ -44,7 +45,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def written(text: str, path: Path | str = "afk.toml") -> ProjectFile:
     Path(path).write_text(text)
-    return trust.read_project_file(Path(path))
+    return read_project_file(Path(path))
 
 
 def user_config(text: str) -> None:
@@ -215,7 +216,7 @@ class TestRefused:
         written("store = 'x'")
         Path("afk.toml").chmod(0o666)
         with pytest.raises(ConfigError, match="cannot be trusted"):
-            trust.trust(trust.read_project_file(Path("afk.toml")), trust.record_file())
+            trust.trust(read_project_file(Path("afk.toml")), trust.record_file())
 
 
 class TestSearch:
@@ -249,7 +250,7 @@ class TestSearch:
     @pytest.mark.skipif(not AS_ROOT, reason="it needs a user without rights; CI runs as root in its container")
     def test_it_skips_a_folder_without_permission(self, home: Path) -> None:
         script = (
-            "import os, sys; from pathlib import Path; from afkcli.config.trust import find_project_file\n"
+            "import os, sys; from pathlib import Path; from afkcli.config.project import find_project_file\n"
             "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
             "print(find_project_file(Path(sys.argv[1])))\n"
         )
@@ -405,29 +406,3 @@ X = "Y"
         assert "store.disk" in out
         assert "planted" not in out
         assert not (tmp_path / "loaded").exists()
-
-
-class TestPrivateGroup:
-    """With the umask 002 of many desktops, the group of the user can write a clone's files; it has no other members."""
-
-    @pytest.mark.parametrize(
-        ("owner", "group", "members", "private"),
-        [
-            ("ada", "ada", [], True),
-            ("ada", "ada", ["ada"], True),
-            ("ada", "staff", [], False),
-            ("ada", "ada", ["bob"], False),
-        ],
-    )
-    def test_a_group_is_private_if_the_owner_is_its_only_member(
-        self, monkeypatch: pytest.MonkeyPatch, owner: str, group: str, members: list[str], private: bool
-    ) -> None:
-        grp, pwd = pytest.importorskip("grp"), pytest.importorskip("pwd")
-        monkeypatch.setattr(pwd, "getpwuid", lambda uid: pwd.struct_passwd((owner, "x", uid, 1000, "", "/", "/")))
-        monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group((group, "x", gid, members)))
-        status = os.stat_result((stat.S_IFREG | 0o664, 0, 0, 1, 1000, 1000, 0, 0, 0, 0))
-
-        assert trust.is_private_group(status) is private
-
-    def test_the_group_of_root_is_not_private(self) -> None:
-        assert not trust.is_private_group(os.stat_result((stat.S_IFREG | 0o664, 0, 0, 1, 0, 0, 0, 0, 0, 0)))

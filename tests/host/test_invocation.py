@@ -18,6 +18,7 @@ from tests.interrupts import allow_interrupts
 PACKAGE = Path(afkcli.__file__).parent
 READS_THE_PROCESS = {
     Path("host/invocation.py"),
+    Path("host/search_path.py"),  # before anything else is imported
     Path("providers/certificates.py"),  # as the SDKs do: providers read the environment of the process
     Path("providers/proxies.py"),
     Path("processes/supervisor.py"),  # a program of its own

@@ -32,13 +32,15 @@ class ApprovalRule:
 
     `tool` is a pattern of names (`*`, `?`, `[ab]`, as in a shell). `arguments` has a pattern for each argument that
     must match; other arguments may be anything. `pins` are fingerprints: a rule allows a tool that others may change
-    (`Tool.pinned`) only if it names the fingerprint of the tool.
+    (`Tool.pinned`) only if it names the fingerprint of the tool. `holds` says whether what the rule was trusted for is
+    unchanged; while it is not, the rule allows nothing. (Since: 0.2.)
     """
 
     tool: str
     decision: RuleDecision
     arguments: Mapping[str, Json] = field(default_factory=dict)
     pins: tuple[str, ...] = ()
+    holds: Callable[[], bool] = lambda: True
 
     def matches(self, tool: Tool, arguments: JsonObject, taken: Callable[[], JsonObject]) -> bool:
         """Return whether the rule is about this call.
@@ -78,16 +80,16 @@ def rule_decision(
     if not tool.from_plugin and tool.approval == "allow":
         return "allow"
     for rule in rules:
-        if rule.matches(tool, arguments, taken) and not (rule.decision == "allow" and _is_unpinned(tool, rule)):
+        if rule.matches(tool, arguments, taken) and not (rule.decision == "allow" and _is_void(tool, rule)):
             return rule.decision
     asks = tool.approval == "ask" or (tool.from_plugin and tool.changes)
     return "ask" if asks else "allow"
 
 
 def has_changed(tool: Tool, rules: Sequence[ApprovalRule]) -> bool:
-    """Return whether a rule would allow the tool if it had the fingerprint that the rule names."""
+    """Return whether a rule would allow the tool if it, or what the rule was trusted for, had not changed."""
     allowing = [rule for rule in rules if rule.decision == "allow" and fnmatchcase(tool.name, rule.tool)]
-    return bool(allowing) and all(_is_unpinned(tool, rule) for rule in allowing)
+    return bool(allowing) and all(_is_void(tool, rule) for rule in allowing)
 
 
 def _taken(tool: Tool, arguments: JsonObject) -> JsonObject:
@@ -95,6 +97,11 @@ def _taken(tool: Tool, arguments: JsonObject) -> JsonObject:
         return tool.validate(arguments).taken
     except ToolError:
         return arguments
+
+
+def _is_void(tool: Tool, rule: ApprovalRule) -> bool:
+    """Return whether a rule that matches does not allow: the tool, or what the rule was trusted for, has changed."""
+    return _is_unpinned(tool, rule) or not rule.holds()
 
 
 def _is_unpinned(tool: Tool, rule: ApprovalRule) -> bool:

@@ -49,6 +49,35 @@ def one_line(text: str) -> str:
     return line if line.isascii() else _HIDDEN.sub(_picture, line)
 
 
+# Characters that are drawn as nothing or as a blank, though Unicode does not count them among the controls or spaces.
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10))))
+
+
+def escaped(text: str) -> str:
+    """Return `text` with every character that a terminal would not show as it is in the form `\\u202e`.
+
+    For text that must hide nothing: also odd spaces, characters without width, unassigned and private ones are escaped.
+
+    Since: 0.2.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(char if _is_shown(char) else _escape(ord(char)) for char in text)
+
+
+def _is_shown(char: str) -> bool:
+    import unicodedata
+
+    if char in _BLANK or 0xE0100 <= ord(char) <= 0xE01EF:
+        return False
+    category = unicodedata.category(char)
+    return char == " " or category[0] not in "CZ"
+
+
+def _escape(code: int) -> str:
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
 def visible_json(line: str) -> str:
     """Return a line of JSON that means the same and is safe for a terminal."""
     return line if line.isascii() else _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", line)

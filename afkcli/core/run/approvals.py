@@ -118,7 +118,8 @@ class Approvals:
         """Return the error for the model. If no one could be asked, warn the user and say how to allow the tool."""
         tool, rules = call.tool, self._spec.rules
         if self._spec.decider == "headless":
-            why = "; it has changed since a rule allowed it" if tool.pinned and has_changed(tool, rules) else ""
+            what = "it" if tool.pinned else "its program"
+            why = f"; {what} has changed since a rule allowed it" if has_changed(tool, rules) else ""
             self._outlet.warn(
                 "approval_denied",
                 f"{tool.name} was denied: no one can be asked here, and no rule allows it{why}; see `afk tools show "

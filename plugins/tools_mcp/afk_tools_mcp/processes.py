@@ -8,8 +8,17 @@ import shutil
 import signal
 from pathlib import Path
 
+from afk_tools_mcp.background import on_thread
 from afk_tools_mcp.settings import ServerSettings
-from afkcli.plugin import PIPE, SupervisedProcess, ToolError, hide_memory
+from afkcli.plugin import (
+    PIPE,
+    Start,
+    SupervisedProcess,
+    ToolError,
+    hide_memory,
+    start_environment,
+    start_problem,
+)
 
 READ_BYTES = 64 * 1024
 STDERR_TAIL = 4 * 1024
@@ -81,6 +90,11 @@ async def start_process(name: str, settings: ServerSettings) -> ServerProcess:
     if folder is not None and not folder.is_dir():
         raise ToolError(f"the MCP server {name!r} cannot be started: its `cwd` {str(folder)!r} is not a folder")
     program = _program(name, settings.command, environment, folder)
+    start = Start(command=settings.command, args=settings.args, env=settings.env, cwd=settings.cwd)
+    problem = await on_thread(lambda: start_problem(start, program, folder))
+    if problem is not None:
+        raise ToolError(f"the MCP server {name!r} is not started: {problem}")
+    environment |= start_environment(start)
     try:
         process = await SupervisedProcess.start(
             [program, *settings.args],

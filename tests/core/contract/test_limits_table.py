@@ -16,7 +16,7 @@ import pytest
 from afkcli.commands.init import template
 from afkcli.commands.run import command as run_command
 from afkcli.commands.thread_resume import resume as resume_command
-from afkcli.config.trust import without_trust
+from afkcli.config.without_trust import without_trust
 from afkcli.core.contract.limits import BUDGETS, CUT_BY, CUT_WHY, LIMITS, FailSafeConfig, Limit
 from afkcli.core.run.budgets import Budgets
 from tests.docs.pages import REPOSITORY, first_column, sections
@@ -40,7 +40,7 @@ from click.testing import CliRunner
 from afkcli.cli import cli
 from afkcli.commands.effective import effective
 from afkcli.commands.init import template
-from afkcli.config.trust import without_trust
+from afkcli.config.without_trust import without_trust
 from afkcli.core.contract.errors import ConfigError
 from afkcli.wiring.assembly import load_setup
 

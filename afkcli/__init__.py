@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from afkcli.core.contract.agent import Agent
     from afkcli.core.contract.limits import FailSafeConfig
     from afkcli.core.contract.result import AgentResult
+    from afkcli.core.contract.tool_output import Image
     from afkcli.core.contract.tools import ToolContext, ToolError, tool, tool_context
     from afkcli.core.run.config import RunnerConfig
     from afkcli.core.thread.memory_store import MemoryStore
@@ -24,6 +25,7 @@ __all__ = [
     "AgentResult",
     "Attachment",
     "FailSafeConfig",
+    "Image",
     "MemoryStore",
     "Runner",
     "RunnerConfig",
@@ -40,6 +42,7 @@ _HOMES = {
     "AgentResult": "afkcli.core.contract.result",
     "Attachment": "afkcli.wiring.attachments",
     "FailSafeConfig": "afkcli.core.contract.limits",
+    "Image": "afkcli.core.contract.tool_output",
     "MemoryStore": "afkcli.core.thread.memory_store",
     "Runner": "afkcli.wiring.runner",
     "RunnerConfig": "afkcli.core.run.config",

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         loads,
         loads_object,
     )
+    from afkcli.core.contract.media_types import PDF, image_type_of
     from afkcli.core.contract.messages import (
         FilePart,
         FinishReason,
@@ -106,19 +107,18 @@ if TYPE_CHECKING:
     from afkcli.core.contract.structured import told
     from afkcli.core.contract.tasks import started
     from afkcli.core.contract.text import one_line
+    from afkcli.core.contract.tool_output import MAX_OUTPUT_CHARS, Image, bounded
     from afkcli.core.contract.tools import (
-        MAX_OUTPUT_CHARS,
         Tool,
         ToolContext,
         ToolError,
         Toolset,
-        bounded,
         tool,
         tool_context,
     )
     from afkcli.core.contract.typed_json import from_json
     from afkcli.core.contract.waiting import while_waiting
-    from afkcli.core.thread.attachments import PDF, attached_parts, label
+    from afkcli.core.thread.attachments import attached_parts, label
     from afkcli.core.thread.history import load_history
     from afkcli.core.thread.names import title_of
     from afkcli.core.thread.records import advance
@@ -135,8 +135,8 @@ if TYPE_CHECKING:
     from afkcli.providers.failures import http_error_kind
 
 _NAMES = {
+    "afkcli.core.contract.media_types": ("PDF", "image_type_of"),
     "afkcli.core.thread.attachments": (
-        "PDF",
         "attached_parts",
         "label",
     ),
@@ -255,13 +255,16 @@ _NAMES = {
         "after_seal",
         "turn_from_json",
     ),
-    "afkcli.core.contract.tools": (
+    "afkcli.core.contract.tool_output": (
         "MAX_OUTPUT_CHARS",
+        "Image",
+        "bounded",
+    ),
+    "afkcli.core.contract.tools": (
         "Tool",
         "ToolContext",
         "ToolError",
         "Toolset",
-        "bounded",
         "tool",
         "tool_context",
     ),
@@ -330,6 +333,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "Fork",
     "HOOKS_VERSION",
     "HeadMismatchError",
+    "Image",
     "ImagePart",
     "Json",
     "JsonError",
@@ -409,6 +413,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "hide_memory",
     "hookimpl",
     "http_error_kind",
+    "image_type_of",
     "keep_secret",
     "label",
     "load_history",

@@ -36,8 +36,32 @@ def rescue(thread_id: str, turn: SealedTurn, contents: Mapping[str, bytes]) -> s
     return None
 
 
-def rescue_more(where: str, body: JsonObject) -> None:
-    """Add the body of a journal record to the file that `rescue` wrote; it then survives the process."""
+def rescue_more(where: str, body: JsonObject, contents: Mapping[str, bytes]) -> None:
+    """Add the body of a journal record, and `contents` by their hash, to the file that `rescue` wrote.
+
+    They then survive the process. If there is no room for the contents, the body is added without them.
+    """
+    line = rescued_journal_line(body)
+    attached = [content_line(sha256, data) for sha256, data in contents.items()]
     descriptor = os.open(where, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0))
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(rescued_journal_line(body))
+    try:
+        try:
+            _add(descriptor, line + "".join(attached))
+        except OSError:
+            if not attached:
+                raise
+            _add(descriptor, line)
+    finally:
+        os.close(descriptor)
+
+
+def _add(descriptor: int, text: str) -> None:
+    """Add lines to an open file, all of them or nothing: no import reads a file with half a line in it."""
+    before = os.fstat(descriptor).st_size
+    rest = memoryview(text.encode())
+    try:
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except OSError:
+        os.ftruncate(descriptor, before)
+        raise

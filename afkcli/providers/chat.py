@@ -22,6 +22,7 @@ from afkcli.core.contract.messages import (
     ToolResultPart,
     ToolSpec,
 )
+from afkcli.core.thread.attachments import attached_parts
 from afkcli.providers.attached import data_url
 from afkcli.providers.chat_reasoning import reasoning_fields
 from afkcli.providers.named_message import NamedMessage, index_in_request
@@ -53,20 +54,23 @@ _FUNCTION_FIELDS = frozenset({"name", "arguments"})
 
 
 def chat_messages(
-    request: ModelRequest, names: ToolNames, origin: Origin, ids: WireIds | None = None
+    request: ModelRequest, names: ToolNames, origin: Origin, ids: WireIds | None = None, *, strict_roles: bool = False
 ) -> Iterator[JsonObject]:
     """Yield the messages of a request.
+
+    The API takes results of tools as text only, so their images follow as a message of the user.
 
     Args:
         request: the request.
         names: its tool names.
         origin: the model and server that are asked: what they alone understand goes back to them.
         ids: the ids of calls, by default of the general form.
+        strict_roles: whether the API refuses a message of the user directly after results of tools, as Mistral's does.
 
     Raises:
         ProviderError: `bad_request`, if one holds a file that is no PDF.
     """
-    yield from in_turns(_messages(request, names, origin, ids or wire_ids(origin)))
+    yield from in_turns(_messages(request, names, origin, ids or wire_ids(origin), strict_roles=strict_roles))
 
 
 def in_turns(messages: Iterator[JsonObject]) -> Iterator[JsonObject]:
@@ -100,19 +104,42 @@ def _as_parts(content: str | list[JsonObject]) -> list[JsonObject]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
-def _messages(request: ModelRequest, names: ToolNames, origin: Origin, ids: WireIds) -> Iterator[JsonObject]:
+def _messages(
+    request: ModelRequest, names: ToolNames, origin: Origin, ids: WireIds, *, strict_roles: bool
+) -> Iterator[JsonObject]:
     for message in request.messages:
         if message.role is Role.TOOL:
-            for part in message.parts:
-                if isinstance(part, ToolResultPart):
-                    yield {"role": "tool", "tool_call_id": ids.of_result(part.id), "content": result_text(part)}
+            yield from _result_messages(request, message, names, ids, strict_roles=strict_roles)
         elif message.role is Role.ASSISTANT:
             yield _assistant_message(message, names, origin, ids)
         else:
             yield {"role": message.role.value, "content": user_content(request, message, _part)}
 
 
-def chat_message_at(request: ModelRequest, names: ToolNames, origin: Origin, named: NamedMessage) -> int | None:
+def _result_messages(
+    request: ModelRequest, message: Message, names: ToolNames, ids: WireIds, *, strict_roles: bool
+) -> Iterator[JsonObject]:
+    """Yield the results of a step, each as text, then their images as one message of the user that names the calls."""
+    images: list[JsonObject] = []
+    for part in message.parts:
+        if not isinstance(part, ToolResultPart):
+            continue
+        wire_id = ids.of_result(part.id)
+        yield {"role": "tool", "tool_call_id": wire_id, "content": result_text(part, "it follows after the results")}
+        found = [_part(request, piece) for piece in part.parts if isinstance(piece, ImagePart)]
+        if found:
+            what = "The image" if len(found) == 1 else f"The {len(found)} images"
+            line = f"{what} that the call {wire_id} of the tool {names.to_wire(part.name)} returned:"
+            images += [{"type": "text", "text": line}, *found]
+    if images and strict_roles:
+        yield {"role": "assistant", "content": EMPTY_ANSWER}
+    if images:
+        yield {"role": "user", "content": images}
+
+
+def chat_message_at(
+    request: ModelRequest, names: ToolNames, origin: Origin, named: NamedMessage, *, strict_roles: bool = False
+) -> int | None:
     """Return which message of `request` a server named, as `ProviderError.message_index` counts them; None if unsure.
 
     Google counts in its own form, which has no instructions among its `contents` and the results of a step in one.
@@ -122,16 +149,21 @@ def chat_message_at(request: ModelRequest, names: ToolNames, origin: Origin, nam
     if "messages" in request.extra:
         return None
     if named.field == "contents":
-        sizes = [int(message.role is not Role.SYSTEM) for message in request.messages]
+        sizes = [int(message.role is not Role.SYSTEM) + _has_result_images(message) for message in request.messages]
         return index_in_request(request.messages, _joined_sizes(request, sizes), named.position)
-    each = [list(chat_messages(replace(request, messages=[message]), names, origin)) for message in request.messages]
-    flat = list(chat_messages(request, names, origin))
+    alone = (replace(request, messages=[message]) for message in request.messages)
+    each = [list(chat_messages(one, names, origin, strict_roles=strict_roles)) for one in alone]
+    flat = list(chat_messages(request, names, origin, strict_roles=strict_roles))
     if named.field != "messages" or named.position >= len(flat):
         return None
     content = flat[named.position]["content"]
     if named.part is not None and not (isinstance(content, list) and named.part < len(content)):
         return None  # the path is that of another form, into which a gateway made the request
     return index_in_request(request.messages, _joined_sizes(request, map(len, each)), named.position)
+
+
+def _has_result_images(message: Message) -> bool:
+    return message.role is Role.TOOL and any(isinstance(part, ImagePart) for part in attached_parts([message]))
 
 
 def _joined_sizes(request: ModelRequest, sizes: Iterable[int]) -> list[int]:

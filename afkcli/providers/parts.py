@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from afkcli.core.contract.jsonform import JsonObject, dumps
+from afkcli.core.contract.media_types import PDF
 from afkcli.core.contract.messages import (
     FilePart,
     ImagePart,
@@ -15,7 +16,7 @@ from afkcli.core.contract.messages import (
     ToolCallPart,
     ToolResultPart,
 )
-from afkcli.core.thread.attachments import PDF, note_for_model
+from afkcli.core.thread.attachments import note_for_model
 from afkcli.providers.attached import cannot_send
 from afkcli.providers.wire import sent_arguments
 
@@ -65,19 +66,23 @@ def refuse_other_files(part: FilePart) -> None:
         raise cannot_send(part)
 
 
-def result_text(part: ToolResultPart) -> str:
+def result_text(part: ToolResultPart, image_note: str = "results of tools are sent as text") -> str:
     """Return the outcome of a tool as the model is to read it, for an API that has no field that marks an error.
 
-    An image or a file is not sent there; the model gets a note that there is one.
+    Args:
+        part: the result.
+        image_note: what becomes of an image, which is not in the text; the model gets a note that there is one.
     """
-    text = "".join(map(_text_in_result, part.parts))
-    text = text if text.strip() else EMPTY_RESULT
+    texts = [_text_in_result(piece, image_note) for piece in part.parts]
+    text = "\n".join(text for text in texts if text.strip()) or EMPTY_RESULT
     return f"Error: {text}" if part.is_error else text
 
 
-def _text_in_result(part: Part) -> str:
-    if isinstance(part, (ImagePart, FilePart)):
-        return note_for_model(part, "results of tools are sent as text").text
+def _text_in_result(part: Part, image_note: str) -> str:
+    if isinstance(part, ImagePart):
+        return note_for_model(part, image_note).text.strip()
+    if isinstance(part, FilePart):
+        return note_for_model(part, "results of tools are sent as text").text.strip()
     return part.text if isinstance(part, TextPart) else ""
 
 

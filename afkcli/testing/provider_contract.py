@@ -335,6 +335,31 @@ class ScriptedProviderContract(ProviderContract):
         assert body.index(media_type) < body.index("mark-question")
         assert sha256 not in body
 
+    def test_an_image_that_a_tool_returned_reaches_the_server_or_a_text_takes_its_place(self) -> None:
+        data, media_type = _ATTACHED[ImagePart]
+        sha256 = hashlib.sha256(data).hexdigest()
+        image = ImagePart(sha256=sha256, media_type=media_type, size=len(data))
+        call = ToolCallPart(id="call_1", name="files.read", arguments={"path": "a"})
+        result = ToolResultPart(id="call_1", name="files.read", parts=(TextPart(text="mark-result"), image))
+        messages = (
+            text_message(Role.USER, "q"),
+            Message(role=Role.ASSISTANT, parts=(call,)),
+            Message(role=Role.TOOL, parts=(result,)),
+        )
+        request = self.request(*messages, tools=[TOOL], content={sha256: data}.__getitem__)
+        refusal: ProviderError | None = None
+        try:
+            self.ask(request)
+        except ProviderError as error:
+            refusal = error
+        if refusal is not None:  # afk makes the request once more without the image
+            assert refusal.kind is ErrorKind.BAD_REQUEST
+            assert self.server.bodies == []
+            return
+        body = json.dumps(self.server.bodies[-1])
+        assert body.index("mark-result") < body.index("image", body.index("mark-result"))
+        assert sha256 not in body
+
     # Tools
 
     def wire_name(self) -> str:

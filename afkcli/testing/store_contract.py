@@ -428,6 +428,21 @@ class StoreContract:
         assert store.content(lease.thread.key, digest(PICTURE)) == PICTURE
         assert store.content(lease.thread.key, digest(b"b")) == b"b"
 
+    def test_contents_that_come_with_the_journal_are_there_before_and_after_the_seal(self, store: Store) -> None:
+        lease, sha256 = asked(store), digest(PICTURE)
+        lease = save(store, lease, with_journal(lease.thread, "seen"), {sha256: PICTURE})
+        assert store.content(lease.thread.key, sha256) == PICTURE
+
+        messages = [text_message(Role.USER, "question"), text_message(Role.ASSISTANT, "seen")]
+        lease = save(store, lease, with_seal(lease.thread, messages), {sha256: PICTURE})
+        assert store.content(lease.thread.key, sha256) == PICTURE
+
+    def test_contents_of_the_journal_of_a_run_that_died_stay(self, store: Store) -> None:
+        lease, sha256 = asked(store), digest(PICTURE)
+        lease = save(store, lease, with_journal(lease.thread, "seen"), {sha256: PICTURE})
+        lease = save(store, lease, with_seal(lease.thread, [text_message(Role.USER, "question")]))
+        assert store.content(lease.thread.key, sha256) == PICTURE
+
     def test_contents_are_kept_with_their_records_or_not_at_all(self, store: Store) -> None:
         lease = acquired(store)
         contents = {digest(PICTURE): PICTURE}

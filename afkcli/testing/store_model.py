@@ -170,7 +170,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.leases)
     @rule(pick=_pick, text=_texts, file=_files, stale=st.sampled_from([False] * 9 + [True]))
     def write_turn(self, pick: int, text: str, file: bytes | None, stale: bool) -> None:
-        """Take the next step of a turn: a question, journal, or the seal; question and seal with or without a file."""
+        """Take the next step of a turn: a question, journal, or the seal; each with or without a file."""
         lease = self._lease(pick)
         info = lease.thread if stale else self._info(lease)
         contents = NO_CONTENTS if file is None else {digest(file): file}
@@ -178,7 +178,7 @@ class StoreMachine(RuleBasedStateMachine):
         if info.open_turn is None:
             self._append(lease, info, with_question(info, text, self.second), contents)
         elif pick % 3:
-            self._append(lease, info, with_journal(info, text))
+            self._append(lease, info, with_journal(info, text), contents)
         else:
             self._append(lease, info, with_seal(info, [text_message(Role.USER, text)], self.second), contents)
 

@@ -42,7 +42,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attached:
-    """What was attached to a message: `sha256` (hex) is the hash of its content, `size` its bytes."""
+    """What was attached, or an image that a tool returned: `sha256` (hex) of its content, and its `size` in bytes."""
 
     name: str | None
     media_type: str
@@ -152,7 +152,8 @@ class ToolProgress(Header):
 class ToolCompleted(Header):
     """Follows every `tool_started`. `tool_error` is None when `tool_success`.
 
-    `abandoned`: the tool's code could not be stopped and may still be running.
+    `abandoned`: the tool's code could not be stopped and may still be running. `attachments` are the images of the
+    result, in their order; `tool_output` has a mark in the place of each.
     """
 
     tool_name: str
@@ -162,6 +163,7 @@ class ToolCompleted(Header):
     tool_error: str | None
     latency_ms: int
     abandoned: bool = False
+    attachments: tuple[Attached, ...] = ()
     brief: ClassVar[tuple[str, ...]] = ("tool_name", "tool_output", "tool_error")
     type: Literal["tool_completed"] = "tool_completed"
 

@@ -290,9 +290,10 @@ class Store(Protocol):
         a `seal`, the question and journal of its turn are dropped in the same transaction. A change of `thread.name`
         renames the thread. The cost does not grow with the thread.
 
-        `contents` are those of the attachments that the records name, by SHA-256 (hex); they come with a record of
-        `DURABLE_KINDS` and are as durable. They belong to the thread until it is deleted. A content that
-        the thread already has is replaced.
+        `contents` are those of the attachments that the records name, by SHA-256 (hex), and of the images that tools
+        returned. They are as durable as the records that they come with. Those that come with a journal record come
+        again with the seal of their turn, and are durable then; a store may compare them instead of writing them
+        again. They belong to the thread until it is deleted. A content that the thread already has is replaced.
 
         Raises:
             LeaseLostError: `lease` is not the thread's current one; nothing was written.

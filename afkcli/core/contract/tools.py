@@ -16,12 +16,12 @@ from types import UnionType
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, Union, get_args, get_origin, overload
 
 from afkcli.core.contract.errors import UsageError
-from afkcli.core.contract.jsonform import JsonError, JsonObject, canonical, clean_text, dumps
+from afkcli.core.contract.jsonform import JsonObject, canonical
 from afkcli.core.contract.messages import ToolSpec
 from afkcli.core.contract.tasks import started
 
-MAX_OUTPUT_CHARS = 100_000
-"""The longest output of a tool that a model gets; about 25,000 tokens, a fifth of a common context."""
+# Plugins of version 0.1 import the two last ones from here.
+from afkcli.core.contract.tool_output import MAX_OUTPUT_CHARS, ToolOutput, bounded, tool_output  # noqa: F401
 
 TOOL_STOP_SECONDS = 0.25
 """How long a stopped tool may take to clean up."""
@@ -201,7 +201,17 @@ class Tool:
         return tuple(name for name, hint in hints.items() if name != "return" and _is_context(hint))
 
     async def call(self, arguments: JsonObject) -> str:
-        """Validate `arguments` and call the tool once; raises as `validate` and `ToolInvocation.run`."""
+        """Validate `arguments`, call the tool once and return its output as text, a mark in the place of an image.
+
+        It raises as `validate` and `ToolInvocation.run`.
+        """
+        return (await self.output(arguments)).text
+
+    async def output(self, arguments: JsonObject) -> ToolOutput:
+        """As `call`, but return the output with its images.
+
+        Since: 0.2.
+        """
         return await ToolInvocation(self).run(self.validate(arguments))
 
     @cached_property
@@ -286,8 +296,8 @@ class ToolInvocation:
         """Whether the tool's code could not be stopped and may still be running."""
         return self._on_thread or (self._running is not None and not self._running.done())
 
-    async def run(self, arguments: ValidArguments) -> str:
-        """Run the function and return its output as text, cut to `MAX_OUTPUT_CHARS`.
+    async def run(self, arguments: ValidArguments) -> ToolOutput:
+        """Run the function and return its output: text, cut to `MAX_OUTPUT_CHARS`, and images.
 
         A plain function runs in a daemon thread. A call that does not stop at its time limit, or when it is cancelled,
         is abandoned after `TOOL_STOP_SECONDS`: nothing waits for it.
@@ -304,7 +314,7 @@ class ToolInvocation:
             if running.cancelled():  # by itself; a cancelled run does not get here
                 raise ToolError("the tool cancelled itself")
             if running.done():
-                return output_text(running.result())
+                return tool_output(running.result())
         finally:
             if not running.done():
                 running.cancel()
@@ -420,30 +430,3 @@ def as_tools(tools: Iterable[Tool | Callable[..., Any] | str]) -> dict[str, Tool
         named[made.name] = made
         _ = made.spec  # now, before the run starts
     return named
-
-
-def output_text(value: object) -> str:
-    """Return the return value of a tool as text, cut to `MAX_OUTPUT_CHARS`: text unchanged, anything else as JSON."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return clean_text(bounded(value))  # cut first: cleaning copies
-    try:
-        return bounded(dumps(value))
-    except JsonError:
-        return clean_text(bounded(_as_text(value)))
-
-
-def _as_text(value: object) -> str:
-    try:
-        return str(value)
-    except RecursionError:
-        return f"a {type(value).__name__} that is nested too deeply to be shown"
-
-
-def bounded(text: str, limit: int = MAX_OUTPUT_CHARS) -> str:
-    """Return `text`; if it is longer than `limit` characters, its middle is cut out, with a visible mark."""
-    if len(text) <= limit:
-        return text
-    half = limit // 2
-    return f"{text[:half]}\n[... {len(text) - 2 * half} characters were cut out here ...]\n{text[-half:]}"

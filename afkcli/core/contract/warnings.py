@@ -27,11 +27,13 @@ WARNINGS: tuple[WarningRow, ...] = (
     WarningRow("question_left_out", "the model's API refused the last question, so it is not sent again"),
     WarningRow(
         "attachment_left_out",
-        "an attachment of an earlier message is not sent, because this model cannot take it; the model gets a note",
+        "an attachment of an earlier message, or an image that a tool returned, is not sent, because this model or its "
+        "server does not take it; the model gets a note",
     ),
     WarningRow(
         "attachment_lost",
-        "the content of an attachment of an earlier message is missing or damaged; the model gets a note",
+        "the content of an attachment of an earlier message, or of an image that a tool returned, is missing or "
+        "damaged; the model gets a note",
     ),
     WarningRow("price_unknown", "the cost limit cannot be enforced, because the price of the model is unknown"),
     WarningRow(

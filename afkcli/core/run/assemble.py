@@ -210,7 +210,13 @@ def _compose(
         output=plan.output,
     )
     tool_calls = ToolCalls(
-        spec=spec, transcript=transcript, outlet=outlet, tally=tally, limits=limits, approvals=approvals
+        spec=spec,
+        transcript=transcript,
+        outlet=outlet,
+        tally=tally,
+        limits=limits,
+        approvals=approvals,
+        contents=plan.contents,
     )
     return Run(
         spec=spec,

@@ -19,7 +19,7 @@ from afkcli.core.thread.turns import SealedTurn
 InteractionMode = Literal["headless", "interactive", "external"]
 BusyMode = Literal["wait", "fail", "fork"]
 Rescue = Callable[[str, SealedTurn, Mapping[str, bytes]], str | None]
-RescueMore = Callable[[str, JsonObject], None]
+RescueMore = Callable[[str, JsonObject, Mapping[str, bytes]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,8 @@ class Wiring:
         redact: removes known secrets from a text.
         rescue: keeps a turn that could not be saved, and the contents of its attachments. It returns where, or None if
             it cannot. It is called when the turn begins, and again when it has ended, to replace what it kept before.
-        rescue_more: adds the body of a journal record to what was kept, at the place that `rescue` returned.
+        rescue_more: adds the body of a journal record, and the contents that it is the first to name, to what was kept
+            at the place that `rescue` returned.
         folder: the folder in which threads are used; it is remembered with them.
         budgets: what the runs may cost together.
         look_up_price: returns the price of a model.
@@ -88,7 +89,7 @@ class Wiring:
     notify: Callable[[str], None] = lambda line: None
     redact: Callable[[str], str] = lambda text: text
     rescue: Rescue = lambda thread_id, turn, contents: None
-    rescue_more: RescueMore = lambda where, body: None
+    rescue_more: RescueMore = lambda where, body, contents: None
     folder: str | None = None
     budgets: Budgets = NO_BUDGETS
     look_up_price: PriceLookup = lambda full_name, capabilities: capabilities.price

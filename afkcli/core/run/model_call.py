@@ -52,6 +52,7 @@ from afkcli.core.run.cost import CallCost, Spending
 from afkcli.core.run.limits import Limits
 from afkcli.core.run.models import Model, Models
 from afkcli.core.run.outlet import Outlet
+from afkcli.core.run.refused_images import refuses_images
 from afkcli.core.run.retries import MAX_RETRY_AFTER_S, retry_delay
 from afkcli.core.run.spec import RunSpec
 from afkcli.core.run.stopping import Stopping
@@ -114,9 +115,24 @@ class ModelCalls:
             except ProviderError as error:
                 if call.shown:
                     raise _CallFailedError(_as_truncated(error), said=call.said) from error
-                if not self._set_aside(error, model):
+                if not self._leave_out_images(error, model, request) and not self._set_aside(error, model):
                     await self._wait_before_retry(error, attempt)
         raise AssertionError("unreachable")
+
+    def _leave_out_images(self, error: ProviderError, model: Model, request: ModelRequest) -> bool:
+        """Leave out the images that tools returned if the server refuses them, and return whether it does.
+
+        It is done once for each model: afterwards its requests have none.
+
+        Raises:
+            LimitReachedError: no other call may be made.
+        """
+        if not refuses_images(error) or not self.contents.leave_out_of_results(request.messages, model.full_name):
+            return False
+        line = f"{model.full_name} refused the images that tools returned: {error.said or error}"
+        self._check_calls(line)
+        self.outlet.warn("attachment_left_out", f"{line}; they are left out of this run's requests")
+        return True
 
     def _set_aside(self, error: ProviderError, model: Model) -> bool:
         """Leave out the earlier turn that an API refuses, and return whether that makes another request useful.

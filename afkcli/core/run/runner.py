@@ -9,10 +9,9 @@ from typing import Any, Self
 
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.errors import UsageError
-from afkcli.core.contract.events import Attached, RunStarted
+from afkcli.core.contract.events import RunStarted
 from afkcli.core.contract.ids import is_uuid7, uuid7
 from afkcli.core.contract.jsonform import clean_text
-from afkcli.core.contract.messages import Message
 from afkcli.core.contract.protocols import Provider, Sink, Store, ThreadInfo
 from afkcli.core.contract.result import AgentResult
 from afkcli.core.contract.tasks import started
@@ -25,7 +24,7 @@ from afkcli.core.run.opening import Opener
 from afkcli.core.run.run import Run
 from afkcli.core.run.sink_worker import SinkWorker
 from afkcli.core.run.stopping import CANCELLED, Outcome
-from afkcli.core.thread.attachments import Attachment, ask, attached_parts
+from afkcli.core.thread.attachments import Attachment, as_named, ask, attached_parts
 from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.core.thread.names import check_name
 from afkcli.core.thread.store_worker import StoreWorker
@@ -212,7 +211,7 @@ class Runner:
             agent=agent.name,
             model=run.models.current.full_name,
             message=beginning.messages[0].text,
-            attachments=_attached(beginning.messages[0]),
+            attachments=as_named(attached_parts(beginning.messages[:1])),
             resumed=beginning.resumes is not None,
             parent_run_id=beginning.resumes,
         )
@@ -288,11 +287,3 @@ class Runner:
             run.outlet.pending_warnings.append(("sink_left_out", line))
         if not self._runs:
             self._wiring.notify(line)
-
-
-def _attached(question: Message) -> tuple[Attached, ...]:
-    """Return the attachments of a message as `run_started` names them."""
-    return tuple(
-        Attached(name=part.name, media_type=part.media_type, size=part.size, sha256=part.sha256)
-        for part in attached_parts([question])
-    )

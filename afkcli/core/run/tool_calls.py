@@ -13,16 +13,8 @@ from afkcli.core.contract.jsonform import clean_text
 from afkcli.core.contract.messages import Message, Role, TextPart, ToolCallPart, ToolResultPart
 from afkcli.core.contract.result import ToolExecution
 from afkcli.core.contract.tasks import contained
-from afkcli.core.contract.tools import (
-    MAX_OUTPUT_CHARS,
-    FoundTools,
-    Tool,
-    ToolError,
-    ToolInvocation,
-    Tools,
-    bounded,
-    in_tool_context,
-)
+from afkcli.core.contract.tool_output import MAX_OUTPUT_CHARS, NO_OUTPUT, ToolOutput, bounded
+from afkcli.core.contract.tools import FoundTools, Tool, ToolError, ToolInvocation, Tools, in_tool_context
 from afkcli.core.run.approvals import Approvals
 from afkcli.core.run.copies import own_copy
 from afkcli.core.run.limits import Limits
@@ -31,6 +23,8 @@ from afkcli.core.run.spec import RunSpec
 from afkcli.core.run.tally import Tally
 from afkcli.core.run.tool_reports import ToolReports
 from afkcli.core.run.transcript import Transcript
+from afkcli.core.thread.attachments import as_named
+from afkcli.core.thread.contents import Contents
 from afkcli.core.thread.sending import unfinished_result
 
 
@@ -61,6 +55,7 @@ class ToolCalls:
     tally: Tally
     limits: Limits
     approvals: Approvals
+    contents: Contents
 
     async def finish(self, calls: Sequence[ToolCallPart], tools: Tools) -> None:
         """Answer `calls`, which the interrupted turn left unfinished; raises as `make`.
@@ -137,19 +132,20 @@ class _Call:
         """Make the call. A cancelled call gets no result, so that a run that resumes the turn knows about it."""
         calls, call = self._calls, self._call
         await calls.outlet.emit(ToolStarted, tool_name=call.name, tool_call_id=call.id, arguments=call.arguments)
-        output, error = "", "cancelled"
+        output, error = NO_OUTPUT, "cancelled"
         try:
             output, error = await self._outcome()
             error = bounded(clean_text(calls.outlet.redact(bounded(error, 2 * MAX_OUTPUT_CHARS))))
-            part = TextPart(text=error or output)
-            result = ToolResultPart(id=call.id, name=call.name, parts=(part,), is_error=bool(error))
-            answer(calls.transcript.add_result(result))
+            parts = (TextPart(text=error),) if error else output.parts
+            result = ToolResultPart(id=call.id, name=call.name, parts=parts, is_error=bool(error))
+            calls.contents.held.update(output.contents)
+            answer(calls.transcript.add_result(result, output.contents))
         finally:
             self._reports.end()
             self._report(output, error)
         await calls.outlet.channel.drain()
 
-    def _report(self, output: str, error: str) -> None:
+    def _report(self, output: ToolOutput, error: str) -> None:
         calls, call, latency_ms = self._calls, self._call, self._latency_ms()
         calls.tally.executions.append(
             ToolExecution(tool_name=call.name, tool_call_id=call.id, tool_success=not error, latency_ms=latency_ms)
@@ -159,10 +155,11 @@ class _Call:
             tool_name=call.name,
             tool_call_id=call.id,
             tool_success=not error,
-            tool_output=output,
+            tool_output=output.text,
             tool_error=error or None,
             latency_ms=latency_ms,
             abandoned=self._invocation is not None and self._invocation.abandoned,
+            attachments=as_named(output.images),
         )
 
     def _latency_ms(self) -> int:
@@ -171,19 +168,19 @@ class _Call:
             return 0
         return int((time.monotonic() - self._invocation.started) * 1000)
 
-    async def _outcome(self) -> tuple[str, str]:
-        """Return (output, "") or ("", error)."""
+    async def _outcome(self) -> tuple[ToolOutput, str]:
+        """Return (output, "") or (no output, error)."""
         call, invocation = self._call, self._invocation
         if invocation is None:
-            return "", f"there is no tool {call.name!r}; the tools are: {', '.join(self._tools) or 'none'}"
+            return NO_OUTPUT, f"there is no tool {call.name!r}; the tools are: {', '.join(self._tools) or 'none'}"
         if call.invalid_arguments is not None:
-            return "", f"the arguments are not a JSON object: {call.invalid_arguments[:200]}"
+            return NO_OUTPUT, f"the arguments are not a JSON object: {call.invalid_arguments[:200]}"
         try:
             arguments = invocation.tool.validate(own_copy(call.arguments))  # no one is asked about an invalid call
             await self._calls.approvals.approve(arguments, again=self._again)
             with in_tool_context(self._reports.context):
                 return await invocation.run(arguments), ""
         except ToolError as error:
-            return "", str(error) or "the tool failed"
+            return NO_OUTPUT, str(error) or "the tool failed"
         except Exception as error:  # a tool is code of a plugin or a user; the model gets the error
-            return "", f"{type(error).__name__}: {error}"
+            return NO_OUTPUT, f"{type(error).__name__}: {error}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from afkcli.core.contract.growing import GrowingText
 from afkcli.core.contract.messages import Message, Role, ToolCallDelta, ToolResultPart, text_message
 from afkcli.core.run.turn_size import TurnSize
+from afkcli.core.thread.attachments import attached_parts
 from afkcli.core.thread.sending import SentTurn, pair_tool_calls
 from afkcli.core.thread.turns import Beginning, partial_message
 from afkcli.core.thread.writer import RescueWriter, TurnWriter
@@ -123,13 +124,19 @@ class Transcript:
             self.journal.journal_message(message)
         return message
 
-    def add_result(self, result: ToolResultPart) -> ToolResultPart:
+    def add_result(self, result: ToolResultPart, contents: Mapping[str, bytes]) -> ToolResultPart:
         """Journal the result of one tool call, before the message that holds all results of its step.
+
+        Args:
+            result: the result.
+            contents: those of its images, by hash.
 
         Returns:
             As much of it as fits into the turn.
         """
         result = self.size.take_result(result)
+        message = Message(role=Role.TOOL, parts=(result,))
         if self.journal is not None:
-            self.journal.journal_message(Message(role=Role.TOOL, parts=(result,)))
+            kept = {part.sha256: contents[part.sha256] for part in attached_parts([message])}
+            self.journal.journal_message(message, kept)
         return result

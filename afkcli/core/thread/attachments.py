@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from afkcli.core.contract.errors import UsageError
+from afkcli.core.contract.events import Attached
 from afkcli.core.contract.jsonform import JsonObject, clean_text
+from afkcli.core.contract.media_types import IMAGES, PDF, TAKEN, TEXT, media_type_of
 from afkcli.core.contract.messages import FilePart, ImagePart, Message, Part, Role, TextPart, ToolResultPart
 from afkcli.core.contract.protocols import Capabilities
 
@@ -21,40 +23,7 @@ MAX_TEXT_BYTES = 8 * MB
 """More text than the largest common context (about two million tokens) takes."""
 MAX_NAME = 200
 
-TEXT, PDF = "text/plain", "application/pdf"
-IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
-TAKEN = "PNG, JPEG, GIF and WebP images, PDF and UTF-8 text"
-
 AttachedPart = ImagePart | FilePart
-
-
-def media_type_of(data: bytes) -> str | None:
-    """Return the media type by the first bytes of `data` (for text: all of them), or None if it is not one of `TAKEN`.
-
-    The signatures are those of https://mimesniff.spec.whatwg.org/#matching-an-image-type-pattern and, for PDF, section
-    7.5.2 of ISO 32000-2.
-    """
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if data.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "image/gif"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
-    if data.startswith(b"%PDF-"):
-        return PDF
-    return TEXT if _is_text(data) else None
-
-
-def _is_text(data: bytes) -> bool:
-    if b"\0" in data:
-        return False
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +130,13 @@ def _attached(parts: Iterable[Part]) -> Iterator[AttachedPart]:
             yield from _attached(part.parts)
 
 
+def as_named(parts: Iterable[AttachedPart]) -> tuple[Attached, ...]:
+    """Return images and files as events name them."""
+    return tuple(
+        Attached(name=part.name, media_type=part.media_type, size=part.size, sha256=part.sha256) for part in parts
+    )
+
+
 def contents_named_in(body: JsonObject) -> dict[str, str]:
     """Return the hashes, each with a name, of the images and files in a record's body; where it has none, none."""
     return {part["sha256"]: _label(part) for part in _forms(body.get("messages")) if isinstance(part["sha256"], str)}
@@ -217,5 +193,8 @@ def framed(part: AttachedPart, data: bytes) -> TextPart:
 
 def note_for_model(part: AttachedPart, why: str) -> TextPart:
     """Return the note that a model gets in place of an attachment that is not sent."""
-    name = f"{part.type} {shown_name(part.name)}" if part.name else f"a {part.type}"
+    name = f"{part.type} {shown_name(part.name)}" if part.name else _A[part.type]
     return TextPart(text=f"[{name} was attached here; {why}]\n\n")
+
+
+_A = {"image": "an image", "file": "a file"}

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from afkcli.core.contract.errors import StoreError
-from afkcli.core.contract.messages import FilePart, ImagePart, Message, Part, ToolResultPart
+from afkcli.core.contract.messages import FilePart, ImagePart, Message, Part, Role, TextPart, ToolResultPart
 from afkcli.core.contract.protocols import Capabilities, Store
 from afkcli.core.thread.attachments import AttachedPart, attached_parts, framed, is_text, label, note_for_model, takes
 
@@ -20,13 +20,14 @@ class Contents:
 
     Args:
         read: returns a content of the thread, or raises `LostContentError`; it does not block the event loop.
-        held: the contents of the run's own message.
+        held: the contents of the run's own message, and of the images that its tools returned.
     """
 
     read: Callable[[str], Awaitable[bytes]]
     held: dict[str, bytes] = field(default_factory=dict)
     _lost: dict[str, str] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
+    _refused_by: set[str] = field(default_factory=set)
 
     def get(self, sha256: str) -> bytes:
         """Return a content that was loaded; `KeyError` if it was not."""
@@ -49,9 +50,26 @@ class Contents:
         if not parts:
             return messages
         able = capabilities()
-        await self._load(part.sha256 for part in parts if takes(able, part))
-        self._tell(parts, model, able, warn)
-        return [replace(message, parts=self._fitted(message.parts, able)) for message in messages]
+        results = replace(able, images=False) if model in self._refused_by else able
+        taken = [(message, results if message.role is Role.TOOL else able) for message in messages]
+        for message, can in taken:
+            named = list(attached_parts([message]))
+            await self._load(part.sha256 for part in named if takes(can, part))
+            if can is able:  # of the others one warning was raised for all
+                self._tell(named, model, able, warn)
+        return [replace(message, parts=self._fitted(message.parts, can)) for message, can in taken]
+
+    def leave_out_of_results(self, messages: Iterable[Message], model: str) -> bool:
+        """Leave images of tools out of later requests to the model named `model`, because its server refuses them.
+
+        Returns:
+            Whether `messages`, which were sent, have any.
+        """
+        results = (message for message in messages if message.role is Role.TOOL)
+        has_images = any(isinstance(part, ImagePart) for part in attached_parts(results))
+        if has_images:
+            self._refused_by.add(model)
+        return has_images
 
     async def _load(self, hashes: Iterable[str]) -> None:
         for sha256 in hashes:
@@ -85,7 +103,8 @@ class Contents:
 
     def _fit(self, part: Part, able: Capabilities) -> Part:
         if isinstance(part, ToolResultPart):
-            return replace(part, parts=self._fitted(part.parts, able))
+            fitted = zip(part.parts, self._fitted(part.parts, able), strict=True)
+            return replace(part, parts=tuple(new if new is old else _stripped(new) for old, new in fitted))
         if not isinstance(part, (ImagePart, FilePart)):
             return part
         if not takes(able, part):
@@ -96,6 +115,11 @@ class Contents:
 
 
 _VERBS = {"image": "see", "file": "read"}
+
+
+def _stripped(part: Part) -> Part:
+    """Return a text part that took the place of another part, without the blank lines that are for a question."""
+    return replace(part, text=part.text.strip()) if isinstance(part, TextPart) else part
 
 
 class LostContentError(Exception):

@@ -3,7 +3,8 @@
 A thread is a line of type `thread` (its metadata), a line of type `record` for each of its records, and a line of type
 `content` (in base64) for each content that they name. A turn that was rescued is a line of type `rescued_turn`, its
 contents after it. What is read here is data: it is checked and returned, nothing of it is run, opened or taken as a
-permission. If the run died before its end, the rest of its turn is in lines of type `rescued_journal`.
+permission. If the run died before its end, the rest of its turn is in lines of type `rescued_journal`, each with the
+contents that it names after it.
 
 An export ends with a line of type `end` that says how many threads it holds, so that one that was cut is noticed, also
 where it was cut between two threads. Exports may stand one behind the other; rescue files have no such line.
@@ -260,6 +261,7 @@ class _RescueChecker:
         """Take the continuation of the turn; `JsonError` if it cannot be one."""
         _with_journal(self._rescued, [form])
         self._told.append(form)
+        self._named |= contents_named_in(form)
 
     def add_content(self, form: JsonObject) -> None:
         """Take the next content; `JsonError` if it is damaged, or not the turn's."""

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from afkcli.core.contract.errors import LeaseLostError
 from afkcli.core.contract.events import message_to_json
@@ -26,43 +27,74 @@ from afkcli.core.contract.protocols import (
     Store,
     ThreadInfo,
 )
+from afkcli.core.thread.attachments import attached_parts
 from afkcli.core.thread.batch import apply
 from afkcli.core.thread.names import title_of
 from afkcli.core.thread.records import advance, next_record
 from afkcli.core.thread.turns import Beginning, SealedTurn, after_seal, turn_to_json
 
 
+class _Piece(NamedTuple):
+    """A piece of streamed `text` or `reasoning`."""
+
+    kind: str
+    text: str
+
+
+class _Whole(NamedTuple):
+    """A whole message, and the contents that come with it."""
+
+    message: Message
+    contents: Mapping[str, bytes]
+
+
 class Journal:
     """Collects the output of an open turn until it is written; may be called from anywhere."""
 
     def __init__(self) -> None:
-        self._pending: deque[tuple[str, str] | Message] = deque()
-        self._unwritten: list[tuple[str, str] | Message] = []
+        self._pending: deque[_Piece | _Whole] = deque()
+        self._unwritten: list[_Piece | Message] = []
+        self._contents: dict[str, bytes] = {}
+        self._unwritten_contents: dict[str, bytes] = {}
 
     def journal_text(self, text: str) -> None:
-        self._pending.append(("text", text))
+        self._pending.append(_Piece("text", text))
 
     def journal_reasoning(self, text: str) -> None:
-        self._pending.append(("reasoning", text))
+        self._pending.append(_Piece("reasoning", text))
 
-    def journal_message(self, message: Message) -> None:
-        """Add a whole message; it replaces the text and reasoning that were added before it."""
-        self._pending.append(message)
+    def journal_message(self, message: Message, contents: Mapping[str, bytes] = NO_CONTENTS) -> None:
+        """Add a whole message; it replaces the text and reasoning that were added before it.
+
+        Args:
+            message: the message.
+            contents: those of the images that it is the first to name, by hash.
+        """
+        self._pending.append(_Whole(message, contents))
 
     def _body(self) -> JsonObject | None:
-        """Return the collected output as the body of a journal record; it stays in `_unwritten` for now."""
+        """Return the collected output as the body of a journal record.
+
+        It stays in `_unwritten` for now, and what it is the first to name in `_unwritten_contents`.
+        """
         while self._pending:
-            self._unwritten.append(self._pending.popleft())
+            piece = self._pending.popleft()
+            if isinstance(piece, _Whole):
+                self._unwritten.append(piece.message)
+                self._unwritten_contents |= piece.contents
+                self._contents |= piece.contents
+            else:
+                self._unwritten.append(piece)
         if not self._unwritten:
             return None
         messages: list[JsonObject] = []
         streamed: dict[str, list[str]] = {"text": [], "reasoning": []}
-        for piece in self._unwritten:
-            if isinstance(piece, Message):
-                messages.append(message_to_json(piece))
+        for collected in self._unwritten:
+            if isinstance(collected, Message):
+                messages.append(message_to_json(collected))
                 streamed = {"text": [], "reasoning": []}
             else:
-                streamed[piece[0]].append(piece[1])
+                streamed[collected.kind].append(collected.text)
         return {"v": 1, "messages": messages, **{name: "".join(texts) for name, texts in streamed.items()}}
 
 
@@ -158,7 +190,8 @@ class TurnWriter(Journal):
             return []
         record = next_record(self.thread, RecordKind.JOURNAL, self.turn, body)
         thread = advance(self.thread, record)
-        return [Append(thread=thread, records=(record,), expected_head=self.thread.head, lease=self.lease)]
+        contents = dict(self._unwritten_contents)
+        return [Append(thread, (record,), expected_head=self.thread.head, lease=self.lease, contents=contents)]
 
     def done(self, operations: Sequence[Operation], results: Sequence[OperationResult]) -> None:
         """Take over what became of the operations that were due; what failed is due again, unless the lease is lost."""
@@ -169,6 +202,7 @@ class TurnWriter(Journal):
             elif isinstance(operation, Append):
                 self.thread = operation.thread
                 self._unwritten.clear()
+                self._unwritten_contents.clear()
             elif isinstance(result, Lease):
                 self.lease = result
                 self._renewed = time.monotonic()
@@ -182,13 +216,19 @@ class TurnWriter(Journal):
         self._on_problem(error)
 
     def seal(self, turn: SealedTurn) -> None:
-        """Seal the turn, durably.
+        """Seal the turn, durably, with the contents of the images that its tools returned.
+
+        They came with the journal already. They come again, for a store that keeps contents with durable records only,
+        and because a journal that failed may not have been written since.
 
         Raises:
             StoreError, LeaseLostError: it was not sealed.
         """
         record = next_record(self.thread, RecordKind.SEAL, self.turn, turn_to_json(turn))
-        self._append(after_seal(advance(self.thread, record), turn), record)
+        self._body()  # what no tick took yet
+        named = {part.sha256 for part in attached_parts(turn.messages)}
+        contents = {sha256: data for sha256, data in self._contents.items() if sha256 in named}
+        self._append(after_seal(advance(self.thread, record), turn), record, contents)
 
     def release(self) -> None:
         """Give the lease back, so that the next run need not wait."""
@@ -203,11 +243,14 @@ class RescueWriter(Journal):
     """Journals a turn that its store cannot save; belongs to the store's worker like `TurnWriter`.
 
     Args:
-        write: keeps the body of a journal record, so that it survives the process.
+        write: keeps the body of a journal record and the contents that it is the first to name, so that they survive
+            the process.
         on_problem: called by the store's worker with the first error.
     """
 
-    def __init__(self, write: Callable[[JsonObject], None], on_problem: Callable[[Exception], None]) -> None:
+    def __init__(
+        self, write: Callable[[JsonObject, Mapping[str, bytes]], None], on_problem: Callable[[Exception], None]
+    ) -> None:
         super().__init__()
         self._write = write
         self._on_problem = on_problem
@@ -218,8 +261,9 @@ class RescueWriter(Journal):
         try:
             body = self._body()
             if body is not None:
-                self._write(body)
+                self._write(body, self._unwritten_contents)
                 self._unwritten.clear()
+                self._unwritten_contents.clear()
         except Exception as error:  # the next tick tries again
             if not self._failed:
                 self._failed = True

@@ -13,12 +13,13 @@ from afk_provider_litellm.answer import Answer
 from afk_provider_litellm.call import Call
 from afk_provider_litellm.exchange import Exchange
 from afk_provider_litellm.library import load
-from afk_provider_litellm.request import arguments
+from afk_provider_litellm.request import arguments, is_mistral_route
 from afk_provider_litellm.route import Route
 from afk_provider_litellm.settings import Settings, checked
 from afkcli.plugin import (
     Capabilities,
     ErrorKind,
+    ImagePart,
     JsonObject,
     ModelEvent,
     ModelInfo,
@@ -110,7 +111,8 @@ class LiteLLMProvider:
         except ServerToldError as error:
             # What LiteLLM makes of the messages for other APIs is not known here, and so not which one they name.
             if route.provider == "openai" or route.provider in litellm.openai_compatible_providers:
-                error.locate(lambda named: chat_message_at(request, names, route.origin, named))
+                strict = is_mistral_route(route)
+                error.locate(lambda named: chat_message_at(request, names, route.origin, named, strict_roles=strict))
             raise
         finally:
             await call.aclose()
@@ -203,6 +205,11 @@ async def _events(call: Call, answer: Answer) -> AsyncGenerator[ModelEvent, None
 
 
 def _attached(request: ModelRequest) -> dict[str, bytes]:
-    """Return what the request to the server has to hold: the images and files of the user's messages, in base64."""
-    asked = [message for message in request.messages if message.role is Role.USER]
-    return {label(part): base64_content(request, part).encode() for part in attached_parts(asked)}
+    """Return what the request to the server has to hold: the images and files that are sent, in base64.
+
+    They are those of the user's messages, and the images that tools returned.
+    """
+    asked = list(attached_parts(message for message in request.messages if message.role is Role.USER))
+    results = attached_parts(message for message in request.messages if message.role is Role.TOOL)
+    sent = [*asked, *(part for part in results if isinstance(part, ImagePart))]
+    return {label(part): base64_content(request, part).encode() for part in sent}

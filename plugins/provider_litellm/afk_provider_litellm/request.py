@@ -23,8 +23,9 @@ _WITHOUT_STREAM_OPTIONS = frozenset({"bytez", "oci"})
 
 def arguments(settings: Settings, route: Route, request: ModelRequest, names: ToolNames) -> JsonObject:
     """Return the arguments of `litellm.acompletion`; `extra` is among them, what makes a call one attempt goes last."""
-    ids = WireIds(SHORT) if "mistral" in f"{route.provider}/{route.model}".lower() else wire_ids(route.origin)
-    messages = list(chat_messages(request, names, route.origin, ids))
+    is_mistral = is_mistral_route(route)
+    ids = WireIds(SHORT) if is_mistral else wire_ids(route.origin)
+    messages = list(chat_messages(request, names, route.origin, ids, strict_roles=is_mistral))
     asked: JsonObject = {"model": request.model, "messages": messages}
     if route.provider not in _WITHOUT_STREAM_OPTIONS:
         asked["stream_options"] = {"include_usage": True}
@@ -46,3 +47,8 @@ def arguments(settings: Settings, route: Route, request: ModelRequest, names: To
     if settings.headers:
         asked["extra_headers"] = dict(settings.headers)
     return {**asked, **request.extra, **_ONE_ATTEMPT}
+
+
+def is_mistral_route(route: Route) -> bool:
+    """Return whether a model is Mistral's, whose API has rules of its own for ids and for the order of roles."""
+    return "mistral" in f"{route.provider}/{route.model}".lower()

@@ -29,10 +29,11 @@ DONE = "[DONE]"
 def request_body(server: Server, request: ModelRequest, names: ToolNames) -> JsonObject:
     """Return the body of the request, `extra` last."""
     origin = origin_of(server, request.model)
-    ids = WireIds(SHORT) if is_mistral_model(server, request.model) else wire_ids(origin)
+    is_mistral = is_mistral_model(server, request.model)
+    ids = WireIds(SHORT) if is_mistral else wire_ids(origin)
     body: JsonObject = {
         "model": request.model,
-        "messages": list(chat_messages(request, names, origin, ids)),
+        "messages": list(chat_messages(request, names, origin, ids, strict_roles=is_mistral)),
         "stream": True,
     }
     if server.settings.stream_usage:
@@ -109,7 +110,9 @@ class ChatReader:
 
     def message_at(self, named: NamedMessage) -> int | None:
         """Return which message of the request the server named, None where that is unsure."""
-        return chat_message_at(self._request, self._names, origin_of(self._server, self._model), named)
+        strict_roles = is_mistral_model(self._server, self._model)
+        origin = origin_of(self._server, self._model)
+        return chat_message_at(self._request, self._names, origin, named, strict_roles=strict_roles)
 
 
 def origin_of(server: Server, model: str) -> Origin:

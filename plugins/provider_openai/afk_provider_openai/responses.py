@@ -148,7 +148,8 @@ def _output(request: ModelRequest, part: ToolResultPart) -> str | list[JsonObjec
     if not any(isinstance(piece, (ImagePart, FilePart)) for piece in part.parts):
         return result_text(part)
     failed = [TextPart(text="Error:")] if part.is_error else []
-    return [_part(request, piece) for piece in (*failed, *part.parts)]
+    pieces = (piece for piece in (*failed, *part.parts) if not isinstance(piece, TextPart) or piece.text.strip())
+    return [_part(request, piece) for piece in pieces]
 
 
 def _part(request: ModelRequest, part: Part) -> JsonObject:

@@ -210,10 +210,29 @@ class TestAttachments:
             body_of(ModelRequest(model="m", messages=[Message(role=Role.USER, parts=(IMAGE,))]))
         assert caught.value.kind is ErrorKind.BAD_REQUEST
 
-    def test_of_an_image_in_the_result_of_a_tool_the_model_is_told(self) -> None:
-        result = ToolResultPart(id="c", name="look", parts=(TextPart(text="here: "), IMAGE))
-        [message] = body_of(ModelRequest(model="m", messages=[Message(role=Role.TOOL, parts=(result,))]))["messages"]
-        assert message["content"].startswith("here: [image cat.png was attached here;")
+    def test_an_image_in_the_result_of_a_tool_follows_all_results_of_the_step(self) -> None:
+        results = tuple(
+            ToolResultPart(id=id_, name="look", parts=(TextPart(text="here:"), *images))
+            for id_, images in (("c1", (IMAGE,)), ("c2", ()), ("c3", (IMAGE, IMAGE)))
+        )
+        content = {IMAGE.sha256: b"png"}.__getitem__
+        calls = Message(
+            role=Role.ASSISTANT, parts=tuple(ToolCallPart(id=part.id, name="look", arguments={}) for part in results)
+        )
+        messages = [QUESTION, calls, Message(role=Role.TOOL, parts=results)]
+        body = body_of(ModelRequest(model="m", messages=messages, content=content))
+        *_, first, second, third, images = body["messages"]
+        assert [sent["role"] for sent in body["messages"]] == ["user", "assistant", "tool", "tool", "tool", "user"]
+        assert first["content"] == "here:\n[image cat.png was attached here; it follows after the results]"
+        assert second["content"] == "here:"
+        assert third["content"].count("it follows after the results") == 2
+        assert [part.get("text", part["type"]) for part in images["content"]] == [
+            "The image that the call c1 of the tool look returned:",
+            "image_url",
+            "The 2 images that the call c3 of the tool look returned:",
+            "image_url",
+            "image_url",
+        ]
 
     @pytest.mark.parametrize(
         ("model", "sees"),

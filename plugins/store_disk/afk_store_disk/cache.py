@@ -59,7 +59,10 @@ _RANGE = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key >= 
 _SCAN = _RANGE.replace("Cache", "Cache NOT INDEXED")
 _KEYS = "SELECT key FROM Cache WHERE raw = 1 AND key >= ? AND key < ? ORDER BY key"
 _LAST_KEY = f"{_KEYS} DESC LIMIT 1"
-_PUT_CONTENT = "INSERT OR REPLACE INTO Content (thread, sha256, data) VALUES (?, ?, ?)"
+_PUT_CONTENT = (  # what is there already, as with the seal of a turn, is compared and not written again
+    "INSERT INTO Content (thread, sha256, data) VALUES (?, ?, ?) "
+    "ON CONFLICT (thread, sha256) DO UPDATE SET data = excluded.data WHERE data IS NOT excluded.data"
+)
 _DELETE = "DELETE FROM Cache WHERE raw = 1 AND key >= ? AND key < ?"
 
 

@@ -2,8 +2,9 @@
 
 SQLite has one write lock, and a process that is stopped in the milliseconds of a write keeps it. What others stream in
 that time cannot wait: it is put aside in `spool/<thread key>.<lease token>`, a checked line a call, and counts as
-written. The next transaction of the lease's owner brings it into the database first and removes the file; so does
-the next owner of the lease; and everything that reads an open turn reads its file too.
+written. The contents that it names have lines of their own before it. The next transaction of the lease's owner brings
+it into the database first and removes the file; so does the next owner of the lease; and everything that reads an open
+turn reads its file too.
 
 The token is the fence: a take-over gives the thread another one, in the transaction that brings the old file in. What a
 former owner writes to its own file afterwards is ignored, and the next one to take a lease removes it. Bringing in
@@ -21,7 +22,8 @@ import re
 import stat
 import time
 import zlib
-from collections.abc import Sequence
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -71,11 +73,25 @@ class Followed:
         self.records: list[Record] = []
         self.renewed: rows.Holder | None = None
         self.damaged = False
+        self._contents: dict[str, str] = {}
+
+    def content(self, sha256: str) -> bytes | None:
+        """Return a content that is to be added to the database, None if there is none of that hash."""
+        text = self._contents.get(sha256)
+        return b64decode(text) if text is not None else None
+
+    def contents(self) -> dict[str, bytes]:
+        """Return all contents that are to be added to the database."""
+        return {sha256: b64decode(text) for sha256, text in self._contents.items()}
 
     def take(self, form: JsonObject) -> None:
-        """Take a line: a renewal, or records if they follow the thread's last one; other records were taken before."""
+        """Take a line: a renewal, a content of the records that come after it, or records if they follow the thread's
+        last one; other records were taken before."""
         if "holder" in form:
             self.renewed = rows.holder_from_text(form["holder"])
+            return
+        if "content" in form:
+            self._contents[str(form["content"])] = str(form["data"])
             return
         row = rows.info_from_text(form["info"])
         records = [rows.record_from_text("", text) for text in form["records"]]
@@ -114,7 +130,7 @@ def _line(form: JsonObject) -> bytes:
 
 
 def _write(descriptor: int, line: bytes) -> int:
-    """Write a line with one call, and return how much of it there was room for."""
+    """Write a line, or several, with one call, and return how much of it there was room for."""
     return os.write(descriptor, line)
 
 
@@ -161,9 +177,12 @@ class Spool:
             self._say_left_out(name, error.strerror)
             return b""
 
-    def read_all(self) -> Files:
-        """Return all that is in the spool; read before the database, it misses nothing that is brought in meanwhile."""
-        return {name: self.read(name) for name in self.names()}
+    def read_all(self, key: str = "") -> Files:
+        """Return all that is in the spool, or all of the thread `key`.
+
+        Read before the database, it misses nothing that is brought in meanwhile.
+        """
+        return {name: self.read(name) for name in self.names() if name.startswith(key)}
 
     def now(self, name: str, info: ThreadInfo) -> ThreadInfo:
         """Return the thread `info` of the database as it is with the file `name`, to the writer of that file."""
@@ -175,14 +194,23 @@ class Spool:
         self._known[name] = info.head, len(content), there
         return there
 
-    def put_records(self, name: str, after: ThreadInfo, records: Sequence[Record]) -> None:
-        """Put `records` aside, and the thread as it is after them; when it returns they survive the process."""
+    def put_records(
+        self, name: str, after: ThreadInfo, records: Sequence[Record], contents: Mapping[str, bytes]
+    ) -> None:
+        """Put `records` aside, their `contents` and the thread as it is after them.
+
+        When it returns they survive the process.
+        """
+        forms: list[JsonObject] = [
+            {"content": sha256, "data": b64encode(data).decode("ascii")} for sha256, data in contents.items()
+        ]
         info = rows.info_to_text(rows.InfoRow(after, 0))
-        self._put(name, {"info": info, "records": [rows.record_to_text(record) for record in records]}, after)
+        forms.append({"info": info, "records": [rows.record_to_text(record) for record in records]})
+        self._put(name, forms, after)
 
     def put_renewal(self, name: str, holder: rows.Holder) -> None:
         """Put aside how long the lease lasts from now."""
-        self._put(name, {"holder": dumps(holder)}, None)
+        self._put(name, [{"holder": dumps(holder)}], None)
 
     def remove(self, name: str) -> None:
         """Remove the file `name`, which was brought in or belongs to no lease; one that stays does no harm."""
@@ -202,8 +230,8 @@ class Spool:
             "afk: %s is damaged; text of a turn may be missing; a copy is kept at %s", self.folder / name, copy
         )
 
-    def _put(self, name: str, form: JsonObject, after: ThreadInfo | None) -> None:
-        line = _line(form)
+    def _put(self, name: str, forms: Sequence[JsonObject], after: ThreadInfo | None) -> None:
+        line = b"".join(map(_line, forms))
         self._make_folder()
         descriptor = os.open(self.folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _SAFE, 0o600)
         try:

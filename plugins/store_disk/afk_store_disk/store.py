@@ -185,7 +185,7 @@ class DiskStore:
         except sqlite3.OperationalError as error:
             if not is_locked(error):
                 raise
-            aside = not contents and self._append_aside(thread, records, expected_head, lease)
+            aside = self._append_aside(thread, records, expected_head, lease, contents)
             if not (aside and journal_only):  # a seal is put aside too, for it may be killed while it waits
                 self._append(thread, records, expected_head, lease, contents)
 
@@ -242,8 +242,11 @@ class DiskStore:
 
     @_one_line_errors
     def content(self, key: str, sha256: str) -> bytes | None:
+        spooled = self._spool.read_all(key)
         with self._cache.snapshot():
-            return self._cache.content(key, sha256)
+            row = read_info(self._cache, key) if spooled else None
+            aside = self._followed(row, spooled).content(sha256) if row is not None else None
+            return self._cache.content(key, sha256) if aside is None else aside
 
     @_one_line_errors
     def find(self, name: str) -> ThreadInfo | None:
@@ -414,9 +417,19 @@ class DiskStore:
         followed = follow(row.info, content)
         if followed.damaged:
             self._spool.keep_copy(name, content)
-        return self._save(row, followed.info, followed.records) if followed.records else row
+        if not followed.records:
+            return row
+        self._cache.put_contents(row.info.key, followed.contents())
+        return self._save(row, followed.info, followed.records)
 
-    def _append_aside(self, thread: ThreadInfo, records: Sequence[Record], expected_head: str, lease: Lease) -> bool:
+    def _append_aside(
+        self,
+        thread: ThreadInfo,
+        records: Sequence[Record],
+        expected_head: str,
+        lease: Lease,
+        contents: Mapping[str, bytes],
+    ) -> bool:
         """Put what was to be appended aside, if it belongs to an open turn; return whether it did."""
         name = name_of(lease.thread.key, lease.token)
         with self._cache.snapshot():
@@ -432,7 +445,7 @@ class DiskStore:
             return False
         if info.head != expected_head:
             raise HeadMismatchError(f"thread {thread.name!r} has changed since it was read")
-        self._spool.put_records(name, thread, records)
+        self._spool.put_records(name, thread, records, contents)
         self._check_held(lease)
         return True
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from afk_store_disk.spool import name_of
@@ -35,6 +36,7 @@ from afkcli.testing.store_steps import (
     ShiftedTime,
     acquired,
     asked,
+    digest,
     save,
     with_journal,
     with_meta,
@@ -520,3 +522,72 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL, errors
         assert "the disk is full" in output
         assert said_by(store, taken_over(store)) == "text"
+
+
+class TestContents:
+    """Images that tools returned, which come with the journal."""
+
+    CONTENTS: ClassVar = {digest(data): data for data in (b"one image", b"\x00\xff another")}
+
+    def put_aside(self, store: DiskStore, folder: Path) -> Lease:
+        lease = asked(store)
+        with locked(folder):
+            return save(store, lease, with_journal(lease.thread, "seen"), self.CONTENTS)
+
+    def there(self, store: DiskStore, lease: Lease) -> dict[str, bytes | None]:
+        return {sha256: store.content(lease.thread.key, sha256) for sha256 in self.CONTENTS}
+
+    def test_are_read_by_others_while_the_database_is_locked(
+        self, store: DiskStore, other: DiskStore, folder: Path
+    ) -> None:
+        lease = asked(store)
+        with locked(folder):
+            lease = save(store, lease, with_journal(lease.thread, "seen"), self.CONTENTS)
+            assert self.there(other, lease) == self.CONTENTS
+            assert len(load_history(other, lease.thread).open_records) == 2
+
+    def test_are_brought_in_with_the_next_write(self, store: DiskStore, folder: Path) -> None:
+        lease = self.put_aside(store, folder)
+        lease = save(store, lease, with_journal(lease.thread, "more"))
+        assert spooled(folder) == []
+        assert self.there(store, lease) == self.CONTENTS
+
+    def test_are_brought_in_by_the_next_owner_of_the_lease(
+        self, store: DiskStore, other: DiskStore, folder: Path, dead_owner: Callable[[], None]
+    ) -> None:
+        self.put_aside(store, folder)
+        dead_owner()
+        lease = acquired(other)
+        assert spooled(folder) == []
+        assert self.there(other, lease) == self.CONTENTS
+
+    def test_of_a_seal_that_waits_for_the_lock_are_kept_if_its_process_dies(
+        self, store: DiskStore, other: DiskStore, folder: Path, dead_owner: Callable[[], None]
+    ) -> None:
+        lease = asked(store)
+        with locked(folder), pytest.raises(StoreError):
+            save(store, lease, with_seal(lease.thread, [text_message(Role.USER, "question")]), self.CONTENTS)
+        dead_owner()
+        lease = acquired(other)
+        assert len(load_history(other, lease.thread).turns) == 1
+        assert self.there(other, lease) == self.CONTENTS
+
+    def test_without_their_records_are_not_brought_in(
+        self, store: DiskStore, other: DiskStore, folder: Path, dead_owner: Callable[[], None]
+    ) -> None:
+        self.put_aside(store, folder)
+        [file] = spooled(folder)
+        lines = file.read_bytes().splitlines(keepends=True)
+        file.write_bytes(b"".join(lines[:-1]))  # a kill tore the line of the records
+        dead_owner()
+        lease = acquired(other)
+        assert set(self.there(other, lease).values()) == {None}
+
+    def test_that_are_there_already_are_not_written_again(self, store: DiskStore, folder: Path) -> None:
+        lease = asked(store)
+        contents = {digest(data): data for data in (os.urandom(1_000_000),)}
+        lease = save(store, lease, with_journal(lease.thread, "seen"), contents)
+        log = folder / "threads.db-wal"
+        before = log.stat().st_size
+        save(store, lease, with_seal(lease.thread, [text_message(Role.USER, "question")]), contents)
+        assert log.stat().st_size < before + 500_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +12,7 @@ from pydantic import Field
 
 from afk_tools_files import reading, searching, writing
 from afk_tools_files.inside import FORBIDDEN_NAMES, RefusedError, Root, Roots, is_forbidden
-from afkcli.plugin import ConfigError, Tool, ToolError, config_dir, data_dir, state_dir
+from afkcli.plugin import ConfigError, Image, Tool, ToolError, config_dir, data_dir, state_dir
 
 if TYPE_CHECKING:
     from afk_tools_files.settings import Settings
@@ -33,7 +33,7 @@ def make_tools(settings: Settings) -> list[Tool]:
     where = f"Folders: {', '.join(map(repr, settings.roots))}. A path is relative to the first, or begins with one."
     made = [
         _tool("files.list", f"List a folder: names, sizes, when changed. {where}", files.list, settings),
-        _tool("files.read", f"Read lines of a text file. {where}", files.read, settings),
+        _tool("files.read", f"Read lines of a text file, or an image. {where}", files.read, settings),
         _tool(
             "files.search",
             f"Find the lines of text files that match a regular expression (Python's). {where}",
@@ -115,8 +115,8 @@ class Files:
         path: _Path,
         start_line: Annotated[int, Field(ge=1, description="the first line, counted from 1")] = 1,
         end_line: Annotated[int | None, Field(ge=1, description="the last line")] = None,
-    ) -> str:
-        """Return lines of a text file."""
+    ) -> str | Sequence[str | Image]:
+        """Return lines of a text file, or an image."""
         with _told():
             return reading.read(self._roots, self._roots.find(path), self._bounds, start_line, end_line)
 

@@ -428,6 +428,25 @@ class TestRead:
         assert tools.refused("search", path="odd", pattern="no such thing") == told
         assert (notes / "odd").read_bytes() == content
 
+    @pytest.mark.parametrize("head", [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a\0", b"RIFF\0\0\0\0WEBP"])
+    def test_an_image_is_read_as_an_image(self, notes, tools, head):
+        data = head + b"\0" * 100_000
+        (notes / "garden" / "bean.txt").write_bytes(data)
+        output = asyncio.run(tools.tools["files.read"].output({"path": "garden/bean.txt"}))
+        text, image = output.parts
+        assert text.text.endswith(f"garden/bean.txt: an image of {len(data)} bytes")
+        assert image.name.endswith("garden/bean.txt")
+        assert list(output.contents.values()) == [data]
+
+    def test_a_larger_image_is_refused(self, notes):
+        (notes / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(1_000_000))
+        told = "'large.png' is an image of 1000008 bytes, and at most 1000000 are read"
+        assert Tools(notes, max_file_mb=1).refused("read", path="large.png") == told
+
+    def test_a_text_that_begins_like_an_image_is_text(self, notes, tools):
+        (notes / "gif.txt").write_text("GIF89a is the name of a format\n")
+        assert tools.call("read", path="gif.txt") == "gif.txt: line 1 of 1\nGIF89a is the name of a format\n"
+
     def test_time_is_bounded(self, notes):
         with (notes / "huge").open("wb") as file:
             for _ in range(200):

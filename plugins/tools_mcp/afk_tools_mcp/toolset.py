@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from afk_tools_mcp.background import import_sdk, on_thread
 from afk_tools_mcp.connection import Connection
 from afk_tools_mcp.lists import ListedTool, ListFile
-from afk_tools_mcp.results import result_text
+from afk_tools_mcp.results import Piece, result_pieces, text_of
 from afk_tools_mcp.settings import ServerSettings
-from afkcli.plugin import ConfigError, JsonObject, Tool, ToolError, bounded, started, tool_context
+from afkcli.plugin import ConfigError, Image, JsonObject, Tool, ToolError, started, tool_context
 
 
 class McpToolset:
@@ -68,8 +68,11 @@ class Server:
             await self._connected()
         return tuple(self._live.values())
 
-    async def call(self, listed: ListedTool, fingerprint: str, arguments: JsonObject) -> str:
+    async def call(self, listed: ListedTool, fingerprint: str, arguments: JsonObject) -> str | list[Piece]:
         """Call one of its tools, as long as the server still describes it in the same way.
+
+        Returns:
+            The text of the result, or a list of texts and images where it has images.
 
         Raises:
             ToolError: the call failed, the server says so itself, or it changed the tool.
@@ -89,10 +92,10 @@ class Server:
             raise ToolError(
                 f"the MCP server {self.name!r} did not answer within {self.settings.timeout:g} s{connection.last_words}"
             ) from None
-        text = bounded(result_text(result), self.settings.max_output)
+        pieces = result_pieces(result, self.settings.max_output)
         if result.is_error:
-            raise ToolError(text or f"the MCP server {self.name!r} says that the call failed, and not why")
-        return text
+            raise ToolError(text_of(pieces) or f"the MCP server {self.name!r} says that the call failed, and not why")
+        return pieces if any(isinstance(piece, Image) for piece in pieces) else text_of(pieces)
 
     async def aclose(self) -> None:
         """End it, if it was started."""
@@ -147,7 +150,7 @@ class Server:
     # -- its tools -----------------------------------------------------------------------------------------------------
 
     def _tool(self, listed: ListedTool) -> Tool:
-        async def call(arguments: JsonObject) -> str:
+        async def call(arguments: JsonObject) -> str | list[Piece]:
             return await self.call(listed, tool.fingerprint, arguments)
 
         tool = Tool(

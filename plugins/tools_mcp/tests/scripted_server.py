@@ -8,6 +8,7 @@ Each tool is one behaviour; `--note` is a file to which every start, list, call 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import subprocess
@@ -16,6 +17,8 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+
+PNG = b"\x89PNG\r\n\x1a\n\x00 and so on"
 
 OBJECT = {"type": "object", "properties": {}}
 TEXT = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
@@ -434,6 +437,27 @@ class Server:
             {"type": "resource", "resource": {"uri": "memo:2", "blob": data}},
         ]
         self.send({"id": id_, "result": {"content": parts}})
+
+    def tool_pictures(self, id_: Any, arguments: dict[str, Any]) -> None:
+        """Images in the forms in which servers send them."""
+        png = base64.b64encode(PNG).decode()
+        parts = [
+            {"type": "image", "data": png, "mimeType": "image/png"},
+            {"type": "image", "data": png, "mimeType": ""},
+            {"type": "image", "data": f"data:image/png;base64,{png}", "mimeType": "image/png"},
+            {"type": "image", "data": "\n".join([png[:20], png[20:]]).rstrip("="), "mimeType": "image/png"},
+            {"type": "resource", "resource": {"uri": "memo:3", "mimeType": "image/png", "blob": png}},
+            {"type": "image", "data": "*no base64*", "mimeType": "image/png"},
+        ]
+        self.send({"id": id_, "result": {"content": parts}})
+
+    def tool_picture_of_an_error(self, id_: Any, arguments: dict[str, Any]) -> None:
+        image = {"type": "image", "data": base64.b64encode(PNG).decode(), "mimeType": "image/png"}
+        self.send({"id": id_, "result": {"content": [{"type": "text", "text": "blocked"}, image], "isError": True}})
+
+    def tool_picture_and_text(self, id_: Any, arguments: dict[str, Any]) -> None:
+        image = {"type": "image", "data": base64.b64encode(PNG).decode(), "mimeType": "image/png"}
+        self.send({"id": id_, "result": {"content": [{"type": "text", "text": "x" * 1000}, image]}})
 
     def tool_announce(self, id_: Any, arguments: dict[str, Any]) -> None:
         self.send({"method": "notifications/tools/list_changed"})

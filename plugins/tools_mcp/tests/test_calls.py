@@ -57,13 +57,45 @@ def test_images_and_resources_become_short_marks(scripted: Any) -> None:
 
     assert scripted.use(scenario).splitlines() == [
         "Here:",
-        "[image, image/png, 4 bytes]",
+        "[image, image/png, 4 bytes; left out: models take PNG, JPEG, GIF and WebP images only]",
         "[audio, audio/wav, 4 bytes]",
         "[resource, file:///a\u241b[31m, 12 bytes]",
         "[resource, memo:1, text/plain, 6 bytes]",
         "a memo",
         "[resource, memo:2, 4 bytes]",
     ]
+
+
+PNG = b"\x89PNG\r\n\x1a\n\x00 and so on"
+
+
+def test_images_are_images_in_every_form_in_which_servers_send_them(scripted: Any) -> None:
+    async def scenario(bench: Any) -> Any:
+        return await (await bench.tools())["s.pictures"].output({})
+
+    output = scripted.use(scenario)
+    image, broken = f"[image, image/png, {len(PNG)} bytes]", "[image, image/png, 8 bytes, not in base64]"
+    resource = f"[resource, memo:3, image/png, {len(PNG)} bytes]"
+    named = f"[image memo:3, image/png, {len(PNG)} bytes]"
+    assert output.text.splitlines() == [*[image] * 4, resource, named, broken]
+    assert list(output.contents.values()) == [PNG]
+    assert len(output.images) == 5
+
+
+def test_an_error_with_an_image_has_a_mark_in_its_place(scripted: Any) -> None:
+    async def scenario(bench: Any) -> str:
+        return await bench.error("s.picture_of_an_error")
+
+    assert scripted.use(scenario) == f"blocked\n[image, image/png, {len(PNG)} bytes]"
+
+
+def test_the_text_beside_an_image_is_cut_to_the_setting(scripted: Any) -> None:
+    async def scenario(bench: Any) -> Any:
+        return await (await bench.tools())["s.picture_and_text"].output({})
+
+    output = scripted.use(scenario, max_output=100)
+    assert "[... 900 characters were cut out here ...]" in output.text
+    assert len(output.images) == 1
 
 
 def test_structured_content_is_json_where_there_is_no_text(scripted: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import threading
@@ -18,6 +19,8 @@ from afkcli.plugin import ToolError
 OBJECT = {"type": "object", "properties": {}}
 BIG = MAX_MESSAGE_BYTES + 1024
 SESSION = "session-1"
+PNG = b"\x89PNG\r\n\x1a\n\x00 and so on"
+PICTURE = {"type": "image", "data": base64.b64encode(PNG).decode(), "mimeType": "image/png"}
 
 
 class HttpServer(ThreadingHTTPServer):
@@ -104,6 +107,10 @@ class Handler(BaseHTTPRequestHandler):
             "tools/list": {"tools": [{"name": "hello", "inputSchema": OBJECT}]},
             "tools/call": {"content": [{"type": "text", "text": "hello"}]},
         }
+        if method == "tools/list":
+            results[method]["tools"].append({"name": "picture", "inputSchema": OBJECT})
+        if params.get("name") == "picture":
+            results[method] = {"content": [PICTURE]}
         self.result({**results[method], **complete})
 
     def reply(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
@@ -133,6 +140,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def tool_hello(self) -> None:
         self.text("hello")
+
+    def tool_picture(self) -> None:
+        self.result({"content": [PICTURE]})
 
     def tool_streamed(self) -> None:
         answer = {"jsonrpc": "2.0", "id": self.id, "result": {"content": [{"type": "text", "text": "streamed"}]}}
@@ -323,6 +333,22 @@ def test_a_server_of_the_newest_protocol_alone_is_asked_in_it(
     assert use_servers({"web": {"url": web.url}}, scenario) == "hello"
     methods = [headers.get("mcp-method") for method, _, headers in web.requests if method == "POST"]
     assert methods == ["server/discover", "tools/list", "tools/call"]
+
+
+@pytest.mark.parametrize("is_modern", [False, True])
+def test_an_image_comes_from_servers_of_both_eras(use_servers: Any, web: HttpServer, is_modern: bool) -> None:
+    web.is_modern = is_modern
+    if is_modern:
+        web.answer_instead = lambda handler: (
+            handler.headers.get("mcp-protocol-version") != "2026-07-28" and not handler.reply(404)
+        )
+
+    async def scenario(bench: Any) -> Any:
+        return await (await bench.tools())["web.picture"].output({})
+
+    output = use_servers({"web": {"url": web.url}}, scenario)
+    assert list(output.contents.values()) == [PNG]
+    assert output.text == f"[image, image/png, {len(PNG)} bytes]"
 
 
 def test_an_unreachable_server_is_reported(use_servers: Any, web: HttpServer) -> None:

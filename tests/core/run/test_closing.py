@@ -225,7 +225,7 @@ class TestAnswersThatCannotBeSaved:
             kept.append(turn.state)
             return "/rescue/file"
 
-        def more(where: str, body: dict[str, Any]) -> None:
+        def more(where: str, body: dict[str, Any], contents: dict[str, bytes]) -> None:
             kept.append(f"{where}: {body['text']}")
             journaled.set()
 

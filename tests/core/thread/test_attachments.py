@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from afkcli.core.contract.errors import ErrorKind, ProviderError, StoreError, UsageError
 from afkcli.core.contract.events import Event
+from afkcli.core.contract.media_types import media_type_of
 from afkcli.core.contract.messages import FilePart, ImagePart, ModelRequest, TextPart
 from afkcli.core.contract.protocols import Capabilities
 from afkcli.core.contract.result import RunState
 from afkcli.core.run.config import RunnerConfig
 from afkcli.core.thread import attachments
-from afkcli.core.thread.attachments import Attachment, ask, framed, media_type_of
+from afkcli.core.thread.attachments import Attachment, ask, framed
 from afkcli.core.thread.memory_store import MemoryStore
 from tests.core.scripted import Scripted, agent, answer, collect, runner_of
 

@@ -89,6 +89,9 @@ def _first_turn(shell: Shell, server: ModelServer, fault: Fault, api: Api) -> tu
     return Finished(process.returncode, (shown + out).decode(), err.decode()), 0
 
 
+MEASURED_LIMIT = 600
+"""Seconds after which a run hangs: some read hundreds of megabytes, five times, on a machine that may be busy."""
+
 _MEASURE = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[2:])
@@ -110,7 +113,7 @@ def measured(shell: Shell, *arguments: str) -> tuple[Finished, int]:
         env=shell.environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=LIMIT,
+        timeout=MEASURED_LIMIT,
         check=False,
     )
     kilobytes = int(peak.read_text()) // (1024 if sys.platform == "darwin" else 1)

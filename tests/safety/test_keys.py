@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import socket
 import subprocess
@@ -180,6 +181,35 @@ class TestAServerThatRepeatsTheKey:
         said += [shell.afk(*command) for command in commands]
 
         assert_nowhere(shell, given.canaries, said)
+
+
+@pytest.mark.parametrize(
+    "spelt",
+    [
+        "".join(f"%{byte:02x}" for byte in KEY.encode()),
+        "".join(f"\\u{ord(char):04x}" for char in KEY),
+        "".join(f"&#x{ord(char):x};" for char in KEY),
+        base64.b64encode(f"a:{KEY}".encode()).decode(),
+        f"{KEY[:10]}\x1b[31m{KEY[10:]}",
+        KEY[:-4],
+    ],
+    ids=["URL", "JSON", "HTML", "base64", "coloured", "cut"],
+)
+def test_a_server_that_spells_the_key_in_another_way_reveals_nothing(
+    spelt: str, shell: Shell, server: ModelServer
+) -> None:
+    openai_key(shell, server)
+    server.script(
+        echo(401, spelt),
+        Step(status=401, headers=NO_WAIT, body=f"you sent {spelt}"),
+        Step(fault=Fault.ERROR_EVENT, body={"message": f"you sent {spelt}", "type": "server_error", "code": "bad"}),
+    )
+    run = ("run", "-t", "t", "-m", "openai/m", "--timeout", "2", "--debug", "hi")
+
+    said = [shell.afk(*run) for _ in range(3)]
+
+    assert all("you sent" in done.err for done in said[:2]), said
+    assert_nowhere(shell, (KEY, KEY[:16], spelt, json.dumps(spelt)[1:-1]), said)
 
 
 @pytest.mark.parametrize("source", [anthropic_key, quoted_user_info_in_the_config])

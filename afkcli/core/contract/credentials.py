@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from afkcli.core.contract.spellings import Spellings
 
 MASK = "***"
 """The text in the place of a secret."""
@@ -17,10 +22,16 @@ SECRET_NAME = re.compile(
 
 
 def mask(text: str, forms: Iterable[str]) -> str:
-    """Return `text` with each of `forms` replaced by `MASK`, the longest first, because one may contain another."""
-    for form in sorted(forms, key=len, reverse=True):
-        text = text.replace(form, MASK)
-    return text
+    """Return `text` with each of `forms` replaced by `MASK`, in every spelling that `Spellings` knows."""
+    known = frozenset(forms)
+    return _spellings(known).mask(text, MASK) if known else text
+
+
+@lru_cache(maxsize=16)
+def _spellings(forms: frozenset[str]) -> Spellings:
+    from afkcli.core.contract.spellings import Spellings
+
+    return Spellings(forms)
 
 
 def secret_forms(value: str) -> list[str]:

@@ -10,9 +10,12 @@ from typing import NoReturn
 import click
 
 from afkcli.host.ending import Ending
-from afkcli.host.invocation import Invocation, open_standard_descriptors
+from afkcli.host.invocation import Invocation, open_standard_descriptors, unblock_stderr
 from afkcli.host.signals import die_of
 from afkcli.version import __version__
+
+_LAST_LINES_SECONDS = 0.5
+"""How long the end waits for a reader of stderr that takes nothing."""
 
 COMMANDS = {
     "run": "Run an agent on a message and stream its answer.",
@@ -78,9 +81,11 @@ def run(invocation: Invocation) -> Ending:
 
 def main() -> NoReturn:
     """Run the command line, and end this process as it ended: the documented exit code, or the signal."""
+    wait_for_stderr = unblock_stderr()
     invocation = Invocation.of_process(owns_process=True)
     open_standard_descriptors()
     ending = run(invocation)
+    wait_for_stderr(_LAST_LINES_SECONDS)
     if ending.signal is not None:
         die_of(ending.signal)
     if ending.at_once:

@@ -61,6 +61,7 @@ def test_the_version_takes_click_and_nothing_more(shell: Shell) -> None:
         "afkcli.cli",
         "afkcli.entry",
         "afkcli.host",
+        "afkcli.host.descriptors",
         "afkcli.host.ending",
         "afkcli.host.invocation",
         "afkcli.host.search_path",

@@ -20,6 +20,7 @@ from afkcli.core.run.config import InteractionMode
 from afkcli.core.run.handle import RunHandle
 from afkcli.host.invocation import TERMINAL, Invocation, Stream
 from afkcli.screen.messages import Messages
+from afkcli.screen.streams import writable
 
 _INTERACTION: dict[str, InteractionMode] = {"ask": "interactive", "deny": "headless", "stdin": "external"}
 
@@ -116,17 +117,18 @@ class TerminalApprover:
 
     async def _decision(self, descriptor: int, event: ApprovalRequested) -> Decision:
         before, self._messages.before = self._messages.before, ""
-        _write(descriptor, f"{before}afk: {exact(event.tool_name)} asks to be called with\n{exact(event.arguments)}\n")
+        asked = f"{before}afk: {exact(event.tool_name)} asks to be called with\n{exact(event.arguments)}\n"
+        await _write(descriptor, asked)
         _drop_typed(descriptor)
         while True:
-            _write(descriptor, f"afk: run {exact(event.tool_name)}: {_QUESTION}")
+            await _write(descriptor, f"afk: run {exact(event.tool_name)}: {_QUESTION}")
             try:
                 line = await _line(descriptor)
             except asyncio.CancelledError:  # Ctrl-C, or a timeout: what follows starts on a new line
-                _write(descriptor, "\n")
+                _end_line(descriptor)
                 raise
             if line is None:  # Ctrl-D
-                _write(descriptor, "\n")
+                _end_line(descriptor)
                 return "deny"
             decision = _ANSWERS.get(line.strip().lower())
             if decision is not None:
@@ -138,7 +140,8 @@ async def _terminal(invocation: Invocation, messages: Messages) -> AsyncIterator
     """Open the terminal once no other afk is asking on it."""
     import fcntl
 
-    descriptor = os.open(invocation.terminal or TERMINAL, os.O_RDWR | os.O_NOCTTY)
+    # It is opened here and shared with no one, so it may be non-blocking: the output of a terminal can be stopped.
+    descriptor = os.open(invocation.terminal or TERMINAL, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
     # /dev/tty is one file for all terminals; the lock belongs on this one's own.
     own = descriptor
     if invocation.stderr.is_terminal:
@@ -169,23 +172,33 @@ def _drop_typed(descriptor: int) -> None:
         termios.tcflush(descriptor, termios.TCIFLUSH)
 
 
-def _write(descriptor: int, text: str) -> None:
+async def _write(descriptor: int, text: str) -> None:
     data = text.encode("utf-8", "replace")
     while data:
-        data = data[os.write(descriptor, data) :]
+        try:
+            data = data[os.write(descriptor, data) :]
+        except BlockingIOError:
+            await writable(descriptor)
+
+
+def _end_line(descriptor: int) -> None:
+    with contextlib.suppress(BlockingIOError):  # the output is stopped, and nothing waits for it now
+        os.write(descriptor, b"\n")
 
 
 async def _line(descriptor: int) -> str | None:
     """Return the line that is typed next, None at the end of input."""
     loop = asyncio.get_running_loop()
-    readable = asyncio.Event()
-    loop.add_reader(descriptor, readable.set)
-    try:
-        await readable.wait()
-    finally:
-        loop.remove_reader(descriptor)
-    data = os.read(descriptor, 4096)
-    return data.decode("utf-8", "replace") if data else None
+    while True:
+        readable = asyncio.Event()
+        loop.add_reader(descriptor, readable.set)
+        try:
+            await readable.wait()
+        finally:
+            loop.remove_reader(descriptor)
+        with contextlib.suppress(BlockingIOError):  # another process read the line
+            data = os.read(descriptor, 4096)
+            return data.decode("utf-8", "replace") if data else None
 
 
 def exact(value: Json) -> str:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from afkcli.wiring.setup import Setup
 
 LAST_WORDS_SECONDS = 0.5
+UNREAD_SECONDS = 5.0
+"""How long the end of a run whose time is over waits for a reader of stdout that takes nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +208,8 @@ class _Turn:
     _cancel: Callable[[], object] = lambda: None
     _approver: Approver | None = None
     _unserved: int | None = None
+    _output: Output | None = None
+    _said_unread: bool = False
 
     async def run(self) -> Ending:
         from afkcli.wiring.runner import Runner
@@ -231,6 +235,8 @@ class _Turn:
             if self._approver is not None:
                 self._approver.close()
             await runner.aclose()
+            if self._output is not None:
+                self._output.close()
         return Ending(self._code, self._signal, at_once=await _are_left_behind())
 
     async def _stream(self, runner: Runner) -> None:
@@ -255,10 +261,34 @@ class _Turn:
         self._cancel = lambda: stopping.append(asyncio.ensure_future(_stop(handle, showing)))
         if self._signal is not None:  # it came while the run was opened
             self._cancel()
+        limiting = asyncio.ensure_future(self._stop_showing_after_time_limit(handle, showing))
         await asyncio.wait({showing})
+        limiting.cancel()
         await self._end(handle)
         if not showing.cancelled():
             showing.result()
+
+    async def _stop_showing_after_time_limit(self, handle: RunHandle, showing: asyncio.Task[None]) -> None:
+        """Once the time limit has ended the run, do not wait for a reader of stdout that has stopped."""
+        result = await handle.ended()
+        while result.reason == "max_wall_time_s":
+            before = self._output.written if self._output is not None else 0
+            await asyncio.wait({showing}, timeout=UNREAD_SECONDS)
+            if showing.done():
+                return
+            if self._output is None or self._output.written == before:
+                line = (
+                    f"stdout was not read for {UNREAD_SECONDS:g} s after the time limit, so the answer was not written"
+                )
+                self.messages.error(f"{line} to its end; it is kept in the thread")
+                showing.cancel()
+                return
+
+    def _say_unread(self, handle: RunHandle) -> None:
+        """Note in the events, once, that lines for a person were left out."""
+        if not self._said_unread and self.invocation.stderr.left_out:
+            self._said_unread = True
+            handle.warn("stderr_unread", "lines for a person are left out, because nobody reads stderr")
 
     async def _show(self, handle: RunHandle) -> None:
         renderer = self._renderer()
@@ -269,6 +299,7 @@ class _Turn:
                 gc.enable()
             if self._approver is not None and event.type in ("run_started", "approval_requested", "approval_resolved"):
                 self._approver.take(handle, event)
+            self._say_unread(handle)
             if failed:
                 continue
             try:
@@ -308,13 +339,13 @@ class _Turn:
         return last.name
 
     def _renderer(self) -> Renderer:
-        output = Output(self.invocation.answer_descriptor())
+        output = self._output = Output(self.invocation.answer_descriptor())
         if self.request.json:
             return JsonRenderer(output)
-        stderr = self.invocation.stderr
         reasoning = None
         if self.request.reasoning:
-            reasoning = Reasoning(self.messages, stderr.descriptor if stderr.is_open else None)
+            shared = self.invocation.same_output()
+            reasoning = Reasoning(self.messages, Output(self.invocation.stderr.descriptor) if shared else None)
         answer = structured_answer if self.request.schema is not None else final_answer if self.request.final else None
         return TextRenderer(output, self.messages, answer=answer, reasoning=reasoning)
 
@@ -324,8 +355,9 @@ class _Turn:
         for number in self.invocation.stop_signals:
             try:
                 loop.add_signal_handler(number, self._on_signal, number)
-                signal.signal(number, self._on_unserved)  # the loop is still woken
-                signal.siginterrupt(number, False)
+                # The loop is still woken. `signal.signal` has a system call interrupted, not restarted: where a write
+                # of a plugin blocks the loop, the second signal has to be seen.
+                signal.signal(number, self._on_unserved)
             except NotImplementedError:  # Windows: only Ctrl-C, and not through the loop
                 signal.signal(number, lambda got, frame: loop.call_soon_threadsafe(self._on_signal, got))
 

@@ -13,8 +13,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, TextIO
+
+from afkcli.host.descriptors import LinesForPeople, unblocked_text
 
 if TYPE_CHECKING:
     from afkcli.host.secrets import Secrets
@@ -44,6 +46,12 @@ class Stream:
     @property
     def is_open(self) -> bool:
         return self.text is not None
+
+    @property
+    def left_out(self) -> int:
+        """How many lines were left out so far, because nothing read them; only text for people is ever left out."""
+        lines = getattr(self.text, "buffer", None)
+        return lines.left_out if isinstance(lines, LinesForPeople) else 0
 
     @property
     def is_terminal(self) -> bool:
@@ -169,10 +177,33 @@ class Invocation:
                 os.dup2(self.stderr.descriptor, 1)
         return self._answers
 
+    def same_output(self) -> bool:
+        """Return whether stdout and stderr are one file, so that a reader who stops reading one stops reading both."""
+        try:
+            stdout, stderr = os.fstat(self._answers or self.stdout.descriptor), os.fstat(self.stderr.descriptor)
+        except OSError:
+            return False
+        return (stdout.st_dev, stdout.st_ino) == (stderr.st_dev, stderr.st_ino)
+
 
 def process_environment() -> Mapping[str, str]:
     """Return the environment of this process, for functions that plugins call without an invocation."""
     return os.environ
+
+
+def unblock_stderr() -> Callable[[float], None]:
+    """Have what this process writes to `sys.stderr` never wait for a reader; see `LinesForPeople`.
+
+    Returns:
+        A function that waits until all of it is written, as long as something is written in each of so many seconds.
+    """
+    text = unblocked_text(sys.stderr, 2, "stderr")
+    if text is None:
+        return lambda seconds: None
+    sys.stderr = text
+    lines = text.buffer
+    assert isinstance(lines, LinesForPeople)
+    return lines.wait
 
 
 def open_standard_descriptors() -> None:

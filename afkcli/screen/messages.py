@@ -45,14 +45,15 @@ class Messages:
             self._held.append((line, style))
             return
         text = self.styled(f"afk: {one_line(self._secrets.mask(line))}", style)
-        self._write(f"{self.before}{text}\n")
+        self.piece(f"{self.before}{text}\n")
         self.before = ""
 
     def raw(self, text: str) -> None:
         """Write text of several lines, as a traceback is."""
-        self._write(visible(self._secrets.mask(text)))
+        self.piece(visible(self._secrets.mask(text)))
 
-    def _write(self, text: str) -> None:
+    def piece(self, text: str) -> None:
+        """Write text as it is, with what is needed before and behind it."""
         stream = self._stderr.text
         if stream is not None:
             with contextlib.suppress(OSError, ValueError):

@@ -38,12 +38,17 @@ class Reasoning:
 
     It is shown unchanged, as the answer is, except that control characters are made visible. Without colours, a blank
     line separates it from the answer.
+
+    Args:
+        messages: the lines on stderr.
+        output: the file of both the answer and stderr, whose reader slows the run; None where stderr is read on its
+            own, and what nothing reads is left out.
     """
 
-    def __init__(self, messages: Messages, descriptor: int | None) -> None:
+    def __init__(self, messages: Messages, output: Output | None = None) -> None:
         self._messages = messages
-        self._output = Output(2 if descriptor is None else descriptor)
-        self._closed = descriptor is None  # the number may be another file's by now
+        self._output = output
+        self._closed = False
         self._streaming = False
         self.shown = False
 
@@ -53,20 +58,22 @@ class Reasoning:
             return
         before = "" if self._streaming else self._messages.before
         text = visible(text)
-        self._output.put(f"{before}{self._messages.styled(text)}")
         self._messages.before = "" if text.endswith("\n") else "\n"
         self._streaming = self.shown = True
-        await self._flush()
+        await self._write(f"{before}{self._messages.styled(text)}")
 
     async def end(self) -> None:
         """End the reasoning before something else is shown."""
         if self._streaming:
             self._streaming = False
-            self._output.put(self._messages.before if self._messages.colours else f"{self._messages.before}\n")
-            self._messages.before = ""
-            await self._flush()
+            before, self._messages.before = self._messages.before, ""
+            await self._write(before if self._messages.colours else f"{before}\n")
 
-    async def _flush(self) -> None:
+    async def _write(self, text: str) -> None:
+        if self._output is None:
+            self._messages.piece(text)
+            return
+        self._output.put(text)
         try:
             await self._output.flush()
         except OSError:  # a closed stderr is not an error

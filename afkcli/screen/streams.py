@@ -6,27 +6,34 @@ import asyncio
 import contextlib
 import errno
 import os
-import select
 from collections.abc import Iterable
 
 from afkcli.core.contract.errors import AfkError
 from afkcli.core.contract.jsonform import dumps
 from afkcli.core.contract.text import visible, visible_json
+from afkcli.host.descriptors import WriteWorker, own_descriptor, write_all
 from afkcli.host.ending import EndedError, Ending
 from afkcli.host.invocation import Invocation
 from afkcli.host.signals import SIGPIPE
 from afkcli.screen.styles import shows_styles, styled
 
-_PIPE_CHUNK = 4096  # PIPE_BUF on Linux: a pipe that polls writable takes this much without blocking
+_WORKER_CHUNK = 1 << 16
+_CHUNK = 4096  # PIPE_BUF on Linux: a line up to this size stays whole in a pipe that several processes write to
 
 
 class Output:
-    """stdout, written without blocking the event loop: signals and leases work while nothing reads it."""
+    """stdout, written without blocking the event loop: signals and leases work while nothing reads it.
+
+    `written` is how many bytes were written so far.
+    """
 
     def __init__(self, descriptor: int) -> None:
+        self._own: int | None = None
         self._descriptor = descriptor
         self._texts: list[str] = []
+        self._worker: WriteWorker | None = None
         self.is_terminal = os.isatty(descriptor)
+        self.written = 0
 
     def put(self, text: str) -> None:
         """Keep `text` for the next `flush`."""
@@ -39,25 +46,73 @@ class Output:
             BrokenPipeError: the reader has gone.
             OSError: the disk is full, for instance.
         """
-        data = memoryview("".join(self._texts).encode("utf-8", "replace"))  # a slice of a view is no copy of the rest
+        data = "".join(self._texts).encode("utf-8", "replace")
         self._texts.clear()
-        while data:
-            await self._writable()
-            with contextlib.suppress(BlockingIOError):
-                data = data[os.write(self._descriptor, data[:_PIPE_CHUNK]) :]
+        if not data:
+            return
+        if self._own is None and self._worker is None:
+            self._own = own_descriptor(self._descriptor)
+        if self._own is None:
+            await self._write_by_worker(data)
+        else:
+            await self._write_when_writable(self._own, memoryview(data))
 
-    async def _writable(self) -> None:
-        if os.name == "nt":  # select works on sockets only there; the write may block
-            return
-        if select.select([], [self._descriptor], [], 0)[1]:
-            return
-        loop = asyncio.get_running_loop()
-        ready = asyncio.Event()
-        loop.add_writer(self._descriptor, ready.set)
-        try:
-            await ready.wait()
-        finally:
-            loop.remove_writer(self._descriptor)
+    def close(self) -> None:
+        """Close what was opened to write, not the descriptor itself."""
+        own, self._own = self._own, None
+        if own is not None:
+            os.close(own)
+
+    def __del__(self) -> None:
+        self.close()
+
+    async def _write_when_writable(self, own: int, data: memoryview) -> None:
+        while data:
+            try:
+                taken = os.write(own, data[:_CHUNK])
+            except BlockingIOError:
+                await writable(own)
+            else:
+                data = data[taken:]
+                self.written += taken
+
+    async def _write_by_worker(self, data: bytes) -> None:
+        if self._worker is None:
+            self._worker = WriteWorker(self._descriptor)
+        for start in range(0, len(data), _WORKER_CHUNK):
+            piece = data[start : start + _WORKER_CHUNK]
+            error = await _written_by(self._worker, piece)
+            if error is not None:
+                raise error
+            self.written += len(piece)
+
+
+async def _written_by(worker: WriteWorker, piece: bytes) -> OSError | None:
+    """Have a worker write `piece`, and return its error once it has."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[OSError | None] = loop.create_future()
+
+    def end(error: OSError | None) -> None:
+        if not ended.done():  # nobody waits any more
+            ended.set_result(error)
+
+    def tell(error: OSError | None) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(end, error)
+
+    worker.put(piece, tell)
+    return await ended
+
+
+async def writable(descriptor: int) -> None:
+    """Wait until a write to a descriptor that does not block takes something, or fails."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_writer(descriptor, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_writer(descriptor)
 
 
 class Stdout:
@@ -76,16 +131,12 @@ class Stdout:
             EndedError: the reader has gone, so the process dies of SIGPIPE without a message, as `yes | head` does.
             AfkError: it cannot be written (a full disk).
         """
-        data = memoryview(text.encode("utf-8", "replace"))
-        while data:
-            try:
-                data = data[os.write(self.descriptor, data) :]
-            except BlockingIOError:  # another process made the pipe non-blocking
-                select.select([], [self.descriptor], [])
-            except OSError as error:
-                if is_disconnected(error):
-                    raise EndedError(Ending(signal=SIGPIPE)) from None
-                raise AfkError(f"stdout cannot be written: {error.strerror}") from None
+        try:
+            write_all(self.descriptor, text.encode("utf-8", "replace"))
+        except OSError as error:
+            if is_disconnected(error):
+                raise EndedError(Ending(signal=SIGPIPE)) from None
+            raise AfkError(f"stdout cannot be written: {error.strerror}") from None
 
     def lines(self, lines: Iterable[str]) -> None:
         """Write each of `lines` with a newline, all at once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.faults import commands, damage, disk, endurance, kills, races, signals, sinks
+from tests.faults import commands, damage, disk, endurance, kills, races, signals, sinks, unread
 from tests.faults.table import Row
 
 
@@ -34,6 +34,7 @@ CASES = (
     _case("terminal-stop", signals.stop_and_continue),
     _case("head", signals.closed_stdout, [2], [20]),
     _case("loop", signals.shell_loop),
+    _case("unread", unread.unread, [1], [10]),
     _case("disk-full", disk.full, [2], [20]),
     _case("file-limit", disk.file_limit, [1], [10]),
     _case("read-only", disk.read_only),

@@ -93,6 +93,7 @@ def shown(*events: Event, terminal: bool = False, final: bool = False, together:
         events,
         together=together,
     )
+    output.close()
     return pipe.read()
 
 
@@ -106,7 +107,8 @@ class TestReasoning:
         out, err = Pipe(), Pipe()
         output, messages = Output(out.writer), Messages(Invocation.of_process())
         output.is_terminal, messages.colours = terminal, colours
-        show(TextRenderer(output, messages, reasoning=Reasoning(messages, err.writer)), events)
+        show(TextRenderer(output, messages, reasoning=Reasoning(messages, Output(err.writer))), events)
+        output.close()
         return out.read(), err.read()
 
     def test_is_dim_on_stderr_and_the_answer_alone_on_stdout(self) -> None:
@@ -135,7 +137,7 @@ class TestReasoning:
         os.close(err.reader)
         messages = Messages(Invocation.of_process())
         events = [reasoning("a"), reasoning("b"), text("c"), completed()]
-        show(TextRenderer(Output(out.writer), messages, reasoning=Reasoning(messages, err.writer)), events)
+        show(TextRenderer(Output(out.writer), messages, reasoning=Reasoning(messages, Output(err.writer))), events)
         os.close(err.writer)
         assert out.read() == "c\n"
 

@@ -61,6 +61,7 @@ WARNINGS: tuple[WarningRow, ...] = (
         "0.2",
     ),
     WarningRow("progress_cut", "a tool reports progress too often, and a part of it is not shown", "0.2"),
+    WarningRow("stderr_unread", "nobody reads stderr, so that lines for a person are left out", "0.2"),
     WarningRow("approval_denied", "a tool call was denied, because no one could be asked"),
     WarningRow("approval_not_kept", "an `always` could not be written to the store"),
     WarningRow(

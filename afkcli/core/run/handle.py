@@ -93,6 +93,7 @@ class RunHandle:
         drive: asyncio.Task[AgentResult],
         stop: Callable[[], None],
         decide: Callable[[str, Decision], None],
+        warn: Callable[[str, str], None],
         failure: Callable[[], BaseException | None],
     ) -> None:
         self.run_id = run_id
@@ -101,6 +102,7 @@ class RunHandle:
         self._drive = drive
         self._stop = stop
         self._decide = decide
+        self._warn = warn
         self._failure = failure
         self._loop = asyncio.get_running_loop()
 
@@ -142,6 +144,10 @@ class RunHandle:
             pass
         return self.result
 
+    async def ended(self) -> AgentResult:
+        """Wait until the run has ended and its turn is sealed, and return the result; reads no event. Since: 0.2."""
+        return await asyncio.shield(self._drive)
+
     async def cancel(self) -> AgentResult:
         """Stop the run and return its result once the turn is sealed; nothing happens to a run that has ended.
 
@@ -162,6 +168,14 @@ class RunHandle:
     def decide(self, approval_id: str, decision: Decision) -> None:
         """Answer an `approval_requested`; an id that is not waiting is ignored with a warning event."""
         self._decide(approval_id, decision)
+
+    def warn(self, code: str, message: str) -> None:
+        """Add a `warning` event to the run, which comes before its next event; a run that has ended gets none.
+
+        Since: 0.2.
+        """
+        if not self._drive.done():
+            self._warn(code, message)
 
     async def __aenter__(self) -> Self:
         return self

@@ -268,6 +268,7 @@ class Runner:
             drive=asyncio.ensure_future(self._drive(run, task)),
             stop=lambda: run.stopping.stop(CANCELLED),
             decide=run.approvals.decide,
+            warn=lambda code, message: run.outlet.pending_warnings.append((code, message)),
             failure=lambda: run.stopping.exception,
         )
 

@@ -10,7 +10,7 @@ from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
 from afkcli.commands.output_file import write_file
 from afkcli.commands.thread_access import command_owner, opened_store
-from afkcli.core.contract.errors import EXIT_INTERNAL, UsageError
+from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.protocols import Store
 from afkcli.core.contract.text import visible, visible_json
 from afkcli.core.thread.export import export_all, export_thread, snapshot
@@ -40,14 +40,8 @@ def export(name: str | None, every: bool, output: str | None, form: str) -> None
     if every and form != "json":
         raise UsageError("--all writes JSON; name one thread for Markdown")
     messages = Messages(invocation())
-    left_out: list[str] = []
-
-    def leave_out(line: str) -> None:
-        left_out.append(line)
-        messages.error(line)
-
     with opened_store() as store:
-        pieces = _one(store, name, form, messages) if name is not None else export_all(store, messages.warn, leave_out)
+        pieces = _one(store, name, form, messages) if name is not None else export_all(store, messages.warn)
         if output is None or output == "-":
             stdout = Stdout(invocation())
             for piece in pieces:
@@ -55,8 +49,6 @@ def export(name: str | None, every: bool, output: str | None, form: str) -> None
         else:
             write_file(output, pieces)
             messages.say(f"wrote {output}")
-    if left_out:
-        raise click.exceptions.Exit(EXIT_INTERNAL)
 
 
 def _one(store: Store, name: str, form: str, messages: Messages) -> Iterator[str]:
@@ -78,4 +70,4 @@ def _shown(piece: str, form: str) -> str:
     """Return what a terminal gets of an export."""
     if form == "markdown":
         return visible(piece)
-    return "".join(f"{visible_json(line)}\n" for line in piece.removesuffix("\n").split("\n"))
+    return visible_json(piece)

@@ -27,6 +27,8 @@ from afkcli.core.thread.restore import Restored, Restorer
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
 
+_PIECE = 1 << 20
+
 
 @click.command("import")
 @click.argument("file", required=False, default="-", metavar="[FILE]")
@@ -147,9 +149,15 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
     """
     try:
         while line := stream.readline(MAX_LINE_BYTES + 1):
-            rest = line
-            while len(rest) > MAX_LINE_BYTES and not rest.endswith(b"\n"):
-                rest = stream.readline(MAX_LINE_BYTES + 1)
             yield line
+            if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
+                del line
+                _skip_line(stream)
     except OSError as error:
         raise UsageError(f"the import cannot be read any further: {error.strerror}") from None
+
+
+def _skip_line(stream: IO[bytes]) -> None:
+    """Read to the end of a line, a piece at a time, whatever its length."""
+    while (rest := stream.readline(_PIECE)) and not rest.endswith(b"\n"):
+        pass

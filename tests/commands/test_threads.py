@@ -286,7 +286,7 @@ class TestExport:
         assert done.code == 2
         assert "cannot be written" in done.err
 
-    def test_a_record_too_long_for_a_line_is_named_and_costs_its_thread_only(self, keyed: Shell) -> None:
+    def test_a_record_too_long_for_a_line_is_named_and_costs_nothing_else(self, keyed: Shell) -> None:
         keyed.in_process("run", "-t", "first", "hi")
         script = keyed.folder / "long.py"
         script.write_text(
@@ -306,13 +306,14 @@ class TestExport:
         file = keyed.in_process("threads", "export", "--all", "-o", "all.jsonl")
 
         line = (
-            "afk: the thread 'long' is not exported: its record 0 does not go into a line: longer than 67108864 bytes"
+            "afk: record 0 (turn 0) of the thread 'long' is left out of the export: its 34 MB are too much for a line"
         )
-        assert (one.code, one.out, one.err.startswith(line), one.err.count("\n")) == (1, "", True, 1)
-        assert (every.code, every.err) == (1, one.err)
-        assert [row["thread"]["name"] for row in every.events if row["type"] == "thread"] == ["first", "last"]
-        assert every.events[-1] == {"v": 1, "type": "end", "threads": 2}
-        assert (file.code, file.err) == (1, f"{one.err}afk: wrote all.jsonl\n")
+        assert (one.code, one.err.startswith(line), one.err.count("\n")) == (0, True, 1)
+        assert [row["type"] for row in one.events] == ["thread", "left_out", "end"]
+        assert (every.code, every.err) == (0, one.err)
+        assert [row["thread"]["name"] for row in every.events if row["type"] == "thread"] == ["first", "long", "last"]
+        assert every.events[-1] == {"v": 1, "type": "end", "threads": 3}
+        assert (file.code, file.err) == (0, f"{one.err}afk: wrote all.jsonl\n")
         assert (keyed.folder / "all.jsonl").read_text() == every.out
         assert keyed.in_process("threads", "export", "long", "--format", "markdown", "-o", "long.md").code == 0
 

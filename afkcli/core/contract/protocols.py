@@ -162,6 +162,17 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LargeRecord(Record):
+    """A record that is there and too large to be read: `body` is "", `size` the bytes that it has.
+
+    A store may return it in place of the record, so that one of a gigabyte does not take the memory of the process. It
+    is named and left out, and its neighbours are used. Since: 0.2.
+    """
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenTurn:
     """A turn that is not sealed yet."""
 

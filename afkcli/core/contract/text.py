@@ -22,6 +22,12 @@ def collapsed(text: str, length: int | None = None) -> str:
     return " ".join(text.split())[:length]
 
 
+def in_mb(size: int) -> str:
+    """Return a size in bytes for a person."""
+    megabytes = size / (1 << 20)
+    return f"{megabytes:.0f} MB" if megabytes >= 1000 else f"{megabytes:.3g} MB"
+
+
 MAX_LINE_CHARS = 4_000
 """The longest line about what went wrong, in an event, in the thread and on a terminal."""
 

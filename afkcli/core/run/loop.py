@@ -30,6 +30,7 @@ async def work(run: Run, calls: StoreCalls) -> Outcome:
     unfinished = run.transcript.beginning.unfinished
     if unfinished:  # the run resumes a turn that was interrupted during these tool calls
         await run.tool_calls.finish(unfinished, tools)
+    run.transcript.size.check()  # a question, or a turn that is resumed, may leave no room for an answer
     while True:
         run.limits.start_step()
         response = await run.model_calls.make(tools)

@@ -12,9 +12,12 @@ from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.events import RunStarted
 from afkcli.core.contract.ids import is_uuid7, uuid7
 from afkcli.core.contract.jsonform import clean_text
+from afkcli.core.contract.limits import MAX_TURN_MB, MB
 from afkcli.core.contract.protocols import Provider, Sink, Store, ThreadInfo
 from afkcli.core.contract.result import AgentResult
+from afkcli.core.contract.sizes import text_size
 from afkcli.core.contract.tasks import started
+from afkcli.core.contract.text import in_mb
 from afkcli.core.run.assemble import Resources, assemble
 from afkcli.core.run.closing import see_through
 from afkcli.core.run.config import RunnerConfig, Wiring
@@ -186,7 +189,7 @@ class Runner:
             raise UsageError(f"the run id must be a UUIDv7 in lower case, with hyphens (got {run_id!r})")
         if user_message is not None and not user_message.strip():
             raise UsageError("the message is empty; say what to do")
-        asked = ask(clean_text(user_message), attachments) if user_message is not None else None
+        asked = ask(_storable(user_message), attachments) if user_message is not None else None
         must_be_new = run_id is not None and thread_id is None
         run_id = run_id or uuid7()
         name = check_name(thread_id) if thread_id is not None else run_id
@@ -288,3 +291,12 @@ class Runner:
             run.outlet.pending_warnings.append(("sink_left_out", line))
         if not self._runs:
             self._wiring.notify(line)
+
+
+def _storable(message: str) -> str:
+    """Return the user's message without lone surrogates; `UsageError` if no turn can hold it."""
+    most = MAX_TURN_MB * MB
+    size = len(message) if len(message) > most else text_size(message)
+    if size > most:
+        raise UsageError(f"the message is {in_mb(size)} as it is stored, and a turn takes {in_mb(most)}; shorten it")
+    return clean_text(message)

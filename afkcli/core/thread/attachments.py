@@ -11,11 +11,12 @@ from typing import Any
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.events import Attached
 from afkcli.core.contract.jsonform import JsonObject, clean_text
+from afkcli.core.contract.limits import MB
 from afkcli.core.contract.media_types import IMAGES, PDF, TAKEN, TEXT, media_type_of
 from afkcli.core.contract.messages import FilePart, ImagePart, Message, Part, Role, TextPart, ToolResultPart
 from afkcli.core.contract.protocols import Capabilities
+from afkcli.core.contract.text import in_mb
 
-MB = 1024 * 1024
 MAX_BYTES = 20 * MB
 """For one attachment, and for all of one message: in base64 they grow by a third, and the Messages API, the narrowest
 of the APIs, takes requests of 32 MB (https://platform.claude.com/docs/en/build-with-claude/vision#general-limits)."""
@@ -79,11 +80,6 @@ def shown_name(name: str) -> str:
     """Return `name` as one line of printable text, cut in its middle where it is long."""
     line = "".join(char if char.isprintable() else "?" for char in clean_text(name)).strip() or "attachment"
     return line if len(line) <= MAX_NAME else f"{line[: MAX_NAME // 2]}…{line[-MAX_NAME // 2 + 1 :]}"
-
-
-def in_mb(size: int) -> str:
-    """Return a size for a person."""
-    return f"{size / MB:.3g} MB"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,11 @@
 """Threads as lines of JSON: written to the letter for a backup, and checked line by line where they come back.
 
 A thread is a line of type `thread` (its metadata), a line of type `record` for each of its records, and a line of type
-`content` (in base64) for each content that they name. A turn that was rescued is a line of type `rescued_turn`, its
-contents after it. What is read here is data: it is checked and returned, nothing of it is run, opened or taken as a
-permission. If the run died before its end, the rest of its turn is in lines of type `rescued_journal`, each with the
-contents that it names after it.
+`content` (in base64) for each content that they name. A record that is too large for a line is a line of type
+`left_out`: its fields without its body, so that the records around it still fit together. A turn that was rescued is a
+line of type `rescued_turn`, its contents after it. If the run died before its end, the rest of its turn is in lines of
+type `rescued_journal`, each with the contents that it names after it. What is read here is data: it is checked and
+returned, nothing of it is run, opened or taken as a permission.
 
 An export ends with a line of type `end` that says how many threads it holds, so that one that was cut is noticed, also
 where it was cut between two threads. Exports may stand one behind the other; rescue files have no such line.
@@ -22,12 +23,13 @@ from afkcli.core.contract.codecs import thread_info_from_json
 from afkcli.core.contract.errors import InvalidNameError, UnsupportedRecordError
 from afkcli.core.contract.jsonform import Json, JsonError, JsonObject, dumps, loads_object, to_plain
 from afkcli.core.contract.messages import Role
-from afkcli.core.contract.protocols import KEPT_KINDS, THREAD_SCHEMA, Record, RecordKind, ThreadInfo
-from afkcli.core.contract.text import collapsed
+from afkcli.core.contract.protocols import KEPT_KINDS, THREAD_SCHEMA, LargeRecord, Record, RecordKind, ThreadInfo
+from afkcli.core.contract.text import collapsed, in_mb
 from afkcli.core.contract.typed_json import from_json
 from afkcli.core.thread.attachments import contents_named_in
 from afkcli.core.thread.changes import read_change
 from afkcli.core.thread.contents import is_content
+from afkcli.core.thread.fitting import fitted
 from afkcli.core.thread.names import check_name
 from afkcli.core.thread.records import Chain, Fault
 from afkcli.core.thread.turns import SealedTurn, interrupted_turn, journaled_messages, turn_to_json
@@ -36,13 +38,15 @@ VERSION = 1
 _KEY = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _MAX_INDEX, _MAX_TURN = 10**12, 10**10
+_MAX_METADATA = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportedThread:
     """A whole thread whose hashes are right; `line` is where it begins (1 is the first).
 
-    `contents` are those of the attachments, by hash; `missing` names the attachments whose content is not in the file.
+    `contents` are those of the attachments, by hash; `missing` names what is not in the file: records that the export
+    left out, and contents of attachments.
     """
 
     line: int
@@ -82,18 +86,37 @@ class Incomplete:
 Item = ExportedThread | RescuedTurn | Refused | Incomplete
 
 
-def thread_lines(thread: ThreadInfo, records: Iterable[Record]) -> Iterator[str]:
-    """Yield a thread as lines of JSON, each with its newline: the metadata, then the records to the letter.
+def thread_line(thread: ThreadInfo) -> str:
+    """Return the metadata of a thread as a line of JSON, with its newline."""
+    return dumps({"v": VERSION, "type": "thread", "thread": to_plain(thread)}) + "\n"
 
-    Raises:
-        JsonError: a record is longer than a line may be; it is named.
-    """
-    yield dumps({"v": VERSION, "type": "thread", "thread": to_plain(thread)}) + "\n"
+
+def record_line(record: Record) -> str | None:
+    """Return a record to the letter as a line of JSON, with its newline; None if it is too large for one."""
+    if isinstance(record, LargeRecord):
+        return None
+    try:
+        return dumps({"v": VERSION, "type": "record", **to_plain(record)}) + "\n"
+    except JsonError:
+        return None
+
+
+def left_out_line(record: Record) -> str:
+    """Return the line in place of a record that is too large, with its newline."""
+    form = to_plain(replace(record, body=""))
+    return dumps({"v": VERSION, "type": "left_out", **form, "size": size_of(record)}) + "\n"
+
+
+def size_of(record: Record) -> int:
+    """Return the size of a record's body, also where it was not read."""
+    return record.size if isinstance(record, LargeRecord) else len(record.body)
+
+
+def thread_lines(thread: ThreadInfo, records: Iterable[Record]) -> Iterator[str]:
+    """Yield a thread as lines of JSON, each with its newline: the metadata, then the records to the letter."""
+    yield thread_line(thread)
     for record in records:
-        try:
-            yield dumps({"v": VERSION, "type": "record", **to_plain(record)}) + "\n"
-        except JsonError as error:
-            raise JsonError(f"its record {record.index} does not go into a line: {error}") from None
+        yield record_line(record) or left_out_line(record)
 
 
 def named_contents(records: Iterable[Record]) -> dict[str, str]:
@@ -118,8 +141,8 @@ def content_line(sha256: str, data: bytes) -> str:
 
 
 def rescued_line(thread_id: str, turn: SealedTurn) -> str:
-    """Return a turn that could not be saved as a line of JSON, with its newline."""
-    form = {"v": VERSION, "type": "rescued_turn", "thread_id": thread_id, "turn": turn_to_json(turn)}
+    """Return a turn that could not be saved as a line of JSON, with its newline; as much of it as a record may hold."""
+    form = {"v": VERSION, "type": "rescued_turn", "thread_id": thread_id, "turn": turn_to_json(fitted(turn))}
     return dumps(form) + "\n"
 
 
@@ -143,7 +166,7 @@ class _Reader:
     """Puts threads and turns together from lines. After a line that is refused, what belongs to it is left out."""
 
     def __init__(self) -> None:
-        self._checker: _Checker | _RescueChecker | None = None
+        self._checker: ThreadChecker | _RescueChecker | None = None
         self._skipping = False
         self._threads = 0  # that began since the last end of an export
         self._nothing = True  # no line of any kind came yet
@@ -155,13 +178,13 @@ class _Reader:
             if form.get("v") != VERSION:
                 raise JsonError(f"unknown version {form.get('v')!r}; this afk knows version {VERSION}")
             kind = form.get("type")
-            if kind in ("record", "content", "rescued_journal"):
+            if kind in ("record", "left_out", "content", "rescued_journal"):
                 yield from self._add(number, kind, form)
                 return
             yield from self.finish()
             if kind == "thread":
                 self._threads += 1  # also one that is refused: it is in the file
-                self._checker = _Checker(number, form)
+                self._checker = ThreadChecker(number, form)
                 self._skipping = False
             elif kind == "rescued_turn":
                 self._checker = _RescueChecker(number, form)
@@ -206,6 +229,8 @@ class _Reader:
         try:
             if kind == "record":
                 checker.add(form)
+            elif kind == "left_out":
+                checker.add_left_out(form)
             elif kind == "rescued_journal":
                 checker.add_journal(form)
             else:
@@ -257,6 +282,10 @@ class _RescueChecker:
         """Refuse a record: a turn has none."""
         raise JsonError("it is followed by a record, which can only belong to a thread")
 
+    def add_left_out(self, form: JsonObject) -> None:
+        """Refuse a record: a turn has none."""
+        self.add(form)
+
     def add_journal(self, form: JsonObject) -> None:
         """Take the continuation of the turn; `JsonError` if it cannot be one."""
         _with_journal(self._rescued, [form])
@@ -273,7 +302,7 @@ class _RescueChecker:
         return replace(rescued, contents=self._attached.contents, missing=self._attached.missing(self._named))
 
 
-class _Checker:
+class ThreadChecker:
     """One thread while it is read: every record has to fit those before it.
 
     Args:
@@ -289,6 +318,9 @@ class _Checker:
         self.thread = _thread(form.get("thread"))
         self.label = f"the thread {self.thread.name!r}"
         self._records: list[Record] = []
+        self._left_out: list[str] = []
+        self._last_index = -1
+        self._turns = 0
         self._named: dict[str, str] = {}
         self._attached = _Attached()
         self._chain = Chain(self.thread.key)
@@ -300,13 +332,24 @@ class _Checker:
         fault = self._chain.follow(record)
         if fault is Fault.DAMAGED:
             raise JsonError(f"{label} is damaged or belongs to another thread: its hash does not match")
-        if self._records and record.index <= self._records[-1].index:
-            raise JsonError(f"{label} is out of order")
-        if fault is Fault.GAP:
-            raise JsonError(f"a record before {label} is missing")
+        self._take_place(record, fault, label)
         self._check_body(record, label)
         self._records.append(record)
         self._named |= named_contents([record])
+
+    def add_left_out(self, form: JsonObject) -> None:
+        """Take the place of a record that was left out; `JsonError` if it does not fit."""
+        record = from_json(LargeRecord, {**form, "body": ""})
+        self._take_place(record, self._chain.pass_over(record), f"its record {record.index}")
+        self._left_out.append(f"turn {record.turn} ({in_mb(record.size)})")
+
+    def _take_place(self, record: Record, fault: Fault | None, label: str) -> None:
+        _check_range(record)
+        if record.index <= self._last_index:
+            raise JsonError(f"{label} is out of order")
+        if fault is Fault.GAP:
+            raise JsonError(f"a record before {label} is missing")
+        self._last_index, self._turns = record.index, max(self._turns, record.turn)
 
     def _check_body(self, record: Record, label: str) -> None:
         """Raise `JsonError` if a kept record does not say what it has to say, or was written by a newer afk."""
@@ -332,10 +375,9 @@ class _Checker:
     def whole(self) -> ExportedThread:
         """Return the thread; `JsonError` if a record of it is missing."""
         thread, records = self.thread, self._records
-        if not records or not self._chain.ends_at(thread):
+        if self._last_index < 0 or not self._chain.ends_at(thread):
             raise JsonError("its last record is missing")
-        turns = max(record.turn for record in records)
-        if (thread.next_index, thread.turns) != (records[-1].index + 1, turns):
+        if (thread.next_index, thread.turns) != (self._last_index + 1, self._turns):
             raise JsonError("its metadata does not fit its records")
         _check_open_turn(thread, [record for record in records if record.kind not in KEPT_KINDS])
         return ExportedThread(
@@ -343,7 +385,7 @@ class _Checker:
             thread=thread,
             records=tuple(records),
             contents=self._attached.contents,
-            missing=self._attached.missing(self._named),
+            missing=(*self._left_out, *self._attached.missing(self._named)),
         )
 
 
@@ -368,6 +410,8 @@ def _thread(form: Json) -> ThreadInfo:
     if isinstance(form, dict) and isinstance(form.get("schema"), int) and form["schema"] > THREAD_SCHEMA:
         raise JsonError(f"unknown schema version {form['schema']}; this afk knows version {THREAD_SCHEMA}: upgrade afk")
     thread = thread_info_from_json(form)
+    if len(dumps(thread)) > _MAX_METADATA:  # it is read and written with every turn
+        raise JsonError(f"the metadata of the thread is longer than {_MAX_METADATA:,} characters")
     try:
         name = check_name(thread.name)
     except InvalidNameError as error:
@@ -383,10 +427,14 @@ def _thread(form: Json) -> ThreadInfo:
 
 def _record(form: JsonObject) -> Record:
     record = from_json(Record, form)
-    if not (0 <= record.index < _MAX_INDEX and 0 <= record.turn < _MAX_TURN):
-        raise JsonError("a record has an index or a turn out of range")
+    _check_range(record)
     loads_object(record.body, exactly=True)
     return record
+
+
+def _check_range(record: Record) -> None:
+    if not (0 <= record.index < _MAX_INDEX and 0 <= record.turn < _MAX_TURN):
+        raise JsonError("a record has an index or a turn out of range")
 
 
 def _rescued_turn(line: int, form: JsonObject) -> RescuedTurn:

@@ -7,22 +7,30 @@ an export loses nothing, and the import is what refuses.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from afkcli.core.contract.errors import AfkError, StoreError, UnknownNameError
-from afkcli.core.contract.jsonform import JsonError
+from afkcli.core.contract.errors import StoreError, UnknownNameError
+from afkcli.core.contract.jsonform import JsonError, to_plain
 from afkcli.core.contract.protocols import Record, Store, ThreadInfo
+from afkcli.core.contract.text import collapsed, in_mb
 from afkcli.core.thread.contents import LostContentError, read_content
-from afkcli.core.thread.exchange import Refused, content_line, end_line, named_contents, read_lines, thread_lines
+from afkcli.core.thread.exchange import (
+    ThreadChecker,
+    content_line,
+    end_line,
+    left_out_line,
+    named_contents,
+    record_line,
+    size_of,
+    thread_line,
+)
 from afkcli.core.thread.operations import find_thread
 
 _SNAPSHOT_TRIES = 20
+_PIECE = 1 << 20
 
 Say = Callable[[str], None]
 """Takes one line for a person."""
-
-
-class TooLongError(AfkError):
-    """A record of a thread is longer than a line may be; nothing of the thread was yielded."""
 
 
 def export_thread(store: Store, thread: ThreadInfo, warn: Say) -> Iterator[str]:
@@ -34,31 +42,26 @@ def export_thread(store: Store, thread: ThreadInfo, warn: Say) -> Iterator[str]:
         warn: called for each thing that is missing, or that an import will refuse.
 
     Raises:
-        TooLongError: a record does not fit into a line.
         StoreError: the store failed, or the thread changes all the time.
     """
     yield from _lines(store, *snapshot(store, thread), warn)
     yield end_line(1)
 
 
-def export_all(store: Store, warn: Say, leave_out: Say) -> Iterator[str]:
+def export_all(store: Store, warn: Say) -> Iterator[str]:
     """Yield the lines of all threads, the oldest first, and the closing line. Nothing is written to the store.
 
     Args:
         store: where they are kept.
         warn: as in `export_thread`.
-        leave_out: called with the line of each thread that no file can hold; it is left out.
     """
     count = 0
     for info in sorted(store.list(), key=lambda info: info.key):
         taken = _taken(store, info)
         if taken is None:
             continue
-        try:
-            yield from _lines(store, *taken, warn)
-            count += 1
-        except TooLongError as error:
-            leave_out(str(error))
+        yield from _lines(store, *taken, warn)
+        count += 1
     yield end_line(count)
 
 
@@ -93,20 +96,65 @@ def _taken(store: Store, info: ThreadInfo) -> tuple[ThreadInfo, list[Record]] | 
 
 
 def _lines(store: Store, thread: ThreadInfo, records: list[Record], warn: Say) -> Iterator[str]:
-    """Yield the lines of a thread, read as an import will, so that damage is known while there is still a store."""
-    try:
-        lines = list(thread_lines(thread, records))
-    except JsonError as error:
-        raise TooLongError(
-            f"the thread {thread.name!r} is not exported: {error}; `--format markdown` writes it for people"
-        ) from None
-    for item in read_lines(line.encode() for line in lines):
-        if isinstance(item, Refused):
-            warn(f"{item.what}; it is exported unchanged, and an import will refuse it")
-    yield "".join(lines)
+    """Yield the lines of a thread, checked as an import checks them; a long line comes in pieces.
+
+    A record that is too large for a line is left out, and its place is kept.
+    """
+    checked = _Checked(thread, warn)
+    yield from _pieces(thread_line(thread))
+    for record in records:
+        line = record_line(record)
+        if line is None:
+            warn(
+                f"record {record.index} (turn {record.turn}) of the thread {thread.name!r} is left out of the export: "
+                f"its {in_mb(size_of(record))} are too much for a line of JSON; it stays in the thread"
+            )
+        checked.take(record, left_out=line is None)
+        yield from _pieces(line or left_out_line(record))
+    checked.finish()
     for sha256, name in named_contents(records).items():
         try:
             yield content_line(sha256, read_content(store, thread.key, sha256))
         except (LostContentError, StoreError) as error:
             what = error if isinstance(error, LostContentError) else f"cannot be read ({error})"
             warn(f"the content of {name} in the thread {thread.name!r} {what}; the thread is exported without it")
+
+
+def _pieces(line: str) -> Iterator[str]:
+    """Yield a line in pieces, so that what writes it need not copy all of it."""
+    for start in range(0, len(line), _PIECE):
+        yield line[start : start + _PIECE]
+
+
+class _Checked:
+    """Checks the records of a thread as an import will, and warns once if one will be refused."""
+
+    def __init__(self, thread: ThreadInfo, warn: Say) -> None:
+        self._warn = warn
+        self._checker: ThreadChecker | None = None
+        with self._refused(f"the thread {thread.name!r}"):
+            self._checker = ThreadChecker(1, {"thread": to_plain(thread)})
+
+    def take(self, record: Record, *, left_out: bool) -> None:
+        checker = self._checker
+        if checker is not None:
+            with self._refused(checker.label):
+                if left_out:
+                    checker.add_left_out({**to_plain(record), "size": size_of(record)})
+                else:
+                    checker.add(to_plain(record))
+
+    def finish(self) -> None:
+        checker = self._checker
+        if checker is not None:
+            with self._refused(checker.label):
+                checker.whole()
+
+    @contextmanager
+    def _refused(self, label: str) -> Iterator[None]:
+        try:
+            yield
+        except JsonError as error:
+            self._checker = None
+            what = collapsed(str(error), 300)
+            self._warn(f"{label} is left out: {what}; it is exported unchanged, and an import will refuse it")

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from afkcli.core.contract.errors import UnsupportedRecordError
-from afkcli.core.contract.jsonform import JsonError, loads_object
-from afkcli.core.contract.protocols import THREAD_SCHEMA, Record, RecordKind, Store, ThreadInfo
+from afkcli.core.contract.jsonform import MAX_LINE_BYTES, JsonError, loads_object
+from afkcli.core.contract.protocols import THREAD_SCHEMA, LargeRecord, Record, RecordKind, Store, ThreadInfo
+from afkcli.core.contract.text import in_mb
 from afkcli.core.thread.changes import ThreadChange, read_change
+from afkcli.core.thread.fitting import MOST_BYTES, fitted
 from afkcli.core.thread.records import Chain, Fault
 from afkcli.core.thread.turns import SealedTurn, turn_from_json
 
@@ -38,32 +40,71 @@ def fold(thread: ThreadInfo, records: Iterable[Record]) -> History:
         raise UnsupportedRecordError(
             f"the thread {thread.name!r} was written by a newer afk (schema version {thread.schema}): upgrade afk"
         )
-    turns: list[SealedTurn] = []
-    changes: list[ThreadChange] = []
-    damage: list[str] = []
-    open_records: list[Record] = []
+    found = _Found(thread.name)
     chain = Chain(thread.key)
     for record in records:
-        label = f"turn {record.turn} of thread {thread.name!r} (record {record.index})"
-        fault = chain.follow(record)
+        if isinstance(record, LargeRecord):
+            found.take_fault(record, chain.pass_over(record))
+            found.pass_over(record)
+        elif found.take_fault(record, chain.follow(record)):
+            found.take(record)
+    if not chain.ends_at(thread):
+        found.damage.append(f"the last record of thread {thread.name!r} is missing")
+    return History(
+        turns=tuple(found.turns),
+        changes=tuple(found.changes),
+        open_records=tuple(found.open_records),
+        damage=tuple(found.damage),
+    )
+
+
+class _Found:
+    """What was found in the records so far."""
+
+    def __init__(self, name: str) -> None:
+        self.turns: list[SealedTurn] = []
+        self.changes: list[ThreadChange] = []
+        self.open_records: list[Record] = []
+        self.damage: list[str] = []
+        self._name = name
+
+    def take_fault(self, record: Record, fault: Fault | None) -> bool:
+        """Name a fault of the chain, and return whether the record can be read."""
         if fault is Fault.DAMAGED:
-            damage.append(f"{label} is damaged: its checksum does not match")
-            continue
-        if fault is Fault.GAP:
-            damage.append(f"a record before {label} is missing or damaged")
+            self.damage.append(f"{self._label(record)} is damaged: its checksum does not match")
+        elif fault is Fault.GAP:
+            self.damage.append(f"a record before {self._label(record)} is missing or damaged")
+        return fault is not Fault.DAMAGED
+
+    def pass_over(self, record: LargeRecord) -> None:
+        """Name a record that is too large to be read."""
+        self.damage.append(
+            f"{self._label(record)} is left out: it is {in_mb(record.size)}, and afk reads {in_mb(MAX_LINE_BYTES)}"
+        )
+
+    def take(self, record: Record) -> None:
+        """Take what a record says."""
         try:
             body = loads_object(record.body)
             if record.kind is RecordKind.SEAL:
-                turns.append(turn_from_json(body))
+                self._take_turn(record, turn_from_json(body))
             elif record.kind is RecordKind.META:
-                changes.append(read_change(thread.name, record, body))
+                self.changes.append(read_change(self._name, record, body))
             else:
-                open_records.append(record)
+                self.open_records.append(record)
         except JsonError as error:
-            damage.append(f"{label} cannot be read: {error}")
-    if not chain.ends_at(thread):
-        damage.append(f"the last record of thread {thread.name!r} is missing")
-    return History(turns=tuple(turns), changes=tuple(changes), open_records=tuple(open_records), damage=tuple(damage))
+            self.damage.append(f"{self._label(record)} cannot be read: {error}")
+
+    def _take_turn(self, record: Record, turn: SealedTurn) -> None:
+        kept = fitted(turn) if len(record.body) > MOST_BYTES else turn
+        if kept is not turn:
+            self.damage.append(
+                f"{self._label(record)} is {in_mb(len(record.body))}; the first {in_mb(MOST_BYTES)} of it are used"
+            )
+        self.turns.append(kept)
+
+    def _label(self, record: Record) -> str:
+        return f"turn {record.turn} of thread {self._name!r} (record {record.index})"
 
 
 def load_history(store: Store, thread: ThreadInfo) -> History:

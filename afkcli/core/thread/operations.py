@@ -19,6 +19,7 @@ from afkcli.core.contract.result import RunState
 from afkcli.core.thread.attachments import attached_parts
 from afkcli.core.thread.changes import renamed_body
 from afkcli.core.thread.contents import stored_contents
+from afkcli.core.thread.fitting import fitted
 from afkcli.core.thread.history import History, load_history
 from afkcli.core.thread.names import check_name
 from afkcli.core.thread.records import advance, next_record
@@ -109,7 +110,7 @@ def seal_open_turn(store: Store, lease: Lease, history: History, state: RunState
     thread = lease.thread
     if thread.open_turn is None:
         return lease, history
-    turn = replace(interrupted_turn(thread, thread.open_turn, history.open_records), state=state)
+    turn = fitted(replace(interrupted_turn(thread, thread.open_turn, history.open_records), state=state))
     record = next_record(thread, RecordKind.SEAL, turn.turn, turn_to_json(turn))
     sealed = after_seal(advance(thread, record), turn)
     store.append(sealed, [record], thread.head, lease)
@@ -161,7 +162,7 @@ def fork(store: Store, source: ThreadInfo, name: str, owner: Owner) -> Lease:
     )
     records = []
     for turn in turns:
-        record = next_record(thread, RecordKind.SEAL, turn.turn, turn_to_json(turn))
+        record = next_record(thread, RecordKind.SEAL, turn.turn, turn_to_json(fitted(turn)))
         thread = advance(thread, record)
         records.append(record)
     attached = {part.sha256 for turn in turns for part in attached_parts(turn.messages)}

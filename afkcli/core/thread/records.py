@@ -7,7 +7,7 @@ from dataclasses import replace
 from enum import StrEnum
 
 from afkcli.core.contract.jsonform import JsonObject, dumps, utf8_slices
-from afkcli.core.contract.protocols import KEPT_KINDS, Record, RecordKind, ThreadInfo
+from afkcli.core.contract.protocols import KEPT_KINDS, LargeRecord, Record, RecordKind, ThreadInfo
 
 
 def record_hash(key: str, record: Record) -> str:
@@ -49,20 +49,26 @@ class Chain:
         self.head = ""
         self.kept_head = ""
 
+    def pass_over(self, record: LargeRecord) -> Fault | None:
+        """Move on to a record whose body was not read, so that its hash cannot be checked; as `follow` otherwise."""
+        return self._move(record)
+
+    def _move(self, record: Record) -> Fault | None:
+        kept = record.kind in KEPT_KINDS
+        before = self.kept_head if kept else self.head
+        self.head = record.hash
+        if kept:
+            self.kept_head = record.hash
+        return Fault.GAP if record.prev != before else None
+
     def follow(self, record: Record) -> Fault | None:
         """Move on to `record`.
 
         Returns:
             `DAMAGED` if the hash does not match its fields, `GAP` if a record before it is missing or damaged, or None.
         """
-        kept = record.kind in KEPT_KINDS
-        before = self.kept_head if kept else self.head
-        self.head = record.hash
-        if kept:
-            self.kept_head = record.hash
-        if record_hash(self.key, record) != record.hash:
-            return Fault.DAMAGED
-        return Fault.GAP if record.prev != before else None
+        fault = self._move(record)
+        return Fault.DAMAGED if record_hash(self.key, record) != record.hash else fault
 
     def ends_at(self, thread: ThreadInfo) -> bool:
         """Return whether the last record was the last one of `thread`."""

@@ -10,6 +10,7 @@ from afkcli.core.contract.errors import ConflictError, ThreadBusyError
 from afkcli.core.contract.protocols import KEPT_KINDS, Lease, Owner, RecordKind, Store, ThreadInfo
 from afkcli.core.contract.result import RunState
 from afkcli.core.thread.exchange import ExportedThread, RescuedTurn
+from afkcli.core.thread.fitting import fitted
 from afkcli.core.thread.history import load_history
 from afkcli.core.thread.names import MAX_NAME, title_of
 from afkcli.core.thread.operations import seal_interrupted
@@ -115,7 +116,7 @@ class Restorer:
 
     def _append(self, lease: Lease, turn: SealedTurn, number: int, contents: Mapping[str, bytes]) -> ThreadInfo:
         """Append `turn` as turn `number`, with what is attached, and return the thread as it is then."""
-        turn = replace(turn, turn=number)
+        turn = fitted(replace(turn, turn=number))
         thread = lease.thread
         record = next_record(thread, RecordKind.SEAL, number, turn_to_json(turn))
         title = thread.title or title_of(turn.messages[0].text)

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 from afkcli.core.contract.codecs import usage_to_json
 from afkcli.core.contract.errors import ErrorKind
 from afkcli.core.contract.events import message_to_json
+from afkcli.core.contract.growing import GrowingText
 from afkcli.core.contract.ids import rfc3339
 from afkcli.core.contract.jsonform import JsonError, JsonObject, loads_object
+from afkcli.core.contract.limits import MAX_TURN_MB, MB
 from afkcli.core.contract.messages import Message, ReasoningPart, Role, TextPart, ToolCallPart, message_from_json
 from afkcli.core.contract.protocols import OpenTurn, Record, RecordKind, ThreadInfo
 from afkcli.core.contract.result import RunState, Usage, usage_from_json
@@ -103,15 +105,15 @@ def interrupted_turn(thread: ThreadInfo, opened: OpenTurn, records: Iterable[Rec
     """Return the turn that its question and its journal `records` describe."""
     agent, model = thread.agent or "", thread.model or ""
     parent_run_id, resumed, steps = None, False, 0
-    bodies: list[JsonObject] = []
-    for record in records:
+    journal = _Journal()
+    for record in records:  # one body at a time: together they may be large
         body = loads_object(record.body)
-        bodies.append(body)
+        journal.add(body)
         if record.kind is RecordKind.QUESTION:
             agent, model = body.get("agent", agent), body.get("model", model)
             parent_run_id, resumed = body.get("parent_run_id"), body.get("resumed") is True
             steps -= _count_steps(body.get("messages", ()))  # what it resumes was counted there
-    messages = journaled_messages(bodies)
+    messages = journal.messages()
     return SealedTurn(
         turn=opened.turn,
         run_id=opened.run_id,
@@ -132,18 +134,45 @@ def interrupted_turn(thread: ThreadInfo, opened: OpenTurn, records: Iterable[Rec
 
 def journaled_messages(bodies: Iterable[JsonObject]) -> list[Message]:
     """Return the messages in the bodies of journal records; the last one may be incomplete."""
-    messages: list[Message] = []
-    text: list[str] = []
-    reasoning: list[str] = []
+    journal = _Journal()
     for body in bodies:
+        journal.add(body)
+    return journal.messages()
+
+
+class _Journal:
+    """The messages of an open turn, put together from the bodies of its records."""
+
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
+        self._text = _BoundedText()
+        self._reasoning = _BoundedText()
+
+    def add(self, body: JsonObject) -> None:
         for form in body.get("messages", ()):
             with contextlib.suppress(JsonError):  # of a part that this version does not know, the rest is kept
-                messages.append(message_from_json(form))
-            text.clear()
-            reasoning.clear()
-        text.append(str(body.get("text", "")))
-        reasoning.append(str(body.get("reasoning", "")))
-    return [*messages, *partial_message("".join(text), "".join(reasoning))]
+                self._messages.append(message_from_json(form))
+            self._text, self._reasoning = _BoundedText(), _BoundedText()
+        self._text.append(str(body.get("text", "")))
+        self._reasoning.append(str(body.get("reasoning", "")))
+
+    def messages(self) -> list[Message]:
+        return [*self._messages, *partial_message(str(self._text), str(self._reasoning))]
+
+
+class _BoundedText(GrowingText):
+    """Text of a journal, as much as a turn can hold; an earlier afk had no such limit."""
+
+    __slots__ = ("_room",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._room = (MAX_TURN_MB + 2) * MB
+
+    def append(self, piece: str) -> None:
+        if self._room > 0:
+            super().append(piece[: self._room])
+            self._room -= len(piece)
 
 
 def partial_message(text: str, reasoning: str) -> list[Message]:

@@ -29,6 +29,7 @@ from afkcli.core.contract.protocols import (
 )
 from afkcli.core.thread.attachments import attached_parts
 from afkcli.core.thread.batch import apply
+from afkcli.core.thread.fitting import fitted
 from afkcli.core.thread.names import title_of
 from afkcli.core.thread.records import advance, next_record
 from afkcli.core.thread.turns import Beginning, SealedTurn, after_seal, turn_to_json
@@ -216,7 +217,7 @@ class TurnWriter(Journal):
         self._on_problem(error)
 
     def seal(self, turn: SealedTurn) -> None:
-        """Seal the turn, durably, with the contents of the images that its tools returned.
+        """Seal the turn (as much of it as a record may hold), durably, with the contents of its images.
 
         They came with the journal already. They come again, for a store that keeps contents with durable records only,
         and because a journal that failed may not have been written since.
@@ -224,7 +225,7 @@ class TurnWriter(Journal):
         Raises:
             StoreError, LeaseLostError: it was not sealed.
         """
-        record = next_record(self.thread, RecordKind.SEAL, self.turn, turn_to_json(turn))
+        record = next_record(self.thread, RecordKind.SEAL, self.turn, turn_to_json(fitted(turn)))
         self._body()  # what no tick took yet
         named = {part.sha256 for part in attached_parts(turn.messages)}
         contents = {sha256: data for sha256, data in self._contents.items() if sha256 in named}

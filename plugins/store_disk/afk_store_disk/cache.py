@@ -16,9 +16,9 @@ from typing import Any
 import diskcache
 
 from afk_store_disk.disk import JsonTextDisk
-from afk_store_disk.problems import BUSY_SECONDS, is_locked
-from afk_store_disk.rows import all_under
-from afkcli.plugin import StoreError, while_waiting
+from afk_store_disk.problems import BUSY_SECONDS, is_locked, is_too_large, spoils_a_row
+from afk_store_disk.rows import LargeText, all_under
+from afkcli.plugin import MAX_LINE_BYTES, StoreError, while_waiting
 
 SCHEMA_VERSION = 2
 """The layout of the rows, kept in the database's header (`PRAGMA user_version`); see rows.py."""
@@ -54,9 +54,17 @@ _CANNOT_SHARE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)  # primary co
 SHORT_SECONDS = 0.02
 """How long to wait for the write lock with what can be put aside, of the 50 ms that the journal has for its write."""
 
+MOST_ROW_BYTES = MAX_LINE_BYTES + (1 << 20)
+"""The largest value that is read or written: a record, its body at most `MAX_LINE_BYTES`, and what the row says of it.
+SQLite refuses a larger one before it takes memory for it."""
+HEAD_BYTES = 4096
+"""How much of a larger one is read: the line about the record."""
+
 _ROW = "SELECT mode, filename, value FROM Cache WHERE raw = 1 AND key = ?"
 _RANGE = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key >= ? AND key < ? ORDER BY key"
 _SCAN = _RANGE.replace("Cache", "Cache NOT INDEXED")
+_PLACES = "SELECT key, rowid FROM Cache WHERE raw = 1 AND key >= ? AND key < ? ORDER BY key"
+_PLACE = "SELECT key, mode, filename, value FROM Cache WHERE rowid = ?"
 _KEYS = "SELECT key FROM Cache WHERE raw = 1 AND key >= ? AND key < ? ORDER BY key"
 _LAST_KEY = f"{_KEYS} DESC LIMIT 1"
 _PUT_CONTENT = (  # what is there already, as with the seal of a turn, is compared and not written again
@@ -116,6 +124,7 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         con = connect(self.file, how, self._timeout)
         try:
             con.text_factory = partial(str, encoding="utf-8", errors="replace")
+            con.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_ROW_BYTES)
             for pragma in _EACH_CONNECTION:
                 con.execute(pragma)
             check_version(con, self.file)
@@ -207,7 +216,12 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
 
     def text_if_sound(self, key: str) -> tuple[str | None, bool]:
         """Return the text of the row `key`, None if it is not ours, and whether there is such a row."""
-        row = self._con.execute(_ROW, (key,)).fetchone()
+        try:
+            row = self._con.execute(_ROW, (key,)).fetchone()
+        except sqlite3.Error as error:
+            if not is_too_large(error):
+                raise
+            return None, True
         return (self._fetch_if_sound(key, *row), True) if row is not None else (None, False)
 
     def texts(
@@ -215,13 +229,48 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
     ) -> Iterator[tuple[str, str | None]]:
         """Yield key and text of the rows from `start` to before `end`; the text of a row that is not ours is None."""
         order = " DESC" if reverse else ""
-        for key, *row in self._con.execute(f"{_RANGE}{order} LIMIT ?", (start, end, limit)):
-            yield key, self._fetch_if_sound(key, *row)
+        done = 0
+        try:
+            for key, *row in self._con.execute(f"{_RANGE}{order} LIMIT ?", (start, end, limit)):
+                done += 1
+                yield key, self._fetch_if_sound(key, *row)
+        except sqlite3.Error as error:
+            if not spoils_a_row(error):
+                raise
+            places = self._con.execute(f"{_PLACES}{order} LIMIT ? OFFSET ?", (start, end, limit, done)).fetchall()
+            yield from self._one_by_one(places)
 
     def scanned_texts(self, start: str, end: str) -> Iterator[tuple[str, str | None]]:
         """Yield the same by reading the whole table: slow, but it also finds rows that a damaged index hides."""
-        for key, *row in self._con.execute(_SCAN, (start, end)):
-            yield key, self._fetch_if_sound(key, *row)
+        done = 0
+        try:
+            for key, *row in self._con.execute(_SCAN, (start, end)):
+                done += 1
+                yield key, self._fetch_if_sound(key, *row)
+        except sqlite3.Error as error:
+            if not spoils_a_row(error):
+                raise
+            places = self._con.execute(_PLACES.replace("Cache", "Cache NOT INDEXED"), (start, end)).fetchall()
+            yield from self._one_by_one(places[done:])
+
+    def _one_by_one(self, places: list[tuple[str, int]]) -> Iterator[tuple[str, str | None]]:
+        """Yield the same row by row, so that one that cannot be read does not take its neighbours with it."""
+        for key, place in places:
+            try:
+                _, *row = self._con.execute(_PLACE, (place,)).fetchone()
+                yield key, self._fetch_if_sound(key, *row)
+            except sqlite3.Error as error:
+                if not spoils_a_row(error):
+                    raise
+                yield key, self._head(place) if is_too_large(error) else None
+
+    def _head(self, place: int) -> LargeText | None:
+        """Return the beginning of a row that is too large to be read, None if that cannot be read either."""
+        try:
+            with self._con.blobopen("Cache", "value", place, readonly=True) as blob:
+                return LargeText(blob.read(HEAD_BYTES).decode("utf-8", "replace"), len(blob))
+        except sqlite3.Error:
+            return None
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with `prefix` and a slash, in order; the index alone is read."""

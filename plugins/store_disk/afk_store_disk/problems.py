@@ -26,6 +26,7 @@ _READ_ONLY = f"{{file}} cannot be written ({{error}}); change its permissions, o
 _CANNOT_OPEN = f"{{file}} cannot be opened ({{error}}); check the folder and its permissions, or {ELSEWHERE}"
 _DAMAGED = f"{{file}} is damaged ({{error}}); restore it from a backup, or {ELSEWHERE}"
 _IO = f"reading or writing {{file}} failed ({{error}}); check the disk and its free space, or {ELSEWHERE}"
+_TOO_LARGE = "{file} has a row that is too large to be read or written ({error})"
 _OTHER = "the store {file} failed ({error}); `afk doctor` tells more"
 
 _LINES = {
@@ -45,6 +46,7 @@ _LINES = {
     sqlite3.SQLITE_CONSTRAINT: _DAMAGED,
     sqlite3.SQLITE_MISMATCH: _DAMAGED,
     sqlite3.SQLITE_IOERR: _IO,
+    sqlite3.SQLITE_TOOBIG: _TOO_LARGE,
 }
 
 
@@ -81,6 +83,16 @@ def store_errors(file: Path) -> Iterator[None]:
 def is_locked(error: sqlite3.Error) -> bool:
     """Return whether the write lock was not to be had in time."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def is_too_large(error: sqlite3.Error) -> bool:
+    """Return whether a value is larger than this store reads."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_TOOBIG
+
+
+def spoils_a_row(error: sqlite3.Error) -> bool:
+    """Return whether one row may be what could not be read, so that the others are worth a try."""
+    return is_too_large(error) or getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT
 
 
 def _sqlite_line(error: sqlite3.Error, file: Path) -> str:

@@ -19,10 +19,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Self
 
 from afkcli.plugin import (
     KEPT_KINDS,
     JsonError,
+    LargeRecord,
     Owner,
     Record,
     RecordKind,
@@ -105,21 +107,37 @@ def record_to_text(record: Record) -> str:
     return f"{dumps(about)}\n{record.body}"
 
 
+class LargeText(str):
+    """The beginning of a row that is too large to be read, `size` bytes in all."""
+
+    size: int
+
+    def __new__(cls, head: str, size: int) -> Self:
+        made = super().__new__(cls, head)
+        made.size = size
+        return made
+
+
 def record_from_text(key: str, text: str | None) -> Record:
-    """Return the record of a row; one that cannot be read comes without a hash, so that its reader finds it damaged."""
+    """Return the record of a row; one that cannot be read comes without a hash, so that its reader finds it damaged.
+
+    One that is too large to be read is a `LargeRecord`.
+    """
     line, _, body = (text or "").partition("\n")
     try:
         about = loads_object(line)
-        return Record(
-            index=_whole(about["index"]),
-            kind=RecordKind(about["kind"]),
-            turn=_whole(about["turn"]),
-            prev=_text(about["prev"]),
-            body=body,
-            hash=_text(about["hash"]),
-        )
+        fields: dict[str, Any] = {
+            "index": _whole(about["index"]),
+            "kind": RecordKind(about["kind"]),
+            "turn": _whole(about["turn"]),
+            "prev": _text(about["prev"]),
+            "hash": _text(about["hash"]),
+        }
     except (JsonError, KeyError, ValueError, TypeError):
         return damaged_record(key, body)
+    if isinstance(text, LargeText):
+        return LargeRecord(**fields, body="", size=text.size)
+    return Record(**fields, body=body)
 
 
 def damaged_record(key: str, body: str) -> Record:

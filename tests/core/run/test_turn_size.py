@@ -197,6 +197,30 @@ class TestToolResults:
         assert max(tasks) < 40
 
 
+class TestQuestions:
+    def test_that_leave_no_room_end_the_run_before_a_call_and_are_kept(self) -> None:
+        async def main() -> tuple[AgentResult, int, tuple[SealedTurn, ...]]:
+            model = Scripted(answer("never asked for"))
+            runner = runner_of(model)
+            result = await runner.run(agent(fail_safe=SMALL), user_message="q" * LIMIT, thread_id="t")
+            return result, len(model.requests), await turns_of(runner, "t")
+
+        result, requests, turns = asyncio.run(main())
+
+        assert (result.state, result.reason, requests) == (RunState.DEGRADED, "max_turn_mb", 0)
+        assert turns[0].messages[0].text == "q" * LIMIT
+
+    @pytest.mark.parametrize("character", ["x", "\x01", "\U0001f600"])
+    def test_that_no_turn_can_hold_are_refused_before_anything_is_written(self, character: str) -> None:
+        async def main() -> None:
+            runner = runner_of(Scripted())
+            with pytest.raises(UsageError, match=r"the message is .* MB as it is stored, and a turn takes 30 MB"):
+                await runner.run(agent(), user_message=character * (31 << 20), thread_id="t")
+            assert runner.store().find("t") is None
+
+        asyncio.run(main())
+
+
 @pytest.mark.parametrize("value", [31, float("inf"), -1, float("nan")])
 def test_a_limit_that_is_not_safe_is_refused(value: float) -> None:
     with pytest.raises(UsageError, match="max_turn_mb must be"):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 FILE_VARIABLE = "SSL_CERT_FILE"
 FOLDER_VARIABLE = "SSL_CERT_DIR"
+KEY_LOG_VARIABLE = "SSLKEYLOGFILE"
 NOT_READ = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Variables of other programs that name certificates, too."""
 
@@ -21,9 +22,10 @@ _MARK = b"-----BEGIN "
 
 
 def check_certificates() -> None:
-    """Raise `ConfigError` if a variable names certificates that cannot be read.
+    """Raise `ConfigError` if a variable names certificates that cannot be read, or a key log that cannot be written.
 
-    The file is not parsed: that takes milliseconds, and making the client does it anyway.
+    The certificates are not parsed: that takes milliseconds, and making the client does it anyway. A missing key log is
+    created, as making the client would.
 
     Since: 0.2.
     """
@@ -37,6 +39,11 @@ def check_certificates() -> None:
             raise _unusable(FILE_VARIABLE, file, "there is no certificate in it")
     elif folder and not Path(folder).is_dir():
         raise _unusable(FOLDER_VARIABLE, folder, "it is not a folder")
+    if log := os.environ.get(KEY_LOG_VARIABLE):
+        try:
+            Path(log).open("ab").close()
+        except OSError as error:
+            raise _unusable(KEY_LOG_VARIABLE, log, error.strerror or str(error)) from None
 
 
 def tls_context(library: ModuleType) -> ssl.SSLContext:
@@ -51,7 +58,7 @@ def tls_context(library: ModuleType) -> ssl.SSLContext:
     try:
         context: ssl.SSLContext = library.create_ssl_context()
     except OSError as error:
-        for variable in (FILE_VARIABLE, FOLDER_VARIABLE, "SSLKEYLOGFILE"):
+        for variable in (FILE_VARIABLE, FOLDER_VARIABLE):
             if os.environ.get(variable):
                 raise _unusable(variable, os.environ[variable], error.strerror or str(error)) from None
         raise

@@ -11,11 +11,20 @@ from afkcli.core.contract.errors import ErrorKind, ProviderError
 from afkcli.core.contract.jsonform import Json
 from afkcli.providers.certificates import unread_variables
 from afkcli.providers.error_bodies import RETRIED_STATUSES, ServerError, read_error
-from afkcli.providers.failures import RedirectRefusedError, causes, connection_failure, is_untrusted, masked
+from afkcli.providers.failures import (
+    RedirectRefusedError,
+    causes,
+    connection_failure,
+    http_error_kind,
+    is_untrusted,
+    masked,
+)
 from afkcli.providers.named_message import NamedMessage
 from afkcli.providers.proxies import Proxy
 
 PROXY_REFUSED = 407
+PROXY_ERROR = "x-squid-error"
+"""The header by which Squid says that the answer is its own, and why: `ERR_ACCESS_DENIED 0`."""
 _OPEN_STATUSES = frozenset({None, 400, 413, 422, 500})
 """The statuses that leave open whether the length or the content was refused."""
 
@@ -99,8 +108,8 @@ class ProviderErrors:
             reads: the kind that a library reads in the words, where they leave it open.
         """
         error = read_error(status, headers, body)
-        if self.proxy is not None and (status == PROXY_REFUSED or "x-squid-error" in headers):
-            return self._refused_by_proxy(self.proxy, status, error.message)
+        if PROXY_ERROR in headers or (self.proxy is not None and status == PROXY_REFUSED):
+            return self._told_by_proxy(error, status, headers)
         return self._told(model, error, status, reads)
 
     def event(self, model: str, error: Json, *, reads: ErrorKind | None = None) -> ProviderError:
@@ -175,11 +184,25 @@ class ProviderErrors:
             named=error.named,
         )
 
-    def _refused_by_proxy(self, proxy: Proxy, status: int, detail: str) -> ProviderError:
+    def _told_by_proxy(self, error: ServerError, status: int, headers: Mapping[str, str]) -> ProviderError:
+        """Return the error of a proxy that answered itself: it refused the request, or could not reach the server."""
+        own = " ".join(headers.get(PROXY_ERROR, "").split()[:1])
+        detail = "; ".join(text for text in (own, error.message) if text)
+        if status < 500 and status not in RETRIED_STATUSES:
+            return self._refused_by_proxy(self.proxy, status, detail, headers)
+        what = f"{_proxy_name(self.proxy, headers)} could not get an answer of {self.server} ({status})"
+        kind = http_error_kind(status)
+        return ProviderError(self.line(what, kind, detail), kind=kind, status=status, retry_after=error.retry_after)
+
+    def _refused_by_proxy(
+        self, proxy: Proxy | None, status: int, detail: str, headers: Mapping[str, str] | None = None
+    ) -> ProviderError:
         """Return the error of a proxy that lets nothing pass: `auth` keeps the question, and is not retried."""
         wants = "asks for a user and a password" if status == PROXY_REFUSED else "refused the request"
-        step = f"check {proxy.variable}, or name the server's host in NO_PROXY"
-        line = self.line(f"{proxy} {wants} ({status})", ErrorKind.AUTH, detail, step)
+        step = "ask who runs it"
+        if proxy is not None:
+            step = f"check {proxy.variable}, or name the server's host in NO_PROXY"
+        line = self.line(f"{_proxy_name(proxy, headers or {})} {wants} ({status})", ErrorKind.AUTH, detail, step)
         return ProviderError(line, kind=ErrorKind.AUTH, status=status)
 
     def _next_step(self, kind: ErrorKind) -> str:
@@ -209,3 +232,11 @@ class ProviderErrors:
             ErrorKind.NETWORK: f"cannot reach {place}",
             ErrorKind.TRUNCATED: f"the answer of {place} is not usable",
         }.get(kind, f"{place} refused the request to {model!r}")
+
+
+def _proxy_name(proxy: Proxy | None, headers: Mapping[str, str]) -> str:
+    """Return how messages call a proxy; one that no variable names gives its name in `Via`: `1.1 cache (squid/6)`."""
+    if proxy is not None:
+        return str(proxy)
+    via = headers.get("via", "").split(",")[-1].split()
+    return f"a proxy on the way ({via[1]})" if len(via) > 1 else "a proxy on the way"

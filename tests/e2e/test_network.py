@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import socket
 import threading
 import time
@@ -13,8 +14,20 @@ import pytest
 
 from afkcli.testing.model_server import ModelServer
 from tests.e2e.shell import Shell
+from tests.provider_faults.hosts import self_signed
 
 MODEL = ("-m", "openai/m")
+PROVIDERS = ["openai", "anthropic"]
+if importlib.util.find_spec("litellm") is not None:  # in an environment of its own: see .ci/litellm
+    PROVIDERS.append("litellm")
+
+
+def configured(shell: Shell, provider: str, url: str) -> str:
+    """Write the config for a server at `url`; return the name of a model there."""
+    config = shell.home / "afk" / "config" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f'retry_delay = 0.01\n[providers.{provider}]\nbase_url = "{url}"\napi_key = "k"\n')
+    return "litellm/openai/m" if provider == "litellm" else f"{provider}/m"
 
 
 @contextmanager
@@ -51,13 +64,11 @@ def answering(*answers: bytes, reset: bool = False) -> Iterator[tuple[str, list[
         ("SSL_CERT_DIR", "/no/such/folder", "https://models.invalid/v1"),
     ],
 )
-@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+@pytest.mark.parametrize("provider", PROVIDERS)
 def test_what_the_environment_names_and_cannot_be_used_ends_afk_before_the_run(
     shell: Shell, variable: str, value: str, url: str, provider: str
 ) -> None:
-    key = provider.upper()
-    env = {variable: value, f"{key}_BASE_URL": url, f"{key}_API_KEY": "k"}
-    done = shell.afk("run", "-m", f"{provider}/m", "q", **env)
+    done = shell.afk("run", "-m", configured(shell, provider, url), "q", **{variable: value})
     assert done.code == 2
     assert done.out == ""
     assert variable in done.err
@@ -119,3 +130,77 @@ def test_a_body_in_an_unrequested_encoding_is_an_error_that_says_so(shell: Shell
     assert done.code == 4
     assert "'br'" in done.err
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_key_log_that_cannot_be_written_ends_afk_with_its_variable(shell: Shell, provider: str) -> None:
+    model = configured(shell, provider, "https://127.0.0.1:1/v1")
+    done = shell.afk("run", "-m", model, "q", SSLKEYLOGFILE="/no/such/folder/keys")
+    assert (done.code, done.out) == (2, "")
+    assert "SSLKEYLOGFILE is '/no/such/folder/keys'" in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_a_key_log_that_cannot_be_written_is_not_blamed_on_the_certificates(shell: Shell) -> None:
+    import certifi
+
+    env = {"SSL_CERT_FILE": certifi.where(), "SSLKEYLOGFILE": "/no/such/folder/keys"}
+    done = shell.afk("run", *MODEL, "q", OPENAI_BASE_URL="https://127.0.0.1:1/v1", **env)
+    assert (done.code, "SSLKEYLOGFILE is" in done.err, "SSL_CERT_FILE is" in done.err) == (2, True, False)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_refused_certificate_says_that_other_variables_are_not_read(shell: Shell, provider: str) -> None:
+    with ModelServer(tls=self_signed()) as server:
+        url = server.base_url.removesuffix("/v1") if provider == "anthropic" else server.base_url
+        model = configured(shell, provider, url)
+        refused = shell.afk("run", "-n", "-m", model, "q", REQUESTS_CA_BUNDLE="/etc/own.pem")
+        without = shell.afk("run", "-n", "-m", model, "q")
+    assert (refused.code, without.code) == (4, 4)
+    assert "REQUESTS_CA_BUNDLE is not read: set SSL_CERT_FILE" in refused.err.splitlines()[-1]
+    assert "not read" not in without.err
+
+
+SQUID = b"HTTP/1.1 %s\r\nX-Squid-Error: %s\r\nVia: 1.1 cache.example (squid/6.6)\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize(
+    ("status", "reason", "more"),
+    [
+        (b"403 Forbidden", b"ERR_ACCESS_DENIED 0", False),
+        (b"400 Bad Request", b"ERR_INVALID_URL 0", False),
+        (b"503 Service Unavailable", b"ERR_CONNECT_FAIL 111", True),
+        (b"504 Gateway Timeout", b"ERR_READ_TIMEOUT 0", True),
+    ],
+)
+def test_an_error_of_a_proxy_itself_is_said_of_the_proxy(
+    shell: Shell, provider: str, status: bytes, reason: bytes, more: bool
+) -> None:
+    with answering(SQUID % (status, reason)) as (address, asked):
+        model = configured(shell, provider, "http://models.invalid/v1")
+        done = shell.afk("run", "-m", model, "q", HTTP_PROXY=f"http://{address}")
+    last = done.err.splitlines()[-1]
+    assert done.code == 4
+    assert f"the proxy at {address} (HTTP_PROXY)" in last
+    assert reason.split()[0].decode() in last
+    assert (len(asked) > 1) is more
+
+
+def test_a_proxy_that_no_variable_names_is_called_by_its_own_name(shell: Shell) -> None:
+    with answering(SQUID % (b"403 Forbidden", b"ERR_ACCESS_DENIED 0")) as (address, asked):
+        done = shell.afk("run", *MODEL, "q", OPENAI_BASE_URL=f"http://{address}/v1")
+    assert done.code == 4
+    assert "a proxy on the way (cache.example) refused the request (403)" in done.err
+    assert len(asked) == 1
+
+
+def test_an_error_of_the_server_that_came_through_a_proxy_is_the_server_s(shell: Shell) -> None:
+    body = b'{"error": {"message": "mark"}}'
+    answer = b"HTTP/1.1 401 X\r\nVia: 1.1 cache.example\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    with answering(answer) as (address, _):
+        env = {"HTTP_PROXY": f"http://{address}", "OPENAI_BASE_URL": "http://models.invalid/v1"}
+        done = shell.afk("run", *MODEL, "q", **env)
+    assert done.code == 4
+    assert "the server at models.invalid through the proxy at" in done.err
+    assert "refused the key" in done.err

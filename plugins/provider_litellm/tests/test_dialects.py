@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from typing import Any
 
@@ -11,6 +12,7 @@ from afk_provider_litellm import Settings, afk_provider
 
 from afkcli.plugin import (
     ErrorKind,
+    ImagePart,
     Message,
     ModelEvent,
     ModelRequest,
@@ -35,8 +37,12 @@ STREAM = {"Content-Type": "text/event-stream"}
 
 
 def ask(server: ModelServer, *requests: ModelRequest, suffix: str = "", **settings: Any) -> list[ModelEvent]:
+    return ask_at(server.base_url + suffix, *requests, **settings)
+
+
+def ask_at(url: str, *requests: ModelRequest, **settings: Any) -> list[ModelEvent]:
     async def run() -> list[ModelEvent]:
-        provider = afk_provider(Settings(base_url=server.base_url + suffix, api_key="k", **settings))
+        provider = afk_provider(Settings(base_url=url, api_key="k", **settings))
         try:
             return [event for request in requests or (REQUEST,) async for event in provider.stream(request)]
         finally:
@@ -212,3 +218,95 @@ def test_questions_in_a_row_are_one_message(model_server: ModelServer) -> None:
     model_server.script(stream(delta(content="ok"), delta("stop")))
     ask(model_server, ModelRequest(model="openai/m", messages=[QUESTION, text_message(Role.USER, "second")]))
     assert model_server.bodies[0]["messages"] == [{"role": "user", "content": "q\n\nsecond"}]
+
+
+# what is attached
+
+PNG = b"\x89PNG\r\n\x1a\n\x00 not much of a picture"
+IMAGE = ImagePart(sha256="a" * 64, media_type="image/png", size=len(PNG), name="cat.png")
+
+
+@pytest.mark.parametrize("model", ["openai/m", "groq/m", "anthropic/m"])
+def test_an_image_in_the_question_reaches_the_server_whole(model: str) -> None:
+    question = Message(role=Role.USER, parts=(TextPart(text="What is it?"), IMAGE))
+    request = ModelRequest(model=model, messages=[question], content={IMAGE.sha256: PNG}.__getitem__)
+    with ModelServer([Step(text="A cat.")]) as server:
+        url = server.base_url if model != "anthropic/m" else server.base_url.removesuffix("/v1")
+        *_, response = ask_at(url, request)
+        (sent,) = server.bodies[0]["messages"]
+    assert isinstance(response, ModelResponse)
+    assert response.message.text == "A cat."
+    text, image = sent["content"]
+    assert text["text"] == "What is it?"
+    encoded = base64.b64encode(PNG).decode()
+    if model == "anthropic/m":
+        assert image["source"] == {"type": "base64", "media_type": "image/png", "data": encoded}
+    else:
+        assert image["image_url"]["url"] == f"data:image/png;base64,{encoded}"
+
+
+# numbers
+
+
+@pytest.mark.parametrize(
+    ("usage", "wanted"),
+    [
+        (
+            {"prompt_tokens": 3.0, "completion_tokens": 2.0, "total_tokens": 5.0},
+            Usage(input_tokens=3, output_tokens=2, total_tokens=5),
+        ),
+        ({"prompt_tokens": "3", "completion_tokens": 2}, Usage(input_tokens=3, output_tokens=2, total_tokens=5)),
+        (
+            {"prompt_tokens": -3, "completion_tokens": 2},
+            Usage(output_tokens=2, unknown=("input_tokens", "total_tokens")),
+        ),
+        (
+            {"prompt_tokens": 3.5, "completion_tokens": 2},
+            Usage(output_tokens=2, unknown=("input_tokens", "total_tokens")),
+        ),
+        (
+            {"prompt_cache_hit_tokens": 1, "prompt_cache_miss_tokens": 2, "completion_tokens": 2},
+            Usage(input_tokens=3, output_tokens=2, total_tokens=5, cache_read_input_tokens=1),
+        ),
+        (None, None),
+        ({}, None),
+    ],
+)
+def test_token_counts_are_read_as_the_server_sent_them(
+    model_server: ModelServer, usage: dict[str, Any] | None, wanted: Usage | None
+) -> None:
+    last = [{"choices": [], "usage": usage}] if usage is not None else []
+    model_server.script(stream(delta(content="ok"), delta("stop"), *last))
+    *_, response = ask(model_server)
+    assert isinstance(response, ModelResponse)
+    assert response.usage == wanted, "LiteLLM counts itself where a server tells nothing"
+
+
+@pytest.mark.parametrize("model", ["openai/m", "anthropic/m"])
+def test_a_stream_of_pieces_that_cut_every_character_is_read(model: str) -> None:
+    step = Step(text=["caf\u00e9 ", "\U0001f331 \u2028 ", "\u65e5\u672c"], reasoning=["\U0001f914"], bytes_per_write=1)
+    with ModelServer([step]) as server:
+        url = server.base_url if model == "openai/m" else server.base_url.removesuffix("/v1")
+        *events, response = ask_at(url, ModelRequest(model=model, messages=[QUESTION]))
+    assert isinstance(response, ModelResponse)
+    assert response.message.text == "caf\u00e9 \U0001f331 \u2028 \u65e5\u672c"
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == response.message.text
+    assert "".join(event.text for event in events if isinstance(event, ReasoningDelta)) == "\U0001f914"
+
+
+@pytest.mark.parametrize("field", ["content", "reasoning_content"])
+def test_a_character_cut_in_two_is_joined(model_server: ModelServer, field: str) -> None:
+    model_server.script(stream(delta(**{field: "a\ud83d"}), delta(**{field: "\ude00b"}), delta("stop")))
+    *events, response = ask(model_server)
+    assert "".join(getattr(event, "text", "") for event in events) == "a\U0001f600b"
+    assert isinstance(response, ModelResponse)
+    assert "".join(getattr(part, "text", "") for part in response.message.parts) == "a\U0001f600b"
+
+
+def test_a_character_cut_in_two_in_arguments_is_joined(model_server: ModelServer) -> None:
+    model_server.script(
+        stream(pieces(piece('{"a": "\ud83d', "look", index=0, id="x")), pieces(piece('\ude00"}', index=0)), END)
+    )
+    *_, response = ask(model_server)
+    assert isinstance(response, ModelResponse)
+    assert response.message.tool_calls[0].arguments == {"a": "\U0001f600"}

@@ -78,12 +78,13 @@ _ACCOUNT_WORDS = re.compile(
     r"insufficient[ _](?:quota|balance|credits|funds)|credit balance is too low|specified API usage limits"
     r"|(?:budget|spend(?:ing)? limit) (?:has been |was )?(?:exceeded|reached)"
     r"|spend_limit_reached|billing_unavailable|organization_on_hold|organization_type"
-    r"|account (?:is|has been) (?:deactivated|suspended)",
+    r"|account (?:is|has been) (?:deactivated|suspended)"
+    r"|(?:location|country, region, or territory) (?:is )?not supported",
     re.IGNORECASE,
 )
 _CONTEXT_WORDS = re.compile(
     r"context[ _](?:length|size|window)|exceed(?:s|ed)? (?:the )?(?:model'?s? )?(?:context|token limit)|context limit"
-    r"|(?:prompt|input|request|messages?) (?:is|are|was) too (?:long|large)"
+    r"|(?:prompt|input|request|messages?) (?:(?:is|are|was)|token length) too (?:long|large)"
     r"|range of input length|too many (?:input )?tokens"
     r"|(?:token|input) count[^.]{0,60}exceeds|maximum number of (?:input )?tokens|reduce the length",
     re.IGNORECASE,

@@ -1,4 +1,8 @@
-"""DeepSeek: `reasoning_content`, which has to come back with tool calls; comments keep the connection alive."""
+"""DeepSeek: `reasoning_content`, which has to come back with tool calls; comments keep the connection alive.
+
+The fields, statuses and comments are documented; the words of its refusal of a request without `reasoning_content`
+are from public reports.
+"""
 
 from __future__ import annotations
 

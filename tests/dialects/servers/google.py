@@ -1,4 +1,8 @@
-"""Google's compatible API: signatures in `extra_content`, calls whole with index 0, errors in an array."""
+"""Google's compatible API: signatures in `extra_content`, calls whole with index 0, errors in an array.
+
+The fields are documented; that thoughts come as marked content between tags, and errors in an array, is from public
+reports of other clients.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.dialects.chat import GENERAL, USAGE, Chunks, call, final, only_fields, own_ids
-from tests.dialects.dialect import ANSWER, HALF, Dialect, Failure, Json, Reply, body, stream
+from tests.dialects.dialect import ANSWER, HALF, REASONING, Dialect, Failure, Json, Reply, body, stream
 
 MODEL = "gemini-3-pro-preview"
 IDS = ("function-call-9000000000000000001", "function-call-9000000000000000002")
@@ -25,6 +29,14 @@ def _texts(texts: tuple[str, ...] = ANSWER) -> list[Json]:
 
 def _end(finish: str, **delta: Json) -> Json:
     return chunks.delta(finish, role="assistant", **delta) | {"usage": USAGE}
+
+
+_THOUGHT = {"google": {"thought": True}}
+_THOUGHTS = [
+    chunks.delta(role="assistant", content=text, extra_content=_THOUGHT)
+    for text in (f"<thought>{REASONING[0]}", REASONING[1])
+]
+_ANSWER = _texts((f"</thought>{ANSWER[0]}", *ANSWER[1:]))
 
 
 def _signed(request: Mapping[str, Any]) -> str | None:
@@ -51,9 +63,8 @@ GOOGLE = Dialect(
     checks=(*GENERAL, only_fields(call=["extra_content"]), own_ids(IDS), _signed),
     refuse=lambda words: _error(words, 400, "INVALID_ARGUMENT"),
     plain=Reply(stream(*_texts(), _end("stop"))),
-    # Thoughts are counted in the total, and not shown unless a field of Google's asks for them.
-    reasoning=Reply(stream(*_texts(), _end("stop", content="", extra_content=SIGNATURE))),
-    shows_reasoning=False,
+    # With `include_thoughts`, which a request may ask for in a field of Google's.
+    reasoning=Reply(stream(*_THOUGHTS, *_ANSWER, _end("stop", content="", extra_content=SIGNATURE))),
     calls=Reply(
         stream(
             _end("stop", tool_calls=[{**call(IDS[0], 0), "extra_content": SIGNATURE}, {**call(IDS[1], 1), "index": 0}])

@@ -1,4 +1,7 @@
-"""Groq: the reasoning in `reasoning`, token counts in `x_groq`, 429 with the wait in a header and in words."""
+"""Groq: the reasoning in `reasoning`, token counts in `x_groq`, 429 with the wait in a header and in words.
+
+The fields and statuses are documented.
+"""
 
 from __future__ import annotations
 

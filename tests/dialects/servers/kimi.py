@@ -1,4 +1,8 @@
-"""Kimi: `reasoning_content` has to come back with tool calls, ids name the tool, token counts stand in the choice."""
+"""Kimi: `reasoning_content` has to come back with tool calls, ids name the tool, token counts stand in the choice.
+
+The fields and errors are documented; that the counts are in the choice, and the form of the ids, is from public
+reports.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""llama.cpp's server: `reasoning_content`, `timings`, 503 while it loads, and an SSE field `error` in older builds."""
+"""llama.cpp's server: `reasoning_content`, `timings`, 503 while it loads, and an SSE field `error` in older builds.
+
+The fields are documented; the SSE field `error` is from public reports of older builds.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""LM Studio: reasoning between `<think>` tags in the text, ids of digits, errors that are one text."""
+"""LM Studio: reasoning between `<think>` tags in the text, ids of digits, errors that are one text.
+
+The endpoints are documented; the tags, ids and the text of errors are from public reports.
+"""
 
 from __future__ import annotations
 

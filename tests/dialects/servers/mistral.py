@@ -1,4 +1,7 @@
-"""Mistral: ids of nine letters and digits, reasoning as parts of the content, 422 for what it does not know."""
+"""Mistral: ids of nine letters and digits, reasoning as parts of the content, 422 for what it does not know.
+
+The parts of the content are documented; the rule for ids and the words for roles are from public reports.
+"""
 
 from __future__ import annotations
 

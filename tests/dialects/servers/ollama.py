@@ -1,4 +1,7 @@
-"""Ollama: each call whole and with index 0, `reasoning`, a bare JSON line for an error within the stream."""
+"""Ollama: each call whole and with index 0, `reasoning`, a bare JSON line for an error within the stream.
+
+The endpoints and errors are documented; the index of calls is from public reports.
+"""
 
 from __future__ import annotations
 

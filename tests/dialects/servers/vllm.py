@@ -1,4 +1,7 @@
-"""vLLM: `reasoning`, long ids, errors within the stream; a gateway in front of it limits the rate with a page."""
+"""vLLM: `reasoning`, long ids, errors within the stream; a gateway in front of it limits the rate with a page.
+
+The fields are documented; the error within the stream is from public reports, the page is a gateway's.
+"""
 
 from __future__ import annotations
 

@@ -46,14 +46,16 @@ class RedirectRefusedError(Exception):
 
     Attributes:
         what: what the server does, to be put behind its name.
-        base_url: the setting that would send the request where the server points to, "" where there is none.
+        target: the address that the server points to, without user, password and query; "" where there is none.
+        base_url: the setting that would send the request there.
 
     Since: 0.2.
     """
 
-    def __init__(self, what: str, base_url: str = "") -> None:
+    def __init__(self, what: str, target: str = "", base_url: str = "") -> None:
         super().__init__(what)
         self.what = what
+        self.target = target
         self.base_url = base_url
 
 

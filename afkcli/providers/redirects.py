@@ -36,7 +36,7 @@ def guarded_transport(library: ModuleType, inner: Any) -> Any:
                 if response.status_code not in _REDIRECTS or location is None:
                     return bound(library, response)
                 await response.aclose()  # its body is not read
-                request = _next_request(library, request, response.status_code, location)
+                request = next_request(library, request, response.status_code, location)
             raise RedirectRefusedError(f"redirects more than {MAX_REDIRECTS} times")
 
         async def aclose(self) -> None:
@@ -45,8 +45,8 @@ def guarded_transport(library: ModuleType, inner: Any) -> Any:
     return Guarded()
 
 
-def _next_request(library: ModuleType, request: Any, status: int, location: str) -> Any:
-    """Return the request that follows a redirect; `RedirectRefusedError` for one that is not followed."""
+def next_request(library: ModuleType, request: Any, status: int, location: str) -> Any:
+    """Return the request that follows a redirect; `RedirectRefusedError` for one that is not followed. Since: 0.2."""
     here = request.url
     try:
         there = here.join(location)
@@ -57,16 +57,16 @@ def _next_request(library: ModuleType, request: Any, status: int, location: str)
     if _origin(here) != _origin(there):
         raise RedirectRefusedError(
             f"redirects from {_shown(here)} to {_shown(there)} ({status}); "
-            "afk sends the key and the conversation to no other origin",
-            _base_url(there),
+            "afk sends keys and conversations to no other origin",
+            *_addresses(there),
         )
     if there.userinfo and there.userinfo != here.userinfo:
-        raise RedirectRefusedError(f"redirects to an address with a user or a password ({status})", _base_url(there))
+        raise RedirectRefusedError(f"redirects to an address with a user or a password ({status})", *_addresses(there))
     if request.method not in ("GET", "HEAD") and status not in _KEEPING:
         raise RedirectRefusedError(
             f"redirects from {here.path} to {there.path} with the status {status}, "
             "which would turn the request into a GET without its body",
-            _base_url(there),
+            *_addresses(there),
         )
     return library.Request(
         request.method, there, headers=request.headers, stream=request.stream, extensions=request.extensions
@@ -83,9 +83,9 @@ def _shown(url: Any) -> str:
     return f"{url.scheme}://{host}" + (f":{url.port}" if url.port else "")
 
 
-def _base_url(url: Any) -> str:
-    """Return the base URL that an endpoint lies below, without user, password and query."""
-    plain = _shown(url) + url.path
+def _addresses(url: Any) -> tuple[str, str]:
+    """Return an address without user, password and query, and the base URL that it lies below as an endpoint."""
+    plain = target = _shown(url) + url.path
     for ending in _LISTS:
         plain = plain.removesuffix(ending)
-    return split_base_url(plain)[0]
+    return target, split_base_url(plain)[0]

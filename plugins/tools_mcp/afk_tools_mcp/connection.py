@@ -193,8 +193,8 @@ class Connection:
                 raise self._ending() from None
             if self._status.gone:  # the session is over; the next call begins a new one
                 self._ended.set()
-            if self._status.wants_key:
-                raise self._wants_key() from None
+            if (refusal := self._refusal()) is not None:
+                raise refusal from None
             said = f"{error.message} ({self._status.said})" if self._status.said else error.message
             raise ToolError(f"the MCP server {self.name!r} refused: {_line(said)}") from None
         except ValidationError as error:
@@ -257,16 +257,25 @@ class Connection:
         try:
             await first()
         except (MCPError, RuntimeError, ValueError) as error:
-            if self._status.wants_key:
-                raise self._wants_key() from None
+            if (refusal := self._refusal()) is not None:
+                raise refusal from None
             try:
                 await second()
             except (MCPError, RuntimeError, ValueError) as other:
-                if self._status.wants_key:
-                    raise self._wants_key() from None
+                if (refusal := self._refusal()) is not None:
+                    raise refusal from None
                 if self._settings.url and await is_sse_server(self._settings):
                     raise ToolError(self._old_transport()) from None
                 raise (other if self._settings.url else error) from None
+
+    def _refusal(self) -> ToolError | None:
+        """Return the error of an HTTP server that another try would not change, None for any other."""
+        redirect = self._status.redirect
+        if redirect is not None:
+            step = f'set url = "{redirect.target}" in [tools.mcp.servers.{self.name}] if you mean that server'
+            what = f"the MCP server {self.name!r} {redirect.what}"
+            return ToolError(_line(f"{what}; {step}" if redirect.target else what))
+        return self._wants_key() if self._status.wants_key else None
 
     def _wants_key(self) -> ToolError:
         """Return the error that tells what to set for a server that asks for authorization."""

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """Of one message of a server; eighty times what the model is given of a result."""
 
+MAX_VALUES = 500_000
+"""How many objects, arrays and texts one message may have: an empty object takes 64 bytes, and two in the JSON."""
+
 ALLOWANCE = 20_000.0
 ALLOWANCE_PER_SECOND = 2_000.0
 """Unrequested messages, and kilobytes of them: the limit at once, and the limit for each second."""
@@ -29,6 +32,21 @@ MAX_OPEN_REQUESTS = 32
 """Requests of a server that wait for it to read their answers."""
 
 LIST_CHANGED = "notifications/tools/list_changed"
+
+
+class Weight:
+    """Counts the values of one message as its bytes come in, before they are made."""
+
+    def __init__(self) -> None:
+        self._values = 0
+
+    def add(self, data: bytes, *, is_stream: bool = False) -> bool:
+        """Count some bytes, and return whether they are few enough; in a stream an empty line ends a message."""
+        if is_stream and b"\n\n" in data.replace(b"\r", b""):
+            self._values = 0
+        texts = (data.count(b'"') - data.count(b'\\"')) // 2
+        self._values += data.count(b"[") + data.count(b"{") + texts
+        return self._values <= MAX_VALUES
 
 
 class FloodError(Exception):

@@ -1,6 +1,7 @@
 """The messages of a server of streamable HTTP, by the SDK's own transport with a client that bounds what comes in.
 
-The SDK follows a redirect only within the server's origin, so the headers go nowhere else.
+A redirect is followed only within the server's origin, so the headers go nowhere else. The SDK would also follow one
+from http to https; it is given an error instead.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from afk_tools_mcp.guard import MAX_MESSAGE_BYTES, Guard, GuardedReader, GuardedWriter
+from afk_tools_mcp.guard import MAX_MESSAGE_BYTES, MAX_VALUES, Guard, GuardedReader, GuardedWriter, Weight
 from afk_tools_mcp.settings import ServerSettings
+from afkcli.providers.failures import RedirectRefusedError
+from afkcli.providers.redirects import next_request
 
 if TYPE_CHECKING:
     from httpx2 import AsyncByteStream, Response
@@ -34,12 +37,13 @@ SSE_BYTES = 1024
 class Status:
     """How the server answered the last request: an error in words, because the SDK does not tell.
 
-    `gone` is 404, `wants_key` 401 or 403.
+    `gone` is 404, `wants_key` 401 or 403, `redirect` a redirect that is not followed.
     """
 
     said: str = ""
     gone: bool = False
     wants_key: bool = False
+    redirect: RedirectRefusedError | None = None
 
 
 @asynccontextmanager
@@ -54,7 +58,12 @@ async def http_streams(settings: ServerSettings, guard: Guard, status: Status) -
             status.said = f"HTTP {response.status_code} {response.reason_phrase}".strip() if failed else ""
             status.gone = response.status_code == 404
             status.wants_key = response.status_code in (401, 403)
-        streamed = response.headers.get("content-type", "").startswith("text/event-stream")
+        refused = _refused_redirect(response)
+        if response.request.method == "POST":
+            status.redirect = refused
+        # Bodies of other statuses are read whole, or not at all.
+        kind = response.headers.get("content-type", "").lower()
+        streamed = response.status_code == 200 and kind.startswith("text/event-stream")
         packed = response.headers.get("content-encoding", "identity").lower()
         body = cast("AsyncByteStream", response.stream)
         response.stream = _bounded_stream(body, None if streamed else MAX_MESSAGE_BYTES, packed)
@@ -91,6 +100,21 @@ async def is_sse_server(settings: ServerSettings) -> bool:
     return re.match(rb"event: ?endpoint\r?\n", begun) is not None
 
 
+def _refused_redirect(response: Response) -> RedirectRefusedError | None:
+    """Return why a redirect is not followed, None where it is or there is none; the SDK gets an error instead."""
+    import httpx2
+
+    if not response.has_redirect_location:
+        return None
+    try:
+        next_request(httpx2, response.request, response.status_code, response.headers["location"])
+    except RedirectRefusedError as error:
+        del response.headers["location"]
+        response.status_code = 400
+        return error
+    return None
+
+
 def _bounded_stream(stream: AsyncByteStream, limit: int | None, packed: str) -> AsyncByteStream:
     """Return the body of an answer: `limit` bytes at most, or without a limit read at a bounded speed.
 
@@ -103,7 +127,10 @@ def _bounded_stream(stream: AsyncByteStream, limit: int | None, packed: str) -> 
             if packed != "identity":
                 raise httpx2.StreamError(f"an answer that is packed by {packed[:20]}, which afk does not take")
             size = pause = 0
+            weight = Weight()
             async for chunk in stream:
+                if not weight.add(chunk, is_stream=limit is None):
+                    raise httpx2.StreamError(f"an answer of more than {MAX_VALUES} values")
                 size += len(chunk)
                 pause += len(chunk)
                 if limit is not None and size > limit:

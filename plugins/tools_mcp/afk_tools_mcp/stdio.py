@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from afk_tools_mcp.guard import MAX_MESSAGE_BYTES, FloodError, Guard
+from afk_tools_mcp.guard import MAX_MESSAGE_BYTES, MAX_VALUES, FloodError, Guard, Weight
 from afk_tools_mcp.processes import READ_BYTES, ServerProcess
 from afkcli.plugin import JsonError, loads_object
 
@@ -136,6 +136,8 @@ def _message(line: bytes) -> JSONRPCMessage | None:
     text = line.strip()
     if not (text.startswith(b"{") and b'"jsonrpc"' in text):
         return None
+    if not Weight().add(text):
+        raise BadMessageError(f"it sent a message of more than {MAX_VALUES} values")
     with contextlib.suppress(ValueError):
         return jsonrpc_message_adapter.validate_json(text, by_name=False)
     try:  # a lone surrogate, which the SDK refuses, is replaced as everywhere in afk

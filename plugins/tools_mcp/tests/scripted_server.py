@@ -334,6 +334,15 @@ class Server:
             self.send({"method": "notifications/message", "params": {"level": "info", "data": "working"}})
         self.text(id_, "done")
 
+    def tool_many_values(self, id_: Any, arguments: dict[str, Any]) -> None:
+        values = ",".join(["{}"] * 2_000_000)
+        self.write(f'{{"jsonrpc": "2.0", "id": {json.dumps(id_)}, "result": {{"content": [], "_meta": [{values}]}}}}\n')
+
+    def tool_endless_progress(self, id_: Any, arguments: dict[str, Any]) -> None:
+        while True:
+            self.send({"method": "notifications/progress", "params": {"progressToken": 1, "progress": 1}})
+            time.sleep(0.05)
+
     def tool_endless_notifications(self, id_: Any, arguments: dict[str, Any]) -> None:
         params = {"level": "info", "data": "x"}
         line = json.dumps({"jsonrpc": "2.0", "method": "notifications/message", "params": params})

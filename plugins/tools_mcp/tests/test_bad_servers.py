@@ -240,6 +240,7 @@ def died(how: str) -> str:
         ("endless_notifications", "the MCP server 's' was ended: it sends more messages than afk takes"),
         ("endless_requests", "the MCP server 's' was ended: it sends more messages than afk takes"),
         ("big", f"failed: it sent a message of more than {MAX_MESSAGE_BYTES // 1024 // 1024} MB"),
+        ("many_values", "failed: it sent a message of more than 500000 values"),
         ("malformed", "failed: it sent a line that is not a message of the protocol"),
     ],
 )
@@ -326,3 +327,13 @@ def test_a_secret_in_the_last_words_is_masked(scripted: Any, monkeypatch: pytest
     line = listing_error(scripted, args=[str(script)], env=env)
 
     assert line.endswith("its stderr ends with: bad token ***")
+
+
+def test_progress_that_does_not_change_does_not_extend_a_call(scripted: Any) -> None:
+    async def scenario(bench: Any) -> tuple[str, str]:
+        return await bench.error("s.endless_progress"), await bench.call("s.echo", text="again")
+
+    error, again = scripted.use(scenario, timeout=1)
+
+    assert "within 1 s" in error
+    assert again == "you said again"

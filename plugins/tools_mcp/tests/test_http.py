@@ -250,7 +250,23 @@ def test_a_redirect_to_another_server_is_not_followed(use_servers: Any, web: Htt
         error = listing_error(use_servers, web, headers={"Authorization": "Bearer secret-0123456789"})
 
         assert other.requests == []
-    assert f"Redirect to {other.url} not followed" in error
+    origins = [server.url.removesuffix("/mcp") for server in (web, other)]
+    assert f"redirects from {origins[0]} to {origins[1]} ({status})" in error
+    assert f'set url = "{other.url}" in [tools.mcp.servers.web]' in error
+
+
+def test_https_on_the_same_host_is_another_origin(use_servers: Any, web: HttpServer) -> None:
+    there = web.url.replace("http:", "https:")
+    web.answer_instead = lambda handler: handler.reply(308, headers={"location": there}) is None
+
+    assert f'set url = "{there}"' in listing_error(use_servers, web)
+
+
+def test_an_answer_of_millions_of_values_is_refused(use_servers: Any, web: HttpServer) -> None:
+    body = b'{"jsonrpc": "2.0", "id": 1, "result": {"a": [[]' + b",[]" * 1_000_000 + b"]}}"
+    web.answer_instead = lambda handler: handler.reply(200, body, headers={"content-type": "application/json"}) is None
+
+    assert "more than 500000 values" in listing_error(use_servers, web)
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -15,6 +15,7 @@ import threading
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from afkcli.core.contract.errors import AfkError
 from afkcli.host.search_path import leave_working_folder
@@ -86,7 +87,8 @@ def _to_json(plugin: Plugin) -> dict[str, str | None]:
         "source": plugin.source,
         "distribution": plugin.distribution,
         "file": str(plugin.file) if plugin.file else None,
-        "data": b64encode(plugin.data or b"").decode(),  # what was read and hashed, not what the file has now
+        # What was read and hashed, not what the file has now.
+        "data": None if plugin.data is None else b64encode(plugin.data).decode(),
     }
 
 
@@ -119,12 +121,12 @@ def _report() -> None:
     os._exit(0)  # threads and exit handlers of plugins are not waited for
 
 
-def _reason(item: dict[str, str]) -> str | None:
+def _reason(item: dict[str, Any]) -> str | None:
     plugins = Plugins()
     kind, _, name = item["id"].partition(".")
     try:
         if item["file"]:
-            plugins.add_file(Path(item["file"]), b64decode(item["data"]))
+            plugins.add_file(Path(item["file"]), None if item["data"] is None else b64decode(item["data"]))
         else:
             plugins.found[item["id"]] = Plugin(
                 id=item["id"], source=item["source"], distribution=item["distribution"], version=""

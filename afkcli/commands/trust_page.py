@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 from afkcli.commands.effective import masked_address
 from afkcli.config.binding import bind_starts, read_references, referenced_files
+from afkcli.config.checking import PLUGIN_SECTIONS
 from afkcli.config.consent import RISKS, Setting, is_hidden, switched_on
 from afkcli.config.project import ProjectFile
 from afkcli.config.reading import relative_to
@@ -35,6 +37,7 @@ class Page:
         references: the files that the settings reference, by the key of the setting.
         starts: the files of the programs that the settings start, by the key of the setting.
         changed_files: the files among all of these that are not as they were.
+        named: files of the project that other settings of plugins name, and which are not bound, by the key.
     """
 
     settings: Sequence[Setting]
@@ -43,6 +46,7 @@ class Page:
     references: Mapping[str, Sequence[str]]
     starts: Mapping[str, BoundFiles]
     changed_files: Sequence[str]
+    named: Mapping[str, Sequence[str]]
 
     @property
     def risks(self) -> Counter[str]:
@@ -80,10 +84,12 @@ class Page:
             for name, value in setting.value.items():
                 yield f"      {name} = {shown(name, value)}"
         else:
-            yield f"    {setting.key} = {shown(setting.key, setting.value)}{mark}"
+            yield f"    {setting.key} = {shown(setting.key.rpartition('.')[2], setting.value)}{mark}"
         bound = self.starts.get(setting.key)
         for path in (*self.references.get(setting.key, ()), *(bound.digests if bound else ())):
             yield f"      bound: {path}{' (changed)' if path in self.changed_files else ''}"
+        for path in self.named.get(setting.key, ()):
+            yield f"      not bound: {path}"
         if bound is not None:
             yield f"      not bound: {'; '.join([*bound.not_bound, IN_TURN])}"
 
@@ -98,7 +104,10 @@ class Page:
                     *self.references.get(setting.key, ()),
                     *(self.starts[setting.key].digests if setting.key in self.starts else ()),
                 ],
-                "not_bound": list(self.starts[setting.key].not_bound) if setting.key in self.starts else [],
+                "not_bound": [
+                    *self.named.get(setting.key, ()),
+                    *(self.starts[setting.key].not_bound if setting.key in self.starts else ()),
+                ],
             }
             for setting in self.settings
         ]
@@ -127,6 +136,7 @@ def page_of(project: ProjectFile, inert: Mapping[str, Any], record: Path) -> Pag
         references=_references(project, settings),
         starts=bind_starts(project),
         changed_files=_changed(project, record),
+        named={item.key: found for item in settings if (found := _named_files(project, item))},
     )
 
 
@@ -139,6 +149,15 @@ def _references(project: ProjectFile, settings: Sequence[Setting]) -> dict[str, 
         if setting.key.rpartition(".")[2] in ("instructions_file", "paths", "modules"):
             found[setting.key] = [path for path in paths if path in known]
     return found
+
+
+def _named_files(project: ProjectFile, setting: Setting) -> list[str]:
+    """Return the files that a plugin's setting names and that trust does not bind: weights of a model, for instance."""
+    if setting.key.partition(".")[0] not in PLUGIN_SECTIONS or isinstance(setting.value, dict):
+        return []
+    values = setting.value if isinstance(setting.value, list) else [setting.value]
+    paths = [str(relative_to(project.path, text)) for text in values if isinstance(text, str)]
+    return [path for path in paths if os.path.isfile(path)]  # noqa: PTH113 - is_file raises for a long text
 
 
 def _changed(project: ProjectFile, record: Path) -> list[str]:

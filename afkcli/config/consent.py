@@ -8,6 +8,7 @@ Since: 0.2.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -118,8 +119,10 @@ def _risk_of_tools(value: Any) -> str:
 
 
 def _risk_of_instructions(file: Path, text: Any) -> str | None:
-    inside = isinstance(text, str) and relative_to(file, text).resolve().is_relative_to(file.parent.resolve())
-    return None if inside else READS
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
+        if isinstance(text, str) and relative_to(file, text).resolve().is_relative_to(file.parent.resolve()):
+            return None
+    return READS
 
 
 def _plain(value: Any) -> Any:
@@ -131,9 +134,13 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (str, bool, int)) else str(value)
 
 
+_NAMES_A_PROGRAM = re.compile(r"command|cmd|program|helper|script|hook|exec|shell|path|file|url|host", re.IGNORECASE)
+
+
 def is_hidden(key: str, value: str, secret_name: re.Pattern[str]) -> bool:
     """Return whether a value is not shown: a single opaque word whose key says that it is a secret.
 
     Anything else is shown whatever its key is: a project could hide a command under the name of a secret.
     """
-    return bool(secret_name.search(key)) and bool(re.fullmatch(r"[A-Za-z0-9_+=-]{8,}", value))
+    names_a_secret = secret_name.search(key) and not _NAMES_A_PROGRAM.search(key)
+    return bool(names_a_secret) and bool(re.fullmatch(r"[A-Za-z0-9_+=-]{8,}", value))

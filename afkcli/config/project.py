@@ -50,6 +50,8 @@ def read_project_file(path: Path) -> ProjectFile:
         data, status = read_file_once(real, _MAX_BYTES, lambda status: _refused(status, link, real))
     except UnsafeFileError as error:
         return ProjectFile(path=real, refused=str(error))
+    except ValueError:
+        return ProjectFile(path=path, refused="its path is not valid")
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
         why = getattr(error, "strerror", None) or "a loop of symbolic links"
         return ProjectFile(path=Path(os.path.abspath(path)), refused=f"it cannot be read: {why}")  # noqa: PTH100

@@ -154,6 +154,7 @@ def bound_files(
     words = _words(start.args, folder)
     named.take([*start.args, *words])
     named.take([value for pair in zip(start.env.values(), variables.values(), strict=True) for value in pair])
+    named.take_below_folders()
     if any(_RUNS_FOLDERS.fullmatch(Path(word).name) for word in (start.command, *words)):
         named.take_entries()
     on_path = variables.get("PYTHONPATH", "").split(os.pathsep)
@@ -203,7 +204,7 @@ class _Named:
                     self._seen.add(piece)
                     self._take_path(self._folder / _expanded(piece))
 
-    def _take_path(self, path: Path) -> None:
+    def _take_path(self, path: Path, *, folders: bool = True) -> None:
         try:
             mode = path.stat().st_mode
         except (OSError, ValueError):
@@ -213,7 +214,8 @@ class _Named:
             return
         if self.covers(path):
             if stat.S_ISDIR(mode):
-                self.folders.add(_plain(path))
+                if folders:
+                    self.folders.add(_plain(path))
             else:
                 self.digests[str(_plain(path))] = digest_of(path)
 
@@ -223,6 +225,13 @@ class _Named:
             if any(place == folder or place.startswith(folder.rstrip("/") + "/") for folder in self._inside):
                 return True
         return False
+
+    def take_below_folders(self) -> None:
+        """Collect the files that words name below a folder that another word names: `--directory server main.py`."""
+        for folder in [folder for folder in self.folders if folder != _plain(self._folder)]:
+            for piece in self._seen:
+                if Path(piece).name and not Path(piece).is_absolute() and piece.strip("./"):
+                    self._take_path(folder / piece, folders=False)
 
     def take_entries(self) -> None:
         """Collect what Python or Node run in a folder that is named."""

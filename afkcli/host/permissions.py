@@ -37,7 +37,11 @@ def read_file_once(
         UnsafeFileError: it is a FIFO or a device, too long, or refused.
         OSError: it cannot be opened or read.
     """
-    if not stat.S_ISREG(path.stat().st_mode):  # before it is opened, which has effects on some devices
+    try:
+        status = path.stat()  # before it is opened, which has effects on some devices
+    except ValueError:
+        raise UnsafeFileError("its path is not valid") from None
+    if not stat.S_ISREG(status.st_mode):
         raise UnsafeFileError("it is not a regular file")
     # O_NONBLOCK, because opening a FIFO that came in between would wait for a writer.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)

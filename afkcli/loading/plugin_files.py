@@ -97,7 +97,7 @@ class ProjectImports:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Return what the other import hooks find, a file that trust binds, or None.
+        """Return what the other import hooks find, a file that trust binds, what is installed under that name, or None.
 
         Raises:
             ImportError: only a file is found that trust does not bind.
@@ -110,12 +110,21 @@ class ProjectImports:
             return spec_of(name, *self._modules[name])
         if found is None:
             return None
+        elsewhere = self._found_elsewhere(name) if path is None else None
+        if elsewhere is not None:
+            return elsewhere
         raise ImportError(
             f"{found.origin} is not loaded, because trust does not bind it; name it in [plugins] modules of {config} "
             "and run `afk trust`, or install it",
             name=name,
             path=found.origin,
         )
+
+    def _found_elsewhere(self, name: str) -> importlib.machinery.ModuleSpec | None:
+        """Return an installed module whose name a file of the project has too, and which that file must not replace."""
+        places = [entry for entry in sys.path if not any(_is_below(_places(entry)[1], item) for item in self._folders)]
+        found = importlib.machinery.PathFinder.find_spec(name, places)
+        return found if found is not None and found.has_location and self._unbound(found) is None else None
 
     def _unbound(self, spec: importlib.machinery.ModuleSpec | None) -> str | None:
         """Return the afk.toml in whose folder a module was found that is not installed there, or None."""

@@ -72,6 +72,10 @@ class TestNothingIsHidden:
         done = trusted(shell, f"[tools.x]\n{key} = '{SECOND}'\n")
         assert SECOND in done.err
 
+    @pytest.mark.parametrize("key", ["x.token_command", "x.auth_helper", "auth.run", "x.password_program"])
+    def test_a_program_of_one_word_under_the_name_of_a_secret_is_shown(self, shell: Shell, key: str) -> None:
+        assert "evilprogram" in trusted(shell, f"[tools]\n{key} = 'evilprogram'\n").err
+
     def test_a_variable_that_a_server_is_sent_is_shown(self, shell: Shell) -> None:
         done = trusted(
             shell,
@@ -106,6 +110,20 @@ class TestNothingIsHidden:
         assert "\x1b" not in done.err
         assert "\u202e" not in done.err
         assert "\\u202e" in done.err
+
+    @pytest.mark.parametrize("text", ["\\u0000", "x" * 5000, "~no-such-user/x"])
+    def test_a_text_that_is_no_path_is_shown_as_any_other(self, shell: Shell, text: str) -> None:
+        done = trusted(shell, f'[tools.x]\nword = "{text}"\n[tools.y]\ncommand = "{text}"\nargs = ["{text}"]\n')
+        assert f'word = "{text}"' in done.err
+
+    @pytest.mark.parametrize("text", ["\\u0000", "x" * 5000])
+    def test_a_file_with_an_impossible_name_is_refused_on_one_line(self, shell: Shell, text: str) -> None:
+        project(shell, f'instructions_file = "{text}"\n')
+        for arguments in (("trust",), ("trust", "--check")):
+            done = shell.in_process(*arguments)
+            assert done.code == 2
+            assert done.err.count("\n") == 1
+            assert "went wrong inside" not in done.err
 
     def test_letters_of_all_languages_are_shown_as_they_are(self) -> None:
         for text in ("Grün", "日本語", "हिन्दी", "العربية", "🌱"):
@@ -175,6 +193,16 @@ class TestOrder:
         [not_bound] = [line for line in lines(done) if line.startswith("not bound: ")]
         assert "/sh, outside the project; " in not_bound
         assert f"{shell.folder}, a folder; what these read or start in turn" in not_bound
+
+    def test_a_file_that_another_setting_names_is_said_not_to_be_bound(self, shell: Shell) -> None:
+        (shell.folder / "weights.gguf").write_text("")
+        (shell.folder / "env.sh").write_text("")
+        done = trusted(
+            shell,
+            "[providers.local]\nmodel_path = 'weights.gguf'\n[tools.shell]\nenv = { BASH_ENV = './env.sh' }\n",
+        )
+        assert f"not bound: {shell.folder}/weights.gguf" in lines(done)
+        assert f"not bound: {shell.folder}/env.sh" in lines(done)
 
 
 class TestChanges:

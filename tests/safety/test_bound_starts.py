@@ -112,6 +112,10 @@ CASES = {
         {"command": PYTHON, "args": ["server.py"], "env": {"OPTIONS": "--require ./settings.json"}},
         append("settings.json"),
     ),
+    "a path below a folder that is named": (
+        {"command": "sh", "args": ["-c", "cd sub && exec python3 server.py"]},
+        append("sub/server.py"),
+    ),
     "a package": ({"command": PYTHON, "args": ["-m", "pkg"]}, append("pkg/__main__.py")),
     "a part of a package": ({"command": PYTHON, "args": ["-u", "-m", "pkg"]}, append("pkg/part.py")),
     "a new file in a package": ({"command": PYTHON, "args": ["-mpkg"]}, write("pkg/new.py")),

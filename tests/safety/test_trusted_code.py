@@ -193,6 +193,13 @@ class TestImports:
         run(project)
         assert "evil" not in made(project)
 
+    def test_an_installed_module_is_imported_though_a_file_has_its_name(self, keyed: Shell) -> None:
+        project = self.trusted(keyed, "import wave\nassert wave.Wave_read")
+        for name in ("wave", "platformdirs", "genai_prices"):
+            (project.folder / f"{name}.py").write_text(EVIL)
+        assert run(project).err == ""
+        assert made(project) == {"good"}
+
     def test_a_link_to_a_file_elsewhere_is_not_imported(self, keyed: Shell, tmp_path: Path) -> None:
         project = self.trusted(keyed, "import helper")
         (tmp_path / "elsewhere.py").write_text(EVIL)

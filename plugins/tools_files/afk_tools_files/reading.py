@@ -1,4 +1,4 @@
-"""Text files, images and folders, read within bounds."""
+"""Text files and folders, read within bounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from afk_tools_files.inside import Place, RefusedError, Roots, is_forbidden, kind_of
-from afkcli.plugin import Image, image_type_of
 
 PIECE = 65536
 MAX_SCANNED = 100_000
@@ -53,19 +52,16 @@ def pieces(descriptor: int, place: Place) -> Iterator[bytes]:
             yield piece
 
 
-def read(roots: Roots, place: Place, bounds: Bounds, start_line: int, end_line: int | None) -> str | list[str | Image]:
-    """Return lines of a file, counted from 1, with a first line that says which they are; or a line and an image.
+def read(roots: Roots, place: Place, bounds: Bounds, start_line: int, end_line: int | None) -> str:
+    """Return lines of a file, counted from 1, with a first line that says which they are.
 
     Raises:
-        RefusedError: the file may not be read, is neither text nor an image, or has no such lines.
+        RefusedError: the file may not be read, is not text, or has no such lines.
     """
     if end_line is not None and end_line < start_line:
         raise RefusedError(f"end_line {end_line} is before start_line {start_line}")
     last = min(end_line or start_line + bounds.max_lines, start_line + bounds.max_lines - 1)
     with roots.file(place) as descriptor:
-        image = _image(descriptor, place, bounds)
-        if image is not None:
-            return [f"{place.shown}: an image of {len(image.data)} bytes", image]
         window = _Window(start_line, last, bounds)
         for piece in pieces(descriptor, place):
             if not window.take(piece):
@@ -81,28 +77,6 @@ def read(roots: Roots, place: Place, bounds: Bounds, start_line: int, end_line: 
     if window.ended and window.line < start_line:
         raise RefusedError(f"{place.shown!r} has no line {start_line}; it has {window.line}")
     return f"{place.shown}: {window.said()}\n{text}"
-
-
-def _image(descriptor: int, place: Place, bounds: Bounds) -> Image | None:
-    """Return the image in an open file, None if it has none that models take; text is never an image."""
-    begun = os.pread(descriptor, PIECE, 0)
-    if image_type_of(begun) is None or _may_be_text(begun):
-        return None
-    size = os.fstat(descriptor).st_size
-    if size > bounds.max_file_bytes:
-        raise RefusedError(f"{place.shown!r} is an image of {size} bytes, and at most {bounds.max_file_bytes} are read")
-    with os.fdopen(descriptor, "rb", closefd=False) as file:
-        return Image(file.read(bounds.max_file_bytes), name=place.shown)
-
-
-def _may_be_text(begun: bytes) -> bool:
-    if b"\0" in begun:
-        return False
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(begun)
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 class _Window:

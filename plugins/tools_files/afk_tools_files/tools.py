@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from afk_tools_files import reading, searching, writing
+from afk_tools_files.images import read_image
 from afk_tools_files.inside import FORBIDDEN_NAMES, RefusedError, Root, Roots, is_forbidden
 from afkcli.plugin import ConfigError, Image, Tool, ToolError, config_dir, data_dir, state_dir
 
@@ -118,7 +119,11 @@ class Files:
     ) -> str | Sequence[str | Image]:
         """Return lines of a text file, or an image."""
         with _told():
-            return reading.read(self._roots, self._roots.find(path), self._bounds, start_line, end_line)
+            place = self._roots.find(path)
+            image = read_image(self._roots, place, self._bounds)
+            if image is not None:
+                return [f"{place.shown}: an image of {len(image.data)} bytes", image]
+            return reading.read(self._roots, place, self._bounds, start_line, end_line)
 
     async def search(
         self,

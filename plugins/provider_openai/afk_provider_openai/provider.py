@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 
-from afk_provider_openai import chat, responses
+from afk_provider_openai import chat, responses, responses_request
 from afk_provider_openai.connection import Connection
 from afk_provider_openai.models import has_structured_outputs, is_reasoning_model, options_of, sees_images
 from afk_provider_openai.settings import Settings, server_from
@@ -112,5 +112,5 @@ class OpenAIProvider:
         names = ToolNames.of(request)
         if server.api == "chat":
             return chat.PATH, chat.request_body(server, request, names), chat.ChatReader(server, request, names)
-        body = responses.request_body(server, request, names)
+        body = responses_request.request_body(server, request, names)
         return responses.PATH, body, responses.ResponsesReader(server, request, names)

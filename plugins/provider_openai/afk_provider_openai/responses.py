@@ -1,25 +1,19 @@
-"""OpenAI's Responses API: what is sent, and how its streamed events become model events.
+"""How the streamed events of OpenAI's Responses API become model events.
 
-Nothing is stored at OpenAI (`store: false`), so every request carries the whole conversation, and the model's reasoning
-goes back and forth encrypted: https://developers.openai.com/api/docs/guides/reasoning and
 https://developers.openai.com/api/reference/resources/responses/streaming-events
 """
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from afk_provider_openai.models import is_reasoning_model
+from afk_provider_openai.responses_request import input_items, origin_of
 from afk_provider_openai.settings import Server
-from afk_provider_openai.structured import schema_format
 from afkcli.plugin import (
-    FilePart,
     FinishReason,
-    ImagePart,
     Json,
     JsonObject,
     Message,
@@ -35,181 +29,22 @@ from afkcli.plugin import (
     TextPart,
     ToolCallDelta,
     ToolCallPart,
-    ToolResultPart,
-    ToolSpec,
     Usage,
     clean_text,
     dumps,
 )
-from afkcli.providers.attached import data_url
-from afkcli.providers.base_url import split_base_url
 from afkcli.providers.error_bodies import is_error
 from afkcli.providers.named_message import NamedMessage, index_in_request
-from afkcli.providers.origin import Origin
-from afkcli.providers.parts import (
-    FILE_NAME,
-    arguments_text,
-    refuse_other_files,
-    result_text,
-    text_of,
-    user_content,
-)
 from afkcli.providers.tool_names import ToolNames
 from afkcli.providers.wire import TextPieces, TokenCounts, decode_event, index_of, tool_call
-from afkcli.providers.wire_ids import WireIds
 
 PATH = "/responses"
-PROVIDER = "openai"
-API = "responses"
 DONE = "[DONE]"
-LEGAL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-ENCRYPTED_REASONING = "reasoning.encrypted_content"
 
 MAX_ITEMS = 10_000
 """Of one answer."""
 
-_OPTIONS = {"temperature": "temperature", "top_p": "top_p", "max_output_tokens": "max_output_tokens"}
-
 _INCOMPLETE = {"max_output_tokens": FinishReason.LENGTH, "content_filter": FinishReason.CONTENT_FILTER}
-
-
-def request_body(server: Server, request: ModelRequest, names: ToolNames) -> JsonObject:
-    """Return the body of the request, `extra` last."""
-    reasons = is_reasoning_model(request.model)
-    body: JsonObject = {
-        "model": request.model,
-        "input": list(_items(request, names, origin_of(server, request.model), reasons=reasons)),
-        "stream": True,
-        "store": False,
-    }
-    if reasons:
-        body["include"] = [ENCRYPTED_REASONING]
-    if request.tools:
-        body["tools"] = [_tool(tool, names) for tool in request.tools]
-    for option, name in _OPTIONS.items():
-        if option in request.options:
-            body[name] = request.options[option]
-    reasoning = _reasoning(server, request)
-    if reasoning:
-        body["reasoning"] = reasoning
-    return {**body, **request.extra, **_text(request), "stream": True}
-
-
-def _text(request: ModelRequest) -> JsonObject:
-    """Return the field that asks for the schema; what `extra` says of it goes before."""
-    if request.output_schema is None:
-        return {}
-    asked = {"format": {"type": "json_schema", **schema_format(request.output_schema)}}
-    return {"text": {**asked, **(request.extra.get("text") or {})}}
-
-
-def _reasoning(server: Server, request: ModelRequest) -> JsonObject:
-    reasoning: JsonObject = {}
-    if "reasoning_effort" in request.options:
-        reasoning["effort"] = request.options["reasoning_effort"]
-    if server.settings.reasoning_summary:
-        reasoning["summary"] = server.settings.reasoning_summary
-    return reasoning
-
-
-def _tool(tool: ToolSpec, names: ToolNames) -> JsonObject:
-    return {
-        "type": "function",
-        "name": names.to_wire(tool.name),
-        "description": tool.description,
-        "parameters": tool.parameters,
-        "strict": False,  # the API's default, strict, takes only a subset of JSON Schema
-    }
-
-
-def origin_of(server: Server, model: str) -> Origin:
-    """Return what tells where opaque data of an answer came from."""
-    return Origin(provider=PROVIDER, api=API, model=model, server=split_base_url(server.url)[0])
-
-
-def _items(request: ModelRequest, names: ToolNames, origin: Origin, *, reasons: bool) -> Iterator[JsonObject]:
-    ids = WireIds(LEGAL_ID)
-    taken: set[str] = set()
-    for message in request.messages:
-        if message.role is Role.TOOL:
-            for part in message.parts:
-                if isinstance(part, ToolResultPart):
-                    output = _output(request, part)
-                    yield {"type": "function_call_output", "call_id": ids.of_result(part.id), "output": output}
-        elif message.role is Role.ASSISTANT:
-            for item in _assistant_items(message, names, origin, ids, reasons=reasons):
-                yield _identified_once(item, taken)
-        else:
-            yield {"role": message.role.value, "content": user_content(request, message, _part)}
-
-
-def _output(request: ModelRequest, part: ToolResultPart) -> str | list[JsonObject]:
-    """Return the outcome of a tool: its text, or a list of parts where it has more."""
-    if not any(isinstance(piece, (ImagePart, FilePart)) for piece in part.parts):
-        return result_text(part)
-    failed = [TextPart(text="Error:")] if part.is_error else []
-    pieces = (piece for piece in (*failed, *part.parts) if not isinstance(piece, TextPart) or piece.text.strip())
-    return [_part(request, piece) for piece in pieces]
-
-
-def _part(request: ModelRequest, part: Part) -> JsonObject:
-    """Return the form of a part of a user's message."""
-    if isinstance(part, ImagePart):
-        return {"type": "input_image", "detail": "auto", "image_url": data_url(request, part)}
-    if isinstance(part, FilePart):
-        refuse_other_files(part)
-        return {"type": "input_file", "filename": part.name or FILE_NAME, "file_data": data_url(request, part)}
-    return {"type": "input_text", "text": part.text if isinstance(part, TextPart) else ""}
-
-
-def _assistant_items(
-    message: Message, names: ToolNames, origin: Origin, ids: WireIds, *, reasons: bool
-) -> Iterator[JsonObject]:
-    """Yield the items of an answer in the order in which they came.
-
-    A reasoning item is sent only together with what followed it, and what followed keeps its id only together with its
-    reasoning: the API refuses one without the other.
-    """
-    text_of(message)  # refuses attachments
-    held: list[JsonObject] = []
-    for part in message.parts:
-        own = _own_item(part, origin)
-        if isinstance(part, ReasoningPart):
-            if own is not None and reasons:
-                held.append(own)
-            continue
-        yield from held
-        held = []
-        kept = own if own is not None and reasons else {}
-        if isinstance(part, ToolCallPart):
-            arguments = arguments_text(part)
-            call = {"type": "function_call", "call_id": ids.of_call(part), "name": names.to_wire(part.name)}
-            yield {**kept, **call, "arguments": arguments}
-        elif isinstance(part, TextPart) and kept:
-            yield {**kept, "content": [{"type": "output_text", "text": part.text, "annotations": []}]}
-        elif isinstance(part, TextPart) and part.text.strip():
-            yield {"role": "assistant", "content": part.text}
-    yield from (item for item in held if item.get("type") != "reasoning")
-
-
-def _identified_once(item: JsonObject, taken: set[str]) -> JsonObject:
-    """Return an item, without its id where an earlier one has that: the API refuses a second item of one id.
-
-    Calls and messages need none. Some servers give one id in every step.
-    """
-    id_ = item.get("id")
-    if not isinstance(id_, str) or id_ not in taken:
-        taken.update([id_] if isinstance(id_, str) else ())
-        return item
-    if item.get("type") == "function_call" or item.get("role") == "assistant":
-        return {name: value for name, value in item.items() if name != "id"}
-    return item
-
-
-def _own_item(part: Part, origin: Origin) -> JsonObject | None:
-    """Return the item that a part was, where it came from the server and model that are asked."""
-    item = (origin.own(part.provider_data) or {}).get("item")
-    return item if isinstance(item, dict) else None
 
 
 @dataclass(slots=True, eq=False)
@@ -307,9 +142,7 @@ class ResponsesReader:
         request = self._request
         if named.field != "input" or "input" in request.extra:
             return None
-        alone = (replace(request, messages=[message]) for message in request.messages)
-        reasons = is_reasoning_model(self._model)
-        sizes = [len(list(_items(one, self._names, self._origin, reasons=reasons))) for one in alone]
+        sizes = [len(items) for items in input_items(self._server, request, self._names)]
         return index_in_request(request.messages, sizes, named.position)
 
     def _item(self, index: Json, id: Json, *, begins: bool = False) -> _Item:  # noqa: A002  (the API's name)

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import pytest
 from afk_provider_openai import Settings, afk_provider, connection
-from afk_provider_openai.responses import ResponsesReader, request_body
+from afk_provider_openai.responses import ResponsesReader
+from afk_provider_openai.responses_request import request_body
 from afk_provider_openai.settings import server_from
 from openai.types.responses import ResponseInputItemParam
 from pydantic import TypeAdapter

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from afk_provider_openai import Settings
-from afk_provider_openai.responses import ResponsesReader, request_body
+from afk_provider_openai.responses import ResponsesReader
+from afk_provider_openai.responses_request import request_body
 from afk_provider_openai.settings import server_from
 
 from afkcli.plugin import (
@@ -22,7 +23,9 @@ from afkcli.plugin import (
     ReasoningPart,
     Role,
     TextDelta,
+    TextPart,
     ToolCallPart,
+    ToolResultPart,
     text_message,
 )
 from afkcli.providers.tool_names import ToolNames
@@ -175,3 +178,49 @@ def test_an_error_in_another_shape_is_an_error() -> None:
     with pytest.raises(ProviderError, match="mark-why") as caught:
         read({"object": "error", "message": "mark-why", "code": 400})
     assert caught.value.kind is ErrorKind.BAD_REQUEST
+
+
+def body_of(*messages: Message, model: str = "m") -> dict[str, Any]:
+    request = ModelRequest(model=model, messages=messages)
+    return request_body(server_from(Settings(base_url=URL, api="responses")), request, ToolNames([]))
+
+
+@pytest.mark.parametrize("parts", [(), (TextPart(text=""),), (TextPart(text=" \n"),)])
+def test_an_empty_result_gets_a_mark(parts: tuple[TextPart, ...]) -> None:
+    call = Message(role=Role.ASSISTANT, parts=(ToolCallPart(id="c", name="look", arguments={}),))
+    result = Message(role=Role.TOOL, parts=(ToolResultPart(id="c", name="look", parts=parts),))
+    assert body_of(QUESTION, call, result)["input"][-1]["output"] == "(no output)"
+
+
+REASONING = {"type": "reasoning", "id": "rs_0", "summary": [], "encrypted_content": "secret"}
+CALL = {"type": "function_call", "id": "fc_0", "call_id": "c", "name": "look", "arguments": "{}"}
+
+
+def test_reasoning_of_an_id_that_a_server_gives_again_is_sent_once_and_what_follows_goes_without_its_id() -> None:
+    """The API refuses a second item of one id, and an item with an id whose reasoning is missing."""
+    _, first = read(completed(REASONING, CALL))
+    _, second = read(completed({**REASONING, "encrypted_content": "another"}, {**CALL, "id": "fc_1"}))
+    items = body_of(QUESTION, first.message, QUESTION, second.message)["input"]
+
+    assert [item["encrypted_content"] for item in items if item.get("type") == "reasoning"] == ["secret"]
+    assert [item.get("id") for item in items if item.get("type") == "function_call"] == ["fc_0", None]
+
+
+def test_reasoning_of_one_id_twice_in_an_answer_is_sent_once() -> None:
+    _, first = read(completed(REASONING, CALL))
+    _, second = read(completed(REASONING, {**CALL, "id": "fc_1"}))
+    answer = Message(role=Role.ASSISTANT, parts=(*first.message.parts, *second.message.parts))
+    items = body_of(QUESTION, answer)["input"]
+    assert [item.get("id") for item in items if item.get("type")] == ["rs_0", "fc_0", None]
+
+
+@pytest.mark.parametrize(
+    ("given", "goes_back"),
+    [("functions.look:0", True), ("call|1", True), ("c" * 64, True), ("c" * 65, False)],
+)
+def test_the_id_of_a_call_goes_back_to_its_server_as_it_came(given: str, goes_back: bool) -> None:
+    _, response = read(completed({**CALL, "call_id": given}))
+    items = body_of(QUESTION, response.message, QUESTION, response.message)["input"]
+    ids = [item["call_id"] for item in items if item.get("type") == "function_call"]
+    assert (ids[0] == given) is goes_back
+    assert len(set(ids)) == 2

@@ -11,6 +11,8 @@ from afkcli.providers.wire import check_weight
 
 _ERROR_EVENT = "error"
 _ERROR_FIELD = "error:"
+_KEEP_ALIVE = frozenset({"null", "ping", "pong", "keep-alive", "keepalive", "heartbeat"})
+"""Data of events by which gateways keep a connection alive."""
 
 
 class AnswerEvents:
@@ -85,8 +87,9 @@ class AnswerEvents:
             if event.type == _ERROR_EVENT:
                 self.error = _loaded(event.data) or event.data or "an error without words"
                 break
-            if event.data and not event.data.isspace():
-                found.append(event.data)
+            data = event.data
+            if data and not data.isspace() and not (len(data) < 16 and data.strip().lower() in _KEEP_ALIVE):
+                found.append(data)
         self._has_events = self._has_events or bool(found)
         for line in self._parser.strays[self._seen_strays :]:
             if line.startswith(_ERROR_FIELD) and self.error is None:

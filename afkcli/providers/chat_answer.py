@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from afkcli.core.contract.errors import ErrorKind, ProviderError
-from afkcli.core.contract.jsonform import JsonObject, clean_text
+from afkcli.core.contract.jsonform import Json, JsonObject, clean_text
 from afkcli.core.contract.messages import (
     FinishReason,
     Message,
@@ -25,6 +25,7 @@ from afkcli.core.contract.messages import (
 from afkcli.core.contract.result import Usage
 from afkcli.providers.chat_reasoning import ReasoningPieces, is_thought, joined_content
 from afkcli.providers.chat_usage import usage_from, usages_of
+from afkcli.providers.error_bodies import is_error
 from afkcli.providers.origin import Origin
 from afkcli.providers.think_tags import ThinkTags
 from afkcli.providers.tool_call_pieces import ToolCallPieces
@@ -309,3 +310,15 @@ class ChatAnswer:
 
 def _finish(reason: str) -> FinishReason | None:
     return _FINISH.get(reason.lower())
+
+
+def error_in(chunk: JsonObject) -> Json:
+    """Return the error that a chunk tells of, beside its choices, in place of them or in one of them (OpenRouter).
+
+    Since: 0.2.
+    """
+    choices = chunk.get("choices")
+    if chunk.get("error") or (not choices and is_error(chunk)):
+        return chunk
+    failed = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+    return next(({"error": choice["error"]} for choice in failed if choice.get("error")), None)

@@ -98,7 +98,7 @@ _KEY_WORDS = re.compile(
     r"|proxy server token)"
     r"|\b(?:api[ _-]?key|access token|auth token|virtual key)\b[^.;]{0,40}"
     r"(?:(?:not|in)[ -]?valid|incorrect|missing|expired|required|expected|revoked|not found|not provided|disabled)"
-    r"|authenticat\w+ (?:error|fail|required)|unauthori[sz]ed|unauthenticated"
+    r"|authenticat\w+ (?:error|fail|required)|unauthori[sz]ed|unauthenticated|not authenticated"
     # LiteLLM's proxy without a database, for any key that is not its own.
     r"|no_db_connection|no connected db",
     re.IGNORECASE,

@@ -99,7 +99,7 @@ class ToolCallPieces:
         given = piece.get("function")
         function: JsonObject = given if isinstance(given, dict) else {}
         name = function.get("name") or piece.get("name")
-        name = clean_text(name) if isinstance(name, str) else ""
+        name = clean_text(name).strip() if isinstance(name, str) else ""
         arguments = _text(function.get("arguments", piece.get("arguments")))
         server_id = piece.get("id")
         server_id = clean_text(str(server_id)[:MAX_ID]) if isinstance(server_id, (str, int)) else ""

@@ -12,6 +12,8 @@ MAX_LENGTH = 64
 
 _LEGAL = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _ILLEGAL = re.compile(r"[^a-zA-Z0-9_-]")
+_NAMESPACES = ("functions.", "default_api.")
+"""The namespaces of the templates of gpt-oss and Kimi, and of Gemini."""
 
 
 class ToolNames:
@@ -46,8 +48,17 @@ class ToolNames:
         return self._wire.get(name) or _wire_name(name)
 
     def from_wire(self, wire: str) -> str:
-        """Return afk's name; a name that was not offered comes back as it is, for the core to refuse."""
+        """Return afk's name; a name that was not offered comes back as it is, for the core to refuse.
+
+        Some models put the namespace of their template before a name.
+        """
+        if wire not in self._name:
+            wire = next((bare for bare in _without_namespace(wire) if bare in self._name), wire)
         return self._name.get(wire, wire)
+
+
+def _without_namespace(wire: str) -> Iterable[str]:
+    return [wire.removeprefix(prefix) for prefix in _NAMESPACES if wire.startswith(prefix)]
 
 
 def _wire_name(name: str) -> str:

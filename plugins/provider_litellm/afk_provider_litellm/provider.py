@@ -35,7 +35,7 @@ from afkcli.providers.answer_stream import after_answer
 from afkcli.providers.attached import base64_content, estimated
 from afkcli.providers.base_url import split_base_url
 from afkcli.providers.chat import chat_message_at, chat_messages, chat_tool, without_opaque
-from afkcli.providers.error_bodies import is_error
+from afkcli.providers.chat_answer import error_in
 from afkcli.providers.http_client import make_http_client
 from afkcli.providers.network import check_network
 from afkcli.providers.origin import Origin
@@ -196,8 +196,8 @@ async def _events(call: Call, answer: Answer) -> AsyncGenerator[ModelEvent, None
         while (chunk := await call.read()) is not None:
             for event in answer.chunk(chunk):
                 yield event
-            if chunk.get("error") or (not chunk.get("choices") and is_error(chunk)):
-                raise call.reported(chunk)
+            if (told := error_in(chunk)) is not None:
+                raise call.reported(told)
     except ProviderError as error:
         if not (call.finished and answer.is_whole):
             raise

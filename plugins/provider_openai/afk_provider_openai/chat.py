@@ -14,8 +14,7 @@ from afkcli.plugin import JsonObject, ModelEvent, ModelRequest, ModelResponse
 from afkcli.providers.answer_stream import after_answer
 from afkcli.providers.base_url import split_base_url
 from afkcli.providers.chat import OPTIONS, chat_message_at, chat_messages, chat_tool, wire_ids
-from afkcli.providers.chat_answer import ChatAnswer
-from afkcli.providers.error_bodies import is_error
+from afkcli.providers.chat_answer import ChatAnswer, error_in
 from afkcli.providers.named_message import NamedMessage
 from afkcli.providers.origin import Origin
 from afkcli.providers.tool_names import ToolNames
@@ -94,8 +93,8 @@ class ChatReader:
                 return
             chunk = decode_event(data)
             yield from self._answer.chunk(chunk)
-            if chunk.get("error") or (not chunk.get("choices") and is_error(chunk)):
-                error = self._server.errors.event(self._model, chunk)
+            if (told := error_in(chunk)) is not None:
+                error = self._server.errors.event(self._model, told)
                 if not self._answer.is_whole:
                     raise error
                 yield after_answer(str(error))

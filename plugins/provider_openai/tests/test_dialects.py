@@ -384,3 +384,39 @@ def test_usage_of_a_negative_count_is_unknown(model_server: ModelServer) -> None
     *_, response = ask(model_server)
     assert isinstance(response, ModelResponse)
     assert response.usage == Usage(output_tokens=1, unknown=("input_tokens", "total_tokens"))
+
+
+@pytest.mark.parametrize("name", [" look", "look\n", "functions.look", "default_api.look"])
+def test_a_name_with_blanks_or_the_namespace_of_a_template_is_the_tool_s(name: str) -> None:
+    events, response = read(pieces(piece(A, index=0, id="x", name=name)), END)
+    assert calls_of(response) == [("look", {"a": 1})]
+    assert shown_calls(events) == [("look", A)]
+
+
+def test_a_namespace_of_another_tool_stays_in_the_name() -> None:
+    _, response = read(pieces(piece(A, index=0, id="x", name="functions.other")), END)
+    assert calls_of(response) == [("functions.other", {"a": 1})]
+
+
+@pytest.mark.parametrize("data", ["null", "ping", " heartbeat ", "keep-alive"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_keep_alive_with_a_word_is_no_fault(model_server: ModelServer, data: str, place: int) -> None:
+    events = [OK, STOP]
+    events.insert(place, f"data: {data}\n\n")
+    model_server.script(Step(body="".join(events), headers=STREAM))
+    *_, response = ask(model_server)
+    assert isinstance(response, ModelResponse)
+    assert response.message.text == "ok"
+    assert len(model_server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(502, ErrorKind.OVERLOADED), (429, ErrorKind.RATE_LIMIT), (400, ErrorKind.BAD_REQUEST)]
+)
+@pytest.mark.parametrize("form", ["delta", "message"])
+def test_an_error_in_a_choice_is_the_server_s(model_server: ModelServer, code: int, kind: ErrorKind, form: str) -> None:
+    choice = {"index": 0, form: {}, "finish_reason": None, "error": {"code": code, "message": "mark-why"}}
+    model_server.script(Step(body=f"data: {json.dumps({'choices': [choice]})}\n\n", headers=STREAM))
+    with pytest.raises(ProviderError, match="mark-why") as caught:
+        ask(model_server)
+    assert caught.value.kind is kind

@@ -22,6 +22,7 @@ PNG = b"\x89PNG\r\n\x1a\n\x00 and so on"
 
 OBJECT = {"type": "object", "properties": {}}
 TEXT = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+LOOK = {"type": "object", "properties": {"pid": {"type": "integer"}, "key": {"type": "string"}}}
 BIG = 9 * 1024 * 1024
 FOR_EVER = 3600
 COMPLETE = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
@@ -139,6 +140,20 @@ class Server:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         threading.Thread(target=time.sleep, args=(FOR_EVER,)).start()  # stays when stdin is closed
 
+    def start_launcher(self) -> None:
+        """Be what `npx` is: the server is a child that has the pipes, and this process waits for it."""
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+            os._exit(0)
+        self.note_process(os.getpid())
+
+    def start_launched_ignoring_all(self) -> None:
+        """The same, and neither ends when it is asked to."""
+        self.start_ignoring_sigterm()
+        self.start_launcher()
+        threading.Thread(target=time.sleep, args=(FOR_EVER,)).start()
+
     # -- lists of tools ------------------------------------------------------------------------------------------------
 
     def tools(self, id_: Any, tools: list[Any], **more: Any) -> None:
@@ -150,7 +165,7 @@ class Server:
             {
                 "name": name,
                 "description": f"Does {name}.",
-                "inputSchema": TEXT if name == "echo" else OBJECT,
+                "inputSchema": TEXT if name == "echo" else LOOK if name == "look" else OBJECT,
                 "annotations": {"readOnlyHint": True},
             }
             for name in names
@@ -317,6 +332,54 @@ class Server:
         self.note_process(child.pid)
         self.note("spawned")
         time.sleep(FOR_EVER)
+
+    def tool_spawn_daemon(self, id_: Any, arguments: dict[str, Any]) -> None:
+        self.text(id_, str(self.start_daemon()))
+
+    def start_daemon(self) -> int:
+        """Start a daemon: it has no parent, no environment and a session of its own, and ignores signals."""
+        script = "trap '' HUP INT TERM; echo $$ > {0}.new; mv {0}.new {0}; sleep {1} & wait"
+        file = Path(f"{self.options.note}.daemon")
+        file.unlink(missing_ok=True)
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+                os.execve("/bin/sh", ["sh", "-c", script.format(file, FOR_EVER)], {})
+            os._exit(0)
+        os.wait()
+        while not file.exists():
+            time.sleep(0.01)
+        pid = int(file.read_text())
+        self.note_process(pid)
+        return pid
+
+    def tool_leave_daemon(self, id_: Any, arguments: dict[str, Any]) -> None:
+        """Start a daemon, and end."""
+        self.start_daemon()
+        os._exit(0)
+
+    def tool_suspend_supervisor(self, id_: Any, arguments: dict[str, Any]) -> None:
+        self.start_daemon()
+        os.kill(os.getppid(), 19)
+
+    def tool_kill_supervisor(self, id_: Any, arguments: dict[str, Any]) -> None:
+        self.start_daemon()
+        os.kill(os.getppid(), 9)
+
+    def tool_look(self, id_: Any, arguments: dict[str, Any]) -> None:
+        """Read what the process table shows of the processes above this one, and of all others."""
+        found = []
+        for file in sorted(Path("/proc").glob("[0-9]*/environ")):
+            pid = int(file.parent.name)
+            if pid == os.getpid():
+                continue
+            try:
+                found.append([pid, file.read_bytes().decode("utf-8", "replace")])
+            except OSError as error:
+                found.append([pid, f"error {error.errno}"])
+        afk = [said for pid, said in found if pid == int(arguments["pid"])]
+        self.text(id_, json.dumps({"afk": afk, "key": any(arguments["key"] in said for _, said in found)}))
 
     def tool_big(self, id_: Any, arguments: dict[str, Any]) -> None:
         self.text(id_, "x" * BIG)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from afk_tools_mcp import connection, processes
@@ -147,28 +151,120 @@ def test_a_toolset_that_was_closed_can_be_used_again(scripted: Any) -> None:
     assert scripted.notes.count("start") == 2
 
 
-def test_a_process_that_is_killed_closes_the_server_s_stdin(scripted: Any, tmp_path: Path) -> None:
-    """Nothing can be done in the process itself then; a server ends when its stdin does."""
-    script = tmp_path / "user.py"
-    table = json.dumps(scripted.table())
-    script.write_text(
-        "import asyncio, json, time\n"
-        "from afk_tools_mcp import ServerSettings, Settings, afk_tools\n"
-        "async def main():\n"
-        f"    toolset = afk_tools(Settings(servers={{'s': ServerSettings(**json.loads({table!r}))}}))\n"
-        "    tools = {tool.name: tool for tool in await toolset.list_tools(['s'])}\n"
-        "    await tools['s.pid'].call({})\n"
-        "    print('ready', flush=True)\n"
-        "    time.sleep(3600)\n"
-        "asyncio.run(main())\n"
-    )
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        process.send_signal(signal.SIGKILL)
+USER = """
+import asyncio, json, os, sys, time
+from afk_tools_mcp import ServerSettings, Settings, afk_tools
+async def main():
+    servers = {name: ServerSettings(**table) for name, table in json.loads(sys.argv[1]).items()}
+    toolset = afk_tools(Settings(servers=servers))
+    tools = {tool.name: tool for tool in await toolset.list_tools(list(servers))}
+    for name in json.loads(sys.argv[2]):
+        await tools[name].call({})
+    print("ready", flush=True)
+    time.sleep(3600)
+asyncio.run(main())
+"""
 
-    assert scripted.pids
+
+@contextlib.contextmanager
+def user(servers: dict[str, Any], *calls: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has started servers and called tools; it is busy then, and sees nothing that happens."""
+    argv = [sys.executable, "-c", USER, json.dumps(servers), json.dumps(calls)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("at_start", ["well", "ignoring_sigterm", "launcher", "launched_ignoring_all"])
+@pytest.mark.parametrize("signals", [[signal.SIGKILL], [signal.SIGSTOP, signal.SIGKILL]], ids=["killed", "suspended"])
+def test_nothing_is_left_if_afk_is_killed(scripted: Any, at_start: str, signals: list[signal.Signals]) -> None:
+    """Nothing can be done in the process itself then: neither for a server that ignores the end of its input, nor for
+    its children in sessions of their own."""
+    with user({"s": scripted.table(at_start=at_start)}, "s.spawn", "s.spawn_daemon") as process:
+        assert all(map(runs, scripted.pids))
+        for number in signals:
+            process.send_signal(number)
+        process.wait(LIMIT)
+
+    assert len(scripted.pids) == (6 if at_start.startswith("launch") else 5)
     assert gone(scripted.pids)
+
+
+def test_nothing_is_left_of_ten_servers_if_afk_is_killed(scripted: Any) -> None:
+    servers = {f"s{number}": scripted.table(at_start="ignoring_sigterm") for number in range(10)}
+    with user(servers, *(f"{name}.spawn_daemon" for name in servers)) as process:
+        process.kill()
+        process.wait(LIMIT)
+
+    assert len(scripted.pids) == 20
+    assert gone(scripted.pids)
+
+
+def test_a_start_without_end_is_ended_if_afk_is_killed(scripted: Any) -> None:
+    argv = [sys.executable, "-c", USER, json.dumps({"s": scripted.table(at_start="hang")}), "[]"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+        while not scripted.pids:
+            time.sleep(0.01)
+        process.kill()
+
+    assert gone(scripted.pids)
+
+
+@pytest.mark.parametrize("at_start", ["well", "ignoring_sigterm", "launcher", "launched_ignoring_all"])
+def test_a_daemon_ends_with_the_toolset(scripted: Any, at_start: str) -> None:
+    async def scenario(bench: Any) -> None:
+        await bench.call("s.spawn_daemon")
+        await bench.toolset.aclose()
+
+    scripted.use(scenario, at_start=at_start)
+    assert len(scripted.pids) == (3 if at_start.startswith("launch") else 2)
+    assert gone(scripted.pids)
+
+
+def test_a_server_that_starts_a_daemon_and_ends_leaves_nothing(scripted: Any) -> None:
+    async def scenario(bench: Any) -> None:
+        assert "ended (exit code 0)" in await bench.error("s.leave_daemon")
+        assert gone(scripted.pids)
+
+    scripted.use(scenario)
+    assert len(scripted.pids) == 2
+
+
+@pytest.mark.parametrize("attack", ["suspend_supervisor", "kill_supervisor"])
+def test_a_server_that_attacks_its_supervisor_is_ended_and_started_again(scripted: Any, attack: str) -> None:
+    async def scenario(bench: Any) -> str:
+        assert "the MCP server 's' ended (" in await bench.error(f"s.{attack}")
+        assert gone(scripted.pids)
+        return await bench.call("s.echo", text="again")
+
+    assert scripted.use(scenario) == "you said again"
+    assert len(scripted.pids) == 3
+    assert gone(scripted.pids)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hides it")
+def test_a_server_does_not_find_a_key_in_the_process_table(scripted: Any) -> None:
+    """As the user who runs the tests: a server of root loses the rights that would show it all."""
+    code = """
+import asyncio, json, os, sys
+from afk_tools_mcp import ServerSettings, Settings, afk_tools
+async def main():
+    toolset = afk_tools(Settings(servers={"s": ServerSettings(**json.loads(sys.argv[1]))}))
+    tools = {tool.name: tool for tool in await toolset.list_tools(["s"])}
+    print(await tools["s.look"].call({"pid": os.getpid(), "key": os.environ["OPENAI_API_KEY"]}))
+    await toolset.aclose()
+asyncio.run(main())
+"""
+    argv = [sys.executable, "-c", code, json.dumps(scripted.table())]
+    environment = {**os.environ, "OPENAI_API_KEY": f"sk-canary-{uuid4().hex}"}
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=LIMIT)
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"afk": [f"error {errno.EACCES}"], "key": False}
 
 
 LATE_END = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.faults import commands, damage, disk, endurance, kills, races, signals, sinks, unread
+from tests.faults import commands, damage, disk, endurance, kills, races, signals, sinks, supervisors, unread
 from tests.faults.table import Row
 
 
@@ -45,4 +45,5 @@ CASES = (
     _case("one-process", endurance.one_process, [200], [10_000]),
     _case("many-processes", endurance.many_processes, [12], [1_000]),
     _case("sinks", sinks.misbehaving),
+    _case("supervisors", supervisors.attacked, [1], [20]),
 )

@@ -48,6 +48,7 @@ _WARNINGS = {
     "model_context_window_exceeded": "the answer filled the model's context; start a new thread",
     "pause_turn": "a tool that runs at the server paused the answer; ask it to go on",
 }
+DONE = "[DONE]"
 
 
 class AnswerReader:
@@ -71,6 +72,7 @@ class AnswerReader:
         self._blocks = Blocks(names, taken)
         self._reason = ""
         self._usage: JsonObject = {}
+        self._started_with: Json = None
 
     @property
     def unshown(self) -> int:
@@ -84,6 +86,9 @@ class AnswerReader:
             ValueError: the data of an event is not JSON.
         """
         for data in events:
+            if data.startswith(DONE):  # gateways end every stream so
+                self.ended = True
+                return
             event = decode_event(data)
             handle = _HANDLERS.get(event.get("type"))
             if event.get("type") == "error" or (handle is None and is_error(event)):
@@ -101,6 +106,8 @@ class AnswerReader:
         Raises:
             ProviderError: the stop reason is not one of an answer: `truncated`, or `overloaded` where nothing came.
         """
+        if not self._blocks.all:
+            yield from self._whole(self._started_with)
         yield from self._blocks.close()
         kinds = {block.kind for block in self._blocks.all}
         known = _FINISH.get(self._reason.lower())
@@ -136,17 +143,22 @@ class AnswerReader:
         if isinstance(message, dict):
             self._answered_by = _name(message.get("model")) or self._answered_by
             self._count(message.get("usage"))
+            self._started_with = message.get("content")
         yield from ()
 
     def _message(self, event: JsonObject) -> Iterator[ModelEvent]:
         """Take an answer that came as one JSON object, although a stream was asked for."""
         yield from self._message_start({"message": event})
-        content = event.get("content")
-        for n, block in enumerate([content] if isinstance(content, (str, dict)) else content or ()):
-            yield from self._blocks.begin(n, {"type": "text", "text": block} if isinstance(block, str) else block)
-            yield from self._blocks.end(n, None)
+        yield from self._whole(event.get("content"))
         self.ended = True
         yield from self._stopped(event.get("stop_reason") or "end_turn", event.get("stop_details"))
+
+    def _whole(self, content: Json) -> Iterator[ModelEvent]:
+        """Take blocks that came whole, in an answer without a stream or in the start of one."""
+        blocks = [content] if isinstance(content, (str, dict)) else content
+        for n, block in enumerate(blocks if isinstance(blocks, list) else ()):
+            yield from self._blocks.begin(n, {"type": "text", "text": block} if isinstance(block, str) else block)
+            yield from self._blocks.end(n, None)
 
     def _block_start(self, event: JsonObject) -> Iterator[ModelEvent]:
         yield from self._blocks.begin(event.get("index"), event.get("content_block"))

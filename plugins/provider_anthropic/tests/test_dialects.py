@@ -583,3 +583,26 @@ def test_an_answer_that_breaks_off_is_truncated(raw: type[Raw]) -> None:
         ask(raw)
 
     assert caught.value.kind is ErrorKind.TRUNCATED
+
+
+@pytest.mark.parametrize("content", [[{"type": "text", "text": "ok"}], "ok", {"type": "text", "text": "ok"}])
+def test_content_that_comes_in_the_start_alone_is_the_answer(content: Any) -> None:
+    events = events_of({"type": "message_start", "message": {"content": content}}, *END)
+    assert shown(events) == response_of(events).message.text == "ok"
+
+
+def test_content_in_the_start_that_is_streamed_too_comes_once() -> None:
+    first = {"type": "message_start", "message": {"content": [{"type": "text", "text": "ok"}]}}
+    events = events_of(first, start(0, {"type": "text", "text": ""}), text(0, "ok"), *END)
+    assert shown(events) == response_of(events).message.text == "ok"
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_the_end_marker_of_chat_completions_is_one_here_too(n: int) -> None:
+    asked = request()
+    names = ToolNames.of(asked)
+    reader = AnswerReader(server_from(Settings(api_key="k")), asked, names, request_prefix(asked, names))
+    ends = [json.dumps(event) for event in (text(0, "ok"), *END[:n])]
+    events = [*reader.feed([*ends, "[DONE]"]), *reader.close(), reader.response()]
+    assert reader.ended
+    assert [type(event).__name__ for event in events] == ["TextDelta", "ModelResponse"]

@@ -131,6 +131,7 @@ if TYPE_CHECKING:
     from afkcli.host.owner import boot_id, current_owner, proven_dead
     from afkcli.host.paths import config_dir, data_dir, state_dir
     from afkcli.host.secrets import keep_secret, mask_secrets
+    from afkcli.processes.sandbox import HIDDEN, Sandbox, SandboxError, SandboxMode, make_sandbox
     from afkcli.processes.supervised import DEVNULL, PIPE, Stopped, SupervisedProcess
     from afkcli.providers.base import BaseProvider
     from afkcli.providers.failures import http_error_kind
@@ -299,6 +300,13 @@ _NAMES = {
         "data_dir",
         "state_dir",
     ),
+    "afkcli.processes.sandbox": (
+        "HIDDEN",
+        "Sandbox",
+        "SandboxError",
+        "SandboxMode",
+        "make_sandbox",
+    ),
     "afkcli.processes.supervised": (
         "DEVNULL",
         "PIPE",
@@ -386,6 +394,11 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "Store",
     "StoreError",
     "Stopped",
+    "make_sandbox",
+    "SandboxMode",
+    "SandboxError",
+    "Sandbox",
+    "HIDDEN",
     "SupervisedProcess",
     "TextDelta",
     "TextDeltaEvent",

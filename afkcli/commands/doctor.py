@@ -22,6 +22,7 @@ from afkcli.core.contract.text import one_line
 from afkcli.host.invocation import Invocation
 from afkcli.host.paths import config_dir, data_dir, state_dir
 from afkcli.loading.discovery import KNOWN, Plugins, discover, foreign_afk_package
+from afkcli.processes.sandbox import mechanisms
 from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import GREEN, RED, YELLOW
 from afkcli.version import __version__
@@ -76,6 +77,7 @@ def examine(start: Invocation) -> Iterator[Finding]:
         yield Finding(check="package afk", status=WARN, detail=foreign_line(foreign))
     yield from _folders(start)
     yield from _keys(start)
+    yield _sandbox()
     notices: list[str] = []
     try:
         setup = load_setup(start, project=True, notify=notices.append)
@@ -115,6 +117,18 @@ def _keys(start: Invocation) -> Iterator[Finding]:
     found = [key for key in keys if start.environment.get(key)]
     said = ", ".join(f"{key} is set ({MASK})" for key in found)
     yield Finding(check="keys", status=OK, detail=said or f"no key is set ({', '.join(keys)})")
+
+
+def _sandbox() -> Finding:
+    """Say which sandbox the commands of a model run in, and why not in the better one."""
+    found = mechanisms()
+    said = "; ".join(f"{item.name}: {item.detail}" for item in found) or "only Linux has one"
+    first = next((item for item in found if item.works), None)
+    if first is None:
+        return Finding(
+            check="sandbox", status=WARN, detail=f"none, so tools.shell is refused without sandbox = 'off' ({said})"
+        )
+    return Finding(check="sandbox", status=OK, detail=f"{first.name} ({said})")
 
 
 def _config() -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Self
 
+from afkcli.processes.sandbox import Sandbox, SandboxError
 from afkcli.processes.strays import Tree, new_mark
 from afkcli.processes.supervisor import STOP_SECONDS
 
@@ -56,7 +58,7 @@ class _Said:
     def take(self, line: bytes) -> None:
         word, _, number = line.decode().partition(" ")
         self.values[word] = int(number)
-        if word in ("executed", "failed"):
+        if word in ("executed", "failed", "refused"):
             self.executed.set()
         elif word == "ended":
             self.ended.set()
@@ -92,6 +94,7 @@ class SupervisedProcess:
         environment: Mapping[str, str],
         stdin: int | IO[bytes],
         limit: float,
+        sandbox: Sandbox | None,
     ) -> None:
         """Start the supervisor; use `start`."""
         self._said = _Said()
@@ -107,7 +110,9 @@ class SupervisedProcess:
         self._late: asyncio.TimerHandle | None = None
         self._control, theirs = socket.socketpair()
         mark = new_mark()
-        options = [str(theirs.fileno()), str(os.getpid()), repr(limit), str(mark), str(int("LC_CTYPE" in environment))]
+        policy = "" if sandbox is None else json.dumps(sandbox.policy())
+        has_ctype = str(int("LC_CTYPE" in environment))
+        options = [str(theirs.fileno()), str(os.getpid()), repr(limit), str(mark), has_ctype, policy]
         try:
             self._process = _start([*options, *argv], theirs.fileno(), cwd=folder, env=environment, stdin=stdin)
         except BaseException:
@@ -128,6 +133,7 @@ class SupervisedProcess:
         environment: Mapping[str, str],
         stdin: int | IO[bytes] = DEVNULL,
         limit: float = 0.0,
+        sandbox: Sandbox | None = None,
     ) -> Self:
         """Start a program and return it when it is being executed.
 
@@ -138,15 +144,20 @@ class SupervisedProcess:
             environment: all variables that it gets.
             stdin: `PIPE` for a stream to write to, `DEVNULL`, or a file that it reads.
             limit: how long it may run, in seconds; 0 for no limit. Then it gets SIGTERM, and is killed a second later.
+            sandbox: what `make_sandbox` returned; None runs it with all rights of the user.
 
         Raises:
+            SandboxError: the system refused a part of the sandbox.
             OSError: the program could not be executed; with a `filename` if it is the supervisor that could not be.
         """
-        process = cls(argv, folder=folder, environment=environment, stdin=stdin, limit=limit)
+        process = cls(argv, folder=folder, environment=environment, stdin=stdin, limit=limit, sandbox=sandbox)
         try:
             await process._connect()
             await process._said.executed.wait()
-            number = process._said.values.get("failed", 0)
+            values = process._said.values
+            if "refused" in values:
+                raise SandboxError(f"the system refused a part of the sandbox: {os.strerror(values['refused'])}")
+            number = values.get("failed", 0)
             if number:
                 raise OSError(number, os.strerror(number))
         except BaseException:

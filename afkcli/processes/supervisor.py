@@ -1,19 +1,21 @@
 """Runs one command, and stops everything that it leaves running: a process of its own, between afk and the command.
 
-Started as `python -I -S -B supervisor.py CONTROL AFK LIMIT MARK LC_CTYPE ARGV...`, so it imports only the standard
-library. Its environment is the command's.
+Started as `python -I -S -B supervisor.py CONTROL AFK LIMIT MARK LC_CTYPE POLICY ARGV...`, so it imports only the
+standard library. Its environment is the command's.
 
     CONTROL          the number of a socket to afk
     AFK              the process id of afk
     LIMIT            how long the command may run, in seconds; 0 without a limit
     MARK             the number that marks its processes (see `mark_this_process`); 0 for no mark
     LC_CTYPE         "1" if the environment has this variable
+    POLICY           that of confine.py, as JSON; "" without a sandbox
 
 The supervisor writes these lines to the socket:
 
     started PID      the process of the command runs, as the leader of a session of its own
     executed 0       it executes the command
     failed ERRNO     the command could not be executed
+    refused ERRNO    the system refused a part of the sandbox, so the command was not executed
     ended STATUS     it has ended, with this status as in waitpid(2)
     limit 0          it runs for longer than LIMIT, and is stopped
     stopped NUMBER   the number of its processes that still ran and were stopped
@@ -30,12 +32,14 @@ A command has the rights to stop or kill its supervisor. afk notices that, and e
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 STOP_SECONDS = 1.0
 """How long a command that ran for too long may take to end by itself, after SIGTERM."""
@@ -60,8 +64,11 @@ _OURS = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGPIPE", "SIGXFSZ", "SIGCHL
 class Supervisor:
     """One command and all its descendants."""
 
-    def __init__(self, control: int, *, afk: int, limit: float, mark: int) -> None:
+    def __init__(self, control: int, *, afk: int, limit: float, mark: int, policy: dict[str, Any] | None) -> None:
         self._control, self._afk, self._mark = control, afk, mark
+        self._policy = policy
+        self._in_bubblewrap = policy is not None and policy["mechanism"] == "bubblewrap"
+        self._temporary = _temporary_folder() if policy is not None else ""
         self._limit = limit
         self._until = float("inf")
         self._suspended_at = 0.0
@@ -78,9 +85,18 @@ class Supervisor:
 
     def run(self, argv: list[str]) -> None:
         """Start `argv` and stay until all its processes have ended."""
+        try:
+            self._run(argv)
+        finally:
+            if self._temporary:
+                import shutil  # here, because only a sandbox needs it
+
+                shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _run(self, argv: list[str]) -> None:
         error = self._start(argv)
         if error:
-            self._say(f"failed {error}")
+            self._say(error)
             return
         self._say("executed 0")
         if self._limit:
@@ -132,8 +148,8 @@ class Supervisor:
         self._suspended_at = self._suspended_at or time.monotonic()
         return time.monotonic() - self._suspended_at >= SUSPENDED_SECONDS
 
-    def _start(self, argv: list[str]) -> int:
-        """Start `argv` in a session of its own; return 0, or the error number if it could not be executed."""
+    def _start(self, argv: list[str]) -> str:
+        """Start `argv` in a session of its own; return "", or the line that says why it could not be executed."""
         told, tell = os.pipe()
         supervisor = os.getpid()
         self._pid = os.fork()
@@ -146,16 +162,34 @@ class Supervisor:
                     self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
                 for name in _OURS:
                     signal.signal(getattr(signal, name), signal.SIG_DFL)
+                argv = self._confined(argv, supervisor)
                 if os.getppid() == supervisor:
                     os.execvp(argv[0], argv)  # noqa: S606 - that is the point
             except OSError as error:
-                os.write(tell, str(error.errno).encode())
+                word = "refused" if getattr(error, "of_sandbox", False) else "failed"
+                os.write(tell, f"{word} {error.errno}".encode())
+            except BaseException:  # never without the sandbox
+                os.write(tell, f"refused {errno.ENOSYS}".encode())
             finally:
                 os._exit(127)
         os.close(tell)
-        said = os.read(told, 16)
+        said = os.read(told, 32)
         os.close(told)
-        return int(said) if said else 0
+        return said.decode()
+
+    def _confined(self, argv: list[str], supervisor: int) -> list[str]:
+        """Confine this process as the policy says, and return what it is to execute."""
+        if not self._in_bubblewrap:  # which needs them, and keeps them from the command
+            _drop_capabilities(self._prctl)
+        if self._policy is None:
+            return argv
+        sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 - pathlib is slow to import
+        from confine import confined  # type: ignore[import-not-found]  # beside this file, not in a package here
+
+        self._policy["guarded"].append(supervisor)
+        os.environ["TMPDIR"] = self._temporary
+        words: list[str] = confined(self._policy, argv, self._temporary)
+        return words
 
     def _reap(self) -> bool:
         """Note the processes that have ended; return whether any child is left."""
@@ -178,15 +212,22 @@ class Supervisor:
         """End all processes: with SIGTERM for `seconds`, then with SIGKILL."""
         left = self._running()
         self._say(f"stopped {len(left)}")
+        asked = self._without_launchers(left)
         for number in (signal.SIGTERM, signal.SIGCONT):  # a suspended one must continue to end
-            for pid in left:  # parents first: a shell whose child died first would report that, and end in its own way
+            for pid in asked:  # parents first: a shell whose child died first would report that, and end in its own way
                 send(pid, number)
-            self._send_to_group(number)
+            if not self._in_bubblewrap:
+                self._send_to_group(number)
         self._wait(seconds)
         left = end_all(self._running_now, time.monotonic() + GIVE_UP_SECONDS, self._kill_quickly)
         self._reap()  # those that have ended since
         if left:
             self._say(f"left {len(left)}")
+
+    def _without_launchers(self, running: list[int]) -> list[int]:
+        """Leave out the two processes of bubblewrap: they end with the command, and if one ended first, it would kill
+        the command at once."""
+        return running[2:] if self._in_bubblewrap and running[:1] == [self._pid] else running
 
     def _wait(self, seconds: float) -> None:
         """Wait until all processes have ended, at most `seconds`."""
@@ -399,16 +440,28 @@ def _find_prctl() -> Callable[..., int] | None:
 def _adopt_orphans(prctl: Callable[..., int] | None) -> bool:
     """Become the parent of descendants that lose theirs; return whether the platform can do that.
 
-    This also hides this process from the command, which could otherwise make it write any line, and takes from root's
-    commands the capabilities with which they could read the memory of afk.
+    This also hides this process from the command, which could otherwise make it write any line.
     """
     if prctl is None:
         return False
     prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    return prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+
+
+def _drop_capabilities(prctl: Callable[..., int] | None) -> None:
+    """Take from root's commands the capabilities with which they could read the memory of afk."""
+    if prctl is None:
+        return
     for capability in _READING_CAPABILITIES:
         prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # refused to all users but root, and only root needs it
     _drop_inheritable()
-    return prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+
+
+def _temporary_folder() -> str:
+    """Make a temporary folder for the command alone."""
+    path = f"{os.environ.get('TMPDIR') or '/tmp'}/afk-{os.getpid()}-{os.urandom(6).hex()}"  # noqa: S108
+    os.mkdir(path, 0o700)  # noqa: PTH102
+    return path
 
 
 def _drop_inheritable() -> None:
@@ -435,11 +488,16 @@ def _let_go_of_streams() -> None:
 
 def main(arguments: list[str]) -> None:
     """Run a command, as the module says."""
-    control, afk, limit, mark, has_ctype, *argv = arguments
+    control, afk, limit, mark, has_ctype, said, *argv = arguments
     os.set_inheritable(int(control), False)
     if has_ctype != "1":
         os.environ.pop("LC_CTYPE", None)  # Python itself sets it if the locale is C (PEP 538)
-    Supervisor(int(control), afk=int(afk), limit=float(limit), mark=int(mark)).run(argv)
+    policy = None
+    if said:
+        import json  # here, because only a sandbox needs it
+
+        policy = json.loads(said)
+    Supervisor(int(control), afk=int(afk), limit=float(limit), mark=int(mark), policy=policy).run(argv)
     os._exit(0)  # nothing is buffered, and afk waits for the end
 
 

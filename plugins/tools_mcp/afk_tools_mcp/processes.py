@@ -12,10 +12,13 @@ from afk_tools_mcp.background import on_thread
 from afk_tools_mcp.settings import ServerSettings
 from afkcli.plugin import (
     PIPE,
+    Sandbox,
+    SandboxError,
     Start,
     SupervisedProcess,
     ToolError,
     hide_memory,
+    make_sandbox,
     start_environment,
     start_problem,
 )
@@ -101,10 +104,24 @@ async def start_process(name: str, settings: ServerSettings) -> ServerProcess:
             folder=None if folder is None else str(folder),
             environment=environment,
             stdin=PIPE,
+            sandbox=_sandbox(settings, folder),
         )
+    except SandboxError as error:
+        why = f"{error}; or remove `sandbox` from [tools.mcp.servers.{name}] to run it with all your rights"
+        raise ToolError(f"the MCP server {name!r} is not started: {why}") from None
     except (OSError, ValueError) as error:
         raise ToolError(f"the MCP server {name!r} cannot be started: {error}") from None
     return ServerProcess(process)
+
+
+def _sandbox(settings: ServerSettings, folder: Path | None) -> Sandbox | None:
+    return make_sandbox(
+        settings.sandbox,
+        workspace=str(folder or Path.cwd()),
+        writable=settings.writable,
+        hidden=settings.hidden,
+        network=settings.network,
+    )
 
 
 def _program(name: str, command: str, environment: dict[str, str], folder: Path | None) -> str:

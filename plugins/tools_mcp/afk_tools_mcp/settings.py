@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from afkcli.plugin import MAX_OUTPUT_CHARS, dumps, keep_secret
+from afkcli.plugin import HIDDEN, MAX_OUTPUT_CHARS, SandboxMode, dumps, keep_secret
 
 PASSED_ON = ("PATH", "HOME", "LANG", "TERM", "TMPDIR", "USER", "SHELL")
 """The variables of afk's own environment that a server is given, beside all `LC_*`; never a key."""
@@ -49,6 +49,11 @@ class ServerSettings:
         args: its arguments.
         env: variables that it is given beside the few of `PASSED_ON`; `${NAME}` in a value is afk's own variable.
         cwd: the folder that it works in; afk's own by default.
+        sandbox: "workspace" lets the program write in `cwd` and `writable` alone, "read-only" nowhere; "off", the
+            default, runs it with all rights of the user.
+        network: whether the program may open connections in its sandbox.
+        writable: more folders in which it may write there.
+        hidden: files and folders that it cannot read there; afk's own are always hidden.
         url: the address of an HTTP server.
         headers: sent with every request to it; `${NAME}` in a value is a variable of afk's environment.
         read_only: the tools that change nothing, by their names without the server's; all others are taken to.
@@ -61,6 +66,10 @@ class ServerSettings:
     args: list[str] = field(default_factory=list)
     env: dict[str, Any] = field(default_factory=dict)
     cwd: str = ""
+    sandbox: SandboxMode = "off"
+    network: bool = False
+    writable: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=lambda: list(HIDDEN))
     url: str = ""
     headers: dict[str, str] = field(default_factory=dict, metadata={"secret": True})
     read_only: list[str] = field(default_factory=list)
@@ -73,10 +82,11 @@ class ServerSettings:
             _keep_secret(key, value)
         if bool(self.command) == bool(self.url):
             raise ValueError("it needs `command` (a program) or `url` (an HTTP server), and not both")
-        for names, owner in ((("args", "env", "cwd"), "command"), (("headers",), "url")):
+        for names, owner in ((("args", "env", "cwd", "network", "writable"), "command"), (("headers",), "url")):
             stray = [name for name in names if getattr(self, name) and not getattr(self, owner)]
             if stray:
                 raise ValueError(f"`{stray[0]}` goes with `{owner}`")
+        self._check_sandbox()
         for name in ("start_timeout", "timeout", "max_output"):
             number = getattr(self, name)
             if not (math.isfinite(number) and number > 0):
@@ -87,6 +97,12 @@ class ServerSettings:
         _check_headers(self.headers)
         if self.url:
             _check_url(self.url)
+
+    def _check_sandbox(self) -> None:
+        if self.sandbox != "off" and not self.command:
+            raise ValueError("`sandbox` goes with `command`")
+        if self.sandbox == "off" and (self.network or self.writable):
+            raise ValueError('`network` and `writable` need `sandbox = "workspace"` or `"read-only"`')
 
     @property
     def list_key(self) -> str:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
-from afkcli.plugin import DEVNULL, SupervisedProcess
+from afkcli.plugin import DEVNULL, Sandbox, SupervisedProcess
 
 READ_BYTES = 64 * 1024
 DRAIN_SECONDS = 0.5
@@ -73,15 +73,25 @@ class Output:
 
 
 async def run_command(
-    argv: Sequence[str], *, folder: str, environment: Mapping[str, str], stdin: str | None, max_bytes: int, limit: float
+    argv: Sequence[str],
+    *,
+    folder: str,
+    environment: Mapping[str, str],
+    stdin: str | None,
+    max_bytes: int,
+    limit: float,
+    sandbox: Sandbox | None,
 ) -> Outcome:
     """Run a command and return how it ended; one that takes longer than `limit` seconds is stopped.
 
     Raises:
+        SandboxError: the system refused a part of the sandbox.
         OSError: it could not be executed; with a `filename` if it was not even tried.
     """
     with _stdin(stdin) as source:
-        process = await SupervisedProcess.start(argv, folder=folder, environment=environment, stdin=source, limit=limit)
+        process = await SupervisedProcess.start(
+            argv, folder=folder, environment=environment, stdin=source, limit=limit, sandbox=sandbox
+        )
     stdout, stderr = Output(max_bytes), Output(max_bytes)
     async with process:
         reading = [

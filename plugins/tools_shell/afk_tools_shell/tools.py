@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from afk_tools_shell.command import Outcome, run_command
-from afkcli.plugin import ConfigError, PluginError, Tool, ToolError, hide_memory
+from afkcli.plugin import ConfigError, PluginError, SandboxError, Tool, ToolError, hide_memory, make_sandbox
 
 if TYPE_CHECKING:
     from afk_tools_shell.settings import Settings
+    from afkcli.plugin import Sandbox
 
 PASSED_ON = ("HOME", "LANG", "PATH", "SHELL", "TMPDIR", "USER")
 """The variables of afk's environment that a command gets, besides LC_*: a list of names, because keys have any name."""
@@ -33,8 +34,31 @@ def make_tools(settings: Settings) -> list[Tool]:
     if not hide_memory():
         raise PluginError(_REFUSED)
     _check(settings)
-    shell = Shell(settings)
+    shell = Shell(settings, _checked_sandbox(settings))
     return [Tool(name="shell.run", description=shell.description, function=shell.run, changes=True)]
+
+
+def _checked_sandbox(settings: Settings) -> Sandbox | None:
+    """Return the sandbox of the commands, as it is now; each call makes its own, so that it knows of new folders."""
+    try:
+        return _sandbox(settings)
+    except ToolError:  # of the folder, which may be there when a command runs
+        return None
+    except SandboxError as error:
+        raise PluginError(
+            f'tools.shell is refused: {error}; or write `sandbox = "off"` under [tools.shell] to run commands with'
+            " all your rights"
+        ) from None
+
+
+def _sandbox(settings: Settings) -> Sandbox | None:
+    return make_sandbox(
+        settings.sandbox,
+        workspace=_folder(settings.cwd, None),
+        writable=settings.writable,
+        hidden=settings.hidden,
+        network=settings.network,
+    )
 
 
 def _check(settings: Settings) -> None:
@@ -53,13 +77,13 @@ def _check(settings: Settings) -> None:
 class Shell:
     """Runs commands with the settings."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, sandbox: Sandbox | None) -> None:
         self._settings = settings
         self.description = (
             "Run a program and return its exit status, stdout and stderr. argv is the program and its arguments: no"
             " shell reads them, so pipes, redirections, globs and variables mean nothing. The program cannot ask"
             f" anybody, is stopped after {settings.timeout_s:g} s, and what it leaves running is stopped too."
-        )
+        ) + (f" {_limits(sandbox)}" if sandbox else "")
 
     async def run(
         self,
@@ -88,13 +112,23 @@ class Shell:
                 stdin=stdin,
                 max_bytes=self._settings.max_output_bytes,
                 limit=limit,
+                sandbox=_sandbox(self._settings),
             )
+        except SandboxError as error:
+            raise ToolError(f"the command was not run: {error}") from None
         except OSError as error:
             raise ToolError(_not_started(argv[0], error)) from None
         said = _text(outcome)
         if outcome.timed_out:
             raise ToolError(f"the command took longer than {limit:g} s and was stopped\n{said}")
         return said
+
+
+def _limits(sandbox: Sandbox) -> str:
+    """Return what a model has to know of the sandbox, so that it does not try in vain."""
+    where = "".join(f"{folder}, " for folder in sandbox.writable)
+    network = "" if sandbox.network else ", has no network"
+    return f"It runs in a sandbox: it can write only in {where}$TMPDIR{network}, and reads no keys of the user."
 
 
 def passed_on() -> dict[str, str]:

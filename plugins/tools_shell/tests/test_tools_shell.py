@@ -29,7 +29,8 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="other platforms have
 
 
 def shell(**settings):
-    (tool,) = afk_tools(Settings(**settings))
+    """Return the tool without a sandbox, so that the tests see the processes of its commands: see test_sandbox.py."""
+    (tool,) = afk_tools(Settings(**{"sandbox": "off", **settings}))
     return tool
 
 
@@ -256,7 +257,7 @@ import asyncio, ctypes, json, os, shutil, sys
 import pydantic
 from afk_tools_shell import Settings, afk_tools, command, tools
 from afkcli.core.contract.tools import ToolError
-afk_tools(Settings())[0].spec
+afk_tools(Settings(sandbox="off"))[0].spec
 if os.geteuid() == 0:
     os.chdir("/")
     os.setgroups([])
@@ -267,7 +268,7 @@ if os.geteuid() == 0:
 ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
 if sys.argv[1] == "not hidden":
     tools.hide_memory = lambda: True
-(tool,) = afk_tools(Settings())
+(tool,) = afk_tools(Settings(sandbox="off"))
 try:
     print(json.dumps(asyncio.run(tool.call({"argv": ["sh", "-c", sys.argv[2].replace("AFK", str(os.getpid()))]}))))
 except ToolError as error:
@@ -452,7 +453,7 @@ class TestCancelled:
         code = """
             import asyncio, sys
             from afk_tools_shell import Settings, afk_tools
-            (tool,) = afk_tools(Settings())
+            (tool,) = afk_tools(Settings(sandbox="off"))
             asyncio.run(tool.call({"argv": sys.argv[1:]}))
         """
         process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), *tree(tmp_path)])

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from afkcli.core.contract.events import Event, TextDeltaEvent, event_to_json, message_to_json
+    from afkcli.core.contract.growing import GrowingText
     from afkcli.core.contract.ids import rfc3339, uuid7
     from afkcli.core.contract.jsonform import (
         MAX_LINE_BYTES,
@@ -398,6 +399,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "SandboxMode",
     "SandboxError",
     "Sandbox",
+    "GrowingText",
     "HIDDEN",
     "SupervisedProcess",
     "TextDelta",

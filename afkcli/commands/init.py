@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -12,6 +11,7 @@ from afkcli.commands.json_option import json_option
 from afkcli.config.project import FILE_NAME
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.limits import LIMITS
+from afkcli.host.files import replace_file
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
 
@@ -100,9 +100,7 @@ def command(as_json: bool) -> None:
     path = Path(folder) / FILE_NAME
     try:
         # 0644 whatever the umask is, because a file that others can write would not count
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(template())
+        replace_file(path, [template()], mode=0o644, new=True)
     except FileExistsError:
         raise UsageError(f"{path} exists already; it was not changed") from None
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,3 +88,55 @@ def test_a_private_file_follows_no_link_and_empties_only_what_it_may(tmp_path: P
     assert target.read_text() == "kept"
     os.close(private_file(target))
     assert target.read_text() == ""
+
+
+def test_a_mode_is_set_whatever_the_umask_is(tmp_path: Path) -> None:
+    before = os.umask(0o777)
+    try:
+        replace_file(tmp_path / "shared", ["text"], mode=0o644)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "broken link"])
+def test_a_new_file_replaces_nothing(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "there"
+    if kind == "file":
+        path.write_text("old")
+    else:
+        path.symlink_to(tmp_path / ("other" if kind == "broken link" else "."))
+    before = os.lstat(path).st_ino
+
+    with pytest.raises(FileExistsError):
+        replace_file(path, ["new"], new=True)
+
+    assert (os.lstat(path).st_ino, list(tmp_path.iterdir())) == (before, [path])
+
+
+def test_a_new_file_is_written_where_the_file_system_has_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    replace_file(tmp_path / "new", ["text"], new=True)
+    with pytest.raises(FileExistsError):
+        replace_file(tmp_path / "new", ["other"], new=True)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["text"]
+
+
+def test_a_folder_that_cannot_be_synced_is_an_error_only_where_the_disk_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = errno.EINVAL
+
+    def fail(folder: Path) -> None:
+        raise OSError(number, os.strerror(number), str(folder))
+
+    monkeypatch.setattr("afkcli.host.files.sync_folder", fail)
+    replace_file(tmp_path / "text", ["new"])
+    number = errno.EIO
+    with pytest.raises(OSError, match="Input/output"):
+        replace_file(tmp_path / "text", ["newer"])

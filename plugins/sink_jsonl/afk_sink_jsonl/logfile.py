@@ -41,7 +41,7 @@ class LogFile:
             return
         if status.st_uid != os.geteuid():
             raise OSError(errno.EPERM, "the file belongs to another user", str(self._path))
-        if stat.S_IMODE(status.st_mode) & 0o077:
+        if stat.S_IMODE(status.st_mode) != 0o600:  # also where the umask left no permission to the user
             os.fchmod(self._file, 0o600)
 
     def usable(self, max_bytes: int) -> bool:

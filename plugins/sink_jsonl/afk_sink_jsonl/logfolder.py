@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 
 from afk_sink_jsonl.logfile import LogFile
+from afkcli.plugin import make_private_folder
 
 _NAME = re.compile(r"(\d{4}-\d{2}-\d{2})(-\d+)?\.jsonl")
 
@@ -59,9 +60,7 @@ class LogFolder:
         return [path for _, _, path in sorted(found)]
 
     def _make(self) -> None:
-        missing = [folder for folder in (self._path, *self._path.parents) if not folder.exists()]
-        for folder in reversed(missing):
-            folder.mkdir(mode=0o700, exist_ok=True)
+        make_private_folder(self._path)
         status = self._path.stat()
         if self._ours and stat.S_IMODE(status.st_mode) & 0o077 and _is_mine(status):
             self._path.chmod(0o700)

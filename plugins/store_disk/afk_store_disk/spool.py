@@ -260,6 +260,8 @@ class Spool:
             raise OSError(errno.EINVAL, "it is not a plain file", str(self.folder / name))
         if os.name == "posix" and found.st_uid not in (os.geteuid(), self.folder.stat().st_uid):
             raise PermissionError(errno.EACCES, "it is another user's", str(self.folder / name))
+        if os.name == "posix" and found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != 0o600:
+            os.fchmod(descriptor, 0o600)  # whatever the umask was
         return found.st_size
 
     def _size(self, name: str) -> int:

@@ -6,7 +6,9 @@ import base64
 import hashlib
 import json
 import sqlite3
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 
 from afkcli.testing.model_server import Fault, ModelServer, ScriptedCall, Step
-from tests.e2e.shell import Finished, Shell, kill
+from tests.e2e.shell import LIMIT, Finished, Shell, kill
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR and so on"
 GIF = b"GIF89a and so on"
@@ -176,6 +178,13 @@ def camera(shell: Shell, server: ModelServer) -> Camera:
     return made
 
 
+def wait_until(running: subprocess.Popen[bytes], is_there: Callable[[], bool]) -> None:
+    """Wait until a run that hangs has written something."""
+    while not is_there():
+        assert running.poll() is None
+        time.sleep(0.02)
+
+
 def call(tool: str) -> Step:
     return Step(tool_calls=[ScriptedCall(name=tool, arguments={}, id="c_1")])
 
@@ -295,8 +304,7 @@ class TestWhatIsKept:
         for line in running.stdout:  # the text is journaled behind the result
             if json.loads(line)["type"] == "text_delta":
                 break
-        while not camera.contents():
-            pass
+        wait_until(running, lambda: bool(camera.contents()))
         kill(running)
 
         assert camera.afk("threads", "resume", "t").code == 0
@@ -328,9 +336,8 @@ class TestWhatIsKept:
         rescue = camera.home / "afk" / "state" / "rescue"
         if killed:
             running = camera.start(*camera.arguments("What is there?"))
-            assert server.wait_for_requests(2)
-            while not any(IN_BASE64 in file.read_text() for file in rescue.iterdir()):
-                pass
+            assert server.wait_for_requests(2, timeout=LIMIT)
+            wait_until(running, lambda: any(IN_BASE64 in file.read_text() for file in rescue.iterdir()))
             kill(running)
         else:
             camera.ask("What is there?", code=1)

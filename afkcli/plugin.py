@@ -119,7 +119,7 @@ if TYPE_CHECKING:
         tool_context,
     )
     from afkcli.core.contract.typed_json import from_json
-    from afkcli.core.contract.waiting import while_waiting
+    from afkcli.core.contract.waiting import say_waiting, while_waiting
     from afkcli.core.thread.attachments import attached_parts, label
     from afkcli.core.thread.history import load_history
     from afkcli.core.thread.names import title_of
@@ -274,7 +274,7 @@ _NAMES = {
         "tool",
         "tool_context",
     ),
-    "afkcli.core.contract.waiting": ("while_waiting",),
+    "afkcli.core.contract.waiting": ("say_waiting", "while_waiting"),
     "afkcli.hookspecs": (
         "HOOKS_VERSION",
         "hookimpl",
@@ -450,6 +450,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "proven_dead",
     "replace_file",
     "rfc3339",
+    "say_waiting",
     "schema_problem",
     "start_environment",
     "start_problem",

@@ -26,6 +26,7 @@ AFK = Path(sys.executable).with_name("afk")
 PYTHON = Path(sys.executable)
 DELTAS = 20_000
 FEW_DELTAS = 200
+MANY_RUNS = 200
 LONG_TURNS, SHORT_TURNS = 2_500, 5  # two messages a turn
 EVENTS_PER_PACKED_CHUNK = 64
 
@@ -333,6 +334,27 @@ def versions(bench: Bench) -> list[Row]:
     return rows
 
 
+def many_runs(bench: Bench) -> list[Row]:
+    """Many runs at once in one process and event loop, memory and log on, against the same calls by the bare SDK."""
+    bench.server.answer = answer(FEW_DELTAS)
+    env = bench.home("many")
+    sides = {
+        name: bench.side([PYTHON, PROGRAMS / "many_runs.py", name, str(MANY_RUNS)], env) for name in ("afk", "sdk")
+    }
+    results = bench.interleave(sides)
+    case = f"{MANY_RUNS} runs at once in a process"
+    wall, cpu = ({name: [moment(one) for one in ones] for name, ones in results.items()} for moment in _OF_MANY)
+    peak = {name: [one.peak / 1e6 for one in ones] for name, ones in results.items()}
+    return [
+        compare(case, "bare AsyncOpenAI", "ms", _ms(wall["afk"]), _ms(wall["sdk"])),
+        compare(f"{case}, CPU", "bare AsyncOpenAI", "ms", _ms(cpu["afk"]), _ms(cpu["sdk"])),
+        compare(f"{case}, peak memory", "200 MB", "MB", peak["afk"], [200.0] * len(peak["afk"]), goal=1),
+    ]
+
+
+_OF_MANY = (attrgetter("wall"), attrgetter("cpu"))
+
+
 CASES: dict[str, Callable[[Bench], list[Row]]] = {
     "start": start_to_request,
     "commands": small_commands,
@@ -341,5 +363,6 @@ CASES: dict[str, Callable[[Bench], list[Row]]] = {
     "memory": memory,
     "sinks": bad_sinks,
     "stopping": stopping,
+    "many": many_runs,
     "versions": versions,
 }

@@ -22,6 +22,7 @@ class Messages:
         self._secrets = invocation.secrets
         self.colours = shows_styles(invocation, invocation.stderr)
         self.before = ""
+        self._said: list[str] = []
         self._held: list[tuple[str, str]] | None = None
 
     @contextlib.contextmanager
@@ -44,6 +45,7 @@ class Messages:
         if self._held is not None:
             self._held.append((line, style))
             return
+        self._said = [*self._said[-9:], line]
         text = self.styled(f"afk: {one_line(self._secrets.mask(line))}", style)
         self.piece(f"{self.before}{text}\n")
         self.before = ""
@@ -62,6 +64,11 @@ class Messages:
 
     def warn(self, line: str) -> None:
         self.say(line, YELLOW)
+
+    def warn_once(self, line: str) -> None:
+        """Write a warning, unless it is one of the last ten lines: it was said before the run had events."""
+        if line not in self._said:
+            self.warn(line)
 
     def error(self, line: str) -> None:
         self.say(line, RED)

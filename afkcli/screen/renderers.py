@@ -193,7 +193,7 @@ class TextRenderer:
                 self._retried = event.error
                 say.warn(f"{what}; trying again in {event.delay_s:.1f} s (attempt {event.attempt})")
             case Warned():
-                say.warn(event.message)
+                say.warn_once(event.message) if event.code == "store_locked" else say.warn(event.message)
             case ErrorEvent():
                 say.error(event.error)
             case RunStarted() | StepStarted() | StepCompleted() | ApprovalRequested():

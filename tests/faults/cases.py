@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.faults import commands, damage, disk, endurance, kills, races, signals, sinks, supervisors, unread
+from tests.faults import (
+    commands,
+    damage,
+    disk,
+    endurance,
+    kills,
+    many,
+    races,
+    signals,
+    sinks,
+    supervisors,
+    unread,
+)
 from tests.faults.table import Row
 
 
@@ -28,6 +40,8 @@ CASES = (
     _case("commands", commands.killed, [2], [60]),
     _case("race-one", races.race, [3, 2, 1, 1.5], [16, 25, 1, races.REAL_LEASE]),
     _case("race-eight", races.race, [4, 1, 8, 1.5], [16, 25, 8, races.REAL_LEASE]),
+    _case("many-at-once", many.at_once, [60, 0], [200, 0, 5, True]),
+    _case("many-on-few", many.at_once, [30, 8], [200, 8, 1, True]),
     _case("stopped-writer", races.stopped_writer, [12.0, 3], [30.0, 12]),
     _case("signals", signals.random_moments, [6], [60]),
     _case("signal-twice", signals.twice),

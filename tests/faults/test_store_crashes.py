@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import afk_store_disk.cache
 import afk_store_disk.store
+import afk_store_disk.write_lock
 import pytest
-from afk_store_disk.problems import BUSY_SECONDS
 from afk_store_disk.store import DiskStore
+from afk_store_disk.write_lock import LOCK_TIMEOUT
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
@@ -44,12 +44,12 @@ class CrashingStoreMachine(StoreMachine):
     open_store = staticmethod(DiskStore)  # type: ignore[assignment]
 
     def __init__(self) -> None:
-        vars(afk_store_disk.cache)["BUSY_SECONDS"] = 0.03
+        vars(afk_store_disk.write_lock)["LOCK_TIMEOUT"] = 0.03
         super().__init__()
 
     def teardown(self) -> None:
         super().teardown()
-        vars(afk_store_disk.cache)["BUSY_SECONDS"] = BUSY_SECONDS
+        vars(afk_store_disk.write_lock)["LOCK_TIMEOUT"] = LOCK_TIMEOUT
 
     @precondition(lambda self: self.leases)
     @rule(pick=_pick, texts=st.lists(_texts, min_size=1, max_size=3), renew=st.booleans(), seal=st.booleans())

@@ -22,6 +22,11 @@ WARNINGS: tuple[WarningRow, ...] = (
     WarningRow("empty_answer", "the model answered with no text, and called no tool"),
     WarningRow("not_retried", "a model call failed and was not retried, because `max_llm_calls` was reached"),
     WarningRow("not_saved", "the turn is not in the thread; the message names the rescue file"),
+    WarningRow(
+        "store_locked",
+        "another process locks the store, and the turn waits for it; the message says how long at most",
+        "0.2",
+    ),
     WarningRow("journal", "a piece of the answer could not be journaled; it is tried again"),
     WarningRow("damaged_record", "a record of the thread is damaged or missing and was left out"),
     WarningRow("question_left_out", "the model's API refused the last question, so it is not sent again"),

@@ -23,6 +23,7 @@ from afkcli.core.run.closing import begin_rescue
 from afkcli.core.run.config import InteractionMode, RunnerConfig, Wiring
 from afkcli.core.run.cost import Spending
 from afkcli.core.run.handle import EventChannel
+from afkcli.core.run.imports import Imports
 from afkcli.core.run.limits import Limits
 from afkcli.core.run.model_call import ModelCalls
 from afkcli.core.run.models import Models, resolve_models
@@ -109,18 +110,22 @@ async def assemble(
         sinks=resources.sinks,
         redact=resources.wiring.redact,
         stopping=stopping,
-        pending_warnings=plan.warnings,
+        pending_warnings=[*opener.waited, *plan.warnings],
     )
-    listing = start_listing(outlet, plan.finding) if plan.finding is not None else None
-    preparing = started(_prepare(plan.models.current.provider))
+    imports = Imports(lambda line: _say_waiting(line, outlet, resources.wiring.notify))
+    resources.store_worker.listen(plan.spec.thread_key, imports)
+    listing = start_listing(outlet, imports.run(plan.finding)) if plan.finding is not None else None
+    preparing = started(imports.run(_prepare(plan.models.current.provider)))
     on_problem = _threadsafe(lambda error: take_problem(error, stopping, outlet))
-    try:  # the thread is read on the store's worker, while the event loop imports what the provider needs
+    try:
         begun = await opener.begin(opening, plan.spec, plan.models.current.full_name, asked, on_problem)
     except BaseException:
         preparing.cancel()
         if listing is not None:
             listing.cancel()
+        resources.store_worker.unlisten(plan.spec.thread_key)
         raise
+    imports.begin()
     outlet.pending_warnings += history_warnings(begun.history)
     run = _compose(plan, begun, stopping, outlet, preparing, listing, resources.count)
     if begun.unsaved is not None:
@@ -236,6 +241,13 @@ def _compose(
         listing=listing,
         preparing=preparing,
     )
+
+
+def _say_waiting(line: str, outlet: Outlet, notify: Callable[[str], None]) -> None:
+    """Say that the store waits for another process: to the reader, or to a person if there are no events yet."""
+    if not outlet.began:
+        notify(line)
+    outlet.warn_soon("store_locked", line)
 
 
 def _threadsafe(take: Callable[[Exception], None]) -> Callable[[Exception], None]:

@@ -26,7 +26,7 @@ from afkcli.core.thread.attachments import Asked
 from afkcli.core.thread.history import History, load_history
 from afkcli.core.thread.operations import fork, holder_of, seal_interrupted, seal_open_turn
 from afkcli.core.thread.resuming import beginning_of_resumed
-from afkcli.core.thread.store_worker import StoreWorker
+from afkcli.core.thread.store_worker import StoreCalls, StoreWorker
 from afkcli.core.thread.turns import Beginning
 from afkcli.core.thread.writer import TurnWriter
 
@@ -72,6 +72,8 @@ class Opener:
         busy: what to do while another run holds the thread.
         busy_timeout_s: seconds to wait for it.
         folder: the folder in which the thread is used.
+
+    `waited` are the warnings about the store that the run has to repeat. It is the `WaitListener` of the lease.
     """
 
     def __init__(
@@ -90,6 +92,8 @@ class Opener:
         self._busy = busy
         self._busy_timeout_s = busy_timeout_s
         self._folder = folder
+        self._own: StoreCalls = calls
+        self.waited: list[tuple[str, str]] = []
 
     async def open(self, name: str, owner: Owner, *, create: bool, must_be_new: bool = False) -> Opening:
         """Take the lease of a thread, waiting for it as configured.
@@ -105,6 +109,8 @@ class Opener:
             UnknownNameError: there is no such thread, and it may not be created.
             UsageError: the thread exists, and must be new.
         """
+        self._own = self._calls.of(owner.run_id)
+        self._calls.listen(owner.run_id, self)
         try:
             lease = await (self._acquire_new(name, owner) if must_be_new else self._acquire(name, owner, create))
         except (UsageError, ThreadBusyError):
@@ -112,7 +118,20 @@ class Opener:
         except Exception as error:  # the store is a plugin; its errors must not cost the answer
             reason = str(error) or type(error).__name__
             return Opening(thread=await self._read_only(name), lease=None, unsaved=reason)
+        finally:
+            self._calls.unlisten(owner.run_id)
         return Opening(thread=lease.thread, lease=lease, forked=lease.thread.name != name)
+
+    def began(self) -> None:
+        """Do nothing: there is no run yet, so nothing is imported for it."""
+
+    def is_importing(self) -> bool:
+        return False
+
+    def say(self, line: str) -> None:
+        """Tell a person that the lease has to wait for the store; the run repeats it as a warning when it starts."""
+        self.waited.append(("store_locked", line))
+        self._notify(line)
 
     async def begin(
         self,
@@ -162,6 +181,7 @@ class Opener:
         try:
             return await asyncio.shield(asyncio.wrap_future(begun))
         except asyncio.CancelledError:
+            self._calls.give_up(begun)
             calls.submit(self._abandon, begun)
             raise
 
@@ -202,11 +222,12 @@ class Opener:
 
     async def _leased(self, acquire: Callable[[], LeaseOrNone]) -> LeaseOrNone:
         """Return what `acquire` returns; a lease that comes after this task was cancelled is given back."""
-        future = self._calls.submit(acquire)
+        future = self._own.submit(acquire)
         try:
             return await asyncio.shield(asyncio.wrap_future(future))
         except asyncio.CancelledError:
-            self._calls.submit(lambda: self._give_back(future.result()))
+            self._calls.give_up(future)
+            self._own.submit(lambda: self._give_back(future.result()))
             raise
 
     def _give_back(self, lease: Lease | None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from afkcli.core.contract.events import Event, Warned
+from afkcli.core.contract.events import Completed, Event, Warned
 from afkcli.core.contract.ids import Clock
 from afkcli.core.contract.text import error_line
 from afkcli.core.run.copies import own_copy
@@ -44,6 +44,12 @@ class Outlet:
     clock: Clock = field(default_factory=Clock)
     step: int = 0
     _seq: int = 0
+    _ended: bool = False
+
+    @property
+    def began(self) -> bool:
+        """Whether there was an event."""
+        return self._seq > 0
 
     def post(self, kind: Callable[..., Event], /, **values: Any) -> None:
         """Send the next event to the sinks and the reader, without waiting."""
@@ -58,6 +64,7 @@ class Outlet:
             **{name: value if type(value) is str else own_copy(value) for name, value in values.items()},
         )
         self._seq += 1
+        self._ended = kind is Completed
         for sink in self.sinks:
             sink.put(event)
         self.channel.put(event)
@@ -78,6 +85,12 @@ class Outlet:
     def warn(self, code: str, message: str) -> None:
         """Post a warning, without waiting."""
         self.post(Warned, code=code, message=error_line(message, self.redact))
+
+    def warn_soon(self, code: str, message: str) -> None:
+        """Post a warning now, or after the first event, or leave it pending after the last one."""
+        self.pending_warnings.append((code, message))
+        if self.began and not self._ended:
+            self.post_pending()
 
     def post_pending(self) -> None:
         """Post the pending warnings."""

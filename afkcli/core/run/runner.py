@@ -55,7 +55,7 @@ class Runner:
     ) -> None:
         self.config = config or RunnerConfig()
         self._wiring = wiring or Wiring()
-        self._calls = StoreWorker()
+        self._calls = StoreWorker(self._wiring.notify)
         self._opened: Store | None = None
         self._store_source = MemoryStore() if store is None else store
         self._sinks = [SinkWorker(sink, self._sink_left_out) for sink in sinks]
@@ -280,6 +280,7 @@ class Runner:
             return await see_through(run, task, self._calls.of(run.spec.thread_key), self._wiring.rescue)
         finally:
             run.outlet.channel.close()
+            self._calls.unlisten(run.spec.thread_key)
             self._runs.discard(run)
             await asyncio.gather(*(sink.flush() for sink in self._sinks))
             for _, line in run.outlet.pending_warnings:  # they came after the last event

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from afkcli.core.contract.errors import StoreError
 from afkcli.core.contract.protocols import JOURNAL_SECONDS
@@ -26,7 +26,28 @@ from afkcli.core.thread.writer import RescueWriter, TurnWriter, write_due
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Job = Callable[[], None]
+
+
+class WaitListener(Protocol):
+    """Who wants to know that a call of a thread waits inside the store. The methods are called on the worker."""
+
+    def began(self) -> None:
+        """Take note that a call waits, or that it needs no lock any more."""
+        ...
+
+    def is_importing(self) -> bool:
+        """Return whether an import is in progress, during which no call should take the store's lock."""
+        ...
+
+    def say(self, line: str) -> None:
+        """Take one line for a person, when a call has waited for a second."""
+        ...
+
+
+class _Job(NamedTuple):
+    key: str
+    future: Future[Any]
+    make: Callable[[], None]
 
 
 class StoreCalls:
@@ -59,7 +80,7 @@ class StoreCalls:
             except BaseException as error:  # a store that calls sys.exit ends neither this worker nor afk
                 future.set_exception(StoreError(f"the store failed: {type(error).__name__}: {error}"))
 
-        self.worker.put(self._key, job)
+        self.worker.put(_Job(self._key, future, job))
         return future
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -84,12 +105,20 @@ class StoreWorker(StoreCalls):
     """Makes store calls in one daemon thread, `afk-store`, which starts with the first call.
 
     Its own methods are those of the calls that belong to no thread; `of` returns those of one thread.
+
+    Args:
+        say: takes a line for a person if a call waits for another process and no listener of its thread takes it;
+            called on the worker.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None] = lambda line: None) -> None:
         super().__init__(self, "")
+        self._say = say
+        self._listeners: dict[str, WaitListener] = {}  # by key
+        self._given_up: set[Future[Any]] = set()
+        self._job: _Job | None = None  # the one that is being made
         self.writers: list[TurnWriter | RescueWriter] = []
-        self._waiting: dict[str, deque[Job]] = {}  # by key; the next call is the first one of the first key
+        self._waiting: dict[str, deque[_Job]] = {}  # by key; the next call is the first one of the first key
         self._changed = threading.Condition()
         self._closing = False
         self._last: Callable[[], None] | None = None
@@ -102,14 +131,48 @@ class StoreWorker(StoreCalls):
         """Return the calls of the thread `key`."""
         return StoreCalls(self, key)
 
-    def put(self, key: str, job: Job) -> None:
-        """Have `job` run after those that wait for `key`."""
+    def put(self, job: _Job) -> None:
+        """Have `job` run after those that wait for its key."""
         with self._changed:
-            self._waiting.setdefault(key, deque()).append(job)
+            self._waiting.setdefault(job.key, deque()).append(job)
             if self._worker is None:
                 self._worker = threading.Thread(target=self._run, name="afk-store", daemon=True)
                 self._worker.start()
             self._changed.notify()
+
+    def listen(self, key: str, listener: WaitListener) -> None:
+        """Tell `listener` when calls of the thread `key` wait inside the store."""
+        self._listeners[key] = listener
+
+    def unlisten(self, key: str) -> None:
+        """Tell the listener of `key` nothing any more."""
+        self._listeners.pop(key, None)
+
+    def give_up(self, future: Future[Any]) -> None:
+        """Have the call of `future` end with an error if it waits inside the store now, or begins to."""
+        self._given_up.add(future)
+        future.add_done_callback(self._given_up.discard)
+
+    def while_waiting(self) -> bool:
+        """Write what is due while a call waits, and return whether it should not take the store's lock yet.
+
+        Raises:
+            StoreError: no one wants the call any more.
+        """
+        self._tick_if_due()
+        job = self._job
+        if job is not None and not self._ticking:
+            if job.future in self._given_up:
+                raise StoreError("the call was given up while it waited")
+            listener = self._listeners.get(job.key)
+            if listener is not None:
+                listener.began()
+        return any(listener.is_importing() for listener in tuple(self._listeners.values()))
+
+    def say_waiting(self, line: str) -> None:
+        """Tell that a call has waited for a second."""
+        listener = self._listeners.get(self._job.key) if self._job is not None else None
+        (listener.say if listener is not None else self._say)(line)
 
     def close(self, last: Callable[[], None] | None = None) -> None:
         """Make all calls that were submitted, then `last`, and stop; nothing happens if no call was ever submitted.
@@ -128,7 +191,7 @@ class StoreWorker(StoreCalls):
     def _run(self) -> None:
         if self._ended is not None:
             self._ended.join()  # a store is used by one operating-system thread at a time
-        on_waiting(self._tick_if_due)
+        on_waiting(self)
         self._next_tick = time.monotonic() + JOURNAL_SECONDS
         while True:
             with self._changed:
@@ -140,13 +203,15 @@ class StoreWorker(StoreCalls):
                     self._ended, self._worker = self._worker, None
                     break
             if job is not None:
-                job()
+                self._job = job
+                job.make()
+                self._job = None
             self._tick_if_due()
         if last is not None:
             with suppress(BaseException):
                 last()
 
-    def _take(self) -> Job | None:
+    def _take(self) -> _Job | None:
         """Return the next call; its key goes behind all others."""
         if not self._waiting:
             return None

@@ -7,7 +7,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import Any
 import diskcache
 
 from afk_store_disk.disk import JsonTextDisk
-from afk_store_disk.problems import BUSY_SECONDS, is_locked, is_too_large, spoils_a_row
+from afk_store_disk.problems import BUSY_SECONDS, is_too_large, spoils_a_row
 from afk_store_disk.rows import LargeText, all_under
+from afk_store_disk.write_lock import QUEUE, WriteLock
 from afkcli.plugin import MAX_LINE_BYTES, StoreError, while_waiting
 
 SCHEMA_VERSION = 2
@@ -38,21 +39,23 @@ SETTINGS = {
 }
 """diskcache's settings: nothing is ever evicted or put in side files, and all is durable unless said otherwise."""
 
+LOG_BYTES = 8 * 1024 * 1024
+"""The size that the log has at rest; a greater one is moved to the database by the next durable transaction."""
+
+MOVE_SECONDS = 3.0
+"""How often the log is moved to the database, by one of all processes, if nothing durable was written."""
+
 _EACH_CONNECTION = (
     "PRAGMA mmap_size = 0",
     "PRAGMA trusted_schema = OFF",
     "PRAGMA cell_size_check = ON",
-    "PRAGMA journal_size_limit = 8388608",
+    f"PRAGMA journal_size_limit = {LOG_BYTES}",
+    # What is durable is synced after the transaction, without the lock; see `transaction`. A checkpoint syncs, too.
+    f"PRAGMA synchronous = {'FULL' if sys.platform == 'win32' else 'NORMAL'}",
+    "PRAGMA wal_autocheckpoint = 8000",
     *(["PRAGMA fullfsync = ON"] if sys.platform == "darwin" else []),
 )
-_DURABLE = ("PRAGMA synchronous = FULL", "PRAGMA wal_autocheckpoint = 1000")
-# A checkpoint is the one thing that syncs at NORMAL, so it is left to the next durable transaction, up to 32 MB.
-_NOT_DURABLE = ("PRAGMA synchronous = NORMAL", "PRAGMA wal_autocheckpoint = 8000")
-
 _CANNOT_SHARE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)  # primary codes, the low byte
-
-SHORT_SECONDS = 0.02
-"""How long to wait for the write lock with what can be put aside, of the 50 ms that the journal has for its write."""
 
 MOST_ROW_BYTES = MAX_LINE_BYTES + (1 << 20)
 """The largest value that is read or written: a record, its body at most `MAX_LINE_BYTES`, and what the row says of it.
@@ -84,13 +87,16 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         StoreError: the database has a newer schema, or is not afk's.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, lock: WriteLock) -> None:
         self.file = file
+        self.lock = lock
         self._directory = str(file.parent)
-        self._timeout = BUSY_SECONDS
+        self._timeout = min(BUSY_SECONDS, lock.timeout)
         self._local = threading.local()
         self._txn_id: int | None = None
-        self._locked = False  # whether the write lock was out of reach when it was last asked for
+        self._log = file.with_name(f"{file.name}-wal")
+        self._queue = file.with_name(QUEUE)
+        self._durable_at = self._moved = 0.0
         self.to_move = False  # whether something durable may be in the log alone
         self._disk = JsonTextDisk(self._directory, min_file_size=SETTINGS["disk_min_file_size"])
         for name, value in (diskcache.DEFAULT_SETTINGS | SETTINGS).items():
@@ -117,8 +123,7 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
 
     def _is_at_rest(self) -> bool:
         """Return whether all of the database is in its one file, so that it can be read without shared memory."""
-        wal = self.file.with_name(f"{self.file.name}-wal")
-        return self.file.is_file() and not (wal.exists() and wal.stat().st_size)
+        return self.file.is_file() and not (self._log.exists() and self._log.stat().st_size)
 
     def _open(self, how: str) -> sqlite3.Connection:
         con = connect(self.file, how, self._timeout)
@@ -134,14 +139,20 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         return con
 
     @contextmanager
-    def transaction(self, *, durable: bool, at_once: bool = False) -> Iterator[None]:
+    def transaction(
+        self, *, durable: bool, at_once: bool = False, keep: Callable[[], None] = lambda: None
+    ) -> Iterator[None]:
         """Make what is written inside one transaction; with `durable` it survives power loss once this returns.
 
-        With `at_once` it waits `SHORT_SECONDS` at most for the write lock, and not at all if the call before did so in
-        vain: several turns may be open in one process.
+        The log is synced when the lock is free again, so that the others wait for no disk. They may see a transaction
+        before it is durable; what they make durable after it makes it durable, too.
+
+        Args:
+            durable: whether it has to survive power loss.
+            at_once, keep: as in `WriteLock.take`.
         """
         con = self._con
-        self._begin(con, _DURABLE if durable else _NOT_DURABLE, at_once)
+        place = self.lock.take(con, at_once=at_once, keep=keep)
         try:
             check_version(con, self.file)  # it may have been brought to a newer one since it was opened
             self._txn_id = threading.get_ident()  # diskcache's own methods join the transaction
@@ -154,25 +165,26 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
             if con.in_transaction:
                 con.execute("ROLLBACK")
             raise
-        self.to_move = durable or self.to_move
+        finally:
+            place.leave()
+        if durable:
+            self.to_move, self._durable_at = True, time.time()
+            self._sync_log()
 
-    def _begin(self, con: sqlite3.Connection, durability: tuple[str, ...], at_once: bool) -> None:
-        end = time.monotonic() + self._timeout
-        wait = 0.0 if at_once and self._locked else SHORT_SECONDS
-        while True:
-            for pragma in (*durability, f"PRAGMA busy_timeout = {int(wait * 1000)}"):
-                con.execute(pragma)  # each time: calls made while this one waits have transactions of their own
-            try:
-                con.execute("BEGIN IMMEDIATE")
-                self._locked = False
-                return
-            except sqlite3.OperationalError as error:
-                self._locked = True
-                if at_once or not is_locked(error) or time.monotonic() >= end:
-                    raise
-            finally:
-                con.execute(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
-            while_waiting()
+    def _sync_log(self) -> None:
+        """Have all of the log survive power loss, as SQLite does it at `synchronous = FULL`."""
+        if sys.platform == "win32":
+            return  # SQLite has done it
+        with suppress(StoreError):  # who wanted this may have given up, but it is written
+            while_waiting()  # the lock is free
+        descriptor = os.open(self._log, os.O_RDWR | os.O_CLOEXEC)  # no lock of SQLite's is on this file
+        try:
+            sync(descriptor)
+            grown = os.fstat(descriptor).st_size > LOG_BYTES
+        finally:
+            os.close(descriptor)
+        if grown:
+            self._checkpoint()
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -189,11 +201,28 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         con.execute("RELEASE operation")
 
     def move_log(self) -> None:
-        """Copy what is in the log to the database; the next write begins the log anew.
+        """Copy what is in the log to the database: after this process wrote something durable, else every 3 s.
 
-        Damage of the log then takes nothing of it, and no older page in the log can cover a newer one. It waits for no
-        lock; if it fails, the log keeps what it has.
+        What another process has copied meanwhile counts. The next write begins the log anew. Damage of the log then
+        takes nothing of it, and no older page in the log can cover a newer one. It waits for no lock; if it fails, the
+        log keeps what it has.
         """
+        moved, now = self._last_move(), time.time()
+        if self._durable_at < moved <= now:
+            self.to_move = False
+        if self.to_move or not 0 <= now - moved < MOVE_SECONDS:
+            self._checkpoint()
+
+    def _last_move(self) -> float:
+        try:
+            return self._queue.stat().st_mtime
+        except OSError:
+            return self._moved
+
+    def _checkpoint(self) -> None:
+        self._moved = time.time()
+        with suppress(OSError):
+            os.utime(self._queue)
         with suppress(sqlite3.Error):
             ((busy, _, _),) = self._con.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             self.to_move = bool(busy)
@@ -338,6 +367,20 @@ class NewCache(diskcache.Cache):  # type: ignore[misc]
         if getattr(self._local, "con", None) is None:
             self._local.con = sqlite3.connect(self.file, timeout=BUSY_SECONDS, isolation_level=None)
         return self._local.con
+
+
+if sys.platform == "darwin":
+
+    def sync(descriptor: int) -> None:
+        """Sync a file; fsync alone leaves it in the cache of the disk there."""
+        import fcntl
+
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+else:
+
+    def sync(descriptor: int) -> None:
+        """Sync the content of a file."""
+        os.fdatasync(descriptor) if sys.platform == "linux" else os.fsync(descriptor)
 
 
 class OlderSchemaError(StoreError):

@@ -13,6 +13,7 @@ from typing import IO
 from afk_store_disk.cache import NewCache, OlderSchemaError, ThreadCache
 from afk_store_disk.mounts import network_type
 from afk_store_disk.problems import ELSEWHERE
+from afk_store_disk.write_lock import WriteLock, patiently
 from afkcli.plugin import StoreError, make_private_folder, private_file, sync_folder
 
 DATABASE, INDEX, LOCK = "threads.db", "index.db", "threads.lock"
@@ -23,8 +24,12 @@ _opened: set[tuple[int, int]] = set()
 _opening = threading.Lock()
 
 
-def open_database(folder: Path) -> ThreadCache:
+def open_database(folder: Path, lock_timeout: float) -> ThreadCache:
     """Return the database in `folder`; both are created where they are not there, an older schema is migrated.
+
+    Args:
+        folder: the folder.
+        lock_timeout: seconds to wait for locks of other processes.
 
     Raises:
         StoreError: the folder is on a network file system, or the database cannot be used.
@@ -40,13 +45,14 @@ def open_database(folder: Path) -> ThreadCache:
         with suppress(PermissionError):  # another user owns it, and decides who reads it
             file.chmod(0o600)
     _look_at_log(file)
+    lock = WriteLock(file, lock_timeout)
     try:
-        return ThreadCache(file)
+        return patiently(file, lock_timeout, lambda: ThreadCache(file, lock))
     except OlderSchemaError:
         from afk_store_disk.migrations import migrate
 
-        migrate(file)
-        return ThreadCache(file)
+        patiently(file, lock_timeout, lambda: migrate(file))
+        return ThreadCache(file, lock)
 
 
 def _look_at_log(file: Path) -> None:

@@ -13,15 +13,12 @@ import diskcache
 from afkcli.plugin import LEASE_SECONDS, AfkError, JsonError, StoreError
 
 BUSY_SECONDS = LEASE_SECONDS / 2
-"""How long to wait for another writer, which may be stopped in the middle: a run says so before its lease is over.
-
-A renewal is tried 3 s after the last one, so it has failed after 8 s of 10.
-"""
+"""How long SQLite itself waits for a lock where afk cannot do anything else meanwhile, as while it opens a file."""
 
 ELSEWHERE = "set AFK_HOME or [stores.disk] path to another folder"
 
 _FULL = "the disk is full: nothing was written to {file}; free some space"
-_BUSY = "{file} was locked by another process for {seconds:.0f} s; try again"
+_BUSY = "{file} was locked by another process for {seconds:g} s; try again"
 _READ_ONLY = f"{{file}} cannot be written ({{error}}); change its permissions, or {ELSEWHERE}"
 _CANNOT_OPEN = f"{{file}} cannot be opened ({{error}}); check the folder and its permissions, or {ELSEWHERE}"
 _DAMAGED = f"{{file}} is damaged ({{error}}); restore it from a backup, or {ELSEWHERE}"
@@ -60,16 +57,21 @@ def unstorable(error: Exception, file: Path) -> StoreError:
 
 
 @contextmanager
-def store_errors(file: Path) -> Iterator[None]:
-    """Raise what fails inside as a `StoreError` that names `file`; errors of afk's own pass unchanged."""
+def store_errors(file: Path, lock_timeout: float = BUSY_SECONDS) -> Iterator[None]:
+    """Raise what fails inside as a `StoreError` that names `file`; errors of afk's own pass unchanged.
+
+    Args:
+        file: the database.
+        lock_timeout: seconds for which a lock was waited for.
+    """
     try:
         yield
     except AfkError:
         raise
     except diskcache.Timeout:
-        raise StoreError(_BUSY.format(file=file, seconds=BUSY_SECONDS)) from None
+        raise StoreError(_BUSY.format(file=file, seconds=lock_timeout)) from None
     except sqlite3.Error as error:
-        raise StoreError(_sqlite_line(error, file)) from error
+        raise StoreError(_sqlite_line(error, file, lock_timeout)) from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise StoreError(_FULL.format(file=error.filename or file)) from error
@@ -95,7 +97,7 @@ def spoils_a_row(error: sqlite3.Error) -> bool:
     return is_too_large(error) or getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT
 
 
-def _sqlite_line(error: sqlite3.Error, file: Path) -> str:
+def _sqlite_line(error: sqlite3.Error, file: Path, lock_timeout: float) -> str:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_INTERNAL) & 0xFF  # the low byte is the primary code
     text = " ".join(str(error).split())
-    return _LINES.get(code, _OTHER).format(file=file, error=text, seconds=BUSY_SECONDS)
+    return _LINES.get(code, _OTHER).format(file=file, error=text, seconds=lock_timeout)

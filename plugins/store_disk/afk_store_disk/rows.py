@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from afkcli.plugin import (
@@ -203,6 +203,16 @@ def holder_from_text(text: str | None) -> Holder | None:
         return holder if holder.expires + holder.expires_wall > 0 and holder.owner.pid >= 0 else None
     except JsonError:
         return None
+
+
+def ended(holder: Holder) -> Holder:
+    """Return a lease's row that says that the lease was given back; to an earlier afk it has run out."""
+    return replace(holder, expires=0.0, expires_wall=1.0)
+
+
+def is_ended(holder: Holder) -> bool:
+    """Return whether a row is one of `ended`."""
+    return holder.expires == 0.0
 
 
 def number_from_text(text: str | None) -> float | None:

@@ -6,17 +6,19 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from afk_store_disk import rows
+from afk_store_disk import rows, write_lock
 from afk_store_disk.creation import DATABASE, INDEX, open_database
 from afk_store_disk.index import list_keys
 from afk_store_disk.problems import UNSTORABLE, is_locked, store_errors, unstorable
 from afk_store_disk.repair import find_thread, read_info, read_records
 from afk_store_disk.spool import KINDS, Files, Followed, Spool, follow, name_of
+from afk_store_disk.write_lock import patiently
 from afkcli.plugin import (
     DURABLE_KINDS,
     KEPT_KINDS,
@@ -47,6 +49,8 @@ from afkcli.plugin import (
     uuid7,
 )
 
+_SWEPT_AT_ONCE = 50
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -61,17 +65,21 @@ def is_journal(records: Sequence[Record]) -> bool:
     return bool(records) and not any(record.kind in DURABLE_KINDS for record in records)
 
 
-def open_store(path: str = "") -> Store:
+def open_store(path: str = "", lock_timeout: float | None = None) -> Store:
     """Open the store in the folder `path`, or in the platform's data folder for afk; it is created if it is missing.
+
+    Args:
+        path: the folder.
+        lock_timeout: as of `DiskStore`.
 
     Raises:
         StoreError: it cannot be opened.
     """
     if path:
-        return DiskStore(Path(path).expanduser().absolute())
+        return DiskStore(Path(path).expanduser().absolute(), lock_timeout)
     from afkcli.plugin import data_dir
 
-    return DiskStore(data_dir())
+    return DiskStore(data_dir(), lock_timeout)
 
 
 def _one_line_errors(
@@ -79,8 +87,21 @@ def _one_line_errors(
 ) -> Callable[Concatenate[DiskStore, P], T]:
     @wraps(method)
     def wrapped(self: DiskStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with store_errors(self.file):
+        with store_errors(self.file, self._lock_timeout):
             return method(self, *args, **kwargs)
+
+    return wrapped
+
+
+def _reading(
+    method: Callable[Concatenate[DiskStore, P], T],
+) -> Callable[Concatenate[DiskStore, P], T]:
+    """As `_one_line_errors`, for a method that only reads: it is called again while the database is locked."""
+
+    @wraps(method)
+    def wrapped(self: DiskStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with store_errors(self.file, self._lock_timeout):
+            return patiently(self.file, self._lock_timeout, lambda: method(self, *args, **kwargs))
 
     return wrapped
 
@@ -90,20 +111,24 @@ class DiskStore:
 
     Args:
         folder: where the database is; created (0700) where it is missing.
+        lock_timeout: seconds to wait while other processes lock the database; None for 60 s.
 
     Raises:
         StoreError: the database cannot be opened.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, lock_timeout: float | None = None) -> None:
         self.file = folder / DATABASE
         self._boot_id = boot_id()
-        with store_errors(self.file):
-            self._cache = open_database(folder)
+        self._lock_timeout = write_lock.LOCK_TIMEOUT if lock_timeout is None else lock_timeout
+        with store_errors(self.file, self._lock_timeout):
+            self._cache = open_database(folder, self._lock_timeout)
         self._spool = Spool(folder)
 
     @_one_line_errors
     def acquire(self, name: str, owner: Owner, *, create: bool = True, key: str | None = None) -> Lease | None:
+        if self._is_held(name):  # whoever waits for the thread asks often, and must not lock the database each time
+            return None
         with self._cache.transaction(durable=False):
             row = find_thread(self._cache, name)
             if row is None and not create:
@@ -120,7 +145,18 @@ class DiskStore:
         self._sweep()
         return lease
 
-    @_one_line_errors
+    def _is_held(self, name: str) -> bool:
+        """Return whether another owner holds the thread now; its lease may end before the next call."""
+
+        def look() -> bool:
+            with self._cache.snapshot():
+                row = find_thread(self._cache, name)
+                holder = self._holder(row.info.key) if row is not None else None
+                return row is not None and holder is not None and not self._may_be_replaced(row, holder)
+
+        return patiently(self.file, self._lock_timeout, look)
+
+    @_reading
     def holder(self, name: str) -> Owner | None:
         spooled = self._spool.read_all()
         with self._cache.snapshot():
@@ -129,7 +165,7 @@ class DiskStore:
             if row is None or holder is None:
                 return None
             renewed = follow(row.info, spooled.get(name_of(row.info.key, holder.token), b"")).renewed
-            return holder.owner if not self._expired(renewed or holder) else None
+            return holder.owner if not self._is_over(holder, renewed) else None
 
     @_one_line_errors
     def renew(self, lease: Lease) -> Lease:
@@ -142,7 +178,7 @@ class DiskStore:
             return self._renew_aside(lease) or self._renew(lease)
 
     def _renew(self, lease: Lease, *, at_once: bool = False) -> Lease:
-        with self._cache.transaction(durable=False, at_once=at_once):
+        with self._cache.transaction(durable=False, at_once=at_once, keep=self._keeper(lease)):
             renewed = self._write_renewal(lease)
         self._spool.remove(name_of(lease.thread.key, lease.token))
         return renewed
@@ -155,17 +191,25 @@ class DiskStore:
 
     @_one_line_errors
     def release(self, lease: Lease) -> None:
+        """Give the lease back, as `Store.release` does. It does not wait for the write lock.
+
+        Where that is out of reach, the lease is put aside as ended: the next process that wants the thread takes it.
+        """
+        try:
+            self._release(lease, at_once=True)
+        except sqlite3.OperationalError as error:
+            if not is_locked(error):
+                raise
+            if not self._end_aside(lease):
+                self._release(lease)
+
+    def _release(self, lease: Lease, *, at_once: bool = False) -> None:
         key = lease.thread.key
-        with self._cache.transaction(durable=False):
+        with self._cache.transaction(durable=False, at_once=at_once):
             holder = self._holder(key)
             if holder is None or holder.token != lease.token:
                 return
-            row = read_info(self._cache, key)
-            if row is not None:
-                row = self._bring_in(row, lease.token)
-            self._cache.drop_row(rows.holder_key(key))
-            if row is not None and not row.info.head:
-                self._drop(row)
+            self._drop_holder(key, lease.token)
         self._sweep()
 
     @_one_line_errors
@@ -199,7 +243,8 @@ class DiskStore:
         *,
         at_once: bool = False,
     ) -> None:
-        with self._cache.transaction(durable=not is_journal(records), at_once=at_once):
+        durable = not is_journal(records)
+        with self._cache.transaction(durable=durable, at_once=at_once, keep=self._keeper(lease)):
             self._write(thread, records, expected_head, lease, contents)
         self._spool.remove(name_of(lease.thread.key, lease.token))
 
@@ -225,7 +270,7 @@ class DiskStore:
         self._save(row, thread, records)
         self._cache.put_contents(key, contents)
 
-    @_one_line_errors
+    @_reading
     def load(self, key: str, *, after: int = -1, limit: int | None = None, reverse: bool = False) -> Sequence[Record]:
         spooled = self._spool.read_all()
         with self._cache.snapshot():
@@ -240,7 +285,7 @@ class DiskStore:
             records.append(record)
         return [record for record in records[:: -1 if reverse else 1] if record.index > after][:limit]
 
-    @_one_line_errors
+    @_reading
     def content(self, key: str, sha256: str) -> bytes | None:
         spooled = self._spool.read_all(key)
         with self._cache.snapshot():
@@ -248,14 +293,14 @@ class DiskStore:
             aside = self._followed(row, spooled).content(sha256) if row is not None else None
             return self._cache.content(key, sha256) if aside is None else aside
 
-    @_one_line_errors
+    @_reading
     def find(self, name: str) -> ThreadInfo | None:
         spooled = self._spool.read_all()
         with self._cache.snapshot():
             row = find_thread(self._cache, name)
             return self._followed(row, spooled).info if row is not None else None
 
-    @_one_line_errors
+    @_reading
     def list(
         self, *, limit: int | None = None, folder: str | None = None, search: str | None = None
     ) -> Sequence[ThreadInfo]:
@@ -302,7 +347,7 @@ class DiskStore:
         except sqlite3.OperationalError as error:
             if not is_locked(error):
                 raise
-            return [self._alone(operation) for operation in operations]  # each is put aside, or waits
+            return [self._aside_or_alone(operation) for operation in operations]
         for operation, result in zip(operations, results, strict=True):
             if not isinstance(operation, Add) and not isinstance(result, Exception):
                 self._spool.remove(name_of(operation.lease.thread.key, operation.lease.token))
@@ -330,6 +375,21 @@ class DiskStore:
             return error
         except UNSTORABLE as error:
             return unstorable(error, self.file)
+
+    def _aside_or_alone(self, operation: Operation) -> OperationResult:
+        """Put an operation aside, for the database is locked; what cannot be put aside waits."""
+        try:
+            with store_errors(self.file, self._lock_timeout):
+                match operation:
+                    case Append() if is_journal(operation.records):
+                        if self._append_aside(*operation):
+                            return None
+                    case Renew(lease):
+                        if renewed := self._renew_aside(lease):
+                            return renewed
+        except AfkError as error:
+            return error
+        return self._alone(operation)
 
     def _alone(self, operation: Operation) -> OperationResult:
         try:
@@ -450,17 +510,41 @@ class DiskStore:
         return True
 
     def _renew_aside(self, lease: Lease) -> Lease | None:
-        """Put the renewal of a lease aside, if it has an open turn."""
+        """Put the renewal of a lease aside; None if another process may write with the lease."""
         name = name_of(lease.thread.key, lease.token)
         with self._cache.snapshot():
             holder = self._renewed(lease)
             row = self._info(lease)
-        info = self._spool.now(name, row.info)
-        if info.open_turn is None or not is_this_process(holder.owner):
+        if not is_this_process(holder.owner):
             return None
+        info = self._spool.now(name, row.info)
         self._spool.put_renewal(name, holder)
         self._check_held(lease)
         return replace(lease, thread=info, expires=holder.expires)
+
+    def _end_aside(self, lease: Lease) -> bool:
+        """Put aside that a lease is over; return whether it did."""
+        with self._cache.snapshot():
+            holder = self._holder(lease.thread.key)
+        if holder is None or holder.token != lease.token:
+            return True
+        if not is_this_process(holder.owner):
+            return False
+        self._spool.put_renewal(name_of(lease.thread.key, lease.token), rows.ended(holder))
+        return True
+
+    def _keeper(self, lease: Lease) -> Callable[[], None]:
+        """Return what keeps a lease while its owner waits for the write lock, which may take longer than it lasts."""
+        every = LEASE_SECONDS * 0.3
+        kept = time.monotonic()
+
+        def keep() -> None:
+            nonlocal kept
+            if time.monotonic() - kept >= every:
+                self._renew_aside(lease)
+                kept = time.monotonic()
+
+        return keep
 
     def _check_held(self, lease: Lease) -> None:
         """Raise `LeaseLostError` if the lease was taken over, so that what was put aside will not be brought in."""
@@ -478,10 +562,39 @@ class DiskStore:
         if not names:
             return
         with self._cache.snapshot():
-            tokens = {name: self._holder(name.partition(".")[0]) for name in names}
-        for name, holder in tokens.items():
+            holders = {name: self._holder(name.partition(".")[0]) for name in names}
+        ended: list[str] = []
+        for name, holder in holders.items():
             if holder is None or name != name_of(name.partition(".")[0], holder.token):
                 self._spool.remove(name)
+            elif len(ended) < _SWEPT_AT_ONCE and self._is_ended(name):
+                ended.append(name)
+        if ended:
+            self._end(ended)
+
+    def _is_ended(self, name: str) -> bool:
+        with self._cache.snapshot():
+            row = read_info(self._cache, name.partition(".")[0])
+        renewed = follow(row.info, self._spool.read(name)).renewed if row is not None else None
+        return renewed is not None and rows.is_ended(renewed)
+
+    def _end(self, names: Sequence[str]) -> None:
+        """End the leases whose owners put aside that they are over, if the database is not locked."""
+        with suppress(sqlite3.OperationalError), self._cache.transaction(durable=False, at_once=True):
+            for name in names:
+                key, _, token = name.partition(".")
+                holder = self._holder(key)
+                if holder is not None and holder.token == token:
+                    self._drop_holder(key, token)
+
+    def _drop_holder(self, key: str, token: str) -> None:
+        """End a lease, inside a transaction; a thread to which nothing was appended is dropped with it."""
+        row = read_info(self._cache, key)
+        if row is not None:
+            row = self._bring_in(row, token)
+        self._cache.drop_row(rows.holder_key(key))
+        if row is not None and not row.info.head:
+            self._drop(row)
 
     def _holder(self, key: str) -> rows.Holder | None:
         return rows.holder_from_text(self._cache.text_if_sound(rows.holder_key(key))[0])
@@ -511,13 +624,17 @@ class DiskStore:
         return holder.expires
 
     def _may_be_replaced(self, row: rows.InfoRow, holder: rows.Holder) -> bool:
-        """Return whether the holder is proven dead, or its lease has run out, a renewal that was put aside included."""
+        """Return whether the holder is proven dead, or its lease is over, by what was put aside or by the database."""
         if proven_dead(holder.owner):
             return True
-        if not self._expired(holder):
-            return False
-        renewed = follow(row.info, self._spool.read(name_of(row.info.key, holder.token))).renewed
-        return renewed is None or self._expired(renewed)
+        aside = follow(row.info, self._spool.read(name_of(row.info.key, holder.token))).renewed
+        return self._is_over(holder, aside)
+
+    def _is_over(self, holder: rows.Holder, aside: rows.Holder | None) -> bool:
+        """Return whether a lease was ended or has run out, by the database and by what was put aside last."""
+        if aside is not None and rows.is_ended(aside):
+            return True
+        return self._expired(holder) and (aside is None or self._expired(aside))
 
     def _expired(self, holder: rows.Holder) -> bool:
         """Return whether a lease has run out; the wall clock decides only where the boots cannot be compared."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,16 +14,23 @@ from afk_store_disk.store import DiskStore
 from afkcli.plugin import Add, LeaseLostError, Operation, Renew, StoreError
 from afkcli.testing.store_steps import appended, asked, with_journal, with_seal
 
+Committed = Callable[[list[Operation]], list[str]]
 
-def committed(store: DiskStore, operations: list[Operation]) -> list[str]:
-    """Carry out `operations`; return the durability of each transaction that was committed."""
-    statements: list[str] = []
-    store._cache._con.set_trace_callback(statements.append)
-    store.apply(operations)
-    store._cache._con.set_trace_callback(None)
-    levels = [statement.split()[-1] for statement in statements if statement.startswith("PRAGMA synchronous =")]
-    assert len(levels) == statements.count("COMMIT")
-    return levels
+
+@pytest.fixture
+def committed(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> Committed:
+    """Return a function that carries out operations, and returns the durability of each transaction of it."""
+
+    def carried_out(operations: list[Operation]) -> list[str]:
+        levels: list[str] = []
+        with monkeypatch.context() as patch:
+            store._cache._con.set_trace_callback(lambda sql: levels.append("NORMAL") if sql == "COMMIT" else None)
+            patch.setattr("afk_store_disk.cache.sync", lambda descriptor: levels.append(f"{levels.pop()} and synced"))
+            store.apply(operations)
+            store._cache._con.set_trace_callback(None)
+        return levels
+
+    return carried_out
 
 
 @contextmanager
@@ -38,24 +45,24 @@ def locked(folder: Path) -> Iterator[None]:
         holder.close()
 
 
-def test_many_turns_are_journaled_in_one_transaction(store: DiskStore) -> None:
+def test_many_turns_are_journaled_in_one_transaction(store: DiskStore, committed: Committed) -> None:
     leases = [asked(store, f"t-{number}") for number in range(20)]
     operations: list[Operation] = [appended(lease, with_journal(lease.thread, "text")) for lease in leases]
     operations += [Renew(lease) for lease in leases]
-    assert committed(store, [*operations, Add("budget", 1)]) == ["NORMAL"]
+    assert committed([*operations, Add("budget", 1)]) == ["NORMAL"]
     assert all(len(store.load(lease.thread.key)) == 2 for lease in leases)
 
 
-def test_a_transaction_with_a_seal_survives_power_loss(store: DiskStore) -> None:
+def test_a_transaction_with_a_seal_survives_power_loss(store: DiskStore, committed: Committed) -> None:
     one, two = asked(store, "one"), asked(store, "two")
     operations = [appended(one, with_journal(one.thread, "text")), appended(two, with_seal(two.thread, []))]
-    assert committed(store, operations) == ["FULL"]
+    assert committed(operations) == ["NORMAL and synced"]
 
 
 def test_turns_are_put_aside_while_the_database_is_locked(
     store: DiskStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store._cache, "_timeout", 0.1)
+    monkeypatch.setattr(store._cache.lock, "timeout", 0.1)
     one, two, three = asked(store, "one"), asked(store, "two"), asked(store, "three")
     with locked(folder):
         results = store.apply(

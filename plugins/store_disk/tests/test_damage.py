@@ -272,7 +272,7 @@ def test_text_that_is_not_unicode_is_refused(folder: Path) -> None:
 
 
 def test_a_locked_database_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("afk_store_disk.cache.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("afk_store_disk.write_lock.LOCK_TIMEOUT", 0.05)
     store = DiskStore(folder)
     blocker = sqlite3.connect(folder / "threads.db", isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")

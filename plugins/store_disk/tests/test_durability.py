@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sqlite3
@@ -27,19 +28,20 @@ FULL, NORMAL = 2, 1
 
 
 @pytest.fixture
-def levels(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
-    """Return a function that tells at which `PRAGMA synchronous` each transaction since its last call was committed."""
+def levels(store: DiskStore, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
+    """Return a function that tells for each transaction since its last call whether the log was synced after it."""
     found: list[int] = []
-    connection = store._cache._con
 
     def trace(statement: str) -> None:
-        if statement.startswith("PRAGMA synchronous ="):
-            pending[:] = [{"FULL": FULL, "NORMAL": NORMAL}[statement.split()[-1]]]
-        elif statement == "COMMIT":
-            found.extend(pending)
+        if statement == "COMMIT":
+            found.append(NORMAL)
 
-    pending: list[int] = []
-    connection.set_trace_callback(trace)
+    def synced(descriptor: int) -> None:
+        assert os.fstat(descriptor).st_ino == (folder / "threads.db-wal").stat().st_ino
+        found[-1] = FULL
+
+    store._cache._con.set_trace_callback(trace)
+    monkeypatch.setattr("afk_store_disk.cache.sync", synced)
 
     def tell() -> list[int]:
         told = found[:]
@@ -100,6 +102,10 @@ mark('journal')
 for _ in range(20):
     lease = save(store, lease, with_journal(lease.thread, 'text'))
 mark('renew')
+os.utime(folder / 'threads.queue')
+store.renew(lease)
+mark('later')
+os.utime(folder / 'threads.queue', (0, 0))
 store.renew(lease)
 mark('seal')
 lease = save(store, lease, with_seal(lease.thread, []))
@@ -109,6 +115,24 @@ mark('acquire')
 lease = acquired(store)
 mark('end')
 """
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SQLite itself syncs there")
+def test_the_write_lock_is_free_while_the_log_is_synced(
+    store: DiskStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = sqlite3.connect(folder / "threads.db", timeout=0, isolation_level=None)
+    synced: list[int] = []
+
+    def sync(descriptor: int) -> None:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("ROLLBACK")
+        synced.append(descriptor)
+
+    monkeypatch.setattr("afk_store_disk.cache.sync", sync)
+    asked(store)
+    other.close()
+    assert len(synced) == 1
 
 
 @pytest.mark.skipif(
@@ -133,7 +157,7 @@ def test_the_kernel_is_asked_to_sync_only_where_it_has_to(start_python, folder: 
     assert counts.pop("question") == 1
     assert counts.pop("seal") == 1
     assert counts.pop("journal") == 2  # the first one moves the question to the database and begins the log anew
-    assert counts.pop("renew") == 2  # the same for what was journaled since
+    assert counts.pop("later") == 2  # the same for what was journaled since, 3 s after the last move
     assert counts.keys() <= {"open", "end"}  # "open": SQLite syncs the header of a log that it starts; "end": at close
 
 

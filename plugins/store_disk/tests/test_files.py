@@ -93,7 +93,7 @@ def test_nothing_is_written_when_an_existing_store_is_opened(store: DiskStore, f
 def test_large_values_stay_in_the_database(store: DiskStore, folder: Path) -> None:
     save_turn(store, acquired(store), "question", "x" * 3_000_000)
     names = {path.name for path in folder.rglob("*")}
-    assert names == {"threads.db", "threads.db-wal", "threads.db-shm", "threads.lock"}
+    assert names == {"threads.db", "threads.db-wal", "threads.db-shm", "threads.lock", "threads.queue"}
 
 
 # planted rows

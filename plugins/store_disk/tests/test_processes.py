@@ -39,7 +39,7 @@ store.close()
     store = DiskStore(folder)
     assert len(store.list()) == 16
     files = {path.name for path in folder.iterdir() if not path.name.startswith("threads.db-")}
-    assert files - {"spool"} == {"index.db", "threads.db", "threads.lock"}
+    assert files - {"spool"} == {"index.db", "threads.db", "threads.lock", "threads.queue"}
     store.close()
 
 

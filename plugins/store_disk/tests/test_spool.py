@@ -50,7 +50,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="files as POSIX has them")
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has to wait for the lock gives up soon."""
-    monkeypatch.setattr("afk_store_disk.cache.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("afk_store_disk.write_lock.LOCK_TIMEOUT", 0.1)
 
 
 @pytest.fixture
@@ -340,14 +340,14 @@ def test_nothing_of_an_open_turn_waits_for_the_lock(store: DiskStore, folder: Pa
         renewed = store.renew(taken)
         journal(store, replace(renewed, thread=lease.thread), "one", "two")
     allowed = [int(line.split()[-1]) for line in waits if line.startswith("PRAGMA busy_timeout")]
-    began = [allowed[at] for at in range(0, len(allowed), 2)]
-    assert began == [20, 0, 0]
+    assert 0 < allowed[0] <= 20
+    assert allowed[1:] == [0, 0, 0]
 
 
 def test_turns_of_a_process_are_journaled_while_another_call_of_it_waits(
     store: DiskStore, other: DiskStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store._cache, "_timeout", 30)
+    monkeypatch.setattr(store._cache.lock, "timeout", 30)
     calls, problems = StoreWorker(), list[Exception]()
     writer = TurnWriter(store, acquired(store), "run", problems.append)
     beginning = Beginning(messages=(text_message(Role.USER, "question"),))

@@ -19,7 +19,7 @@ from benchmarks.measure import Measured, ProgramFailedError, environment, interl
 from benchmarks.peer import NotInstalledError, configure, install
 from benchmarks.programs.long_thread import ANSWER, QUESTION
 from benchmarks.report import Row, compare
-from benchmarks.server import MODEL, BenchmarkServer, answer
+from benchmarks.server import MODEL, BenchmarkServer, answer, pieces
 
 PROGRAMS = Path(__file__).parent / "programs"
 AFK = Path(sys.executable).with_name("afk")
@@ -29,6 +29,8 @@ FEW_DELTAS = 200
 MANY_RUNS = 200
 LONG_TURNS, SHORT_TURNS = 2_500, 5  # two messages a turn
 EVENTS_PER_PACKED_CHUNK = 64
+PIECE_MB = 1
+EVENTS, EVENT_KB = 50, 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +237,35 @@ def memory(bench: Bench) -> list[Row]:
     return [compare(case, f"{FEW_DELTAS} deltas", "MB", peaks["many"], peaks["few"], note=note)]
 
 
+def growth(bench: Bench) -> list[Row]:
+    """The time for two and four times the size, to that for once: what grows with the square shows as 4 and 16."""
+    env = bench.home("growth")
+    command: list[str | Path] = [AFK, "run", "-n", "--json", "-m", MODEL, "hi"]
+    answers: dict[str, Callable[[int], list[str]]] = {
+        f"one piece of {PIECE_MB} MB": lambda times: ["x" * (PIECE_MB << 20) * times],
+        f"{EVENTS} pieces of {EVENT_KB} KB": lambda times: ["x" * (EVENT_KB << 10)] * (EVENTS * times),
+    }
+
+    def measure(prepared: bytes) -> Callable[[], Measured]:
+        def one() -> Measured:
+            bench.server.answer = prepared
+            return run(command, env, bench.server, cwd=bench.folder)
+
+        return one
+
+    rows = []
+    for name, texts in answers.items():
+        results = bench.interleave({str(times): measure(pieces(texts(times))) for times in (1, 2, 4)})
+        took = {side: _ms([one.after_request for one in ones]) for side, ones in results.items()}
+        rows += [
+            compare(
+                f"{name}, --json, {times} times as much", "once", "ms", took[str(times)], took["1"], goal=times * 1.2
+            )
+            for times in (2, 4)
+        ]
+    return rows
+
+
 def bad_sinks(bench: Bench) -> list[Row]:
     """A run with a sink that raises or blocks, to the same run without it: to its request, and on to its end."""
     bench.server.answer = answer(DELTAS)
@@ -361,6 +392,7 @@ CASES: dict[str, Callable[[Bench], list[Row]]] = {
     "streaming": streaming,
     "thread": long_thread,
     "memory": memory,
+    "growth": growth,
     "sinks": bad_sinks,
     "stopping": stopping,
     "many": many_runs,

@@ -13,7 +13,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -44,6 +44,13 @@ def answer(deltas: int, *, events_per_chunk: int = 1) -> bytes:
     groups = (events[start : start + events_per_chunk] for start in range(0, len(events), events_per_chunk))
     chunks = (b"".join(group) for group in groups)
     return _HEAD + b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+
+
+def pieces(texts: Sequence[str]) -> bytes:
+    """Return the whole HTTP response of an answer whose deltas are `texts`, all in one chunk of the body."""
+    events = [_event({"role": "assistant", "content": ""}), *(_event({"content": text}) for text in texts)]
+    body = b"".join([*events, _event({}, finish="stop"), _usage(1), b"data: [DONE]\n\n"])
+    return _HEAD + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
 
 
 class BenchmarkServer:

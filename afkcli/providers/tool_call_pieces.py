@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
+from afkcli.core.contract.growing import GrowingText
 from afkcli.core.contract.jsonform import Json, JsonObject, clean_text, dumps
 from afkcli.core.contract.messages import ProviderData, ToolCallDelta, ToolCallPart
 from afkcli.providers.origin import Origin
@@ -24,6 +25,7 @@ MAX_CALLS = 1000
 """Of one answer."""
 
 _OWN_FIELDS = frozenset({"id", "index", "type", "function"})
+_MARK = re.compile(r'\\.|\\$|["{}\[\]]', re.DOTALL)
 _SIGNATURE = re.compile("signature", re.IGNORECASE)
 
 
@@ -35,27 +37,60 @@ class _Call:
     index: int | None
     server_id: str = ""
     name: str = ""
-    pieces: list[str] = field(default_factory=list)
+    pieces: GrowingText = field(default_factory=GrowingText)
+    end: _ObjectEnd = field(default_factory=lambda: _ObjectEnd())
     text: TextPieces = field(default_factory=TextPieces)
     extra: JsonObject = field(default_factory=dict)
+    whole: bool | None = None
+    """Whether what has come until the end of an object is one; None while that was not looked at."""
     announced: bool = False
     """Whether an event has named it."""
 
     @property
     def arguments(self) -> str:
-        if len(self.pieces) > 1:
-            self.pieces = ["".join(self.pieces)]
-        return self.pieces[0] if self.pieces else ""
+        return str(self.pieces)
 
     @property
     def is_whole(self) -> bool:
         """Whether its arguments are a whole JSON object, to which nothing can be added."""
-        if not self.pieces or not self.pieces[-1].rstrip().endswith("}"):
+        if not self.end.is_reached:
             return False
-        try:
-            return isinstance(json.loads(self.arguments), dict)
-        except (ValueError, RecursionError):
-            return False
+        if self.whole is None:
+            try:
+                self.whole = isinstance(json.loads(self.arguments), dict)
+            except (ValueError, RecursionError):
+                self.whole = False  # what is wrong in it stays wrong, whatever follows
+        return self.whole
+
+    def add(self, arguments: str) -> None:
+        """Add a piece of its arguments."""
+        self.pieces.append(arguments)
+        self.end.take(arguments)
+
+
+class _ObjectEnd:
+    """Finds the end of a JSON object in pieces of text. Each piece is looked at once, however many there are."""
+
+    __slots__ = ("_depth", "_escaped", "_in_string", "is_reached")
+
+    def __init__(self) -> None:
+        self.is_reached = False
+        self._depth = 0
+        self._in_string = False
+        self._escaped = False
+
+    def take(self, text: str) -> None:
+        start = 1 if self._escaped and text else 0
+        self._escaped = self._escaped and not text
+        for found in _MARK.finditer(text, start):
+            mark = found[0]
+            if mark[0] == "\\":
+                self._escaped = len(mark) == 1
+            elif mark == '"':
+                self._in_string = not self._in_string
+            elif not self._in_string:
+                self._depth += 1 if mark in "{[" else -1
+                self.is_reached = self.is_reached or self._depth == 0
 
 
 class ToolCallPieces:
@@ -74,6 +109,7 @@ class ToolCallPieces:
         self._taken = set(taken)
         self._origin = origin
         self._calls: list[_Call] = []
+        self._known_ids: set[str] = set()
         self.unshown = 0
         """How many pieces of arguments came before the name of their call."""
 
@@ -109,7 +145,7 @@ class ToolCallPieces:
         if name and not call.name.endswith(name):
             call.name += name
         arguments = call.text.take(arguments)
-        call.pieces.append(arguments)
+        call.add(arguments)
         call.extra |= {key: value for key, value in piece.items() if key not in _OWN_FIELDS and value is not None}
         call.extra.pop("name", None)
         call.extra.pop("arguments", None)
@@ -140,13 +176,15 @@ class ToolCallPieces:
 
     def _known(self, server_id: str, index: int | None) -> _Call | None:
         """Return the call that a piece with this id and index continues, as far as these say."""
-        at_index = [call for call in self._calls if index is None or call.index in (index, None)]
-        if not server_id:
-            return at_index[-1] if at_index else None
-        same = [call for call in at_index if call.server_id == server_id]
-        if same:
-            return same[-1]
-        last = at_index[-1] if at_index else None
+        newest = reversed(self._calls)  # a piece nearly always continues one of the last calls
+        at_index = (call for call in newest if index is None or call.index in (index, None))
+        last = next(at_index, None)
+        if not server_id or last is None or last.server_id == server_id:
+            return last
+        if server_id in self._known_ids:
+            same = next((call for call in at_index if call.server_id == server_id), None)
+            if same is not None:
+                return same
         return last if last is not None and not last.server_id and not last.is_whole else None
 
     def _begins(self, call: _Call, name: str, arguments: str) -> bool:
@@ -167,6 +205,7 @@ class ToolCallPieces:
 
     def _identify(self, call: _Call, server_id: str) -> None:
         call.server_id = server_id
+        self._known_ids.add(server_id)
         if server_id and server_id not in self._taken and not call.announced:
             call.id = server_id
         self._taken.add(call.id)

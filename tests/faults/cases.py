@@ -11,6 +11,7 @@ from tests.faults import (
     disk,
     endurance,
     kills,
+    large,
     many,
     races,
     signals,
@@ -58,6 +59,8 @@ CASES = (
     _case("first-runs", signals.first_runs, [8], [16]),
     _case("one-process", endurance.one_process, [200], [10_000]),
     _case("many-processes", endurance.many_processes, [12], [1_000]),
+    _case("large-turns", large.large_turns, [18], [80]),
+    _case("large-records", large.large_records, [70], [1000]),
     _case("sinks", sinks.misbehaving),
     _case("supervisors", supervisors.attacked, [1], [20]),
 )

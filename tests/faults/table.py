@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 MOST_TEXT_LOST_MS = 250
 """The promise: streamed text is journaled at least this often."""
 
+MOST_MEMORY_MB = 200
+"""The promise: nothing from outside makes afk take more memory than this, whatever its size."""
+
 _MOST_PROBLEMS = 12  # of a case are shown; the first ones tell most
 _HEADINGS = (
     "case",
@@ -17,6 +20,7 @@ _HEADINGS = (
     "messages lost",
     "threads damaged",
     "text lost (ms)",
+    "memory (MB)",
     "goal",
 )
 
@@ -30,6 +34,7 @@ class Row:
         messages_lost: messages that afk had accepted, or the model had been sent, and that are in no thread.
         text_lost_ms: the age of the oldest piece of an answer that was sent before a kill and is not kept; None where
             the case kills nothing in the middle of an answer.
+        memory_mb: the most memory that an `afk` had resident; None where it is not measured.
         problems: what must not be, a few lines each.
         notes: what a reader of the table should know, a line each; they break no goal.
     """
@@ -41,6 +46,7 @@ class Row:
     messages_lost: int = 0
     damaged: int = 0
     text_lost_ms: float | None = None
+    memory_mb: float | None = None
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -52,7 +58,10 @@ class Row:
     @property
     def holds(self) -> bool:
         """Whether the goal holds, the milliseconds included."""
-        return self.whole and (self.text_lost_ms or 0) <= MOST_TEXT_LOST_MS
+        return self.whole and (self.text_lost_ms or 0) <= MOST_TEXT_LOST_MS and (self.memory_mb or 0) <= MOST_MEMORY_MB
+
+    def add_memory(self, megabytes: float) -> None:
+        self.memory_mb = max(self.memory_mb or 0.0, megabytes)
 
     def add_text_lost(self, milliseconds: float) -> None:
         self.text_lost_ms = max(self.text_lost_ms or 0.0, milliseconds)
@@ -60,7 +69,8 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         text = "-" if self.text_lost_ms is None else f"{self.text_lost_ms:.0f}"
         numbers = (self.tries, self.finished, self.lost, self.messages_lost, self.damaged)
-        return (self.case, *map(str, numbers), text, "holds" if self.holds else "BROKEN")
+        memory = "-" if self.memory_mb is None else f"{self.memory_mb:.0f}"
+        return (self.case, *map(str, numbers), text, memory, "holds" if self.holds else "BROKEN")
 
 
 def table(rows: Iterable[Row]) -> str:

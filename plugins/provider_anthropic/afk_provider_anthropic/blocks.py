@@ -16,6 +16,7 @@ from afkcli.plugin import (
     JsonObject,
     ModelEvent,
     ModelWarning,
+    OpaqueDelta,
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
@@ -109,6 +110,8 @@ class Blocks:
                 yield from self._show(block, _text(start.get(name)))
         if block.kind == "thinking" and isinstance(start.get("signature"), str):
             block.signature.append(start["signature"])
+        if block.kind not in _NEUTRAL:  # it is kept as it is
+            yield OpaqueDelta(sum(len(value) for value in start.values() if isinstance(value, str)))
 
     def piece(self, index: Json, delta: Json) -> Iterator[ModelEvent]:
         """Yield what a piece of a block shows."""
@@ -122,6 +125,7 @@ class Blocks:
         if block.kind == "thinking" and isinstance(delta.get("signature"), str):  # also with a piece of the thinking
             block.signature.append(delta["signature"])
             self.unshown += bool(delta["signature"].strip())
+            yield OpaqueDelta(len(delta["signature"]))
         if kind == "signature_delta":
             return
         name = next(field for field, delta_kind in _KIND_OF_FIELD.items() if delta_kind == kind)
@@ -164,9 +168,11 @@ class Blocks:
 
     def _signed(self, index: Json) -> Block:
         """Return the block that a signature belongs to: some servers count the blocks of thinking in another way."""
-        thoughts = [block for block in self.all if block.kind == "thinking"]
         block = self._at.get(index_of(index))
-        return block if block in thoughts else thoughts[-1] if thoughts else self._new(index, "thinking", {})
+        if block is not None and block.kind == "thinking":
+            return block
+        last = next((block for block in reversed(self.all) if block.kind == "thinking"), None)
+        return last or self._new(index, "thinking", {})
 
     def _last_text(self) -> Block | None:
         return next((block for block in reversed(self.all) if block.kind == "text"), None)

@@ -14,6 +14,7 @@ from afk_provider_openai.responses_request import input_items, origin_of
 from afk_provider_openai.settings import Server
 from afkcli.plugin import (
     FinishReason,
+    GrowingText,
     Json,
     JsonObject,
     Message,
@@ -21,6 +22,7 @@ from afkcli.plugin import (
     ModelRequest,
     ModelResponse,
     ModelWarning,
+    OpaqueDelta,
     Part,
     ReasoningDelta,
     ReasoningPart,
@@ -56,12 +58,20 @@ class _Item:
     kind: str = ""
     call_id: str = ""
     name: str = ""
-    text: str = ""
-    arguments: str = ""
+    said: GrowingText = field(default_factory=GrowingText)
+    given: GrowingText = field(default_factory=GrowingText)
     pieces: TextPieces = field(default_factory=TextPieces)
     argument_pieces: TextPieces = field(default_factory=TextPieces)
     part: Part | None = None
     is_done: bool = False
+
+    @property
+    def text(self) -> str:
+        return str(self.said)
+
+    @property
+    def arguments(self) -> str:
+        return str(self.given)
 
 
 class ResponsesReader:
@@ -167,7 +177,7 @@ class ResponsesReader:
         item = self._item_of(event)
         item.kind = item.kind or "message"
         text = item.pieces.take(_str(event.get("delta")))
-        item.text += text
+        item.said.append(text)
         if text:
             yield TextDelta(text)
 
@@ -175,7 +185,7 @@ class ResponsesReader:
         item = self._item_of(event)
         item.kind = item.kind or "reasoning"
         text = item.pieces.take(_str(event.get("delta")))
-        item.text += text
+        item.said.append(text)
         if text:
             yield ReasoningDelta(text)
 
@@ -187,7 +197,7 @@ class ResponsesReader:
         item = self._item_of(event)
         item.kind = item.kind or "function_call"
         arguments = item.argument_pieces.take(_str(event.get("delta")))
-        item.arguments += arguments
+        item.given.append(arguments)
         if item.name and arguments:
             yield ToolCallDelta(item.call_id, item.name, arguments)
         else:
@@ -224,6 +234,8 @@ class ResponsesReader:
             thought = item.text or _summary_text(done)
             if thought != item.text:
                 yield ReasoningDelta(thought)
+            if done.get("encrypted_content"):
+                yield OpaqueDelta(len(_str(done["encrypted_content"])))
             item.part = ReasoningPart(text=thought, provider_data=self._origin.data(item=done))
 
     def _message_done(self, item: _Item, done: JsonObject) -> Iterator[ModelEvent]:
@@ -231,7 +243,7 @@ class ResponsesReader:
         if text.startswith(item.text):  # what no delta said is still part of the answer
             if text != item.text:
                 yield TextDelta(text[len(item.text) :])
-            item.text = text
+            item.said = GrowingText(text)
         elif text:
             payload = None
             yield ModelWarning(

@@ -341,7 +341,7 @@ def test_nothing_of_an_open_turn_waits_for_the_lock(store: DiskStore, folder: Pa
         journal(store, replace(renewed, thread=lease.thread), "one", "two")
     allowed = [int(line.split()[-1]) for line in waits if line.startswith("PRAGMA busy_timeout")]
     assert 0 < allowed[0] <= 20
-    assert allowed[1:] == [0, 0, 0]
+    assert set(allowed[1:]) == {0}
 
 
 def test_turns_of_a_process_are_journaled_while_another_call_of_it_waits(

@@ -12,7 +12,7 @@ from typing import IO
 
 from afk_store_disk.cache import NewCache, OlderSchemaError, ThreadCache
 from afk_store_disk.mounts import network_type
-from afk_store_disk.problems import ELSEWHERE
+from afk_store_disk.reasons import ELSEWHERE
 from afk_store_disk.write_lock import WriteLock, patiently
 from afkcli.plugin import StoreError, make_private_folder, private_file, sync_folder
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +9,11 @@ from pathlib import Path
 
 import diskcache
 
+from afk_store_disk.reasons import ELSEWHERE, probe, reason
 from afkcli.plugin import LEASE_SECONDS, AfkError, JsonError, StoreError
 
 BUSY_SECONDS = LEASE_SECONDS / 2
 """How long SQLite itself waits for a lock where afk cannot do anything else meanwhile, as while it opens a file."""
-
-ELSEWHERE = "set AFK_HOME or [stores.disk] path to another folder"
 
 _FULL = "the disk is full: nothing was written to {file}; free some space"
 _BUSY = "{file} was locked by another process for {seconds:g} s; try again"
@@ -47,6 +45,9 @@ _LINES = {
 }
 
 
+_OF_THE_SYSTEM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
+"""What SQLite says where the operating system refused something."""
+
 UNSTORABLE = (UnicodeError, JsonError, OverflowError)
 """What is raised for data that has no form in the database; other data is not concerned."""
 
@@ -73,9 +74,10 @@ def store_errors(file: Path, lock_timeout: float = BUSY_SECONDS) -> Iterator[Non
     except sqlite3.Error as error:
         raise StoreError(_sqlite_line(error, file, lock_timeout)) from error
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise StoreError(_FULL.format(file=error.filename or file)) from error
-        raise StoreError(_CANNOT_OPEN.format(file=error.filename or file, error=error.strerror or error)) from error
+        line = _CANNOT_OPEN.format(file=error.filename or file, error=error.strerror or error)
+        raise StoreError(reason(error, file) or line) from error
+    except MemoryError as error:  # as which Python raises SQLITE_NOMEM
+        raise StoreError(f"not enough memory to use {file}; end some programs") from error
     except UnicodeDecodeError as error:  # SQLite's own message about a damaged schema
         raise StoreError(_DAMAGED.format(file=file, error=error.reason)) from error
     except UNSTORABLE as error:
@@ -99,5 +101,10 @@ def spoils_a_row(error: sqlite3.Error) -> bool:
 
 def _sqlite_line(error: sqlite3.Error, file: Path, lock_timeout: float) -> str:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_INTERNAL) & 0xFF  # the low byte is the primary code
+    if code in _OF_THE_SYSTEM:
+        refused = probe(file)
+        line = reason(refused, file) if refused is not None else None
+        if line is not None:
+            return line
     text = " ".join(str(error).split())
     return _LINES.get(code, _OTHER).format(file=file, error=text, seconds=lock_timeout)

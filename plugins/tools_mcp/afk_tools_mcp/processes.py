@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -86,6 +87,8 @@ async def start_process(name: str, settings: ServerSettings) -> ServerProcess:
     Raises:
         ToolError: there is no such program or folder, or it cannot be run.
     """
+    if os.name == "nt":
+        raise ToolError(f"the MCP server {name!r} is not started: on Windows afk uses MCP servers by `url` only")
     if not hide_memory():
         raise ToolError(f"the MCP server {name!r} is not started: the system does not let afk hide its keys from it")
     environment = settings.environment()

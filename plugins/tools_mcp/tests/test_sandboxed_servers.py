@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import types
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,10 @@ def test_without_a_mechanism_the_server_is_not_started(folder: Path, monkeypatch
 def test_settings_that_would_do_nothing_are_refused(table: dict[str, object], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         ServerSettings(**table)  # type: ignore[arg-type]
+
+
+def test_on_windows_only_servers_with_an_address_are_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ServerSettings(command="sh", args=["-c", CODE], cwd=str(folder))
+    monkeypatch.setattr("afk_tools_mcp.processes.os", types.SimpleNamespace(name="nt"))
+    with pytest.raises(ToolError, match="'notes' is not started: on Windows afk uses MCP servers by `url` only"):
+        said(settings)

@@ -101,7 +101,7 @@ class Sandbox:
 
     def policy(self) -> dict[str, Any]:
         """Return the policy that `afkcli/processes/confine.py` carries out."""
-        return {**asdict(self), "guarded": [os.getpid()]}
+        return {**asdict(self), "guarded": sorted({os.getpid(), os.getpgrp()})}
 
 
 def make_sandbox(

@@ -6,8 +6,9 @@ import asyncio
 import os
 import platform
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import click
@@ -15,7 +16,8 @@ import click
 from afkcli.commands.config import places
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
-from afkcli.commands.plugins import MISSING, OK, foreign_line, plugin_rows
+from afkcli.commands.plugins import MISSING, OK, Row, foreign_line, plugin_rows
+from afkcli.config.merging import Config
 from afkcli.core.contract.credentials import MASK
 from afkcli.core.contract.errors import EXIT_INTERNAL, AfkError
 from afkcli.core.contract.text import one_line
@@ -76,18 +78,20 @@ def examine(start: Invocation) -> Iterator[Finding]:
     if foreign is not None:
         yield Finding(check="package afk", status=WARN, detail=foreign_line(foreign))
     yield from _folders(start)
-    yield from _keys(start)
     yield _sandbox()
     notices: list[str] = []
     try:
         setup = load_setup(start, project=True, notify=notices.append)
     except AfkError as error:
-        yield from _plugins(discover(start))
+        yield _keys(start, None, [])
+        yield from _plugins(plugin_rows(discover(start)))
         yield Finding(check="config", status=FAIL, detail=str(error))
         return
     yield from _config()
     yield from (Finding(check="config", status=WARN, detail=line) for line in notices)
-    yield from _plugins(setup.plugins)
+    rows = plugin_rows(setup.plugins)
+    yield _keys(start, setup.config, _key_settings(setup.plugins, [row.id for row in rows if row.status == OK]))
+    yield from _plugins(rows)
     yield from _store(setup)
     yield from _sinks(setup)
     yield from _model(setup)
@@ -112,11 +116,64 @@ def _folder(check: str, folder: Path, *, needed: bool) -> Finding:
     )
 
 
-def _keys(start: Invocation) -> Iterator[Finding]:
-    keys = [plugin.key for plugin in KNOWN.values() if plugin.key]
-    found = [key for key in keys if start.environment.get(key)]
-    said = ", ".join(f"{key} is set ({MASK})" for key in found)
-    yield Finding(check="keys", status=OK, detail=said or f"no key is set ({', '.join(keys)})")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Key:
+    """Where the key of a provider can be set: a variable, and a setting of the provider's table."""
+
+    provider: str
+    setting: str
+    variable: str | None
+
+
+_KNOWN_KEYS = [
+    _Key(provider=id_.partition(".")[2], setting="api_key", variable=plugin.key)
+    for id_, plugin in KNOWN.items()
+    if plugin.key
+]
+
+
+def _key_settings(plugins: Plugins, usable: Sequence[str]) -> list[_Key]:
+    """Return the secret settings, other than headers, of the providers among `usable` that have settings."""
+    keys: list[_Key] = []
+    for id_ in usable:
+        kind, _, name = id_.partition(".")
+        settings = None
+        with suppress(AfkError):
+            settings = plugins.settings_type(kind, name) if kind == "provider" else None
+        keys += [
+            _Key(provider=name, setting=item.name, variable=item.metadata.get("env"))
+            for item in (fields(settings) if settings is not None else ())
+            if item.metadata.get("secret") and item.name != "headers"
+        ]
+    return keys
+
+
+def _keys(start: Invocation, config: Config | None, keys: Sequence[_Key]) -> Finding:
+    """Say which keys are set, and where: in the environment, or in the config where no variable replaces them."""
+    keys = list(dict.fromkeys((*_KNOWN_KEYS, *keys)))
+    read = {key.provider for key in keys}
+    tables = config.configured("providers") if config is not None else []
+    keys += [_Key(provider=name, setting="api_key", variable=None) for name in tables if name not in read]
+    said = [line for line in (_where_set(start, config, key) for key in keys) if line is not None]
+    variables = [key.variable for key in keys if key.variable]
+    none = f"no key is set ({', '.join(variables)}; or api_key under [providers.NAME])"
+    return Finding(check="keys", status=OK, detail=", ".join(said) or none)
+
+
+def _where_set(start: Invocation, config: Config | None, key: _Key) -> str | None:
+    table = config.plugin_table("providers", key.provider) if config is not None else {}
+    configured = _is_text(table.get(key.setting))
+    where = f"{key.setting} under [providers.{key.provider}]"
+    given = start.environment.get(key.variable, "") if key.variable else ""
+    if not given:
+        return f"{where} is set ({MASK})" if configured else None
+    if not given.strip():
+        return f"{key.variable} is blank" + (f", and replaces {where}" if configured else "")
+    return f"{key.variable} is set ({MASK})" + (f", and replaces {where}" if configured else "")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _sandbox() -> Finding:
@@ -138,8 +195,8 @@ def _config() -> Iterator[Finding]:
             yield Finding(check=place.what, status=OK, detail=detail)
 
 
-def _plugins(plugins: Plugins) -> Iterator[Finding]:
-    for row in plugin_rows(plugins):
+def _plugins(rows: Sequence[Row]) -> Iterator[Finding]:
+    for row in rows:
         if row.status == OK:
             yield Finding(check=row.id, status=OK, detail=" ".join(filter(None, (row.distribution, row.version))))
         elif row.status != MISSING:

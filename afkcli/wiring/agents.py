@@ -57,7 +57,7 @@ def agent_and_model(setup: Setup, flags: Flags, thread: ThreadInfo | None) -> tu
     """Return the agent of a run of the command line, and its model with the reason."""
     named = _choice(flags.agent, "--agent") or environment_choice("AFK_AGENT", setup.invocation.environment)
     described = choose_agent(setup, named, thread)
-    own = Choice(value=described.model, source=f"the agent {described.name!r}") if described.model else None
+    own = _choice(described.model, f"the agent {described.name!r}")
     explicit = _choice(flags.model, "--model") or environment_choice("AFK_MODEL", setup.invocation.environment)
     switched = named is not None and (thread is None or thread.agent != described.name)
     return described, choose_model(setup, explicit or (own if switched else None), thread, own)

@@ -22,10 +22,11 @@ def full_model_name(setup: Setup, name: str) -> str:
     """Return `provider/model` for a name: as it is, by config, by provider, or by prefix.
 
     Raises:
-        UnknownNameError: nothing claims it.
+        UnknownNameError: nothing claims it, or one of its two parts is empty.
     """
     name = setup.config.alias(name) or name
     if "/" in name:
+        _refuse_empty_part(name)
         return name
     if f"provider.{name}" in setup.plugins.found or f"provider.{name}" in KNOWN:
         return f"{name}/"
@@ -36,18 +37,31 @@ def full_model_name(setup: Setup, name: str) -> str:
     return f"{provider}/{name}"
 
 
+def _refuse_empty_part(name: str) -> None:
+    """Refuse `/model` and `provider/`: the first has no provider, and the second would be any model of it."""
+    provider, _, model = name.partition("/")
+    if not provider.strip():
+        raise UnknownNameError(f"the model {name!r} has no provider; write it as provider/model")
+    if not model.strip():
+        raise UnknownNameError(
+            f"the model {name!r} has no name after the provider; write it as provider/model, or as {provider!r} for "
+            "the provider's default model"
+        )
+
+
 def choose_model(
     setup: Setup, explicit: Choice | None, thread: ThreadInfo | None, agent_model: Choice | None
 ) -> Choice:
     """Return the model of a run and why: what was named, the thread's, the config's, a key's, or the demonstration.
 
     Raises:
+        UnknownNameError: what was named is no model.
         ConfigError: nothing names a model and the demonstration is forbidden or not installed.
     """
     last = Choice(value=thread.model, source="the thread's last turn") if thread and thread.model else None
-    choice = explicit or last or agent_model or setup.config.value("model") or _model_of_key(setup)
+    choice = explicit or last or agent_model or setup.config.value("model")
     if choice is None:
-        return _demonstration(setup)
+        return _model_of_key(setup) or _demonstration(setup)
     return replace(choice, value=full_model_name(setup, choice.value))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.commands.conftest import Install
 from tests.e2e.shell import Shell
 
@@ -66,3 +68,70 @@ def test_a_broken_plugin_and_a_foreign_package_are_warnings(keyed: Shell, instal
     assert rows["tools.broken"]["status"] == "warn"
     assert "nowhere" in rows["tools.broken"]["detail"]
     assert "other-afk" in rows["package afk"]["detail"]
+
+
+def user_config(shell: Shell, text: str) -> None:
+    path = shell.home / "afk" / "config" / "config.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "litellm"])
+def test_a_key_in_the_config_is_set(shell: Shell, provider: str) -> None:
+    user_config(shell, f"[providers.{provider}]\napi_key = 'sk-canary-0123456789'\n")
+    shell.env["AFK_MODEL"] = "local"
+    keys = findings(shell, 0)["keys"]["detail"]
+    assert keys == f"api_key under [providers.{provider}] is set (***)"
+
+
+def test_a_key_of_a_trusted_project_is_set(shell: Shell) -> None:
+    file = shell.folder / "afk.toml"
+    file.write_text("[providers.openai]\napi_key = 'sk-canary-0123456789'\n")
+    file.chmod(0o644)
+    assert findings(shell, 0)["keys"]["detail"].startswith("no key is set (OPENAI_API_KEY")
+    assert shell.in_process("trust").code == 0
+    assert findings(shell, 0)["keys"]["detail"] == "api_key under [providers.openai] is set (***)"
+
+
+@pytest.mark.parametrize(("given", "said"), [("sk-canary-9876543210", "set (***)"), (" ", "blank")])
+def test_a_key_in_the_environment_replaces_that_of_the_config(shell: Shell, given: str, said: str) -> None:
+    user_config(shell, "[providers.anthropic]\napi_key = 'sk-canary-0123456789'\n")
+    shell.env.update(ANTHROPIC_API_KEY=given, AFK_MODEL="local")
+    wanted = f"ANTHROPIC_API_KEY is {said}, and replaces api_key under [providers.anthropic]"
+    assert findings(shell, 0)["keys"]["detail"] == wanted
+
+
+def test_a_blank_key_in_the_config_is_not_set(shell: Shell) -> None:
+    user_config(shell, "[providers.openai]\napi_key = ' '\n")
+    shell.env["AFK_MODEL"] = "local"
+    assert findings(shell, 0)["keys"]["detail"].startswith("no key is set")
+
+
+PROVIDER = """
+from dataclasses import dataclass, field
+from afkcli.plugin import BaseProvider, hookimpl
+AFK_HOOKS = 1
+@dataclass
+class Settings:
+    token: str = field(default="", metadata={"secret": True, "env": "GREY_TOKEN"})
+@hookimpl
+def afk_provider(settings: Settings): ...
+"""
+
+
+@pytest.mark.parametrize("config", [True, False])
+def test_keys_that_other_providers_read_are_named(shell: Shell, config: bool) -> None:
+    file = shell.folder / "grey.py"
+    file.write_text(PROVIDER)
+    table = "[providers.grey]\ntoken = 'canary-0123456789'\n" if config else ""
+    user_config(shell, f"plugins.paths = ['{file}']\nmodel = 'local'\n{table}")
+    if not config:
+        shell.env["GREY_TOKEN"] = "canary-0123456789"
+    wanted = "token under [providers.grey] is set (***)" if config else "GREY_TOKEN is set (***)"
+    assert findings(shell, 0)["keys"]["detail"] == wanted
+
+
+def test_a_server_alone_selects_its_default_model(shell: Shell, server: Any) -> None:
+    shell.env["OPENAI_BASE_URL"] = server.base_url
+    assert findings(shell, 0)["model"]["detail"].startswith("openai/gpt-5.2-mini (OPENAI_BASE_URL is set)")
+    assert shell.in_process("run", "hi").out == "reply 1: hi\n"

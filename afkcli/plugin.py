@@ -130,7 +130,7 @@ if TYPE_CHECKING:
     from afkcli.host.files import make_private_folder, private_file, replace_file, sync_folder
     from afkcli.host.nondumpable import hide_memory
     from afkcli.host.owner import boot_id, current_owner, proven_dead
-    from afkcli.host.paths import config_dir, data_dir, state_dir
+    from afkcli.host.paths import config_dir, data_dir, expand_user, state_dir
     from afkcli.host.secrets import keep_secret, mask_secrets
     from afkcli.processes.sandbox import HIDDEN, Sandbox, SandboxError, SandboxMode, make_sandbox
     from afkcli.processes.supervised import DEVNULL, PIPE, Stopped, SupervisedProcess
@@ -299,6 +299,7 @@ _NAMES = {
     "afkcli.host.paths": (
         "config_dir",
         "data_dir",
+        "expand_user",
         "state_dir",
     ),
     "afkcli.processes.sandbox": (
@@ -429,6 +430,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "data_dir",
     "dumps",
     "event_to_json",
+    "expand_user",
     "from_json",
     "hide_memory",
     "hookimpl",

@@ -99,7 +99,11 @@ def examine(start: Invocation) -> Iterator[Finding]:
 
 def _folders(start: Invocation) -> Iterator[Finding]:
     for name, find in (("config", config_dir), ("data", data_dir), ("state", state_dir)):
-        yield _folder(f"{name} folder", find(start.environment), needed=name == "data")
+        check = f"{name} folder"
+        try:
+            yield _folder(check, find(start.environment), needed=name == "data")
+        except AfkError as error:
+            yield Finding(check=check, status=FAIL, detail=str(error))
 
 
 def _folder(check: str, folder: Path, *, needed: bool) -> Finding:

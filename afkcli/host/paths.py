@@ -1,6 +1,7 @@
 """Where afk keeps things: the data, state and config folders of the platform; `AFK_HOME` moves all three.
 
 Each function takes the environment that names them; plugins leave it out and get that of the process.
+Without `AFK_HOME` each raises `ConfigError` if this user has no home folder: no `HOME`, no entry in the user database.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from afkcli.core.contract.errors import ConfigError
 from afkcli.host.invocation import process_environment
 
 
@@ -33,11 +35,34 @@ def config_file(environment: Mapping[str, str] | None = None) -> Path:
 
 def _home(part: str, environment: Mapping[str, str] | None) -> Path | None:
     home = (process_environment() if environment is None else environment).get("AFK_HOME")
-    return Path(home).expanduser().absolute() / part if home else None
+    return expand_user(home, "AFK_HOME").absolute() / part if home else None
+
+
+def expand_user(path: str, what: str) -> Path:
+    """Return `path` with a beginning `~` or `~USER` replaced by that user's home folder.
+
+    Args:
+        path: as the user wrote it.
+        what: where the user wrote it, for the error: `[stores.disk] path`.
+
+    Raises:
+        ConfigError: the home folder is not known.
+
+    Since: 0.2.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{what} is {path!r}, but that home folder is not known; write the full path") from None
 
 
 def _platform(function: str) -> Path:
     import platformdirs
 
-    path: Path = getattr(platformdirs, function)("afk", appauthor=False)
+    try:
+        path: Path = getattr(platformdirs, function)("afk", appauthor=False)
+    except RuntimeError:
+        raise ConfigError(
+            "this user has no home folder for afk's files; set AFK_HOME (or HOME) to a folder that can be written"
+        ) from None
     return path

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from afkcli.core.contract.errors import ConfigError
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.thread.exchange import content_line, rescued_journal_line, rescued_line
 from afkcli.core.thread.turns import SealedTurn
@@ -27,13 +28,19 @@ def rescue(thread_id: str, turn: SealedTurn, contents: Mapping[str, bytes]) -> s
     line = rescued_line(thread_id, turn)
     attached = [content_line(sha256, data) for sha256, data in contents.items()]
     for lines in ([line, *attached], [line]) if attached else ([line],):
-        for folder in (state_dir() / "rescue", Path(tempfile.gettempdir())):
+        for folder in _folders():
             path = folder / f"afk-{turn.run_id}.json"
             with contextlib.suppress(OSError):
                 make_private_folder(folder)
                 replace_file(path, lines)
                 return str(path)
     return None
+
+
+def _folders() -> Iterator[Path]:
+    with contextlib.suppress(ConfigError):  # a user without a home folder
+        yield state_dir() / "rescue"
+    yield Path(tempfile.gettempdir())
 
 
 def rescue_more(where: str, body: JsonObject, contents: Mapping[str, bytes]) -> None:

@@ -19,6 +19,7 @@ SUPPORTED = (
 
 _SCALARS = (str, int, float, bool, type(None))
 _DATES = ("date", "time", "datetime")
+_SETS = (set, frozenset)
 TABLES = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 ARRAYS = (
     list,
@@ -62,10 +63,31 @@ def _unsupported(hint: Any) -> Iterator[Any]:
             yield hint
         yield from _unsupported(arguments[1] if arguments else Any)
     elif kind in ARRAYS:
-        for item in arguments:
-            yield from () if item is Ellipsis else _unsupported(item)
+        if kind in _SETS and not all(_is_hashable(item) for item in arguments):
+            yield hint
+        yield from (part for item in arguments if item is not Ellipsis for part in _unsupported(item))
     elif not _is_scalar(kind) and not is_settings(kind):
         yield hint
+
+
+def _is_hashable(hint: Any) -> bool:
+    """Return whether values of an annotation can be in a set; those of `Any` may be."""
+    hint = plain_type(hint)
+    kind, arguments = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if kind in TABLES or (kind in ARRAYS and kind not in (tuple, frozenset)):
+        return False
+    if kind in (typing.Union, types.UnionType, tuple, frozenset):
+        return all(item is Ellipsis or _is_hashable(item) for item in arguments)
+    return getattr(kind, "__hash__", None) is not None
+
+
+def fixed_items(hint: Any) -> tuple[Any, ...] | None:
+    """Return the annotations of the items of a tuple of a fixed length (`tuple[()]` has none), or None."""
+    hint = plain_type(hint)
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is not tuple or hint is typing.Tuple or arguments[-1:] == (Ellipsis,):  # noqa: UP006
+        return None
+    return arguments
 
 
 def _is_scalar(kind: Any) -> bool:
@@ -116,14 +138,14 @@ def classes(hint: Any, *, deep: bool = False) -> tuple[Any, ...]:
 
 def items_of(value: dict[Any, Any] | list[Any], hint: Any) -> Iterator[tuple[Any, Any, Any]]:
     """Yield the key (or number), the value and the annotation of each item of a table or array."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    arguments = typing.get_args(hint)
     if isinstance(value, dict):
         item = arguments[1] if len(arguments) == 2 else Any
         yield from ((key, inner, item) for key, inner in value.items())
-    elif origin is tuple and arguments and arguments[-1] is not Ellipsis:
-        if len(value) != len(arguments):
+    elif (fixed := fixed_items(hint)) is not None:
+        if len(value) != len(fixed):
             raise ValueError
-        yield from ((number, *pair) for number, pair in enumerate(zip(value, arguments, strict=True)))
+        yield from ((number, *pair) for number, pair in enumerate(zip(value, fixed, strict=True)))
     else:
         item = arguments[0] if arguments else Any
         yield from ((number, inner, item) for number, inner in enumerate(value))
@@ -137,10 +159,16 @@ def words(hint: Any) -> str:
         return " or ".join(words(item) for item in arguments if item is not type(None))
     if origin is typing.Literal:
         return " or ".join(repr(item) for item in arguments)
-    kind = origin or hint
-    if kind is tuple and arguments and arguments[-1] is not Ellipsis:
-        return f"an array of {len(arguments)} values ({', '.join(words(item) for item in arguments)})"
-    return _class_words(kind, arguments)
+    fixed = fixed_items(hint)
+    if fixed is not None:
+        return f"an array{_of_values(fixed)}"
+    return _class_words(origin or hint, arguments)
+
+
+def _of_values(items: Sequence[Any]) -> str:
+    if not items:
+        return " without values"
+    return f" of {len(items)} values ({', '.join(words(item) for item in items)})"
 
 
 def _class_words(kind: Any, arguments: Sequence[Any]) -> str:
@@ -162,8 +190,19 @@ def _class_words(kind: Any, arguments: Sequence[Any]) -> str:
 
 
 def _many(hint: Any) -> str:
+    """Return what the items of an array or table are, in words; "" for those that are of several kinds."""
+    hint = plain_type(hint)
     known = {str: "strings", int: "integers", float: "numbers", bool: "booleans"}
-    return "tables" if is_settings(hint) else known.get(hint, "")
+    if is_settings(hint):
+        return "tables"
+    fixed = fixed_items(hint)
+    if fixed is not None:
+        return f"arrays{_of_values(fixed)}"
+    kind = typing.get_origin(hint) or hint
+    if kind in TABLES or kind in ARRAYS:
+        of = [_many(item) for item in typing.get_args(hint) if item is not Ellipsis][-1:]
+        return f"{'tables' if kind in TABLES else 'arrays'}{f' of {of[0]}' if any(of) else ''}"
+    return known.get(kind, "")
 
 
 def _name(hint: Any) -> str:

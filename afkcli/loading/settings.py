@@ -240,7 +240,12 @@ def _collection(value: Any, kind: Any, hint: Any, place: _Place) -> Any:
     items = {key: _item(inner, item, place.at(key)) for key, inner, item in items_of(value, hint)}
     if kind in TABLES:
         return items
-    return kind(items.values()) if kind in (tuple, set, frozenset) else list(items.values())
+    if kind not in (tuple, set, frozenset):
+        return list(items.values())
+    try:
+        return kind(items.values())
+    except TypeError:  # a set of what cannot be in a set: an array where any value is taken
+        raise ValueError from None
 
 
 def _item(value: Any, hint: Any, place: _Place) -> Any:

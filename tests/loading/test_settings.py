@@ -247,6 +247,71 @@ def test_masked_settings_hide_secrets_in_every_depth() -> None:
 class Custom: ...
 
 
+def of_type(hint: Any, value: Any) -> Any:
+    """Return the setting `x` of this type, filled with a value."""
+
+    class Odd:
+        x: Any
+
+    Odd.__annotations__["x"] = hint
+    kind = dataclass(Odd)
+
+    def made(settings: Any) -> None: ...
+
+    made.__annotations__["settings"] = kind
+    return fill_settings(made, {"x": value}, "[tools.test]", Secrets()).x
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "filled"),
+    [
+        (tuple[int, str], [1, "a"], (1, "a")),
+        (tuple[float, bool, Path], [1, True, "x"], (1.0, True, Path("x"))),
+        (tuple[()], [], ()),
+        (tuple, [1, "a"], (1, "a")),
+        (tuple[tuple[int, str], ...], [[1, "a"], [2, "b"]], ((1, "a"), (2, "b"))),
+        (tuple[int, tuple[str, ...]], [1, ["a", "b"]], (1, ("a", "b"))),
+        (dict[str, tuple[int, str]], {"k": [1, "a"]}, {"k": (1, "a")}),
+        (tuple[int, str] | tuple[str, int], ["a", 1], ("a", 1)),
+        (tuple[int, int] | tuple[int, int, int], [1, 2, 3], (1, 2, 3)),
+        (tuple[int, str] | None, [1, "a"], (1, "a")),
+        (set[tuple[int, str]], [[1, "a"], [1, "a"]], {(1, "a")}),
+        (frozenset[frozenset[int]], [[1], [1]], frozenset({frozenset({1})})),
+        (set[Any], [1, "a"], {1, "a"}),
+    ],
+)
+def test_tuples_and_sets_are_filled_item_by_item(hint: Any, value: Any, filled: Any) -> None:
+    made = of_type(hint, value)
+    assert made == filled
+    assert type(made) is type(filled)
+
+
+PAIR = "2 values (an integer, a string)"
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "wanted"),
+    [
+        (tuple[int, str], ["a", 1], f"an array of {PAIR}"),
+        (tuple[int, str], [1], f"an array of {PAIR}"),
+        (tuple[int, str], [1, "a", "b"], f"an array of {PAIR}"),
+        (tuple[int, bool], [1, 1], "an array of 2 values (an integer, true or false)"),
+        (tuple[()], [1], "an array without values"),
+        (tuple[tuple[int, str], ...], [[1, "a"], [2]], f"an array of arrays of {PAIR}"),
+        (dict[str, tuple[int, str]], {"k": [1, 2]}, f"a table of arrays of {PAIR}"),
+        (tuple[int, str] | str, [1], f"an array of {PAIR} or a string"),
+        (tuple[int, int] | tuple[str, str], [1, "a"], "2 values (a string, a string)"),
+        (set[Any], [[1]], "an array"),
+        (set, [{"a": 1}], "an array"),
+    ],
+)
+def test_a_tuple_or_set_of_other_values_is_refused_with_what_was_expected(hint: Any, value: Any, wanted: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        of_type(hint, value)
+    assert str(raised.value).startswith(f"[tools.test] x is {value}; ")
+    assert str(raised.value).endswith(f"{wanted} was expected")
+
+
 @pytest.mark.parametrize(
     ("hint", "named"),
     [
@@ -260,6 +325,9 @@ class Custom: ...
         (Callable[[], int], "collections.abc.Callable[[], int]"),
         (deque[str], "collections.deque[str]"),
         (str | Custom, "Custom"),
+        (set[list[int]], "set[list[int]]"),
+        (frozenset[dict[str, int]], "frozenset[dict[str, int]]"),
+        (set[tuple[set[int], ...]], "set[tuple[set[int], ...]]"),
         (Bed | Garden, "tests.loading.test_settings.Bed | "),
         (Literal[b"a"], "Literal[b'a']"),
         (TypeVar("T"), "~T"),

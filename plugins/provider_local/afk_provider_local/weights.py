@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from afkcli.plugin import ConfigError
+from afkcli.plugin import ConfigError, expand_user
 
 DEMO_MODEL = "smollm2-135m-instruct"
 DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -52,7 +52,7 @@ def user_weights(model_path: str) -> Weights:
     """
     from afk_provider_local.gguf import GgufError, read_trained_tokens
 
-    path = Path(model_path).expanduser()
+    path = expand_user(model_path, "model_path")
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ConfigError(f"model_path {path} is not a file; name a .gguf file")

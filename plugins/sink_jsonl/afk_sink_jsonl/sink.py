@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from afk_sink_jsonl.logfile import LogFile
 from afk_sink_jsonl.logfolder import LogFolder
-from afkcli.plugin import ConfigError, Event, event_to_json
+from afkcli.plugin import ConfigError, Event, event_to_json, expand_user
 
 if TYPE_CHECKING:
     from afk_sink_jsonl.settings import Settings
@@ -56,7 +56,7 @@ def _folder(path: str) -> Path:
         from afkcli.plugin import state_dir
 
         return state_dir() / "events"
-    folder = Path(path).expanduser()
+    folder = expand_user(path, "[sinks.jsonl] path")
     if not folder.is_absolute():
         raise ConfigError(
             f"[sinks.jsonl] path = {path!r} is not absolute: the log would move with the working directory"

@@ -43,7 +43,9 @@ from afkcli.plugin import (
     ThreadInfo,
     UnknownNameError,
     boot_id,
+    data_dir,
     dumps,
+    expand_user,
     proven_dead,
     rfc3339,
     uuid7,
@@ -76,9 +78,7 @@ def open_store(path: str = "", lock_timeout: float | None = None) -> Store:
         StoreError: it cannot be opened.
     """
     if path:
-        return DiskStore(Path(path).expanduser().absolute(), lock_timeout)
-    from afkcli.plugin import data_dir
-
+        return DiskStore(expand_user(path, "[stores.disk] path").absolute(), lock_timeout)
     return DiskStore(data_dir(), lock_timeout)
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from afk_tools_files import reading, searching, writing
 from afk_tools_files.images import read_image
 from afk_tools_files.inside import FORBIDDEN_NAMES, RefusedError, Root, Roots, is_forbidden
-from afkcli.plugin import ConfigError, Image, Tool, ToolError, config_dir, data_dir, state_dir
+from afkcli.plugin import ConfigError, Image, Tool, ToolError, config_dir, data_dir, expand_user, state_dir
 
 if TYPE_CHECKING:
     from afk_tools_files.settings import Settings
@@ -77,7 +77,7 @@ def _root(text: str, own: list[str]) -> Root:
     """Return the folder that the config names, with links resolved: this link is the user's own choice."""
     if not text or "\0" in text:
         raise ConfigError(f"{WHERE} roots has {text!r}, which is not a folder")
-    given = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111
+    given = os.path.abspath(expand_user(text, f"{WHERE} roots"))  # noqa: PTH100
     path = os.path.realpath(given)
     if not os.path.isdir(path):  # noqa: PTH112
         raise ConfigError(

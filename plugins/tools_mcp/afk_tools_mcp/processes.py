@@ -13,11 +13,13 @@ from afk_tools_mcp.background import on_thread
 from afk_tools_mcp.settings import ServerSettings
 from afkcli.plugin import (
     PIPE,
+    ConfigError,
     Sandbox,
     SandboxError,
     Start,
     SupervisedProcess,
     ToolError,
+    expand_user,
     hide_memory,
     make_sandbox,
     start_environment,
@@ -92,10 +94,11 @@ async def start_process(name: str, settings: ServerSettings) -> ServerProcess:
     if not hide_memory():
         raise ToolError(f"the MCP server {name!r} is not started: the system does not let afk hide its keys from it")
     environment = settings.environment()
-    folder = settings.folder()
-    if folder is not None and not folder.is_dir():
-        raise ToolError(f"the MCP server {name!r} cannot be started: its `cwd` {str(folder)!r} is not a folder")
-    program = _program(name, settings.command, environment, folder)
+    try:
+        folder = settings.folder()
+        program = _program(name, settings.command, environment, folder)
+    except ConfigError as error:
+        raise ToolError(f"the MCP server {name!r} cannot be started: {error}") from None
     start = Start(command=settings.command, args=settings.args, env=settings.env, cwd=settings.cwd)
     problem = await on_thread(lambda: start_problem(start, program, folder))
     if problem is not None:
@@ -128,7 +131,9 @@ def _sandbox(settings: ServerSettings, folder: Path | None) -> Sandbox | None:
 
 
 def _program(name: str, command: str, environment: dict[str, str], folder: Path | None) -> str:
-    path = Path(command).expanduser()
+    if folder is not None and not folder.is_dir():
+        raise ToolError(f"the MCP server {name!r} cannot be started: its `cwd` {str(folder)!r} is not a folder")
+    path = expand_user(command, f"[tools.mcp.servers.{name}] command")
     if len(path.parts) > 1:
         found = shutil.which(path if path.is_absolute() or folder is None else folder / path)
     else:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from afkcli.plugin import HIDDEN, MAX_OUTPUT_CHARS, SandboxMode, dumps, keep_secret
+from afkcli.plugin import HIDDEN, MAX_OUTPUT_CHARS, SandboxMode, dumps, expand_user, keep_secret
 
 PASSED_ON = ("PATH", "HOME", "LANG", "TERM", "TMPDIR", "USER", "SHELL")
 """The variables of afk's own environment that a server is given, beside all `LC_*`; never a key."""
@@ -132,7 +132,7 @@ class ServerSettings:
 
     def folder(self) -> Path | None:
         """Return the folder that the program works in, None for afk's own."""
-        return Path(self.cwd).expanduser() if self.cwd else None
+        return expand_user(self.cwd, "[tools.mcp.servers] cwd") if self.cwd else None
 
 
 def _check_env(env: Mapping[str, Any]) -> None:

@@ -151,7 +151,7 @@ def faulty_store(
     *,
     lease: float | None = None,
     kill_at: int | None = None,
-    stop_at: int | None = None,
+    stop_at_commit: int | None = None,
     points: Path | None = None,
 ) -> dict[str, str]:
     """Return the environment that makes `plugins/faulty_store.py` the store; add `with_faulty_store` to the arguments.
@@ -159,7 +159,7 @@ def faulty_store(
     Args:
         lease: seconds that a lease lasts; renewed every quarter of that.
         kill_at: the number of the point between the store's own writes at which the process kills itself.
-        stop_at: the same, where it stops itself (SIGSTOP) and can be continued.
+        stop_at_commit: the number of the commit before which the process stops itself (SIGSTOP), with the write lock.
         points: a file to which the name of every such point is appended.
     """
     env = {"AFK_STORE": "faulty_store"}
@@ -167,8 +167,8 @@ def faulty_store(
         env["AFK_TEST_LEASE"] = str(lease)
     if kill_at is not None:
         env["AFK_TEST_KILL_AT"] = str(kill_at)
-    if stop_at is not None:
-        env["AFK_TEST_STOP_AT"] = str(stop_at)
+    if stop_at_commit is not None:
+        env["AFK_TEST_STOP_AT_COMMIT"] = str(stop_at_commit)
     if points is not None:
         env["AFK_TEST_POINTS"] = str(points)
     return env

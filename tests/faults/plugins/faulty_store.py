@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,11 +30,16 @@ class FaultyConnection(sqlite3.Connection):
     """A connection with a point before each statement that writes, and one after each COMMIT."""
 
     passed = 0
+    commits = 0
 
     def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
         word = sql.split()[0]
         if word in _WRITES and sql != "BEGIN":  # a bare BEGIN only reads
             pass_point(f"before {word}")
+        if word == "COMMIT":
+            FaultyConnection.commits += 1
+            if FaultyConnection.commits == int(os.environ.get("AFK_TEST_STOP_AT_COMMIT", 0)):
+                signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # os.kill may let this thread commit first
         cursor = super().execute(sql, *arguments)
         if word == "COMMIT":
             pass_point("after COMMIT")
@@ -41,14 +47,13 @@ class FaultyConnection(sqlite3.Connection):
 
 
 def pass_point(name: str) -> None:
-    """Note the point, and die or stop here if it is the chosen one."""
+    """Note the point, and die here if it is the chosen one."""
     FaultyConnection.passed += 1
     if path := os.environ.get("AFK_TEST_POINTS"):
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(f"{name}\n")
-    for variable, number in (("AFK_TEST_KILL_AT", signal.SIGKILL), ("AFK_TEST_STOP_AT", signal.SIGSTOP)):
-        if FaultyConnection.passed == int(os.environ.get(variable, 0)):
-            os.kill(os.getpid(), number)
+    if FaultyConnection.passed == int(os.environ.get("AFK_TEST_KILL_AT", 0)):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def write_aside(descriptor: int, line: bytes) -> int:

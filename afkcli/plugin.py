@@ -106,6 +106,7 @@ if TYPE_CHECKING:
     )
     from afkcli.core.contract.result import RunState, Usage, usage_from_json
     from afkcli.core.contract.schemas import schema_problem
+    from afkcli.core.contract.setting_sources import SettingSource, setting_source
     from afkcli.core.contract.structured import told
     from afkcli.core.contract.tasks import started
     from afkcli.core.contract.text import one_line
@@ -153,6 +154,7 @@ _NAMES = {
     "afkcli.core.contract.text": ("one_line",),
     "afkcli.core.contract.typed_json": ("from_json",),
     "afkcli.core.contract.credentials": ("address_secrets",),
+    "afkcli.core.contract.setting_sources": ("SettingSource", "setting_source"),
     "afkcli.core.contract.errors": (
         "AfkError",
         "ConfigError",
@@ -391,6 +393,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "Role",
     "RunState",
     "SealedTurn",
+    "SettingSource",
     "Sink",
     "Start",
     "Store",
@@ -453,6 +456,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "replace_file",
     "rfc3339",
     "say_waiting",
+    "setting_source",
     "schema_problem",
     "start_environment",
     "start_problem",

@@ -19,7 +19,7 @@ from afkcli.commands.json_option import json_option
 from afkcli.commands.plugins import MISSING, OK, Row, foreign_line, plugin_rows
 from afkcli.config.merging import Config
 from afkcli.core.contract.credentials import MASK
-from afkcli.core.contract.errors import EXIT_INTERNAL, AfkError
+from afkcli.core.contract.errors import EXIT_INTERNAL, AfkError, ConfigError
 from afkcli.core.contract.text import one_line
 from afkcli.host.invocation import Invocation
 from afkcli.host.paths import config_dir, data_dir, state_dir
@@ -225,7 +225,9 @@ def _sinks(setup: Setup) -> Iterator[Finding]:
         try:
             make_sink(setup, name).close()
         except AfkError as error:
-            yield Finding(check=f"sink {name}", status=WARN, detail=str(error))
+            # A run leaves out a sink that is broken; wrong settings end it.
+            status = FAIL if isinstance(error, ConfigError) else WARN
+            yield Finding(check=f"sink {name}", status=status, detail=str(error))
 
 
 def _model(setup: Setup) -> Iterator[Finding]:

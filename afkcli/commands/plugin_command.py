@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import click
@@ -34,7 +35,14 @@ def plugin_command(invocation: Invocation, name: str) -> click.Command | None:
         return cast("click.Command", plugins.make("command", name, {}, invocation.secrets))
     setup = load_setup(invocation, project=True, notify=Messages(invocation).say)
     table = setup.config.plugin_table("commands", name)
-    made = setup.plugins.make("command", name, table, invocation.secrets, lambda settings: Context(settings, setup))
+    made = setup.plugins.make(
+        "command",
+        name,
+        table,
+        invocation.secrets,
+        lambda settings: Context(settings, setup),
+        partial(setup.config.place, "commands", name),
+    )
     return cast("click.Command", made)
 
 

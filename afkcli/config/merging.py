@@ -98,6 +98,15 @@ class Config:
                 merged[key] = {**before, **value} if both else value
         return merged
 
+    def place(self, section: str, name: str, *keys: str) -> str:
+        """Return the file and line of a plugin's setting, or of its table; empty if no file has that table.
+
+        Since: 0.2.
+        """
+        places = [item.place_of((section, name, *keys)) for item in self.files]
+        depth, place = max(places, key=lambda found: found[0])  # the first of those with as many keys counts
+        return place if depth > 1 else ""
+
     def configured(self, section: str) -> list[str]:
         """Return the names of the plugins that have a table in a section."""
         return list(dict.fromkeys(name for item in self.files for name in item.table.get(section, {})))

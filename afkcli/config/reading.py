@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from afkcli.config.checking import check_config
+from afkcli.config.checking import check_config, line_of
 from afkcli.core.contract.errors import ConfigError
 from afkcli.host.permissions import UnsafeFileError, read_own_file
 
@@ -21,7 +21,7 @@ class ConfigFile:
     `table` is the part that counts, and `inert` are the names of other keys. `changed` says that the file was trusted
     with other contents. `files` are the bytes of the files to which trust applies, by their paths: they are used as
     they were read and hashed, and not read again. `starts` are the hashes of the files that the programs which it
-    starts name, by the key of the program and the path of the file.
+    starts name, by the key of the program and the path of the file. `data` are the bytes of the file itself.
     """
 
     path: Path
@@ -30,6 +30,16 @@ class ConfigFile:
     changed: bool = False
     files: Mapping[Path, bytes] = field(default_factory=dict)
     starts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    data: bytes = field(default=b"", repr=False)
+
+    def place_of(self, at: Sequence[str]) -> tuple[int, str]:
+        """Return how many keys of the path `at` the file has, and the file and line of the last of them."""
+        value: Any = self.table
+        for depth, key in enumerate(at):
+            if not isinstance(value, dict) or key not in value:
+                return depth, f"{self.path}, line {line_of(self.data, at[:depth])}"
+            value = value[key]
+        return len(at), f"{self.path}, line {line_of(self.data, at)}"
 
 
 def load_user_config(path: Path) -> ConfigFile:
@@ -47,7 +57,7 @@ def load_user_config(path: Path) -> ConfigFile:
         raise ConfigError(f"the config {path} is not used: {error}") from None
     except OSError as error:
         raise ConfigError(f"the config {path} cannot be read: {error.strerror}") from None
-    return ConfigFile(path=path, table=parse_config(data, path))
+    return ConfigFile(path=path, table=parse_config(data, path), data=data)
 
 
 def parse_config(data: bytes, path: Path) -> dict[str, Any]:

@@ -65,10 +65,14 @@ def project_config(
     state, trusted = _compared(file, _read_record(record))
     if trusted is not None:
         table = parse_config(file.data, file.path)
-        return ConfigFile(path=file.path, table=table, files=trusted.references.files, starts=trusted.starts)
+        return ConfigFile(
+            path=file.path, table=table, files=trusted.references.files, starts=trusted.starts, data=file.data
+        )
     table, inert = without_trust(parse_toml(file.data, file.path), configured, user)
     check_config(table, file.data, file.path)
-    return ConfigFile(path=file.path, table=table, inert=tuple(inert), changed=state is TrustState.CHANGED)
+    return ConfigFile(
+        path=file.path, table=table, inert=tuple(inert), changed=state is TrustState.CHANGED, data=file.data
+    )
 
 
 def inert_line(config: ConfigFile) -> str:

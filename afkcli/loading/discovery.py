@@ -21,7 +21,7 @@ from afkcli.host.invocation import STDOUT_ASIDE, Invocation, process_environment
 from afkcli.host.permissions import MAX_OWN_BYTES, UnsafeFileError, read_file_once
 from afkcli.host.secrets import Secrets
 from afkcli.loading.checking import checked
-from afkcli.loading.settings import fill_settings, settings_type
+from afkcli.loading.settings import Locate, fill_settings, settings_type
 
 if TYPE_CHECKING:
     import pluggy
@@ -174,10 +174,12 @@ class Plugins:
         table: Mapping[str, Any],
         secrets: Secrets,
         context: Callable[[Any], Any] | None = None,
+        locate: Locate = lambda *keys: "",
     ) -> Any:
         """Return what the hook of the plugin `<kind>.<name>` makes, its settings filled from `table`.
 
-        `context` returns what a command's hook takes as `context`, from its settings.
+        `context` returns what a command's hook takes as `context`, from its settings; `locate` the file and line of a
+        key of `table`.
 
         Raises:
             UnknownNameError, PluginError: as `load`; also for a hook that raises.
@@ -191,7 +193,7 @@ class Plugins:
             raise PluginContractError(f"the plugin {kind}.{name} has no @hookimpl afk_{kind}")
         factory = inspect.unwrap(getattr(module, f"afk_{kind}"))
         try:
-            settings = fill_settings(factory, table, f"[{section(kind)}.{name}]", secrets, self.environment)
+            settings = fill_settings(factory, table, f"[{section(kind)}.{name}]", secrets, self.environment, locate)
         except PluginContractError as error:
             raise PluginContractError(f"the plugin {kind}.{name}: {error}") from None
         arguments = {"settings": settings}

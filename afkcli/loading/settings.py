@@ -11,9 +11,13 @@ from typing import Any
 
 from afkcli.core.contract.credentials import MASK
 from afkcli.core.contract.errors import ConfigError
+from afkcli.core.contract.setting_sources import SettingSource, keep_sources
 from afkcli.host.invocation import process_environment
 from afkcli.host.secrets import Secrets
 from afkcli.loading.setting_types import ARRAYS, TABLES, check_type, classes, is_settings, items_of, plain_type, words
+
+Locate = Callable[..., str]
+"""Returns the file and line of the key of a plugin's table that the arguments lead to, or an empty text."""
 
 
 def settings_type(factory: Callable[..., Any]) -> type | None:
@@ -43,6 +47,7 @@ def fill_settings(
     where: str,
     secrets: Secrets,
     environment: Mapping[str, str] | None = None,
+    locate: Locate = lambda *keys: "",
 ) -> Any:
     """Return the settings of a hook: environment before config before the dataclass's defaults.
 
@@ -52,6 +57,7 @@ def fill_settings(
         where: the table's name in an error, `[sinks.NAME]`.
         secrets: is given the values of the fields that are marked secret, those of nested dataclasses included.
         environment: fills the fields that name a variable; that of the process by default.
+        locate: returns the file and line of a key of the table, or of the table itself, or an empty text.
 
     Raises:
         ConfigError: an unknown key, a value of the wrong type, a missing one, or one that the dataclass refuses.
@@ -61,7 +67,7 @@ def fill_settings(
     if kind is None:
         return types.SimpleNamespace(**table)
     environment = process_environment() if environment is None else environment
-    return _filled(kind, table, _Place(table=where, secrets=secrets, environment=environment))
+    return _filled(kind, table, _Place(table=where, secrets=secrets, environment=environment, locate=locate))
 
 
 def masked_settings(kind: Any, table: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,22 +102,35 @@ def _masked(value: Any, hint: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """A place in the config: the name of a table, and the path of a value in it."""
+    """A place in the config: the name of a table, and the path of a value in it; `keys` is the whole of the path."""
 
     table: str
     secrets: Secrets
     environment: Mapping[str, str]
     path: str = ""
+    keys: tuple[str, ...] = ()
+    locate: Locate = lambda *keys: ""
 
     def at(self, key: object) -> _Place:
         """Return the place of the value `key` below this one."""
-        return dataclasses.replace(self, path=f"{self.path}.{key}" if self.path else str(key))
+        path = f"{self.path}.{key}" if self.path else str(key)
+        return dataclasses.replace(self, path=path, keys=(*self.keys, str(key)))
 
     def as_table(self) -> _Place:
         """Return this place as that of a table of its own: `beds.north` in `[tools.x]` is `[tools.x.beds.north]`."""
         if not self.path:
             return self
         return dataclasses.replace(self, table=f"{self.table[:-1]}.{self.path}]", path="")
+
+    def error(self, what: str) -> ConfigError:
+        """Return an error, with the file and line of this place if a file has it."""
+        where = self.locate(*self.keys)
+        return ConfigError(f"{where}: {what}" if where else what)
+
+    def source(self, variable: str | None, *, given: bool) -> SettingSource:
+        """Return where the value at this place came from: a variable, the config if it was `given` there, a default."""
+        place = self.locate(*self.keys) if given and variable is None else ""
+        return SettingSource(name=self.path, table=self.table, variable=variable, place=place)
 
     def __str__(self) -> str:
         return f"{self.table} {self.path}"
@@ -124,25 +143,28 @@ def _filled(kind: Any, table: Mapping[str, Any], place: _Place) -> Any:
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
     for name, field in fields.items():  # before an error can name a value
         _keep_secrets(field, table.get(name), place)
-    _refuse_unknown(table, fields, where)
+    _refuse_unknown(table, fields, place)
     values: dict[str, Any] = {}
+    sources: dict[str, SettingSource] = {}
     for name, field in fields.items():
         secret = bool(field.metadata.get("secret"))
         variable = field.metadata.get("env")
         given = place.environment.get(variable) if variable else None
+        sources[name] = place.at(name).source(variable if given else None, given=name in table)
         if variable and given:
             values[name] = _from_text(given, hints[name], variable, secret=secret)
         elif name in table:
             values[name] = _from_table(table[name], hints[name], place.at(name), secret=secret)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise ConfigError(f"{where} needs the key {name!r}: {words(hints[name])}")
+            raise place.error(f"{where} needs the key {name!r}: {words(hints[name])}")
     try:
         settings = kind(**values)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where} is not usable: {error}") from None
+        raise place.error(f"{where} is not usable: {error}") from None
     for name, field in fields.items():
         if field.metadata.get("secret"):  # also where a default factory found it
             place.secrets.add(getattr(settings, name, None))
+    keep_sources(settings, sources)
     return settings
 
 
@@ -153,14 +175,14 @@ def _keep_secrets(field: dataclasses.Field[Any], value: object, place: _Place) -
     keep(place.environment.get(variable) if variable else None)
 
 
-def _refuse_unknown(table: Mapping[str, Any], fields: Mapping[str, Any], where: str) -> None:
+def _refuse_unknown(table: Mapping[str, Any], fields: Mapping[str, Any], place: _Place) -> None:
     unknown = sorted(set(table) - set(fields))
     if unknown:
         from difflib import get_close_matches
 
         near = get_close_matches(unknown[0], fields, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(fields)) or 'none'}"
-        raise ConfigError(f"{where} has the unknown key {unknown[0]!r}; {hint}")
+        raise place.at(unknown[0]).error(f"{place.table} has the unknown key {unknown[0]!r}; {hint}")
 
 
 def _check_fields(kind: Any, path: str, inside: tuple[Any, ...]) -> None:
@@ -204,7 +226,7 @@ def _from_table(value: Any, hint: Any, place: _Place, *, secret: bool) -> Any:
         return _converted(value, hint, place)
     except ValueError:
         said = MASK if secret else _shown(value, hint)
-        raise ConfigError(f"{place} is {said}; {words(hint)} was expected") from None
+        raise place.error(f"{place} is {said}; {words(hint)} was expected") from None
 
 
 def _shown(value: Any, hint: Any) -> str:
@@ -251,7 +273,7 @@ def _collection(value: Any, kind: Any, hint: Any, place: _Place) -> Any:
 def _item(value: Any, hint: Any, place: _Place) -> Any:
     """Return an item of a table or array. A table that is missing is named by its own place, not by all around it."""
     if is_settings(hint) and not isinstance(value, dict):
-        raise ConfigError(f"{place} is {_shown(value, hint)}; a table was expected")
+        raise place.error(f"{place} is {_shown(value, hint)}; a table was expected")
     return _converted(value, hint, place)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from afkcli.core.contract.credentials import address_secrets
 from afkcli.core.contract.errors import ErrorKind, ProviderError
 from afkcli.core.contract.jsonform import Json
+from afkcli.core.contract.setting_sources import SettingSource
 from afkcli.providers.certificates import unread_variables
 from afkcli.providers.error_bodies import RETRIED_STATUSES, ServerError, read_error
 from afkcli.providers.failures import (
@@ -62,6 +63,7 @@ class ProviderErrors:
         key: the next step where the key is refused.
         secrets: texts that no message may show.
         proxy: through which the server is asked.
+        base_url: where the server's URL came from; `base_url` of `table` by default.
 
     Since: 0.2.
     """
@@ -71,6 +73,11 @@ class ProviderErrors:
     key: str
     secrets: tuple[str, ...] = field(default=(), repr=False)
     proxy: Proxy | None = None
+    base_url: SettingSource | None = None
+
+    @property
+    def _server_setting(self) -> str:
+        return self.base_url.to_change if self.base_url is not None else f"base_url under {self.table}"
 
     @property
     def place(self) -> str:
@@ -133,18 +140,24 @@ class ProviderErrors:
             failed, detail = connection_failure(str(self.proxy), error)
             way = f" through {self.proxy}" if failed.startswith("cannot reach") else f": {failed}"
             what = f"cannot reach {self.server}{way}"
-            step = f"check {self.proxy.variable}, the network and base_url under {self.table}"
+            step = f"check {self.proxy.variable}, the network and {self._server_setting}"
         return ProviderError(self.line(what, ErrorKind.NETWORK, detail, step), kind=ErrorKind.NETWORK)
 
     def _refused_redirect(self, error: BaseException) -> ProviderError | None:
         """Return the error for a redirect that is not followed: another try would be redirected again."""
         for cause in causes(error):
             if isinstance(cause, RedirectRefusedError):
-                step = f'set base_url = "{self.masked(cause.base_url)}" under {self.table} if you mean that server'
+                step = self._step_to(self.masked(cause.base_url))
                 what = f"{self.server} {self.masked(cause.what)}"
                 line = self.line(what, ErrorKind.NOT_FOUND, next_step=step if cause.base_url else None)
                 return ProviderError(line, kind=ErrorKind.NOT_FOUND)
         return None
+
+    def _step_to(self, url: str) -> str:
+        """Return the next step where another server may be meant."""
+        if self.base_url is not None and self.base_url.variable is not None:
+            return f'set {self.base_url.variable} to "{url}" if you mean that server'
+        return f'set base_url = "{url}" under {self.table} if you mean that server'
 
     def _refusal_to_connect(self, error: BaseException) -> ProviderError | None:
         """Return the error of a proxy that refuses the tunnel to the server for good."""
@@ -208,11 +221,11 @@ class ProviderErrors:
     def _next_step(self, kind: ErrorKind) -> str:
         return {
             ErrorKind.AUTH: self.key,
-            ErrorKind.NOT_FOUND: f"check the model's name and base_url under {self.table}",
+            ErrorKind.NOT_FOUND: f"check the model's name and {self._server_setting}",
             ErrorKind.RATE_LIMIT: "wait, or use another model",
             ErrorKind.OVERLOADED: "try again later",
             ErrorKind.TIMEOUT: f"try again, or raise the timeouts under {self.table}",
-            ErrorKind.NETWORK: f"check the network and base_url under {self.table}",
+            ErrorKind.NETWORK: f"check the network and {self._server_setting}",
             ErrorKind.BAD_REQUEST: "change the request",
             ErrorKind.CONTEXT_LENGTH: "start a new thread, or use a model with a longer context",
             ErrorKind.CONTENT_FILTER: "rephrase the question",

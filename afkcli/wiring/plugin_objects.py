@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, cast
 
 from afkcli.config.merging import DEFAULT_SINKS, DEFAULT_STORE, environment_choice
-from afkcli.core.contract.errors import AfkError, PluginContractError, PluginError, StoreError
+from afkcli.core.contract.errors import AfkError, ConfigError, PluginContractError, PluginError, StoreError
 from afkcli.core.contract.protocols import Provider, Sink, Store
 from afkcli.core.contract.tools import Tool, Toolset
+from afkcli.loading.discovery import section
 from afkcli.wiring.setup import Setup
 
 
 def make_provider(setup: Setup, name: str) -> Provider:
     """Return a new provider; `UnknownNameError`, `PluginError` or the provider's own `AfkError` if it cannot be."""
-    table = setup.config.plugin_table("providers", name)
-    return cast("Provider", setup.plugins.make("provider", name, table, setup.invocation.secrets))
+    return cast("Provider", _make(setup, "provider", name, setup.config.plugin_table("providers", name)))
 
 
 def open_store(setup: Setup) -> Store:
@@ -29,10 +30,7 @@ def open_store(setup: Setup) -> Store:
     chosen = environment_choice("AFK_STORE", setup.invocation.environment) or setup.config.value("store")
     name = chosen.value if chosen else DEFAULT_STORE
     try:
-        return cast(
-            "Store",
-            setup.plugins.make("store", name, setup.config.plugin_table("stores", name), setup.invocation.secrets),
-        )
+        return cast("Store", _make(setup, "store", name, setup.config.plugin_table("stores", name)))
     except PluginContractError:
         raise
     except PluginError as error:
@@ -41,19 +39,22 @@ def open_store(setup: Setup) -> Store:
 
 def make_tools(setup: Setup, name: str) -> Sequence[Tool] | Toolset:
     """Return the tools of the plugin `tools.<name>`, or what can be asked for them; raises as `make_provider`."""
-    made = setup.plugins.make("tools", name, setup.config.plugin_table("tools", name), setup.invocation.secrets)
-    return cast("Sequence[Tool] | Toolset", made)
+    return cast("Sequence[Tool] | Toolset", _make(setup, "tools", name, setup.config.plugin_table("tools", name)))
 
 
 def make_sink(setup: Setup, name: str) -> Sink:
     """Return a new sink; raises as `make_provider`."""
     table = setup.config.plugin_table("sinks", name)
     table.pop("enabled", None)
-    return cast("Sink", setup.plugins.make("sink", name, table, setup.invocation.secrets))
+    return cast("Sink", _make(setup, "sink", name, table))
 
 
 def make_sinks(setup: Setup) -> list[Sink]:
-    """Return the sinks in use; one that cannot be made is reported and left out."""
+    """Return the sinks in use; one that cannot be made is reported and left out.
+
+    Raises:
+        ConfigError: the settings of one are wrong. (Since: 0.2; before, it was left out.)
+    """
     names = setup.config.sink_names()
     names += [id_.partition(".")[2] for id_ in setup.file_plugins if id_.startswith("sink.")]
     sinks: list[Sink] = []
@@ -63,6 +64,13 @@ def make_sinks(setup: Setup) -> list[Sink]:
             continue
         try:
             sinks.append(make_sink(setup, name))
+        except ConfigError:
+            raise
         except AfkError as error:
             setup.notify(f"the sink {name!r} is left out: {error}")
     return sinks
+
+
+def _make(setup: Setup, kind: str, name: str, table: Mapping[str, Any]) -> Any:
+    locate = partial(setup.config.place, section(kind), name)
+    return setup.plugins.make(kind, name, table, setup.invocation.secrets, locate=locate)

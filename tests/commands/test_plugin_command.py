@@ -88,7 +88,8 @@ def test_wrong_settings_of_a_command_are_named(shell: Shell, install: Install) -
     done = shell.afk("digest")
 
     assert (done.code, done.out) == (2, "")
-    assert done.err == "afk: [commands.digest] has the unknown key 'mork'; did you mean 'mark'?\n"
+    file = shell.home / "afk" / "config" / "config.toml"
+    assert done.err == f"afk: {file}, line 2: [commands.digest] has the unknown key 'mork'; did you mean 'mark'?\n"
 
 
 def test_a_command_that_takes_only_settings_gets_its_table(shell: Shell, install: Install) -> None:

@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlencode, urlsplit
 
-from afkcli.plugin import ConfigError, MissingKeyError, address_secrets
+from afkcli.plugin import ConfigError, MissingKeyError, address_secrets, setting_source
 from afkcli.providers.base_url import checked_host, split_base_url
 from afkcli.providers.network import check_network
 from afkcli.providers.provider_errors import ProviderErrors
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 ANTHROPIC_HOST = "api.anthropic.com"
+
+TABLE = "[providers.anthropic]"
 
 PLACEHOLDER_KEY = "none"
 """What is sent to a server that is not Anthropic's where no key is set: local servers need none, the SDK does."""
@@ -63,25 +65,28 @@ def server_from(settings: Settings) -> Server:
         ConfigError: a setting is not usable.
     """
     url = settings.base_url.strip() or ANTHROPIC_URL
-    host = checked_host(url, "[providers.anthropic] base_url (or ANTHROPIC_BASE_URL)", "http://127.0.0.1:8080")
+    url_source = setting_source(settings, "base_url", TABLE)
+    host = checked_host(url, str(url_source), "http://127.0.0.1:8080")
     url, query = split_base_url(url)
     url = url.removesuffix("/v1") + (f"?{urlencode(query)}" if query else "")
     is_anthropic = host == ANTHROPIC_HOST or host.endswith(f".{ANTHROPIC_HOST}")
     if settings.thinking_display not in ("", "summarized", "omitted"):
-        raise ConfigError(
-            f"[providers.anthropic] thinking_display is {settings.thinking_display!r}; it can be summarized or omitted"
-        )
+        source = setting_source(settings, "thinking_display", TABLE)
+        raise ConfigError(f"{source} is {settings.thinking_display!r}; it can be summarized or omitted")
     for name in _ABOVE_ZERO:
         if not getattr(settings, name) > 0:
-            raise ConfigError(f"[providers.anthropic] {name} is {getattr(settings, name)!r}; it is a number above 0")
+            raise ConfigError(
+                f"{setting_source(settings, name, TABLE)} is {getattr(settings, name)!r}; it is a number above 0"
+            )
     key = _key(settings, is_anthropic=is_anthropic)
     name = "Anthropic" if is_anthropic else f"the server at {urlsplit(url).netloc.rpartition('@')[2]}"
     errors = ProviderErrors(
         server=name,
-        table="[providers.anthropic]",
+        table=TABLE,
         key="check ANTHROPIC_API_KEY, or api_key under [providers.anthropic], and the account",
         secrets=(key, *settings.headers.values(), *address_secrets(url)),
         proxy=check_network(url),
+        base_url=url_source,
     )
     return Server(url=url, key=key, name=name, settings=settings, errors=errors)
 
@@ -93,5 +98,5 @@ def _key(settings: Settings, *, is_anthropic: bool) -> str:
             "no key for Anthropic: set ANTHROPIC_API_KEY, or api_key under [providers.anthropic] in the config"
         )
     if not (key.isascii() and (key.isprintable() or not key)):
-        raise ConfigError("ANTHROPIC_API_KEY (or [providers.anthropic] api_key) holds a character that no key has")
+        raise ConfigError(f"{setting_source(settings, 'api_key', TABLE)} holds a character that no key has")
     return key or PLACEHOLDER_KEY

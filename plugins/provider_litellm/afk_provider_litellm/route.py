@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from afk_provider_litellm.settings import Settings
+from afk_provider_litellm.settings import TABLE, Settings
 from afkcli.plugin import address_secrets
 from afkcli.providers.base_url import split_base_url
 from afkcli.providers.origin import Origin
 from afkcli.providers.provider_errors import ProviderErrors
 from afkcli.providers.proxies import Proxy
-
-TABLE = "[providers.litellm]"
 
 
 @dataclass(frozen=True, slots=True)

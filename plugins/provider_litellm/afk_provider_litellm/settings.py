@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from afkcli.plugin import ConfigError
+from afkcli.plugin import ConfigError, setting_source
 from afkcli.providers.base_url import checked_host
 from afkcli.providers.network import check_network
+
+TABLE = "[providers.litellm]"
 
 
 @dataclass(kw_only=True)
@@ -36,12 +38,14 @@ def checked(settings: Settings) -> Settings:
     """
     for name in ("connect_timeout", "first_byte_timeout", "idle_timeout"):
         if not getattr(settings, name) > 0:
-            raise ConfigError(f"[providers.litellm] {name} is {getattr(settings, name)!r}; it is a number above 0")
+            raise ConfigError(
+                f"{setting_source(settings, name, TABLE)} is {getattr(settings, name)!r}; it is a number above 0"
+            )
     url = settings.base_url.strip()
     if url:
-        checked_host(url, "[providers.litellm] base_url", "http://127.0.0.1:8080/v1")
+        checked_host(url, str(setting_source(settings, "base_url", TABLE)), "http://127.0.0.1:8080/v1")
         check_network(url)
     key = settings.api_key.strip()
     if not (key.isascii() and (key.isprintable() or not key)):
-        raise ConfigError("[providers.litellm] api_key holds a character that no key has")
+        raise ConfigError(f"{setting_source(settings, 'api_key', TABLE)} holds a character that no key has")
     return settings

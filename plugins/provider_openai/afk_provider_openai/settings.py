@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
-from afkcli.plugin import ConfigError, MissingKeyError, address_secrets
+from afkcli.plugin import ConfigError, MissingKeyError, address_secrets, setting_source
 from afkcli.providers.base_url import checked_host
 from afkcli.providers.network import check_network
 from afkcli.providers.provider_errors import ProviderErrors
@@ -16,6 +16,8 @@ OPENAI_HOST = "api.openai.com"
 AZURE_HOSTS = ("openai.azure.com", "services.ai.azure.com", "cognitiveservices.azure.com")
 AZURE_PATH = "/openai/deployments/"
 """Azure's path behind a gateway of one's own."""
+
+TABLE = "[providers.openai]"
 
 PLACEHOLDER_KEY = "none"
 """What is sent to a server that is not OpenAI's where no key is set: local servers need none, the SDK does."""
@@ -77,23 +79,29 @@ def server_from(settings: Settings) -> Server:
         ConfigError: a setting is not usable.
     """
     url = settings.base_url.strip() or OPENAI_URL
-    host = checked_host(url, "[providers.openai] base_url (or OPENAI_BASE_URL)", "http://127.0.0.1:8080/v1")
+    source = setting_source(settings, "base_url", TABLE)
+    host = checked_host(url, str(source), "http://127.0.0.1:8080/v1")
     # api.openai.com and its regional forms, such as eu.api.openai.com; anything else speaks Chat Completions.
     is_openai = _is_or_is_below(host, OPENAI_HOST)
     if settings.api not in ("auto", "chat", "responses"):
-        raise ConfigError(f"[providers.openai] api is {settings.api!r}; it can be auto, chat or responses")
+        raise ConfigError(
+            f"{setting_source(settings, 'api', TABLE)} is {settings.api!r}; it can be auto, chat or responses"
+        )
     for name in ("connect_timeout", "first_byte_timeout", "idle_timeout"):
         if not getattr(settings, name) > 0:
-            raise ConfigError(f"[providers.openai] {name} is {getattr(settings, name)!r}; it is a number above 0")
+            raise ConfigError(
+                f"{setting_source(settings, name, TABLE)} is {getattr(settings, name)!r}; it is a number above 0"
+            )
     api: ApiName = settings.api if settings.api != "auto" else "responses" if is_openai else "chat"
     key = _key(settings, is_openai=is_openai)
     name = "OpenAI" if is_openai else f"the server at {urlsplit(url).netloc.rpartition('@')[2]}"
     errors = ProviderErrors(
         server=name,
-        table="[providers.openai]",
+        table=TABLE,
         key="check OPENAI_API_KEY, or api_key under [providers.openai], and the account",
         secrets=(key, *settings.headers.values(), *address_secrets(url)),
         proxy=check_network(url),
+        base_url=source,
     )
     return Server(
         url=url,
@@ -122,5 +130,5 @@ def _key(settings: Settings, *, is_openai: bool) -> str:
             "no key for OpenAI: set OPENAI_API_KEY, or api_key under [providers.openai] in the config"
         )
     if not (key.isascii() and (key.isprintable() or not key)):
-        raise ConfigError("OPENAI_API_KEY (or [providers.openai] api_key) holds a character that no key has")
+        raise ConfigError(f"{setting_source(settings, 'api_key', TABLE)} holds a character that no key has")
     return key or PLACEHOLDER_KEY

@@ -61,7 +61,7 @@ class BenchmarkServer:
         self.sender = 0
         """The process whose CPU time is noted with its request."""
         self._arrivals: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
 
     @property
     def base_url(self) -> str:

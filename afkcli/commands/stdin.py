@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from afkcli.core.contract.errors import UsageError
+from afkcli.core.contract.text import decoded
 from afkcli.host.invocation import Stream
 
 MAX_STDIN_BYTES = 8 * 1024 * 1024
@@ -82,9 +83,9 @@ def read_all(stdin: Stream, limit: int, notify: Callable[[str], None]) -> bytes:
 
 def _text(data: bytes) -> str:
     try:
-        text = data.decode("utf-8")
+        text = decoded(data)
     except UnicodeDecodeError as error:
         raise UsageError(f"stdin is not UTF-8 text (byte {error.start}); attach other files with --attach -") from None
     if "\0" in text:
         raise UsageError("stdin contains NUL bytes, so it is not text; attach other files with --attach -")
-    return text.rstrip("\n")
+    return text.rstrip("\r\n")

@@ -12,6 +12,7 @@ from afkcli.config.reading import ConfigFile, relative_to
 from afkcli.core.contract.errors import ConfigError
 from afkcli.core.contract.limits import FailSafeConfig
 from afkcli.core.contract.protocols import Price
+from afkcli.core.contract.text import decoded
 from afkcli.core.run.budgets import Budgets
 from afkcli.host.permissions import UnsafeFileError, read_own_file
 
@@ -46,7 +47,7 @@ class AgentConfig:
             return self.text
         try:
             data = self.instructions_data
-            text = (read_own_file(self.instructions_file) if data is None else data).decode("utf-8")
+            text = decoded(read_own_file(self.instructions_file) if data is None else data)
             return text.replace("\r\n", "\n").replace("\r", "\n")
         except UnsafeFileError as error:
             why = str(error)

@@ -178,3 +178,57 @@ def test_what_a_tool_does_with_stdout_does_not_touch_the_answer(keyed: Shell, se
     server.script(Step(tool_calls=[ScriptedCall(name="odd__noise")]), Step(text="Done."))
     done = keyed.afk("run", "--plugin", plugin(keyed, TOOL.format(does=does)), "--tool", "odd.noise", "hi")
     assert (done.code, done.out) == (0, "Done.\n")
+
+
+CLOSING = """
+from afkcli import MemoryStore
+from afkcli.hookspecs import hookimpl
+from afkcli.plugin import BaseProvider, FinishReason, ModelResponse, Role, TextDelta, text_message
+
+AFK_HOOKS = 1
+
+class Sink:
+    name = "closing"
+    def emit(self, event): pass
+    def close(self): {sink}
+
+class Provider(BaseProvider):
+    name, default_model = "closing", "m"
+    async def stream(self, request):
+        yield TextDelta("fine")
+        yield ModelResponse(text_message(Role.ASSISTANT, "fine"), FinishReason.STOP)
+    async def aclose(self): {provider}
+
+class Store(MemoryStore):
+    def close(self): {store}
+
+@hookimpl
+def afk_sink(): return Sink()
+
+@hookimpl
+def afk_provider(): return Provider()
+
+@hookimpl
+def afk_store(): return Store()
+"""
+
+
+@pytest.mark.parametrize("error", ['OSError("gone")', "SystemExit(9)"])
+@pytest.mark.parametrize(
+    ("part", "line"),
+    [
+        ("sink", "the sink 'closing' could not be closed: {}; its last events may be missing"),
+        ("provider", "the provider 'closing' could not be closed: {}"),
+        ("store", "the store could not be closed: {}"),
+    ],
+)
+def test_a_plugin_that_cannot_be_closed_is_named_and_the_answer_counts(
+    shell: Shell, part: str, line: str, error: str
+) -> None:
+    (shell.folder / "closing.py").write_text(
+        CLOSING.format(**{**dict.fromkeys(("sink", "provider", "store"), "pass"), part: f"raise {error}"})
+    )
+    done = shell.afk("run", "--plugin", "closing.py", "-m", "closing/m", "hi", AFK_STORE="closing")
+    assert (done.code, done.out) == (0, "fine\n"), done.err
+    assert done.err.count(line.format("gone" if "gone" in error else error)) == 1
+    assert "something went wrong" not in done.err

@@ -22,6 +22,19 @@ def collapsed(text: str, length: int | None = None) -> str:
     return " ".join(text.split())[:length]
 
 
+def decoded(data: bytes) -> str:
+    """Return text that a person or a program saved, without its byte order mark: UTF-8, or UTF-16 where a mark says so.
+
+    Windows tools put a mark in front; the `>` of an old PowerShell writes UTF-16.
+
+    Raises:
+        UnicodeDecodeError: it is neither.
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16")
+    return data.decode("utf-8-sig")
+
+
 def in_mb(size: int) -> str:
     """Return a size in bytes for a person."""
     megabytes = size / (1 << 20)
@@ -47,6 +60,11 @@ def visible(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return _UNSAFE.sub(_picture, text.replace("\r\n", "\n"))
+
+
+def error_text(error: BaseException) -> str:
+    """Return what an exception of a plugin says, for a line for a person; its class too if it has no text."""
+    return str(error) if isinstance(error, Exception) and str(error) else repr(error)
 
 
 def one_line(text: str) -> str:

@@ -17,7 +17,7 @@ from afkcli.core.contract.protocols import Provider, Sink, Store, ThreadInfo
 from afkcli.core.contract.result import AgentResult
 from afkcli.core.contract.sizes import text_size
 from afkcli.core.contract.tasks import started
-from afkcli.core.contract.text import in_mb
+from afkcli.core.contract.text import error_text, in_mb
 from afkcli.core.run.assemble import Resources, assemble
 from afkcli.core.run.closing import see_through
 from afkcli.core.run.config import RunnerConfig, Wiring
@@ -249,8 +249,12 @@ class Runner:
 
     def _close_store(self) -> None:
         store, self._opened = self._opened, None
-        if store is not None:
+        if store is None:
+            return
+        try:
             store.close()
+        except BaseException as error:  # a plugin's; the turns are saved by now
+            self._wiring.notify(f"the store could not be closed: {error_text(error)}")
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,12 +1,12 @@
 """The worker of one sink: a thread with a queue, so that a sink never delays a run.
 
-A sink that raises, stalls at the end or lets its queue overflow is reported once and left out.
+A sink that raises, stalls at the end or lets its queue overflow is reported once and left out. One that cannot be
+closed is reported too.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from dataclasses import fields
 
 from afkcli.core.contract.events import Event
 from afkcli.core.contract.protocols import Sink
+from afkcli.core.contract.text import error_text
 from afkcli.core.run.copies import own_copy
 
 MAX_QUEUED_EVENTS = 10_000
@@ -31,7 +32,8 @@ class SinkWorker:
 
     Args:
         sink: gets the events.
-        on_left_out: called once, on any thread, with one line for a person when the sink is left out.
+        on_left_out: called at most once, on any thread, with one line for a person when the sink is left out or when it
+            cannot be closed.
     """
 
     def __init__(self, sink: Sink, on_left_out: Callable[[str], None]) -> None:
@@ -76,6 +78,8 @@ class SinkWorker:
         else:
             self._queue.put(None)
             self._thread.join(0 if self._left_out else FLUSH_SECONDS)
+            if self._thread.is_alive():
+                self._report(f"did not close within {FLUSH_SECONDS:g} s; its last events may be missing")
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -88,18 +92,24 @@ class SinkWorker:
                 try:
                     self._sink.emit(item)
                 except BaseException as error:  # a sink is a plugin, and may call sys.exit
-                    self._leave_out(str(error) if isinstance(error, Exception) and str(error) else repr(error))
+                    self._leave_out(error_text(error))
         self._close_sink()
 
     def _close_sink(self) -> None:
-        with contextlib.suppress(BaseException):  # there is no one left to report it to
+        try:
             self._sink.close()
+        except BaseException as error:  # as in `_run`
+            self._report(f"could not be closed: {error_text(error)}; its last events may be missing")
 
     def _leave_out(self, reason: str) -> None:
+        self._report(f"is left out from now on: {reason}")
+
+    def _report(self, what: str) -> None:
+        """Leave the sink out, and say why; only the first reason is said."""
         with self._lock:
             first, self._left_out = not self._left_out, True
         if first:
-            self._on_left_out(f"the sink {self._sink.name!r} is left out from now on: {reason}")
+            self._on_left_out(f"the sink {self._sink.name!r} {what}")
 
 
 def event_bytes(event: Event) -> int:

@@ -182,9 +182,10 @@ def refuse_what_the_model_cannot_take(message: Message, model: str, able: Capabi
 
 def framed(part: AttachedPart, data: bytes) -> TextPart:
     """Return a text file as the model reads it: its name, then its text in a fence that the text does not end."""
-    text = data.decode("utf-8", "replace")
+    text = data.decode("utf-8-sig", "replace")
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-    return TextPart(text=f"Attached file: {label(part)}\n{fence}\n{text.removesuffix(chr(10))}\n{fence}\n\n")
+    text = text.removesuffix("\n").removesuffix("\r")
+    return TextPart(text=f"Attached file: {label(part)}\n{fence}\n{text}\n{fence}\n\n")
 
 
 def note_for_model(part: AttachedPart, why: str) -> TextPart:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode, b64encode
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -156,6 +157,10 @@ def read_lines(lines: Iterable[bytes]) -> Iterator[Item]:
     reader = _Reader()
     number = 0
     for number, line in enumerate(lines, 1):
+        if number == 1 and line.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+            yield Refused(line=1, what="the file is UTF-16; save it as UTF-8, and import that")
+            return
+        line = line.removeprefix(BOM_UTF8) if number == 1 else line
         if line.strip():
             yield from reader.take(number, line)
     yield from reader.finish()

@@ -2,7 +2,8 @@
 
 A path is opened component by component, each relative to the folder that was opened before it and without following a
 symbolic link (openat(2), O_NOFOLLOW). So a link that is put into the path at any moment ends the walk; no
-path is looked up twice.
+path is looked up twice. afk's own files are known by their inodes, so that no other name of them (a hard link, a bind
+mount) can be used.
 """
 
 from __future__ import annotations
@@ -65,12 +66,16 @@ class Place:
 
 
 class Roots:
-    """The declared folders, without those parts of them that belong to afk, to git or to the system."""
+    """The declared folders, without those parts of them that belong to afk, to git or to the system; made for one call.
+
+    What belongs to afk is looked up when the first file is opened: later files of afk are not in it.
+    """
 
     def __init__(self, roots: Sequence[Root], own: Sequence[str]) -> None:
         """Take the roots and afk's own folders, which must have no symbolic link in their paths if they exist."""
         self._roots = tuple(roots)
         self._own = tuple(own)
+        self._own_identities: set[tuple[int, int]] | None = None
 
     def find(self, path: str) -> Place:
         """Return the place that `path` names: absolute, with a root's label in front, or relative to the first root.
@@ -132,20 +137,47 @@ class Roots:
         parent = Place(root=place.root, parts=place.parts[:-1], first=place.first)
         self.check_path(place)
         with self.folder(parent) as folder:
-            descriptor = open_file(place.parts[-1], folder, place)
+            descriptor = self.open_file(place.parts[-1], folder, place)
             try:
-                self._check_system(os.fstat(descriptor), place)
                 yield descriptor
             finally:
                 os.close(descriptor)
 
     def check_folder(self, status: os.stat_result, place: Place) -> None:
         """Refuse afk's own folders, by every name for them, and those of the system."""
-        if (status.st_dev, status.st_ino) in set(_identities(self._own)):
-            raise RefusedError(f"{place.shown!r} belongs to afk and cannot be used")
-        self._check_system(status, place)
+        self._check_owner(status, place)
 
-    def _check_system(self, status: os.stat_result, place: Place) -> None:
+    def check_file(self, status: os.stat_result, place: Place) -> None:
+        """Refuse everything but a regular file, afk's own files by every name for them, and files of the system."""
+        if not stat.S_ISREG(status.st_mode):
+            raise RefusedError(f"{place.shown!r} is {kind_of(status.st_mode)}")
+        self._check_owner(status, place)
+
+    def open_file(self, name: str, folder: int, place: Place) -> int:
+        """Open the regular file `name` of the open folder for reading.
+
+        Raises:
+            RefusedError: it does not exist, is not a regular file, or may not be used. A device, a FIFO or a file of
+                afk is not even opened: closing the store's database would end the locks that this process has on it.
+        """
+        check_name(name)
+        try:
+            self.check_file(os.stat(name, dir_fd=folder, follow_symlinks=False), place)
+            descriptor = os.open(name, _FILE, dir_fd=folder)
+        except OSError as error:
+            raise RefusedError(why(error, place)) from None
+        try:
+            self.check_file(os.fstat(descriptor), place)
+        except RefusedError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _check_owner(self, status: os.stat_result, place: Place) -> None:
+        if self._own_identities is None:
+            self._own_identities = set(_identities(self._own))
+        if (status.st_dev, status.st_ino) in self._own_identities:
+            raise RefusedError(f"{place.shown!r} belongs to afk and cannot be used")
         if status.st_dev in _system_devices():
             raise RefusedError(f"{place.shown!r} belongs to the system and cannot be used")
 
@@ -192,32 +224,6 @@ def is_forbidden(name: str) -> bool:
     return folded in FORBIDDEN_NAMES or folded.startswith("git~")
 
 
-def open_file(name: str, folder: int, place: Place) -> int:
-    """Open the regular file `name` of the open folder for reading.
-
-    Raises:
-        RefusedError: it does not exist, or is not a regular file. A device or a FIFO is not even opened.
-    """
-    check_name(name)
-    try:
-        check_regular(os.stat(name, dir_fd=folder, follow_symlinks=False), place)
-        descriptor = os.open(name, _FILE, dir_fd=folder)
-    except OSError as error:
-        raise RefusedError(why(error, place)) from None
-    try:
-        check_regular(os.fstat(descriptor), place)
-    except RefusedError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def check_regular(status: os.stat_result, place: Place) -> None:
-    """Refuse everything but a regular file."""
-    if not stat.S_ISREG(status.st_mode):
-        raise RefusedError(f"{place.shown!r} is {kind_of(status.st_mode)}")
-
-
 def kind_of(mode: int) -> str:
     """Return the kind of a file that is not a regular one, in words."""
     return _KINDS.get(stat.S_IFMT(mode), "no file")
@@ -254,10 +260,23 @@ def _open_folder(name: str, folder: int, place: Place, *, create: bool) -> int:
 
 
 def _identities(folders: Sequence[str]) -> Iterator[tuple[int, int]]:
-    for folder in folders:
+    """Yield the device and inode of each folder and of all in it, also of the file that a link in it leads to."""
+    waiting = list(folders)
+    while waiting:
+        folder = waiting.pop()
         with suppress(OSError):
-            status = os.stat(folder)  # noqa: PTH116 - pathlib is slow to import
-            yield status.st_dev, status.st_ino
+            yield _identity(os.stat(folder))  # noqa: PTH116 - pathlib is slow to import
+            with os.scandir(folder) as found:
+                for entry in found:
+                    with suppress(OSError):
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(entry.path)
+                        elif not entry.is_dir():
+                            yield _identity(entry.stat())
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _system_devices() -> set[int]:

@@ -193,5 +193,9 @@ def _described(roots: Roots, folder: int, place: Place, name: str) -> str | None
         return f"{shown_name(name)}/"
     if not stat.S_ISREG(status.st_mode):
         return f"{shown_name(name)} ({kind_of(status.st_mode)})"
+    try:
+        roots.check_file(status, place)
+    except RefusedError:
+        return None
     changed = datetime.fromtimestamp(status.st_mtime, UTC).strftime("%Y-%m-%dT%H:%MZ")
     return f"{shown_name(name)}  {status.st_size} bytes  {changed}"

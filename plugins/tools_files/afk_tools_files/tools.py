@@ -96,7 +96,6 @@ class Files:
 
     def __init__(self, roots: list[Root], own: list[str], settings: Settings) -> None:
         self._declared, self._own = roots, own
-        self._roots = Roots(roots, own)
         self._bounds = reading.Bounds(
             max_output_bytes=settings.max_output_bytes,
             max_lines=settings.max_lines,
@@ -106,10 +105,14 @@ class Files:
             timeout_s=settings.timeout_s,
         )
 
+    def _roots(self) -> Roots:
+        return Roots(self._declared, self._own)
+
     def list(self, path: _Path = ".") -> str:
         """Return the entries of a folder."""
+        roots = self._roots()
         with _told():
-            return reading.list_folder(self._roots, self._roots.find(path), self._bounds)
+            return reading.list_folder(roots, roots.find(path), self._bounds)
 
     def read(
         self,
@@ -118,12 +121,13 @@ class Files:
         end_line: Annotated[int | None, Field(ge=1, description="the last line")] = None,
     ) -> str | Sequence[str | Image]:
         """Return lines of a text file, or an image."""
+        roots = self._roots()
         with _told():
-            place = self._roots.find(path)
-            image = read_image(self._roots, place, self._bounds)
+            place = roots.find(path)
+            image = read_image(roots, place, self._bounds)
             if image is not None:
                 return [f"{place.shown}: an image of {len(image.data)} bytes", image]
-            return reading.read(self._roots, place, self._bounds, start_line, end_line)
+            return reading.read(roots, place, self._bounds, start_line, end_line)
 
     async def search(
         self,
@@ -138,7 +142,7 @@ class Files:
     ) -> str:
         """Return the lines of files that match."""
         with _told():
-            self._roots.find(path)
+            self._roots().find(path)
             return await searching.search(
                 self._declared,
                 self._own,
@@ -152,8 +156,9 @@ class Files:
 
     def write(self, path: _Path, text: Annotated[str, Field(description="all that the file has then")]) -> str:
         """Write a text file."""
+        roots = self._roots()
         with _told():
-            return writing.write(self._roots, self._roots.find(path), text, self._bounds)
+            return writing.write(roots, roots.find(path), text, self._bounds)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import secrets
 import stat
 from contextlib import suppress
 
-from afk_tools_files.inside import Place, RefusedError, Roots, open_file, why
+from afk_tools_files.inside import Place, RefusedError, Roots, why
 from afk_tools_files.reading import Bounds, binary, pieces
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -33,7 +33,7 @@ def write(roots: Roots, place: Place, text: str, bounds: Bounds) -> str:
     roots.check_path(place)
     parent = Place(root=place.root, parts=place.parts[:-1], first=place.first)
     with roots.folder(parent, create=True) as folder:
-        before = _replaced(name, folder, place, bounds)
+        before = _replaced(roots, name, folder, place, bounds)
         try:
             _put(name, folder, data, before)
         except OSError as error:
@@ -41,7 +41,7 @@ def write(roots: Roots, place: Place, text: str, bounds: Bounds) -> str:
     return f"{place.shown}: {len(data)} bytes written, {'replaces the old file' if before else 'a new file'}"
 
 
-def _replaced(name: str, folder: int, place: Place, bounds: Bounds) -> os.stat_result | None:
+def _replaced(roots: Roots, name: str, folder: int, place: Place, bounds: Bounds) -> os.stat_result | None:
     """Return the status of the file to replace, or None if there is no file."""
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -49,7 +49,7 @@ def _replaced(name: str, folder: int, place: Place, bounds: Bounds) -> os.stat_r
         return None
     except OSError as error:
         raise RefusedError(why(error, place)) from None
-    descriptor = open_file(name, folder, place)
+    descriptor = roots.open_file(name, folder, place)
     try:
         status = os.fstat(descriptor)
         if status.st_nlink > 1:

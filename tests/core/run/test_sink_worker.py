@@ -131,14 +131,59 @@ def test_an_unused_sink_is_closed() -> None:
     assert sink.closed == 1
 
 
-def test_an_error_of_close_is_ignored() -> None:
-    class Broken(ListSink):
-        def close(self) -> None:
-            raise OSError("gone")
+class Unclosable(ListSink):
+    """Raises when it is closed."""
 
-    events, said = run_with(Broken())
+    def __init__(self, error: BaseException) -> None:
+        super().__init__("unclosable")
+        self.error = error
+
+    def close(self) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+        (ValueError(), "ValueError()"),
+        (SystemExit(3), "SystemExit(3)"),
+        (KeyboardInterrupt(), "KeyboardInterrupt()"),
+    ],
+)
+def test_what_close_raises_is_said_once_with_the_name_of_the_sink(error: BaseException, text: str) -> None:
+    other = ListSink()
+    events, said = run_with(Unclosable(error), other)
     assert events[-1].type == "completed"
-    assert said == []
+    assert said == [f"the sink 'unclosable' could not be closed: {text}; its last events may be missing"]
+    assert other.closed == 1
+
+
+def test_what_close_raises_is_said_of_an_unused_sink_too() -> None:
+    said: list[str] = []
+    SinkWorker(Unclosable(OSError("gone")), said.append).close()
+    assert said == ["the sink 'unclosable' could not be closed: gone; its last events may be missing"]
+
+
+def test_a_close_that_does_not_end_is_said_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sink_worker, "FLUSH_SECONDS", 0.05)
+    release = threading.Event()
+
+    class Stuck(ListSink):
+        def close(self) -> None:
+            release.wait()
+
+    events, said = run_with(Stuck("stuck"))
+    release.set()
+    assert events[-1].type == "completed"
+    assert said == ["the sink 'stuck' did not close within 0.05 s; its last events may be missing"]
+
+
+def test_a_sink_that_was_left_out_and_cannot_be_closed_is_reported_once() -> None:
+    broken = Unclosable(OSError("gone"))
+    broken.fails_at = 0
+    events, said = run_with(broken)
+    assert len(reports(events, said)) == 1
 
 
 class Vandal(ListSink):

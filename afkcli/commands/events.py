@@ -18,6 +18,7 @@ from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
 from afkcli.commands.event_log import EventLog, LoggedEvent
 from afkcli.commands.json_option import json_option
+from afkcli.commands.number_types import WholeNumber
 from afkcli.core.contract.errors import AfkError, ConfigError
 from afkcli.core.contract.events import EVENT_TYPES
 from afkcli.core.contract.jsonform import JsonObject, dumps
@@ -54,9 +55,7 @@ def schema(as_json: bool) -> None:
 
 @command.command("tail")
 @click.option("--follow", "-f", is_flag=True, help="Keep showing events as they are logged.")
-@click.option(
-    "--lines", "-n", type=click.IntRange(min=0), default=10, show_default=True, metavar="N", help="The last N."
-)
+@click.option("--lines", "-n", type=WholeNumber(min=0), default=10, show_default=True, metavar="N", help="The last N.")
 @click.option("--thread", "-t", metavar="NAME", shell_complete=complete_thread, help="Only events of this thread.")
 @click.option("--run", metavar="ID", help="Only events of this run; the beginning or end of its id is enough.")
 @json_option

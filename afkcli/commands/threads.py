@@ -10,6 +10,7 @@ import click
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
+from afkcli.commands.number_types import WholeNumber
 from afkcli.commands.thread_access import command_owner, opened_store
 from afkcli.commands.thread_export import export
 from afkcli.commands.thread_import import import_threads
@@ -36,7 +37,7 @@ def _name_argument(name: str = "name", **options: Any) -> Callable[[F], F]:
 
 
 @click.group("threads", invoke_without_command=True)
-@click.option("--limit", "-n", type=click.IntRange(min=1), metavar="N", help="Show only the N threads last used.")
+@click.option("--limit", "-n", type=WholeNumber(min=1), metavar="N", help="Show only the N threads last used.")
 @click.option("--search", "-q", metavar="WORDS", help="Show only threads that contain all WORDS.")
 @click.option("--here", is_flag=True, help="Show only threads that were last used in this folder.")
 @json_option

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from afkcli.commands.context import EnvironmentOption
+from afkcli.commands.number_types import Number, WholeNumber
 from afkcli.commands.turn import TurnRequest
 from afkcli.core.contract.jsonform import JsonError, loads
 from afkcli.core.contract.limits import LIMITS, Limit
@@ -38,6 +39,12 @@ def _options_of_the_model(ctx: click.Context, param: click.Parameter, value: tup
     return options
 
 
+def _number(limit: Limit) -> WholeNumber | Number:
+    if limit.kind is int:
+        return WholeNumber(min=0 if limit.may_be_zero else 1)
+    return Number("of at least 0" if limit.may_be_zero else "greater than 0")
+
+
 def _option_of(limit: Limit) -> Callable[[F], F]:
     """Return the option of a limit; its value is passed by the name of the limit's field."""
 
@@ -50,7 +57,7 @@ def _option_of(limit: Limit) -> Callable[[F], F]:
     return click.option(
         str(limit.option),
         limit.field,
-        type=click.IntRange(min=0 if limit.may_be_zero else 1) if limit.kind is int else float,
+        type=_number(limit),
         callback=check,
         cls=EnvironmentOption,
         envvar=limit.variable,
@@ -104,7 +111,7 @@ _OPTIONS = (
     ),
     click.option(
         "--busy-timeout",
-        type=float,
+        type=Number("of at least 0"),
         callback=_not_negative,
         cls=EnvironmentOption,
         envvar="AFK_BUSY_TIMEOUT",

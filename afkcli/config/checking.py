@@ -13,6 +13,7 @@ from afkcli.core.contract.errors import ConfigError
 from afkcli.core.contract.jsonform import JsonError, dumps
 from afkcli.core.contract.limits import BUDGETS, LIMITS
 from afkcli.core.contract.options import wanted_value
+from afkcli.core.contract.suggestions import near_names
 
 PLUGIN_SECTIONS = ("providers", "stores", "sinks", "tools", "commands")
 LIMIT_KEYS: Mapping[str, tuple[type, ...]] = {
@@ -207,9 +208,7 @@ class _Check:
         return self._error(at, f"must be {words[kinds[-1]]}")
 
     def _unknown(self, key: str, known: Mapping[str, Any], at: Sequence[str]) -> ConfigError:
-        from difflib import get_close_matches
-
-        near = get_close_matches(key, known, n=1)
+        near = near_names(key, known)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
         name = ".".join((*at, key))
         return ConfigError(f"{self.path}, line {line_of(self.data, (*at, key))}: unknown key {name!r}; {hint}")

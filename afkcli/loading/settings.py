@@ -12,6 +12,7 @@ from typing import Any
 from afkcli.core.contract.credentials import MASK
 from afkcli.core.contract.errors import ConfigError
 from afkcli.core.contract.setting_sources import SettingSource, keep_sources
+from afkcli.core.contract.suggestions import near_names
 from afkcli.host.invocation import process_environment
 from afkcli.host.secrets import Secrets
 from afkcli.loading.setting_types import ARRAYS, TABLES, check_type, classes, is_settings, items_of, plain_type, words
@@ -178,9 +179,7 @@ def _keep_secrets(field: dataclasses.Field[Any], value: object, place: _Place) -
 def _refuse_unknown(table: Mapping[str, Any], fields: Mapping[str, Any], place: _Place) -> None:
     unknown = sorted(set(table) - set(fields))
     if unknown:
-        from difflib import get_close_matches
-
-        near = get_close_matches(unknown[0], fields, n=1)
+        near = near_names(unknown[0], fields)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(fields)) or 'none'}"
         raise place.at(unknown[0]).error(f"{place.table} has the unknown key {unknown[0]!r}; {hint}")
 

@@ -7,6 +7,7 @@ import signal
 import click
 
 from afkcli.core.contract.errors import EXIT_INTERNAL, EXIT_USAGE, AfkError
+from afkcli.core.contract.suggestions import near_names
 from afkcli.host.ending import EndedError, Ending
 from afkcli.host.invocation import Invocation
 from afkcli.host.signals import SIGPIPE
@@ -41,11 +42,33 @@ def ending_of(error: BaseException, invocation: Invocation, *, debug: bool) -> E
     return Ending(code)
 
 
+def _words(error: click.UsageError) -> str:
+    """Return what click says of a wrong call; a name is suggested only if it is near, and click's own need not be."""
+    if error.ctx is None or not isinstance(error, (click.NoSuchOption, _NO_SUCH_COMMAND)):
+        return error.format_message()
+    if isinstance(error, click.NoSuchOption):
+        name = error.option_name
+        known = [
+            option for item in error.ctx.command.get_params(error.ctx) for option in (*item.opts, *item.secondary_opts)
+        ]
+        known = [option for option in known if option.startswith("--")]
+    else:
+        name = str(getattr(error, "command_name", ""))
+        command = error.ctx.command
+        known = command.list_commands(error.ctx) if isinstance(command, click.Group) else []
+    near = near_names(name, known, most=3)
+    return error.message.rstrip(".") + (f"; did you mean {' or '.join(map(repr, near))}?" if near else "")
+
+
+_NO_SUCH_COMMAND = getattr(click.exceptions, "NoSuchCommand", ())
+"""Since click 8.4; before, the group said it without a name to suggest."""
+
+
 def _described(error: BaseException, debug: bool) -> tuple[str, int]:
     """Return the line for a person, and the exit code."""
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx else "afk"
-        return f"{error.format_message().rstrip('.')}; see `{path} --help`", EXIT_USAGE
+        return f"{_words(error).rstrip('.')}; see `{path} --help`", EXIT_USAGE
     if isinstance(error, click.ClickException):
         return error.format_message(), error.exit_code
     if isinstance(error, AfkError):

@@ -16,6 +16,7 @@ from afkcli.core.contract.errors import (
 )
 from afkcli.core.contract.protocols import Fork, Lease, Owner, RecordKind, Store, ThreadInfo
 from afkcli.core.contract.result import RunState
+from afkcli.core.contract.suggestions import near_names
 from afkcli.core.thread.attachments import attached_parts
 from afkcli.core.thread.changes import renamed_body
 from afkcli.core.thread.contents import stored_contents
@@ -40,9 +41,7 @@ def find_thread(store: Store, name: str) -> ThreadInfo:
     found = store.find(name)
     if found is not None:
         return found
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, [info.name for info in store.list()], n=3)
+    near = near_names(name, [info.name for info in store.list()], most=3)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "`afk threads` lists all threads"
     raise UnknownNameError(f"there is no thread {name!r}; {hint}")
 

@@ -125,6 +125,12 @@ class LinesForPeople(io.RawIOBase):
         self.left_out = 0
         """How many lines were left out so far."""
 
+    @property
+    def unread(self) -> int:
+        """How many lines were left out so far, or are kept because nothing has read them yet."""
+        with self._lock:
+            return self.left_out + self._kept.count(b"\n")
+
     def fileno(self) -> int:
         return self._descriptor
 

@@ -54,6 +54,12 @@ class Stream:
         return lines.left_out if isinstance(lines, LinesForPeople) else 0
 
     @property
+    def unread(self) -> int:
+        """How many lines were left out so far, or wait for something to read them; only text for people ever is."""
+        lines = getattr(self.text, "buffer", None)
+        return lines.unread if isinstance(lines, LinesForPeople) else 0
+
+    @property
     def is_terminal(self) -> bool:
         try:
             return self.text is not None and self.text.isatty()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -57,8 +57,16 @@ def wiring_of(setup: Setup) -> Wiring:
         folder=setup.invocation.folder,
         budgets=setup.config.budgets(),
         look_up_price=PriceList(setup.config.prices()),
+        last_warnings=lambda: _unread(setup.invocation.stderr.unread),
         rules=[*_rules(setup, setup.config.user), *_rules(setup, setup.config.project)],
     )
+
+
+def _unread(lines: int) -> Sequence[tuple[str, str]]:
+    if not lines:
+        return ()
+    what = "1 line for a person was" if lines == 1 else f"{lines} lines for a person were"
+    return [("stderr_unread", f"{what} left out or not read on stderr when the run ended")]
 
 
 def _rules(setup: Setup, file: ConfigFile | None) -> Iterator[ApprovalRule]:

@@ -123,6 +123,27 @@ class TestStderr:
         os.close(reader)
         os.close(writer)
 
+    @pytest.mark.parametrize("lines", [0, 3, 3000])
+    def test_the_log_has_the_number_of_lines_that_nobody_read(
+        self, keyed: Shell, server: ModelServer, lines: int
+    ) -> None:
+        """Those that were left out, and those that were still kept: fewer than fill the buffer, or more."""
+        (keyed.folder / "noisy.py").write_text(NOISY)
+        call = ScriptedCall(name="noisy.noise", arguments={"lines": lines})
+        server.script(Step(tool_calls=[call]), Step(text="done"))
+        reader, writer = full_pipe()
+        arguments = ("--plugin", "noisy.py", "--tool", "noisy.noise", "-t", "t", "hi")
+        process = keyed.start("run", *arguments, stderr=writer)
+        assert ended(process) == 0
+        os.close(reader)
+        os.close(writer)
+        events = keyed.log()
+        assert events[-1]["type"] == "completed"
+        told = [event["message"] for event in events if event.get("code") == "stderr_unread"]
+        assert told[-1].endswith("left out or not read on stderr when the run ended")
+        assert int(told[-1].split()[0]) >= max(1, 2 * lines)
+        assert len(told) == (2 if lines == 3000 else 1)
+
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
     def test_a_signal_ends_a_run_though_nobody_reads_stderr(
         self, keyed: Shell, server: ModelServer, number: signal.Signals

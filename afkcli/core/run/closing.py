@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -33,7 +33,13 @@ from afkcli.core.thread.turns import SealedTurn
 from afkcli.core.thread.writer import RescueWriter, TurnWriter
 
 
-async def see_through(run: Run, work: asyncio.Task[Outcome], calls: StoreCalls, rescue: Rescue) -> AgentResult:
+async def see_through(
+    run: Run,
+    work: asyncio.Task[Outcome],
+    calls: StoreCalls,
+    rescue: Rescue,
+    last_warnings: Callable[[], Sequence[tuple[str, str]]] = tuple,
+) -> AgentResult:
     """Wait for the end of the run's work, however it ends, then emit the error, seal the turn and emit `completed`."""
     await _end_of_work(work, run.stopping, run.spec.agent.fail_safe.max_wall_time_s)
     run.preparing.cancel()
@@ -43,6 +49,7 @@ async def see_through(run: Run, work: asyncio.Task[Outcome], calls: StoreCalls, 
         run.outlet.post(ErrorEvent, error=outcome.error, kind=outcome.error_kind)
     run.tally.cost_usd = await _cost_of(run.spending, run.outlet)
     outcome, saved = await _seal(run, outcome, calls, rescue)
+    run.outlet.pending_warnings += last_warnings()
     run.outlet.post_pending()
     result = _result(run, outcome, saved)
     run.outlet.post(Completed, result=result)

@@ -83,6 +83,7 @@ class Wiring:
         rules: the approval rules; the first one that matches a tool call decides.
         find_tools: looks up the tools of plugins by the names that an agent gives. It raises `UsageError` at once for
             a name that no plugin can have.
+        last_warnings: returns codes and lines of warnings that are posted before the last event of a run.
     """
 
     owner: Callable[[str], Owner] = unknown_owner
@@ -95,3 +96,4 @@ class Wiring:
     look_up_price: PriceLookup = lambda full_name, capabilities: capabilities.price
     rules: Sequence[ApprovalRule] = ()
     find_tools: Callable[[Sequence[str]], Coroutine[Any, Any, FoundTools]] = no_named_tools
+    last_warnings: Callable[[], Sequence[tuple[str, str]]] = tuple

@@ -281,7 +281,8 @@ class Runner:
 
     async def _drive(self, run: Run, task: asyncio.Task[Outcome]) -> AgentResult:
         try:
-            return await see_through(run, task, self._calls.of(run.spec.thread_key), self._wiring.rescue)
+            calls = self._calls.of(run.spec.thread_key)
+            return await see_through(run, task, calls, self._wiring.rescue, self._wiring.last_warnings)
         finally:
             run.outlet.channel.close()
             self._calls.unlisten(run.spec.thread_key)

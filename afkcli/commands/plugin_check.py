@@ -131,13 +131,13 @@ def _reason(item: dict[str, Any]) -> str | None:
             plugins.found[item["id"]] = Plugin(
                 id=item["id"], source=item["source"], distribution=item["distribution"], version=""
             )
-        module = plugins.load(kind, name)
+        plugins.check_hook(kind, name)
         plugins.settings_type(kind, name)
     except AfkError as error:
         return str(error)
     except KeyboardInterrupt:
         return "it raised KeyboardInterrupt when it was imported"
-    return None if hasattr(module, f"afk_{kind}") else f"it has no hook afk_{kind}"
+    return None
 
 
 if __name__ == "__main__":

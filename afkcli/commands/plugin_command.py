@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import click
 
+from afkcli.core.contract.errors import UnknownNameError
 from afkcli.core.contract.jsonform import Json
 from afkcli.core.contract.protocols import Store
 from afkcli.host.invocation import Invocation
@@ -26,9 +27,12 @@ def plugin_command(invocation: Invocation, name: str) -> click.Command | None:
     The config is read only for a hook that takes its settings or the context, so that all others work without it.
 
     Raises:
+        UnknownNameError: two distributions claim the command, so neither has it.
         PluginError, ConfigError: the plugin, or the config that it needs, cannot be used.
     """
     plugins = discover(invocation)
+    if f"command.{name}" in plugins.conflicts:
+        raise UnknownNameError(plugins.conflicts[f"command.{name}"])
     if f"command.{name}" not in plugins.found:
         return None
     if not _takes_arguments(plugins, name):

@@ -26,6 +26,9 @@ from afkcli.loading.settings import Locate, fill_settings, settings_type
 if TYPE_CHECKING:
     import pluggy
 
+_MARK = "afk_impl"
+"""What pluggy's marker of the project `afk` sets on a function."""
+
 GROUP = "afk"
 MODELS_GROUP = "afk.models"
 KINDS = ("provider", "store", "sink", "tools", "command")
@@ -119,13 +122,17 @@ class Plugins:
 
         Raises:
             UnknownNameError: there is no such file.
-            PluginError: it cannot be imported, or is not a plugin.
+            PluginError: it cannot be imported, or is not a plugin. A function that is named like a hook and has no
+                `@hookimpl` is one, too.
         """
         data = _read_file(path) if data is None else data
         module = _import_file(path, data)
         _check_version(module, str(path))
         name = getattr(module, "AFK_NAME", path.stem)
-        ids = [f"{kind}.{name}" for kind in KINDS if hasattr(module, f"afk_{kind}")]
+        kinds = [kind for kind in KINDS if hasattr(module, f"afk_{kind}")]
+        for kind in kinds:
+            _check_mark(module, kind, str(path))
+        ids = [f"{kind}.{name}" for kind in kinds]
         if not ids:
             raise PluginError(f"{path} has no hook of afk (afk_provider, afk_store, afk_sink, afk_tools, afk_command)")
         for id_ in ids:
@@ -162,6 +169,17 @@ class Plugins:
         self._modules[id_] = module
         return module
 
+    def check_hook(self, kind: str, name: str) -> None:
+        """Load a plugin and check that its hook is there and marked; nothing is made.
+
+        Raises:
+            PluginContractError: there is no such hook.
+            UnknownNameError, PluginError: as `load`.
+
+        Since: 0.2.
+        """
+        _check_mark(self.load(kind, name), kind, f"{kind}.{name}")
+
     def settings_type(self, kind: str, name: str) -> type | None:
         """Return the dataclass of a plugin's settings, if it has one; raises as `load`, or `ConfigError`."""
         factory = getattr(self.load(kind, name), f"afk_{kind}", None)
@@ -189,8 +207,7 @@ class Plugins:
         module = self.load(kind, name)
         others = [plugin for plugin in self._hooks().get_plugins() if plugin is not module]
         caller = self._hooks().subset_hook_caller(f"afk_{kind}", others)
-        if not caller.get_hookimpls():
-            raise PluginContractError(f"the plugin {kind}.{name} has no @hookimpl afk_{kind}")
+        _check_mark(module, kind, f"{kind}.{name}")
         factory = inspect.unwrap(getattr(module, f"afk_{kind}"))
         try:
             settings = fill_settings(factory, table, f"[{section(kind)}.{name}]", secrets, self.environment, locate)
@@ -334,6 +351,15 @@ def _read_file(path: Path) -> bytes:
         raise UnknownNameError(f"{path} cannot be used as a plugin file: {error}") from None
     except OSError as error:
         raise PluginError(f"the plugin file {path} cannot be read: {error.strerror}") from None
+
+
+def _check_mark(module: ModuleType, kind: str, what: str) -> None:
+    """Raise `PluginContractError` if the hook of a kind is missing in a module, or is not marked as one of afk's."""
+    hook = getattr(module, f"afk_{kind}", None)
+    if hook is not None and callable(hook) and getattr(hook, _MARK, None) is not None:
+        return
+    there = "" if hook is None else f": its afk_{kind} is not marked"
+    raise PluginContractError(f"the plugin {what} has no @hookimpl afk_{kind}{there}")
 
 
 def _check_version(module: ModuleType, what: str) -> None:

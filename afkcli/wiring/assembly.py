@@ -7,7 +7,7 @@ from pathlib import Path
 
 from afkcli.config.merging import Config
 from afkcli.config.reading import ConfigFile, load_user_config
-from afkcli.core.contract.errors import AfkError, PluginError, UnknownNameError
+from afkcli.core.contract.errors import AfkError, PluginContractError, PluginError, UnknownNameError
 from afkcli.host.invocation import Invocation
 from afkcli.host.paths import config_file
 from afkcli.host.permissions import UnsafeFileError, read_own_file
@@ -33,7 +33,7 @@ def load_setup(
 
     Raises:
         ConfigError: a config file is malformed.
-        PluginError: a plugin file cannot be used.
+        UsageError: one of `plugin_files` cannot be used.
     """
     invocation = invocation or Invocation.of_process()
     user = load_user_config(config_file(invocation.environment))
@@ -50,8 +50,20 @@ def load_setup(
             plugins.failures[str(path)] = str(error)
             notify(str(error))
     for path in plugin_files:
-        setup.file_plugins += plugins.add_file(path)
+        setup.file_plugins += _named_file(plugins, path)
     return setup
+
+
+def _named_file(plugins: Plugins, path: Path) -> list[str]:
+    """Add a plugin file of the command line, and return the ids of what it offers.
+
+    Raises:
+        UsageError: it cannot be used, for whatever reason: no run is started.
+    """
+    try:
+        return plugins.add_file(path)
+    except PluginError as error:
+        raise PluginContractError(str(error)) from error
 
 
 def _own_plugin(path: Path) -> bytes:

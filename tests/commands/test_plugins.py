@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.commands.conftest import Install
 from tests.e2e.shell import Shell
 
@@ -115,3 +117,87 @@ def test_a_hanging_plugin_does_not_hold_up_the_rest(tmp_path: Path) -> None:
         plugin_check.HANG_SECONDS = before
     assert "did not end within 3 s" in str(reasons["sink.hanging"])
     assert reasons["sink.fine"] is None
+
+
+UNMARKED = [
+    "AFK_HOOKS = 1\ndef afk_{kind}(settings): ...",
+    "import pluggy\nAFK_HOOKS = 1\n@pluggy.HookimplMarker('other')\ndef afk_{kind}(settings): ...",
+    "AFK_HOOKS = 1\nclass afk_{kind}: ...",
+    "AFK_HOOKS = 1\nafk_{kind} = 3",
+    "from afkcli import hookimpl\nAFK_HOOKS = 1\n@hookimpl\ndef afk_other(settings): ...",
+]
+
+
+@pytest.mark.parametrize("kind", ["provider", "store", "sink", "tools", "command"])
+def test_a_hook_without_its_mark_is_named(shell: Shell, install: Install, kind: str) -> None:
+    modules = {f"bare{number}": source.format(kind=kind) for number, source in enumerate(UNMARKED)}
+    install("bare", {"afk": {f"{kind}.{name}": name for name in modules}}, **modules)
+    rows = listed(shell)
+    found = {row["check"]: row for row in shell.afk("doctor", "--json").events}
+    for name in modules:
+        assert rows[f"{kind}.{name}"]["status"] == "broken"
+        assert f"has no @hookimpl afk_{kind}" in rows[f"{kind}.{name}"]["reason"]
+        assert f"has no @hookimpl afk_{kind}" in found[f"{kind}.{name}"]["detail"]
+
+
+def test_a_hook_of_a_file_without_its_mark_is_named(shell: Shell) -> None:
+    (shell.folder / "bare.py").write_text(UNMARKED[0].format(kind="tools"))
+    row = listed(shell, "--plugin", "bare.py")["bare"]
+    assert row["status"] == "broken"
+    assert "its afk_tools is not marked" in row["reason"]
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "said"),
+    [
+        ("plain.py", b"x = 1\n", "has no AFK_HOOKS"),
+        ("empty.py", b"", "has no AFK_HOOKS"),
+        ("text.py", b"Dear all, this is a letter.\n", "SyntaxError"),
+        ("letter.txt", b"Dear all\n", "its name must end in .py"),
+        ("binary.py", bytes(range(256)), "cannot be loaded"),
+        ("raises.py", b"raise RuntimeError('one\\ntwo')\n", "RuntimeError"),
+        ("ends.py", b"raise SystemExit(0)\n", "SystemExit"),
+        ("without.py", b"AFK_HOOKS = 1\n", "has no hook of afk"),
+        ("newer.py", b"AFK_HOOKS = 99\n", "needs hook version 99"),
+        ("unmarked.py", b"AFK_HOOKS = 1\ndef afk_tools(): return []\n", "its afk_tools is not marked"),
+        ("folder.py", None, "not a regular file"),
+        ("missing.py", ..., "there is no plugin file"),
+    ],
+)
+@pytest.mark.parametrize("command", [("run", "hi"), ("tools",)], ids=["run", "tools"])
+def test_a_named_file_that_is_no_plugin_is_a_wrong_call(
+    keyed: Shell, server: Any, command: tuple[str, ...], name: str, source: Any, said: str
+) -> None:
+    path = keyed.folder / name
+    if source is None:
+        path.mkdir()
+    elif source is not ...:
+        path.write_bytes(source)
+    first, *rest = command
+    done = keyed.in_process(first, "--plugin", name, *rest)
+    assert (done.code, done.out) == (2, ""), done.err
+    (line,) = done.err.splitlines()
+    assert name in line
+    assert said in line
+    assert server.requests == []
+
+
+COMMAND = (
+    "import click\nfrom afkcli import hookimpl\nAFK_HOOKS = 1\n"
+    "@hookimpl\ndef afk_command():\n    return click.Command('both', callback=lambda: click.echo('called'))"
+)
+
+
+def test_a_command_that_two_distributions_claim_is_named_wherever_it_is_met(shell: Shell, install: Install) -> None:
+    for name in ("first", "second", "third"):
+        install(name, {"afk": {"command.both": f"{name}_both"}}, **{f"{name}_both": COMMAND})
+    install("alone", {"afk": {"command.alone": "alone_command"}}, alone_command=COMMAND)
+    said = "the plugin name 'command.both' is claimed by first and second and third; uninstall one of them"
+    for arguments in (("both",), ("both", "--help"), ("both", "x")):
+        done = shell.afk(*arguments)
+        assert (done.code, done.out) == (2, "")
+        assert done.err == f"afk: {said}\n"
+    assert listed(shell)["command.both"]["reason"] == said
+    found = {row["check"]: row for row in shell.afk("doctor", "--json").events}
+    assert (found["command.both"]["status"], said in found["command.both"]["detail"]) == ("warn", True)
+    assert shell.afk("alone").out == "called\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.jsonform import JsonError, JsonObject, loads
 from afkcli.core.contract.structured import MAX_SCHEMA_BYTES, usable_schema
-from afkcli.core.contract.text import decoded
 
 
 def read_schema(given: str) -> JsonObject:
@@ -34,6 +33,6 @@ def _read(path: str) -> str:
     if len(data) > MAX_SCHEMA_BYTES:
         raise UsageError(f"--schema {path} is longer than {MAX_SCHEMA_BYTES // 1024} KiB; use a smaller one")
     try:
-        return decoded(data)
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError(f"--schema {path} is not JSON: it is not UTF-8") from None

@@ -107,7 +107,7 @@ def test_a_run_without_memory_opens_no_store_and_no_log(shell: Shell) -> None:
 
 
 def test_the_local_model_imports_no_sdk_of_another_provider(shell: Shell) -> None:
-    modules = imported(shell, AFK, "run", "-n", "-m", "local/", "Say hello.")
+    modules = imported(shell, AFK, "run", "-n", "-m", "local", "Say hello.")
 
     assert "afk_provider_local.provider" in modules
     assert not of(modules, (SDKS - {"xllamacpp"}) | {"afk_provider_openai"} | NOT_FOR_A_RUN)

@@ -22,7 +22,8 @@ from tests.e2e.shell import LIMIT, Finished, Shell, kill, wait_for_output
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="both plugins are refused on Windows")
 
 KEY = "sk-canary-0123456789"
-ALLOWED = '[[approvals.rules]]\ntool = "*"\ndecision = "allow"\n'
+ALLOWED = '[tools.shell]\nsandbox = "off"\n[[approvals.rules]]\ntool = "*"\ndecision = "allow"\n'
+"""Without the sandbox, so that the tests see the processes of the commands: tests/sandbox has the sandbox."""
 
 
 def config(shell: Shell, text: str) -> None:
@@ -258,6 +259,7 @@ class TestThreeAtATime:
 def test_at_a_terminal_the_command_is_shown_and_ctrl_c_ends_all_of_it(keyed: Shell, server: ModelServer) -> None:
     """The command has no terminal, so Ctrl-C does not reach it but through afk; nor can it read what is typed."""
     code = "sleep 600 & echo $! > a.pid; echo $$ > b.pid; (read -r x < /dev/tty && touch read) 2>/dev/null; sleep 600"
+    config(keyed, '[tools.shell]\nsandbox = "off"\n')  # the process numbers are those of the machine
     server.script(calls(("c1", "shell.run", {"argv": ["sh", "-c", code]})), Step(text="well"))
     with attended_terminal() as terminal:
         process = terminal.start(keyed, "run", "-t", "t", "--tool", "shell.run", "go")

@@ -100,7 +100,7 @@ def _configure(world: World) -> None:
     server += f"read_only = {json.dumps(sorted({tool for attack in _ATTACKS.values() for tool in attack.mcp}))}\n"
     path = world.shell.home / "afk" / "config" / "config.toml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"[tools.shell]\ntimeout_s = 600\n{server}{_ALLOWED}")
+    path.write_text(f"[tools.shell]\nsandbox = 'off'\ntimeout_s = 600\n{server}{_ALLOWED}")
 
 
 def _attack(world: World, row: Row, attack: _Attack, name: str) -> int:

@@ -74,7 +74,7 @@ def marked(tmp_path):
 
 def told(argv, timeout_s=300.0):
     """Return what the model is told of a command, an error too."""
-    (tool,) = afk_tools(Settings(timeout_s=600))
+    (tool,) = afk_tools(Settings(timeout_s=600, sandbox="off"))
     try:
         return asyncio.run(tool.call({"argv": argv, "timeout_s": timeout_s}))
     except ToolError as error:
@@ -186,7 +186,7 @@ def test_processes_that_start_each_other_anew_are_ended(marked):
 )
 def test_the_limit_of_other_commands_and_their_results_are_not_touched(marked, attack):
     async def both():
-        (tool,) = afk_tools(Settings())
+        (tool,) = afk_tools(Settings(sandbox="off"))
         other = asyncio.ensure_future(tool.call({"argv": ["sh", "-c", "sleep 1; echo whole"]}))
         await asyncio.sleep(0)
         await tool.call({"argv": marked.sh(attack)})
@@ -222,7 +222,7 @@ def test_the_supervisor_cannot_be_traced_or_looked_into(marked):
 AFK = """
 import asyncio, os, sys
 from afk_tools_shell import Settings, afk_tools
-(tool,) = afk_tools(Settings())
+(tool,) = afk_tools(Settings(sandbox="off"))
 async def main():
     call = asyncio.ensure_future(tool.call({"argv": sys.argv[3:], "timeout_s": float(sys.argv[2])}))
     if sys.argv[1] == "forked":

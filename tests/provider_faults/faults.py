@@ -240,7 +240,7 @@ def _streams() -> Iterator[Fault]:
         name="stall before the answer",
         row=RETRIED,
         kind="timeout",
-        says=f"sent nothing for {SHORT:g} s",
+        says=f" for {SHORT:g} s; try again, or raise the timeouts",
         steps=_stream(Server.HANG, 0),
         settings={"first_byte_timeout": SHORT},
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from afkcli.testing.model_script import Step
+from tests.faults.large import PEAK
 from tests.faults.ledger import settle
 from tests.faults.table import Row
 from tests.faults.world import new_world
@@ -54,11 +54,12 @@ def many_processes(seed: str, processes: int) -> Row:
     with new_world(seed, Step()) as world:
         for number in range(processes):
             began = time.perf_counter()
-            running = world.start(f"t{number // 20}", f"m{number}", cold=True)  # wait4 is for children
-            _, status, usage = os.wait4(running.process.pid, 0)
-            running.process.returncode = os.waitstatus_to_exitcode(status)
+            peak = world.root / "peak"
+            before = [sys.executable, "-S", str(PEAK), str(peak)]
+            running = world.start(f"t{number // 20}", f"m{number}", before=before, cold=True)
+            running.process.wait()
             milliseconds.append((time.perf_counter() - began) * 1000)
-            memory.append(usage.ru_maxrss)
+            memory.append(int(peak.read_text()))
             if running.process.returncode != 0:
                 row.problems.append(f"ended with {running.process.returncode}: {running.stderr}")
         settle(world, row, last_word=False)

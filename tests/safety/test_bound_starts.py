@@ -251,6 +251,9 @@ class TestRules:
 
     @pytest.fixture
     def ruled(self, project: Shell) -> Shell:
+        config = project.home / "afk" / "config" / "config.toml"
+        config.parent.mkdir(parents=True, exist_ok=True)
+        config.write_text('[tools.shell]\nsandbox = "off"\n')  # the mark is written outside of the project
         (project.folder / "afk.toml").write_text(self.RULE)
         assert project.afk("trust").code == 0
         return project

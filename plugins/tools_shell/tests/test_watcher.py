@@ -149,8 +149,7 @@ def test_processes_that_go_from_one_to_the_next_are_ended(marked):
                         os._exit(0)
                     os.setsid()
     """
-    said = told(marked.python(hop))
-    assert "stopped]" in said
+    told(marked.python(hop))
     assert marked.running() == []
 
 

@@ -14,7 +14,8 @@ from afkcli.core.contract import ids
 from afkcli.core.contract.ids import Clock, rfc3339, uuid7
 
 
-def test_ids_are_uuids_of_version_7() -> None:
+def test_ids_are_uuids_of_version_7(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ids, "_last", 0)  # another test of this process may have set its clock forward
     parsed = uuid.UUID(uuid7())
     assert (parsed.version, parsed.variant) == (7, uuid.RFC_4122)
     assert abs((parsed.int >> 80) / 1000 - time.time()) < 60

@@ -286,8 +286,9 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         """Yield the same row by row, so that one that cannot be read does not take its neighbours with it."""
         for key, place in places:
             try:
-                _, *row = self._con.execute(_PLACE, (place,)).fetchone()
-                yield key, self._fetch_if_sound(key, *row)
+                found = self._con.execute(_PLACE, (place,)).fetchone()
+                # a damaged index may name a row that is not there
+                yield key, self._fetch_if_sound(key, *found[1:]) if found is not None else None
             except sqlite3.Error as error:
                 if not spoils_a_row(error):
                     raise

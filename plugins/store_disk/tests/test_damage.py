@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,12 @@ def test_a_damaged_record_is_named_and_the_others_are_read(folder: Path, express
     assert NAMES[0] in history.damage[0]
     assert load_history(store, save_turn(store, lease, "next", "answer").thread).turns[-1].turn == 6
     store.close()
+
+
+def test_an_entry_of_the_index_without_its_row_is_a_damaged_row(folder: Path) -> None:
+    """A flipped bit in an index names a row that is not there."""
+    with closing(DiskStore(folder)) as store:
+        assert list(store._cache._one_by_one([("thread/x", 1_000_000)])) == [("thread/x", None)]
 
 
 def test_a_missing_record_is_named(folder: Path) -> None:

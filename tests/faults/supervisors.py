@@ -64,7 +64,9 @@ _ATTACKS = {
     "afk is killed": _Attack(sh=f"{_DAEMONS}; touch READY; FOREVER", signals=(_KILL,)),
     "afk is suspended and killed": _Attack(sh=f"{_DAEMONS}; touch READY; FOREVER", signals=(_STOP, _KILL)),
     "afk is killed while the supervisor is suspended": _Attack(
-        sh=f"{_DAEMONS}; kill -STOP {_AFK}; kill -STOP $PPID; touch READY; FOREVER", signals=(_KILL,)
+        # afk is given time to stop: a thread of it that still ran would see its supervisor stop, and end the command
+        sh=f"{_DAEMONS}; kill -STOP {_AFK}; sleep 0.5; kill -STOP $PPID; touch READY; FOREVER",
+        signals=(_KILL,),
     ),
     "the command suspends afk": _Attack(
         sh=f"{_DAEMONS}; kill -STOP {_AFK}; touch READY; FOREVER", timeout=1.0, continue_afk=True

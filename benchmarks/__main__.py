@@ -7,7 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.cases import CASES, Bench
+from benchmarks.bench import Bench
+from benchmarks.cases import CASES
 from benchmarks.measure import ProgramFailedError
 from benchmarks.report import Row, as_json, as_text
 from benchmarks.server import BenchmarkServer

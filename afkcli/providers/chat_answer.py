@@ -15,6 +15,7 @@ from afkcli.core.contract.messages import (
     ModelEvent,
     ModelResponse,
     ModelWarning,
+    OpaqueDelta,
     Part,
     ReasoningDelta,
     ReasoningPart,
@@ -112,6 +113,7 @@ class ChatAnswer:
         self._reasoning: list[str] = []
         self._kept = ReasoningPieces()
         self._later = 0
+        self._counted = 0
         self._usage: Usage | None = None
 
     @property
@@ -239,6 +241,7 @@ class ChatAnswer:
             yield from self._message(message, state)
         elif isinstance(choice.get("text"), str):
             yield from self._show(state.pieces.take(choice["text"]), state)
+        yield from self._opaque()
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
             state.reason = clean_text(reason)
@@ -266,6 +269,13 @@ class ChatAnswer:
             )
         if not has_calls and message.get("tool_calls"):
             yield from state.calls.take(message["tool_calls"])
+
+    def _opaque(self) -> Iterator[OpaqueDelta]:
+        """Yield by how much that grew what is kept for the server and not shown."""
+        kept = self._kept.kept + sum(choice.calls.kept for choice in self._choices.values())
+        if kept > self._counted:
+            yield OpaqueDelta(kept - self._counted)
+            self._counted = kept
 
     def _delta(self, delta: JsonObject, state: _Choice, *, is_whole: bool = False) -> Iterator[ModelEvent]:
         plain = delta.get("content")

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from afkcli.core.contract.growing import GrowingText
 from afkcli.core.contract.jsonform import Json, JsonObject
 from afkcli.core.contract.messages import Message, ProviderData, ReasoningPart
 from afkcli.providers.origin import Origin
+from afkcli.providers.wire import json_size, replace_values
 
 MAX_PIECES = 10_000
 """Of blocks that are kept for the server, which have no other limit of their number."""
@@ -24,22 +26,26 @@ _THINKING = ("thinking", "reasoning")
 _LISTS = ("reasoning_details", "thinking_blocks")
 _EXTRA = "extra_content"
 _OPAQUE = ("data", "signature")
+_JOINED = ("text", "summary", "data", "thinking")
+"""The fields of a block whose pieces are joined; of any other field the last value counts."""
 
 
 class ReasoningPieces:
     """Takes the deltas of an answer, and keeps what has to go back with its tool calls.
 
-    `unshown` counts the pieces of it that are not text, such as signatures.
+    `unshown` counts the pieces of it that are not text, such as signatures. `kept` is the size in bytes of what is kept
+    for the server, about as it will be stored.
 
     Since: 0.2.
     """
 
     def __init__(self) -> None:
         self.unshown = 0
+        self.kept = 0
         self._field: str | None = None
         self._blank_field: str | None = None
-        self._details: list[JsonObject] = []
-        self._blocks: list[JsonObject] = []
+        self._details: list[_Block] = []
+        self._blocks: list[_Block] = []
         self._extra: JsonObject = {}
 
     def take(self, delta: JsonObject, *, is_whole: bool = False) -> str:
@@ -52,11 +58,11 @@ class ReasoningPieces:
             self._blank_field = next((name for name in _FIELDS if delta.get(name) == ""), None)
         details = list(_objects(delta.get("reasoning_details")))
         for n, piece in enumerate(details):
-            _add_detail(self._details, piece, is_new=is_whole or (n > 0 and piece.get("index") is None))
+            self.kept += _add_detail(self._details, piece, is_new=is_whole or (n > 0 and piece.get("index") is None))
         texts.append("".join(_text(piece.get("text")) or _text(piece.get("summary")) for piece in details))
         blocks = list(_blocks_in(delta))
         for piece in blocks:
-            _add_block(self._blocks, piece)
+            self.kept += _add_block(self._blocks, piece)
         texts.append("".join(_text(piece.get("thinking")) for piece in blocks))
         if len(self._details) + len(self._blocks) > MAX_PIECES:
             raise ValueError(f"more than {MAX_PIECES} blocks of reasoning")
@@ -70,8 +76,9 @@ class ReasoningPieces:
         if field := self._field or self._blank_field:
             payload["field"] = field
         if self._details:
-            payload["details"] = self._details
-        blocks = [block for block in self._blocks if block.get("signature") or block.get("type") != "thinking"]
+            payload["details"] = [block.whole() for block in self._details]
+        whole = [block.whole() for block in self._blocks]
+        blocks = [block for block in whole if block.get("signature") or block.get("type") != "thinking"]
         if blocks:
             payload["blocks"] = blocks
         if self._extra:
@@ -83,9 +90,9 @@ class ReasoningPieces:
         for name, value in extra.items() if isinstance(extra, dict) else ():
             kept = {key: item for key, item in value.items() if key != "thought"} if isinstance(value, dict) else value
             if isinstance(kept, dict) and isinstance(self._extra.get(name), dict):
-                self._extra[name] |= kept
+                self.kept += replace_values(self._extra[name], kept)
             elif kept:
-                self._extra[name] = kept
+                self.kept += replace_values(self._extra, {name: kept})
 
 
 def reasoning_fields(message: Message, origin: Origin) -> JsonObject:
@@ -145,21 +152,53 @@ def _objects(value: Json) -> Iterator[JsonObject]:
     yield from (item for item in value if isinstance(item, dict)) if isinstance(value, list) else ()
 
 
-def _add_detail(details: list[JsonObject], piece: JsonObject, *, is_new: bool) -> None:
-    """Add a piece of OpenRouter's `reasoning_details`: text of the same block is joined, other things come whole."""
+class _Block:
+    """A block of reasoning while it comes in."""
+
+    def __init__(self, start: JsonObject) -> None:
+        self.fields = dict(start)
+        self._texts: dict[str, GrowingText] = {}
+
+    def get(self, name: str) -> Json:
+        """Return the value of a field whose pieces are not joined."""
+        return self.fields.get(name)
+
+    def add(self, piece: JsonObject) -> int:
+        """Take a piece of the block, and return by how many bytes it grew, about."""
+        texts = {name: value for name, value in piece.items() if name in _JOINED and isinstance(value, str)}
+        size = 0
+        for name, value in texts.items():
+            if name not in self._texts:
+                self._texts[name] = GrowingText(_text(self.fields.get(name)))
+                self.fields.setdefault(name, "")
+            self._texts[name].append(value)
+            size += len(value)
+        others = {name: value for name, value in piece.items() if name not in texts and value is not None}
+        return size + replace_values(self.fields, others)
+
+    def whole(self) -> JsonObject:
+        """Return the block with all its pieces."""
+        return {**self.fields, **{name: str(text) for name, text in self._texts.items()}}
+
+
+def _add_detail(details: list[_Block], piece: JsonObject, *, is_new: bool) -> int:
+    """Add a piece of OpenRouter's `reasoning_details`: text of the same block is joined, other things come whole.
+
+    Return by how many bytes that grew.
+    """
     last = details[-1] if details and not is_new else None
     if last is None or any(last.get(name) != piece.get(name) for name in ("type", "index")) or _differ(last, piece):
-        details.append(dict(piece))
-        return
-    for name, value in piece.items():
-        if name in ("text", "summary", "data") and isinstance(value, str) and isinstance(last.get(name), str):
-            last[name] += value
-        elif value is not None:
-            last[name] = value
+        return _new_block(details, piece)
+    return last.add(piece)
 
 
-def _differ(last: JsonObject, piece: JsonObject) -> bool:
-    return None not in (last.get("id"), piece.get("id")) and last["id"] != piece["id"]
+def _new_block(blocks: list[_Block], start: JsonObject) -> int:
+    blocks.append(_Block(start))
+    return json_size(start)
+
+
+def _differ(last: _Block, piece: JsonObject) -> bool:
+    return None not in (last.get("id"), piece.get("id")) and last.get("id") != piece["id"]
 
 
 def _blocks_in(delta: JsonObject) -> Iterator[JsonObject]:
@@ -169,11 +208,12 @@ def _blocks_in(delta: JsonObject) -> Iterator[JsonObject]:
     yield from _objects(delta.get("thinking_blocks") or inner)
 
 
-def _add_block(blocks: list[JsonObject], piece: JsonObject) -> None:
-    """Add a piece of thinking: text goes to the open block, a signature closes it, other blocks come whole."""
+def _add_block(blocks: list[_Block], piece: JsonObject) -> int:
+    """Add a piece of thinking: text goes to the open block, a signature closes it, other blocks come whole.
+
+    Return by how many bytes that grew.
+    """
     last = blocks[-1] if blocks else None
     if piece.get("type") != "thinking" or last is None or last.get("type") != "thinking" or last.get("signature"):
-        blocks.append(dict(piece))
-    else:
-        last["thinking"] = _text(last.get("thinking")) + _text(piece.get("thinking"))
-        last["signature"] = _text(piece.get("signature"))
+        return _new_block(blocks, piece)
+    return last.add({"thinking": _text(piece.get("thinking")), "signature": _text(piece.get("signature"))})

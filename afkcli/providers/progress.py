@@ -10,7 +10,14 @@ from __future__ import annotations
 import asyncio
 
 from afkcli.core.contract.jsonform import MAX_LINE_BYTES
-from afkcli.core.contract.messages import ModelEvent, ModelWarning, ReasoningDelta, TextDelta, ToolCallDelta
+from afkcli.core.contract.messages import (
+    ModelEvent,
+    ModelWarning,
+    OpaqueDelta,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+)
 from afkcli.providers.bodies import BodyTooLongError
 
 MAX_IDLE_BYTES = MAX_LINE_BYTES + 1024 * 1024
@@ -96,4 +103,4 @@ class Progress:
             if is_new:
                 self._calls.add(event.id)
             return is_new or bool(event.arguments.strip())
-        return True
+        return not isinstance(event, OpaqueDelta) or event.size > 0

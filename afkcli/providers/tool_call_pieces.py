@@ -17,14 +17,14 @@ from afkcli.core.contract.jsonform import Json, JsonObject, clean_text, dumps
 from afkcli.core.contract.messages import ProviderData, ToolCallDelta, ToolCallPart
 from afkcli.providers.origin import Origin
 from afkcli.providers.tool_names import ToolNames
-from afkcli.providers.wire import TextPieces, index_of, tool_call
+from afkcli.providers.wire import TextPieces, index_of, replace_values, tool_call
 from afkcli.providers.wire_ids import GENERAL
 
 MAX_ID = 4096
 MAX_CALLS = 1000
 """Of one answer."""
 
-_OWN_FIELDS = frozenset({"id", "index", "type", "function"})
+_OWN_FIELDS = frozenset({"id", "index", "type", "function", "name", "arguments"})
 _MARK = re.compile(r'\\.|\\$|["{}\[\]]', re.DOTALL)
 _SIGNATURE = re.compile("signature", re.IGNORECASE)
 
@@ -112,6 +112,8 @@ class ToolCallPieces:
         self._known_ids: set[str] = set()
         self.unshown = 0
         """How many pieces of arguments came before the name of their call."""
+        self.kept = 0
+        """The size in bytes of what is kept of calls for their server, about as it will be stored."""
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -146,12 +148,12 @@ class ToolCallPieces:
             call.name += name
         arguments = call.text.take(arguments)
         call.add(arguments)
-        call.extra |= {key: value for key, value in piece.items() if key not in _OWN_FIELDS and value is not None}
-        call.extra.pop("name", None)
-        call.extra.pop("arguments", None)
+        extra = {key: value for key, value in piece.items() if key not in _OWN_FIELDS and value is not None}
         signed = {key: value for key, value in function.items() if _SIGNATURE.search(key) and value is not None}
         if signed:
-            call.extra["function"] = signed
+            extra["function"] = signed
+        if extra and self._origin is not None:
+            self.kept += replace_values(call.extra, extra)
         yield from self._announced(call, arguments)
 
     def _announced(self, call: _Call, arguments: str) -> Iterator[ToolCallDelta]:

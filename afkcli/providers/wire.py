@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from afkcli.core.contract.jsonform import Json, JsonObject, clean_text, loads_object
+from afkcli.core.contract.jsonform import MAX_LINE_BYTES, Json, JsonObject, clean_text, loads_object
 from afkcli.core.contract.messages import ToolCallPart
 from afkcli.core.contract.result import Usage, whole_count
+from afkcli.core.contract.sizes import Extent
 
 LIGHT_CHARS = 1_000_000
 MAX_VALUES = 500_000
@@ -72,6 +73,25 @@ def decode_event(data: str) -> JsonObject:
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return value
+
+
+def json_size(value: Json) -> int:
+    """Return how many bytes a value takes as JSON, about. Since: 0.2."""
+    extent = Extent()
+    extent.add_value(value, MAX_LINE_BYTES)
+    return extent.json
+
+
+def replace_values(kept: JsonObject, values: Mapping[str, Json]) -> int:
+    """Put `values` in place of those that are kept under the same names; return by how many bytes that grew, about.
+
+    Since: 0.2.
+    """
+    grown = 0
+    for name, value in values.items():
+        grown += json_size(value) - (json_size(kept[name]) if name in kept else -len(name))
+        kept[name] = value
+    return grown
 
 
 def count(usage: Mapping[str, Json], *path: str) -> int:

@@ -25,7 +25,7 @@ from afkcli.plugin import (
     loads_object,
 )
 from afkcli.providers.tool_names import ToolNames
-from afkcli.providers.wire import TextPieces, index_of
+from afkcli.providers.wire import TextPieces, index_of, json_size
 
 MAX_ID = 4096
 MAX_BLOCKS = 10_000
@@ -91,6 +91,7 @@ class Blocks:
         self._names = names
         self._taken = set(taken)
         self._at: dict[int | None, Block] = {}
+        self._newest: dict[str, Block] = {}
 
     def begin(self, index: Json, start: Json) -> Iterator[ModelEvent]:
         """Yield what the start of a block shows: the call, and text that comes with it."""
@@ -111,7 +112,9 @@ class Blocks:
         if block.kind == "thinking" and isinstance(start.get("signature"), str):
             block.signature.append(start["signature"])
         if block.kind not in _NEUTRAL:  # it is kept as it is
-            yield OpaqueDelta(sum(len(value) for value in start.values() if isinstance(value, str)))
+            yield OpaqueDelta(json_size(start))
+        elif start.get("input"):
+            yield OpaqueDelta(json_size(start["input"]))
 
     def piece(self, index: Json, delta: Json) -> Iterator[ModelEvent]:
         """Yield what a piece of a block shows."""
@@ -162,7 +165,9 @@ class Blocks:
         fits = block is not None and (block.kind == kind or (kind == "tool_use" and block.kind not in _NEUTRAL))
         if block is None or not fits:
             return self._new(index, kind, {})
-        if kind == "text" and block is not self._last_text():  # text is remembered in the order in which it was shown
+        if kind == "text" and block is not self._newest.get(
+            "text"
+        ):  # text is remembered in the order in which it was shown
             return self._new(index, kind, {})
         return block
 
@@ -171,11 +176,7 @@ class Blocks:
         block = self._at.get(index_of(index))
         if block is not None and block.kind == "thinking":
             return block
-        last = next((block for block in reversed(self.all) if block.kind == "thinking"), None)
-        return last or self._new(index, "thinking", {})
-
-    def _last_text(self) -> Block | None:
-        return next((block for block in reversed(self.all) if block.kind == "text"), None)
+        return self._newest.get("thinking") or self._new(index, "thinking", {})
 
     def _new(self, index: Json, kind: str, start: JsonObject) -> Block:
         if len(self.all) >= MAX_BLOCKS:
@@ -185,7 +186,7 @@ class Blocks:
         if kind == "tool_use":
             block.id = self._id(start.get("id"))
         self.all.append(block)
-        self._at[index_of(index)] = block
+        self._at[index_of(index)] = self._newest[kind] = block
         return block
 
     def _id(self, given: Json) -> str:
@@ -214,6 +215,7 @@ class Blocks:
             yield ToolCallDelta(block.id, block.name, text)
         else:
             self.unshown += bool(text.strip())
+            yield OpaqueDelta(len(text))
 
 
 def _kind_of(start: JsonObject) -> str:

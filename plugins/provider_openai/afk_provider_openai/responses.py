@@ -38,7 +38,7 @@ from afkcli.plugin import (
 from afkcli.providers.error_bodies import is_error
 from afkcli.providers.named_message import NamedMessage, index_in_request
 from afkcli.providers.tool_names import ToolNames
-from afkcli.providers.wire import TextPieces, TokenCounts, decode_event, index_of, tool_call
+from afkcli.providers.wire import TextPieces, TokenCounts, decode_event, index_of, json_size, tool_call
 
 PATH = "/responses"
 DONE = "[DONE]"
@@ -234,8 +234,7 @@ class ResponsesReader:
             thought = item.text or _summary_text(done)
             if thought != item.text:
                 yield ReasoningDelta(thought)
-            if done.get("encrypted_content"):
-                yield OpaqueDelta(len(_str(done["encrypted_content"])))
+            yield OpaqueDelta(json_size(done))
             item.part = ReasoningPart(text=thought, provider_data=self._origin.data(item=done))
 
     def _message_done(self, item: _Item, done: JsonObject) -> Iterator[ModelEvent]:
@@ -252,6 +251,7 @@ class ResponsesReader:
             )
         if item.text:
             data = None if payload is None else self._origin.data(item=payload)
+            yield OpaqueDelta(json_size(payload))
             item.part = TextPart(text=item.text, provider_data=data)
 
     def _call_done(self, item: _Item, done: JsonObject) -> Iterator[ModelEvent]:
@@ -262,6 +262,7 @@ class ResponsesReader:
             yield ToolCallDelta(item.call_id, item.name, clean_text(arguments))
         kept = {"id": done.get("id"), "status": done.get("status")}
         data = self._origin.data(item=kept) if done.get("id") else None
+        yield OpaqueDelta(json_size(kept))
         arguments = clean_text(arguments) if arguments.strip() else item.arguments
         item.part = tool_call(item.call_id, item.name, arguments, provider_data=data)
 

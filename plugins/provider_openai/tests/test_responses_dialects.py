@@ -18,6 +18,7 @@ from afkcli.plugin import (
     ModelRequest,
     ModelResponse,
     ModelWarning,
+    OpaqueDelta,
     ProviderError,
     ReasoningDelta,
     ReasoningPart,
@@ -224,3 +225,24 @@ def test_the_id_of_a_call_goes_back_to_its_server_as_it_came(given: str, goes_ba
     ids = [item["call_id"] for item in items if item.get("type") == "function_call"]
     assert (ids[0] == given) is goes_back
     assert len(set(ids)) == 2
+
+
+LONG = "x" * 1000
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "reasoning", "id": "r", "summary": [], "encrypted_content": LONG},
+        {"type": "web_search_call", "id": "w", "action": {"type": "search", "query": LONG}},
+        {"type": "code_interpreter_call", "id": "c", "outputs": [{"type": "logs", "logs": LONG}]},
+        {"type": "message", "id": LONG, "content": [{"type": "output_text", "text": "a"}]},
+        {"type": "function_call", "id": LONG, "call_id": "x", "name": "look", "arguments": "{}"},
+    ],
+    ids=lambda item: str(item["type"]),
+)
+def test_what_no_event_shows_is_counted_as_it_comes(item: dict[str, Any]) -> None:
+    events, _ = read({"type": "response.output_item.done", "output_index": 0, "item": item}, completed())
+    counted = [event.size for event in events if isinstance(event, OpaqueDelta)]
+
+    assert 1000 <= sum(counted) < 1200

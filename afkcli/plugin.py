@@ -133,7 +133,15 @@ if TYPE_CHECKING:
     from afkcli.host.owner import boot_id, current_owner, proven_dead
     from afkcli.host.paths import config_dir, data_dir, expand_user, state_dir
     from afkcli.host.secrets import keep_secret, mask_secrets
-    from afkcli.processes.sandbox import HIDDEN, Sandbox, SandboxError, SandboxMode, make_sandbox
+    from afkcli.processes.sandbox import (
+        HIDDEN,
+        ReaderSandbox,
+        Sandbox,
+        SandboxError,
+        SandboxMode,
+        make_reader_sandbox,
+        make_sandbox,
+    )
     from afkcli.processes.supervised import DEVNULL, PIPE, Stopped, SupervisedProcess
     from afkcli.providers.base import BaseProvider
     from afkcli.providers.failures import http_error_kind
@@ -306,9 +314,11 @@ _NAMES = {
     ),
     "afkcli.processes.sandbox": (
         "HIDDEN",
+        "ReaderSandbox",
         "Sandbox",
         "SandboxError",
         "SandboxMode",
+        "make_reader_sandbox",
         "make_sandbox",
     ),
     "afkcli.processes.supervised": (
@@ -400,9 +410,11 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "StoreError",
     "Stopped",
     "make_sandbox",
+    "make_reader_sandbox",
     "SandboxMode",
     "SandboxError",
     "Sandbox",
+    "ReaderSandbox",
     "GrowingText",
     "HIDDEN",
     "SupervisedProcess",

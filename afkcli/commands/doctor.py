@@ -24,7 +24,7 @@ from afkcli.core.contract.text import one_line
 from afkcli.host.invocation import Invocation
 from afkcli.host.paths import config_dir, data_dir, state_dir
 from afkcli.loading.discovery import KNOWN, Plugins, discover, foreign_afk_package
-from afkcli.processes.sandbox import mechanisms
+from afkcli.processes.sandbox import mechanisms, readers_use_landlock
 from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import GREEN, RED, YELLOW
 from afkcli.version import __version__
@@ -183,12 +183,15 @@ def _is_text(value: object) -> bool:
 def _sandbox() -> Finding:
     """Say which sandbox the commands of a model run in, and why not in the better one."""
     found = mechanisms()
-    said = "; ".join(f"{item.name}: {item.detail}" for item in found) or "only Linux has one"
+    if not found:
+        detail = "none: only Linux has one, so programs that a model runs have all your rights"
+        return Finding(check="sandbox", status=WARN, detail=detail)
+    said = "; ".join(f"{item.name}: {item.detail}" for item in found)
     first = next((item for item in found if item.works), None)
     if first is None:
-        return Finding(
-            check="sandbox", status=WARN, detail=f"none, so tools.shell is refused without sandbox = 'off' ({said})"
-        )
+        refused = "tools.shell is" if readers_use_landlock() else "tools.shell and searches of tools.files are"
+        detail = f"none, so {refused} refused without sandbox = 'off' ({said})"
+        return Finding(check="sandbox", status=WARN, detail=detail)
     return Finding(check="sandbox", status=OK, detail=f"{first.name} ({said})")
 
 

@@ -1,7 +1,7 @@
 """Confines the calling process and all that it starts: by bubblewrap, or by Landlock and seccomp.
 
-The supervisor loads this file in the process that becomes the command, so it imports only the standard library. What is
-to hold comes as a policy, a dict:
+The supervisor loads this file in the process that becomes the command, and a search of files in its own, so it imports
+only the standard library. What is to hold for a command comes as a policy, a dict:
 
     mechanism   "bubblewrap" or "landlock"
     program     the path of bubblewrap, with that mechanism
@@ -21,7 +21,7 @@ import os
 import stat
 import struct
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -37,15 +37,18 @@ LANDLOCK_VERSION = 3
 # linux/landlock.h
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _MAKE_CHAR, _MAKE_BLOCK, _TRUNCATE, _IOCTL_DEV = 1 << 6, 1 << 11, 1 << 14, 1 << 15
-_ALL_BY_VERSION = {3: (1 << 15) - 1, 5: (1 << 16) - 1}
+_ALL_BY_VERSION = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 _SCOPES = 0b11  # abstract sockets and signals end at the sandbox, from version 6
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
-_VERSION_ASKED, _PATH_BENEATH, _RULESET_BYTES = 1, 1, {3: 8, 4: 16, 6: 24}
+_VERSION_ASKED, _PATH_BENEATH, _RULESET_BYTES = 1, 1, {1: 8, 4: 16, 6: 24}
 
 _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _FILTER = 22, 24, 38, 2
 _KEPT_CAPABILITIES = {0: "CHOWN", 1: "DAC_OVERRIDE", 3: "FOWNER", 4: "FSETID", 6: "SETGID", 7: "SETUID"}
 """What a command of root keeps, so that it works in a folder of another user: linux/capability.h."""
+
+_READING_CAPABILITY = 2  # DAC_READ_SEARCH
+_CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts")
 """What of /dev a command may use; the same that bubblewrap makes."""
@@ -89,6 +92,19 @@ CALLS = {
     },
 }
 _SAME_EVERYWHERE = {"pidfd_send_signal": 424, "io_uring_setup": 425, "pidfd_open": 434}
+CALLS_NOT_OF_A_READER = {
+    "x86_64": "41 42 53 56-59 62 76 85 90-94 101 129 132 188-190 197-200 234 235 248-250 260 261 268 272 280 297 298"
+    " 303 304 308 310 311 321-323",
+    "aarch64": "5-7 14-16 45 52-55 88 97 117 129-131 138 198 199 203 217-221 240 241 264 265 268 270 271 280-282",
+}
+"""What a program that only reads never calls, in the order of the table of each architecture: sockets; new processes
+and programs; signals, tracing and the memory of others; truncation, modes, owners, times and attributes of files, which
+Landlock does not hold, or not in each version; namespaces, key rings, file handles, bpf."""
+_NOT_OF_A_READER_EVERYWHERE = "424-427 434 435 437 438 440 452 463 466 469"
+"""The same with one number everywhere: signals by descriptor, io_uring, clone3, openat2, pidfd_getfd, process_madvise,
+fchmodat2, setxattrat, removexattrat, file_setattr."""
+_OPENING_CALLS = {"x86_64": {2: 1, 257: 2}, "aarch64": {56: 2}}
+"""open and openat, and which of their arguments has the flags."""
 _X32 = 0x40000000
 _AF_UNIX, _SOCK_DGRAM, _F_SETOWN, _F_SETOWN_EX = 1, 2, 8, 15
 
@@ -118,6 +134,27 @@ def confined(policy: Mapping[str, Any], argv: Sequence[str], temporary: str) -> 
     _landlock(policy, temporary)
     install(seccomp_program(network=policy["network"], guarded=policy["guarded"]))
     return list(argv)
+
+
+def confine_reader(folders: Sequence[str], hidden: Sequence[str]) -> None:
+    """Confine this process, for good, to reading files in `folders` and writing to what is open: for a program of our
+    own that takes a pattern of a model.
+
+    It opens no other file, changes none, starts no process and no program, opens no connection and sends no signal. Of
+    root's capabilities it keeps the one to read files of other users. It needs version 1 of Landlock (Linux 5.13).
+
+    Args:
+        folders: without symbolic links in their paths.
+        hidden: files and folders in them that it does not read.
+
+    Raises:
+        RefusedError: the system refused a part of the confinement.
+    """
+    _keep_capability(_READING_CAPABILITY)
+    _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1), "no_new_privs")
+    files = [path for folder in folders for path in readable(hidden, folder)]
+    _restrict_files([*((path, _READ_DIR) for path in folders), *((path, _READ_FILE | _READ_DIR) for path in files)])
+    install(reader_program())
 
 
 def _filter_file(network: bool) -> int:
@@ -179,20 +216,27 @@ def has_seccomp() -> bool:
 
 
 def _landlock(policy: Mapping[str, Any], temporary: str) -> None:
+    _restrict_files(
+        [
+            ("/", _READ_DIR),
+            *((path, _EXECUTE | _READ_FILE | _READ_DIR) for path in readable(policy["hidden"])),
+            *((f"/dev/{name}", _READ_FILE | _READ_DIR | _WRITE_FILE | _IOCTL_DEV) for name in DEVICES),
+            *((path, ~(_MAKE_CHAR | _MAKE_BLOCK)) for path in (*policy["writable"], temporary)),
+        ]
+    )
+
+
+def _restrict_files(rules: Iterable[tuple[str, int]]) -> None:
+    """Let this process use files only as `rules` say: paths, and the rights of Landlock on each and all below it."""
     version = landlock_version()
-    every = _ALL_BY_VERSION[5 if version >= 5 else 3]
+    every = max(rights for least, rights in _ALL_BY_VERSION.items() if least <= version)
     scopes = _SCOPES if version >= 6 else 0
     attributes = struct.pack("<QQQ", every, 0, scopes)
     size = max(size for least, size in _RULESET_BYTES.items() if least <= version)
     ruleset = _check(_syscall(_CREATE_RULESET, attributes, size, 0), "the rules of Landlock")
     try:
-        _allow(ruleset, "/", _READ_DIR)
-        for path in readable(policy["hidden"]):
-            _allow(ruleset, path, (_EXECUTE | _READ_FILE | _READ_DIR) & every)
-        for name in DEVICES:
-            _allow(ruleset, f"/dev/{name}", (_READ_FILE | _READ_DIR | _WRITE_FILE | _IOCTL_DEV) & every)
-        for path in (*policy["writable"], temporary):
-            _allow(ruleset, path, every & ~(_MAKE_CHAR | _MAKE_BLOCK))
+        for path, rights in rules:
+            _allow(ruleset, path, rights & every)
         _check(_syscall(_RESTRICT_SELF, ruleset, 0), "Landlock")
     finally:
         os.close(ruleset)
@@ -214,14 +258,14 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
         os.close(descriptor)
 
 
-def readable(hidden: Sequence[str]) -> Iterator[str]:
-    """Yield the files and folders that are the whole file system without `hidden`.
+def readable(hidden: Sequence[str], top: str = "/") -> Iterator[str]:
+    """Yield the files and folders that are the folder `top`, the whole file system by default, without `hidden`.
 
     A rule of Landlock allows a folder with everything below it, so a folder with something hidden in it is told by its
     entries. An entry that is made later in such a folder cannot be read.
     """
     above = {path[:end] or "/" for path in hidden for end in range(len(path)) if path[end] == "/"}
-    folders = ["/"]
+    folders = [top]
     while folders:
         folder = folders.pop()
         if folder in hidden:
@@ -263,6 +307,23 @@ def seccomp_program(*, network: bool, guarded: Sequence[int]) -> bytes:
     if guarded:
         program.refuse_if(numbers["kill"], 0, -1, errno.EPERM)
         program.refuse_if(numbers["fcntl"], 1, _F_SETOWN_EX, errno.EPERM)
+    return program.whole()
+
+
+def reader_program() -> bytes:
+    """Return the filter program of `confine_reader`."""
+    machine = os.uname().machine
+    program = FilterProgram()
+    program.start(AUDIT_ARCHITECTURES[machine], x32=machine == "x86_64")
+    for part in f"{CALLS_NOT_OF_A_READER[machine]} {_NOT_OF_A_READER_EVERYWHERE}".split():
+        first, _, last = part.partition("-")
+        for number in range(int(first), int(last or first) + 1):
+            program.refuse(number, errno.EPERM)
+    for number, flags in _OPENING_CALLS[machine].items():  # what is opened for reading can be emptied by it
+        program.refuse_if(number, flags, os.O_TRUNC, errno.EPERM, mask=os.O_TRUNC)
+    program.refuse_unless(CALLS[machine]["prlimit64"], 0, 0, errno.EPERM)  # 0 is the calling process
+    for command in (_F_SETOWN, _F_SETOWN_EX):  # which would have the kernel send signals to others
+        program.refuse_if(CALLS[machine]["fcntl"], 1, command, errno.EPERM)
     return program.whole()
 
 
@@ -354,6 +415,16 @@ def _drop_capabilities() -> None:
         for number in range(64):
             if number not in _KEPT_CAPABILITIES:
                 _prctl(_PR_CAPBSET_DROP, number)  # beyond the last one the kernel says no
+
+
+def _keep_capability(kept: int) -> None:
+    """Give up all capabilities but one, as root, in all sets."""
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable; once for the low 32 bits, once for the rest
+    _check(_libc().capget(header, sets), "capabilities")
+    for place in range(6):
+        sets[place] &= 1 << kept if place < 2 else 0
+    _check(_libc().capset(header, sets), "capabilities")
 
 
 def _libc() -> ctypes.CDLL:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from afkcli.core.contract.errors import PluginError
 from afkcli.host.paths import config_dir, data_dir, state_dir
+from afkcli.processes import confine
 from afkcli.processes.confine import LANDLOCK_VERSION, bubblewrap, has_seccomp, landlock_version
 
 SandboxMode = Literal["workspace", "read-only", "off"]
@@ -137,6 +138,51 @@ def make_sandbox(
     folders = tuple(_real(path) for path in ((workspace, *writable) if mode == "workspace" else ()))
     _check(found, folders, places)
     return Sandbox(mechanism=found.name, program=found.program, writable=folders, hidden=places, network=network)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderSandbox:
+    """How a Python program of a plugin's own is confined that reads some folders and writes to its pipes alone.
+
+    Attributes:
+        code: Python code that the program executes when it has imported all its modules, before it takes any input; ""
+            without Landlock. It raises `OSError` if the system refuses a part.
+        sandbox: for `SupervisedProcess.start`; None with Landlock.
+
+    Since: 0.2.
+    """
+
+    code: str
+    sandbox: Sandbox | None
+
+
+def readers_use_landlock() -> bool:
+    """Return whether programs that only read are confined by Landlock; any version holds these, with seccomp."""
+    return landlock_version() > 0 and has_seccomp()
+
+
+def make_reader_sandbox(folders: Sequence[str], *, hidden: Sequence[str] = ()) -> ReaderSandbox:
+    """Return a sandbox for a program of a plugin's own that takes input of a model and only reads.
+
+    Landlock comes first here, in the program itself: that starts no other process, and lets it read its folders alone.
+    Without it, bubblewrap lets it read all but what is hidden from commands.
+
+    Args:
+        folders: what it reads, without symbolic links in their paths.
+        hidden: files and folders in them that it does not read.
+
+    Raises:
+        SandboxError: this machine has no mechanism.
+
+    Since: 0.2.
+    """
+    if readers_use_landlock():
+        place = os.path.dirname(confine.__file__)  # noqa: PTH120
+        code = f"import sys; sys.path.insert(0, {place!r}); import confine; del sys.path[0]"
+        return ReaderSandbox(code=f"{code}; confine.confine_reader({[*folders]!r}, {[*hidden]!r})", sandbox=None)
+    wanted = [path for path in HIDDEN if not any(_inside(folder, _real(path)) for folder in folders)]
+    sandbox = make_sandbox("read-only", workspace="/", hidden=[*wanted, *hidden])
+    return ReaderSandbox(code="", sandbox=sandbox)
 
 
 def _check(found: Mechanism, folders: Sequence[str], places: Sequence[str]) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from afkcli.commands import doctor
+from afkcli.processes import sandbox
 from tests.commands.conftest import Install
 from tests.e2e.shell import Shell
 
@@ -38,6 +40,32 @@ def test_without_a_model_is_exit_1_with_the_next_step(shell: Shell) -> None:
     assert row["status"] == "fail"
     assert "AFK_DEMO=off" in row["detail"]
     assert "OPENAI_API_KEY" in row["detail"]
+
+
+@pytest.mark.parametrize(
+    ("landlock", "refused"),
+    [(0, "tools.shell and searches of tools.files are"), (2, "tools.shell is")],
+)
+def test_says_what_is_refused_without_a_sandbox(
+    keyed: Shell, monkeypatch: pytest.MonkeyPatch, landlock: int, refused: str
+) -> None:
+    absent = sandbox.Mechanism(name="bubblewrap", program="", works=False, detail="not installed")
+    monkeypatch.setattr(doctor, "mechanisms", lambda: (absent,))
+    monkeypatch.setattr(sandbox, "landlock_version", lambda: landlock)
+    monkeypatch.setattr(sandbox, "has_seccomp", lambda: True)
+
+    row = findings(keyed, 0)["sandbox"]
+
+    assert row["status"] == "warn"
+    assert row["detail"] == f"none, so {refused} refused without sandbox = 'off' (bubblewrap: not installed)"
+
+
+def test_says_that_only_linux_has_a_sandbox(keyed: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "mechanisms", lambda: ())
+
+    assert findings(keyed, 0)["sandbox"]["detail"] == (
+        "none: only Linux has one, so programs that a model runs have all your rights"
+    )
 
 
 def test_a_named_model_without_its_key_is_exit_1(shell: Shell) -> None:

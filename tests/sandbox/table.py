@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.sandbox.attempts import ATTEMPTS, KILL, Attempt
+from tests.sandbox.attempts import ATTEMPTS, KILL, SEARCH, Attempt
 from tests.sandbox.world import MACHINES, USERS, Seen, World
 
-ROWS: Sequence[Attempt] = (*ATTEMPTS, KILL)
+ROWS: Sequence[Attempt] = (*ATTEMPTS, KILL, SEARCH)
 OFF = "off"
 REFUSED = 'write `sandbox = "off"` under [tools.shell]'
+SEARCH_REFUSED = 'write `sandbox = "off"` under [tools.files]'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,8 @@ class Column:
 
     def cell(self, attempt: Attempt) -> str:
         """Return what came of an attempt."""
+        if self.machine == "neither" and attempt is SEARCH:
+            return "refused" if SEARCH_REFUSED in self.seen.searched else "NOT REFUSED"
         if self.machine == "neither":
             return "refused" if self.seen.code == 1 and REFUSED in self.seen.said else "NOT REFUSED"
         succeeded = self.seen.succeeded.get(attempt.name)

@@ -18,7 +18,7 @@ from typing import Any
 from afkcli.testing.model_script import ScriptedCall, Step
 from afkcli.testing.model_server import ModelServer
 from tests.e2e.shell import AFK, LIMIT
-from tests.sandbox.attempts import ATTEMPTS, KEY, KILL, Attempt, Place
+from tests.sandbox.attempts import ATTEMPTS, KEY, KILL, SEARCH, Attempt, Place
 
 WITHOUT = Path(__file__).with_name("without.py")
 REPOSITORY = Path(__file__).parents[2]
@@ -28,14 +28,27 @@ MACHINES = {"bubblewrap": "", "landlock": "mount", "neither": "mount,landlock_cr
 """What the kernel refuses on each machine."""
 
 ALLOWED = '[[approvals.rules]]\ntool = "shell.run"\ndecision = "allow"\n'
+_CONFIG = f"""
+[providers.openai]
+api_key = "{KEY}"
+[tools.shell]
+sandbox = "{{sandbox}}"
+[tools.files]
+roots = ["."]
+sandbox = "{{files}}"
+{ALLOWED}"""
 MODEL = "openai/scripted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What came of all attempts of one user on one machine: by an attempt's name, whether it succeeded."""
+    """What came of all attempts of one user on one machine: by an attempt's name, whether it succeeded.
+
+    `searched` is what the model was told of a search of files.
+    """
 
     succeeded: dict[str, bool]
+    searched: str
     code: int
     said: str
 
@@ -60,6 +73,12 @@ def _as(who: str) -> Sequence[str]:
         return []
     number = "0" if who == "root" else "1000"
     return ["unshare", "--user", f"--map-user={number}", f"--map-group={number}"]
+
+
+def _call(number: int, attempt: Attempt, place: Place) -> ScriptedCall:
+    if attempt is SEARCH:
+        return ScriptedCall(id=f"c{number}", name="files__search", arguments={"pattern": "beans"})
+    return ScriptedCall(id=f"c{number}", name="shell__run", arguments={"argv": list(attempt.argv(place))})
 
 
 @contextmanager
@@ -95,19 +114,23 @@ class World:
             succeeded = {item.name: item.done(place, told[item.name]) for item in ATTEMPTS}
             _, _, told = self._run(who, machine, place, [KILL])
             succeeded[KILL.name] = KILL.done(place, told.get(KILL.name, ""))
-        return Seen(succeeded=succeeded, code=code, said=said)
+        _, _, told = self._run(who, machine, place, [SEARCH])
+        searched = told.get(SEARCH.name, "")
+        succeeded[SEARCH.name] = SEARCH.done(place, searched)
+        return Seen(succeeded=succeeded, searched=searched, code=code, said=said)
 
     def _place(self, sandbox: str) -> Place:
         home = Path(tempfile.mkdtemp(dir=self.folder))
         config = home / "afk" / "config" / "config.toml"
         for path, text in {
-            config: f'[providers.openai]\napi_key = "{KEY}"\n[tools.shell]\nsandbox = "{sandbox}"\n{ALLOWED}',
+            config: _CONFIG.format(sandbox=sandbox, files="off" if sandbox == "off" else "read-only"),
             home / ".ssh" / "id_ed25519": "PRIVATE",
             home / "linked": "old",
             home / "emptied": "old",
             home / "moved": "",
             home / "removed": "",
             home / "project" / "readme": "",
+            home / "project" / "note": "beans",
         }.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
@@ -119,16 +142,14 @@ class World:
         self, who: str, machine: str, place: Place, attempts: Sequence[Attempt]
     ) -> tuple[int, str, dict[str, str]]:
         """Return the exit code, stderr, and what the model was told of each attempt; nothing if afk was killed."""
-        calls = [
-            ScriptedCall(id=f"c{number}", name="shell__run", arguments={"argv": list(item.argv(place))})
-            for number, item in enumerate(attempts)
-        ]
+        calls = [_call(number, item, place) for number, item in enumerate(attempts)]
         self.server.script(Step(tool_calls=calls), Step(text="done"))
         asked = len(self.server.bodies)
+        tool = "files.search" if SEARCH in attempts else "shell.run"
         refused = MACHINES[machine]
         limited = [sys.executable, str(WITHOUT), refused] if refused else []
         done = subprocess.run(
-            [*_as(who), *limited, AFK, "run", "-n", "-m", MODEL, "--tool", "shell.run", f"go {place.mark}"],
+            [*_as(who), *limited, AFK, "run", "-n", "-m", MODEL, "--tool", tool, f"go {place.mark}"],
             cwd=place.folder,
             env=self._environment(place),
             stdin=subprocess.DEVNULL,

@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -71,11 +71,16 @@ class Roots:
     What belongs to afk is looked up when the first file is opened: later files of afk are not in it.
     """
 
-    def __init__(self, roots: Sequence[Root], own: Sequence[str]) -> None:
-        """Take the roots and afk's own folders, which must have no symbolic link in their paths if they exist."""
+    def __init__(
+        self, roots: Sequence[Root], own: Sequence[str], own_identities: Iterable[tuple[int, int]] | None = None
+    ) -> None:
+        """Take the roots and afk's own places, which must have no symbolic link in their paths if they exist.
+
+        A process that cannot read afk's own folders is given the devices and inodes of what is in them.
+        """
         self._roots = tuple(roots)
         self._own = tuple(own)
-        self._own_identities: set[tuple[int, int]] | None = None
+        self._own_identities = None if own_identities is None else set(own_identities)
 
     def find(self, path: str) -> Place:
         """Return the place that `path` names: absolute, with a root's label in front, or relative to the first root.
@@ -175,7 +180,7 @@ class Roots:
 
     def _check_owner(self, status: os.stat_result, place: Place) -> None:
         if self._own_identities is None:
-            self._own_identities = set(_identities(self._own))
+            self._own_identities = set(identities(self._own))
         if (status.st_dev, status.st_ino) in self._own_identities:
             raise RefusedError(f"{place.shown!r} belongs to afk and cannot be used")
         if status.st_dev in _system_devices():
@@ -259,7 +264,7 @@ def _open_folder(name: str, folder: int, place: Place, *, create: bool) -> int:
         raise RefusedError(why(error, place)) from None
 
 
-def _identities(folders: Sequence[str]) -> Iterator[tuple[int, int]]:
+def identities(folders: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Yield the device and inode of each folder and of all in it, also of the file that a link in it leads to."""
     waiting = list(folders)
     while waiting:

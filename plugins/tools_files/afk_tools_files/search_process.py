@@ -1,7 +1,8 @@
 """Searches files by a regular expression, in a process of its own.
 
 Python cannot interrupt a match: in a thread, a pattern that never ends would stop all of afk, leases included. Here an
-alarm ends the process in the middle of a match. The request comes as JSON on stdin. Each hit is written to stdout when
+alarm ends the process in the middle of a match. The process is confined before it reads the request, so nothing may be
+imported later. The request comes as JSON on stdin. Each hit is written to stdout when
 it is found, on one line. A summary, or an error with exit code 1, is written to stderr.
 """
 
@@ -36,7 +37,8 @@ class Search:
     """One search: its pattern, and the counts so far."""
 
     def __init__(self, request: dict[str, Any]) -> None:
-        self._roots = Roots([Root(**root) for root in request["roots"]], request["own"])
+        identities = [(device, inode) for device, inode in request["own_identities"]]
+        self._roots = Roots([Root(**root) for root in request["roots"]], request["own"], identities)
         self._limits = {name: request[name] for name in ("max_hits", "max_output_bytes", "max_file_bytes")}
         self._place = self._roots.find(request["path"])
         self._globs = request["glob"].split("/") if request["glob"] else []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass
@@ -19,6 +21,8 @@ class Settings:
         max_hits: largest number of lines that one search returns.
         max_file_mb: a larger file is not searched and not written, in megabytes (10^6 bytes).
         timeout_s: how long one call may take, in seconds.
+        sandbox: "read-only" lets the process of a search read the roots alone; "off" runs it with all rights of the
+            user. The default is "read-only" on Linux, and elsewhere, where there is no sandbox, "off".
     """
 
     roots: list[str] = field(default_factory=list)
@@ -29,3 +33,4 @@ class Settings:
     max_hits: int = 200
     max_file_mb: int = 10
     timeout_s: float = 10.0
+    sandbox: Literal["read-only", "off"] = "read-only" if sys.platform == "linux" else "off"

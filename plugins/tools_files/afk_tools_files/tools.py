@@ -96,6 +96,7 @@ class Files:
 
     def __init__(self, roots: list[Root], own: list[str], settings: Settings) -> None:
         self._declared, self._own = roots, own
+        self._sandboxed = settings.sandbox != "off"
         self._bounds = reading.Bounds(
             max_output_bytes=settings.max_output_bytes,
             max_lines=settings.max_lines,
@@ -152,6 +153,7 @@ class Files:
                 glob=glob,
                 literal=literal,
                 ignore_case=ignore_case,
+                sandboxed=self._sandboxed,
             )
 
     def write(self, path: _Path, text: Annotated[str, Field(description="all that the file has then")]) -> str:

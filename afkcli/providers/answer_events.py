@@ -7,7 +7,7 @@ import json
 from afkcli.core.contract.jsonform import Json
 from afkcli.providers.error_bodies import is_error
 from afkcli.providers.sse import MAX_STRAY_CHARS, EventParser, ServerEvent
-from afkcli.providers.wire import check_weight
+from afkcli.providers.wire import check_weight, decode_events, readable
 
 _ERROR_EVENT = "error"
 _ERROR_FIELD = "error:"
@@ -27,7 +27,7 @@ class AnswerEvents:
     def __init__(self) -> None:
         self.error: Json = None
         self.is_page = False
-        self._parser = EventParser()
+        self._parser = EventParser(errors="surrogateescape")  # a character may be cut between two events
         self._begins = True
         self._has_events = False
         self._has_ended = False
@@ -53,29 +53,29 @@ class AnswerEvents:
         """Return what the end of the body leaves, once.
 
         That is an event without its blank line, if it is whole JSON, and an answer that is JSON instead of a stream:
-        one object, or one a line.
+        one object or several, in an array, one a line, or one behind the other.
         """
         if self._has_ended:
             return []
         self._has_ended = True
-        events = [event for event in self._data_of(self._parser.rest()) if _loaded(event) is not None]
+        events = [event for event in self._data_of(self._parser.rest()) if _is_whole(event)]
         if events or self._has_events or self.error is not None:
             return events
         strays = "\n".join(self._parser.strays).strip()
         value = _loaded(strays)
-        if isinstance(value, dict):
-            return [strays]
-        if value is not None:
-            self.error = value if is_error(value) else None
+        if isinstance(value, list) and is_error(value):
+            self.error = value
             return []
-        lines = [line for line in strays.split("\n") if line.strip()]
-        return lines if lines and all(isinstance(_loaded(line), dict) for line in lines) else []
+        lines = [line for line in strays.split("\n") if line.strip()] if value is None else []
+        if lines and all(map(_is_whole, lines)):
+            return lines
+        return [strays] if strays and _is_whole(strays) else []
 
     def stray_error(self) -> Json:
         """Return the error that the server wrote where an event should be, None where there is none."""
         if sum(map(len, self._parser.strays)) > MAX_STRAY_CHARS:  # an error is short
             return None
-        strays = "\n".join(self._parser.strays).strip()
+        strays = readable("\n".join(self._parser.strays).strip())
         if strays.startswith(_ERROR_FIELD):
             return strays.removeprefix(_ERROR_FIELD).strip()
         value = _loaded(strays)
@@ -85,7 +85,8 @@ class AnswerEvents:
         found: list[str] = []
         for event in events:
             if event.type == _ERROR_EVENT:
-                self.error = _loaded(event.data) or event.data or "an error without words"
+                data = readable(event.data)
+                self.error = _loaded(data) or data or "an error without words"
                 break
             data = event.data
             if data and not data.isspace() and not (len(data) < 16 and data.strip().lower() in _KEEP_ALIVE):
@@ -93,9 +94,17 @@ class AnswerEvents:
         self._has_events = self._has_events or bool(found)
         for line in self._parser.strays[self._seen_strays :]:
             if line.startswith(_ERROR_FIELD) and self.error is None:
-                self.error = line.removeprefix(_ERROR_FIELD).strip()
+                self.error = readable(line.removeprefix(_ERROR_FIELD).strip())
         self._seen_strays = len(self._parser.strays)
         return found
+
+
+def _is_whole(text: str) -> bool:
+    """Return whether a text holds whole JSON objects and nothing else."""
+    try:
+        return bool(decode_events(text))
+    except ValueError:
+        return False
 
 
 def _loaded(text: str) -> Json:

@@ -28,10 +28,10 @@ from afkcli.providers.chat_reasoning import ReasoningPieces, is_thought, joined_
 from afkcli.providers.chat_usage import usage_from, usages_of
 from afkcli.providers.error_bodies import is_error
 from afkcli.providers.origin import Origin
-from afkcli.providers.think_tags import ThinkTags
+from afkcli.providers.think_tags import ThinkTags, has_lone_end
 from afkcli.providers.tool_call_pieces import ToolCallPieces
 from afkcli.providers.tool_names import ToolNames
-from afkcli.providers.wire import TextPieces, index_of
+from afkcli.providers.wire import TextPieces, index_of, word_of
 
 MAX_CHOICES = 128
 """Of one answer, which is as many as the API gives."""
@@ -185,6 +185,12 @@ class ChatAnswer:
                 choice.later.insert(0, "\n\n")
                 yield from self._sorted(choice.tags.take("".join(choice.later)))
         self._check_reasons()
+        if self._think_tags and not self._reasoning and has_lone_end("".join(self._text)):
+            yield ModelWarning(
+                "reasoning_in_text",
+                f"the answer of {self._server} has reasoning in its text: a tag ends it, and no tag begins it; let the "
+                "server separate it (by its chat template, or a parser of reasoning)",
+            )
 
     def _unclosed(self, choice: _Choice) -> Iterator[ModelEvent]:
         """Yield as text what began with the tag of reasoning and never ended it: it was the answer."""
@@ -242,9 +248,7 @@ class ChatAnswer:
         elif isinstance(choice.get("text"), str):
             yield from self._show(state.pieces.take(choice["text"]), state)
         yield from self._opaque()
-        reason = choice.get("finish_reason")
-        if isinstance(reason, str) and reason:
-            state.reason = clean_text(reason)
+        state.reason = word_of(choice.get("finish_reason")) or state.reason
 
     def _choice(self, number: int) -> _Choice:
         if number not in self._choices:

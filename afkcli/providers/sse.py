@@ -39,7 +39,7 @@ class ServerEvent:
 
 
 class EventParser:
-    """Cuts a stream of bytes into events; invalid UTF-8 becomes U+FFFD.
+    """Cuts a stream of bytes into events; invalid UTF-8 becomes U+FFFD, or what `errors` says (as in `bytes.decode`).
 
     `strays` are the lines that are not fields of the standard: a server's error, or an answer that is not a stream.
     Before any event they may be as long as one; once there was one, they are kept up to `MAX_STRAY_CHARS`. Since: 0.2.
@@ -48,7 +48,8 @@ class EventParser:
     the next chunk, belongs to it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, errors: str = "replace") -> None:
+        self._errors = errors
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._starts = True
@@ -100,7 +101,7 @@ class EventParser:
         lines, _, rest = data.rpartition(b"\n")
         self._held, self._held_bytes = [], 0
         self._hold(rest)
-        return self._events(lines.decode("utf-8", "replace").split("\n"))
+        return self._events(lines.decode("utf-8", self._errors).split("\n"))
 
     def rest(self) -> list[ServerEvent]:
         """Return the event that the stream's end left without its blank line, if any. Since: 0.2."""
@@ -119,7 +120,7 @@ class EventParser:
         self._starts = False
         while (end := data.find(b"\n")) >= 0:
             with memoryview(data) as whole, whole[:end] as part:
-                line = str(part, "utf-8", "replace")
+                line = str(part, "utf-8", self._errors)
             del data[: end + 1]
             yield line
         self._hold(bytes(data))

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 
 from afkcli.core.contract.messages import ReasoningDelta, TextDelta
 
-_TAGS = {"<think>": "</think>", "<thought>": "</thought>"}
-"""The tags that begin reasoning, and those that end it. The second ones are Google's."""
+_TAGS = {
+    "<think>": "</think>",
+    "<thinking>": "</thinking>",
+    "<thought>": "</thought>",
+    "<reasoning>": "</reasoning>",
+    "[think]": "[/think]",
+}
+"""The tags that begin reasoning, and those that end it, in small letters. Google has `<thought>`, Mistral `[THINK]`."""
+
+_ENDS = tuple(form for end in _TAGS.values() for form in (end, end.upper()))
+_LONE_END = re.compile("(?:</(?:think|thinking|thought|reasoning)>|\\[/think\\])[ \t]*$", re.IGNORECASE | re.MULTILINE)
+
+
+def has_lone_end(text: str) -> bool:
+    """Return whether a line of a text ends with the tag that ends reasoning, once, without one that begins it.
+
+    So it is if the chat template of a server puts the first tag into the prompt. Since: 0.2.
+    """
+    if not any(end in text for end in _ENDS):  # which is quick, and true of nearly all texts
+        return False
+    found = list(_LONE_END.finditer(text))
+    small = text.lower()
+    return len(found) == 1 and bool(text[found[0].end() :].strip()) and not any(tag in small for tag in _TAGS)
 
 
 class ThinkTags:
@@ -73,42 +95,58 @@ class ThinkTags:
     def _begin(self, text: str) -> str:
         """Return the text after the opening tag, or the whole text if there is no tag."""
         start = text.lstrip()
-        if any(len(start) < len(tag) and tag.startswith(start) for tag in _TAGS):
+        if _may_begin(start, (*_TAGS, *_TAGS.values())):
             self._held = text
             return ""
         self._starts = False
-        tag = next((tag for tag in _TAGS if start.startswith(tag)), None)
+        tag = _first(start, (*_TAGS, *_TAGS.values()))
         if tag is None:
             return text
+        rest = start[len(tag) :]
+        if tag not in _TAGS:  # the end of reasoning that there was none of, or that began in the prompt
+            self._ends = True
+            return rest
         self._is_open, self._close = True, _TAGS[tag]
-        return start.removeprefix(tag).lstrip("\n")
+        return rest.lstrip("\n")
 
     def _begin_marked(self, text: str) -> str:
         """Return a marked text after its opening tag, which may be cut in two."""
         if not self._is_open:
             start = text.lstrip()
-            if any(len(start) < len(tag) and tag.startswith(start) for tag in _TAGS):
+            if _may_begin(start, _TAGS):
                 self._held = text
                 return ""
-            tag = next((tag for tag in _TAGS if start.startswith(tag)), None)
+            tag = _first(start, _TAGS)
             self._is_open, self._close = True, _TAGS[tag or "<thought>"]
-            text = start.removeprefix(tag).lstrip("\n") if tag is not None else text
+            text = start[len(tag) :].lstrip("\n") if tag is not None else text
         self._starts, self._is_marked = False, True
         return text
 
     def _is_over(self, text: str) -> bool:
         """Return whether marked reasoning has ended before this text, which has no mark and no closing tag."""
-        if text.startswith(self._close) or self._close.startswith(text):
+        small = text[: len(self._close)].lower()
+        if small == self._close or self._close.startswith(text.lower()):
             return False
         self._is_open, self._ends = False, True
         return True
 
     def _until_close(self, text: str) -> tuple[str, str]:
         """Return the reasoning in a text, and the text after its end."""
-        thought, close, rest = text.partition(self._close)
-        if close:
+        found = re.search(re.escape(self._close), text, re.IGNORECASE)
+        if found is not None:
             self._is_open, self._ends = False, True
-            return thought, rest
-        length = next((n for n in range(len(self._close) - 1, 0, -1) if text.endswith(self._close[:n])), 0)
+            return text[: found.start()], text[found.end() :]
+        end = text[-len(self._close) :].lower()
+        length = next((n for n in range(len(self._close) - 1, 0, -1) if end.endswith(self._close[:n])), 0)
         self._held = text[len(text) - length :] if length else ""
         return text[: len(text) - length], ""
+
+
+def _may_begin(text: str, tags: Iterable[str]) -> bool:
+    """Return whether a text may be the beginning of a tag that is not whole yet."""
+    return any(len(text) < len(tag) and tag.startswith(text.lower()) for tag in tags)
+
+
+def _first(text: str, tags: Iterable[str]) -> str | None:
+    """Return the tag that a text begins with, however its letters are written."""
+    return next((tag for tag in tags if text[: len(tag)].lower() == tag), None)

@@ -160,8 +160,10 @@ class ToolCallPieces:
         """Yield the event of a piece; what came before the name comes with it."""
         if not call.name:
             self.unshown += bool(arguments.strip())
+            self.kept += len(arguments)
             return
         if not call.announced:
+            self.kept -= len(call.arguments) - len(arguments)
             arguments = call.arguments
             call.announced = True
         yield ToolCallDelta(call.id, self._names.from_wire(call.name), arguments)

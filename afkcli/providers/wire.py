@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -56,7 +57,10 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+_decode = _decoder.decode
+_BETWEEN = re.compile(r"(?:[\s,]|data:)*")
+_DONE = "[DONE]"
 
 
 def decode_event(data: str) -> JsonObject:
@@ -73,6 +77,73 @@ def decode_event(data: str) -> JsonObject:
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return value
+
+
+def decode_events(data: str) -> Sequence[JsonObject]:
+    """Return the JSON objects of one event; `ValueError` if it holds anything else.
+
+    It is nearly always one. Some servers forget the line between two events, write `data:` twice, or send an array.
+
+    Since: 0.2.
+    """
+    try:
+        return (decode_event(data),)
+    except ValueError:
+        several = _several(data)
+        if not several:
+            raise
+        return several
+
+
+def _several(data: str) -> list[JsonObject]:
+    """Return the objects in a text of several JSON values, or of an array; an empty list if it has anything else."""
+    found: list[JsonObject] = []
+    try:
+        check_weight(data)
+        end = _end_of_gap(data, 0)
+        while end < len(data) and not data.startswith(_DONE, end):
+            value, end = _decoder.raw_decode(data, end)
+            found += _objects(value)
+            end = _end_of_gap(data, end)
+    except (ValueError, RecursionError):
+        return []
+    return found
+
+
+def _end_of_gap(data: str, start: int) -> int:
+    gap = _BETWEEN.match(data, start)
+    return gap.end() if gap is not None else start
+
+
+def _objects(value: Json, depth: int = 0) -> list[JsonObject]:
+    if isinstance(value, dict):
+        return [value]
+    if not isinstance(value, list) or depth > 1:
+        raise ValueError("not a JSON object")
+    return [item for inner in value for item in _objects(inner, depth + 1)]
+
+
+_WORD_FIELDS = ("reason", "type", "finish_reason", "stop_reason", "value", "name")
+
+
+def word_of(value: Json) -> str:
+    """Return the word that says how an answer ended, "" where there is none.
+
+    Some servers put it in an object or a list. What has no word is returned as JSON, for the message that names it.
+
+    Since: 0.2.
+    """
+    told = value
+    for _ in range(3):
+        if isinstance(told, dict):
+            fields = told
+            told = next((fields[name] for name in _WORD_FIELDS if fields.get(name)), None)
+        elif isinstance(told, list):
+            told = next((item for item in told if item), None)
+    if isinstance(told, str):
+        return clean_text(told)
+    is_blank = not any(value.values()) if isinstance(value, dict) else not value
+    return "" if is_blank else clean_text(json.dumps(value))[:200]
 
 
 def json_size(value: Json) -> int:
@@ -166,20 +237,52 @@ def _at(value: Json, path: Sequence[str]) -> Json:
     return value
 
 
+_HALF = re.compile(
+    "(?:[\ud800-\udbff]|(?<![\ud800-\udbff])(?:[\udcc2-\udcf4]|[\udce0-\udcf4][\udc80-\udcbf]|[\udcf0-\udcf4][\udc80-\udcbf]{2}))\\Z"
+)
+"""The beginning of a character at the end of a text: half of a surrogate pair, or the first bytes of UTF-8."""
+_BYTES = re.compile("[\udc80-\udcff]+")
+
+
+def readable(text: str) -> str:
+    """Return a text of the server without surrogates.
+
+    Pairs are joined. What stands for bytes that are not UTF-8 (`surrogateescape`) is decoded with its neighbours. The
+    rest becomes U+FFFD.
+
+    Since: 0.2.
+    """
+    cleaned = clean_text(text)
+    if cleaned is text:
+        return text
+    joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    return clean_text(_BYTES.sub(_decoded, joined))
+
+
+def _decoded(run: re.Match[str]) -> str:
+    return run[0].encode("ascii", "surrogateescape").decode("utf-8", "replace")
+
+
 class TextPieces:
-    """Makes text that can be encoded of pieces that may cut a surrogate pair in two, as some gateways do."""
+    """Makes text that can be encoded of pieces that may cut a character in two, as some gateways do."""
 
     def __init__(self) -> None:
-        self._half = ""
+        self.half = ""
+        """The beginning of a character that waits for its rest."""
 
     def take(self, piece: str) -> str:
         """Return `piece` with the half that was held back before it; a half at its end waits for the next piece."""
-        text, self._half = self._half + piece, ""
-        if "\ud800" <= text[-1:] <= "\udbff":
-            text, self._half = text[:-1], text[-1]
-        return clean_text(text)
+        text = self.half + piece
+        self.half = ""
+        if text.isascii():
+            return text
+        found = _HALF.search(text[-4:])
+        if found is not None:
+            self.half = found[0]
+            text = text[: -len(self.half)]
+        return readable(text)
 
     def rest(self) -> str:
         """Return the replacement for a half without its other half, "" if there is no half. Since: 0.2."""
-        half, self._half = self._half, ""
-        return clean_text(half)
+        half, self.half = self.half, ""
+        return readable(half)

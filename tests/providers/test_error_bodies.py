@@ -121,6 +121,11 @@ def openai(message: str, kind: str = "invalid_request_error", code: Any = None, 
             ErrorKind.NOT_FOUND,
         ),
         # the key and the account
+        (401, {"detail": "Not authenticated"}, ErrorKind.AUTH),
+        (403, {"detail": "Not authenticated"}, ErrorKind.AUTH),
+        (401, b"Not authenticated", ErrorKind.AUTH),
+        (401, {"detail": [{"type": "missing", "loc": ["header", "authorization"], "msg": "x"}]}, ErrorKind.AUTH),
+        (None, {"detail": "Not authenticated"}, ErrorKind.AUTH),
         (400, openai("Authentication Error, LiteLLM Virtual Key expected. Received=x", "auth_error"), ErrorKind.AUTH),
         (400, openai("Authentication Error, Invalid proxy server token passed", "None", "400"), ErrorKind.AUTH),
         (

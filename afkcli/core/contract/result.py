@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
@@ -31,13 +32,17 @@ MAX_COUNT = 2**53
 """A larger number is not a count of tokens; JSON readers would round it."""
 
 
+_COUNT = re.compile(r"\s*([0-9]{1,16})(?:\.0*)?\s*")
+
+
 def whole_count(value: object) -> int | None:
-    """Return a count as servers write it (12, 12.0 or "12"); None for anything else, as for what is negative.
+    """Return a count as servers write it (12, 12.0, "12" or "12.0"); None for anything else, as for what is negative.
 
     Since: 0.2.
     """
     if isinstance(value, str):
-        value = int(value) if value.isascii() and value.isdigit() and len(value) < 17 else None
+        found = _COUNT.fullmatch(value) if len(value) < 40 else None
+        value = int(found[1]) if found is not None else None
     if isinstance(value, float):
         value = int(value) if math.isfinite(value) and value.is_integer() else None
     if isinstance(value, bool) or not isinstance(value, int):

@@ -20,6 +20,11 @@ class WarningRow(NamedTuple):
 WARNINGS: tuple[WarningRow, ...] = (
     WarningRow("fallback", "a model failed and a fallback model took over"),
     WarningRow("empty_answer", "the model answered with no text, and called no tool"),
+    WarningRow(
+        "reasoning_in_text",
+        "the answer begins with reasoning that only its last tag (`</think>`) tells, so that it was shown as text",
+        "0.2",
+    ),
     WarningRow("not_retried", "a model call failed and was not retried, because `max_llm_calls` was reached"),
     WarningRow("not_saved", "the turn is not in the thread; the message names the rescue file"),
     WarningRow(

@@ -31,7 +31,7 @@ from afkcli.providers.answer_stream import after_answer
 from afkcli.providers.error_bodies import is_error
 from afkcli.providers.named_message import NamedMessage
 from afkcli.providers.tool_names import ToolNames
-from afkcli.providers.wire import TokenCounts, decode_event, tool_call
+from afkcli.providers.wire import TokenCounts, decode_events, tool_call, word_of
 
 # https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
 _WORDS: Mapping[FinishReason, str] = {
@@ -89,16 +89,20 @@ class AnswerReader:
             if data.startswith(DONE):  # gateways end every stream so
                 self.ended = True
                 return
-            event = decode_event(data)
-            handle = _HANDLERS.get(event.get("type"))
-            if event.get("type") == "error" or (handle is None and is_error(event)):
-                error = self._server.errors.event(self._model, event)
-                if not self.finished:
-                    raise error
-                self.ended = True
-                yield after_answer(str(error))
-            elif handle is not None:
-                yield from handle(self, event)
+            for event in decode_events(data):
+                yield from self._take(event)
+
+    def _take(self, event: JsonObject) -> Iterator[ModelEvent]:
+        kind = event.get("type")
+        handle = _HANDLERS.get(kind) if isinstance(kind, str) else None
+        if kind == "error" or (handle is None and is_error(event)):
+            error = self._server.errors.event(self._model, event)
+            if not self.finished:
+                raise error
+            self.ended = True
+            yield after_answer(str(error))
+        elif handle is not None:
+            yield from handle(self, event)
 
     def close(self) -> Iterator[ModelEvent]:
         """Yield what was held back until now; to be called once `finished`.
@@ -151,7 +155,7 @@ class AnswerReader:
         yield from self._message_start({"message": event})
         yield from self._whole(event.get("content"))
         self.ended = True
-        yield from self._stopped(event.get("stop_reason") or "end_turn", event.get("stop_details"))
+        yield from self._stopped(word_of(event.get("stop_reason")) or "end_turn", event.get("stop_details"))
 
     def _whole(self, content: Json) -> Iterator[ModelEvent]:
         """Take blocks that came whole, in an answer without a stream or in the start of one."""
@@ -173,13 +177,13 @@ class AnswerReader:
         self._count(event.get("usage"))
         told = event.get("delta")
         delta = told if isinstance(told, dict) else {}
-        reason = delta.get("stop_reason") or event.get("stop_reason")
+        reason = word_of(delta.get("stop_reason")) or word_of(event.get("stop_reason"))
         if reason:
             yield from self._stopped(reason, delta.get("stop_details"))
 
-    def _stopped(self, reason: Json, details: Json) -> Iterator[ModelEvent]:
+    def _stopped(self, reason: str, details: Json) -> Iterator[ModelEvent]:
         self.finished = True
-        self._reason = clean_text(str(reason))
+        self._reason = reason
         said = details.get("explanation") if isinstance(details, dict) else None
         if self._reason in _WARNINGS:
             yield ModelWarning("finish_reason", _WARNINGS[self._reason])

@@ -65,6 +65,11 @@ class Block:
         return self.text if self.text.strip() else dumps(given) if given else ""
 
     @property
+    def lacks_name(self) -> bool:
+        """Whether this is a call whose name has not come yet."""
+        return self.kind == "tool_use" and not self.name
+
+    @property
     def whole(self) -> JsonObject:
         """The block as the server made it, its streamed input put together; for one that has no neutral form."""
         if not self.pieces:
@@ -92,6 +97,7 @@ class Blocks:
         self._taken = set(taken)
         self._at: dict[int | None, Block] = {}
         self._newest: dict[str, Block] = {}
+        self._cut: Block | None = None
 
     def begin(self, index: Json, start: Json) -> Iterator[ModelEvent]:
         """Yield what the start of a block shows: the call, and text that comes with it."""
@@ -101,10 +107,13 @@ class Blocks:
         last = self._at.get(index_of(index))
         if last is not None and start.get("id") and last.start == start and not last.pieces:
             return  # the same start once more
+        if last is not None and last.lacks_name and _continues(last, start):
+            yield from self._name(last, start)
+            return
         kind = start.get("type")
         block = self._new(index, kind if isinstance(kind, str) else _kind_of(start), start)
         self.unshown += block.kind not in _NEUTRAL
-        if block.kind == "tool_use":
+        if block.name and block.kind == "tool_use":
             yield ToolCallDelta(block.id, block.name, "")
         for name in ("text", "thinking"):
             if block.kind == name:
@@ -123,6 +132,7 @@ class Blocks:
         told = delta.get("type")
         kind = told if isinstance(told, str) else next((k for n, k in _KIND_OF_FIELD.items() if n in delta), "")
         if kind not in _KIND_OF_DELTA:
+            yield from self._name(self._at.get(index_of(index)), delta)
             return
         block = self._signed(index) if kind == "signature_delta" else self._block_for(index, kind)
         if block.kind == "thinking" and isinstance(delta.get("signature"), str):  # also with a piece of the thinking
@@ -131,18 +141,27 @@ class Blocks:
             yield OpaqueDelta(len(delta["signature"]))
         if kind == "signature_delta":
             return
+        yield from self._name(block, delta)
         name = next(field for field, delta_kind in _KIND_OF_FIELD.items() if delta_kind == kind)
         yield from self._show(block, _text(delta.get(name)))
 
     def end(self, index: Json, whole: Json) -> Iterator[ModelEvent]:
-        """Yield what the end of a block shows: half a character, and what a server sends whole there alone."""
+        """Yield what the end of a block shows: what a server sends whole there alone."""
         block = self._at.get(index_of(index))
         if block is None:
             if isinstance(whole, dict):
                 yield from self.begin(index, whole)
             return
-        yield from self._rest(block)
-        told = _text(whole.get(block.kind)) if isinstance(whole, dict) and block.kind in ("text", "thinking") else ""
+        if not isinstance(whole, dict):
+            return
+        if block.kind == "tool_use":
+            yield from self._name(block, whole)
+            if not block.arguments and whole.get("input"):
+                block.start = {**block.start, "input": whole["input"]}
+                yield OpaqueDelta(json_size(whole["input"]))
+        told = _text(whole.get(block.kind)) if block.kind in ("text", "thinking") else ""
+        if told:
+            yield from self._rest(block)
         if told and not block.pieces:
             yield from self._show(block, told)
         elif told and clean_text(told) != block.text:
@@ -197,8 +216,27 @@ class Blocks:
         self._taken.add(told)
         return told
 
+    def _name(self, block: Block | None, told: JsonObject) -> Iterator[ModelEvent]:
+        """Yield a call once its name has come, with the arguments that came before it."""
+        name = told.get("name")
+        if block is None or not block.lacks_name or not isinstance(name, str) or not name.strip():
+            return
+        block.name = self._names.from_wire(clean_text(name))
+        if not block.start.get("id") and told.get("id"):
+            block.id = self._id(told["id"])
+        yield ToolCallDelta(block.id, block.name, block.text)
+
     def _show(self, block: Block, text: str) -> Iterator[ModelEvent]:
+        """Yield a piece of a block. A character may be cut in two between blocks, too."""
+        cut = self._cut
+        if cut is not None and cut is not block:
+            if cut.kind == block.kind:
+                text = cut.cut.half + text
+                cut.cut.half = ""
+            else:
+                yield from self._rest(cut)
         yield from self._keep(block, block.cut.take(text))
+        self._cut = block if block.cut.half and block.kind in ("text", "thinking") else None
 
     def _rest(self, block: Block) -> Iterator[ModelEvent]:
         yield from self._keep(block, block.cut.rest())
@@ -211,11 +249,17 @@ class Blocks:
             yield TextDelta(text)
         elif block.kind == "thinking":
             yield ReasoningDelta(text)
-        elif block.kind == "tool_use":
+        elif block.kind == "tool_use" and block.name:
             yield ToolCallDelta(block.id, block.name, text)
         else:
             self.unshown += bool(text.strip())
             yield OpaqueDelta(len(text))
+
+
+def _continues(block: Block, start: JsonObject) -> bool:
+    """Return whether a second start at the index of a call is the same call's, with the name that it lacks."""
+    same_id = block.start.get("id") in (None, "", start.get("id")) or not start.get("id")
+    return same_id and bool(start.get("name")) and start.get("type") in (None, block.kind)
 
 
 def _kind_of(start: JsonObject) -> str:

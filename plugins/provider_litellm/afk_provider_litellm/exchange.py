@@ -15,13 +15,13 @@ from contextvars import ContextVar
 
 import httpx
 
-from afkcli.plugin import ConfigError, Json, JsonObject
+from afkcli.plugin import ConfigError, Json, JsonObject, dumps
 from afkcli.providers.answer_events import AnswerEvents
 from afkcli.providers.bodies import unread_encoding
 from afkcli.providers.failures import RedirectRefusedError
 from afkcli.providers.progress import Progress
 from afkcli.providers.proxies import Proxy
-from afkcli.providers.wire import decode_event
+from afkcli.providers.wire import decode_events, readable
 
 DONE = "[DONE]"
 PAGE = "text/html"
@@ -229,23 +229,28 @@ class _Body(httpx.AsyncByteStream):
             if data.startswith(DONE):
                 return
             if self._exchange.is_chat:
-                self._exchange.chunks.append(decode_event(data))
-                yield _CHUNK
+                for chunk in decode_events(data):
+                    self._exchange.chunks.append(chunk)
+                    yield _CHUNK
             else:
-                yield self._line(data)
+                yield from self._events_of(data)
         if self._events.error is not None:
             self._exchange.error = self._events.error
             raise httpx.ReadError("the server reported an error")
 
-    def _line(self, data: str) -> bytes:
-        text = data.replace("\n", " ")
-        if text.lstrip().startswith("{"):
-            event = decode_event(text)
+    def _events_of(self, data: str) -> Iterator[bytes]:
+        text = readable(data.replace("\n", " "))
+        if not text.lstrip().startswith("{"):
+            yield f"data: {text}\n\n".encode()
+            return
+        events = decode_events(text)
+        for event in events:
             if event.get("error") and self._exchange.error is None:
                 self._exchange.error = event
+            line = text if len(events) == 1 else dumps(event)
             for mark, escaped in _ESCAPED.items():
-                text = text.replace(mark, escaped)
-        return f"data: {text}\n\n".encode()
+                line = line.replace(mark, escaped)
+            yield f"data: {line}\n\n".encode()
 
 
 def _plain(headers: httpx.Headers) -> list[tuple[str, str]]:

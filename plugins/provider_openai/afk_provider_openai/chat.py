@@ -18,7 +18,7 @@ from afkcli.providers.chat_answer import ChatAnswer, error_in
 from afkcli.providers.named_message import NamedMessage
 from afkcli.providers.origin import Origin
 from afkcli.providers.tool_names import ToolNames
-from afkcli.providers.wire import decode_event
+from afkcli.providers.wire import decode_events
 from afkcli.providers.wire_ids import SHORT, WireIds
 
 PATH = "/chat/completions"
@@ -91,13 +91,13 @@ class ChatReader:
             if data.startswith(DONE):
                 self.ended = True
                 return
-            chunk = decode_event(data)
-            yield from self._answer.chunk(chunk)
-            if (told := error_in(chunk)) is not None:
-                error = self._server.errors.event(self._model, told)
-                if not self._answer.is_whole:
-                    raise error
-                yield after_answer(str(error))
+            for chunk in decode_events(data):
+                yield from self._answer.chunk(chunk)
+                if (told := error_in(chunk)) is not None:
+                    error = self._server.errors.event(self._model, told)
+                    if not self._answer.is_whole:
+                        raise error
+                    yield after_answer(str(error))
 
     def close(self) -> Iterator[ModelEvent]:
         """Yield what was held back; raises as `ChatAnswer.close`."""

@@ -38,7 +38,7 @@ from afkcli.plugin import (
 from afkcli.providers.error_bodies import is_error
 from afkcli.providers.named_message import NamedMessage, index_in_request
 from afkcli.providers.tool_names import ToolNames
-from afkcli.providers.wire import TextPieces, TokenCounts, decode_event, index_of, json_size, tool_call
+from afkcli.providers.wire import TextPieces, TokenCounts, decode_events, index_of, json_size, tool_call, word_of
 
 PATH = "/responses"
 DONE = "[DONE]"
@@ -46,6 +46,7 @@ DONE = "[DONE]"
 MAX_ITEMS = 10_000
 """Of one answer."""
 
+_STATUSES = ("completed", "incomplete", "failed")
 _INCOMPLETE = {"max_output_tokens": FinishReason.LENGTH, "content_filter": FinishReason.CONTENT_FILTER}
 
 
@@ -108,16 +109,22 @@ class ResponsesReader:
             if data.startswith(DONE):  # the end marker of Chat Completions, which gateways add
                 self.ended = True
                 return
-            event = decode_event(data)
-            kind = event.get("type")
-            if kind in _HANDLERS:
-                yield from _HANDLERS[kind](self, event)
-            elif event.get("object") == "response":  # the whole answer as one object
-                yield from self._ended({"type": f"response.{event.get('status', 'completed')}", "response": event})
-            elif is_error(event):
-                yield from self._failed(event)
-            elif isinstance(kind, str) and "item_id" in event:
-                self._see(kind, event)
+            for event in decode_events(data):
+                yield from self._take(event)
+
+    def _take(self, event: JsonObject) -> Iterator[ModelEvent]:
+        kind = event.get("type")
+        if isinstance(kind, str) and kind in _HANDLERS:
+            yield from _HANDLERS[kind](self, event)
+        elif event.get("object") == "response":  # the whole answer as one object
+            status = word_of(event.get("status")) or "completed"
+            if status not in _STATUSES:
+                raise ValueError(f"a response of the status {status!r}")
+            yield from self._ended({"type": f"response.{status}", "response": event})
+        elif is_error(event):
+            yield from self._failed(event)
+        elif isinstance(kind, str) and "item_id" in event:
+            self._see(kind, event)
 
     def _see(self, kind: str, event: JsonObject) -> None:
         """Take what tells of an item and is not shown, such as a search that begins, or a piece of code that runs."""
@@ -271,7 +278,7 @@ class ResponsesReader:
         if event["type"] == "response.failed" or self._response.get("error"):
             yield from self._failed(event)
         if event["type"] == "response.incomplete":
-            reason = str(_object(self._response.get("incomplete_details")).get("reason"))
+            reason = word_of(self._response.get("incomplete_details"))
             self._finish = _INCOMPLETE.get(reason, FinishReason.LENGTH)
             if reason not in _INCOMPLETE:
                 yield ModelWarning("finish_reason", f"{self._server.name} cut the answer for the reason {reason!r}")

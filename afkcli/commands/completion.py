@@ -10,16 +10,17 @@ from afkcli.host.invocation import Invocation
 
 def complete_thread(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of threads that begin with `incomplete`, the last used first."""
+    from afkcli.core.thread.listing import thread_names
     from afkcli.wiring.assembly import load_setup
     from afkcli.wiring.plugin_objects import open_store
 
     try:
         store = open_store(load_setup(ctx.find_object(Invocation)))
-        names = [info.name for info in store.list()]
+        names = list(thread_names(store, incomplete))
         store.close()
     except AfkError:
         return []
-    return [name for name in names if name.startswith(incomplete)]
+    return names
 
 
 @click.command("completion")

@@ -21,6 +21,7 @@ from afkcli.config.merging import Config
 from afkcli.core.contract.credentials import MASK
 from afkcli.core.contract.errors import EXIT_INTERNAL, AfkError, ConfigError
 from afkcli.core.contract.text import one_line
+from afkcli.core.thread.listing import thread_count
 from afkcli.host.invocation import Invocation
 from afkcli.host.paths import config_dir, data_dir, state_dir
 from afkcli.loading.discovery import KNOWN, Plugins, discover, foreign_afk_package
@@ -214,7 +215,7 @@ def _store(setup: Setup) -> Iterator[Finding]:
     try:
         store = open_store(setup)
         try:
-            count = len(store.list())
+            count = thread_count(store)
         finally:
             store.close()
     except AfkError as error:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypedDict, TypeVar
 
 import click
 
@@ -18,6 +19,7 @@ from afkcli.commands.thread_resume import resume
 from afkcli.core.contract.errors import EXIT_BUSY, ThreadBusyError, UnknownNameError, UsageError
 from afkcli.core.contract.protocols import Store, ThreadInfo
 from afkcli.core.thread.history import load_history
+from afkcli.core.thread.listing import each_thread, thread_count
 from afkcli.core.thread.names import check_name
 from afkcli.core.thread.operations import RUNNING, find_thread, held, settled
 from afkcli.core.thread.operations import rename as rename_thread
@@ -29,6 +31,9 @@ from afkcli.screen.tables import write_table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_OTHER_LINES = 3
+"""What a list on a terminal leaves free: the head, the line about the others, and the prompt."""
+_NO_THREADS = "there are no threads yet; `afk run MESSAGE` starts one"
 _STYLES = {RUNNING: GREEN, "interrupted": YELLOW, "failed": YELLOW}
 
 
@@ -40,46 +45,84 @@ def _name_argument(name: str = "name", **options: Any) -> Callable[[F], F]:
 @click.option("--limit", "-n", type=WholeNumber(min=1), metavar="N", help="Show only the N threads last used.")
 @click.option("--search", "-q", metavar="WORDS", help="Show only threads that contain all WORDS.")
 @click.option("--here", is_flag=True, help="Show only threads that were last used in this folder.")
+@click.option("--all", "every", is_flag=True, help="On a terminal, show all threads, also if they do not fit.")
 @json_option
 @click.pass_context
-def command(ctx: click.Context, limit: int | None, search: str | None, here: bool, as_json: bool) -> None:
+def command(ctx: click.Context, limit: int | None, search: str | None, here: bool, every: bool, as_json: bool) -> None:
     """List threads, the last used first."""
     if ctx.invoked_subcommand is not None:
-        if limit is not None or search is not None or here or as_json:
+        if limit is not None or search is not None or here or every or as_json:
             raise UsageError(f"options before {ctx.invoked_subcommand!r} belong to the list; put yours after it")
         return
-    with opened_store() as store:
-        listed = store.list(limit=limit, search=search, folder=invocation().folder if here else None)
-        threads = [seen for info in listed if (seen := _settled(store, info)) is not None]
-    if not threads:
-        wanted = search is not None or here
-        Messages(invocation()).say(
-            "no thread matches" if wanted else "there are no threads yet; `afk run MESSAGE` starts one"
-        )
-        return
-    _write_list(threads, as_json)
-
-
-def _settled(store: Store, info: ThreadInfo) -> tuple[ThreadInfo, str | None] | None:
-    try:
-        return settled(store, info, command_owner)
-    except UnknownNameError:  # it was deleted or renamed meanwhile
-        return None
-
-
-def _write_list(threads: list[tuple[ThreadInfo, str | None]], as_json: bool) -> None:
-    from afkcli.commands.conversation import ago, thread_form
-
+    if limit is not None and every:
+        raise UsageError("use --limit or --all, not both")
+    wanted = _Wanted(search=search, folder=invocation().folder if here else None)
     stdout = Stdout(invocation())
-    if as_json:
-        stdout.objects(thread_form(info, state) for info, state in threads)
-        return
+    with opened_store() as store:
+        if as_json:
+            shown = _write_objects(stdout, _seen(store, _threads(store, wanted, limit)))
+        elif stdout.is_terminal and limit is None and not every:
+            shown = _write_what_fits(store, stdout, wanted)
+        else:
+            shown = _write_rows(stdout, list(_seen(store, _threads(store, wanted, limit))))
+    if not shown:
+        narrowed = search is not None or here
+        Messages(invocation()).say("no thread matches" if narrowed else _NO_THREADS)
+
+
+class _Wanted(TypedDict):
+    """Which threads are listed, as the store is asked."""
+
+    search: str | None
+    folder: str | None
+
+
+_Seen = tuple[ThreadInfo, str | None]
+"""A thread and its state."""
+
+
+def _threads(store: Store, wanted: _Wanted, limit: int | None) -> Iterable[ThreadInfo]:
+    return each_thread(store, **wanted) if limit is None else store.list(limit=limit, **wanted)
+
+
+def _seen(store: Store, threads: Iterable[ThreadInfo]) -> Iterator[_Seen]:
+    """Yield the threads as they are now, without those that were deleted or renamed meanwhile."""
+    for info in threads:
+        with contextlib.suppress(UnknownNameError):
+            yield settled(store, info, command_owner)
+
+
+def _write_objects(stdout: Stdout, threads: Iterable[_Seen]) -> int:
+    """Write an object a thread while the threads are read, and return how many there were."""
+    from afkcli.commands.conversation import thread_form
+
+    return stdout.objects(thread_form(*seen) for seen in threads)
+
+
+def _write_what_fits(store: Store, stdout: Stdout, wanted: _Wanted) -> int:
+    """Write as many threads as the terminal shows, and how many more there are; return how many were written."""
+    fitting = max(1, stdout.lines_shown() - _OTHER_LINES)
+    found = store.list(limit=fitting + 1, **wanted)
+    if len(found) <= fitting:
+        return _write_rows(stdout, list(_seen(store, found)))
+    more = thread_count(store, **wanted) - fitting
+    shown = _write_rows(stdout, list(_seen(store, found[:fitting])))
+    Messages(invocation()).say(f"{more:,} more; --all shows all threads, --limit N the last N")
+    return shown
+
+
+def _write_rows(stdout: Stdout, threads: Sequence[_Seen]) -> int:
+    """Write a row a thread, and return how many there were."""
+    from afkcli.commands.conversation import ago
+
     rows = [
         (info.name, ago(info.used), str(info.turns), state or "", info.model or "", info.title or "")
         for info, state in threads
     ]
     styles = [_STYLES.get(state or "", "") for _, state in threads]
-    write_table(stdout, ("NAME", "USED", "TURNS", "STATE", "MODEL", "TITLE"), rows, styles)
+    if rows:
+        write_table(stdout, ("NAME", "USED", "TURNS", "STATE", "MODEL", "TITLE"), rows, styles)
+    return len(rows)
 
 
 @command.command("show")

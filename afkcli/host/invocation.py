@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TERMINAL = "/dev/tty"
 """The controlling terminal of a process (termios(4), tty(4))."""
 _STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
-_COLUMNS = 80
+_COLUMNS, _LINES = 80, 24
 
 
 class Stream:
@@ -169,6 +169,16 @@ class Invocation:
             return os.get_terminal_size(self.stdout.descriptor).columns or _COLUMNS
         except OSError:
             return _COLUMNS
+
+    def lines(self) -> int:
+        """Return the height of stdout's terminal as it is now: by LINES, else asked of the terminal, else 24."""
+        given = self.environment.get("LINES", "")
+        if given.isdecimal() and int(given):
+            return int(given)
+        try:
+            return os.get_terminal_size(self.stdout.descriptor).lines or _LINES
+        except OSError:
+            return _LINES
 
     def answer_descriptor(self) -> int:
         """Return a descriptor of stdout to which only afk writes.

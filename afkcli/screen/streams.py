@@ -18,6 +18,7 @@ from afkcli.host.signals import SIGPIPE
 from afkcli.screen.styles import shows_styles, styled
 
 _WORKER_CHUNK = 1 << 16
+_PIECE = 1 << 16
 _CHUNK = 4096  # PIPE_BUF on Linux: a line up to this size stays whole in a pipe that several processes write to
 
 
@@ -122,6 +123,7 @@ class Stdout:
         self.descriptor = invocation.stdout.descriptor
         self.is_terminal = invocation.stdout.is_terminal
         self.columns = invocation.columns
+        self.lines_shown = invocation.lines
         self._styled = shows_styles(invocation, invocation.stdout)
 
     def write(self, text: str) -> None:
@@ -138,17 +140,27 @@ class Stdout:
                 raise EndedError(Ending(signal=SIGPIPE)) from None
             raise AfkError(f"stdout cannot be written: {error.strerror}") from None
 
-    def lines(self, lines: Iterable[str]) -> None:
-        """Write each of `lines` with a newline, all at once."""
-        self.write("".join(f"{line}\n" for line in lines))
+    def lines(self, lines: Iterable[str]) -> int:
+        """Write each of `lines` with a newline: all at once, or in pieces where they are many. Return how many."""
+        piece: list[str] = []
+        count = size = 0
+        for line in lines:
+            count += 1
+            piece.append(f"{line}\n")
+            size += len(line)
+            if size >= _PIECE:
+                self.write("".join(piece))
+                piece, size = [], 0
+        self.write("".join(piece))
+        return count
 
-    def objects(self, objects: Iterable[object]) -> None:
-        """Write each object as one line of JSON."""
-        self.json_lines(map(dumps, objects))
+    def objects(self, objects: Iterable[object]) -> int:
+        """Write each object as one line of JSON, and return how many there were."""
+        return self.json_lines(map(dumps, objects))
 
-    def json_lines(self, lines: Iterable[str]) -> None:
-        """Write lines of JSON: unchanged, or with control characters escaped on a terminal."""
-        self.lines(map(visible_json, lines) if self.is_terminal else lines)
+    def json_lines(self, lines: Iterable[str]) -> int:
+        """Write lines of JSON: unchanged, or with control characters escaped on a terminal. Return how many."""
+        return self.lines(map(visible_json, lines) if self.is_terminal else lines)
 
     def text(self, text: str) -> str:
         """Return text of several lines: with control characters made visible on a terminal, else unchanged."""

@@ -58,6 +58,7 @@ from afkcli.core.contract.protocols import (
 from afkcli.core.contract.result import Usage
 from afkcli.core.thread.batch import apply
 from afkcli.core.thread.history import load_history
+from afkcli.core.thread.listing import each_thread, thread_count, thread_names
 from afkcli.core.thread.records import advance, next_record
 from afkcli.host.owner import current_owner
 from afkcli.testing.store_steps import (
@@ -474,6 +475,34 @@ class StoreContract:
         assert [info.name for info in store.list(limit=2)] == ["one", "three"]
         assert list(store.list(limit=0)) == []
         assert store.list()[0] == store.find("one")
+
+    def test_lists_of_what_is_shown_agree_with_the_list_of_all(self, store: Store) -> None:
+        made = [("one", "/a"), ("on", "/b"), ("two", "/a"), ("%n", None), ("One", None)]
+        for second, (name, folder) in enumerate(made):
+            lease = acquired(store, name)
+            lease = save(store, lease, with_meta(lease.thread, folder=folder))
+            save_turn(store, lease, f"An {'pear' if second % 2 else 'apple'} pie?", "answer", second)
+        assert thread_count(store) == 5
+        assert thread_count(store, folder="/a") == 2
+        assert thread_count(store, search="apple pie") == thread_count(store, search="Apple") == 3
+        assert thread_count(store, folder="/a", search="nowhere") == 0
+        assert [info.name for info in each_thread(store)] == ["One", "%n", "two", "on", "one"]
+        assert list(each_thread(store, folder="/a")) == list(store.list(folder="/a"))
+        assert list(each_thread(store, search="pear")) == list(store.list(search="pear"))
+        assert thread_names(store) == ["One", "%n", "two", "on", "one"]
+        assert thread_names(store, "on") == ["on", "one"]
+        assert thread_names(store, "%") == ["%n"]
+        assert list(thread_names(store, "nothing")) == list(thread_names(store, "on%")) == []
+
+    def test_a_list_may_change_while_it_is_read(self, store: Store) -> None:
+        for second in range(3):
+            store.release(save_turn(store, acquired(store, f"t-{second}"), "question", "answer", second))
+        threads = each_thread(store)
+        names = [next(threads).name]
+        save_turn(store, acquired(store, "t-0"), "again", "answer", 9)  # is the last used from here on
+        store.delete(acquired(store, "t-1"))
+        names += [info.name for info in threads]
+        assert names in (["t-2", "t-0"], ["t-2", "t-1", "t-0"])
 
     def test_threads_are_listed_by_folder(self, store: Store) -> None:
         for name, folder in [("one", "/a"), ("two", "/a/b"), ("three", None)]:

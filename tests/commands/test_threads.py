@@ -8,12 +8,24 @@ import signal
 from pathlib import Path
 
 import pytest
+from afk_store_disk.store import DiskStore
 
 from afkcli.core.contract.protocols import Record, RecordKind
 from afkcli.core.thread.records import record_hash
 from afkcli.testing.model_server import Fault, ModelServer, ScriptedCall, Step
+from afkcli.testing.store_steps import acquired, save_turn
 from tests.commands.conftest import on_terminal
 from tests.e2e.shell import Shell, kill, wait_for_output
+
+
+def fill(shell: Shell, threads: int) -> None:
+    """Give a shell so many threads of one turn, the last one used last."""
+    store = DiskStore(shell.home / "afk" / "data")
+    for number in range(threads):
+        lease = acquired(store, f"t-{number}")
+        save_turn(store, lease, f"An {'odd' if number % 2 else 'even'} question", "Yes.", number)
+        store.release(lease)
+    store.close()
 
 
 class TestList:
@@ -51,6 +63,51 @@ class TestList:
         assert head.split() == ["NAME", "USED", "TURNS", "STATE", "MODEL", "TITLE"]
         assert row.endswith("…")
         assert "\x1b" not in seen
+
+    def test_on_a_terminal_shows_what_fits_and_how_many_more_there_are(self, shell: Shell) -> None:
+        fill(shell, 60)
+        code, seen = on_terminal(shell, "threads", NO_COLOR="1", LINES="20")
+        *lines, last = seen.rstrip("\r\n").split("\r\n")
+        assert code == 0
+        assert [line.split()[0] for line in lines] == ["NAME", *(f"t-{number}" for number in range(59, 42, -1))]
+        assert last == "afk: 43 more; --all shows all threads, --limit N the last N"
+
+    @pytest.mark.parametrize(("options", "rows"), [(("--all",), 60), (("-n", "40"), 40), (("-q", "t-1"), 11)])
+    def test_on_a_terminal_shows_all_that_was_asked_for(
+        self, shell: Shell, options: tuple[str, ...], rows: int
+    ) -> None:
+        fill(shell, 60)
+        _, seen = on_terminal(shell, "threads", *options, NO_COLOR="1", LINES="20")
+        assert len(seen.splitlines()) == 1 + rows
+        assert "more;" not in seen
+
+    @pytest.mark.parametrize("lines", ["1", "2", "3", "4"])
+    def test_on_a_terminal_of_few_lines_shows_a_thread(self, shell: Shell, lines: str) -> None:
+        fill(shell, 3)
+        _, seen = on_terminal(shell, "threads", NO_COLOR="1", LINES=lines)
+        assert [line.split()[0] for line in seen.splitlines()] == ["NAME", "t-2", "afk:"]
+
+    def test_counts_what_was_asked_for(self, shell: Shell) -> None:
+        fill(shell, 60)
+        _, seen = on_terminal(shell, "threads", "-q", "even", NO_COLOR="1", LINES="20")
+        assert "afk: 13 more;" in seen
+
+    def test_in_a_pipe_and_in_json_has_all_threads(self, shell: Shell) -> None:
+        fill(shell, 500)  # more than are read in one go
+        names = [f"t-{number}" for number in range(499, -1, -1)]
+        assert [line.split()[0] for line in shell.in_process("threads", LINES="20").out.splitlines()] == names
+        assert [line["thread_id"] for line in shell.in_process("threads", "--json").events] == names
+
+    def test_limit_and_all_together_are_refused(self, shell: Shell) -> None:
+        assert shell.in_process("threads", "--all", "-n", "3").code == 2
+
+    @pytest.mark.parametrize(
+        ("begun", "names"), [("t-5", ["t-5"]), ("t", ["t-5", "t-4", "t-3", "t-2", "t-1", "t-0"]), ("x", []), ("%", [])]
+    )
+    def test_the_tab_key_completes_names_the_last_used_first(self, shell: Shell, begun: str, names: list[str]) -> None:
+        fill(shell, 6)
+        done = shell.afk(_AFK_COMPLETE="bash_complete", COMP_WORDS=f"afk threads show {begun}", COMP_CWORD="3")
+        assert [line.partition(",")[2] for line in done.out.split()] == names
 
     def test_imports_no_provider_and_no_sdk(self, talked: Shell, tmp_path: Path) -> None:
         script = tmp_path / "modules.py"

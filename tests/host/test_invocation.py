@@ -94,6 +94,14 @@ def test_without_a_terminal_the_width_is_that_of_the_variable_or_80(tmp_path: Pa
         assert made.columns() == columns
 
 
+@pytest.mark.parametrize(("given", "lines"), [("50", 50), ("0", 24), ("tall", 24), ("", 24), ("-5", 24)])
+def test_without_a_terminal_the_height_is_that_of_the_variable_or_24(tmp_path: Path, given: str, lines: int) -> None:
+    with (tmp_path / "out").open("w") as out:
+        stream = Stream(out.fileno(), out)
+        made = Invocation(environment={"LINES": given}, folder=None, stdin=stream, stdout=stream, stderr=stream)
+        assert made.lines() == lines
+
+
 def test_the_umask_is_left_as_it_was() -> None:
     before = os.umask(0o022)
     try:

@@ -22,6 +22,7 @@ from afkcli.core.thread.changes import renamed_body
 from afkcli.core.thread.contents import stored_contents
 from afkcli.core.thread.fitting import fitted
 from afkcli.core.thread.history import History, load_history
+from afkcli.core.thread.listing import thread_names
 from afkcli.core.thread.names import check_name
 from afkcli.core.thread.records import advance, next_record
 from afkcli.core.thread.turns import after_seal, interrupted_turn, turn_to_json
@@ -41,7 +42,7 @@ def find_thread(store: Store, name: str) -> ThreadInfo:
     found = store.find(name)
     if found is not None:
         return found
-    near = near_names(name, [info.name for info in store.list()], most=3)
+    near = near_names(name, thread_names(store), most=3)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "`afk threads` lists all threads"
     raise UnknownNameError(f"there is no thread {name!r}; {hint}")
 

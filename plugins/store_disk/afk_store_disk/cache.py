@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import diskcache
 
 from afk_store_disk.disk import JsonTextDisk
 from afk_store_disk.problems import BUSY_SECONDS, is_too_large, spoils_a_row
-from afk_store_disk.rows import LargeText, all_under
+from afk_store_disk.rows import CHANGED, LargeText, all_under
 from afk_store_disk.write_lock import QUEUE, WriteLock
 from afkcli.plugin import MAX_LINE_BYTES, StoreError, while_waiting
 
@@ -70,11 +70,23 @@ _PLACES = "SELECT key, rowid FROM Cache WHERE raw = 1 AND key >= ? AND key < ? O
 _PLACE = "SELECT key, mode, filename, value FROM Cache WHERE rowid = ?"
 _KEYS = "SELECT key FROM Cache WHERE raw = 1 AND key >= ? AND key < ? ORDER BY key"
 _LAST_KEY = f"{_KEYS} DESC LIMIT 1"
+_CHANGES = (  # the key is `changed/`, 16 digits, and more; see rows.py
+    "SELECT count(*), total(substr(key, 9, 16)), coalesce(max(key), '') "
+    "FROM Cache WHERE raw = 1 AND key >= ? AND key < ?"
+)
 _PUT_CONTENT = (  # what is there already, as with the seal of a turn, is compared and not written again
     "INSERT INTO Content (thread, sha256, data) VALUES (?, ?, ?) "
     "ON CONFLICT (thread, sha256) DO UPDATE SET data = excluded.data WHERE data IS NOT excluded.data"
 )
 _DELETE = "DELETE FROM Cache WHERE raw = 1 AND key >= ? AND key < ?"
+
+
+class Changes(NamedTuple):
+    """The rows under `changed/`: how many there are, the sum of their numbers, and the greatest key ("" for none)."""
+
+    threads: int
+    total: float
+    last: str
 
 
 class ThreadCache(diskcache.Cache):  # type: ignore[misc]
@@ -306,6 +318,16 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         """Yield the keys that start with `prefix` and a slash, in order; the index alone is read."""
         for (key,) in self._con.execute(_KEYS, all_under(prefix)):
             yield key
+
+    def keys_after(self, prefix: str, last: str) -> Iterator[str]:
+        """Yield the keys that start with `prefix` and a slash and are greater than `last`, in order."""
+        start, end = all_under(prefix)
+        for (key,) in self._con.execute(_KEYS, (max(start, f"{last}\0"), end)):
+            yield key
+
+    def changes(self) -> Changes:
+        """Return what is under `changed/`, from the index alone."""
+        return Changes(*self._con.execute(_CHANGES, all_under(CHANGED)).fetchone())
 
     def last_key(self, prefix: str) -> str:
         """Return the greatest key that starts with `prefix` and a slash, "" if there is none."""

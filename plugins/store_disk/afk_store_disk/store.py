@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import wraps
@@ -14,7 +14,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from afk_store_disk import rows, write_lock
 from afk_store_disk.creation import DATABASE, INDEX, open_database
-from afk_store_disk.index import list_keys
+from afk_store_disk.index import Listing
 from afk_store_disk.problems import UNSTORABLE, is_locked, store_errors, unstorable
 from afk_store_disk.repair import find_thread, read_info, read_records
 from afk_store_disk.spool import KINDS, Files, Followed, Spool, follow, name_of
@@ -52,6 +52,8 @@ from afkcli.plugin import (
 )
 
 _SWEPT_AT_ONCE = 50
+_READ_AT_ONCE = 200
+"""How many threads of a long list are read in one go."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -124,6 +126,7 @@ class DiskStore:
         with store_errors(self.file, self._lock_timeout):
             self._cache = open_database(folder, self._lock_timeout)
         self._spool = Spool(folder)
+        self._listing = Listing(self._cache, folder / INDEX)
 
     @_one_line_errors
     def acquire(self, name: str, owner: Owner, *, create: bool = True, key: str | None = None) -> Lease | None:
@@ -306,9 +309,39 @@ class DiskStore:
     ) -> Sequence[ThreadInfo]:
         spooled = self._spool.read_all()
         with self._cache.snapshot():
-            keys = list_keys(self._cache, self.file.with_name(INDEX), folder, search)
-            found = (read_info(self._cache, key) for key in keys[:limit])
+            found = [read_info(self._cache, key) for key in self._listing.keys(folder, search, limit)]
+            if None in found:  # the index is wrong
+                keys = self._listing.keys(folder, search, limit, compare=True)
+                found = [read_info(self._cache, key) for key in keys]
             return [self._followed(row, spooled).info for row in found if row is not None]
+
+    def iterate(self, *, folder: str | None = None, search: str | None = None) -> Iterator[ThreadInfo]:
+        keys = self._keys(folder, search)
+        for start in range(0, len(keys), _READ_AT_ONCE):
+            yield from self._infos(keys[start : start + _READ_AT_ONCE])
+
+    @_reading
+    def _keys(self, folder: str | None, search: str | None) -> Sequence[str]:
+        with self._cache.snapshot():
+            return self._listing.keys(folder, search)
+
+    @_reading
+    def _infos(self, keys: Sequence[str]) -> Sequence[ThreadInfo]:
+        """Return the threads with `keys`, as far as they are still there."""
+        spooled = self._spool.read_all()
+        with self._cache.snapshot():
+            found = (read_info(self._cache, key) for key in keys)
+            return [self._followed(row, spooled).info for row in found if row is not None]
+
+    @_reading
+    def count(self, *, folder: str | None = None, search: str | None = None) -> int:
+        with self._cache.snapshot():
+            return self._listing.count(folder, search)
+
+    @_reading
+    def names(self, prefix: str) -> Sequence[str]:
+        with self._cache.snapshot():
+            return self._listing.names(prefix)
 
     @_one_line_errors
     def delete(self, lease: Lease) -> None:

@@ -93,6 +93,90 @@ def test_a_database_that_was_put_back_is_followed(filled: DiskStore, folder: Pat
     assert len(DiskStore(folder).list(search="wombat")) == 0
 
 
+def use(store: DiskStore, name: str, second: int) -> None:
+    """Add a turn to a thread and release it."""
+    store.release(save_turn(store, acquired(store, name), "question", "answer", second))
+
+
+def test_a_database_that_was_put_back_and_went_on_is_followed(store: DiskStore, folder: Path, tmp_path: Path) -> None:
+    for second, name in enumerate(["one", "two", "three"]):
+        use(store, name, second)
+    store.close()
+    shutil.copy(folder / "threads.db", tmp_path / "backup")
+    use(store, "one", 8)
+    use(store, "two", 9)
+    assert [info.name for info in store.list(limit=2)] == ["two", "one"]
+    store.close()
+    shutil.copy(tmp_path / "backup", folder / "threads.db")
+    again = DiskStore(folder)
+    for second in range(3):  # more changes than were lost, of as many threads
+        use(again, "three", 10 + second)
+    assert [info.name for info in again.list()] == ["three", "two", "one"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE thread SET key = 'nothing' WHERE name = 'about quokka'",
+        "UPDATE thread SET key = x'ff00' WHERE name = 'about quokka'",
+        "UPDATE thread SET number = number + 1",
+        "UPDATE thread SET number = 'many' WHERE name = 'about quokka'",
+        "UPDATE thread SET number = NULL",
+        "DELETE FROM thread WHERE name = 'about okapi'",
+        "DELETE FROM thread",
+        "INSERT INTO thread (key, number, used, name) VALUES ('more', 2, '9', 'more')",
+        "DROP TABLE thread",
+    ],
+)
+def test_an_index_with_wrong_rows_is_corrected(filled: DiskStore, folder: Path, change: str) -> None:
+    con = sqlite3.connect(folder / "index.db")
+    con.execute(change)
+    con.commit()
+    con.close()
+    check(filled)
+    assert filled.count() == 3
+    assert [info.name for info in filled.iterate()] == ["about okapi", "about quokka", "about zebra"]
+
+
+def test_a_list_reads_the_threads_that_it_shows(filled: DiskStore, folder: Path) -> None:
+    for number in range(40):
+        use(filled, f"t-{number}", 10 + number)
+    filled.list(search="question")
+    read: list[str] = []
+    filled._cache._con.set_trace_callback(read.append)
+
+    def rows_read() -> int:
+        found = sum("/info'" in statement for statement in read)
+        read.clear()
+        return found
+
+    assert len(filled.list(limit=5)) == rows_read() == 5
+    assert len(filled.list(limit=3, search="question")) == rows_read() == 3
+    assert len(filled.names("t-1")) == 11
+    assert filled.count() == 43
+    assert filled.count(search="animal") == 3
+    assert rows_read() == 0
+    use(filled, "t-0", 99)
+    read.clear()
+    assert [info.name for info in filled.list(limit=2)] == ["t-0", "t-39"]
+    assert rows_read() == 1 + 2  # the one that changed, and those that are shown
+
+
+@pytest.mark.parametrize(
+    ("query", "values"),
+    [
+        ("SELECT key FROM thread WHERE 1 ORDER BY used DESC, key DESC LIMIT ?", (5,)),
+        ("SELECT key FROM thread WHERE folder = ? ORDER BY used DESC, key DESC LIMIT ?", ("/a", 5)),
+        ("SELECT name FROM thread WHERE name >= ? AND name < ? ORDER BY used DESC, key DESC", ("t", "u")),
+    ],
+)
+def test_the_queries_of_a_list_use_an_index(filled: DiskStore, folder: Path, query: str, values: tuple[object]) -> None:
+    con = sqlite3.connect(folder / "index.db")
+    plan = " ".join(row[3] for row in con.execute(f"EXPLAIN QUERY PLAN {query}", values))
+    con.close()
+    assert "USING COVERING INDEX" in plan
+
+
 def test_an_index_that_cannot_be_written_is_done_without(filled: DiskStore, folder: Path) -> None:
     (folder / "index.db").unlink()
     (folder / "index.db").mkdir()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 
 from afkcli.core.contract.errors import ErrorKind
 from afkcli.core.contract.jsonform import JsonObject, dumps, to_plain
@@ -33,25 +34,41 @@ from afkcli.screen.styles import BOLD, DIM, YELLOW
 _MINUTE, _HOUR, _DAY, _WEEK = 60, 3600, 86400, 7 * 86400
 
 
-ShownTurn = tuple[SealedTurn, str, int | None]
-"""A turn, its state, and the number of the turn that resumes it, if there is one."""
+class ShownTurn(NamedTuple):
+    """A turn as it is shown: its state, the number of the turn that resumes it, and why it is set aside, if it is."""
+
+    turn: SealedTurn
+    state: str
+    resumed_as: int | None = None
+    set_aside: str | None = None
 
 
 def turns_of(thread: ThreadInfo, history: History, state: str | None) -> list[ShownTurn]:
-    """Return the turns as they are shown; one that is running now with what has come so far."""
+    """Return the turns as they are shown, those that are set aside too; a running one with what has come so far."""
     turns = [(turn, str(turn.state)) for turn in history.turns]
     if thread.open_turn is not None and state is not None:
         turns.append((interrupted_turn(thread, thread.open_turn, history.open_records), state))
-    resumed = {position: later.turn for position, later in resumed_by([turn for turn, _ in turns]).items()}
-    return [(turn, state, resumed.get(position)) for position, (turn, state) in enumerate(turns)]
+    aside = history.set_aside
+    resumed = resumed_by([turn for turn, _ in turns])
+    return [
+        ShownTurn(turn, state, _resumed_as(resumed.get(position), aside), aside.get(turn.turn))
+        for position, (turn, state) in enumerate(turns)
+    ]
 
 
-def note(turn: SealedTurn, state: str, resumed_as: int | None) -> str | None:
+def _resumed_as(later: SealedTurn | None, aside: Mapping[int, str]) -> int | None:
+    return later.turn if later is not None and later.turn not in aside else None
+
+
+def note(shown: ShownTurn) -> str | None:
     """Return what is to be known of a turn that did not simply end with its answer, and what the next turn sends."""
-    if state == RUNNING:
+    turn = shown.turn
+    if shown.state == RUNNING:
         return "running now"
-    if resumed_as is not None:
-        return f"cut off; resumed as turn {resumed_as}, which has all of it"
+    if shown.set_aside is not None:
+        return f"{shown.set_aside}; it is not sent"
+    if shown.resumed_as is not None:
+        return f"cut off; resumed as turn {shown.resumed_as}, which has all of it"
     if turn.state is RunState.COMPLETED:
         return None
     sent = messages_to_send(turn)
@@ -88,28 +105,35 @@ def thread_form(info: ThreadInfo, state: str | None) -> JsonObject:
     }
 
 
-def turn_form(thread: ThreadInfo, turn: SealedTurn, state: str, resumed_as: int | None) -> JsonObject:
+def turn_form(thread: ThreadInfo, shown: ShownTurn) -> JsonObject:
     """Return the JSON form of a turn, without the data that belongs to providers alone."""
-    shown = replace(turn, messages=tuple(map(_without_provider_data, turn.messages)))
-    form = {**turn_to_json(shown), "state": state, "resumed_as": resumed_as, "note": note(turn, state, resumed_as)}
+    plain = replace(shown.turn, messages=tuple(map(_without_provider_data, shown.turn.messages)))
+    form = {
+        **turn_to_json(plain),
+        "state": shown.state,
+        "resumed_as": shown.resumed_as,
+        "set_aside": shown.set_aside,
+        "note": note(shown),
+    }
     form["total_cost_usd"] = form.pop("cost_usd")
-    if state == RUNNING:
+    if shown.state == RUNNING:
         form["sealed"] = None
     form["messages"] = [_without_none(message) for message in to_plain(form["messages"])]
     return {"v": 1, "type": "turn", "thread_id": thread.name, "thread_key": thread.key, **form}
 
 
-def shown_turn(stdout: Stdout, turn: SealedTurn, state: str, resumed_as: int | None) -> Iterator[str]:
+def shown_turn(stdout: Stdout, shown: ShownTurn) -> Iterator[str]:
     """Yield the lines of a turn for a person."""
-    head = f"turn {turn.turn} · {local_time(turn.started)} · {state} · {turn.model or '-'}"
+    turn = shown.turn
+    head = f"turn {turn.turn} · {local_time(turn.started)} · {shown.state} · {turn.model or '-'}"
     yield stdout.styled(stdout.text(head), BOLD)
-    for message in turn.messages if resumed_as is None else ():
+    for message in turn.messages if shown.resumed_as is None else ():
         for part in message.parts:
             label, text = _labelled(message.role, part)
             style = DIM if isinstance(part, (ReasoningPart, ToolResultPart)) else ""
             line = stdout.text(f"{label}: {text}")
             yield stdout.styled(line, style) if style else line
-    said = note(turn, state, resumed_as)
+    said = note(shown)
     if said:
         yield stdout.styled(stdout.text(said if said.startswith("[") else f"[{said}]"), YELLOW)
     yield ""
@@ -119,12 +143,13 @@ def markdown(thread: ThreadInfo, turns: list[ShownTurn]) -> str:
     """Return a thread as a Markdown document."""
     lines = [f"# {collapsed(thread.title or thread.name)}", ""]
     lines += [f"Thread `{thread.name}`, begun {local_time(thread.created)}, {len(turns)} turns.", ""]
-    for turn, state, resumed_as in turns:
-        lines += [f"## Turn {turn.turn}", "", f"{local_time(turn.started)} · {state} · {turn.model or '-'}", ""]
-        for message in turn.messages if resumed_as is None else ():
+    for shown in turns:
+        turn = shown.turn
+        lines += [f"## Turn {turn.turn}", "", f"{local_time(turn.started)} · {shown.state} · {turn.model or '-'}", ""]
+        for message in turn.messages if shown.resumed_as is None else ():
             for part in message.parts:
                 lines += _markdown_part(message.role, part)
-        said = note(turn, state, resumed_as)
+        said = note(shown)
         if said:
             lines += [f"*{collapsed(said)}*", ""]
     return "\n".join(lines)

@@ -19,6 +19,8 @@ from afkcli.host.ending import Ending
     "--thread", "-t", metavar="NAME", shell_complete=complete_thread, help="The thread to continue, or to start."
 )
 @click.option("--continue", "-c", "continue_", is_flag=True, help="Continue the thread last used in this folder.")
+@click.option("--retry", is_flag=True, help="Ask the last question of the thread again, and set its answer aside.")
+@click.option("--edit", is_flag=True, help="As --retry, with the question changed in your editor first.")
 @turn_options
 @click.option(
     "--attach",
@@ -33,6 +35,6 @@ def command(message: tuple[str, ...], no_memory: bool, no_stdin: bool, **options
     """Run an agent on MESSAGE and stream its answer to stdout.
 
     What is piped in follows the message after a blank line; without MESSAGE, or with `-`, it is the message. With
-    `--attach -` it is attached instead.
+    `--attach -` it is attached instead. `afk threads undo` takes back what --retry and --edit did.
     """
     return run_turn(invocation(), request_of(options, words=message, memory=not no_memory, read_stdin=not no_stdin))

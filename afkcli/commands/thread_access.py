@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Iterator
 
 from afkcli.commands.context import invocation
+from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.ids import uuid7
-from afkcli.core.contract.protocols import Owner, Store
+from afkcli.core.contract.protocols import Owner, Store, ThreadInfo
 from afkcli.host.owner import current_owner
 
 
@@ -22,6 +23,13 @@ def opened_store() -> Iterator[Store]:
         yield store
     finally:
         store.close()
+
+
+def last_used(store: Store, folder: str | None) -> ThreadInfo:
+    """Return the thread that was last used in `folder`; `UsageError` if there is none."""
+    for info in store.list(limit=1, folder=folder):
+        return info
+    raise UsageError(f"no thread was used in {folder} yet; name a thread")
 
 
 def command_owner() -> Owner:

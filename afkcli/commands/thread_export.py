@@ -63,7 +63,7 @@ def _one(store: Store, name: str, form: str, messages: Messages) -> Iterator[str
     history = fold(thread, records)
     for line in history.damage:
         messages.warn(line)
-    yield markdown(thread, turns_of(thread, history, state))
+    yield markdown(thread, [turn for turn in turns_of(thread, history, state) if turn.set_aside is None])
 
 
 def _shown(piece: str, form: str) -> str:

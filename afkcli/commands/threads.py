@@ -13,6 +13,7 @@ from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.commands.number_types import WholeNumber
 from afkcli.commands.thread_access import command_owner, opened_store
+from afkcli.commands.thread_changes import fork, redo, tag, undo
 from afkcli.commands.thread_export import export
 from afkcli.commands.thread_import import import_threads
 from afkcli.commands.thread_resume import resume
@@ -127,9 +128,13 @@ def _write_rows(stdout: Stdout, threads: Sequence[_Seen]) -> int:
 
 @command.command("show")
 @_name_argument()
+@click.option("--all", "every", is_flag=True, help="Show the turns that are set aside too.")
 @json_option
-def show(name: str, as_json: bool) -> None:
-    """Show the conversation of the thread NAME; with --json one object a turn."""
+def show(name: str, every: bool, as_json: bool) -> None:
+    """Show the conversation of the thread NAME; with --json one object a turn.
+
+    Turns that were undone or asked again are set aside: they are shown with --all only.
+    """
     from afkcli.commands.conversation import shown_turn, turn_form, turns_of
 
     with opened_store() as store:
@@ -138,13 +143,17 @@ def show(name: str, as_json: bool) -> None:
     messages, stdout = Messages(invocation()), Stdout(invocation())
     for line in history.damage:
         messages.warn(line)
-    turns = turns_of(thread, history, state)
-    if not turns:
+    found = turns_of(thread, history, state)
+    turns = [turn for turn in found if every or turn.set_aside is None]
+    if len(turns) < len(found):
+        aside = len(found) - len(turns)
+        messages.say(f"{aside} turn{' is' if aside == 1 else 's are'} set aside; `--all` shows all turns")
+    elif not turns:
         messages.say(f"the thread {thread.name!r} has no turn that can be shown")
     if as_json:
-        stdout.objects(turn_form(thread, *turn) for turn in turns)
+        stdout.objects(turn_form(thread, turn) for turn in turns)
     else:
-        stdout.lines(line for turn in turns for line in shown_turn(stdout, *turn))
+        stdout.lines(line for turn in turns for line in shown_turn(stdout, turn))
 
 
 @command.command("rm")
@@ -200,6 +209,10 @@ def rename(old: str, new: str, as_json: bool) -> None:
         )
 
 
+command.add_command(undo)
+command.add_command(redo)
+command.add_command(fork)
+command.add_command(tag)
 command.add_command(export)
 command.add_command(import_threads)
 command.add_command(resume)

@@ -29,8 +29,10 @@ from afkcli.screen.renderers import (
 from afkcli.screen.streams import Output, is_disconnected
 
 if TYPE_CHECKING:
+    from afkcli.commands.edit_question import Edited
     from afkcli.core.contract.jsonform import JsonObject
     from afkcli.core.run.handle import RunHandle
+    from afkcli.core.run.opening import Replaces
     from afkcli.core.thread.attachments import Attachment
     from afkcli.wiring.agents import Flags
     from afkcli.wiring.runner import Runner
@@ -48,6 +50,7 @@ class TurnRequest:
     Args:
         words: the message; `-` alone is stdin.
         resume: continue the last turn of `thread`, which was cut, instead of sending a message.
+        retry, edit: ask the last question of the thread again, with `edit` as it is after the user's editor.
         thread, continue_: the thread by name, or the one last used in the folder of the invocation.
         agent, model, instructions, tools, schema: what runs; `schema` is a file or JSON.
         options: options of the model by name; None removes what the config sets.
@@ -68,6 +71,8 @@ class TurnRequest:
 
     words: tuple[str, ...] = ()
     resume: bool = False
+    retry: bool = False
+    edit: bool = False
     thread: str | None = None
     continue_: bool = False
     agent: str | None = None
@@ -112,7 +117,7 @@ def _prepared(invocation: Invocation, request: TurnRequest) -> _Turn:
     _check_sources(request)
     text: str | None = None
     attachments: Sequence[Attachment] = ()
-    if not request.resume:
+    if not (request.resume or request.retry or request.edit):
         text, attachments = _message(invocation, request, messages)
     _check_output(request)
 
@@ -129,11 +134,27 @@ def _prepared(invocation: Invocation, request: TurnRequest) -> _Turn:
         schema=_schema(request),
     )
     setup = load_setup(invocation, project=True, plugin_files=request.plugins, notify=messages.say)
-    return _Turn(invocation, request, setup, flags, text, messages, attachments)
+    replaces: Replaces | None = "last" if request.retry else None
+    if request.edit:
+        text, replaces = _edited(invocation, request, setup)
+    return _Turn(invocation, request, setup, flags, text, messages, attachments, replaces)
+
+
+def _edited(invocation: Invocation, request: TurnRequest, setup: Setup) -> Edited:
+    from afkcli.commands.edit_question import edited_question
+    from afkcli.wiring.plugin_objects import open_store
+
+    store = open_store(setup)
+    try:
+        return edited_question(invocation, store, request.thread)
+    finally:
+        store.close()
 
 
 def _check_sources(request: TurnRequest) -> None:
-    """Refuse two threads, and two uses of stdin."""
+    """Refuse two threads, two questions, and two uses of stdin."""
+    if request.retry or request.edit:
+        _check_asked_again(request)
     if request.continue_ and request.thread is not None:
         raise UsageError("--continue and --thread both name a thread; use one of them")
     if "-" not in request.attach:
@@ -142,6 +163,20 @@ def _check_sources(request: TurnRequest) -> None:
         raise UsageError("`--attach -` reads stdin, so give the message as an argument")
     if request.approvals == "stdin":
         raise UsageError("`--attach -` and `--approvals stdin` both read stdin; use one of them")
+
+
+def _check_asked_again(request: TurnRequest) -> None:
+    option = "--edit" if request.edit else "--retry"
+    if request.retry and request.edit:
+        raise UsageError("--retry asks the last question as it is, --edit lets you change it; use one of them")
+    if request.words:
+        raise UsageError(f"{option} asks the last question of the thread again; leave the message out")
+    if request.attach:
+        raise UsageError(f"{option} keeps the attachments of the question; leave --attach out")
+    if not request.memory:
+        raise UsageError(f"{option} needs memory, which --no-memory turns off; use one of them")
+    if request.thread is None and not request.continue_:
+        raise UsageError(f"{option} needs a thread; name it with --thread NAME, or use --continue")
 
 
 def _check_output(request: TurnRequest) -> None:
@@ -194,7 +229,7 @@ def _run(turn: _Turn) -> Ending:
 
 @dataclass(slots=True)
 class _Turn:
-    """One turn while it runs. Without `text` it resumes the thread's last."""
+    """One turn while it runs. Without `text` it resumes the thread's last, or asks its question again (`replaces`)."""
 
     invocation: Invocation
     request: TurnRequest
@@ -203,6 +238,7 @@ class _Turn:
     text: str | None
     messages: Messages
     attachments: Sequence[Attachment] = ()
+    replaces: Replaces | None = None
     _code: int = EXIT_OK
     _signal: int | None = None
     _cancel: Callable[[], object] = lambda: None
@@ -250,9 +286,10 @@ class _Turn:
             lambda thread: agent_for(self.setup, self.flags, thread),
             user_message=self.text,
             thread_id=thread_id,
-            create=self.text is not None,
+            create=self.text is not None and self.replaces is None,
             attachments=self.attachments,
             run_id=self.request.run_id,
+            replaces=self.replaces,
         )
         if thread_id is None and self.request.memory:
             self.messages.say(f"thread {handle.thread_id}")

@@ -123,6 +123,18 @@ class Runner(CoreRunner):
             self._choice_of(agent), user_message=None, thread_id=thread_id, create=False, run_id=run_id
         )
 
+    async def retry_stream(
+        self, agent: Agent, *, thread_id: str, user_message: str | None = None, run_id: str | None = None
+    ) -> RunHandle:
+        return await self.start(
+            self._choice_of(agent),
+            user_message=user_message,
+            thread_id=thread_id,
+            create=False,
+            run_id=run_id,
+            replaces="last",
+        )
+
     def _choice_of(self, agent: Agent) -> Callable[[ThreadInfo], Agent]:
         """Return what gives `agent` its model, once the thread is known."""
 

@@ -1,4 +1,4 @@
-"""SIGKILL inside commands that write to the store: an import, a resumption, the migration of an older database."""
+"""SIGKILL inside commands that write to the store: an import, a migration, a resumption, changes of a thread."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Command:
 
 def killed(seed: str, tries: int) -> Row:
     """Have each command kill itself between the store's writes, `tries` times at most, each in a home of its own."""
-    row = Row(case="SIGKILL in import, resume, migration")
+    row = Row(case="SIGKILL in commands that write")
     with new_world(seed, numbered(40, 0.01)) as world:
         backup = _backup(world)
         for command in _commands(backup):
@@ -46,6 +46,11 @@ def _commands(backup: Path) -> tuple[_Command, ...]:
         _Command("resume", ("threads", "resume", "cut"), _import, _check_resumed),
         # It opens the store and, unlike the list, seals no turn.
         _Command("migration", ("threads", "export", "whole"), _import_older, _check_migrated),
+        _Command("undo", ("threads", "undo", "whole"), _import, _either([1, 2], [1])),
+        _Command("redo", ("threads", "redo", "whole"), _import_undone, _either([1], [1, 2])),
+        _Command("retry", ("run", "--retry", "-t", "whole"), _import, _either([1, 2], [1, 3])),
+        _Command("tag", ("threads", "tag", "whole", "a"), _import, _either([1, 2])),
+        _Command("fork", ("threads", "fork", "whole", "copy"), _import, _check_fork),
     )
 
 
@@ -101,6 +106,11 @@ def _import(shell: Shell, backup: Path) -> None:
     shell.afk("threads", "import", str(backup))
 
 
+def _import_undone(shell: Shell, backup: Path) -> None:
+    _import(shell, backup)
+    shell.afk("threads", "undo", "whole")
+
+
 def _import_older(shell: Shell, backup: Path) -> None:
     """Import, and bring the database back to the first version of its schema."""
     _import(shell, backup)
@@ -140,6 +150,30 @@ def _check_resumed(shell: Shell, backup: Path) -> list[str]:
     if not turns[0].answer or not turns[-1].answer.startswith(turns[0].answer):
         problems.append(f"what had been said is lost: {turns}")
     return problems
+
+
+def _either(*allowed: list[int]) -> Callable[[Shell, Path], list[str]]:
+    """Return the check that the turns that are seen of the thread `whole` are those of one of `allowed`."""
+
+    def check(shell: Shell, backup: Path) -> list[str]:
+        return _check_seen(shell, "whole", *allowed)
+
+    return check
+
+
+def _check_fork(shell: Shell, backup: Path) -> list[str]:
+    """The source is as it was, and the fork is whole or not there; made again, it is there."""
+    problems = _check_seen(shell, "whole", [1, 2])
+    if not any(info["thread_id"] == "copy" for info in shell.afk("threads", "--json").events):
+        shell.afk("threads", "fork", "whole", "copy")
+    return problems + _check_seen(shell, "copy", [1, 2])
+
+
+def _check_seen(shell: Shell, thread: str, *allowed: list[int]) -> list[str]:
+    shown = shell.afk("threads", "show", thread, "--json")
+    seen = [turn["turn"] for turn in shown.events]
+    problems = [f"the thread {thread!r} has the turns {seen}"] if seen not in allowed else []
+    return problems + [f"damaged: {shown.err}"] * ("damaged" in shown.err or shown.code != 0)
 
 
 def _exported(shell: Shell) -> KeptThread:

@@ -13,7 +13,13 @@ import pytest
 
 import afkcli
 from afkcli import Agent, AgentResult, MemoryStore, Runner, RunnerConfig
-from afkcli.core.contract.errors import ConfigError, MissingKeyError, UnknownNameError, UsageError
+from afkcli.core.contract.errors import (
+    ConfigError,
+    MissingKeyError,
+    ThreadBusyError,
+    UnknownNameError,
+    UsageError,
+)
 from afkcli.core.thread.history import load_history
 from afkcli.testing.model_script import Step
 from afkcli.testing.model_server import ModelServer
@@ -216,3 +222,39 @@ class TestImports:
         assert afk.agents.Agent is Agent
         assert afk.core.Runner is Runner
         assert "afkcli.wiring.runner" in sys.modules
+
+
+class TestThreads:
+    def test_a_question_is_asked_again_undone_and_forked_from_python(self, server: ModelServer) -> None:
+        agent = Agent(model=MODEL)
+
+        async def changes() -> None:
+            async with Runner() as runner:
+                await runner.run(agent, user_message="first", thread_id="t")
+                again = await runner.retry(agent, thread_id="t", user_message="better")
+                assert again.final_text == "reply 2: better"
+                assert [message["content"] for message in server.bodies[1]["messages"]] == ["better"]
+                undone = await runner.threads.undo("t")
+                assert ([turn.turn for turn in undone.gone], [turn.turn for turn in undone.back]) == ([2], [1])
+                redone = await runner.threads.redo("t")
+                assert [turn.turn for turn in redone.back] == [2]
+                fork = await runner.threads.fork("t", "copy", at=1)
+                assert (fork.name, fork.turns) == ("copy", 1)
+                assert (await runner.threads.tag("t", add=["work"])).tags == ("work",)
+                assert (await runner.threads.rename("t", "new")).name == "new"
+                with pytest.raises(UnknownNameError):
+                    await runner.threads.undo("t")
+
+        asyncio.run(changes())
+
+    def test_a_thread_that_a_run_holds_is_not_changed(self, server: ModelServer) -> None:
+        server.script(Step(text="word ", repeat=100, delay_between=0.1))
+
+        async def undo_while_it_runs() -> None:
+            async with Runner() as runner:
+                handle = await runner.run_stream(Agent(model=MODEL), user_message="hi", thread_id="t")
+                with pytest.raises(ThreadBusyError):
+                    await runner.threads.undo("t")
+                await handle.cancel()
+
+        asyncio.run(undo_while_it_runs())

@@ -52,7 +52,10 @@ class Attached:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted(Header):
-    """`message` is the text of the user's message, `attachments` what came with it."""
+    """`message` is the text of the user's message, `attachments` what came with it.
+
+    `replaces` are the numbers of the turns whose question is asked again, and whose place this turn takes (since 0.2).
+    """
 
     agent: str
     model: str
@@ -60,6 +63,7 @@ class RunStarted(Header):
     attachments: tuple[Attached, ...] = ()
     resumed: bool = False
     parent_run_id: str | None = None
+    replaces: tuple[int, ...] = ()
     brief: ClassVar[tuple[str, ...]] = ("model", "message")
     type: Literal["run_started"] = "run_started"
 

@@ -191,8 +191,13 @@ class Fork:
     turn: int
 
 
-THREAD_SCHEMA = 1
-"""The version of what a thread's records mean; an afk refuses threads of a greater one."""
+THREAD_SCHEMA = 2
+"""The greatest version of what a thread's records mean that this afk reads; it refuses threads of a greater one.
+
+A thread is of version 1 until a record is added that afk 0.1 does not know: an undo, a redo or a replacement is of
+version 2. So an older afk goes on reading all threads that have no such record.
+"""
+FIRST_THREAD_SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +227,7 @@ class ThreadInfo:
     usage: Usage = field(default_factory=Usage)
     cost_usd: float | None = 0.0
     tags: tuple[str, ...] = ()
-    schema: int = THREAD_SCHEMA
+    schema: int = FIRST_THREAD_SCHEMA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

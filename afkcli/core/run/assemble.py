@@ -27,7 +27,7 @@ from afkcli.core.run.imports import Imports
 from afkcli.core.run.limits import Limits
 from afkcli.core.run.model_call import ModelCalls
 from afkcli.core.run.models import Models, resolve_models
-from afkcli.core.run.opening import Begun, Opener, Opening
+from afkcli.core.run.opening import Begun, Opener, Opening, Replaces
 from afkcli.core.run.outlet import Outlet
 from afkcli.core.run.run import Run, take_problem
 from afkcli.core.run.sink_worker import SinkWorker
@@ -86,7 +86,13 @@ class _Plan:
 
 
 async def assemble(
-    resources: Resources, opener: Opener, opening: Opening, agent: Agent, run_id: str, asked: Asked | None
+    resources: Resources,
+    opener: Opener,
+    opening: Opening,
+    agent: Agent,
+    run_id: str,
+    asked: Asked | None,
+    replaces: Replaces | None = None,
 ) -> Run:
     """Return a run that is ready to start: it is checked, its question is durable, its provider is being prepared.
 
@@ -96,7 +102,8 @@ async def assemble(
         opening: the thread, ready for a turn.
         agent: the agent that runs.
         run_id: the id of the run.
-        asked: the user's message; None if the run resumes the last turn of the thread.
+        asked: the user's message; None if the run resumes the last turn of the thread, or asks its question again.
+        replaces: the turn whose question is asked again.
 
     Raises:
         UsageError: the run cannot start: a tool, a model, an option, an attachment or a price.
@@ -118,7 +125,7 @@ async def assemble(
     preparing = started(imports.run(_prepare(plan.models.current.provider)))
     on_problem = _threadsafe(lambda error: take_problem(error, stopping, outlet))
     try:
-        begun = await opener.begin(opening, plan.spec, plan.models.current.full_name, asked, on_problem)
+        begun = await opener.begin(opening, plan.spec, plan.models.current.full_name, asked, replaces, on_problem)
     except BaseException:
         preparing.cancel()
         if listing is not None:

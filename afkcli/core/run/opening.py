@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 from afkcli.core.contract.errors import (
     LeaseLostError,
@@ -18,19 +18,23 @@ from afkcli.core.contract.errors import (
     UsageError,
 )
 from afkcli.core.contract.ids import rfc3339, uuid7
+from afkcli.core.contract.messages import Message
 from afkcli.core.contract.protocols import Lease, Owner, Store, ThreadInfo
 from afkcli.core.contract.result import RunState
 from afkcli.core.run.config import BusyMode
 from afkcli.core.run.spec import RunSpec
 from afkcli.core.thread.attachments import Asked
+from afkcli.core.thread.changes import Replacement
 from afkcli.core.thread.history import History, load_history
 from afkcli.core.thread.operations import fork, holder_of, seal_interrupted, seal_open_turn
-from afkcli.core.thread.resuming import beginning_of_resumed
+from afkcli.core.thread.resuming import beginning_again, beginning_of_resumed
 from afkcli.core.thread.store_worker import StoreCalls, StoreWorker
 from afkcli.core.thread.turns import Beginning
 from afkcli.core.thread.writer import TurnWriter
 
 _Ask = Callable[[Store, Lease, Beginning], TurnWriter]
+Replaces: TypeAlias = Literal["last"] | int
+"""Whose question is asked again: the last one, whichever it is, or the one of this turn, if it is the last one."""
 LeaseOrNone = TypeVar("LeaseOrNone", Lease, Lease | None)
 _POLL_SECONDS = 0.05
 
@@ -139,6 +143,7 @@ class Opener:
         spec: RunSpec,
         model: str,
         asked: Asked | None,
+        replaces: Replaces | None,
         on_problem: Callable[[Exception], None],
     ) -> Begun:
         """Read the history, seal a turn that a dead run left open, and make the question durable.
@@ -150,11 +155,12 @@ class Opener:
             spec: the run.
             model: the full name of its model.
             asked: the user's message; None to resume the last turn.
+            replaces: the turn whose question is asked again, with `asked` in its place where there is one.
             on_problem: called on the store's worker with an error of the journal.
 
         Raises:
             LeaseLostError: another run took the thread.
-            UsageError: there is no turn to resume, or the thread already has a turn of this run id.
+            UsageError: there is no turn to resume or to replace, or the thread already has a turn of this run id.
             UnsupportedRecordError: a newer afk changed the thread.
             StoreError: the turn to resume cannot be read.
         """
@@ -174,7 +180,10 @@ class Opener:
             return writer
 
         calls = self._calls.of(opening.thread.key)
-        if asked is None:
+        if replaces is not None:
+            message = asked.message if asked is not None else None
+            begun = calls.submit(self._ask_again, opening, spec.run_id, replaces, message, ask)
+        elif asked is None:
             begun = calls.submit(self._resume, opening, spec.run_id, ask)
         else:
             begun = calls.submit(self._begin, opening, spec.run_id, Beginning(messages=(asked.message,)), ask)
@@ -266,15 +275,30 @@ class Opener:
 
     def _resume(self, opening: Opening, run_id: str, ask: _Ask) -> Begun:
         """Open a turn that resumes the last one."""
+        lease, history = self._settled(opening, run_id, "resumed")
+        beginning = beginning_of_resumed(lease.thread, history.seen)
+        writer = ask(self._store(), lease, beginning)
+        return Begun(history=history, beginning=beginning, writer=writer, unsaved=None)
+
+    def _ask_again(
+        self, opening: Opening, run_id: str, replaces: Replaces, message: Message | None, ask: _Ask
+    ) -> Begun:
+        """Open a turn that replaces the last one."""
+        lease, history = self._settled(opening, run_id, "asked again")
+        beginning = beginning_again(lease.thread, history.seen, replaces, message)
+        writer = ask(self._store(), lease, beginning)
+        replaced = Replacement(lease.thread.next_index, writer.turn, beginning.replaces, writer.turn)
+        history = replace(history, changes=(*history.changes, replaced))
+        return Begun(history=history, beginning=beginning, writer=writer, unsaved=None)
+
+    def _settled(self, opening: Opening, run_id: str, what: str) -> tuple[Lease, History]:
+        """Return the lease and the history of a thread that has to be readable, its open turn sealed."""
         if opening.lease is None:
-            raise StoreError(f"the thread {opening.thread.name!r} cannot be resumed: {opening.unsaved}")
+            raise StoreError(f"the thread {opening.thread.name!r} cannot be {what}: {opening.unsaved}")
         store = self._store()
         history = load_history(store, opening.thread)
         _refuse_used(run_id, opening.thread, history)
-        lease, history = seal_interrupted(store, opening.lease, history)
-        beginning = beginning_of_resumed(lease.thread, history.turns)
-        writer = ask(store, lease, beginning)
-        return Begun(history=history, beginning=beginning, writer=writer, unsaved=None)
+        return seal_interrupted(store, opening.lease, history)
 
     def _abandon(self, begun: Future[Begun]) -> None:
         """Seal a turn whose run was cancelled while it was opened, so that its question is kept."""

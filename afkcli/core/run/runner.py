@@ -23,10 +23,11 @@ from afkcli.core.run.closing import see_through
 from afkcli.core.run.config import RunnerConfig, Wiring
 from afkcli.core.run.handle import RunHandle
 from afkcli.core.run.loop import work
-from afkcli.core.run.opening import Opener
+from afkcli.core.run.opening import Opener, Replaces
 from afkcli.core.run.run import Run
 from afkcli.core.run.sink_worker import SinkWorker
 from afkcli.core.run.stopping import CANCELLED, Outcome
+from afkcli.core.run.threads import Threads
 from afkcli.core.thread.attachments import Attachment, as_named, ask, attached_parts
 from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.core.thread.names import check_name
@@ -42,6 +43,8 @@ class Runner:
         sinks: get every event.
         config: how the runner behaves.
         wiring: what surrounds the runner.
+
+    `threads` changes whole threads: undo, redo, rename, tag, fork (since 0.2).
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Runner:
             wiring=self._wiring,
         )
         self._runs: set[Run] = set()
+        self.threads = Threads(self.store, self._calls, self._wiring.owner)
 
     async def run(
         self,
@@ -171,6 +175,42 @@ class Runner:
             lambda thread: agent, user_message=None, thread_id=thread_id, create=False, run_id=run_id
         )
 
+    async def retry(
+        self, agent: Agent, *, thread_id: str, user_message: str | None = None, run_id: str | None = None
+    ) -> AgentResult:
+        """Ask the last question of a thread again, and run to the end; see `retry_stream`. Since: 0.2."""
+        started_run = await self.retry_stream(agent, thread_id=thread_id, user_message=user_message, run_id=run_id)
+        async with started_run as handle:
+            return await handle.wait()
+
+    async def retry_stream(
+        self, agent: Agent, *, thread_id: str, user_message: str | None = None, run_id: str | None = None
+    ) -> RunHandle:
+        """Start a run that asks the last question of a thread again, and return its handle.
+
+        The old answer is set aside: it stays in the thread and is not sent any more. `undo` of the new turn brings it
+        back. Since: 0.2.
+
+        Args:
+            agent: the agent.
+            thread_id: the name of the thread.
+            user_message: a message in place of the question; the attachments of the question stay.
+            run_id: as in `run_stream`.
+
+        Raises:
+            UsageError: there is no such thread, it has no question, or the run cannot start.
+            StoreError: the thread cannot be read or written.
+            ThreadBusyError: another run holds the thread.
+        """
+        return await self.start(
+            lambda thread: agent,
+            user_message=user_message,
+            thread_id=thread_id,
+            create=False,
+            run_id=run_id,
+            replaces="last",
+        )
+
     async def start(
         self,
         choose: Callable[[ThreadInfo], Agent],
@@ -180,10 +220,12 @@ class Runner:
         create: bool = True,
         attachments: Sequence[Attachment] = (),
         run_id: str | None = None,
+        replaces: Replaces | None = None,
     ) -> RunHandle:
         """As `run_stream`, but the agent is chosen when the thread (its last agent and model) is known.
 
-        Without a `user_message` it resumes the thread's last turn, as `resume_stream` does.
+        Without a `user_message` it resumes the thread's last turn, as `resume_stream` does. With `replaces` it asks the
+        question of that turn again, as `retry_stream` does: "last", or the number of a turn that has to be the last.
         """
         if run_id is not None and not is_uuid7(run_id):
             raise UsageError(f"the run id must be a UUIDv7 in lower case, with hyphens (got {run_id!r})")
@@ -204,7 +246,7 @@ class Runner:
         opening = await opener.open(name, self._wiring.owner(run_id), create=create, must_be_new=must_be_new)
         try:
             agent = choose(opening.thread)
-            run = await assemble(self._resources, opener, opening, agent, run_id, asked)
+            run = await assemble(self._resources, opener, opening, agent, run_id, asked, replaces)
         except BaseException:
             await opener.release(opening)
             raise
@@ -217,6 +259,7 @@ class Runner:
             attachments=as_named(attached_parts(beginning.messages[:1])),
             resumed=beginning.resumes is not None,
             parent_run_id=beginning.resumes,
+            replaces=beginning.replaces,
         )
         handle = self._launch(run)
         try:

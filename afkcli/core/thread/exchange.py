@@ -36,6 +36,8 @@ from afkcli.core.thread.records import Chain, Fault
 from afkcli.core.thread.turns import SealedTurn, interrupted_turn, journaled_messages, turn_to_json
 
 VERSION = 1
+"""The version of a line, but for the first one of a thread: that is the version of what its records mean."""
+VERSIONS = range(VERSION, THREAD_SCHEMA + 1)
 _KEY = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _MAX_INDEX, _MAX_TURN = 10**12, 10**10
@@ -89,7 +91,7 @@ Item = ExportedThread | RescuedTurn | Refused | Incomplete
 
 def thread_line(thread: ThreadInfo) -> str:
     """Return the metadata of a thread as a line of JSON, with its newline."""
-    return dumps({"v": VERSION, "type": "thread", "thread": to_plain(thread)}) + "\n"
+    return dumps({"v": thread.schema, "type": "thread", "thread": to_plain(thread)}) + "\n"
 
 
 def record_line(record: Record) -> str | None:
@@ -180,8 +182,9 @@ class _Reader:
         self._nothing = False
         try:
             form = loads_object(line, exactly=True)
-            if form.get("v") != VERSION:
-                raise JsonError(f"unknown version {form.get('v')!r}; this afk knows version {VERSION}")
+            version = form.get("v")
+            if type(version) is not int or version not in VERSIONS:
+                raise JsonError(f"unknown version {version!r}; this afk knows versions up to {VERSIONS[-1]}")
             kind = form.get("type")
             if kind in ("record", "left_out", "content", "rescued_journal"):
                 yield from self._add(number, kind, form)

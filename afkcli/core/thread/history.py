@@ -9,9 +9,10 @@ from afkcli.core.contract.errors import UnsupportedRecordError
 from afkcli.core.contract.jsonform import MAX_LINE_BYTES, JsonError, loads_object
 from afkcli.core.contract.protocols import THREAD_SCHEMA, LargeRecord, Record, RecordKind, Store, ThreadInfo
 from afkcli.core.contract.text import in_mb
-from afkcli.core.thread.changes import ThreadChange, read_change
+from afkcli.core.thread.changes import Change, read_change
 from afkcli.core.thread.fitting import MOST_BYTES, fitted
 from afkcli.core.thread.records import Chain, Fault
+from afkcli.core.thread.set_aside import seen_turns, set_aside
 from afkcli.core.thread.turns import SealedTurn, turn_from_json
 
 
@@ -19,14 +20,25 @@ from afkcli.core.thread.turns import SealedTurn, turn_from_json
 class History:
     """What a thread's records say.
 
-    `turns` are the sealed ones in order, `changes` those of the thread itself, `open_records` the question and the
-    journal of a turn that is not sealed. `damage` names each thing that is damaged or missing, one line each.
+    `turns` are the sealed ones in order, those that are set aside too, `changes` those of the thread itself,
+    `open_records` the question and the journal of a turn that is not sealed. `damage` names each thing that is damaged
+    or missing, one line each.
     """
 
     turns: tuple[SealedTurn, ...] = ()
-    changes: tuple[ThreadChange, ...] = ()
+    changes: tuple[Change, ...] = ()
     open_records: tuple[Record, ...] = ()
     damage: tuple[str, ...] = ()
+
+    @property
+    def seen(self) -> tuple[SealedTurn, ...]:
+        """The turns that are not set aside: what is shown, sent, resumed and forked. Since: 0.2."""
+        return seen_turns(self.turns, self.changes)
+
+    @property
+    def set_aside(self) -> dict[int, str]:
+        """Why turns are set aside (`undone`, `replaced by turn N`), by their numbers. Since: 0.2."""
+        return set_aside((turn.turn for turn in self.turns), self.changes)
 
 
 def fold(thread: ThreadInfo, records: Iterable[Record]) -> History:
@@ -63,7 +75,7 @@ class _Found:
 
     def __init__(self, name: str) -> None:
         self.turns: list[SealedTurn] = []
-        self.changes: list[ThreadChange] = []
+        self.changes: list[Change] = []
         self.open_records: list[Record] = []
         self.damage: list[str] = []
         self._name = name

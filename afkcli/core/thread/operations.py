@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from afkcli.core.contract.errors import (
@@ -14,17 +14,19 @@ from afkcli.core.contract.errors import (
     UnknownNameError,
     UsageError,
 )
+from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.protocols import Fork, Lease, Owner, RecordKind, Store, ThreadInfo
 from afkcli.core.contract.result import RunState
 from afkcli.core.contract.suggestions import near_names
 from afkcli.core.thread.attachments import attached_parts
-from afkcli.core.thread.changes import renamed_body
+from afkcli.core.thread.changes import changed_body
 from afkcli.core.thread.contents import stored_contents
 from afkcli.core.thread.fitting import fitted
 from afkcli.core.thread.history import History, load_history
 from afkcli.core.thread.listing import thread_names
-from afkcli.core.thread.names import check_name
+from afkcli.core.thread.names import check_name, check_tag
 from afkcli.core.thread.records import advance, next_record
+from afkcli.core.thread.set_aside import path_to
 from afkcli.core.thread.turns import after_seal, interrupted_turn, turn_to_json
 
 RUNNING = "running"
@@ -129,25 +131,61 @@ def rename(store: Store, lease: Lease, name: str) -> ThreadInfo:
     thread, name = lease.thread, check_name(name)
     if thread.name == name:
         raise UsageError(f"the thread is already called {name!r}")
-    load_history(store, thread)  # a thread that this afk cannot read is left as it is
-    record = next_record(thread, RecordKind.META, thread.turns, renamed_body(thread.name, name))
-    renamed = replace(advance(thread, record), name=name)
-    store.append(renamed, [record], thread.head, lease)
-    return renamed
+    return _changed(store, lease, {"name": thread.name}, {"name": name}, replace(thread, name=name))
 
 
-def fork(store: Store, source: ThreadInfo, name: str, owner: Owner) -> Lease:
-    """Create the thread `name` with the sealed turns of `source` and their attachments, and return its lease.
+def tag(store: Store, lease: Lease, add: Sequence[str] = (), remove: Sequence[str] = ()) -> ThreadInfo:
+    """Add tags to the thread of `lease` and remove others, and return it as it is then; nothing else is written.
 
     Raises:
+        UsageError: a tag is empty, or too long, or has a blank, a comma or a control character.
+        UnsupportedRecordError: a newer afk changed the thread.
+    """
+    thread = lease.thread
+    kept = [name for name in thread.tags if name not in remove]
+    tags = (*kept, *dict.fromkeys(check_tag(name) for name in add if name not in kept))
+    if tags == thread.tags:
+        return thread
+    return _changed(store, lease, {"tags": list(thread.tags)}, {"tags": list(tags)}, replace(thread, tags=tags))
+
+
+def _changed(store: Store, lease: Lease, was: JsonObject, now: JsonObject, changed: ThreadInfo) -> ThreadInfo:
+    """Append the record that changes metadata from `was` to `now`, and return the thread `changed` as it is then."""
+    thread = lease.thread
+    load_history(store, thread)  # a thread that this afk cannot read is left as it is
+    record = next_record(thread, RecordKind.META, thread.turns, changed_body(was, now))
+    changed = advance(changed, record)
+    store.append(changed, [record], thread.head, lease)
+    return changed
+
+
+def fork(store: Store, source: ThreadInfo, name: str, owner: Owner, *, at: int | None = None) -> Lease:
+    """Create the thread `name` with the turns of `source` and their attachments, and return its lease.
+
+    The fork has copies of all that it needs, so the source may be deleted.
+
+    Args:
+        store: where both are kept.
+        source: the thread to fork.
+        name: the name of the fork.
+        owner: who takes the lease.
+        at: the number of the last turn to take over, with the turns that were seen when it was the last one; it may be
+            set aside. By default all turns that are not set aside.
+
+    Raises:
+        UsageError: `source` has no turn `at`.
         StoreError: `name` exists, or the store failed.
         UnsupportedRecordError: a newer afk changed `source`.
     """
     history = load_history(store, source)
+    if at is not None and all(turn.turn != at for turn in history.turns):
+        numbers = ", ".join(str(turn.turn) for turn in history.turns[-5:])
+        there = f"its last turns are {numbers}" if numbers else "it has no turn yet"
+        raise UsageError(f"the thread {source.name!r} has no turn {at}; {there}")
+    turns = history.seen if at is None else path_to(at, history.turns, history.changes)
     lease = store.acquire(name, owner)
     if lease is None or lease.thread.head:
         raise StoreError(f"there is already a thread {name!r}; choose another name")
-    turns = history.turns
     last = turns[-1].turn if turns else 0
     thread = replace(
         lease.thread,

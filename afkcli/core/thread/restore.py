@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,7 +13,7 @@ from afkcli.core.contract.result import RunState
 from afkcli.core.thread.exchange import ExportedThread, RescuedTurn
 from afkcli.core.thread.fitting import fitted
 from afkcli.core.thread.history import load_history
-from afkcli.core.thread.names import MAX_NAME, title_of
+from afkcli.core.thread.names import numbered_names, title_of
 from afkcli.core.thread.operations import seal_interrupted
 from afkcli.core.thread.records import advance, next_record
 from afkcli.core.thread.turns import SealedTurn, after_seal, turn_to_json
@@ -140,7 +141,7 @@ class Restorer:
 
     def _new(self, name: str, key: str | None) -> Lease:
         """Return the lease of a new thread `name`, with a suffix if the name is taken and renaming is allowed."""
-        for wanted in _names(name) if self._rename else (name,):
+        for wanted in itertools.chain((name,), numbered_names(name)) if self._rename else (name,):
             lease = self._store.acquire(wanted, self._owner(), key=key)
             if lease is not None and not lease.thread.head and lease.thread.key != (key or lease.thread.key):
                 self._store.release(lease)  # a failed start left it behind; it is dropped with its lease
@@ -150,13 +151,6 @@ class Restorer:
             if lease is not None:
                 self._store.release(lease)
         raise ConflictError(f"there is already a thread {name!r}; --rename imports this one under another name")
-
-
-def _names(name: str) -> Iterator[str]:
-    """Yield `name`, then the names to try if it is taken."""
-    yield name
-    for number in range(2, 10_000):
-        yield f"{name[: MAX_NAME - len('-9999')]}-{number}"
 
 
 def _number_of(turn: SealedTurn, turns: tuple[SealedTurn, ...], thread: ThreadInfo) -> int | None:

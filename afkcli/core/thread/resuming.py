@@ -1,16 +1,19 @@
-"""How a run resumes a turn that was interrupted: what it sends, and which tool calls still have no result."""
+"""How a run resumes a turn that was interrupted, or asks the last question again: what it begins with."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
 
 from afkcli.core.contract.errors import ErrorKind, UsageError
-from afkcli.core.contract.messages import Message, Role, ToolCallPart, ToolResultPart, text_message
+from afkcli.core.contract.messages import Message, Role, TextPart, ToolCallPart, ToolResultPart, text_message
 from afkcli.core.contract.protocols import ThreadInfo
 from afkcli.core.contract.result import RunState
 from afkcli.core.contract.structured import correction
 from afkcli.core.thread.sending import cut_reason, mark_cut, pair_tool_calls, was_refused
+from afkcli.core.thread.set_aside import asked_last
 from afkcli.core.thread.turns import Beginning, SealedTurn
 
 GO_ON = "[Go on exactly where your answer was cut off; repeat nothing of it.]"
@@ -54,6 +57,37 @@ def beginning_of_resumed(thread: ThreadInfo, turns: Sequence[SealedTurn]) -> Beg
         return Beginning(messages=tuple(pair_tool_calls(before[:-1])), resumes=turn.run_id)
     cut = mark_cut(before, cut_reason(turn))
     return Beginning(messages=(*cut, text_message(Role.USER, GO_ON)), resumes=turn.run_id)
+
+
+def beginning_again(
+    thread: ThreadInfo, turns: Sequence[SealedTurn], replaces: Literal["last"] | int, message: Message | None
+) -> Beginning:
+    """Return the beginning of a turn that asks the last question of `turns` again, and takes the place of its answer.
+
+    Args:
+        thread: the thread.
+        turns: its turns that are not set aside.
+        replaces: the number of the turn whose question it is, which has to be the last one; "last" for whichever is.
+        message: a message in place of the question; the attachments of the question stay.
+
+    Raises:
+        UsageError: there is no question, or another one is the last by now.
+    """
+    group = asked_last(turns)
+    if not group:
+        raise UsageError(f"there is nothing to ask again: the thread {thread.name!r} has no turn")
+    last = group[-1]
+    if replaces not in ("last", last.turn):
+        raise UsageError(
+            f"nothing was asked: the last turn of the thread {thread.name!r} is turn {last.turn} by now, not {replaces}"
+        )
+    if not last.messages:
+        raise UsageError(f"turn {last.turn} of thread {thread.name!r} cannot be asked again: its question is damaged")
+    question = last.messages[0]
+    if message is not None:
+        attached = tuple(part for part in question.parts if not isinstance(part, TextPart))
+        question = replace(message, parts=(*message.parts, *attached))
+    return Beginning(messages=(question,), replaces=tuple(turn.turn for turn in group))
 
 
 def _unanswered(asked: Message, results: Sequence[Message]) -> tuple[ToolCallPart, ...]:

@@ -35,8 +35,9 @@ def sent_turns(history: History, resumes: str | None = None) -> list[SentTurn]:
         history: the thread's history.
         resumes: the run that the next turn resumes, if it does; its messages are left out.
     """
-    resumed = resumed_by(history.turns)
-    turns = (turn for position, turn in enumerate(history.turns) if position not in resumed)
+    seen = history.seen
+    resumed = resumed_by(seen)
+    turns = (turn for position, turn in enumerate(seen) if position not in resumed)
     sent = (turn for turn in turns if resumes is None or turn.run_id != resumes)
     return [SentTurn(turn.turn, messages_to_send(turn)) for turn in sent]
 
@@ -44,7 +45,7 @@ def sent_turns(history: History, resumes: str | None = None) -> list[SentTurn]:
 def history_warnings(history: History) -> list[tuple[str, str]]:
     """Return the code and the line of each warning about what the next turn sends of `history`."""
     warnings = [("damaged_record", line) for line in history.damage]
-    last = history.turns[-1] if history.turns else None
+    last = history.seen[-1] if history.seen else None
     if last is not None and was_refused(last):
         line = f"the message of turn {last.turn} was refused ({last.error_kind}) and is left out from here on"
         warnings.append(("question_left_out", line))

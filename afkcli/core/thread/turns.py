@@ -24,12 +24,14 @@ from afkcli.core.contract.typed_json import from_json
 class Beginning:
     """What a turn begins with: a question, or all messages of the turn of the run `resumes`, which was interrupted.
 
-    `unfinished` are the tool calls of its last step that have no result.
+    `unfinished` are the tool calls of its last step that have no result. `replaces` are the numbers of the turns whose
+    question is asked again, and whose place this turn takes.
     """
 
     messages: tuple[Message, ...]
     unfinished: tuple[ToolCallPart, ...] = ()
     resumes: str | None = None
+    replaces: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ from afkcli.core.thread.fitting import fitted
 from afkcli.core.thread.names import title_of
 from afkcli.core.thread.records import advance, next_record
 from afkcli.core.thread.turns import Beginning, SealedTurn, after_seal, turn_to_json
+from afkcli.core.thread.undoing import replacement
 
 
 class _Piece(NamedTuple):
@@ -137,6 +138,8 @@ class TurnWriter(Journal):
     ) -> None:
         """Make the question (and the messages of a resumed turn) durable; the turn is open from here on.
 
+        That the turn replaces others becomes durable with it.
+
         Args:
             contents: what is attached to the question, by its hash.
             remember_model: whether `model` becomes the thread's model, or is that of this turn only.
@@ -153,11 +156,15 @@ class TurnWriter(Journal):
             "resumed": beginning.resumes is not None,
             "messages": [message_to_json(message) for message in beginning.messages],
         }
-        record = next_record(self.thread, RecordKind.QUESTION, self.turn, body)
+        before, records = self.thread, list[Record]()
+        if beginning.replaces:
+            before, replaced = replacement(before, beginning.replaces, self.turn)
+            records.append(replaced)
+        record = next_record(before, RecordKind.QUESTION, self.turn, body)
         opened = OpenTurn(turn=self.turn, run_id=self.run_id, index=record.index, started=now)
         title = self.thread.title or title_of(beginning.messages[0].text)
         thread = replace(
-            advance(self.thread, record),
+            advance(before, record),
             open_turn=opened,
             turns=self.turn,
             used=now,
@@ -165,7 +172,7 @@ class TurnWriter(Journal):
             model=model if remember_model else self.thread.model,
             title=title,
         )
-        self._append(thread, record, contents)
+        self._append(thread, [*records, record], contents)
 
     def tick(self) -> None:
         """Write the collected output as one journal record, and renew the lease when it is time."""
@@ -229,14 +236,14 @@ class TurnWriter(Journal):
         self._body()  # what no tick took yet
         named = {part.sha256 for part in attached_parts(turn.messages)}
         contents = {sha256: data for sha256, data in self._contents.items() if sha256 in named}
-        self._append(after_seal(advance(self.thread, record), turn), record, contents)
+        self._append(after_seal(advance(self.thread, record), turn), [record], contents)
 
     def release(self) -> None:
         """Give the lease back, so that the next run need not wait."""
         self.store.release(self.lease)
 
-    def _append(self, thread: ThreadInfo, record: Record, contents: Mapping[str, bytes] = NO_CONTENTS) -> None:
-        self.store.append(thread, [record], self.thread.head, self.lease, contents)
+    def _append(self, thread: ThreadInfo, records: Sequence[Record], contents: Mapping[str, bytes]) -> None:
+        self.store.append(thread, records, self.thread.head, self.lease, contents)
         self.thread = thread
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import itertools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -26,9 +25,8 @@ from afkcli.core.contract.events import (
     StepStarted,
     TextDeltaEvent,
     ToolCallDeltaEvent,
-    message_to_json,
 )
-from afkcli.core.contract.jsonform import JsonError, dumps, utf8_slices
+from afkcli.core.contract.jsonform import JsonError, dumps
 from afkcli.core.contract.messages import (
     FinishReason,
     Message,
@@ -53,6 +51,7 @@ from afkcli.core.run.limits import Limits
 from afkcli.core.run.models import Model, Models
 from afkcli.core.run.outlet import Outlet
 from afkcli.core.run.refused_images import refuses_images
+from afkcli.core.run.request_hash import RequestHash
 from afkcli.core.run.retries import MAX_RETRY_AFTER_S, retry_delay
 from afkcli.core.run.spec import RunSpec
 from afkcli.core.run.stopping import Stopping
@@ -81,6 +80,7 @@ class ModelCalls:
     contents: Contents
     output: StructuredOutput | None
     without_tools: set[str] = field(default_factory=set)
+    hashes: RequestHash = field(default_factory=RequestHash)
 
     async def make(self, tools: Tools) -> ModelResponse:
         """Make the model call of one step, add its answer to the turn and return it; its events are emitted.
@@ -264,12 +264,13 @@ class _Attempt:
         self._outlet = calls.outlet
         self._transcript = calls.transcript
         self._step = calls.limits.steps
+        self._hashes = calls.hashes
 
     async def make(self, request: ModelRequest, attempt: int) -> ModelResponse:
         usage, is_billed = None, False
         try:
             self._outlet.step = self._step
-            await self._outlet.emit(StepStarted, attempt=attempt, request_sha256=request_hash(request))
+            await self._outlet.emit(StepStarted, attempt=attempt, request_sha256=self._hashes.of(request))
             is_billed = True  # a cancelled call may be billed
             with contained(f"the provider {self.model.provider.name!r}"):
                 response = await self._stream(request)
@@ -362,18 +363,6 @@ async def _close(events: AsyncIterator[ModelEvent]) -> None:
     if close is not None:
         with contextlib.suppress(Exception):
             await close()
-
-
-def request_hash(request: ModelRequest) -> str:
-    """Return the SHA-256 (hex) of the request's neutral JSON form."""
-    digest = hashlib.sha256()
-    for message in request.messages:
-        for piece in utf8_slices(dumps(message_to_json(message))):
-            digest.update(piece)
-    digest.update(dumps([request.model, list(request.tools), dict(request.options), dict(request.extra)]).encode())
-    if request.output_schema is not None:
-        digest.update(dumps(request.output_schema).encode())
-    return digest.hexdigest()
 
 
 def _of_history(error: ProviderError, model: Model, turn: int | None, left_out: set[int]) -> str:

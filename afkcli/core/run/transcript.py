@@ -44,6 +44,7 @@ class Transcript:
     rescuer: RescueWriter | None = None
     answer: list[Message] = field(default_factory=list)
     left_out: set[int] = field(default_factory=set)
+    _earlier: dict[tuple[bool, frozenset[int]], Sequence[Message]] = field(default_factory=dict)
     _text: GrowingText = field(default_factory=GrowingText)
     _reasoning: GrowingText = field(default_factory=GrowingText)
 
@@ -57,11 +58,17 @@ class Transcript:
 
     def request_messages(self, *, with_tools: bool) -> list[Message]:
         """Return all messages of the next model call: instructions, history, question, this turn so far."""
-        said = [self.instructions, UNTRUSTED_NOTE if with_tools else ""]
-        instructions = "\n\n".join(text for text in said if text)
-        system = [text_message(Role.SYSTEM, instructions)] if instructions else []
-        earlier = [message for turn in self._sent_history() for message in turn.messages]
-        return [*system, *earlier, *pair_tool_calls([*self.beginning.messages, *self.answer])]
+        return [*self._earlier_messages(with_tools), *pair_tool_calls([*self.beginning.messages, *self.answer])]
+
+    def _earlier_messages(self, with_tools: bool) -> Sequence[Message]:
+        """Return the instructions and the messages of earlier turns: the same objects for each call."""
+        key = (with_tools, frozenset(self.left_out))
+        if key not in self._earlier:
+            said = [self.instructions, UNTRUSTED_NOTE if with_tools else ""]
+            instructions = "\n\n".join(text for text in said if text)
+            system = [text_message(Role.SYSTEM, instructions)] if instructions else []
+            self._earlier = {key: [*system, *(message for turn in self._sent_history() for message in turn.messages)]}
+        return self._earlier[key]
 
     def earlier_turn_at(self, index: int) -> int | None:
         """Return the number of the earlier turn that has message `index` of a request, the instructions not counted.

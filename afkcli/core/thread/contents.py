@@ -10,6 +10,7 @@ from afkcli.core.contract.errors import StoreError
 from afkcli.core.contract.messages import FilePart, ImagePart, Message, Part, Role, TextPart, ToolResultPart
 from afkcli.core.contract.protocols import Capabilities, Store
 from afkcli.core.thread.attachments import AttachedPart, attached_parts, framed, is_text, label, note_for_model, takes
+from afkcli.core.thread.common import begins_with
 
 Warn = Callable[[str, str], None]
 
@@ -28,6 +29,10 @@ class Contents:
     _lost: dict[str, str] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
     _refused_by: set[str] = field(default_factory=set)
+    _seen: Sequence[Message] = ()
+    _has_parts: bool = False
+    _made: list[Message] = field(default_factory=list)
+    _made_for: tuple[object, ...] = ()
 
     def get(self, sha256: str) -> bytes:
         """Return a content that was loaded; `KeyError` if it was not."""
@@ -44,20 +49,28 @@ class Contents:
         """Return `messages` as the model named `model` can be sent them, the contents of their parts loaded.
 
         Text files become text. What the model cannot take, and what is lost or damaged, becomes a note to the model;
-        `warn` is called once for each, with code and line.
+        `warn` is called once for each, with code and line. In a loop of tool calls the messages of one call begin with
+        those of the call before; what was made of these is returned again.
         """
-        parts = list(attached_parts(messages))
-        if not parts:
+        if not begins_with(messages, self._seen):
+            self._seen, self._has_parts, self._made = (), False, []
+        self._has_parts = self._has_parts or _has_parts(messages[len(self._seen) :])
+        self._seen = tuple(messages)
+        if not self._has_parts:
             return messages
         able = capabilities()
         results = replace(able, images=False) if model in self._refused_by else able
-        taken = [(message, results if message.role is Role.TOOL else able) for message in messages]
-        for message, can in taken:
-            named = list(attached_parts([message]))
-            await self._load(part.sha256 for part in named if takes(can, part))
+        made_for = (model, able.images, able.files, results.images)
+        if made_for != self._made_for:
+            self._made_for, self._made = made_for, []
+        for message in messages[len(self._made) :]:
+            can = results if message.role is Role.TOOL else able
+            parts = list(attached_parts([message]))
+            await self._load(part.sha256 for part in parts if takes(can, part))
             if can is able:  # of the others one warning was raised for all
-                self._tell(named, model, able, warn)
-        return [replace(message, parts=self._fitted(message.parts, can)) for message, can in taken]
+                self._tell(parts, model, able, warn)
+            self._made.append(replace(message, parts=self._fitted(message.parts, can)) if parts else message)
+        return list(self._made)
 
     def leave_out_of_results(self, messages: Iterable[Message], model: str) -> bool:
         """Leave images of tools out of later requests to the model named `model`, because its server refuses them.
@@ -112,6 +125,10 @@ class Contents:
         if part.sha256 in self._lost:
             return note_for_model(part, "its content is lost")
         return framed(part, self.held[part.sha256]) if is_text(part) else part
+
+
+def _has_parts(messages: Sequence[Message]) -> bool:
+    return next(attached_parts(messages), None) is not None
 
 
 _VERBS = {"image": "see", "file": "read"}

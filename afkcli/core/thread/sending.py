@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from afkcli.core.contract.errors import HISTORY_REFUSED, REFUSED_KINDS, ErrorKind
@@ -100,10 +99,22 @@ def pair_tool_calls(messages: Sequence[Message]) -> Iterable[Message]:
         if message.role is Role.TOOL:
             continue
         yield message
-        if message.tool_calls:
-            following = itertools.takewhile(lambda later: later.role is Role.TOOL, messages[position + 1 :])
+        calls = message.tool_calls
+        if calls:
+            following = list(_results_after(messages, position))
             answers = [part for later in following for part in later.parts if isinstance(part, ToolResultPart)]
-            yield Message(role=Role.TOOL, parts=tuple(_take_result(call, answers) for call in message.tool_calls))
+            parts = tuple(_take_result(call, answers) for call in calls)
+            # The same object where nothing is missing: what was made of it is not made again.
+            complete = [later.parts for later in following] == [parts]
+            yield following[0] if complete else Message(role=Role.TOOL, parts=parts)
+
+
+def _results_after(messages: Sequence[Message], position: int) -> Iterator[Message]:
+    """Yield the messages with results that directly follow the one at `position`."""
+    for later in range(position + 1, len(messages)):
+        if messages[later].role is not Role.TOOL:
+            return
+        yield messages[later]
 
 
 def _take_result(call: ToolCallPart, answers: list[ToolResultPart]) -> ToolResultPart:

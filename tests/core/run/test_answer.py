@@ -20,7 +20,7 @@ from afkcli.core.contract.result import AgentResult, RunState, exit_code
 from afkcli.core.contract.structured import MAX_SCHEMA_BYTES, unfenced
 from afkcli.core.contract.tools import tool
 from afkcli.core.run.answer import StructuredOutput
-from afkcli.core.run.model_call import request_hash
+from afkcli.core.run.request_hash import RequestHash
 from afkcli.core.thread.history import load_history
 from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.core.thread.sending import messages_to_send
@@ -303,8 +303,8 @@ class TestTheRequest:
 
     def test_hash_differs_only_if_there_is_a_schema(self) -> None:
         plain = ModelRequest(model="m", messages=[])
-        assert request_hash(plain) != request_hash(dataclasses.replace(plain, output_schema=CITY))
-        assert request_hash(plain) == request_hash(dataclasses.replace(plain, output_schema=None))
+        assert RequestHash().of(plain) != RequestHash().of(dataclasses.replace(plain, output_schema=CITY))
+        assert RequestHash().of(plain) == RequestHash().of(dataclasses.replace(plain, output_schema=None))
 
     def test_is_made_anew_for_a_fallback_model(self) -> None:
         first = Scripted([ProviderError("gone", kind=ErrorKind.NOT_FOUND)], structured_output=True)

@@ -127,3 +127,14 @@ class TestCutTurns:
                 assert ids == [call.id for call in message.tool_calls]
             elif message.role is Role.TOOL:
                 assert sent[position - 1].tool_calls
+
+
+def test_a_complete_step_is_sent_as_the_message_that_it_is() -> None:
+    messages = [QUESTION, asks("c1", "c2"), answers("c1", "c2"), asks("c3"), answers("c3")]
+    assert all(sent is message for sent, message in zip(pair_tool_calls(messages), messages, strict=True))
+
+
+def test_a_step_without_a_result_is_completed() -> None:
+    messages = [QUESTION, asks("c1", "c2"), answers("c2")]
+    sent = list(pair_tool_calls(messages))
+    assert [part.id for part in sent[2].parts if isinstance(part, ToolResultPart)] == ["c1", "c2"]

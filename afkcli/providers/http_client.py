@@ -20,6 +20,7 @@ from afkcli.providers.certificates import tls_context
 from afkcli.providers.network import needs_certificates
 from afkcli.providers.proxies import Proxy
 from afkcli.providers.redirects import guarded_transport
+from afkcli.providers.transport import pooled_transport
 
 MAX_ERROR_BYTES = 64 * 1024
 ERROR_BODY_SECONDS = 10.0
@@ -41,25 +42,21 @@ def make_http_client(
 
     Since: 0.2.
     """
-    transport: dict[str, Any] = {
-        "verify": _context(library, url, proxy),
-        "trust_env": False,
-        "limits": _limits(
-            library, keeps_connections=url.startswith("https:") if keeps_connections is None else keeps_connections
-        ),
-        "socket_options": _keepalive(),
-    }
-    if proxy is not None:
-        try:
-            transport["proxy"] = library.Proxy(url=proxy.url)
-        except (ValueError, library.InvalidURL) as error:
-            raise ConfigError(f"{proxy.variable} is not the URL of a proxy: {error}; correct it") from None
+    if keeps_connections is None:
+        keeps_connections = url.startswith("https:")
+    transport = pooled_transport(
+        library,
+        context=_context(library, url, proxy),
+        limits=_limits(library, keeps_connections=keeps_connections),
+        socket_options=_keepalive(),
+        proxy=_proxy(library, proxy) if proxy is not None else None,
+    )
     return _client_class(library)(
         timeout=timeout,
         trust_env=False,
         follow_redirects=False,  # they are followed by the transport
         headers={"accept-encoding": "identity"},
-        transport=guarded_transport(library, library.AsyncHTTPTransport(**transport)),
+        transport=guarded_transport(library, transport),
     )
 
 
@@ -122,6 +119,13 @@ def _context(library: ModuleType, url: str, proxy: Proxy | None) -> ssl.SSLConte
     Loading the certificates takes about 20 ms.
     """
     return tls_context(library) if needs_certificates(url, proxy) else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _proxy(library: ModuleType, proxy: Proxy) -> Any:
+    try:
+        return library.Proxy(url=proxy.url)
+    except (ValueError, library.InvalidURL) as error:
+        raise ConfigError(f"{proxy.variable} is not the URL of a proxy: {error}; correct it") from None
 
 
 def _limits(library: ModuleType, *, keeps_connections: bool) -> Any:

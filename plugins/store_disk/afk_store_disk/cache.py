@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import diskcache
 
 from afk_store_disk.disk import JsonTextDisk
-from afk_store_disk.problems import BUSY_SECONDS, is_too_large, spoils_a_row
+from afk_store_disk.problems import BUSY_SECONDS, INDEX_DAMAGED, damaged, is_too_large, spoils_a_row
 from afk_store_disk.rows import CHANGED, LargeText, all_under
 from afk_store_disk.write_lock import QUEUE, WriteLock
 from afkcli.plugin import MAX_LINE_BYTES, StoreError, while_waiting
@@ -78,7 +78,15 @@ _PUT_CONTENT = (  # what is there already, as with the seal of a turn, is compar
     "INSERT INTO Content (thread, sha256, data) VALUES (?, ?, ?) "
     "ON CONFLICT (thread, sha256) DO UPDATE SET data = excluded.data WHERE data IS NOT excluded.data"
 )
-_DELETE = "DELETE FROM Cache WHERE raw = 1 AND key >= ? AND key < ?"
+_DELETE = (  # a damaged index may lead to another row, so the key is compared with the one in the table ("+")
+    "DELETE FROM Cache WHERE rowid IN (SELECT rowid FROM Cache WHERE raw = 1 AND key >= ? AND key < ?)"
+    " AND +key >= ? AND +key < ?"
+)
+_BY_INDEX = (
+    "SELECT named.rowid, found.key FROM Cache AS named LEFT JOIN Cache AS found ON found.rowid = named.rowid"
+    " WHERE named.raw = 1 AND named.key = ?"
+)
+_BY_TABLE = "SELECT rowid, key FROM Cache NOT INDEXED WHERE key = ?"
 
 
 class Changes(NamedTuple):
@@ -274,7 +282,7 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         try:
             for key, *row in self._con.execute(f"{_RANGE}{order} LIMIT ?", (start, end, limit)):
                 done += 1
-                yield key, self._fetch_if_sound(key, *row)
+                yield str(key), self._fetch_if_sound(key, *row)  # of a damaged row it may be a number
         except sqlite3.Error as error:
             if not spoils_a_row(error):
                 raise
@@ -287,7 +295,7 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         try:
             for key, *row in self._con.execute(_SCAN, (start, end)):
                 done += 1
-                yield key, self._fetch_if_sound(key, *row)
+                yield str(key), self._fetch_if_sound(key, *row)  # of a damaged row it may be a number
         except sqlite3.Error as error:
             if not spoils_a_row(error):
                 raise
@@ -300,11 +308,11 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
             try:
                 found = self._con.execute(_PLACE, (place,)).fetchone()
                 # a damaged index may name a row that is not there
-                yield key, self._fetch_if_sound(key, *found[1:]) if found is not None else None
+                yield str(key), self._fetch_if_sound(key, *found[1:]) if found is not None else None
             except sqlite3.Error as error:
                 if not spoils_a_row(error):
                     raise
-                yield key, self._head(place) if is_too_large(error) else None
+                yield str(key), self._head(place) if is_too_large(error) else None
 
     def _head(self, place: int) -> LargeText | None:
         """Return the beginning of a row that is too large to be read, None if that cannot be read either."""
@@ -335,8 +343,25 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         return row[0] if row is not None else ""
 
     def put(self, key: str, text: str) -> None:
-        """Write the row `key`."""
+        """Write the row `key`; `StoreError` if a damaged index leads to another row, which would be overwritten."""
+        found = self._con.execute(_BY_INDEX, (key,)).fetchall()
+        if found and [found_key for _, found_key in found] != [key]:
+            raise damaged(self.file, INDEX_DAMAGED)
         self.set(key, text)
+
+    def put_new(self, key: str, text: str) -> None:
+        """Write a row that is not there yet; `StoreError` if it is, which only damage can explain."""
+        if not self.add(key, text):
+            raise damaged(self.file, f"it has a row {key} already")
+
+    def is_shown_by_index(self, key: str) -> bool:
+        """Return whether the index of keys leads to the rows that the table has for `key`, and to no others.
+
+        The whole table is read, though not the values.
+        """
+        by_index = self._con.execute(_BY_INDEX, (key,)).fetchall()
+        by_table = self._con.execute(_BY_TABLE, (key,)).fetchall()
+        return len(by_table) <= 1 and by_index == by_table
 
     def put_contents(self, thread: str, contents: Mapping[str, bytes]) -> None:
         """Keep contents of a thread, by their hash."""
@@ -357,7 +382,7 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
 
     def drop(self, start: str, end: str) -> None:
         """Delete the rows from `start` to before `end`."""
-        self._con.execute(_DELETE, (start, end))
+        self._con.execute(_DELETE, (start, end, start, end))
 
     def drop_row(self, key: str) -> None:
         """Delete the row `key`, if there is one."""

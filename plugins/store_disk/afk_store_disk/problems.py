@@ -48,6 +48,8 @@ _LINES = {
 _OF_THE_SYSTEM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
 """What SQLite says where the operating system refused something."""
 
+INDEX_DAMAGED = "its index of keys does not match its rows"
+
 UNSTORABLE = (UnicodeError, JsonError, OverflowError)
 """What is raised for data that has no form in the database; other data is not concerned."""
 
@@ -55,6 +57,11 @@ UNSTORABLE = (UnicodeError, JsonError, OverflowError)
 def unstorable(error: Exception, file: Path) -> StoreError:
     """Return the error for data that raised one of `UNSTORABLE`."""
     return StoreError(f"this cannot be stored in {file}: {error}")
+
+
+def damaged(file: Path, what: str) -> StoreError:
+    """Return the error for a database in which `what` is wrong."""
+    return StoreError(_DAMAGED.format(file=file, error=what))
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from afk_store_disk import rows
@@ -48,15 +50,22 @@ def read_info(cache: ThreadCache, key: str) -> rows.InfoRow | None:
     row = rows.info_from_text(text) if text else None
     if row is not None and row.info.key == key:
         return row
-    records = _scanned_records(cache, key)
+    records = _all_records(cache, key)
     return rows.InfoRow(info_from_records(key, _name(cache, key), records), _number(cache, key)) if records else None
 
 
-def _scanned_records(cache: ThreadCache, key: str) -> list[Record]:
-    """Return the records of the thread `key` that are anywhere in the table."""
+def _all_records(cache: ThreadCache, key: str) -> list[Record]:
+    """Return the records of the thread `key` that are anywhere in the table, or that the index leads to.
+
+    Where a key is damaged in one of both, the other still has the record; a turn that was overlooked would get its
+    number, and its place, from the next one.
+    """
     texts = cache.scanned_texts(*rows.all_under(rows.thread_prefix(key)))
     parts = (f"{rows.part_prefix(key, rows.KEPT)}/", f"{rows.part_prefix(key, rows.OPEN)}/")
     records = [rows.record_from_text(row, text) for row, text in texts if row.startswith(parts)]
+    with suppress(sqlite3.DatabaseError):  # the index may be what is damaged
+        scanned = {record.index for record in records if record.hash}
+        records += [record for record in read_records(cache, key) if record.hash and record.index not in scanned]
     return sorted(records, key=lambda record: record.index)
 
 

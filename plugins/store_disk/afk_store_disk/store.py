@@ -15,7 +15,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from afk_store_disk import rows, write_lock
 from afk_store_disk.creation import DATABASE, INDEX, open_database
 from afk_store_disk.index import Listing
-from afk_store_disk.problems import UNSTORABLE, is_locked, store_errors, unstorable
+from afk_store_disk.problems import INDEX_DAMAGED, UNSTORABLE, damaged, is_locked, store_errors, unstorable
 from afk_store_disk.repair import find_thread, read_info, read_records
 from afk_store_disk.spool import KINDS, Files, Followed, Spool, follow, name_of
 from afk_store_disk.write_lock import patiently
@@ -90,7 +90,10 @@ def _one_line_errors(
     @wraps(method)
     def wrapped(self: DiskStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
         with store_errors(self.file, self._lock_timeout):
-            return method(self, *args, **kwargs)
+            try:
+                return method(self, *args, **kwargs)
+            except _ChangedError as changed:
+                raise self._explained(changed) from None
 
     return wrapped
 
@@ -106,6 +109,15 @@ def _reading(
             return patiently(self.file, self._lock_timeout, lambda: method(self, *args, **kwargs))
 
     return wrapped
+
+
+class _ChangedError(AfkError):
+    """The thread `key` is not as its writer left it: the reason is `error`, unless the database is damaged."""
+
+    def __init__(self, key: str, error: AfkError) -> None:
+        super().__init__(str(error))
+        self.key = key
+        self.error = error
 
 
 class DiskStore:
@@ -145,6 +157,8 @@ class DiskStore:
                 row = self._bring_in(row, holder.token)
             token = os.urandom(16).hex()
             lease = Lease(token=token, thread=row.info, expires=self._hold(self._new_holder(token, owner), key))
+            if self._holder_token(key) != token:  # found now, a damaged index is not taken for another run later
+                raise damaged(self.file, INDEX_DAMAGED)
         self._sweep()
         return lease
 
@@ -267,7 +281,7 @@ class DiskStore:
         if row is not before and records and row.info.head == records[-1].hash:  # it came in just now
             return
         if row.info.head != expected_head:
-            raise HeadMismatchError(f"thread {thread.name!r} has changed since it was read")
+            raise _ChangedError(key, HeadMismatchError(f"thread {thread.name!r} has changed since it was read"))
         if thread.name != row.info.name:
             self._rename(key, row.info.name, thread.name)
         self._save(row, thread, records)
@@ -380,13 +394,17 @@ class DiskStore:
         except sqlite3.OperationalError as error:
             if not is_locked(error):
                 raise
-            return [self._aside_or_alone(operation) for operation in operations]
+            return [self._result(self._aside_or_alone(operation)) for operation in operations]
+        results = [self._result(result) for result in results]
         for operation, result in zip(operations, results, strict=True):
             if not isinstance(operation, Add) and not isinstance(result, Exception):
                 self._spool.remove(name_of(operation.lease.thread.key, operation.lease.token))
         if not durable and self._cache.to_move:
             self._cache.move_log()
         return results
+
+    def _result(self, result: OperationResult) -> OperationResult:
+        return self._explained(result) if isinstance(result, _ChangedError) else result
 
     def _carried_out(self, operation: Operation) -> OperationResult:
         """Carry out one operation of several, inside their transaction; what fails for itself changes nothing.
@@ -492,7 +510,7 @@ class DiskStore:
         for record in records:
             if record.kind is RecordKind.SEAL:
                 self._cache.drop(*rows.all_under(rows.turn_prefix(thread.key, record.turn)))
-            self._cache.put(rows.record_key(thread.key, record), rows.record_to_text(record))
+            self._cache.put_new(rows.record_key(thread.key, record), rows.record_to_text(record))
         changed = before.changed if is_journal(records) else self._mark_changed(thread.key, before.changed)
         row = rows.InfoRow(thread, changed)
         self._cache.put(rows.info_key(thread.key), rows.info_to_text(row))
@@ -537,7 +555,8 @@ class DiskStore:
         if info.open_turn is None or not kinds or not kinds <= KINDS or thread.name != info.name:
             return False
         if info.head != expected_head:
-            raise HeadMismatchError(f"thread {thread.name!r} has changed since it was read")
+            error = HeadMismatchError(f"thread {thread.name!r} has changed since it was read")
+            raise _ChangedError(lease.thread.key, error)
         self._spool.put_records(name, thread, records, contents)
         self._check_held(lease)
         return True
@@ -635,8 +654,40 @@ class DiskStore:
     def _held(self, lease: Lease) -> rows.Holder:
         holder = self._holder(lease.thread.key)
         if holder is None or holder.token != lease.token:
-            raise LeaseLostError(f"another run took over the thread {lease.thread.name!r}")
+            error = LeaseLostError(f"another run took over the thread {lease.thread.name!r}")
+            raise _ChangedError(lease.thread.key, error)
         return holder
+
+    def _holder_token(self, key: str) -> str | None:
+        holder = self._holder(key)
+        return holder.token if holder is not None else None
+
+    def _explained(self, changed: _ChangedError) -> AfkError:
+        """Return why a thread is not as its writer left it: another run wrote to it, or the database is damaged.
+
+        It reads the table of the database, so it is called outside transactions.
+        """
+
+        def look() -> AfkError:
+            with self._cache.snapshot():
+                return changed.error if self._is_sound(changed.key) else damaged(self.file, INDEX_DAMAGED)
+
+        try:
+            with store_errors(self.file, self._lock_timeout):
+                return patiently(self.file, self._lock_timeout, look)
+        except StoreError as error:
+            return error
+
+    def _is_sound(self, key: str) -> bool:
+        """Return whether the rows of a thread's lease and metadata are found, and can be read, if they are there."""
+        for row in (rows.holder_key(key), rows.info_key(key)):
+            if not self._cache.is_shown_by_index(row):
+                return False
+        holder, there = self._cache.text_if_sound(rows.holder_key(key))
+        info, info_there = self._cache.text_if_sound(rows.info_key(key))
+        return (not there or rows.holder_from_text(holder) is not None) and (
+            not info_there or rows.info_from_text(info or "") is not None
+        )
 
     def _renewed(self, lease: Lease) -> rows.Holder:
         """Return the row of a lease that lasts from now."""

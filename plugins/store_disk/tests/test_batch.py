@@ -91,7 +91,7 @@ def test_a_failure_of_the_database_fails_all_and_writes_nothing(
     calls = iter(range(100))
 
     def full(key: str, text: str) -> None:
-        if next(calls) == 3:
+        if next(calls) == 1:  # the metadata of the second thread
             error = sqlite3.OperationalError("database or disk is full")
             error.sqlite_errorcode = sqlite3.SQLITE_FULL
             raise error

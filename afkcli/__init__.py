@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # for type checkers it is true; the module `typing` would be half of what `afk --version` imports
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
+    from typing import Any
 
     from afkcli.core.contract.agent import Agent
     from afkcli.core.contract.limits import FailSafeConfig

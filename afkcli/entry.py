@@ -8,7 +8,10 @@ leave_working_folder()  # before anything else is imported
 
 import signal  # noqa: E402
 import warnings  # noqa: E402
-from typing import NoReturn, TextIO  # noqa: E402
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn, TextIO
 
 
 def main() -> NoReturn:

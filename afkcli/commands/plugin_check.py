@@ -20,6 +20,7 @@ from typing import Any
 from afkcli.core.contract.errors import AfkError
 from afkcli.host.search_path import leave_working_folder
 from afkcli.loading.discovery import Plugin, Plugins
+from afkcli.loading.entry_points import Distribution
 from afkcli.loading.plugin_files import PROJECT_IMPORTS
 
 HANG_SECONDS = 30.0
@@ -128,9 +129,8 @@ def _reason(item: dict[str, Any]) -> str | None:
         if item["file"]:
             plugins.add_file(Path(item["file"]), None if item["data"] is None else b64decode(item["data"]))
         else:
-            plugins.found[item["id"]] = Plugin(
-                id=item["id"], source=item["source"], distribution=item["distribution"], version=""
-            )
+            origin = Distribution(name=item["distribution"])
+            plugins.found[item["id"]] = Plugin(id=item["id"], source=item["source"], origin=origin)
         plugins.check_hook(kind, name)
         plugins.settings_type(kind, name)
     except AfkError as error:

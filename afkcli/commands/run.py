@@ -8,7 +8,6 @@ import click
 
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
-from afkcli.commands.turn import run_turn
 from afkcli.commands.turn_options import request_of, turn_options
 from afkcli.host.ending import Ending
 
@@ -37,4 +36,6 @@ def command(message: tuple[str, ...], no_memory: bool, no_stdin: bool, **options
     What is piped in follows the message after a blank line; without MESSAGE, or with `-`, it is the message. With
     `--attach -` it is attached instead. `afk threads undo` takes back what --retry and --edit did.
     """
+    from afkcli.commands.turn import run_turn  # not at the top: `afk run --help` does not need it
+
     return run_turn(invocation(), request_of(options, words=message, memory=not no_memory, read_stdin=not no_stdin))

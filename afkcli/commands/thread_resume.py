@@ -8,7 +8,6 @@ import click
 
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
-from afkcli.commands.turn import run_turn
 from afkcli.commands.turn_options import request_of, turn_options
 from afkcli.host.ending import Ending
 
@@ -22,4 +21,6 @@ def resume(name: str, **options: Any) -> Ending:
     Tools that finished are not called again. A tool that did not finish is called again if it is idempotent; else the
     model is told that it did not finish. An unanswered question is sent again unchanged.
     """
+    from afkcli.commands.turn import run_turn  # not at the top: `afk threads` does not need it
+
     return run_turn(invocation(), request_of(options, thread=name, resume=True))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from afkcli.commands.context import EnvironmentOption
 from afkcli.commands.number_types import Number, WholeNumber
-from afkcli.commands.turn import TurnRequest
-from afkcli.core.contract.jsonform import JsonError, loads
 from afkcli.core.contract.limits import LIMITS, Limit
+
+if TYPE_CHECKING:
+    from afkcli.commands.turn import TurnRequest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,6 +26,8 @@ def _not_negative(ctx: click.Context, param: click.Parameter, value: float | Non
 
 def _options_of_the_model(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, Any]:
     """Return the options by name; a value that is a JSON scalar is parsed, any other is text."""
+    from afkcli.core.contract.jsonform import JsonError, loads
+
     options: dict[str, Any] = {}
     for item in value:
         name, equals, text = item.partition("=")
@@ -123,7 +125,7 @@ _OPTIONS = (
         "--plugin",
         "plugins",
         multiple=True,
-        type=click.Path(path_type=Path),
+        type=click.Path(),
         metavar="FILE",
         help="Use this plugin file too; may be given more than once.",
     ),
@@ -140,6 +142,11 @@ def turn_options(function: F) -> F:
 
 def request_of(options: dict[str, Any], **more: Any) -> TurnRequest:
     """Return what the options of a command say, and `more`, as the request for a turn."""
+    from pathlib import Path
+
+    from afkcli.commands.turn import TurnRequest
+
+    options["plugins"] = tuple(map(Path, options["plugins"]))
     limits = {limit.field: options.pop(limit.field) for limit in LIMITS if limit.option is not None}
     given = {name: value for name, value in limits.items() if value is not None}
     return TurnRequest(limits=given, **options, **more)

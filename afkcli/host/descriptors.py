@@ -16,8 +16,11 @@ import os
 import stat
 import sys
 import threading
-from collections.abc import Callable
-from typing import TextIO
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TextIO
 
 MAX_KEPT_BYTES = 64 * 1024
 """How much text for a person is kept while nothing reads it, beside what the pipe itself holds."""
@@ -147,6 +150,9 @@ class LinesForPeople(io.RawIOBase):
             OSError: it cannot be written: the reader has gone, or the disk is full.
         """
         data = bytes(data)
+        if sys.is_finalizing():  # no thread can be started any more, and waiting for one would take for ever
+            write_all(self._descriptor, data)
+            return len(data)
         with self._lock:
             if not self._opened:
                 self._opened, self._own = True, own_descriptor(self._descriptor)

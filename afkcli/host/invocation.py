@@ -13,12 +13,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, TextIO
 
 from afkcli.host.descriptors import LinesForPeople, unblocked_text
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import IO, TextIO
+
     from afkcli.host.secrets import Secrets
 
 TERMINAL = "/dev/tty"
@@ -229,6 +231,19 @@ def open_standard_descriptors() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+
+
+def drop_unwritten(stream: Stream) -> None:
+    """Write what Python has buffered; what cannot be written goes to the null device.
+
+    Otherwise Python would try it again when it ends, and replace the exit code by its own (120).
+    """
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.descriptor)
+        os.close(null)
 
 
 class _StdoutAside:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 SIGPIPE: int = getattr(signal, "SIGPIPE", signal.SIGTERM)
 """The signal that ends a process whose stdout has no reader; SIGTERM on Windows, which has no SIGPIPE."""

@@ -5,7 +5,6 @@ A plugin that fails to import, asks for a newer hook version or raises is named 
 
 from __future__ import annotations
 
-import importlib.metadata
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from afkcli.host.invocation import STDOUT_ASIDE, Invocation, process_environment
 from afkcli.host.permissions import MAX_OWN_BYTES, UnsafeFileError, read_file_once
 from afkcli.host.secrets import Secrets
 from afkcli.loading.checking import checked
+from afkcli.loading.entry_points import Distribution, claims
 from afkcli.loading.settings import Locate, fill_settings, settings_type
 
 if TYPE_CHECKING:
@@ -61,17 +61,26 @@ KNOWN: Mapping[str, KnownPlugin] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plugin:
-    """An entry point, or a file: `id` is `<kind>.<name>`, `source` the module or path, `distribution` who claims it.
+    """An entry point, or a file: `id` is `<kind>.<name>`, `source` the module or path, `origin` who claims it.
 
     `data` are the bytes of the file that were run.
     """
 
     id: str
     source: str
-    distribution: str
-    version: str
+    origin: Distribution
     file: Path | None = None
     data: bytes | None = None
+
+    @property
+    def distribution(self) -> str:
+        """The name of the distribution, or of the file; the metadata is read when it is first asked for."""
+        return self.origin.name
+
+    @property
+    def version(self) -> str:
+        """The version of the distribution; "" for a file."""
+        return self.origin.version
 
     @property
     def kind(self) -> str:
@@ -140,7 +149,8 @@ class Plugins:
             if before is not None and before.file is not None and before.file.resolve() != path.resolve():
                 raise PluginError(f"the plugin files {before.file} and {path} both offer {id_}; leave one out")
         for id_ in ids:
-            self.found[id_] = Plugin(id=id_, source=str(path), distribution=path.name, version="", file=path, data=data)
+            origin = Distribution(name=path.name)
+            self.found[id_] = Plugin(id=id_, source=str(path), origin=origin, file=path, data=data)
             self.conflicts.pop(id_, None)
             self._modules[id_] = module
         return ids
@@ -159,7 +169,7 @@ class Plugins:
         if plugin is None:
             raise UnknownNameError(missing_line(kind, name, self.names(kind)))
         try:
-            with _foreign_code(f"the plugin {id_} ({plugin.distribution}) cannot be loaded"):
+            with _foreign_code(lambda: f"the plugin {id_} ({plugin.distribution}) cannot be loaded"):
                 module = self._modules.get(id_) or import_module(_module_name(plugin.source))
                 _check_version(module, id_)
                 self._register(module, f"{id_}:{plugin.source}")
@@ -217,7 +227,7 @@ class Plugins:
         if kind == "command":
             arguments["context"] = context(settings) if context else None
         try:
-            with _foreign_code(f"the plugin {kind}.{name} failed"):
+            with _foreign_code(lambda: f"the plugin {kind}.{name} failed"):
                 return checked(kind, f"{kind}.{name}", caller(**arguments))
         except PluginError as error:
             self.failures[f"{kind}.{name}"] = str(error)
@@ -273,24 +283,16 @@ def discover(invocation: Invocation | None = None) -> Plugins:
     invocation = invocation or Invocation.of_process()
     _know_keys(invocation)
     plugins = Plugins(environment=invocation.environment)
-    claims: dict[tuple[str, str], dict[str, Plugin]] = {}
-    for group in (GROUP, MODELS_GROUP):
-        for point in importlib.metadata.entry_points(group=group):
-            distribution = point.dist.name if point.dist else "?"
-            version = point.dist.version if point.dist else ""
-            plugin = Plugin(id=point.name, source=point.value, distribution=distribution, version=version)
-            claims.setdefault((group, point.name), {})[distribution] = plugin
-    for (group, name), by_distribution in claims.items():
-        if len(by_distribution) > 1:
+    for (group, name), points in claims((GROUP, MODELS_GROUP)).items():
+        if len(points) > 1:
             what = "plugin name" if group == GROUP else "model prefix"
-            both = " and ".join(sorted(by_distribution))
+            both = " and ".join(sorted(point.distribution.name for point in points))
             conflicts = plugins.conflicts if group == GROUP else plugins.prefix_conflicts
             conflicts[name] = f"the {what} {name!r} is claimed by {both}; uninstall one of them"
         elif group == GROUP:
-            (plugins.found[name],) = by_distribution.values()
+            plugins.found[name] = Plugin(id=name, source=points[0].value, origin=points[0].distribution)
         else:
-            (plugin,) = by_distribution.values()
-            plugins.prefixes[name] = plugin.source
+            plugins.prefixes[name] = points[0].value
     return plugins
 
 
@@ -303,15 +305,17 @@ def _know_keys(invocation: Invocation) -> None:
 
 def foreign_afk_package() -> str | None:
     """Return the name of another distribution that also installs a package `afk`, if there is one."""
-    owners = importlib.metadata.packages_distributions().get("afk", [])
+    from importlib.metadata import packages_distributions  # not at the top: it brings the email package
+
+    owners = packages_distributions().get("afk", [])
     return next((owner for owner in owners if owner != "afkcli"), None)
 
 
 @contextmanager
-def _foreign_code(what: str) -> Iterator[None]:
+def _foreign_code(what: Callable[[], str]) -> Iterator[None]:
     """Run code of a plugin: what it prints goes to stderr, whatever it raises (`sys.exit` included) is a `PluginError`.
 
-    afk's own errors go through as they are.
+    afk's own errors go through as they are. `what` returns what failed.
     """
     try:
         with STDOUT_ASIDE:
@@ -319,7 +323,7 @@ def _foreign_code(what: str) -> Iterator[None]:
     except (AfkError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise PluginError(f"{what}: {type(error).__name__}: {error}") from error
+        raise PluginError(f"{what()}: {type(error).__name__}: {error}") from error
 
 
 def _module_name(source: str) -> str:
@@ -337,7 +341,7 @@ def _import_file(path: Path, data: bytes) -> ModuleType:
     if path.suffix != ".py":
         raise PluginError(f"the plugin file {path} is not a Python file; its name must end in .py")
     name = f"afk_plugin_file_{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]}"
-    with _foreign_code(f"the plugin file {path} cannot be loaded"):
+    with _foreign_code(lambda: f"the plugin file {path} cannot be loaded"):
         return run_file(name, path, data)
 
 

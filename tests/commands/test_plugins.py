@@ -101,12 +101,13 @@ def test_names_a_foreign_package_afk(shell: Shell, install: Install) -> None:
 def test_a_hanging_plugin_does_not_hold_up_the_rest(tmp_path: Path) -> None:
     from afkcli.commands import plugin_check
     from afkcli.loading.discovery import Plugin
+    from afkcli.loading.entry_points import Distribution
 
     hanging, fine = tmp_path / "hanging.py", tmp_path / "fine.py"
     hanging.write_text("import time; time.sleep(600)")
     fine.write_text(HOOK + "...")
     plugins = [
-        Plugin(id=f"sink.{path.stem}", source=str(path), distribution="", version="", file=path)
+        Plugin(id=f"sink.{path.stem}", source=str(path), origin=Distribution(name=path.name), file=path)
         for path in (hanging, fine)
     ]
     before = plugin_check.HANG_SECONDS

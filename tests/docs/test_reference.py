@@ -12,12 +12,13 @@ from typing import Any, get_args
 import click
 import pytest
 
-from afkcli.cli import COMMANDS, cli
+from afkcli.command_group import cli
 from afkcli.config import checking
 from afkcli.core.contract.errors import ErrorKind
 from afkcli.core.contract.events import EVENT_TYPES, Header
 from afkcli.core.contract.messages import Message, Part
 from afkcli.core.contract.result import AgentResult, RunState, ToolExecution, Usage
+from afkcli.front_page import COMMANDS
 from afkcli.loading.discovery import discover, section
 from afkcli.loading.settings import settings_type
 from tests.docs.pages import REPOSITORY, first_column, sections

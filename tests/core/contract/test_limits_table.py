@@ -37,7 +37,7 @@ limits.LIMITS += (
     ),
 )
 from click.testing import CliRunner
-from afkcli.cli import cli
+from afkcli.command_group import cli
 from afkcli.commands.effective import effective
 from afkcli.commands.init import template
 from afkcli.config.without_trust import without_trust

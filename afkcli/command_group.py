@@ -1,0 +1,47 @@
+"""The group of commands, which loads a command's module only when that command is called."""
+
+from __future__ import annotations
+
+import click
+
+from afkcli.front_page import COMMANDS, EXAMPLES, FROM_A_PLUGIN, INTRODUCTION, MAX_COLUMNS, plugin_commands
+from afkcli.version import __version__
+
+
+class Commands(click.Group):
+    """The group of commands. Showing its help loads no command; an unknown name may be a command of a plugin."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS, *plugin_commands()]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in COMMANDS:
+            from importlib import import_module
+
+            module = import_module(f"afkcli.commands.{cmd_name}")
+            command: click.Command = module.command
+            return command
+        return _plugin_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = list(COMMANDS.items())
+        rows += [(name, FROM_A_PLUGIN) for name in plugin_commands()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(
+    cls=Commands,
+    help="\n".join((INTRODUCTION, "", "\b", *EXAMPLES)),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": MAX_COLUMNS},
+)
+@click.version_option(__version__, "--version", "-V", prog_name="afk", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Hold the commands; the group itself does nothing."""
+
+
+def _plugin_command(ctx: click.Context, name: str) -> click.Command | None:
+    from afkcli.commands.context import invocation_of
+    from afkcli.commands.plugin_command import plugin_command
+
+    return plugin_command(invocation_of(ctx), name)

@@ -11,19 +11,18 @@ JSON form, the schema and the lines of `afk events` are derived from the class; 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from typing import ClassVar, Literal, TypeAlias, get_args
 
 from afkcli.core.contract.errors import ErrorKind
 from afkcli.core.contract.jsonform import JsonObject, dumps, to_plain
 from afkcli.core.contract.messages import FinishReason, Message, Part
 from afkcli.core.contract.result import AgentResult, Usage
+from afkcli.core.contract.structs import FrozenStruct, defaults_of
 
 VERSION = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class Header(FrozenStruct, kw_only=True):
     """What every event carries.
 
     `run_id` is a UUIDv7, `thread_id` the thread's name, `thread_key` its identity, `turn` the number of the turn in
@@ -40,8 +39,7 @@ class Header:
     step: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attached:
+class Attached(FrozenStruct, kw_only=True):
     """What was attached, or an image that a tool returned: `sha256` (hex) of its content, and its `size` in bytes."""
 
     name: str | None
@@ -50,8 +48,7 @@ class Attached:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunStarted(Header):
+class RunStarted(Header, kw_only=True):
     """`message` is the text of the user's message, `attachments` what came with it.
 
     `replaces` are the numbers of the turns whose question is asked again, and whose place this turn takes (since 0.2).
@@ -68,8 +65,7 @@ class RunStarted(Header):
     type: Literal["run_started"] = "run_started"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepStarted(Header):
+class StepStarted(Header, kw_only=True):
     """A model call is about to go out; `request_sha256` is the hash of its neutral JSON form."""
 
     attempt: int
@@ -78,8 +74,7 @@ class StepStarted(Header):
     type: Literal["step_started"] = "step_started"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReasoningDeltaEvent(Header):
+class ReasoningDeltaEvent(Header, kw_only=True):
     """A piece of the model's reasoning, where the provider shows it."""
 
     reasoning_delta: str
@@ -87,8 +82,7 @@ class ReasoningDeltaEvent(Header):
     type: Literal["reasoning_delta"] = "reasoning_delta"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextDeltaEvent(Header):
+class TextDeltaEvent(Header, kw_only=True):
     """A piece of the answer."""
 
     text_delta: str
@@ -96,8 +90,7 @@ class TextDeltaEvent(Header):
     type: Literal["text_delta"] = "text_delta"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCallDeltaEvent(Header):
+class ToolCallDeltaEvent(Header, kw_only=True):
     """A piece of the JSON of a call's arguments; the first may be empty."""
 
     tool_call_id: str
@@ -107,8 +100,7 @@ class ToolCallDeltaEvent(Header):
     type: Literal["tool_call_delta"] = "tool_call_delta"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApprovalRequested(Header):
+class ApprovalRequested(Header, kw_only=True):
     """A tool call waits for a decision, until `expires` (RFC 3339; None for as long as the run lasts)."""
 
     approval_id: str
@@ -119,8 +111,7 @@ class ApprovalRequested(Header):
     type: Literal["approval_requested"] = "approval_requested"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApprovalResolved(Header):
+class ApprovalResolved(Header, kw_only=True):
     """A decision on a tool call; without an `approval_requested` before it, a rule decided."""
 
     approval_id: str
@@ -130,8 +121,7 @@ class ApprovalResolved(Header):
     type: Literal["approval_resolved"] = "approval_resolved"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolStarted(Header):
+class ToolStarted(Header, kw_only=True):
     """A tool is called; `tool_completed` follows."""
 
     tool_name: str
@@ -141,8 +131,7 @@ class ToolStarted(Header):
     type: Literal["tool_started"] = "tool_started"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolProgress(Header):
+class ToolProgress(Header, kw_only=True):
     """How far a tool call is, as the tool reports it with `ToolContext.progress`."""
 
     tool_name: str
@@ -152,8 +141,7 @@ class ToolProgress(Header):
     type: Literal["tool_progress"] = "tool_progress"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCompleted(Header):
+class ToolCompleted(Header, kw_only=True):
     """Follows every `tool_started`. `tool_error` is None when `tool_success`.
 
     `abandoned`: the tool's code could not be stopped and may still be running. `attachments` are the images of the
@@ -172,8 +160,7 @@ class ToolCompleted(Header):
     type: Literal["tool_completed"] = "tool_completed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retrying(Header):
+class Retrying(Header, kw_only=True):
     """The call failed before any output; attempt number `attempt` follows after `delay_s` seconds."""
 
     attempt: int
@@ -183,8 +170,7 @@ class Retrying(Header):
     type: Literal["retrying"] = "retrying"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Warned(Header):
+class Warned(Header, kw_only=True):
     """Something that the user should know and that does not end the run; `code` as in `warnings.WARNINGS`."""
 
     code: str
@@ -193,8 +179,7 @@ class Warned(Header):
     type: Literal["warning"] = "warning"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepCompleted(Header):
+class StepCompleted(Header, kw_only=True):
     """The assistant's message in full; the deltas before it add up to it."""
 
     message: Message
@@ -204,8 +189,7 @@ class StepCompleted(Header):
     type: Literal["step_completed"] = "step_completed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorEvent(Header):
+class ErrorEvent(Header, kw_only=True):
     """Why the run ends without an answer; at most once."""
 
     error: str
@@ -214,8 +198,7 @@ class ErrorEvent(Header):
     type: Literal["error"] = "error"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completed(Header):
+class Completed(Header, kw_only=True):
     """Exactly one, always last, after the turn was sealed."""
 
     result: AgentResult
@@ -241,9 +224,9 @@ Event: TypeAlias = (
     | Completed
 )
 
-EVENT_TYPES: Mapping[str, type[Event]] = {kind.__dataclass_fields__["type"].default: kind for kind in get_args(Event)}
+EVENT_TYPES: Mapping[str, type[Event]] = {defaults_of(kind)["type"]: kind for kind in get_args(Event)}
 _NAMES: Mapping[type, tuple[str, ...]] = {
-    kind: tuple(field.name for field in fields(kind) if field.name != "type") for kind in get_args(Event)
+    kind: tuple(name for name in kind.__struct_fields__ if name != "type") for kind in get_args(Event)
 }
 
 
@@ -262,7 +245,7 @@ def message_to_json(message: Message) -> JsonObject:
 
 def _part_to_json(part: Part) -> JsonObject:
     form: JsonObject = {}
-    for name in part.__slots__:
+    for name in part.__struct_fields__:
         value = getattr(part, name)
         if name == "parts":
             form[name] = [_part_to_json(inner) for inner in value]

@@ -6,7 +6,6 @@ read again. If a key occurs twice in one object, the last value counts, as in mo
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Iterator
@@ -56,7 +55,7 @@ def dumps(value: object) -> str:
     """Return `value` as one line of strict JSON.
 
     Args:
-        value: JSON values, dataclasses, enums, tuples and mappings with text keys, nested at will.
+        value: JSON values, structs, dataclasses, enums, tuples and mappings with text keys, nested at will.
 
     Raises:
         JsonError: for NaN, infinity, a type that has no JSON form, nesting deeper than `MAX_DEPTH`, or a length that
@@ -118,7 +117,7 @@ def loads_object(text: str | bytes, *, exactly: bool = False) -> JsonObject:
 
 
 def to_plain(value: object, depth: int = 0) -> Json:
-    """Return `value` as plain JSON values: dataclasses become objects, tuples arrays, enums their value."""
+    """Return `value` as plain JSON values: structs and dataclasses become objects, tuples arrays, enums their value."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, Enum):
@@ -131,8 +130,10 @@ def to_plain(value: object, depth: int = 0) -> Json:
         return [to_plain(item, depth + 1) for item in value]
     if isinstance(value, dict):
         return {str(key): to_plain(item, depth + 1) for key, item in value.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {name: to_plain(getattr(value, name), depth + 1) for name in _field_names(type(value))}
+    kind: Any = type(value)
+    names = field_names(kind)
+    if names is not None:
+        return {name: to_plain(getattr(value, name), depth + 1) for name in names}
     raise JsonError(f"{type(value).__name__} has no JSON form")
 
 
@@ -140,13 +141,23 @@ def _leaf_to_plain(value: object) -> Json:
     """Return what the encoder, which does the rest faster, takes instead of a value that it does not know."""
     if isinstance(value, Enum):
         return value.value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {name: getattr(value, name) for name in _field_names(type(value))}
+    kind: Any = type(value)
+    names = field_names(kind)
+    if names is not None:
+        return {name: getattr(value, name) for name in names}
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 @cache
-def _field_names(kind: Any) -> tuple[str, ...]:
+def field_names(kind: Any) -> tuple[str, ...] | None:
+    """Return the names of the fields of a struct or a dataclass, in their order; None for another type. Since: 0.2."""
+    names = getattr(kind, "__struct_fields__", None)
+    if isinstance(names, tuple):  # its metaclass has another thing of that name
+        return names
+    if not hasattr(kind, "__dataclass_fields__"):
+        return None
+    import dataclasses
+
     return tuple(field.name for field in dataclasses.fields(kind))
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
 from afkcli.core.contract.jsonform import Json, JsonObject
 from afkcli.core.contract.result import Usage
+from afkcli.core.contract.structs import FrozenStruct, field
 from afkcli.core.contract.typed_json import from_json, one_of_from_json
 
 
@@ -28,8 +28,7 @@ class FinishReason(StrEnum):
     CONTENT_FILTER = "content_filter"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderData:
+class ProviderData(FrozenStruct, kw_only=True):
     """Opaque JSON of one provider and API: stored, never shown, sent back unchanged to them, dropped elsewhere."""
 
     provider: str
@@ -38,22 +37,19 @@ class ProviderData:
     payload: Json
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextPart:
+class TextPart(FrozenStruct, kw_only=True):
     text: str
     provider_data: ProviderData | None = None
     type: Literal["text"] = "text"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReasoningPart:
+class ReasoningPart(FrozenStruct, kw_only=True):
     text: str
     provider_data: ProviderData | None = None
     type: Literal["reasoning"] = "reasoning"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCallPart:
+class ToolCallPart(FrozenStruct, kw_only=True):
     """A call that the model asks for. `invalid_arguments` is what it sent where that was no JSON object."""
 
     id: str
@@ -64,8 +60,7 @@ class ToolCallPart:
     type: Literal["tool_call"] = "tool_call"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolResultPart:
+class ToolResultPart(FrozenStruct, kw_only=True):
     """The outcome of the call `id`; paired with the `ToolCallPart` of the same id."""
 
     id: str
@@ -76,8 +71,7 @@ class ToolResultPart:
     type: Literal["tool_result"] = "tool_result"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImagePart:
+class ImagePart(FrozenStruct, kw_only=True):
     """An image, stored by content hash (SHA-256, hex), never by path or URL."""
 
     sha256: str
@@ -88,8 +82,7 @@ class ImagePart:
     type: Literal["image"] = "image"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FilePart:
+class FilePart(FrozenStruct, kw_only=True):
     """A file, stored by content hash (SHA-256, hex), never by path or URL."""
 
     sha256: str
@@ -103,8 +96,7 @@ class FilePart:
 Part: TypeAlias = TextPart | ReasoningPart | ToolCallPart | ToolResultPart | ImagePart | FilePart
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class Message(FrozenStruct, kw_only=True):
     role: Role
     parts: tuple[Part, ...]
 
@@ -138,8 +130,7 @@ def message_from_json(value: Json) -> Message:
     return from_json(Message, value)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolSpec:
+class ToolSpec(FrozenStruct, kw_only=True):
     """A tool as it is described to a model: `parameters` is a JSON Schema of type object."""
 
     name: str
@@ -152,8 +143,7 @@ def no_content(sha256: str) -> bytes:
     raise KeyError(sha256)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelRequest:
+class ModelRequest(FrozenStruct, kw_only=True):
     """One model call.
 
     `model` is the name without the provider. `options` are the typed, portable ones (`temperature`, `top_p`,
@@ -171,18 +161,15 @@ class ModelRequest:
     content: Callable[[str], bytes] = no_content
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta:
+class TextDelta(FrozenStruct):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReasoningDelta:
+class ReasoningDelta(FrozenStruct):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCallDelta:
+class ToolCallDelta(FrozenStruct):
     """A piece of the arguments of the call `id`; the first piece may be empty and announces the call."""
 
     id: str
@@ -190,8 +177,7 @@ class ToolCallDelta:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
-class OpaqueDelta:
+class OpaqueDelta(FrozenStruct):
     """So many bytes came that belong to the answer and are not shown: a signature, encrypted reasoning.
 
     A provider that collects such data yields this for each piece, so that the run counts it while it grows. The data
@@ -201,16 +187,14 @@ class OpaqueDelta:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class ModelWarning:
+class ModelWarning(FrozenStruct):
     """Something that the user should know of this call and that does not end it."""
 
     code: str
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class ModelResponse:
+class ModelResponse(FrozenStruct):
     """The end marker of a call, always last: without it the stream counts as truncated.
 
     `message` is the assistant's message in full, with the provider's own data; `model` the name the server answered

@@ -6,7 +6,6 @@ These are the shapes that a plugin returns from its hook; `afkcli.hookspecs` is 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -15,14 +14,14 @@ from afkcli.core.contract.events import Event
 from afkcli.core.contract.jsonform import Json
 from afkcli.core.contract.messages import ModelEvent, ModelRequest
 from afkcli.core.contract.result import Usage
+from afkcli.core.contract.structs import FrozenStruct, field
 
 LEASE_SECONDS = 10.0
 RENEW_SECONDS = 3.0
 JOURNAL_SECONDS = 0.1  # design: "at least every 250 ms"; the rest is margin, for the write and on a busy machine
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
+class Price(FrozenStruct, kw_only=True):
     """US dollars per million tokens. `cache_read` and `cache_write` are None where they cost the same as `input`.
 
     `tiers`, by rising `above`, are what calls with a long input cost instead.
@@ -44,16 +43,14 @@ class Price:
         return passed[-1] if passed else self
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PriceTier:
+class PriceTier(FrozenStruct, kw_only=True):
     """The price of a call whose input has more than `above` tokens."""
 
     above: int
     price: Price
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capabilities:
+class Capabilities(FrozenStruct, kw_only=True):
     """What a model can do, as far as its provider knows; None is unknown.
 
     `structured_output` is whether the provider holds an answer to `ModelRequest.output_schema` by itself. Unless it is
@@ -80,8 +77,7 @@ class Capabilities:
     sold_by: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelInfo:
+class ModelInfo(FrozenStruct, kw_only=True):
     """A model that a provider offers; `id` is the name without the provider."""
 
     id: str
@@ -143,8 +139,7 @@ KEPT_KINDS = frozenset({RecordKind.SEAL, RecordKind.META})
 DURABLE_KINDS = frozenset({RecordKind.QUESTION, RecordKind.SEAL, RecordKind.META})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(FrozenStruct, kw_only=True):
     """One record of a thread's append-only log.
 
     `index` grows by one from record to record. `body` is JSON text that the store keeps to the letter. `hash` is the
@@ -161,8 +156,7 @@ class Record:
     hash: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LargeRecord(Record):
+class LargeRecord(Record, kw_only=True):
     """A record that is there and too large to be read: `body` is "", `size` the bytes that it has.
 
     A store may return it in place of the record, so that one of a gigabyte does not take the memory of the process. It
@@ -172,8 +166,7 @@ class LargeRecord(Record):
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenTurn:
+class OpenTurn(FrozenStruct, kw_only=True):
     """A turn that is not sealed yet."""
 
     turn: int
@@ -182,8 +175,7 @@ class OpenTurn:
     started: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fork:
+class Fork(FrozenStruct, kw_only=True):
     """Where a thread was forked: the parent's key and name then, and its last turn that was taken over."""
 
     key: str
@@ -200,8 +192,7 @@ version 2. So an older afk goes on reading all threads that have no such record.
 FIRST_THREAD_SCHEMA = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThreadInfo:
+class ThreadInfo(FrozenStruct, kw_only=True):
     """A thread's identity and metadata; the store keeps it beside the records, in the same transaction.
 
     `head` is the hash of the last record, `kept_head` that of the last kept record, both "" at first; `next_index` the
@@ -230,8 +221,7 @@ class ThreadInfo:
     schema: int = FIRST_THREAD_SCHEMA
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Owner:
+class Owner(FrozenStruct, kw_only=True):
     """Who holds a lease, precisely enough to prove a process dead on its own host."""
 
     host: str
@@ -242,8 +232,7 @@ class Owner:
     run_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
+class Lease(FrozenStruct, kw_only=True):
     """The right to write to one thread. `token` is random and different for every acquisition."""
 
     token: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
@@ -16,6 +15,7 @@ from afkcli.core.contract.errors import (
     EXIT_OK,
     ErrorKind,
 )
+from afkcli.core.contract.structs import FrozenStruct, force_setattr
 
 
 class RunState(StrEnum):
@@ -50,8 +50,7 @@ def whole_count(value: object) -> int | None:
     return value if 0 <= value <= MAX_COUNT else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(FrozenStruct, kw_only=True):
     """Tokens, counted as OpenTelemetry's `gen_ai.usage.*` counts them: `input_tokens` includes the cached ones.
 
     `unknown` names the counts that the provider did not report, or not as a number; these are 0 here.
@@ -76,9 +75,9 @@ class Usage:
             if not isinstance(value, (int, float)) or not math.isfinite(value):
                 continue
             count = whole_count(value)
-            object.__setattr__(self, name, count or 0)
+            force_setattr(self, name, count or 0)
             if count is None and name not in self.unknown:
-                object.__setattr__(self, "unknown", (*self.unknown, name))
+                force_setattr(self, "unknown", (*self.unknown, name))
 
     def __add__(self, other: Usage) -> Usage:
         counts = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
@@ -90,7 +89,7 @@ class Usage:
         return not _PRICED.intersection(self.unknown)
 
 
-_COUNTS = tuple(field.name for field in fields(Usage) if field.name != "unknown")
+_COUNTS = tuple(name for name in Usage.__struct_fields__ if name != "unknown")
 _PRICED = frozenset(_COUNTS) - {"total_tokens", "reasoning_output_tokens"}
 
 
@@ -104,8 +103,7 @@ def usage_from_json(value: object) -> Usage:
     return Usage(**counts, unknown=tuple(name for name in names if isinstance(name, str)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolExecution:
+class ToolExecution(FrozenStruct, kw_only=True):
     """One tool call that was made or refused."""
 
     tool_name: str
@@ -114,8 +112,7 @@ class ToolExecution:
     latency_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentResult:
+class AgentResult(FrozenStruct, kw_only=True):
     """The outcome of one run.
 
     `total_cost_usd` is None if a price is unknown; it is never a guess. `error` is the line of the error, `error_kind`

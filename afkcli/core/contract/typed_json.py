@@ -1,13 +1,12 @@
-"""The one reader of dataclasses from JSON: messages, turns, records, and what stores keep beside them.
+"""The one reader of structs and dataclasses from JSON: messages, turns, records, and what stores keep beside them.
 
-A reader follows the type hints of a dataclass. It takes what a later version of afk wrote: fields that are not known
+A reader follows the type hints of the class. It takes what a later version of afk wrote: fields that are not known
 are ignored, fields that are missing get their default. A value of a wrong type is refused, so that it cannot fail
 later, far from where it came in.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -15,7 +14,8 @@ from enum import Enum
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
-from afkcli.core.contract.jsonform import Json, JsonError
+from afkcli.core.contract.jsonform import Json, JsonError, field_names
+from afkcli.core.contract.structs import FrozenStruct, defaults_of
 
 T = TypeVar("T")
 Reader = Callable[[Json], Any]
@@ -44,18 +44,18 @@ class FieldError(JsonError):
 
 
 def from_json(kind: type[T], form: Json) -> T:
-    """Return the dataclass `kind` whose JSON form is `form`. Since: 0.2.
+    """Return the struct or dataclass `kind` whose JSON form is `form`. Since: 0.2.
 
     Raises:
         JsonError: a field is missing or of a wrong type; the error names it.
     """
-    reader: Reader = _dataclass_reader(cast("Any", kind))
+    reader: Reader = _record_reader(cast("Any", kind))
     value: T = reader(form)
     return value
 
 
 def one_of_from_json(kinds: Any, form: Json) -> Any:
-    """Return the one of several dataclasses whose field `type` is that of `form`; raises as `from_json`.
+    """Return the one of several structs whose field `type` is that of `form`; raises as `from_json`.
 
     Args:
         kinds: their union.
@@ -65,9 +65,10 @@ def one_of_from_json(kinds: Any, form: Json) -> Any:
 
 
 @cache
-def _dataclass_reader(kind: Any) -> Reader:
+def _record_reader(kind: Any) -> Reader:
     hints = typing.get_type_hints(kind)
-    fields = [(field.name, _reader(hints[field.name]), _is_required(field)) for field in dataclasses.fields(kind)]
+    required_fields = _required_fields(kind)
+    fields = [(name, _reader(hints[name]), name in required_fields) for name in field_names(kind) or ()]
 
     def read(form: Json) -> Any:
         if not isinstance(form, dict):
@@ -86,8 +87,13 @@ def _dataclass_reader(kind: Any) -> Reader:
     return read
 
 
-def _is_required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+def _required_fields(kind: Any) -> set[str]:
+    if issubclass(kind, FrozenStruct):
+        return set(kind.__struct_fields__).difference(defaults_of(kind))
+    import dataclasses
+
+    missing = dataclasses.MISSING
+    return {item.name for item in dataclasses.fields(kind) if item.default is item.default_factory is missing}
 
 
 def _reader(hint: Any) -> Reader:
@@ -95,9 +101,9 @@ def _reader(hint: Any) -> Reader:
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
         return lambda value: value
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and field_names(hint) is not None:
         kind: Any = hint
-        return lambda value: _dataclass_reader(kind)(value)  # looked up late: a type may hold itself
+        return lambda value: _record_reader(kind)(value)  # looked up late: a type may hold itself
     if origin in (Union, types.UnionType):
         return _union_reader(arguments)
     if origin is tuple:
@@ -161,12 +167,12 @@ def _cached_union_reader(union: Any) -> Reader:
 
 
 def _union_reader(kinds: tuple[Any, ...]) -> Reader:
-    """Return the reader of `X | None`, or of dataclasses that differ in their field `type`."""
+    """Return the reader of `X | None`, or of structs that differ in their field `type`."""
     others = [kind for kind in kinds if kind is not types.NoneType]
     if len(others) == 1:
         reader = _reader(others[0])
         return lambda value: None if value is None else reader(value)
-    by_type = {kind.__dataclass_fields__["type"].default: kind for kind in others}
+    by_type = {defaults_of(kind)["type"]: kind for kind in others}
 
     def read(value: Json) -> Any:
         if not isinstance(value, dict):
@@ -174,7 +180,7 @@ def _union_reader(kinds: tuple[Any, ...]) -> Reader:
         kind = by_type.get(str(value.get("type")))
         if kind is None:
             raise FieldError(f"has the unknown type {value.get('type')!r}")
-        return _dataclass_reader(kind)(value)
+        return _record_reader(kind)(value)
 
     return read
 

@@ -187,7 +187,7 @@ def test_a_sink_that_was_left_out_and_cannot_be_closed_is_reported_once() -> Non
 
 
 class Vandal(ListSink):
-    """Changes all that it is given, in place and where frozen, and keeps what it saw first."""
+    """Keeps what it saw, then changes in place what can be changed, and tries to change what is frozen."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -205,14 +205,18 @@ class Vandal(ListSink):
                 if part.provider_data is not None:
                     part.provider_data.payload["signature"] = self.name
                 if isinstance(part, TextPart):
-                    object.__setattr__(part, "text", self.name)
-            object.__setattr__(event.message, "parts", ())
+                    self.assign(part, "text")
+            self.assign(event.message, "parts")
         elif event.type == "text_delta":
-            object.__setattr__(event, "text_delta", self.name)
+            self.assign(event, "text_delta")
         elif event.type == "completed":
-            object.__setattr__(event.result, "final_text", self.name)
+            self.assign(event.result, "final_text")
             event.result.output["names"] = self.name
-        object.__setattr__(event, "run_id", self.name)
+        self.assign(event, "run_id")
+
+    def assign(self, record: object, name: str) -> None:
+        with pytest.raises(AttributeError):
+            setattr(record, name, self.name)
 
 
 class Send:
@@ -335,12 +339,12 @@ def test_a_copy_is_equal_and_shares_no_container(value: Any) -> None:
 
 
 def _containers(value: Any) -> set[int]:
-    """The identities of what can be changed in place in `value`, itself included."""
+    """The identities of the dicts and lists in `value`, itself included; nothing else can be changed in place."""
     if is_dataclass(value):
         inner = [getattr(value, field.name) for field in fields(value)]
     elif isinstance(value, (dict, list, tuple)):
         inner = list(value.values() if isinstance(value, dict) else value)
     else:
         return set()
-    own = set() if isinstance(value, tuple) else {id(value)}
+    own = {id(value)} if isinstance(value, (dict, list)) else set()
     return own.union(*(_containers(item) for item in inner))

@@ -104,7 +104,8 @@ def _thread_info(form: dict[str, Any]) -> ThreadInfo:
 
 
 def _record(row: dict[str, Any]) -> Record:
-    return Record(**{name: row[name] for name in Record.__slots__ if name != "kind"}, kind=RecordKind(row["kind"]))
+    fields = {name: row[name] for name in Record.__struct_fields__}
+    return Record(**{**fields, "kind": RecordKind(row["kind"])})
 
 
 def _kept_turn(body: dict[str, Any]) -> KeptTurn:

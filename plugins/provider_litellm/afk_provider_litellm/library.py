@@ -23,10 +23,11 @@ _ENVIRONMENT = {
 # What the first call would import while the event loop waits for it.
 _FIRST_CALL_MODULES = (
     "anyio._backends._asyncio",
-    "litellm.litellm_core_utils.default_encoding",
     "litellm.proxy._types",
     "openai.resources.chat.completions",
 )
+
+_ENCODING = "litellm.litellm_core_utils.default_encoding"
 
 _lock = threading.Lock()
 _loaded: Any = None
@@ -45,11 +46,22 @@ def load() -> Any:
             litellm = importlib.import_module("litellm")
             _route_requests(litellm)
             _silence(litellm)
+            importlib.import_module("litellm.main").encoding = _Encoding()  # type: ignore[attr-defined]
             for name in _FIRST_CALL_MODULES:
                 with contextlib.suppress(ImportError):
                     importlib.import_module(name)
             _loaded = litellm
     return _loaded
+
+
+class _Encoding:
+    """Stands for the table of tokens, which LiteLLM hands from function to function and nearly never uses.
+
+    It takes 40 MB, so it is loaded when something asks for one of its attributes.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(_ENCODING).encoding, name)
 
 
 def _route_requests(litellm: Any) -> None:

@@ -7,7 +7,7 @@ import importlib.util
 import json
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,9 @@ def capabilities(model: str) -> Capabilities:
     )
 
 
+@lru_cache(maxsize=128)
 def _entry(model: str) -> Mapping[str, Any] | None:
-    table = _table()
+    table = _table()  # not kept: it takes 17 MB, and LiteLLM has a copy of its own
     found = table.get(model)
     provider, slash, bare = model.partition("/")
     if found is None and slash:
@@ -52,7 +53,6 @@ def _entry(model: str) -> Mapping[str, Any] | None:
     return found
 
 
-@cache
 def _table() -> Mapping[str, Mapping[str, Any]]:
     spec = importlib.util.find_spec("litellm")
     if spec is None or spec.origin is None:

@@ -61,6 +61,29 @@ def test_the_plugin_alone_imports_neither_litellm_nor_an_sdk(tmp_path: Path) -> 
     assert run(script, tmp_path).stdout == "[]\n"
 
 
+def test_a_call_does_not_load_the_table_of_tokens(tmp_path: Path) -> None:
+    script = """
+import asyncio, sys
+from afk_provider_litellm import Settings, afk_provider
+from afkcli.core.contract.messages import ModelRequest, Role, text_message
+from afkcli.testing.model_server import ModelServer, Step
+async def main():
+    with ModelServer([Step(text="ok")] * 3) as server:
+        provider = afk_provider(Settings(api_key="some-key", base_url=server.base_url))
+        for model in ("openai/m", "groq/m", "mistral/m"):
+            request = ModelRequest(model=model, messages=[text_message(Role.USER, "q")])
+            *_, response = [event async for event in provider.stream(request)]
+            print(response.message.text, "litellm.litellm_core_utils.default_encoding" in sys.modules)
+        await provider.aclose()
+asyncio.run(main())
+import litellm.main
+print(litellm.main.encoding.encode("hello"))
+"""
+    done = run(script, tmp_path)
+
+    assert (done.stdout, done.stderr) == ("ok False\n" * 3 + "[15339]\n", "")
+
+
 def test_a_tool_call_needs_no_mcp(tmp_path: Path) -> None:
     script = """
 import asyncio, sys

@@ -432,7 +432,7 @@ class Sink(Protocol):
     def emit(self, event: Event) -> None: ...
 
     def close(self) -> None:
-        """Flush and close; called once, after the last event, and given at most 1 s."""
+        """Flush and close; called once, after the last event, and given at most 1 s if nothing is left to write."""
         ...
 
 

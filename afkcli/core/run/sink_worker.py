@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import fields
 
@@ -21,6 +22,14 @@ from afkcli.core.run.copies import own_copy
 MAX_QUEUED_EVENTS = 10_000
 MAX_QUEUED_BYTES = 8 * 1024 * 1024
 FLUSH_SECONDS = 1.0
+"""How long a sink may take for each of its last events, beside the time that its size gives it."""
+
+MAX_FLUSH_SECONDS = 5.0
+"""How long it may take for all of them, beside the time that their size gives them."""
+
+BYTES_PER_SECOND = 4 * 1024 * 1024
+"""How fast a sink has to be with a large event: the last ones of a large turn hold all of it."""
+
 _EVENT_BYTES = 500
 _MOST_EVENT_BYTES = MAX_QUEUED_BYTES // 16
 """What one event counts at most: a sink that is given a few large ones at once is not one that does not keep up. The
@@ -42,6 +51,8 @@ class SinkWorker:
         self._queue: queue.SimpleQueue[Event | Future[None] | None] = queue.SimpleQueue()
         self._put_bytes = 0
         self._taken_bytes = 0
+        self._taken = 0
+        self._in_hand = 0
         self._left_out = False
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -61,25 +72,40 @@ class SinkWorker:
             self._leave_out("it does not keep up")
 
     async def flush(self) -> None:
-        """Wait at most `FLUSH_SECONDS` until the sink has taken its events; then leave it out."""
+        """Wait until the sink has taken its events, as long as it makes progress; else leave it out."""
         if self._thread is None or self._left_out:
             return
         taken: Future[None] = Future()
         self._queue.put(taken)
-        try:
-            await asyncio.wait_for(asyncio.wrap_future(taken), FLUSH_SECONDS)
-        except TimeoutError:
-            self._leave_out(f"it took longer than {FLUSH_SECONDS:g} s to write its last events")
+        waiting = asyncio.wrap_future(taken)
+        began = time.monotonic()
+        for seconds in self._patience():
+            await asyncio.wait([waiting], timeout=seconds)
+            if waiting.done():
+                return
+        waiting.cancel()
+        self._leave_out(f"it took longer than {time.monotonic() - began:.0f} s to write its last events")
 
     def close(self) -> None:
-        """Close the sink. Wait at most `FLUSH_SECONDS`, and not at all for a sink that is left out."""
+        """Close the sink. Wait as `flush` does, and not at all for a sink that is left out."""
         if self._thread is None:
             self._close_sink()
-        else:
-            self._queue.put(None)
-            self._thread.join(0 if self._left_out else FLUSH_SECONDS)
-            if self._thread.is_alive():
-                self._report(f"did not close within {FLUSH_SECONDS:g} s; its last events may be missing")
+            return
+        self._queue.put(None)
+        for seconds in self._patience() if not self._left_out else (0,):
+            self._thread.join(seconds)
+        if self._thread.is_alive():
+            self._report(f"did not close within {FLUSH_SECONDS:g} s; its last events may be missing")
+
+    def _patience(self) -> Iterator[float]:
+        """Yield how many seconds to wait for the sink, again as long as it has taken an event meanwhile."""
+        left, seen = MAX_FLUSH_SECONDS, -1
+        while seen != self._taken and left > 0:
+            seen, large = self._taken, self._in_hand / BYTES_PER_SECOND
+            seconds = min(FLUSH_SECONDS, left)
+            began = time.monotonic()
+            yield seconds + large
+            left -= max(0.0, time.monotonic() - began - large)
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -88,11 +114,14 @@ class SinkWorker:
                     item.set_result(None)
                 continue
             self._taken_bytes += event_bytes(item)
+            self._in_hand = _text_size(item)
+            self._taken += 1
             if not self._left_out:
                 try:
                     self._sink.emit(item)
                 except BaseException as error:  # a sink is a plugin, and may call sys.exit
                     self._leave_out(error_text(error))
+        self._in_hand = 0
         self._close_sink()
 
     def _close_sink(self) -> None:
@@ -113,10 +142,15 @@ class SinkWorker:
 
 
 def event_bytes(event: Event) -> int:
-    """Return the approximate size of `event` in bytes: its texts, and a constant for the rest."""
+    """Return what `event` counts in the queue, in bytes: its texts, and a constant for the rest."""
+    return min(_EVENT_BYTES + _text_size(event), _MOST_EVENT_BYTES)
+
+
+def _text_size(event: Event) -> int:
+    """Return the approximate size of the texts of `event` in bytes."""
     if event.type == "text_delta":
-        return min(_EVENT_BYTES + len(event.text_delta), _MOST_EVENT_BYTES)
-    size = _EVENT_BYTES
+        return len(event.text_delta)
+    size = 0
     for field in fields(event):
         value = getattr(event, field.name)
         if isinstance(value, str):
@@ -125,4 +159,4 @@ def event_bytes(event: Event) -> int:
             size += len(value.text)
         elif field.name == "result":
             size += len(value.final_text)
-    return min(size, _MOST_EVENT_BYTES)
+    return size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -123,6 +124,44 @@ def test_a_sink_that_does_not_keep_up_is_left_out(monkeypatch: pytest.MonkeyPatc
     assert len(told) == 1
     assert "does not keep up" in told[0]
     assert [event.code for event in events if event.type == "warning"] == ["sink_left_out"]
+
+
+class Slow(ListSink):
+    """Takes a while for each event, or for those that hold a long text."""
+
+    def __init__(self, seconds: float, of_long_ones: float = 0.0) -> None:
+        super().__init__("slow")
+        self.seconds, self.of_long_ones = seconds, of_long_ones
+
+    def emit(self, event: Event) -> None:
+        time.sleep(self.of_long_ones if len(event_to_json(event)) > 10_000 else self.seconds)
+        super().emit(event)
+
+
+def test_a_slow_sink_gets_its_last_events_as_long_as_it_makes_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sink_worker, "FLUSH_SECONDS", 1.0)
+    slow = Slow(0.4)
+    events, said = run_with(slow, pieces=["a", "b", "c", "d", "e"])
+    assert len(events) * 0.4 > 1.0 + 0.4, "it would have been left out after the time for one event"
+    assert (slow.events, said) == (events, [])
+
+
+def test_a_sink_has_more_time_for_a_large_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sink_worker, "FLUSH_SECONDS", 0.5)
+    monkeypatch.setattr(sink_worker, "BYTES_PER_SECOND", 20_000)
+    slow = Slow(0.0, of_long_ones=0.8)
+    events, said = run_with(slow, pieces=["x" * 100_000])
+    assert (slow.events, said) == (events, [])
+
+
+def test_a_sink_that_is_slow_for_ever_is_left_out_although_it_makes_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sink_worker, "MAX_FLUSH_SECONDS", 0.5)
+    slow = Slow(0.4)
+    events, said = run_with(slow, pieces=["a", "b", "c", "d", "e"])
+    told = reports(events, said)
+    assert len(told) == 1
+    assert "to write its last events" in told[0]
+    assert len(slow.events) < len(events)
 
 
 def test_an_unused_sink_is_closed() -> None:

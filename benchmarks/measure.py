@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import math
 import os
+import pty
 import resource
+import signal
 import subprocess
 import sys
+import tempfile
+import termios
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from benchmarks.server import Arrival, BenchmarkServer
+
+RUN_SECONDS = 120
+"""After so long a program is taken to hang."""
 
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -22,14 +32,16 @@ class Measured:
     """One run of a program.
 
     `wall` is from just before it was started to its end, `to_request` from the same moment to its last request's
-    arrival at the server, `after_request` from there to its end; `cpu` is its user and system time, `cpu_to_request`
-    what of it was spent before that arrival; all in seconds. `peak` is its largest resident memory in bytes.
+    arrival at the server, `after_request` from there to its end, `after_first` from the arrival of its first request
+    to its end; `cpu` is its user and system time, `cpu_to_request` what of it was spent before the last request's
+    arrival; all in seconds. `peak` is its largest resident memory in bytes, and that of the processes below it.
     """
 
     wall: float
     to_request: float
     cpu_to_request: float
     after_request: float
+    after_first: float
     cpu: float
     peak: int
 
@@ -54,36 +66,106 @@ def run(
     """
     if server is not None:
         server.arrivals()
-    begin = time.monotonic()
-    process = subprocess.Popen(
-        command, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    if server is not None:
-        server.sender = process.pid
-    assert process.stdout is not None
-    assert process.stderr is not None
-    while os.read(process.stdout.fileno(), 1 << 16):
-        pass
-    errors = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    with tempfile.TemporaryFile() as errors:
+        begin = time.monotonic()
+        process = subprocess.Popen(
+            command,
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        )
+        if server is not None:
+            server.sender = process.pid
+        assert process.stdout is not None
+        with process.stdout:
+            return _measure(process, process.stdout.fileno(), begin, server, errors)
+
+
+def run_on_terminal(
+    command: Sequence[str | Path], env: Mapping[str, str], *, lines: int, columns: int = 100, cwd: Path
+) -> Measured:
+    """Run `command` to its end on a terminal of this size, reading what it shows.
+
+    Raises:
+        ProgramFailedError: its exit code is not 0.
+    """
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (lines, columns))
+    with os.fdopen(ours, "rb", buffering=0):
+        begin = time.monotonic()
+        try:
+            process = subprocess.Popen(
+                command,
+                env={**env, "TERM": "xterm"},
+                cwd=cwd,
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+                start_new_session=True,
+            )
+        finally:
+            os.close(theirs)
+        return _measure(process, ours, begin, None, None)
+
+
+def _measure(
+    process: subprocess.Popen[bytes], output: int, begin: float, server: BenchmarkServer | None, errors: BinaryIO | None
+) -> Measured:
+    """Read what a process writes to `output`, and wait for its end; it has its own group, which a limit ends."""
+    limit = threading.Timer(RUN_SECONDS, _end, (process,))
+    limit.start()
+    try:
+        last = _read_to_end(output)
+        _, status, usage = os.wait4(process.pid, 0)
+    except BaseException:
+        _end(process)
+        raise
+    finally:
+        limit.cancel()
     end = time.monotonic()
     process.returncode = os.waitstatus_to_exitcode(status)
-    process.stdout.close()
-    process.stderr.close()
     arrivals = server.arrivals() if server is not None else []
     if process.returncode != 0 or (server is not None and not arrivals):
-        what = f"exit code {process.returncode}" if process.returncode else "no request"
-        line = " ".join(str(part) for part in command)
-        raise ProgramFailedError(f"{line}: {what}: {errors.decode('utf-8', 'replace')[-500:]}")
+        if errors is not None:
+            errors.seek(0)
+            last = errors.read()
+        raise ProgramFailedError(_failure(process, end - begin, last))
     arrival = arrivals[-1] if arrivals else Arrival(at=end, cpu=math.nan)
     return Measured(
         wall=end - begin,
         to_request=arrival.at - begin,
         cpu_to_request=arrival.cpu,
         after_request=end - arrival.at,
+        after_first=end - (arrivals[0].at if arrivals else end),
         cpu=usage.ru_utime + usage.ru_stime,
         peak=usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
     )
+
+
+def _read_to_end(descriptor: int) -> bytes:
+    """Read until the last writer has closed it, and return the last of it."""
+    last = b""
+    with suppress(OSError):  # what Linux reports at the end of a terminal
+        while piece := os.read(descriptor, 1 << 16):
+            last = piece
+    return last
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _failure(process: subprocess.Popen[bytes], seconds: float, shown: bytes) -> str:
+    if seconds >= RUN_SECONDS:
+        what = f"it was killed after {RUN_SECONDS} s"
+    else:
+        what = f"exit code {process.returncode}" if process.returncode else "no request"
+    line = " ".join(str(part) for part in cast("Sequence[object]", process.args))
+    return f"{line}: {what}: {shown.decode('utf-8', 'replace')[-500:]}"
 
 
 def own_peak() -> int:

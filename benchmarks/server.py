@@ -7,20 +7,19 @@ read from (`time.monotonic`, one clock for all processes of a host).
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import queue
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-MODEL = "gpt-5.2-mini"
+from benchmarks.answers import answer
 
-_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+_NOT_FOUND = b"HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,30 +30,11 @@ class Arrival:
     cpu: float
 
 
-def answer(deltas: int, *, events_per_chunk: int = 1) -> bytes:
-    """Return the whole HTTP response of a streamed Chat Completions answer of `deltas` words.
-
-    Args:
-        deltas: how many content deltas it has.
-        events_per_chunk: how many events share one chunk of the HTTP body; model servers send each in its own.
-    """
-    events = [_event({"role": "assistant", "content": ""})]
-    events += [_event({"content": f"word{number % 1000} "}) for number in range(deltas)]
-    events += [_event({}, finish="stop"), _usage(deltas), b"data: [DONE]\n\n"]
-    groups = (events[start : start + events_per_chunk] for start in range(0, len(events), events_per_chunk))
-    chunks = (b"".join(group) for group in groups)
-    return _HEAD + b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
-
-
-def pieces(texts: Sequence[str]) -> bytes:
-    """Return the whole HTTP response of an answer whose deltas are `texts`, all in one chunk of the body."""
-    events = [_event({"role": "assistant", "content": ""}), *(_event({"content": text}) for text in texts)]
-    body = b"".join([*events, _event({}, finish="stop"), _usage(1), b"data: [DONE]\n\n"])
-    return _HEAD + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
-
-
 class BenchmarkServer:
-    """Answers every POST on 127.0.0.1 with the bytes of `answer`, and notes when it arrived."""
+    """Answers a POST to the path of an API on 127.0.0.1 with `answer`, and notes when it arrived.
+
+    Any other request, such as one that looks for the server or lists its models, gets 404 and is not noted.
+    """
 
     def __init__(self) -> None:
         self.answer = answer(1)
@@ -64,8 +44,14 @@ class BenchmarkServer:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
 
     @property
+    def origin(self) -> str:
+        """The URL without a path, which clients of the Messages API are given."""
+        return f"http://127.0.0.1:{self.address[1]}"
+
+    @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+        """The URL that clients of OpenAI's APIs are given."""
+        return f"{self.origin}/v1"
 
     @property
     def address(self) -> tuple[str, int]:
@@ -97,9 +83,13 @@ class BenchmarkServer:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
-            for _ in _requests(connection):
+            for method, path in _requests(connection):
+                response = self.answer.response(path) if method == "POST" else None
+                if response is None:
+                    connection.sendall(_NOT_FOUND + (b"" if method == "HEAD" else b"{}"))
+                    continue
                 self._arrivals.put(Arrival(time.monotonic(), cpu_seconds(self.sender)))
-                connection.sendall(self.answer)
+                connection.sendall(response)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -108,8 +98,8 @@ def cpu_seconds(pid: int) -> float:
     return sum(spent) / 1e9 if spent else math.nan
 
 
-def _requests(connection: socket.socket) -> Iterator[None]:
-    """Yield whenever a request was read in full, until the client closes the connection."""
+def _requests(connection: socket.socket) -> Iterator[tuple[str, str]]:
+    """Yield method and path whenever a request was read in full, until the client closes the connection."""
     data = b""
     while True:
         while b"\r\n\r\n" not in data:
@@ -118,33 +108,33 @@ def _requests(connection: socket.socket) -> Iterator[None]:
                 return
             data += piece
         head, _, body = data.partition(b"\r\n\r\n")
-        missing = _content_length(head) - len(body)
-        while missing > 0:
-            piece = connection.recv(min(missing, 1 << 20))
-            if not piece:
-                return
-            missing -= len(piece)
-        yield
+        fields = _header_fields(head)
+        if not _read_body(connection, body, fields):
+            return
+        method, path = head.split(b" ", 2)[:2]
+        yield method.decode("latin-1"), path.decode("latin-1")
         data = b""  # a client that waits for its answer sends nothing after its body
 
 
-def _content_length(head: bytes) -> int:
-    for line in head.lower().split(b"\r\n"):
-        if line.startswith(b"content-length:"):
-            return int(line.partition(b":")[2])
-    return 0
+def _read_body(connection: socket.socket, begun: bytes, fields: dict[bytes, bytes]) -> bool:
+    """Read what is missing of a body; return whether all of it came."""
+    if b"chunked" in fields.get(b"transfer-encoding", b""):
+        end = begun
+        while not end.endswith(b"0\r\n\r\n"):
+            piece = connection.recv(1 << 20)
+            if not piece:
+                return False
+            end = end[-5:] + piece
+        return True
+    missing = int(fields.get(b"content-length", 0)) - len(begun)
+    while missing > 0:
+        piece = connection.recv(min(missing, 1 << 20))
+        if not piece:
+            return False
+        missing -= len(piece)
+    return True
 
 
-def _event(delta: dict[str, str], finish: str | None = None) -> bytes:
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-    return _data({"choices": [choice], "usage": None})
-
-
-def _usage(deltas: int) -> bytes:
-    usage = {"prompt_tokens": 12, "completion_tokens": deltas, "total_tokens": 12 + deltas}
-    return _data({"choices": [], "usage": usage})
-
-
-def _data(fields: dict[str, object]) -> bytes:
-    chunk = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1780000000, "model": MODEL, **fields}
-    return b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n"
+def _header_fields(head: bytes) -> dict[bytes, bytes]:
+    lines = (line.partition(b":") for line in head.lower().split(b"\r\n")[1:])
+    return {name.strip(): value.strip() for name, _, value in lines}

@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
-from benchmarks.bench import AFK, PYTHON, Bench, benchmark, ms
+import subprocess
+from collections.abc import Callable, Sequence
+from functools import partial
+from operator import attrgetter
+from pathlib import Path
+
+from benchmarks.bench import AFK, PROGRAMS, PYTHON, Bench, benchmark, figures, ms
+from benchmarks.measure import Measured, run_on_terminal
 from benchmarks.report import Row, compare
+
+THREADS = 10_000
+LINES = 50
+HELP_LIMIT, LIST_LIMIT = 1.2, 2.0
+BASE = "python -c import click"
+
+
+def on_terminal(bench: Bench, command: Sequence[str | Path], env: dict[str, str]) -> Callable[[], Measured]:
+    """Return the call that measures `command` on a terminal of 50 lines."""
+    return partial(run_on_terminal, command, env, lines=LINES, cwd=bench.folder)
 
 
 @benchmark("commands")
 def small_commands(bench: Bench) -> list[Row]:
-    """Commands that ask no model."""
-    env = bench.home("small")
-    sides = {
-        "click": bench.side([PYTHON, "-c", "import click"], env, requests=False),
-        "--version": bench.side([AFK, "--version"], env, requests=False),
-        "--help": bench.side([AFK, "--help"], env, requests=False),
-        "threads": bench.side([AFK, "threads"], env, requests=False),
+    """What the command line shows of itself, and the lists of threads, the whole process on a terminal."""
+    env = bench.home("commands")
+    bench.say(f"making {THREADS:,} threads")
+    subprocess.run([PYTHON, PROGRAMS / "long_thread.py", "thread", "1", str(THREADS)], env=env, check=True)
+    completing = {**env, "_AFK_COMPLETE": "bash_complete", "COMP_WORDS": "afk run -t thread-99", "COMP_CWORD": "3"}
+    commands: dict[str, tuple[Sequence[str], float | None]] = {
+        "afk --version": (["--version"], HELP_LIMIT),
+        "afk --help": (["--help"], HELP_LIMIT),
+        "afk run --help": (["run", "--help"], LIST_LIMIT),
+        f"afk threads, {THREADS:,} threads": (["threads"], LIST_LIMIT),
+        f"afk threads -q WORDS, {THREADS:,} threads": (["threads", "-q", "second case", "-n", "20"], None),
     }
+    sides = {name: on_terminal(bench, [AFK, *arguments], env) for name, (arguments, _) in commands.items()}
+    sides["click"] = on_terminal(bench, [PYTHON, "-c", "import click"], env)
+    completion = f"completing a thread, {THREADS:,} threads"
+    sides[completion] = bench.side([AFK], completing, requests=False)
     results = bench.interleave(sides)
-    click = ms([one.wall for one in results["click"]])
-    goals = {"--version": 2.0, "--help": None, "threads": None}
-    return [
-        compare(f"afk {name}", "import click", "ms", ms([one.wall for one in results[name]]), click, goal=goal)
-        for name, goal in goals.items()
-    ]
+    wall = {name: ms(values) for name, values in figures(results, attrgetter("wall")).items()}
+    goals = {name: goal for name, (_, goal) in commands.items()} | {completion: None}
+    return [compare(name, BASE, "ms", wall[name], wall["click"], goal=goal) for name, goal in goals.items()]

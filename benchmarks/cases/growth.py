@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.answers import MODEL, Answer, answer, pieces
 from benchmarks.bench import AFK, DELTAS, FEW_DELTAS, Bench, benchmark, ms
 from benchmarks.measure import Measured, own_peak, run
 from benchmarks.report import Row, compare
-from benchmarks.server import MODEL, answer, pieces
 
 PIECE_MB = 1
 EVENTS, EVENT_KB = 50, 20
@@ -46,7 +46,7 @@ def growth(bench: Bench) -> list[Row]:
         f"{EVENTS} pieces of {EVENT_KB} KB": lambda times: ["x" * (EVENT_KB << 10)] * (EVENTS * times),
     }
 
-    def measure(prepared: bytes) -> Callable[[], Measured]:
+    def measure(prepared: Answer) -> Callable[[], Measured]:
         def one() -> Measured:
             bench.server.answer = prepared
             return run(command, env, bench.server, cwd=bench.folder)

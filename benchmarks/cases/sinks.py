@@ -5,9 +5,9 @@ from __future__ import annotations
 from operator import attrgetter
 from pathlib import Path
 
+from benchmarks.answers import MODEL, answer
 from benchmarks.bench import AFK, DELTAS, PROGRAMS, Bench, benchmark, ms
 from benchmarks.report import Row, compare
-from benchmarks.server import MODEL, answer
 
 
 @benchmark("sinks")

@@ -1,46 +1,58 @@
-"""The start: exec to the arrival of the request."""
+"""The start: from exec to the arrival of the request."""
 
 from __future__ import annotations
 
-from benchmarks.bench import AFK, PROGRAMS, PYTHON, Bench, benchmark, ms
-from benchmarks.measure import run
-from benchmarks.peer import NotInstalledError, configure, install
+from operator import attrgetter
+
+from benchmarks.answers import MODEL, answer
+from benchmarks.bench import AFK, ANTHROPIC, PROGRAMS, PYTHON, Bench, benchmark, figures, ms
+from benchmarks.peers.installing import Installed
 from benchmarks.report import Row, compare
-from benchmarks.server import MODEL, answer
+
+LIMIT = 1.1
 
 
-@benchmark("start")
+@benchmark("start", peers=("llm", "codex", "claude", "litellm"))
 def start_to_request(bench: Bench) -> list[Row]:
     """From exec to the arrival of the request at the server, memory and log on, the thread existing."""
     bench.server.answer = answer(1)
     env = bench.home("start")
     sides = {
-        "afk": bench.side([AFK, "run", "-n", "-t", "bench", "-m", MODEL, "hi"], env),
+        "afk": bench.side([AFK, "run", "-n", "-t", "openai", "-m", MODEL, "hi"], env),
         "sdk": bench.side([PYTHON, PROGRAMS / "bare_turn.py"], env),
+        "afk anthropic": bench.side([AFK, "run", "-n", "-t", "anthropic", "-m", ANTHROPIC, "hi"], env),
+        "sdk anthropic": bench.side([PYTHON, PROGRAMS / "bare_anthropic.py"], env),
         "pass": bench.side([PYTHON, "-c", "pass"], env, requests=False),
     }
-    why_no_peer = "left out with --no-peer"
-    if bench.peer:
-        try:
-            bench.say("installing the peer llm")
-            llm = install(bench.folder)
-            env_of_peer = {**env, **configure(bench.folder, bench.server.base_url)}
-            run([llm, "-m", "bench", "hi"], env_of_peer, bench.server, cwd=bench.folder)  # begins the conversation
-            sides["llm"] = bench.side([llm, "-c", "-m", "bench", "hi"], env_of_peer)
-        except NotInstalledError as error:
-            why_no_peer = str(error)
-    bench.side([AFK, "run", "-n", "-t", "bench", "-m", MODEL, "hi"], env)()  # begins the thread
+    litellm = bench.peers.get("litellm", "left out")
+    if isinstance(litellm, Installed):
+        afk = litellm.program.with_name("afk")
+        sides["afk litellm"] = bench.side(
+            [afk, "run", "-n", "-t", "litellm", "-m", f"litellm/openai/{MODEL}", "hi"], env
+        )
+        sides["sdk litellm"] = bench.side([litellm.program, PROGRAMS / "bare_litellm.py"], env)
+    sides |= bench.peer_sides(env, ["llm", "codex", "claude"])
     results = bench.interleave(sides)
-    mine = ms([one.to_request for one in results["afk"]])
-    case = "exec to request-at-server"
-    cpu = {name: ms([one.cpu_to_request for one in ones]) for name, ones in results.items()}
-    rows = [
-        compare(case, "bare openai SDK", "ms", mine, ms([one.to_request for one in results["sdk"]]), goal=1.25),
-        compare(f"{case}, CPU", "bare openai SDK", "ms", cpu["afk"], cpu["sdk"]),
-        compare(case, "python -c pass", "ms", mine, ms([one.wall for one in results["pass"]])),
+    took = {name: ms(values) for name, values in figures(results, attrgetter("to_request")).items()}
+    cpu = {name: ms(values) for name, values in figures(results, attrgetter("cpu_to_request")).items()}
+    case = "exec to request"
+    rows = []
+    for provider, mine, other, goal in (
+        ("openai", "afk", "sdk", LIMIT),
+        ("anthropic", "afk anthropic", "sdk anthropic", LIMIT),
+        ("litellm", "afk litellm", "sdk litellm", None),
+    ):
+        against = f"bare {provider} script"
+        if mine not in took:
+            rows.append(Row(case=f"{case}, {provider}", against=against, unit="ms", note=str(litellm)))
+            continue
+        rows.append(compare(f"{case}, {provider}", against, "ms", took[mine], took[other], goal=goal))
+        rows.append(compare(f"{case}, {provider}, CPU", against, "ms", cpu[mine], cpu[other]))
+    whole = ms([one.wall for one in results["pass"]])
+    return [
+        *rows,
+        compare(f"{case}, openai", "python -c pass", "ms", took["afk"], whole),
+        bench.against_peer(f"{case}, openai", "llm", "ms", took["afk"], took.get("llm")),
+        bench.against_peer(f"{case}, openai", "codex", "ms", took["afk"], took.get("codex")),
+        bench.against_peer(f"{case}, anthropic", "claude", "ms", took["afk anthropic"], took.get("claude")),
     ]
-    if "llm" in results:
-        rows.append(compare(case, "llm from PyPI", "ms", mine, ms([one.to_request for one in results["llm"]])))
-    else:
-        rows.append(Row(case=case, against="llm from PyPI", unit="ms", note=why_no_peer))
-    return rows

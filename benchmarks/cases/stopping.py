@@ -8,10 +8,10 @@ import time
 from functools import partial
 from pathlib import Path
 
+from benchmarks.answers import MODEL, answer
 from benchmarks.bench import AFK, DELTAS, Bench, benchmark, ms
 from benchmarks.measure import Measured, ProgramFailedError
 from benchmarks.report import Row, compare
-from benchmarks.server import MODEL, answer
 
 
 @benchmark("stopping")
@@ -43,4 +43,4 @@ def _stopped(env: dict[str, str], folder: Path, number: signal.Signals) -> Measu
         wall = time.monotonic() - begin
     if process.returncode != -number:
         raise ProgramFailedError(f"afk ended with {process.returncode} of {number.name}")
-    return Measured(wall=wall, to_request=0, cpu_to_request=0, after_request=wall, cpu=0, peak=0)
+    return Measured(wall=wall, to_request=0, cpu_to_request=0, after_request=wall, after_first=wall, cpu=0, peak=0)

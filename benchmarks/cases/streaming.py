@@ -5,50 +5,95 @@ from __future__ import annotations
 import socket
 import time
 
-from benchmarks.bench import AFK, DELTAS, PROGRAMS, PYTHON, Bench, benchmark
+from benchmarks.answers import MODEL, answer
+from benchmarks.bench import AFK, ANTHROPIC, DELTAS, PROGRAMS, PYTHON, Bench, Side, benchmark, figures
 from benchmarks.measure import Measured
+from benchmarks.peers.installing import Installed
 from benchmarks.report import Row, compare
-from benchmarks.server import MODEL, BenchmarkServer, answer
+from benchmarks.server import BenchmarkServer
 
 EVENTS_PER_PACKED_CHUNK = 64
+GOALS = {"llm": 8.0, "claude": 3.0, "codex": None}
 
 
-@benchmark("streaming")
+@benchmark("streaming", peers=("llm", "codex", "claude", "litellm"))
 def streaming(bench: Bench) -> list[Row]:
     """Deltas a second, from the request's arrival to the end of the process: sealing and exit count, start-up does not.
 
     Memory and log are on; stdout is a pipe that is read.
     """
     env = bench.home("streaming")
-    rows = []
+    bench.server.answer = answer(DELTAS)
+    peers = bench.peer_sides(env, list(GOALS))
+    rows: list[Row] = []
     for name, events_per_chunk in (("an event a chunk", 1), ("packed", EVENTS_PER_PACKED_CHUNK)):
         bench.server.answer = answer(DELTAS, events_per_chunk=events_per_chunk)
-        sides = {
-            "text": bench.side([AFK, "run", "-n", "-m", MODEL, "hi"], env),
-            "--json": bench.side([AFK, "run", "-n", "--json", "-m", MODEL, "hi"], env),
-            "sdk": bench.side([PYTHON, PROGRAMS / "bare_turn.py"], env),
-            "raw": lambda: _raw_read(bench.server),
-        }
-        results = bench.interleave(sides)
-        rates = {side: [DELTAS / one.after_request for one in ones] for side, ones in results.items()}
-        case = f"{DELTAS:,} deltas, {name}"
+        rows += _rates(bench, env, name, peers if events_per_chunk == 1 else {})
+    bench.server.answer = answer(DELTAS)
+    return rows + _other_providers(bench, env)
+
+
+def _rates(bench: Bench, env: dict[str, str], name: str, peers: dict[str, Side]) -> list[Row]:
+    sides = {
+        "text": bench.side([AFK, "run", "-n", "-m", MODEL, "hi"], env),
+        "--json": bench.side([AFK, "run", "-n", "--json", "-m", MODEL, "hi"], env),
+        "sdk": bench.side([PYTHON, PROGRAMS / "bare_turn.py"], env),
+        "raw": lambda: _raw_read(bench.server),
+        **peers,
+    }
+    results = bench.interleave(sides)
+    rates = figures(results, _rate)
+    case = f"{DELTAS:,} deltas, {name}"
+    rows = [
+        compare(case, "bare openai loop", "/s", rates["text"], rates["sdk"], goal=6, more_is_better=True),
+        compare(f"{case}, --json", "bare openai loop", "/s", rates["--json"], rates["sdk"], more_is_better=True),
+        compare(f"the server itself, {name}", "afk", "/s", rates["raw"], rates["text"], goal=3, more_is_better=True),
+    ]
+    if name != "packed":
         rows += [
-            compare(case, "bare SDK loop", "/s", rates["text"], rates["sdk"], goal=1.5, more_is_better=True),
-            compare(f"{case}, --json", "bare SDK loop", "/s", rates["--json"], rates["sdk"], more_is_better=True),
-            compare(
-                f"the server itself, {name}", "afk", "/s", rates["raw"], rates["text"], goal=10, more_is_better=True
-            ),
+            bench.against_peer(case, peer, "/s", rates["text"], rates.get(peer), goal=goal, more_is_better=True)
+            for peer, goal in GOALS.items()
         ]
+    cpu = figures(results, lambda one: one.cpu * 1e6 / DELTAS)
+    return [*rows, compare(f"{case}, CPU a delta", "bare openai loop", "µs", cpu["text"], cpu["sdk"])]
+
+
+def _other_providers(bench: Bench, env: dict[str, str]) -> list[Row]:
+    sides = {
+        "afk anthropic": bench.side([AFK, "run", "-n", "-m", ANTHROPIC, "hi"], env),
+        "sdk anthropic": bench.side([PYTHON, PROGRAMS / "bare_anthropic.py"], env),
+    }
+    litellm = bench.peers.get("litellm", "left out")
+    if isinstance(litellm, Installed):
+        afk = litellm.program.with_name("afk")
+        sides["afk litellm"] = bench.side([afk, "run", "-n", "-m", f"litellm/openai/{MODEL}", "hi"], env)
+        sides["sdk litellm"] = bench.side([litellm.program, PROGRAMS / "bare_litellm.py"], env)
+    rates = figures(bench.interleave(sides), _rate)
+    rows = []
+    for provider in ("anthropic", "litellm"):
+        case, against = f"{DELTAS:,} deltas, {provider}", f"bare {provider} loop"
+        mine, other = rates.get(f"afk {provider}"), rates.get(f"sdk {provider}")
+        if mine is None or other is None:
+            rows.append(Row(case=case, against=against, unit="/s", note=str(litellm)))
+        else:
+            rows.append(compare(case, against, "/s", mine, other, more_is_better=True))
     return rows
+
+
+def _rate(one: Measured) -> float:
+    return DELTAS / one.after_request
 
 
 def _raw_read(server: BenchmarkServer) -> Measured:
     """Read the answer without looking at it: how fast the server is."""
+    path = "/v1/chat/completions"
+    left = len(server.answer.response(path) or b"")
     begin = time.monotonic()
     with socket.create_connection(server.address) as connection:
-        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}")
-        left = len(server.answer)
+        connection.sendall(f"POST {path} HTTP/1.1\r\ncontent-length: 2\r\n\r\n{{}}".encode())
         while left > 0:
             left -= len(connection.recv(1 << 16))
     seconds = time.monotonic() - begin
-    return Measured(wall=seconds, to_request=0, cpu_to_request=0, after_request=seconds, cpu=0, peak=0)
+    return Measured(
+        wall=seconds, to_request=0, cpu_to_request=0, after_request=seconds, after_first=seconds, cpu=0, peak=0
+    )

@@ -1,67 +1,63 @@
-"""One more turn in a long thread."""
+"""The second turn in a long thread."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.bench import AFK, PROGRAMS, PYTHON, Bench, benchmark, ms
-from benchmarks.measure import Measured, run
+from benchmarks.answers import MODEL, answer
+from benchmarks.bench import AFK, ANTHROPIC, PROGRAMS, PYTHON, Bench, Side, benchmark, figures, ms
 from benchmarks.programs.long_thread import ANSWER, QUESTION
 from benchmarks.report import Row, compare
-from benchmarks.server import MODEL, answer
 
 LONG_TURNS, SHORT_TURNS = 2_500, 5  # two messages a turn
+MS_A_MESSAGE = 0.02
 
 
 @benchmark("thread")
 def long_thread(bench: Bench) -> list[Row]:
-    """CPU time of one more turn in a thread of 5,000 messages, to that in one of 10, without the request's body.
+    """CPU time that a message of the thread adds to a turn: the turn of a long thread less that of a short one.
 
-    The body is taken out by a provider that does everything but build and send it (programs/instant.py): it imports the
-    SDK and makes its client, then answers at once. Without the SDK, in the second row, only afk's own work is left.
-    The third row is a whole turn, body included, against a bare script that sends the same body.
+    Every round goes on with the threads, which have had a turn of afk before: it is the second turn, the third and so
+    on. `sent` is a whole turn. The other two rows have a provider that builds and sends no body
+    (programs/instant.py): with the SDK imported and a client made, and without.
     """
     bench.server.answer = answer(1)
     env = bench.home("threads")
-    home, saved = Path(env["AFK_HOME"]), bench.folder / "saved"
-    for name, turns in (("long", LONG_TURNS), ("short", SHORT_TURNS)):
-        subprocess.run([PYTHON, PROGRAMS / "long_thread.py", name, str(turns)], env=env, check=True)
-    body = bench.folder / "long.json"
-    body.write_text(json.dumps(_messages(LONG_TURNS)), encoding="utf-8")
-    shutil.copytree(home, saved)
-
-    def turn(name: str, variables: dict[str, str], *model: str | Path) -> Callable[[], Measured]:
-        def measure() -> Measured:
-            shutil.rmtree(home)
-            shutil.copytree(saved, home)  # every turn is the same turn
-            command: list[str | Path] = [AFK, "run", "-n", "-t", name, *model, "hi"]
-            return run(command, {**env, **variables}, bench.server if MODEL in model else None, cwd=bench.folder)
-
-        return measure
-
-    instant = ("--plugin", PROGRAMS / "instant.py", "-m", "instant/instant")
-    sdk = {"BENCH_SDK": "1"}
-    results = bench.interleave(
-        {
-            "long": turn("long", sdk, *instant),
-            "short": turn("short", sdk, *instant),
-            "long alone": turn("long", {}, *instant),
-            "short alone": turn("short", {}, *instant),
-            "long sent": turn("long", {}, "-m", MODEL),
-            "bare sent": bench.side([PYTHON, PROGRAMS / "bare_turn.py", body], env),
-        }
-    )
-    cpu = {name: ms([one.cpu for one in ones]) for name, ones in results.items()}
-    case = f"CPU of a turn after {LONG_TURNS * 2:,} messages"
-    against = f"after {SHORT_TURNS * 2}"
+    models: dict[str, tuple[list[str | Path], dict[str, str]]] = {
+        "openai": (["-m", MODEL], {}),
+        "anthropic": (["-m", ANTHROPIC], {}),
+        "no body": (["--plugin", PROGRAMS / "instant.py", "-m", "instant/instant"], {"BENCH_SDK": "1"}),
+        "no body, no SDK": (["--plugin", PROGRAMS / "instant.py", "-m", "instant/instant"], {}),
+    }
+    sides: dict[str, Side] = {}
+    for name, (arguments, variables) in models.items():
+        for length, turns in (("long", LONG_TURNS), ("short", SHORT_TURNS)):
+            thread = f"{length} {name}"
+            subprocess.run([PYTHON, PROGRAMS / "long_thread.py", thread, str(turns)], env=env, check=True)
+            turn: list[str | Path] = [AFK, "run", "-n", "-t", thread, *arguments, "hi"]
+            sides[thread] = bench.side(turn, {**env, **variables}, requests="no body" not in name)
+            sides[thread]()  # the first turn
+    for length, turns in (("long", LONG_TURNS), ("short", SHORT_TURNS)):
+        body = bench.folder / f"{length}.json"
+        body.write_text(json.dumps(_messages(turns)), encoding="utf-8")
+        sides[f"{length} bare"] = bench.side([PYTHON, PROGRAMS / "bare_turn.py", body], env)
+    cpu = {name: ms(values) for name, values in figures(bench.interleave(sides), lambda one: one.cpu).items()}
+    messages = 2 * (LONG_TURNS - SHORT_TURNS)
+    added = {
+        name: [(a - b) / messages for a, b in zip(cpu[f"long {name}"], cpu[f"short {name}"], strict=True)]
+        for name in (*models, "bare")
+    }
+    limit = [MS_A_MESSAGE] * bench.runs
+    case = f"CPU of a message, turn after {2 * LONG_TURNS:,}"
+    against = f"{MS_A_MESSAGE:g} ms"
     return [
-        compare(case, against, "ms", cpu["long"], cpu["short"], goal=1.5),
-        compare(f"{case}, no SDK", against, "ms", cpu["long alone"], cpu["short alone"]),
-        compare(f"{case}, sent", "bare SDK, same body", "ms", cpu["long sent"], cpu["bare sent"]),
+        compare(f"{case}, openai", against, "ms", added["openai"], limit, goal=1),
+        compare(f"{case}, anthropic", against, "ms", added["anthropic"], limit),
+        compare(f"{case}, no body", against, "ms", added["no body"], limit),
+        compare(f"{case}, no body, no SDK", against, "ms", added["no body, no SDK"], limit),
+        compare(f"{case}, openai", "bare openai script", "ms", added["openai"], added["bare"]),
     ]
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
 
+from benchmarks.answers import MODEL, answer
 from benchmarks.bench import AFK, DELTAS, Bench, benchmark
 from benchmarks.measure import Measured, run
 from benchmarks.report import Row, compare
-from benchmarks.server import MODEL, answer
 
 TURNS_BEFORE = 5
 
@@ -18,7 +18,9 @@ TURNS_BEFORE = 5
 def versions(bench: Bench) -> list[Row]:
     """This afk against another version of it, in turn: the same commands, each version with a home of its own."""
     if bench.before is None:
-        return [Row(case="two versions", against="", unit="", note="left out without --before PROGRAM")]
+        return [
+            Row(case="two versions", against="the version before", unit="", note="left out without --before PROGRAM")
+        ]
     programs = {"now": AFK, "before": bench.before}
     homes = {name: bench.home(f"versions-{name}") for name in programs}
     for name, program in programs.items():

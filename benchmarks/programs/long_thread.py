@@ -1,8 +1,15 @@
-"""Makes a thread in afk's store: `python long_thread.py NAME TURNS`, two messages a turn."""
+"""Makes threads in afk's store: `python long_thread.py NAME TURNS [THREADS]`, two messages a turn.
+
+With THREADS it makes so many threads, named NAME-0, NAME-1 and so on.
+"""
 
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from afkcli.core.contract.protocols import Store
 
 QUESTION = "And what follows from that for the case before us? Please answer in a sentence or two, with the reason."
 ANSWER = (
@@ -10,12 +17,10 @@ ANSWER = (
 )
 
 
-def make(name: str, turns: int) -> None:
+def make(store: Store, name: str, turns: int) -> None:
     """Make the thread `name` with so many sealed turns, as runs would have left it."""
     import time
     from dataclasses import replace
-
-    from afk_store_disk.store import open_store
 
     from afkcli.core.contract.ids import rfc3339, uuid7
     from afkcli.core.contract.messages import Role, text_message
@@ -25,7 +30,6 @@ def make(name: str, turns: int) -> None:
     from afkcli.core.thread.records import advance, next_record
     from afkcli.core.thread.turns import SealedTurn, after_seal, turn_to_json
 
-    store = open_store()
     lease = store.acquire(name, unknown_owner(uuid7()))
     assert lease is not None
     thread, records, now = lease.thread, [], rfc3339(time.time())
@@ -49,8 +53,17 @@ def make(name: str, turns: int) -> None:
         records.append(record)
     store.append(thread, records, lease.thread.head, lease)
     store.release(lease)
+
+
+def main(name: str, turns: int, threads: int | None = None) -> None:
+    """Make one thread, or many."""
+    from afk_store_disk.store import open_store
+
+    store = open_store()
+    for each in [name] if threads is None else [f"{name}-{number}" for number in range(threads)]:
+        make(store, each, turns)
     store.close()
 
 
 if __name__ == "__main__":
-    make(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], *(int(number) for number in sys.argv[2:]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -80,7 +81,7 @@ def _rows(name: str, bench: Bench) -> list[Row]:
     bench.folder.mkdir()
     try:
         return CASES[name](bench)
-    except ProgramFailedError as error:
+    except (ProgramFailedError, subprocess.SubprocessError, OSError) as error:  # the other cases are worth having
         return [Row(case=name, against="", unit="", note=str(error))]
 
 

@@ -83,6 +83,21 @@ OF_A_COMMAND = {
 """All modules of ours that a command may import."""
 
 
+NOT_FOR_A_LIST = {
+    "asyncio",
+    "ssl",
+    "importlib.metadata",
+    "afk_store_disk.lost_metadata",
+    "afkcli.commands.conversation",
+    "afkcli.commands.turn",
+    "afkcli.config.trust",
+    "afkcli.core.contract.events",
+    "afkcli.core.contract.messages",
+    "afkcli.core.run",
+    "afkcli.core.thread.operations",
+}
+
+
 @pytest.mark.parametrize("command", OF_A_COMMAND)
 def test_a_command_imports_what_it_shows_and_nothing_else_of_ours(shell: Shell, command: str) -> None:
     modules = imported(shell, AFK, *command.split())
@@ -96,6 +111,27 @@ def test_the_front_page_takes_no_library(shell: Shell, command: str) -> None:
     modules = imported(shell, AFK, command)
 
     assert not of(modules, NOT_FOR_THE_VERSION | {"click", "inspect", "pathlib", "subprocess", "email", "zipfile"})
+
+
+def test_a_list_of_threads_takes_no_run_and_no_history(shell: Shell) -> None:
+    with ModelServer() as server:
+        shell.env.update(OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY="sk-canary-0123456789")
+        assert shell.afk("run", "-n", "-t", "trip", "-m", "gpt-5.2-mini", "hi").code == 0
+    modules = imported(shell, AFK, "threads")
+
+    assert "afk_store_disk.store" in modules
+    assert not of(modules, NOT_FOR_A_LIST)
+
+
+def test_completing_the_name_of_a_thread_takes_no_run_and_no_history(shell: Shell) -> None:
+    with ModelServer() as server:
+        shell.env.update(OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY="sk-canary-0123456789")
+        assert shell.afk("run", "-n", "-t", "trip", "-m", "gpt-5.2-mini", "hi").code == 0
+    shell.env.update(_AFK_COMPLETE="bash_complete", COMP_WORDS="afk run -t tr", COMP_CWORD="3")
+    modules = imported(shell, AFK)
+
+    assert "afk_store_disk.store" in modules
+    assert not of(modules, NOT_FOR_A_LIST)
 
 
 def test_importing_afkcli_imports_nothing_else_of_ours(shell: Shell) -> None:

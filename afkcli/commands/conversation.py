@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
 from typing import NamedTuple
 
 from afkcli.core.contract.errors import ErrorKind
@@ -25,13 +23,12 @@ from afkcli.core.contract.protocols import ThreadInfo
 from afkcli.core.contract.result import RunState
 from afkcli.core.contract.text import collapsed
 from afkcli.core.thread.history import History
-from afkcli.core.thread.operations import RUNNING
+from afkcli.core.thread.listing import RUNNING
 from afkcli.core.thread.sending import messages_to_send
 from afkcli.core.thread.turns import SealedTurn, interrupted_turn, resumed_by, turn_to_json
 from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import BOLD, DIM, YELLOW
-
-_MINUTE, _HOUR, _DAY, _WEEK = 60, 3600, 86400, 7 * 86400
+from afkcli.screen.times import local_time
 
 
 class ShownTurn(NamedTuple):
@@ -153,30 +150,6 @@ def markdown(thread: ThreadInfo, turns: list[ShownTurn]) -> str:
         if said:
             lines += [f"*{collapsed(said)}*", ""]
     return "\n".join(lines)
-
-
-def local_time(stamp: str) -> str:
-    """Return an RFC 3339 time as the day and minute where the user is."""
-    try:
-        return datetime.fromisoformat(stamp).astimezone().strftime("%Y-%m-%d %H:%M")
-    except ValueError:
-        return stamp
-
-
-def ago(stamp: str, now: Callable[[], float] = time.time) -> str:
-    """Return how long an RFC 3339 time is past, shortly; the day, where that is more than eight weeks."""
-    try:
-        seconds = max(0.0, now() - datetime.fromisoformat(stamp).timestamp())
-    except ValueError:
-        return stamp
-    if seconds < _MINUTE:
-        return "now"
-    for unit, name, end in ((_MINUTE, "min", _HOUR), (_HOUR, "h", _DAY), (_DAY, "d", 2 * _WEEK)):
-        if seconds < end:
-            return f"{int(seconds // unit)} {name}"
-    if seconds < 8 * _WEEK:
-        return f"{int(seconds // _WEEK)} wk"
-    return local_time(stamp)[:10]
 
 
 def _labelled(role: Role, part: Part) -> tuple[str, str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from afkcli.commands.context import invocation
 from afkcli.core.contract.errors import UsageError
-from afkcli.core.contract.ids import uuid7
-from afkcli.core.contract.protocols import Owner, Store, ThreadInfo
-from afkcli.host.owner import current_owner
+
+if TYPE_CHECKING:
+    from afkcli.core.contract.protocols import Owner, Store, ThreadInfo
 
 
 @contextlib.contextmanager
@@ -34,4 +35,7 @@ def last_used(store: Store, folder: str | None) -> ThreadInfo:
 
 def command_owner() -> Owner:
     """Return who holds a lease that a command takes: this process, with an id of its own in place of a run's."""
+    from afkcli.core.contract.ids import uuid7
+    from afkcli.host.owner import current_owner
+
     return current_owner(uuid7())

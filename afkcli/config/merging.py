@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from afkcli.config.checking import AGENT_KEYS
 from afkcli.config.reading import ConfigFile, relative_to
 from afkcli.core.contract.errors import ConfigError
 from afkcli.core.contract.limits import FailSafeConfig
-from afkcli.core.contract.protocols import Price
 from afkcli.core.contract.text import decoded
-from afkcli.core.run.budgets import Budgets
 from afkcli.host.permissions import UnsafeFileError, read_own_file
+
+if TYPE_CHECKING:
+    from afkcli.core.contract.protocols import Price
+    from afkcli.core.run.budgets import Budgets
 
 DEFAULT_AGENT = "afk"
 DEFAULT_STORE = "disk"
@@ -170,6 +172,8 @@ class Config:
 
     def budgets(self) -> Budgets:
         """Return the budgets; the project file counts before the user's config."""
+        from afkcli.core.run.budgets import Budgets
+
         merged: dict[str, Any] = {}
         for item in reversed(self.files):
             merged.update(item.table.get("budgets", {}))
@@ -184,6 +188,8 @@ class Config:
 
     def prices(self) -> dict[str, Price]:
         """Return the prices of `[prices."provider/model"]`."""
+        from afkcli.core.contract.protocols import Price
+
         prices: dict[str, Price] = {}
         for item in reversed(self.files):
             for model, table in item.table.get("prices", {}).items():

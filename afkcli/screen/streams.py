@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
@@ -90,6 +89,8 @@ class Output:
 
 async def _written_by(worker: WriteWorker, piece: bytes) -> OSError | None:
     """Have a worker write `piece`, and return its error once it has."""
+    import asyncio  # not at the top: a command that lists something does not need it
+
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[OSError | None] = loop.create_future()
 
@@ -107,6 +108,8 @@ async def _written_by(worker: WriteWorker, piece: bytes) -> OSError | None:
 
 async def writable(descriptor: int) -> None:
     """Wait until a write to a descriptor that does not block takes something, or fails."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
     loop.add_writer(descriptor, ready.set)

@@ -98,11 +98,12 @@ def _project(
     invocation: Invocation, user: ConfigFile, plugins: Plugins, notify: Callable[[str], None]
 ) -> ConfigFile | None:
     from afkcli.config.project import find_project_file
-    from afkcli.config.trust import inert_line, project_config, record_file
 
     file = find_project_file(invocation.folder)
     if file is None:
         return None
+    from afkcli.config.trust import inert_line, project_config, record_file
+
     config = project_config(
         file, configured_models(invocation, user, plugins), user.table, record_file(invocation.environment)
     )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from afkcli.config.merging import Choice, Config
 from afkcli.config.reading import ConfigFile
 from afkcli.core.contract.errors import ConfigError, UnknownNameError
-from afkcli.core.contract.protocols import ThreadInfo
 from afkcli.host.invocation import Invocation
 from afkcli.loading.discovery import KNOWN, KnownPlugin, Plugins, missing_line
 from afkcli.wiring.setup import Setup
+
+if TYPE_CHECKING:
+    from afkcli.core.contract.protocols import ThreadInfo
 
 DEMO_PROVIDER = "local"
 NOTHING_NAMED = "nothing names another model"

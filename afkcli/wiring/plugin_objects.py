@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from afkcli.config.merging import DEFAULT_SINKS, DEFAULT_STORE, environment_choice
 from afkcli.core.contract.errors import AfkError, ConfigError, PluginContractError, PluginError, StoreError
-from afkcli.core.contract.protocols import Provider, Sink, Store
-from afkcli.core.contract.tools import Tool, Toolset
 from afkcli.loading.discovery import section
 from afkcli.wiring.setup import Setup
+
+if TYPE_CHECKING:
+    from afkcli.core.contract.protocols import Provider, Sink, Store
+    from afkcli.core.contract.tools import Tool, Toolset
 
 
 def make_provider(setup: Setup, name: str) -> Provider:

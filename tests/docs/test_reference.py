@@ -129,7 +129,9 @@ def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
         context = click.Context(command, info_name=name, parent=root)
         yield context.command_path, command, context
         if isinstance(command, click.Group):
-            for inner_name, inner in command.commands.items():
+            for inner_name in getattr(command, "places", command.commands):
+                inner = command.get_command(context, inner_name)
+                assert inner is not None
                 inner_context = click.Context(inner, info_name=inner_name, parent=context)
                 yield inner_context.command_path, inner, inner_context
 

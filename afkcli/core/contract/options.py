@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.jsonform import Json, JsonError, dumps
-from afkcli.core.contract.protocols import Capabilities
+
+if TYPE_CHECKING:
+    from afkcli.core.contract.protocols import Capabilities
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
-from afkcli.core.contract.events import Event
 from afkcli.core.contract.jsonform import Json
-from afkcli.core.contract.messages import ModelEvent, ModelRequest
 from afkcli.core.contract.result import Usage
 from afkcli.core.contract.structs import FrozenStruct, field
+
+if TYPE_CHECKING:  # a list of threads needs neither
+    from afkcli.core.contract.events import Event
+    from afkcli.core.contract.messages import ModelEvent, ModelRequest
 
 LEASE_SECONDS = 10.0
 RENEW_SECONDS = 3.0

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from afkcli.core.contract.protocols import Store, ThreadInfo
+if TYPE_CHECKING:
+    from afkcli.core.contract.protocols import Store, ThreadInfo
+
+RUNNING = "running"
+"""The state of a thread whose turn is being written now; all other states are those of `RunState`."""
 
 
 def each_thread(store: Store, *, folder: str | None = None, search: str | None = None) -> Iterator[ThreadInfo]:

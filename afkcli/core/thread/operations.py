@@ -23,14 +23,11 @@ from afkcli.core.thread.changes import changed_body
 from afkcli.core.thread.contents import stored_contents
 from afkcli.core.thread.fitting import fitted
 from afkcli.core.thread.history import History, load_history
-from afkcli.core.thread.listing import thread_names
+from afkcli.core.thread.listing import RUNNING, thread_names
 from afkcli.core.thread.names import check_name, check_tag
 from afkcli.core.thread.records import advance, next_record
 from afkcli.core.thread.set_aside import path_to
 from afkcli.core.thread.turns import after_seal, interrupted_turn, turn_to_json
-
-RUNNING = "running"
-"""The state of a thread whose turn is being written now; all other states are those of `RunState`."""
 
 
 def find_thread(store: Store, name: str) -> ThreadInfo:

@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from afk_store_disk import rows
 from afk_store_disk.cache import ThreadCache
 from afkcli.plugin import (
-    JsonError,
-    OpenTurn,
     Record,
-    RecordKind,
-    SealedTurn,
     StoreError,
-    ThreadInfo,
-    advance,
-    after_seal,
-    loads_object,
-    rfc3339,
-    title_of,
-    turn_from_json,
 )
 
 
@@ -51,7 +38,11 @@ def read_info(cache: ThreadCache, key: str) -> rows.InfoRow | None:
     if row is not None and row.info.key == key:
         return row
     records = _all_records(cache, key)
-    return rows.InfoRow(info_from_records(key, _name(cache, key), records), _number(cache, key)) if records else None
+    if not records:
+        return None
+    from afk_store_disk.lost_metadata import info_from_records  # not at the top: a list of threads does not need it
+
+    return rows.InfoRow(info_from_records(key, _name(cache, key), records), _number(cache, key))
 
 
 def _all_records(cache: ThreadCache, key: str) -> list[Record]:
@@ -89,49 +80,6 @@ def read_records(
     records.extend(record for record in opened if record.index > after)
     records.sort(key=lambda record: record.index, reverse=reverse)
     return records[:limit]
-
-
-def info_from_records(key: str, name: str, records: Sequence[Record]) -> ThreadInfo:
-    """Return the metadata that `records` tell of. Folder, tags and parent are not in them and are lost."""
-    created = _created(key)
-    info = ThreadInfo(key=key, name=name, created=created, used=created)
-    for record in records:
-        info = replace(advance(info, record), turns=max(info.turns, record.turn))
-        if record.kind is RecordKind.SEAL:
-            info = _with_seal(info, record)
-        elif record.kind is RecordKind.QUESTION:
-            info = _with_question(info, record)
-    return info
-
-
-def _with_seal(info: ThreadInfo, record: Record) -> ThreadInfo:
-    try:
-        turn = turn_from_json(loads_object(record.body))
-    except JsonError:
-        return info
-    info = after_seal(info, turn)
-    return replace(info, agent=turn.agent, model=turn.model, title=info.title or _title(turn))
-
-
-def _with_question(info: ThreadInfo, record: Record) -> ThreadInfo:
-    try:
-        run_id = str(loads_object(record.body).get("run_id", ""))
-    except JsonError:
-        run_id = ""
-    opened = OpenTurn(turn=record.turn, run_id=run_id, index=record.index, started=_created(run_id))
-    return replace(info, open_turn=opened, used=opened.started)
-
-
-def _title(turn: SealedTurn) -> str | None:
-    return title_of(turn.messages[0].text) if turn.messages else None
-
-
-def _created(identity: str) -> str:
-    """Return the time in a UUIDv7 (its first 48 bits are milliseconds since the epoch; RFC 9562, section 5.7)."""
-    try:
-        return rfc3339(int(identity.replace("-", "")[:12], 16) / 1000)
-    except (ValueError, OSError, OverflowError):
-        return rfc3339(0)
 
 
 def _name(cache: ThreadCache, key: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import Any, Protocol
 
 from afkcli.core.contract.errors import ProviderError
@@ -31,7 +31,7 @@ class Reader(Protocol):
     @property
     def finished(self) -> bool: ...
 
-    def feed(self, events: Sequence[str]) -> Iterator[ModelEvent]: ...
+    def feed(self, events: Iterable[str]) -> Iterator[ModelEvent]: ...
 
     def close(self) -> Iterator[ModelEvent]: ...
 
@@ -81,7 +81,7 @@ async def answer_events(
                 break
             if events is None:
                 break
-            for event in _read(reader, events, stream):
+            for event in _read(reader, _taken_from(events), stream):
                 yield event
                 stream.progress.saw(event)
             stream.progress.saw_unshown(getattr(reader, "unshown", 0))
@@ -93,7 +93,14 @@ async def answer_events(
     yield reader.response()
 
 
-def _read(reader: Reader, events: Sequence[str], stream: EventStream) -> Iterator[ModelEvent]:
+def _taken_from(events: list[str]) -> Iterator[str]:
+    """Yield the items of a list and take them out of it, so that a long one is not kept while its text is used."""
+    events.reverse()
+    while events:
+        yield events.pop()
+
+
+def _read(reader: Reader, events: Iterable[str], stream: EventStream) -> Iterator[ModelEvent]:
     try:
         yield from reader.feed(events)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

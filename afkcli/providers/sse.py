@@ -110,7 +110,7 @@ class EventParser:
         return events
 
     def _long_lines(self, chunk: bytes) -> Iterator[str]:
-        """Yield the lines of what is held and a chunk, so that a long one is in memory no more than twice."""
+        """Yield the lines of what is held and a chunk, and take data, so that a long one is in memory at most twice."""
         data = bytearray().join([*self._held, chunk])
         self._held, self._held_bytes = [], 0
         if b"\r" in data:
@@ -119,10 +119,15 @@ class EventParser:
             del data[: len(_BYTE_ORDER_MARK)]
         self._starts = False
         while (end := data.find(b"\n")) >= 0:
-            with memoryview(data) as whole, whole[:end] as part:
+            start = next((len(name) for name in (b"data: ", b"data:") if data.startswith(name)), 0)
+            with memoryview(data) as whole, whole[start:end] as part:
                 line = str(part, "utf-8", self._errors)
             del data[: end + 1]
-            yield line
+            if start:
+                self._add(line)
+            else:
+                yield line
+            del line
         self._hold(bytes(data))
 
     def _hold(self, data: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from afk_provider_anthropic.blocks import Block, Blocks
@@ -78,7 +78,7 @@ class AnswerReader:
     def unshown(self) -> int:
         return self._blocks.unshown
 
-    def feed(self, events: Sequence[str]) -> Iterator[ModelEvent]:
+    def feed(self, events: Iterable[str]) -> Iterator[ModelEvent]:
         """Yield the model events of some events' data.
 
         Raises:
@@ -89,7 +89,9 @@ class AnswerReader:
             if data.startswith(DONE):  # gateways end every stream so
                 self.ended = True
                 return
-            for event in decode_events(data):
+            found = decode_events(data)
+            del data  # it may be long, and its text is used now
+            for event in found:
                 yield from self._take(event)
 
     def _take(self, event: JsonObject) -> Iterator[ModelEvent]:

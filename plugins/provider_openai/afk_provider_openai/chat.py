@@ -5,7 +5,7 @@ https://developers.openai.com/api/reference/resources/chat/subresources/completi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from afk_provider_openai.models import is_mistral_model
 from afk_provider_openai.settings import Server
@@ -80,7 +80,7 @@ class ChatReader:
     def finished(self) -> bool:
         return self._answer.finished
 
-    def feed(self, events: Sequence[str]) -> Iterator[ModelEvent]:
+    def feed(self, events: Iterable[str]) -> Iterator[ModelEvent]:
         """Yield the model events of some events' data.
 
         Raises:
@@ -91,7 +91,9 @@ class ChatReader:
             if data.startswith(DONE):
                 self.ended = True
                 return
-            for chunk in decode_events(data):
+            chunks = decode_events(data)
+            del data  # it may be long, and its text is used now
+            for chunk in chunks:
                 yield from self._answer.chunk(chunk)
                 if (told := error_in(chunk)) is not None:
                     error = self._server.errors.event(self._model, told)

@@ -6,7 +6,7 @@ https://developers.openai.com/api/reference/resources/responses/streaming-events
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,7 +98,7 @@ class ResponsesReader:
         self._response: JsonObject = {}
         self._finish = FinishReason.STOP
 
-    def feed(self, events: Sequence[str]) -> Iterator[ModelEvent]:
+    def feed(self, events: Iterable[str]) -> Iterator[ModelEvent]:
         """Yield the model events of some events' data.
 
         Raises:
@@ -109,7 +109,9 @@ class ResponsesReader:
             if data.startswith(DONE):  # the end marker of Chat Completions, which gateways add
                 self.ended = True
                 return
-            for event in decode_events(data):
+            found = decode_events(data)
+            del data  # it may be long, and its text is used now
+            for event in found:
                 yield from self._take(event)
 
     def _take(self, event: JsonObject) -> Iterator[ModelEvent]:

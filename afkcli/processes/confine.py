@@ -21,8 +21,11 @@ import os
 import stat
 import struct
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+
+TYPE_CHECKING = False  # importing it from typing would take longer than all the rest
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Any
 
 
 class RefusedError(OSError):

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from afkcli.processes.supervisor import (
+from afkcli.processes.descendants import (
     GIVE_UP_SECONDS,
     Process,
     children_of,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import marshal
 import os
 import socket
 import subprocess
@@ -15,11 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Self
 
+from afkcli.processes.descendants import STOP_SECONDS
 from afkcli.processes.sandbox import Sandbox, SandboxError
 from afkcli.processes.strays import Tree, new_mark
-from afkcli.processes.supervisor import STOP_SECONDS
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
+_CODE = (
+    "import sys; sys.path.insert(0, sys.argv[1].rpartition('/')[0]); import supervisor; supervisor.main(sys.argv[2:])"
+)
+"""Imported and not executed as a file, so that its bytecode is kept, as that of all modules."""
 READ_BYTES = 64 * 1024
 CLOSE_SECONDS = 0.2
 """How long the end is waited for when a process is left: less than afk gives a tool to clean up."""
@@ -94,6 +98,7 @@ class SupervisedProcess:
         environment: Mapping[str, str],
         stdin: int | IO[bytes],
         limit: float,
+        most: int,
         sandbox: Sandbox | None,
     ) -> None:
         """Start the supervisor; use `start`."""
@@ -110,9 +115,9 @@ class SupervisedProcess:
         self._late: asyncio.TimerHandle | None = None
         self._control, theirs = socket.socketpair()
         mark = new_mark()
-        policy = "" if sandbox is None else json.dumps(sandbox.policy())
+        policy = "" if sandbox is None else marshal.dumps(sandbox.policy()).hex()
         has_ctype = str(int("LC_CTYPE" in environment))
-        options = [str(theirs.fileno()), str(os.getpid()), repr(limit), str(mark), has_ctype, policy]
+        options = [str(theirs.fileno()), str(os.getpid()), repr(limit), str(most), str(mark), has_ctype, policy]
         try:
             self._process = _start([*options, *argv], theirs.fileno(), cwd=folder, env=environment, stdin=stdin)
         except BaseException:
@@ -133,6 +138,7 @@ class SupervisedProcess:
         environment: Mapping[str, str],
         stdin: int | IO[bytes] = DEVNULL,
         limit: float = 0.0,
+        max_processes: int = 0,
         sandbox: Sandbox | None = None,
     ) -> Self:
         """Start a program and return it when it is being executed.
@@ -144,13 +150,23 @@ class SupervisedProcess:
             environment: all variables that it gets.
             stdin: `PIPE` for a stream to write to, `DEVNULL`, or a file that it reads.
             limit: how long it may run, in seconds; 0 for no limit. Then it gets SIGTERM, and is killed a second later.
+            max_processes: how many processes and threads it may have at once, itself included; 0 for no limit. With
+                more it is killed, with all that it started. Only Linux counts them.
             sandbox: what `make_sandbox` returned; None runs it with all rights of the user.
 
         Raises:
             SandboxError: the system refused a part of the sandbox.
             OSError: the program could not be executed; with a `filename` if it is the supervisor that could not be.
         """
-        process = cls(argv, folder=folder, environment=environment, stdin=stdin, limit=limit, sandbox=sandbox)
+        process = cls(
+            argv,
+            folder=folder,
+            environment=environment,
+            stdin=stdin,
+            limit=limit,
+            most=max_processes,
+            sandbox=sandbox,
+        )
         try:
             await process._connect()
             await process._said.executed.wait()
@@ -184,6 +200,11 @@ class SupervisedProcess:
     def timed_out(self) -> bool:
         """Whether it ran for longer than its limit, and was stopped."""
         return "limit" in self._said.values
+
+    @property
+    def crowded(self) -> int:
+        """How many processes and threads it had when it was killed for having more than `max_processes`, else 0."""
+        return self._said.values.get("crowded", 0)
 
     @property
     def lost(self) -> str:
@@ -302,7 +323,7 @@ def _start(
     arguments: Sequence[str], control: int, *, cwd: str | None, env: Mapping[str, str], stdin: int | IO[bytes]
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - a list of arguments; no shell is involved
-        [sys.executable, "-I", "-S", "-B", str(SUPERVISOR), *arguments],
+        [sys.executable, "-I", "-S", "-c", _CODE, str(SUPERVISOR), *arguments],
         stdin=stdin,
         stdout=PIPE,
         stderr=PIPE,

@@ -1,14 +1,15 @@
 """Runs one command, and stops everything that it leaves running: a process of its own, between afk and the command.
 
-Started as `python -I -S -B supervisor.py CONTROL AFK LIMIT MARK LC_CTYPE POLICY ARGV...`, so it imports only the
-standard library. Its environment is the command's.
+It is started with the arguments CONTROL AFK LIMIT MOST MARK LC_CTYPE POLICY ARGV..., isolated and without
+site-packages: it imports only the standard library and what lies beside it. Its environment is the command's.
 
     CONTROL          the number of a socket to afk
     AFK              the process id of afk
     LIMIT            how long the command may run, in seconds; 0 without a limit
+    MOST             how many processes and threads the command may have at once; 0 without a limit
     MARK             the number that marks its processes (see `mark_this_process`); 0 for no mark
     LC_CTYPE         "1" if the environment has this variable
-    POLICY           that of confine.py, as JSON; "" without a sandbox
+    POLICY           that of confine.py, by marshal, as hexadecimal digits; "" without a sandbox
 
 The supervisor writes these lines to the socket:
 
@@ -18,6 +19,7 @@ The supervisor writes these lines to the socket:
     refused ERRNO    the system refused a part of the sandbox, so the command was not executed
     ended STATUS     it has ended, with this status as in waitpid(2)
     limit 0          it runs for longer than LIMIT, and is stopped
+    crowded NUMBER   it had more processes and threads than MOST, or was refused one more, and is stopped
     stopped NUMBER   the number of its processes that still ran and were stopped
     left NUMBER      the number of processes that could not be stopped
 
@@ -26,34 +28,70 @@ closed it, or died in any way) and the end of the process AFK ask to stop it at 
 subreaper of its descendants (prctl(2)), so it still finds a process that leaves its session or loses its parent.
 
 A command has the rights to stop or kill its supervisor. afk notices that, and ends the command by itself
-(`afkcli.processes.strays`), with the functions of this module.
+(`afkcli.processes.strays`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import marshal
 import os
 import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
 
-STOP_SECONDS = 1.0
-"""How long a command that ran for too long may take to end by itself, after SIGTERM."""
+TYPE_CHECKING = False  # importing it from typing would take longer than all the rest
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from afkcli.processes.confine import confined
+    from afkcli.processes.descendants import (
+        GIVE_UP_SECONDS,
+        STOP_SECONDS,
+        all_processes,
+        children_of,
+        count_below,
+        descendants,
+        end_all,
+        group_of,
+        last_process,
+        processes,
+        running_below,
+        send,
+        state_of,
+    )
+    from afkcli.processes.pid_group import PidGroup, make_pid_group
+else:  # the folder of this file is on the path
+    from confine import confined
+    from descendants import (
+        GIVE_UP_SECONDS,
+        STOP_SECONDS,
+        all_processes,
+        children_of,
+        count_below,
+        descendants,
+        end_all,
+        group_of,
+        last_process,
+        processes,
+        running_below,
+        send,
+        state_of,
+    )
+    from pid_group import PidGroup, make_pid_group
+
 AT_ONCE_SECONDS = 0.1
-"""The same when afk is gone."""
-GIVE_UP_SECONDS = 5.0
-"""How long the supervisor tries to kill a process that waits for a broken disk, or belongs to another user."""
+"""How long a command may take to end by itself when afk is gone."""
+CROWD_SECONDS = 0.05
+"""How often it is looked whether so many processes were made that the command may have more than MOST."""
 LOOK_SECONDS = 30.0
 """How often the supervisor looks whether afk is there and is not suspended, beside what the kernel tells it."""
 SUSPENDED_SECONDS = 600.0
 """How long afk may be suspended until its commands are stopped. Its lease of the thread has expired long before."""
 
-_FIELDS = (1, 2, 3, 19)  # of /proc/PID/stat, counted from behind the name: parent, group, session, start time
-_FREEZE_ROUNDS = 20
 _QUICK_ROUNDS = 50
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER = 1, 4, 24, 36  # linux/prctl.h
 _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
@@ -64,13 +102,20 @@ _OURS = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGPIPE", "SIGXFSZ", "SIGCHL
 class Supervisor:
     """One command and all its descendants."""
 
-    def __init__(self, control: int, *, afk: int, limit: float, mark: int, policy: dict[str, Any] | None) -> None:
+    def __init__(
+        self, control: int, *, afk: int, limit: float, most: int, mark: int, policy: dict[str, Any] | None
+    ) -> None:
         self._control, self._afk, self._mark = control, afk, mark
         self._policy = policy
         self._in_bubblewrap = policy is not None and policy["mechanism"] == "bubblewrap"
         self._temporary = _temporary_folder() if policy is not None else ""
         self._limit = limit
         self._until = float("inf")
+        self._most = most + (2 if most and self._in_bubblewrap else 0)  # its own two processes
+        self._counted_to = self._crowded_at = 0
+        self._group: PidGroup | None = None
+        self._told = False
+        self._look_at = 0.0
         self._suspended_at = 0.0
         self._woken, wake = os.pipe()
         os.set_blocking(wake, False)
@@ -88,6 +133,8 @@ class Supervisor:
         try:
             self._run(argv)
         finally:
+            if self._group is not None:
+                self._group.remove()
             if self._temporary:
                 import shutil  # here, because only a sandbox needs it
 
@@ -111,6 +158,11 @@ class Supervisor:
                 os.read(self._woken, 4096)
                 if not self._reap() and self._subreaper:
                     return
+            if self._is_crowded():
+                self._stop(0.0)
+                return
+            if not ready and time.monotonic() < min(self._look_at, self._until):
+                continue
             grace = self._grace(ready - {self._woken})
             if grace is not None:
                 self._stop(grace)
@@ -118,7 +170,37 @@ class Supervisor:
 
     def _look_after(self) -> float:
         """Return how long to wait at most, in seconds."""
-        return max(0.0, min(LOOK_SECONDS, self._until - time.monotonic()))
+        look = min(self._look_at, self._until) - time.monotonic()
+        return max(0.0, min(look, CROWD_SECONDS) if self._most else look)
+
+    def _is_crowded(self) -> bool:
+        """Return whether there are too many processes and threads; then those of the command's group have been killed.
+
+        They are counted only when the machine has made so many that these may be too many. A control group of the
+        kernel tells by itself, but only where one can be made. (A filter that asks here before each fork would do
+        everywhere, but it fails a fork that a signal interrupts.)
+        """
+        if not self._most:
+            return False
+        number = self._most + 1 if self._group is not None and self._group.was_full else self._count()
+        if number <= self._most:
+            return False
+        with contextlib.suppress(OSError):  # only root has the right
+            os.setpriority(os.PRIO_PROCESS, 0, -20)
+        self._kill_group()
+        if not self._told:
+            self._say(f"crowded {number}")
+        self._told = True
+        return True
+
+    def _count(self) -> int:
+        """Return how many there are, at most one more than allowed; 0 if they cannot be too many."""
+        made = last_process()
+        if made and self._counted_to <= made < self._crowded_at:
+            return 0
+        number = count_below(os.getpid(), self._most + 1)
+        self._counted_to, self._crowded_at = made, made + max(1, self._most - number)
+        return number
 
     def _grace(self, ready: set[int]) -> float | None:
         """Return how long everything may take to end by itself, if it is to end now."""
@@ -126,6 +208,7 @@ class Supervisor:
             return self._asked()
         if ready or self._afk_is_gone():
             return AT_ONCE_SECONDS
+        self._look_at = time.monotonic() + LOOK_SECONDS
         if not self._ended and time.monotonic() >= self._until:
             self._say("limit 0")
             return STOP_SECONDS
@@ -152,12 +235,14 @@ class Supervisor:
         """Start `argv` in a session of its own; return "", or the line that says why it could not be executed."""
         told, tell = os.pipe()
         supervisor = os.getpid()
+        self._group = make_pid_group(self._most) if self._most else None
         self._pid = os.fork()
         if self._pid == 0:
             try:
                 os.setsid()
                 self._say(f"started {os.getpid()}")  # before it can do anything, for example to its supervisor
                 mark_this_process(self._mark)
+                _limit_processes(self._most, self._group)
                 if self._prctl is not None:  # whoever kills the supervisor is killed with it
                     self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
                 for name in _OURS:
@@ -183,13 +268,9 @@ class Supervisor:
             _drop_capabilities(self._prctl)
         if self._policy is None:
             return argv
-        sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 - pathlib is slow to import
-        from confine import confined  # type: ignore[import-not-found]  # beside this file, not in a package here
-
         self._policy["guarded"].append(supervisor)
         os.environ["TMPDIR"] = self._temporary
-        words: list[str] = confined(self._policy, argv, self._temporary)
-        return words
+        return confined(self._policy, argv, self._temporary)
 
     def _reap(self) -> bool:
         """Note the processes that have ended; return whether any child is left."""
@@ -219,6 +300,8 @@ class Supervisor:
             if not self._in_bubblewrap:
                 self._send_to_group(number)
         self._wait(seconds)
+        if not self._is_crowded() and self._group is not None:
+            self._group.close()
         left = end_all(self._running_now, time.monotonic() + GIVE_UP_SECONDS, self._kill_quickly)
         self._reap()  # those that have ended since
         if left:
@@ -232,7 +315,7 @@ class Supervisor:
     def _wait(self, seconds: float) -> None:
         """Wait until all processes have ended, at most `seconds`."""
         until = time.monotonic() + seconds
-        while self._running_now() and time.monotonic() < until:
+        while self._running_now() and time.monotonic() < until and not self._is_crowded():
             time.sleep(0.002)
 
     def _running_now(self) -> list[int]:
@@ -262,125 +345,21 @@ class Supervisor:
             if not found:
                 return
 
+    def _kill_group(self) -> None:
+        """Kill the command's groups, each in one call, which reaches every process in them, also one that is being
+        forked."""
+        if self._group is not None:
+            self._group.close()
+        is_ours = not self._ended or any(group_of(pid) == self._pid for pid in running_below(os.getpid()))
+        if is_ours:  # so its number cannot belong to another group
+            with contextlib.suppress(OSError):
+                os.killpg(self._pid, signal.SIGKILL)
+
     def _send_to_group(self, number: int) -> None:
         """Send a signal to the command's group, which reaches processes that are being forked at this moment too."""
         if not self._ended:  # its number cannot belong to another process yet
             with contextlib.suppress(OSError):
                 os.killpg(self._pid, number)
-
-
-def end_all(find: Callable[[], list[int]], until: float, kill_quickly: Callable[[], None] | None = None) -> list[int]:
-    """Kill all processes that `find` returns, until it returns none or the time (of the monotonic clock) has come.
-
-    All of them are suspended first: they can start no more processes then, and do not notice the end of the others.
-
-    Args:
-        find: lists those that run.
-        until: when to give up.
-        kill_quickly: kills once more what `find` may be too slow for.
-
-    Returns:
-        Those that still run.
-    """
-    suspended: set[int] = set()
-    rounds = 0
-    while True:
-        found = find()
-        if not found or time.monotonic() >= until:
-            return found
-        new = [pid for pid in found if pid not in suspended]
-        if new and rounds < _FREEZE_ROUNDS:
-            rounds += 1
-            suspended.update(new)
-            for pid in new:
-                send(pid, signal.SIGSTOP)
-            continue
-        for pid in found:
-            send(pid, signal.SIGKILL)
-        if kill_quickly is not None:
-            kill_quickly()
-        time.sleep(0.002)
-
-
-class Process:
-    """A running process: its id, its parent's, its group, its session, and when it began, in ticks since the boot; 0
-    where the platform does not tell."""
-
-    __slots__ = ("began", "group", "parent", "pid", "session")
-
-    def __init__(self, pid: int, parent: int, group: int, session: int = 0, began: int = 0) -> None:
-        self.pid, self.parent, self.group, self.session, self.began = pid, parent, group, session, began
-
-
-def descendants(found: list[Process], ancestors: list[int]) -> list[int]:
-    """Return the descendants of `ancestors` among `found`, parents before their children."""
-    children: dict[int, list[int]] = {}
-    for process in found:
-        children.setdefault(process.parent, []).append(process.pid)
-    known = dict.fromkeys(ancestors)  # a set that keeps the order
-    new = list(known)
-    while new:
-        new = [pid for parent in new for pid in children.get(parent, ()) if pid not in known]
-        known.update(dict.fromkeys(new))
-    return list(known)[len(dict.fromkeys(ancestors)) :]
-
-
-def processes() -> Iterator[Process]:
-    """Yield all running processes that this one may see."""
-    if not os.path.exists("/proc/self/stat"):  # noqa: PTH110 - pathlib is slow to import
-        yield from _processes_by_ps()
-        return
-    for name in os.listdir("/proc"):  # noqa: PTH208
-        if name.isdigit():
-            fields = stat_of(int(name))
-            if fields and fields[0] not in ("Z", "X"):
-                yield Process(int(name), *(int(fields[number]) for number in _FIELDS))
-
-
-def stat_of(pid: int) -> list[str]:
-    """Return the fields of a process behind its name (state, parent, group, session ...; proc(5)); [] if unknown."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
-            return file.read().rpartition(b")")[2].decode("ascii").split()  # the name may contain any byte
-    except OSError:
-        return []
-
-
-def state_of(pid: int) -> str:
-    """Return the state of a process, "T" for a suspended one; "" if it is unknown."""
-    return "".join(stat_of(pid)[:1])
-
-
-def running_below(pid: int) -> list[int]:
-    """Return the running descendants of a process, parents before their children.
-
-    It reads nothing of other processes. The list is empty where the kernel does not tell (CONFIG_PROC_CHILDREN), and
-    may lack some that are starting or ending at this moment.
-    """
-    found: dict[int, None] = {}  # a set that keeps the order
-    new = [pid]
-    while new:
-        new = [child for parent in new for child in children_of(parent) if child not in found]
-        found.update(dict.fromkeys(new))
-    return [pid for pid in found if state_of(pid) not in ("Z", "X", "")]
-
-
-def children_of(pid: int) -> list[int]:
-    """Return the children of a process, those that have ended included; [] if the kernel does not tell."""
-    children: list[int] = []
-    try:
-        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208
-            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:  # noqa: PTH123
-                children += map(int, file.read().split())
-    except OSError:  # it has ended
-        pass
-    return children
-
-
-def send(pid: int, number: int) -> None:
-    """Send a signal to a process, if it is there."""
-    with contextlib.suppress(OSError):  # it has ended, or belongs to another user now
-        os.kill(pid, number)
 
 
 def mark_this_process(mark: int) -> None:
@@ -399,28 +378,34 @@ def mark_this_process(mark: int) -> None:
         resource.setrlimit(resource.RLIMIT_RTTIME, (mark if soft == resource.RLIM_INFINITY else min(soft, mark), mark))
 
 
-def _processes_by_ps() -> Iterator[Process]:
-    """The same as `processes`, for systems without /proc (macOS)."""
-    told, tell = os.pipe()
-    try:
-        arguments = ["ps", "-A", "-o", "pid=,ppid=,pgid=,stat="]
-        ours = os.posix_spawn("/bin/ps", arguments, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, tell, 1)])
-    finally:
-        os.close(tell)
-    with open(told, encoding="ascii") as lines:  # noqa: PTH123
-        listed = [line.split() for line in lines]
-    os.waitpid(ours, 0)
-    for pid, parent, group, state in listed:
-        if int(pid) != ours and not state.startswith("Z"):
-            yield Process(int(pid), int(parent), int(group))
-
-
 def _process_descriptor(pid: int) -> list[int]:
     """Return a descriptor that becomes readable when a process ends (pidfd_open(2)); [] where there is none."""
     try:
         return [os.pidfd_open(pid)]
     except (AttributeError, OSError):
         return []
+
+
+def _limit_processes(most: int, group: PidGroup | None) -> None:
+    """Have the kernel bound how many processes and threads come from this process, if it can.
+
+    Without a group it bounds what is made before the supervisor notices: all those of the user, so the limit is above
+    the number that the whole machine has. Root has no such limit.
+    """
+    if group is not None:
+        with contextlib.suppress(OSError):
+            group.join()
+            return
+    everything = all_processes() if most else 0
+    if everything:
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+        most = everything + 2 * most
+        if hard == resource.RLIM_INFINITY or most < hard:
+            resource.setrlimit(
+                resource.RLIMIT_NPROC, (most if soft == resource.RLIM_INFINITY else min(soft, most), most)
+            )
 
 
 def _find_prctl() -> Callable[..., int] | None:
@@ -488,18 +473,10 @@ def _let_go_of_streams() -> None:
 
 def main(arguments: list[str]) -> None:
     """Run a command, as the module says."""
-    control, afk, limit, mark, has_ctype, said, *argv = arguments
+    control, afk, limit, most, mark, has_ctype, said, *argv = arguments
     os.set_inheritable(int(control), False)
     if has_ctype != "1":
         os.environ.pop("LC_CTYPE", None)  # Python itself sets it if the locale is C (PEP 538)
-    policy = None
-    if said:
-        import json  # here, because only a sandbox needs it
-
-        policy = json.loads(said)
-    Supervisor(int(control), afk=int(afk), limit=float(limit), mark=int(mark), policy=policy).run(argv)
+    policy = marshal.loads(bytes.fromhex(said)) if said else None  # noqa: S302 - of afk, and quicker than JSON
+    Supervisor(int(control), afk=int(afk), limit=float(limit), most=int(most), mark=int(mark), policy=policy).run(argv)
     os._exit(0)  # nothing is buffered, and afk waits for the end
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -22,6 +22,7 @@ READS_THE_PROCESS = {
     Path("providers/certificates.py"),  # as the SDKs do: providers read the environment of the process
     Path("providers/proxies.py"),
     Path("processes/supervisor.py"),  # a program of its own
+    Path("processes/descendants.py"),  # a part of it: the environment of ps
     Path("processes/confine.py"),  # runs in the process that becomes a command
 }
 OTHERS = ("testing",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from afkcli.plugin import PIPE, SupervisedProcess
-from afkcli.processes import supervised, supervisor
+from afkcli.processes import descendants, supervised
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="processes as POSIX has them")
 
@@ -74,7 +75,7 @@ def test_what_still_ran_when_a_program_was_stopped_is_counted() -> None:
 def test_a_process_that_cannot_be_killed_is_given_up() -> None:
     """It waits for a broken disk, or belongs to another user: here, it is one that is never seen to end."""
     began = time.monotonic()
-    assert supervisor.end_all(lambda: [2**22 + 1], began + 0.05) == [2**22 + 1]
+    assert descendants.end_all(lambda: [2**22 + 1], began + 0.05) == [2**22 + 1]
 
 
 AFK = """
@@ -94,6 +95,7 @@ asyncio.run(main())
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the state of a process")
 def test_a_program_ends_if_afk_is_suspended_for_good(tmp_path: Path) -> None:
     changed = supervised.SUPERVISOR.read_text().replace("LOOK_SECONDS = 30.0", "LOOK_SECONDS = 0.05")
+    shutil.copytree(supervised.SUPERVISOR.parent, tmp_path, dirs_exist_ok=True)
     (tmp_path / "supervisor.py").write_text(changed.replace("SUSPENDED_SECONDS = 600.0", "SUSPENDED_SECONDS = 0.2"))
     argv = [sys.executable, "-c", AFK, str(tmp_path / "supervisor.py")]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as afk:
@@ -101,10 +103,10 @@ def test_a_program_ends_if_afk_is_suspended_for_good(tmp_path: Path) -> None:
             assert afk.stdout is not None
             pid = int(afk.stdout.readline())
             until = time.monotonic() + LIMIT
-            while supervisor.state_of(pid) not in ("", "Z"):
+            while descendants.state_of(pid) not in ("", "Z"):
                 assert time.monotonic() < until, "it still runs"
                 time.sleep(0.02)
-            assert supervisor.state_of(afk.pid) == "T"
+            assert descendants.state_of(afk.pid) == "T"
         finally:
             afk.kill()
 

@@ -26,7 +26,8 @@ CLOSE_SECONDS = 0.2
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """How a command ended: `status` as in waitpid(2), or None if it is unknown; `lost` as of a `SupervisedProcess`."""
+    """How a command ended: `status` as in waitpid(2), or None if it is unknown; `crowded` and `lost` as of a
+    `SupervisedProcess`."""
 
     status: int | None
     timed_out: bool
@@ -34,6 +35,7 @@ class Outcome:
     stderr: str
     stopped: int
     left: int
+    crowded: int
     lost: str
 
 
@@ -80,6 +82,7 @@ async def run_command(
     stdin: str | None,
     max_bytes: int,
     limit: float,
+    max_processes: int,
     sandbox: Sandbox | None,
 ) -> Outcome:
     """Run a command and return how it ended; one that takes longer than `limit` seconds is stopped.
@@ -90,7 +93,13 @@ async def run_command(
     """
     with _stdin(stdin) as source:
         process = await SupervisedProcess.start(
-            argv, folder=folder, environment=environment, stdin=source, limit=limit, sandbox=sandbox
+            argv,
+            folder=folder,
+            environment=environment,
+            stdin=source,
+            limit=limit,
+            max_processes=max_processes,
+            sandbox=sandbox,
         )
     stdout, stderr = Output(max_bytes), Output(max_bytes)
     async with process:
@@ -116,6 +125,7 @@ async def run_command(
         stderr=stderr.text(),
         stopped=stopped.running,
         left=stopped.left,
+        crowded=process.crowded,
         lost=process.lost,
     )
 

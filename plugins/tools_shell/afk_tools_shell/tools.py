@@ -67,6 +67,8 @@ def _check(settings: Settings) -> None:
         raise ConfigError(f"{where} timeout_s must be more than 0 seconds (got {settings.timeout_s})")
     if not 100 <= settings.max_output_bytes <= 50_000:
         raise ConfigError(f"{where} max_output_bytes must be from 100 to 50000 (got {settings.max_output_bytes})")
+    if settings.max_processes < 0:
+        raise ConfigError(f"{where} max_processes must be 0 (no limit) or more (got {settings.max_processes})")
     for name, value in settings.env.items():
         if not name or "=" in name or "\0" in name + value:
             raise ConfigError(
@@ -112,6 +114,7 @@ class Shell:
                 stdin=stdin,
                 max_bytes=self._settings.max_output_bytes,
                 limit=limit,
+                max_processes=self._settings.max_processes,
                 sandbox=_sandbox(self._settings),
             )
         except SandboxError as error:
@@ -119,6 +122,9 @@ class Shell:
         except OSError as error:
             raise ToolError(_not_started(argv[0], error)) from None
         said = _text(outcome)
+        if outcome.crowded:
+            most = self._settings.max_processes
+            raise ToolError(f"the command had more than {most} processes and threads at once and was stopped\n{said}")
         if outcome.timed_out:
             raise ToolError(f"the command took longer than {limit:g} s and was stopped\n{said}")
         return said
@@ -161,7 +167,7 @@ def _text(outcome: Outcome) -> str:
     for name, text in (("stdout", outcome.stdout), ("stderr", outcome.stderr)):
         if text:
             lines += [f"{name}:", text.removesuffix("\n")]
-    if outcome.stopped and not outcome.timed_out:
+    if outcome.stopped and not outcome.timed_out and not outcome.crowded:
         lines.append(f"[{_processes(outcome.stopped)} that the command had left running: stopped]")
     if outcome.lost:
         lines.append(f"[the supervisor of the command was {outcome.lost}: all processes of the command were killed]")

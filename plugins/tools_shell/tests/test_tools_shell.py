@@ -19,7 +19,7 @@ from afk_tools_shell import Settings, afk_tools
 from afk_tools_shell.command import Output
 
 from afkcli.plugin import ConfigError, PluginError, ToolError
-from afkcli.processes import supervised, supervisor
+from afkcli.processes import descendants, supervised
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="tools.shell is refused on Windows: see there")
 
@@ -360,16 +360,13 @@ class TestTime:
     def test_output_before_the_timeout_is_returned(self):
         assert stopped("sh", "-c", "echo ready; sleep 600") == "ended by signal SIGTERM\nstdout:\nready"
 
-    def test_parents_are_stopped_before_their_children(self, monkeypatch):
+    def test_parents_are_stopped_before_their_children(self):
         """Else a shell reports that its child was terminated, and ends in its own way, now and then."""
         mine, parent, child, grandchild = os.getpid(), 8_000_007, 8_000_008, 8_000_016  # a set has them the other way
         rows = [(grandchild, child, parent), (child, parent, parent), (parent, mine, parent)]
-        monkeypatch.setattr(supervisor, "processes", lambda: iter([supervisor.Process(*row) for row in rows]))
-        monkeypatch.setattr(supervisor, "running_below", lambda pid: [])
-        watching = object.__new__(supervisor.Supervisor)
-        watching._pid, watching._subreaper = parent, True
-
-        assert watching._running() == [parent, child, grandchild]
+        found = [descendants.Process(*row) for row in rows]
+        assert descendants.descendants(found, [mine, parent]) == [child, grandchild]
+        assert descendants.descendants(found, [mine]) == [parent, child, grandchild]
 
     def test_a_call_cannot_have_more_than_the_config_gives(self):
         assert "longer than 0.3 s" in error("sleep", "600", timeout_s=500, settings={"timeout_s": 0.3})
@@ -490,9 +487,12 @@ class TestOtherPlatforms:
             shell()
 
     def test_children_are_found_by_ps(self, tmp_path, monkeypatch):
-        changed = supervised.SUPERVISOR.read_text().replace('"/proc/self/stat"', '"/no/such"')
+        changed = (
+            (supervised.SUPERVISOR.parent / "descendants.py").read_text().replace('"/proc/self/stat"', '"/no/such"')
+        )
         changed = changed.replace('sys.platform != "linux"', "True")
-        (tmp_path / "supervisor.py").write_text(changed)
+        shutil.copytree(supervised.SUPERVISOR.parent, tmp_path, dirs_exist_ok=True)
+        (tmp_path / "descendants.py").write_text(changed)
         monkeypatch.setattr(supervised, "SUPERVISOR", tmp_path / "supervisor.py")
 
         script = "cd {}; sleep 600 & echo $! > a.pid; setsid sh -c 'echo $$ > b.pid; sleep 600' & echo ready; wait"

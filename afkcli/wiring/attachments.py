@@ -29,8 +29,6 @@ _MARGIN_SECONDS = 1.0
 class Attachment(CheckedAttachment):
     """Something that goes with a message: an image, a PDF or a text; see `afkcli.core.thread.attachments`."""
 
-    __slots__ = ()
-
     @classmethod
     def from_path(cls, path: str | os.PathLike[str]) -> Self:
         """Return the file at `path`, which has to be a regular one.

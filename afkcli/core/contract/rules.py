@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Literal, TypeAlias
 from unicodedata import normalize
 
 from afkcli.core.contract.jsonform import Json, JsonObject
+from afkcli.core.contract.structs import FrozenStruct, field
 from afkcli.core.contract.tools import Tool, ToolError
 
 RuleDecision: TypeAlias = Literal["allow", "ask", "deny"]
@@ -26,8 +26,7 @@ REST = "..."
 """As the last element of a pattern for a list: any number of further elements, also none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApprovalRule:
+class ApprovalRule(FrozenStruct, kw_only=True):
     """A decision on the calls of some tools.
 
     `tool` is a pattern of names (`*`, `?`, `[ab]`, as in a shell). `arguments` has a pattern for each argument that

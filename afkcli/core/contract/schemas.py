@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from afkcli.core.contract.jsonform import Json, JsonObject
 from afkcli.core.contract.patterns import PatternError, pattern_of
 from afkcli.core.contract.schema_keywords import LATEST, Check, TooLongError, checking, dialect_of, validator_class
+from afkcli.core.contract.structs import FrozenStruct
 
 MAX_PROBLEMS = 5
 """How many problems of one value are named; the first ones are what a model can mend."""
@@ -18,8 +18,7 @@ _MAX_WORDS = 300
 _SHOWN_CHARS = 80
 
 
-@dataclass(frozen=True, slots=True)
-class Findings:
+class Findings(FrozenStruct):
     """What a check of a value found: `problems`, each as `where: what was expected`, and what was `unchecked`."""
 
     problems: Sequence[str] = ()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from afkcli.core.contract.structs import FrozenStruct
 
 _ATTRIBUTE = "_afk_setting_sources"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettingSource:
+class SettingSource(FrozenStruct, kw_only=True):
     """Where a value came from: `variable` of the environment, or the setting `name` of `table` in the config.
 
     `place` is the file and the line that set it, and empty for a default. As text it is what an error calls the value.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from json.encoder import encode_basestring
 
 from afkcli.core.contract.jsonform import Json
@@ -21,6 +20,7 @@ from afkcli.core.contract.messages import (
     ToolCallPart,
     ToolResultPart,
 )
+from afkcli.core.contract.structs import Struct, replace
 
 PART_BYTES = 1_000
 """What each part counts beside its texts: its names and fields in JSON, and about its memory beside them."""
@@ -62,8 +62,7 @@ def _fitting(piece: str, room: int) -> int:
     return fits
 
 
-@dataclass(slots=True)
-class Extent:
+class Extent(Struct):
     """How much text there is: its bytes in JSON, its characters, and the bytes that each of them takes in memory.
 
     In memory a text takes 1, 2 or 4 bytes for each character, by its widest one. The record of a turn is one text.

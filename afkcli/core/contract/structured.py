@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.jsonform import Json, JsonError, JsonObject, dumps, loads
 from afkcli.core.contract.messages import Message, Role, TextPart, text_message
 from afkcli.core.contract.schemas import unusable
+from afkcli.core.contract.structs import replace
 
 MAX_SCHEMA_BYTES = 256 * 1024
 """The longest schema; about 65,000 tokens if a model gets it in words."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TypeGuard
 
 from afkcli.core.contract.jsonform import JsonError, clean_text, dumps
 from afkcli.core.contract.media_types import IMAGES_TAKEN, image_type_of
 from afkcli.core.contract.messages import ImagePart, TextPart
+from afkcli.core.contract.structs import FrozenStruct, field, force_setattr
 from afkcli.core.contract.text import one_line
 
 MAX_OUTPUT_CHARS = 100_000
@@ -25,8 +25,7 @@ MAX_IMAGE_BYTES = 20 * 1024 * 1024
 _TYPE_CHARS = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(FrozenStruct):
     """An image that a tool returns, alone or in a list with text: `return ["the chart", Image(data)]`.
 
     Args:
@@ -40,18 +39,20 @@ class Image:
     Since: 0.2.
     """
 
-    data: bytes = field(repr=False)
+    data: bytes
     media_type: str = ""
     name: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.data, (bytes, bytearray, memoryview)):
             raise TypeError(f"the data of an Image must be bytes, not {type(self.data).__name__}")
-        object.__setattr__(self, "data", bytes(self.data))
+        force_setattr(self, "data", bytes(self.data))
+
+    def __repr__(self) -> str:
+        return f"Image(media_type={self.media_type!r}, name={self.name!r})"  # its data may be megabytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolOutput:
+class ToolOutput(FrozenStruct, kw_only=True):
     """The output of a call: its `parts` for the model, the `contents` of its images by SHA-256, and all of it as text.
 
     Since: 0.2.

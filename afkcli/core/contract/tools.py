@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar, Union, get_args, 
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.jsonform import JsonObject, canonical
 from afkcli.core.contract.messages import ToolSpec
+from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.tasks import started
 
 # Plugins of version 0.1 import the two last ones from here.
@@ -68,8 +69,7 @@ def _ignore(*_: str) -> None:
     """Ignore a report outside a run."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ToolContext:
+class ToolContext(FrozenStruct, kw_only=True, weakref=True):
     """What a tool knows about its call, and how it can report while it runs.
 
     A tool gets it as the parameter that is annotated with `ToolContext`; the model neither sees nor sets that
@@ -246,8 +246,7 @@ class Tool:
         return UsageError(f"the parameters of the tool {self.name!r} have no schema: {str(error).splitlines()[0]}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ValidArguments:
+class ValidArguments(FrozenStruct, kw_only=True, dict=True):
     """The arguments of one tool call, validated: `given` by the model, `values` as the function is called with."""
 
     tool: Tool

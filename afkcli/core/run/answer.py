@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from afkcli.core.contract.errors import ErrorKind, ProviderError, UsageError
@@ -10,6 +9,7 @@ from afkcli.core.contract.jsonform import Json, JsonError, JsonObject, dumps, lo
 from afkcli.core.contract.messages import Message, ModelRequest
 from afkcli.core.contract.protocols import Capabilities
 from afkcli.core.contract.schemas import MAX_PROBLEMS, check, unchecked_in
+from afkcli.core.contract.structs import replace
 from afkcli.core.contract.structured import MISFIT, correction, told, unfenced, usable_schema
 from afkcli.core.contract.text import collapsed
 from afkcli.core.run.outlet import Outlet

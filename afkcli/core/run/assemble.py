@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -14,6 +14,7 @@ from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.protocols import Provider, Store, ThreadInfo
 from afkcli.core.contract.rules import Decider
+from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.tasks import contained, started
 from afkcli.core.contract.tools import FoundTools, Tools, as_tools
 from afkcli.core.run.answer import StructuredOutput, unchecked_warnings
@@ -46,8 +47,7 @@ from afkcli.core.thread.store_worker import StoreWorker
 _DECIDERS: Mapping[InteractionMode, Decider] = {"headless": "headless", "interactive": "user", "external": "caller"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
+class Resources(FrozenStruct, kw_only=True):
     """What all runs of a runner share.
 
     Args:
@@ -71,8 +71,7 @@ class Resources:
         return await self.store_worker.call(lambda: self.store().add(counter, amount))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
+class _Plan(FrozenStruct, kw_only=True):
     """A run that was checked. Nothing is written yet."""
 
     spec: RunSpec
@@ -148,7 +147,7 @@ async def _check(resources: Resources, thread: ThreadInfo, agent: Agent, run_id:
         thread_id=thread.name,
         thread_key=thread.key,
         turn=thread.turns + 1,
-        agent=replace(agent, instructions=inspect.cleandoc(agent.instructions).strip()),
+        agent=dataclasses.replace(agent, instructions=inspect.cleandoc(agent.instructions).strip()),
         rules=wiring.rules,
         decider=_DECIDERS[config.interaction_mode],
         approval_timeout_s=config.approval_timeout_s,

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from afkcli.core.contract.errors import CounterLimitError, LimitReachedError, StoreError
 from afkcli.core.contract.limits import BUDGETS
 from afkcli.core.contract.protocols import Store
+from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.thread.store_worker import StoreCalls
 
 ROUNDING = 1e-9
@@ -22,8 +22,7 @@ ROUNDING = 1e-9
 _TRIES = 8  # to take the rest of a counter while other runs take from it too
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budgets:
+class Budgets(FrozenStruct, kw_only=True):
     """US dollars that runs may cost together; None means no budget.
 
     Args:
@@ -40,8 +39,7 @@ class Budgets:
 NO_BUDGETS = Budgets()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class Account(FrozenStruct, kw_only=True):
     """One budget: the `limit` of a counter, and the `reason` of a run that it ends."""
 
     counter: str
@@ -49,8 +47,7 @@ class Account:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reservations:
+class Reservations(FrozenStruct):
     """Opens the reservations of the calls of one run.
 
     Args:

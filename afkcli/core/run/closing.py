@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +21,7 @@ from afkcli.core.contract.ids import rfc3339
 from afkcli.core.contract.jsonform import clean_text
 from afkcli.core.contract.messages import Role
 from afkcli.core.contract.result import AgentResult, RunState
+from afkcli.core.contract.structs import replace
 from afkcli.core.contract.text import collapsed, error_line
 from afkcli.core.run.config import Rescue, RescueMore
 from afkcli.core.run.cost import Spending

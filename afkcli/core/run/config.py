@@ -10,6 +10,7 @@ from afkcli.core.contract.errors import ConfigError, UsageError
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.protocols import Owner
 from afkcli.core.contract.rules import ApprovalRule
+from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.tools import FoundTools
 from afkcli.core.run.budgets import NO_BUDGETS, Budgets
 from afkcli.core.run.models import PriceLookup
@@ -65,8 +66,7 @@ def no_named_tools(names: Sequence[str]) -> Coroutine[Any, Any, FoundTools]:
     raise UsageError(f"this runner has no plugins, so it cannot find the tools {', '.join(names)}; pass functions")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wiring:
+class Wiring(FrozenStruct, kw_only=True):
     """What surrounds a runner; `afkcli.wiring.runner` fills it from the config and the plugins.
 
     Args:

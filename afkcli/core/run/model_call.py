@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
 from functools import partial
 
 from afkcli.core.contract.errors import (
@@ -42,6 +41,7 @@ from afkcli.core.contract.messages import (
     ToolCallDelta,
 )
 from afkcli.core.contract.result import Usage
+from afkcli.core.contract.structs import FrozenStruct, field, replace
 from afkcli.core.contract.tasks import contained
 from afkcli.core.contract.text import error_line
 from afkcli.core.contract.tools import Tools
@@ -65,8 +65,7 @@ _KEPT_AFTER_OUTPUT = frozenset({ErrorKind.CONTENT_FILTER, ErrorKind.INTERNAL, Er
 _WITHOUT_HISTORY = "use another model, or start a new thread"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelCalls:
+class ModelCalls(FrozenStruct, kw_only=True):
     """Makes the model calls of one run."""
 
     spec: RunSpec

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.errors import PluginContractError, UnknownNameError, UsageError
 from afkcli.core.contract.options import check_options
 from afkcli.core.contract.protocols import Capabilities, Price, Provider
+from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.tasks import contained
 
 PriceLookup = Callable[[str, Capabilities], Price | None]
 """Returns the price of the model `provider/model`, or None if it is unknown; it is called on any thread."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+class Model(FrozenStruct, kw_only=True):
     """A resolved model: its provider, and its name without the provider."""
 
     provider: Provider

@@ -7,7 +7,6 @@ import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, TypeVar
 
 from afkcli.core.contract.errors import (
@@ -21,6 +20,7 @@ from afkcli.core.contract.ids import rfc3339, uuid7
 from afkcli.core.contract.messages import Message
 from afkcli.core.contract.protocols import Lease, Owner, Store, ThreadInfo
 from afkcli.core.contract.result import RunState
+from afkcli.core.contract.structs import FrozenStruct, replace
 from afkcli.core.run.config import BusyMode
 from afkcli.core.run.spec import RunSpec
 from afkcli.core.thread.attachments import Asked
@@ -39,8 +39,7 @@ LeaseOrNone = TypeVar("LeaseOrNone", Lease, Lease | None)
 _POLL_SECONDS = 0.05
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
+class Opening(FrozenStruct, kw_only=True):
     """A thread that is ready for a turn. Without `lease` the turn cannot be saved, for the reason `unsaved`.
 
     `forked` tells whether the thread was created for this run, as a copy of a thread that is in use.
@@ -52,8 +51,7 @@ class Opening:
     forked: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
+class Begun(FrozenStruct, kw_only=True):
     """An open turn: its writer, or why it cannot be saved, and the thread's history before it."""
 
     history: History

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from afkcli.core.contract.events import Completed, Event, Warned
 from afkcli.core.contract.ids import Clock
+from afkcli.core.contract.structs import Struct, field
 from afkcli.core.contract.text import error_line
 from afkcli.core.run.copies import own_copy
 from afkcli.core.run.handle import EventChannel
@@ -17,8 +17,7 @@ from afkcli.core.run.spec import RunSpec
 from afkcli.core.run.stopping import Stopping
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Outlet:
+class Outlet(Struct, kw_only=True, eq=False):
     """Numbers and dates the events of one run and sends each to the sinks, then to the reader.
 
     The reader and each sink get a copy of their own, so that what they do with it changes neither the run nor what the

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from afkcli.core.contract.errors import LeaseLostError
 from afkcli.core.contract.result import RunState
+from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.tools import FoundTools, Tool
 from afkcli.core.run.answer import StructuredOutput
 from afkcli.core.run.approvals import Approvals
@@ -24,8 +24,7 @@ from afkcli.core.run.transcript import Transcript
 from afkcli.core.thread.contents import Contents
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Run:
+class Run(FrozenStruct, kw_only=True, eq=False):
     """The parts of one run. Each has its own file; code takes the parts that it needs.
 
     `own_tools` are the functions that the agent was given, `listing` looks up the tools of plugins that it names, and

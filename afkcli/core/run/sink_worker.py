@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import fields
 
 from afkcli.core.contract.events import Event
 from afkcli.core.contract.protocols import Sink
@@ -151,12 +150,12 @@ def _text_size(event: Event) -> int:
     if event.type == "text_delta":
         return len(event.text_delta)
     size = 0
-    for field in fields(event):
-        value = getattr(event, field.name)
+    for name in event.__struct_fields__:
+        value = getattr(event, name)
         if isinstance(value, str):
             size += len(value)
-        elif field.name == "message" and not isinstance(value, str):
+        elif name == "message" and not isinstance(value, str):
             size += len(value.text)
-        elif field.name == "result":
+        elif name == "result":
             size += len(value.final_text)
     return size

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.rules import ApprovalRule, Decider
+from afkcli.core.contract.structs import FrozenStruct, field
 from afkcli.core.run.retries import FIRST_DELAY_S, MAX_RETRIES
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSpec:
+class RunSpec(FrozenStruct, kw_only=True):
     """The specification of one run.
 
     Args:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 
 from afkcli.core.contract.errors import ErrorKind
 from afkcli.core.contract.result import RunState
+from afkcli.core.contract.structs import FrozenStruct
 
 STOP_SECONDS = 0.5
 """How long a stopped run waits for the code of the provider and the tools to end."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(FrozenStruct, kw_only=True):
     """How a run ended, before its turn is sealed."""
 
     state: RunState

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from afkcli.core.contract.result import ToolExecution, Usage
+from afkcli.core.contract.structs import Struct, field
 
 
-@dataclass(slots=True, kw_only=True)
-class Tally:
+class Tally(Struct, kw_only=True):
     """The tokens, the cost, the tool calls and the denied tool calls of one run.
 
     `cost_usd` is set at the end of the run; it is None while it is unknown.

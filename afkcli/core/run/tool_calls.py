@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from afkcli.core.contract.events import ToolCompleted, ToolStarted
 from afkcli.core.contract.jsonform import clean_text
 from afkcli.core.contract.messages import Message, Role, TextPart, ToolCallPart, ToolResultPart
 from afkcli.core.contract.result import ToolExecution
+from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.tasks import contained
 from afkcli.core.contract.tool_output import MAX_OUTPUT_CHARS, NO_OUTPUT, ToolOutput, bounded
 from afkcli.core.contract.tools import FoundTools, Tool, ToolError, ToolInvocation, Tools, in_tool_context
@@ -45,8 +45,7 @@ async def all_tools(own: Tools, listing: asyncio.Task[FoundTools] | None, outlet
     return {**own, **{tool.name: tool for tool in tools}}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCalls:
+class ToolCalls(FrozenStruct, kw_only=True):
     """Makes the tool calls of one run."""
 
     spec: RunSpec

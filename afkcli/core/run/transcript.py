@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from afkcli.core.contract.growing import GrowingText
 from afkcli.core.contract.messages import Message, Role, ToolCallDelta, ToolResultPart, text_message
+from afkcli.core.contract.structs import Struct, field
 from afkcli.core.run.turn_size import TurnSize
 from afkcli.core.thread.attachments import attached_parts
 from afkcli.core.thread.sending import SentTurn, pair_tool_calls
@@ -19,8 +19,7 @@ UNTRUSTED_NOTE = (
 """The instruction that a model with tools gets about their output."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Transcript:
+class Transcript(Struct, kw_only=True):
     """The messages of one run's turn.
 
     Args:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from afkcli.core.contract.errors import LimitReachedError
 from afkcli.core.contract.jsonform import clean_text
 from afkcli.core.contract.limits import MAX_TURN_MB, MB
 from afkcli.core.contract.messages import Message, ToolCallDelta, ToolResultPart
 from afkcli.core.contract.sizes import PART_BYTES, Extent, cut_message, cut_result
+from afkcli.core.contract.structs import replace
 
 NOT_KEPT = "[The turn reached its limit of size, so this result was left out.]"
 """The result of a tool call of which nothing fits into the turn."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from afkcli.core.contract.errors import UsageError
@@ -15,6 +14,7 @@ from afkcli.core.contract.limits import MB
 from afkcli.core.contract.media_types import IMAGES, PDF, TAKEN, TEXT, media_type_of
 from afkcli.core.contract.messages import FilePart, ImagePart, Message, Part, Role, TextPart, ToolResultPart
 from afkcli.core.contract.protocols import Capabilities
+from afkcli.core.contract.structs import FrozenStruct, force_setattr
 from afkcli.core.contract.text import in_mb
 
 MAX_BYTES = 20 * MB
@@ -27,8 +27,7 @@ MAX_NAME = 200
 AttachedPart = ImagePart | FilePart
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attachment:
+class Attachment(FrozenStruct, kw_only=True):
     """Something that goes with a message: an image, a PDF or a text.
 
     Args:
@@ -41,12 +40,12 @@ class Attachment:
             given.
     """
 
-    data: bytes = field(repr=False)
+    data: bytes
     name: str
     media_type: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", shown_name(self.name))
+        force_setattr(self, "name", shown_name(self.name))
         check_size(self.name, len(self.data))
         kind = media_type_of(self.data)
         if kind is None:
@@ -58,7 +57,10 @@ class Attachment:
             )
         if self.media_type and self.media_type != kind:
             raise UsageError(f"{self.name} cannot be attached as {self.media_type}: its content is {kind}")
-        object.__setattr__(self, "media_type", kind)
+        force_setattr(self, "media_type", kind)
+
+    def __repr__(self) -> str:
+        return f"Attachment(name={self.name!r}, media_type={self.media_type!r})"  # its data may be megabytes
 
     @property
     def part(self) -> AttachedPart:
@@ -82,8 +84,7 @@ def shown_name(name: str) -> str:
     return line if len(line) <= MAX_NAME else f"{line[: MAX_NAME // 2]}…{line[-MAX_NAME // 2 + 1 :]}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(FrozenStruct, kw_only=True):
     """The user's message, and the contents that it names by their hash."""
 
     message: Message

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
 
 from afkcli.core.contract.errors import StoreError
 from afkcli.core.contract.messages import FilePart, ImagePart, Message, Part, Role, TextPart, ToolResultPart
 from afkcli.core.contract.protocols import Capabilities, Store
+from afkcli.core.contract.structs import Struct, field, replace
 from afkcli.core.thread.attachments import AttachedPart, attached_parts, framed, is_text, label, note_for_model, takes
 from afkcli.core.thread.common import begins_with
 
 Warn = Callable[[str, str], None]
 
 
-@dataclass(slots=True, kw_only=True)
-class Contents:
+class Contents(Struct, kw_only=True):
     """The contents that one run sends, by their hash.
 
     Args:

@@ -18,13 +18,13 @@ from base64 import b64decode, b64encode
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 
 from afkcli.core.contract.codecs import thread_info_from_json
 from afkcli.core.contract.errors import InvalidNameError, UnsupportedRecordError
 from afkcli.core.contract.jsonform import Json, JsonError, JsonObject, dumps, loads_object, to_plain
 from afkcli.core.contract.messages import Role
 from afkcli.core.contract.protocols import KEPT_KINDS, THREAD_SCHEMA, LargeRecord, Record, RecordKind, ThreadInfo
+from afkcli.core.contract.structs import FrozenStruct, field, replace
 from afkcli.core.contract.text import collapsed, in_mb
 from afkcli.core.contract.typed_json import from_json
 from afkcli.core.thread.attachments import contents_named_in
@@ -44,8 +44,7 @@ _MAX_INDEX, _MAX_TURN = 10**12, 10**10
 _MAX_METADATA = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportedThread:
+class ExportedThread(FrozenStruct, kw_only=True):
     """A whole thread whose hashes are right; `line` is where it begins (1 is the first).
 
     `contents` are those of the attachments, by hash; `missing` names what is not in the file: records that the export
@@ -59,8 +58,7 @@ class ExportedThread:
     missing: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RescuedTurn:
+class RescuedTurn(FrozenStruct, kw_only=True):
     """A turn that could not be saved in the thread of the name `thread_id`; the rest as in `ExportedThread`."""
 
     line: int
@@ -70,16 +68,14 @@ class RescuedTurn:
     missing: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class Refused(FrozenStruct, kw_only=True):
     """Why a line is refused; the thread that it belongs to is refused too."""
 
     line: int
     what: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Incomplete:
+class Incomplete(FrozenStruct, kw_only=True):
     """Why the file is incomplete; what was read of it is valid."""
 
     line: int

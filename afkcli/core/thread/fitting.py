@@ -5,11 +5,10 @@ A run limits its turn while it grows. This is for turns of earlier versions, of 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from afkcli.core.contract.limits import MAX_TURN_MB, MB
 from afkcli.core.contract.messages import Message
 from afkcli.core.contract.sizes import Extent, cut_message
+from afkcli.core.contract.structs import replace
 from afkcli.core.thread.turns import SealedTurn
 
 MOST_BYTES = (MAX_TURN_MB + 1) * MB

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from afkcli.core.contract.errors import UnsupportedRecordError
 from afkcli.core.contract.jsonform import MAX_LINE_BYTES, JsonError, loads_object
 from afkcli.core.contract.protocols import THREAD_SCHEMA, LargeRecord, Record, RecordKind, Store, ThreadInfo
+from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.text import in_mb
 from afkcli.core.thread.changes import Change, read_change
 from afkcli.core.thread.fitting import MOST_BYTES, fitted
@@ -16,8 +16,7 @@ from afkcli.core.thread.set_aside import seen_turns, set_aside
 from afkcli.core.thread.turns import SealedTurn, turn_from_json
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class History:
+class History(FrozenStruct, kw_only=True):
     """What a thread's records say.
 
     `turns` are the sealed ones in order, those that are set aside too, `changes` those of the thread itself,

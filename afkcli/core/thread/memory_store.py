@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 
 from afkcli.core.contract.errors import (
     CounterLimitError,
@@ -28,11 +27,11 @@ from afkcli.core.contract.protocols import (
     RecordKind,
     ThreadInfo,
 )
+from afkcli.core.contract.structs import Struct, field, replace
 from afkcli.core.thread.batch import carry_out
 
 
-@dataclass(slots=True)
-class _Kept:
+class _Kept(Struct):
     info: ThreadInfo
     records: dict[int, Record] = field(default_factory=dict)
     contents: dict[str, bytes] = field(default_factory=dict)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
 from afkcli.core.contract.errors import (
     AfkError,
@@ -17,6 +16,7 @@ from afkcli.core.contract.errors import (
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.protocols import Fork, Lease, Owner, RecordKind, Store, ThreadInfo
 from afkcli.core.contract.result import RunState
+from afkcli.core.contract.structs import replace
 from afkcli.core.contract.suggestions import near_names
 from afkcli.core.thread.attachments import attached_parts
 from afkcli.core.thread.changes import changed_body

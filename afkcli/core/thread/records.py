@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from enum import StrEnum
 
 from afkcli.core.contract.jsonform import JsonObject, dumps, utf8_slices
 from afkcli.core.contract.protocols import KEPT_KINDS, LargeRecord, Record, RecordKind, ThreadInfo
+from afkcli.core.contract.structs import replace
 
 
 def record_hash(key: str, record: Record) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Literal
 
 from afkcli.core.contract.errors import ConflictError, ThreadBusyError
 from afkcli.core.contract.protocols import KEPT_KINDS, Lease, Owner, RecordKind, Store, ThreadInfo
 from afkcli.core.contract.result import RunState
+from afkcli.core.contract.structs import FrozenStruct, replace
 from afkcli.core.thread.exchange import ExportedThread, RescuedTurn
 from afkcli.core.thread.fitting import fitted
 from afkcli.core.thread.history import load_history
@@ -19,8 +19,7 @@ from afkcli.core.thread.records import advance, next_record
 from afkcli.core.thread.turns import SealedTurn, after_seal, turn_to_json
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restored:
+class Restored(FrozenStruct, kw_only=True):
     """What was done with a thread or a turn: it was imported, appended to its thread, or already present."""
 
     outcome: Literal["imported", "appended", "present"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal
 
 from afkcli.core.contract.errors import ErrorKind, UsageError
 from afkcli.core.contract.messages import Message, Role, TextPart, ToolCallPart, ToolResultPart, text_message
 from afkcli.core.contract.protocols import ThreadInfo
 from afkcli.core.contract.result import RunState
+from afkcli.core.contract.structs import replace
 from afkcli.core.contract.structured import correction
 from afkcli.core.thread.sending import cut_reason, mark_cut, pair_tool_calls, was_refused
 from afkcli.core.thread.set_aside import asked_last

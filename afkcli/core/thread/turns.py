@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
 
 from afkcli.core.contract.codecs import usage_to_json
 from afkcli.core.contract.errors import ErrorKind
@@ -17,11 +16,11 @@ from afkcli.core.contract.limits import MAX_TURN_MB, MB
 from afkcli.core.contract.messages import Message, ReasoningPart, Role, TextPart, ToolCallPart, message_from_json
 from afkcli.core.contract.protocols import OpenTurn, Record, RecordKind, ThreadInfo
 from afkcli.core.contract.result import RunState, Usage, usage_from_json
+from afkcli.core.contract.structs import FrozenStruct, field, replace
 from afkcli.core.contract.typed_json import from_json
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Beginning:
+class Beginning(FrozenStruct, kw_only=True):
     """What a turn begins with: a question, or all messages of the turn of the run `resumes`, which was interrupted.
 
     `unfinished` are the tool calls of its last step that have no result. `replaces` are the numbers of the turns whose
@@ -34,8 +33,7 @@ class Beginning:
     replaces: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedTurn:
+class SealedTurn(FrozenStruct, kw_only=True):
     """One finished turn as the store keeps it. Times are RFC 3339.
 
     A turn with `resumed` contains all messages of the turn of the run `parent_run_id`, and replaces it.
@@ -61,7 +59,7 @@ class SealedTurn:
 
 def turn_to_json(turn: SealedTurn) -> JsonObject:
     """Return the body of the turn's seal."""
-    form: JsonObject = {"v": 1, **{name: getattr(turn, name) for name in SealedTurn.__slots__}}
+    form: JsonObject = {"v": 1, **{name: getattr(turn, name) for name in SealedTurn.__struct_fields__}}
     form["messages"] = [message_to_json(message) for message in turn.messages]
     form["usage"] = usage_to_json(turn.usage)
     return form

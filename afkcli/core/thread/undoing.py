@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.protocols import THREAD_SCHEMA, Lease, Record, RecordKind, Store, ThreadInfo
+from afkcli.core.contract.structs import FrozenStruct, replace
 from afkcli.core.thread.changes import Undo, redone_body, replaced_body, undone_body
 from afkcli.core.thread.history import History, load_history
 from afkcli.core.thread.records import advance, next_record
@@ -14,8 +13,7 @@ from afkcli.core.thread.set_aside import asked_last, undos_in_force
 from afkcli.core.thread.turns import SealedTurn
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changed:
+class Changed(FrozenStruct, kw_only=True):
     """A thread after an undo or a redo.
 
     `lease` has the thread as it is now. `gone` and `back` are the turns that were set aside and those that came back,

@@ -6,7 +6,6 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from afkcli.core.contract.errors import LeaseLostError
@@ -27,6 +26,7 @@ from afkcli.core.contract.protocols import (
     Store,
     ThreadInfo,
 )
+from afkcli.core.contract.structs import replace
 from afkcli.core.thread.attachments import attached_parts
 from afkcli.core.thread.batch import apply
 from afkcli.core.thread.fitting import fitted

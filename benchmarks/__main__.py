@@ -38,7 +38,9 @@ def main() -> int:
                     network=variables,
                     before=options.before,
                 )
-                rows += _rows(name, bench)
+                done = _rows(name, bench)
+                print(as_text(done, {}), file=sys.stderr, flush=True)  # all cases together take long
+                rows += done
     conditions = _conditions(peers, network)
     print(as_json(rows, options.runs, conditions) if options.json else as_text(rows, conditions))
     missed = any(row.goal is not None and not row.met for row in rows)

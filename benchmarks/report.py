@@ -78,7 +78,8 @@ def as_text(rows: Sequence[Row], conditions: Mapping[str, str]) -> str:
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     head = [f"{name}: {value}" for name, value in conditions.items()]
     notes = [f"  {row.case}, {row.against}: {row.note}" for row in rows if row.note]
-    return "\n".join([*head, "", text[0], "-" * len(text[0]), *text[1:], *(["", *notes] if notes else [])])
+    table = [text[0], "-" * len(text[0]), *text[1:]]
+    return "\n\n".join("\n".join(part) for part in (head, table, notes) if part)
 
 
 def as_json(rows: Sequence[Row], runs: int, conditions: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -23,13 +24,15 @@ class NotInstalledError(Exception):
 class Peer:
     """A program to install.
 
-    `program` is its path below its folder; `version` are the arguments of the program that tell its version.
+    `program` is its path below its folder; `version` are the arguments of the program that tell its version. What is
+    not `kept` is installed each time, into the folder that is there.
     """
 
     package: str
     install: Callable[[Peer, Path], None]
     program: str
     version: tuple[str, ...] = ("--version",)
+    kept: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,7 @@ def _install(peer: Peer, folder: Path) -> Installed:
     if not done.exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+    if not (peer.kept and done.exists()):
         peer.install(peer, folder)
     program = folder / peer.program
     version = _run([program, *peer.version], folder).strip().splitlines()
@@ -102,13 +106,11 @@ def _run(command: list[str | Path], cwd: Path, **variables: str) -> str:
     Raises:
         NotInstalledError: it fails, with its last line; or it does not end in time.
     """
-    from os import environ
-
     try:
         done = subprocess.run(
             command,
             cwd=cwd,
-            env={**environ, **variables},
+            env={**os.environ, **variables},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -136,5 +138,6 @@ PEERS: dict[str, Peer] = {
         install=_from_here,
         program="bin/python",
         version=("-c", "from importlib.metadata import version; print('litellm', version('litellm'))"),
+        kept=False,  # it follows what this repository depends on
     ),
 }

@@ -88,11 +88,13 @@ def test_installed_peer_is_used_again_and_a_failed_one_says_why(
 
     monkeypatch.setitem(installing.PEERS, "llm", Peer(package="it", install=script, program="it"))
     monkeypatch.setitem(installing.PEERS, "codex", Peer(package="that", install=refuse, program="that"))
+    monkeypatch.setitem(installing.PEERS, "litellm", Peer(package="ours", install=script, program="it", kept=False))
     for _ in range(2):
-        peers = install(["llm", "codex"], tmp_path, lambda line: None)
+        peers = install(["llm", "codex", "litellm"], tmp_path, lambda line: None)
         assert peers["llm"] == Installed(program=tmp_path / "llm" / "it", version="it 1.2")
+        assert peers["litellm"] == Installed(program=tmp_path / "litellm" / "it", version="it 1.2")
         assert peers["codex"] == "that could not be installed: the registry cannot be reached"
-    assert made == ["it"]
+    assert made == ["it", "ours", "ours"]
 
 
 def test_peer_that_does_not_start_counts_as_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

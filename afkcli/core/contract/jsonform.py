@@ -13,6 +13,8 @@ from enum import Enum
 from functools import cache
 from typing import Any, NoReturn, TypeAlias
 
+from afkcli.core.contract.structs import msgspec
+
 Json: TypeAlias = Any  # the JSON edge: None, bool, int, float, str, list or dict of these
 JsonObject: TypeAlias = dict[str, Any]
 
@@ -92,8 +94,8 @@ def loads(text: str | bytes, *, exactly: bool = False) -> Any:
     if len(text) > MAX_LINE_BYTES:
         raise JsonError(f"longer than {MAX_LINE_BYTES} bytes")
     try:
-        text = text.decode("utf-8") if isinstance(text, bytes) else clean_text(text)
-        value = (_decode_exactly if exactly else _decode)(text)
+        text = text.decode("utf-8") if isinstance(text, bytes) else text
+        value = _decode_exactly(clean_text(text)) if exactly else _decoded(text)
     except RecursionError:
         raise JsonError(f"nested deeper than {MAX_DEPTH}") from None
     except ValueError as error:
@@ -106,6 +108,17 @@ def loads(text: str | bytes, *, exactly: bool = False) -> Any:
             raise JsonError("a lone surrogate is not valid text")
         value = cleaned
     return value
+
+
+def _decoded(text: str) -> Any:
+    """Return the value of a JSON text, by the reader that is several times as fast where it takes the text."""
+    try:
+        return _decode_fast(text)
+    except (
+        ValueError,
+        TypeError,
+    ):  # no JSON, a lone surrogate, a subclass of str: the other reader takes it or says why
+        return _decode(clean_text(text))
 
 
 def loads_object(text: str | bytes, *, exactly: bool = False) -> JsonObject:
@@ -181,6 +194,7 @@ def _unique_keys(pairs: list[tuple[str, Json]]) -> JsonObject:
 
 # Made once: `json.dumps` and `json.loads` with options of one's own make them anew for every call.
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_leaf_to_plain).encode
+_decode_fast = msgspec.json.Decoder().decode
 _decode = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
 _decode_exactly = json.JSONDecoder(
     parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique_keys

@@ -72,6 +72,8 @@ class Usage(FrozenStruct, kw_only=True):
         """
         for name in _COUNTS:
             value: object = getattr(self, name)
+            if type(value) is int and 0 <= value <= MAX_COUNT:
+                continue
             if not isinstance(value, (int, float)) or not math.isfinite(value):
                 continue
             count = whole_count(value)

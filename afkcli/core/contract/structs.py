@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 else:
     from msgspec.structs import replace
 
-__all__ = ["FrozenStruct", "Struct", "defaults_of", "field", "force_setattr", "replace"]
+__all__ = ["FrozenStruct", "Struct", "defaults_of", "field", "force_setattr", "msgspec", "replace"]
 
 
 class _DataclassAttribute:

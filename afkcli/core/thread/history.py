@@ -12,8 +12,9 @@ from afkcli.core.contract.text import in_mb
 from afkcli.core.thread.changes import Change, read_change
 from afkcli.core.thread.fitting import MOST_BYTES, fitted
 from afkcli.core.thread.records import Chain, Fault
+from afkcli.core.thread.seals import read_seal
 from afkcli.core.thread.set_aside import seen_turns, set_aside
-from afkcli.core.thread.turns import SealedTurn, turn_from_json
+from afkcli.core.thread.turns import SealedTurn
 
 
 class History(FrozenStruct, kw_only=True):
@@ -96,12 +97,12 @@ class _Found:
     def take(self, record: Record) -> None:
         """Take what a record says."""
         try:
-            body = loads_object(record.body)
             if record.kind is RecordKind.SEAL:
-                self._take_turn(record, turn_from_json(body))
+                self._take_turn(record, read_seal(record.body))
             elif record.kind is RecordKind.META:
-                self.changes.append(read_change(self._name, record, body))
+                self.changes.append(read_change(self._name, record, loads_object(record.body)))
             else:
+                loads_object(record.body)
                 self.open_records.append(record)
         except JsonError as error:
             self.damage.append(f"{self._label(record)} cannot be read: {error}")

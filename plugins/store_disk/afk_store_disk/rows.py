@@ -19,7 +19,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
+
+import msgspec
 
 from afkcli.plugin import (
     KEPT_KINDS,
@@ -125,19 +127,33 @@ def record_from_text(key: str, text: str | None) -> Record:
     """
     line, _, body = (text or "").partition("\n")
     try:
-        about = loads_object(line)
-        fields: dict[str, Any] = {
-            "index": _whole(about["index"]),
-            "kind": RecordKind(about["kind"]),
-            "turn": _whole(about["turn"]),
-            "prev": _text(about["prev"]),
-            "hash": _text(about["hash"]),
-        }
-    except (JsonError, KeyError, ValueError, TypeError):
+        about = _read_about(str(line))
+    except ValueError:
         return damaged_record(key, body)
     if isinstance(text, LargeText):
-        return LargeRecord(**fields, body="", size=text.size)
-    return Record(**fields, body=body)
+        return LargeRecord(
+            index=about.index,
+            kind=about.kind,
+            turn=about.turn,
+            prev=about.prev,
+            body="",
+            hash=about.hash,
+            size=text.size,
+        )
+    return Record(index=about.index, kind=about.kind, turn=about.turn, prev=about.prev, body=body, hash=about.hash)
+
+
+class _About(msgspec.Struct):
+    """The line about a record."""
+
+    index: int
+    kind: RecordKind
+    turn: int
+    prev: str
+    hash: str
+
+
+_read_about = msgspec.json.Decoder(_About).decode
 
 
 def damaged_record(key: str, body: str) -> Record:
@@ -227,10 +243,4 @@ def number_from_text(text: str | None) -> float | None:
 def _whole(value: object) -> int:
     if type(value) is not int:
         raise ValueError("not a whole number")
-    return value
-
-
-def _text(value: object) -> str:
-    if type(value) is not str:
-        raise ValueError("not text")
     return value

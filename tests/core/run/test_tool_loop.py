@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from afkcli.core.contract.events import StepStarted, message_to_json
-from afkcli.core.contract.jsonform import JsonError
+from afkcli.core.contract.jsonform import JsonError, dumps
 from afkcli.core.contract.messages import Message, ModelRequest, Role, TextPart, text_message
 from afkcli.core.contract.protocols import RecordKind
 from afkcli.core.contract.result import RunState
@@ -63,11 +63,13 @@ def run_on(store: MemoryStore, provider: Scripted, **options: object) -> list[St
 def test_every_message_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[Message] = []
 
+    written = request_hash._written
+
     def counted(message: Message) -> object:
         hashed.append(message)
-        return message_to_json(message)
+        return written(message)
 
-    monkeypatch.setattr(request_hash, "message_to_json", counted)
+    monkeypatch.setattr(request_hash, "_written", counted)
     provider = tool_loop()
     started = run_on(long_thread(), provider)
     assert len(hashed) == len(provider.requests[-1].messages) == 1 + 2 * TURNS + 1 + 2 * STEPS
@@ -114,6 +116,14 @@ class TestRequestHash:
         for messages in requests:
             request = ModelRequest(model="m", messages=messages)
             assert hashes.of(request) == RequestHash().of(request)
+
+    @pytest.mark.parametrize(
+        "text", ["", "plain", 'a "quoted" \\ line\n\ttab\x00\x1f\x7f', "\u2028 é 日本 😀", "a lone \ud800 surrogate"]
+    )
+    def test_of_text_is_that_of_its_json_form(self, text: str) -> None:
+        message = Message(role=Role.ASSISTANT, parts=(TextPart(text=text), TextPart(text="more")))
+        written = b"".join(request_hash._written(message))
+        assert written == dumps(message_to_json(message)).encode()
 
     def test_is_that_of_the_request_after_one_that_cannot_be_written(self) -> None:
         hashes = RequestHash()

@@ -42,7 +42,7 @@ def plugins(bench: Bench) -> list[Row]:
         case = f"afk {name} with {PLUGINS} more plugins"
         for suffix, figure in (("", "to_request" if asks else "wall"), (", CPU", "cpu")):
             took = figures(results, attrgetter(figure))
-            rows.append(compare(case + suffix, "without", "ms", ms(took["with"]), ms(took["without"]), no_change=True))
+            rows.append(compare(case + suffix, "without", "ms", ms(took["with"]), ms(took["without"]), no_change=asks))
     return rows
 
 

@@ -185,7 +185,9 @@ class ChatAnswer:
                 choice.later.insert(0, "\n\n")
                 yield from self._sorted(choice.tags.take("".join(choice.later)))
         self._check_reasons()
-        if self._think_tags and not self._reasoning and has_lone_end("".join(self._text)):
+        text = "".join(self._text)
+        self._text = [text] if text else []
+        if self._think_tags and not self._reasoning and has_lone_end(text):
             yield ModelWarning(
                 "reasoning_in_text",
                 f"the answer of {self._server} has reasoning in its text: a tag ends it, and no tag begins it; let the "

@@ -103,7 +103,9 @@ class JsonRenderer:
 
     async def show(self, event: Event, *, more: bool) -> None:
         line = event_to_json(event)
-        self._output.put(f"{visible_json(line) if self._output.is_terminal else line}\n")
+        self._output.put(visible_json(line) if self._output.is_terminal else line)
+        self._output.put("\n")
+        del line  # it may be long, and the output has it
         if not more:
             await self._output.flush()
 

@@ -19,6 +19,7 @@ from afkcli.screen.styles import shows_styles, styled
 _WORKER_CHUNK = 1 << 16
 _PIECE = 1 << 16
 _CHUNK = 4096  # PIPE_BUF on Linux: a line up to this size stays whole in a pipe that several processes write to
+_ENCODED_CHARS = 1 << 20  # a long text is not in memory a second time as bytes
 
 
 class Output:
@@ -40,16 +41,20 @@ class Output:
         self._texts.append(text)
 
     async def flush(self) -> None:
-        """Write the texts that were put aside, as UTF-8, in one piece.
+        """Write the texts that were put aside, as UTF-8, in one piece if they are not very long.
 
         Raises:
             BrokenPipeError: the reader has gone.
             OSError: the disk is full, for instance.
         """
-        data = "".join(self._texts).encode("utf-8", "replace")
-        self._texts.clear()
-        if not data:
-            return
+        texts, self._texts = self._texts, []
+        if sum(map(len, texts)) <= _ENCODED_CHARS:
+            texts = ["".join(texts)]
+        for text in texts:
+            for start in range(0, len(text), _ENCODED_CHARS):
+                await self._write(text[start : start + _ENCODED_CHARS].encode("utf-8", "replace"))
+
+    async def _write(self, data: bytes) -> None:
         if self._own is None and self._worker is None:
             self._own = own_descriptor(self._descriptor)
         if self._own is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -120,3 +121,19 @@ def test_lines_that_are_not_fields_are_kept_up_to_a_limit(monkeypatch: pytest.Mo
     parser = EventParser()
     parser.feed(b"data: a\n\n" + b"stray line\n" * 1000)
     assert len(parser.strays) < 20
+
+
+@pytest.mark.parametrize("prefix", [b"data: ", b"data:"])
+def test_a_long_event_is_in_memory_twice_at_most(prefix: bytes) -> None:
+    size, piece = 20 << 20, b"x" * 65536
+    parser = EventParser()
+    tracemalloc.start()
+    parser.take(prefix)
+    for _ in range(size // len(piece)):
+        parser.take(bytes(piece))
+    [event] = parser.take(b"\n\n")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert len(event.data) == size
+    assert peak < 2.3 * size

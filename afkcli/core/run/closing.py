@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -82,6 +83,7 @@ def _outcome_of(work: asyncio.Task[Outcome], stopping: Stopping, model: str, red
     if stopping.ending is not None:
         return stopping.ending
     if isinstance(error, LimitReachedError):
+        traceback.clear_frames(error.__traceback__)  # they hold the piece that was too large
         return Outcome(state=RunState.DEGRADED, reason=error.limit)
     stopping.exception = error
     kind = error.kind if isinstance(error, ProviderError) else ErrorKind.INTERNAL

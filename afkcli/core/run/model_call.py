@@ -47,6 +47,7 @@ from afkcli.core.contract.text import error_line
 from afkcli.core.contract.tools import Tools
 from afkcli.core.run.answer import StructuredOutput, asked_for
 from afkcli.core.run.cost import CallCost, Spending
+from afkcli.core.run.large_pieces import cut_piece
 from afkcli.core.run.limits import Limits
 from afkcli.core.run.models import Model, Models
 from afkcli.core.run.outlet import Outlet
@@ -293,7 +294,8 @@ class _Attempt:
                 if isinstance(event, ModelResponse):
                     self.shown = self.said = True
                     return event
-                await self._take(event)
+                for piece in cut_piece(event):
+                    await self._take(piece)
         finally:
             await _close(events)
         raise ProviderError(

@@ -19,7 +19,9 @@ from afkcli.core.contract.text import error_text
 from afkcli.core.run.copies import own_copy
 
 MAX_QUEUED_EVENTS = 10_000
-MAX_QUEUED_BYTES = 8 * 1024 * 1024
+MAX_QUEUED_BYTES = 32 * 1024 * 1024
+"""A little more than the largest turn (`MAX_TURN_MB`), which may come at once."""
+
 FLUSH_SECONDS = 1.0
 """How long a sink may take for each of its last events, beside the time that its size gives it."""
 
@@ -30,7 +32,7 @@ BYTES_PER_SECOND = 4 * 1024 * 1024
 """How fast a sink has to be with a large event: the last ones of a large turn hold all of it."""
 
 _EVENT_BYTES = 500
-_MOST_EVENT_BYTES = MAX_QUEUED_BYTES // 16
+_MOST_EVENT_BYTES = 512 * 1024
 """What one event counts at most: a sink that is given a few large ones at once is not one that does not keep up. The
 events of a run share their texts with its turn, whose size has a limit."""
 

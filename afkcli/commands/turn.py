@@ -273,7 +273,7 @@ class _Turn:
             await runner.aclose()
             if self._output is not None:
                 self._output.close()
-        return Ending(self._code, self._signal, at_once=await _are_left_behind())
+        return Ending(self._code, self._signal, at_once=await _are_left_behind(stopped=self._signal is not None))
 
     async def _stream(self, runner: Runner) -> None:
         from afkcli.wiring.agents import agent_for
@@ -418,9 +418,14 @@ async def _stop(handle: RunHandle, showing: asyncio.Task[None]) -> None:
     showing.cancel()
 
 
-async def _are_left_behind() -> bool:
-    """Cancel the tasks that plugins and tools left on the event loop; return whether one does not end."""
+async def _are_left_behind(*, stopped: bool) -> bool:
+    """Cancel what plugins and tools left on the event loop; return whether a task of it, or a thread, does not end."""
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:
         task.cancel()
-    return bool(left) and bool((await asyncio.wait(left, timeout=LAST_WORDS_SECONDS))[1])
+    if left and (await asyncio.wait(left, timeout=LAST_WORDS_SECONDS))[1]:
+        return True
+    from afkcli.core.contract.tasks import CLOSE_SECONDS
+
+    ending = asyncio.ensure_future(asyncio.get_running_loop().shutdown_default_executor())
+    return bool((await asyncio.wait({ending}, timeout=LAST_WORDS_SECONDS if stopped else CLOSE_SECONDS))[1])

@@ -13,7 +13,7 @@ from typing import Literal
 from afkcli.config.merging import Choice
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.protocols import Provider, Sink, Store, ThreadInfo
-from afkcli.core.contract.text import error_text
+from afkcli.core.contract.tasks import close_problem
 from afkcli.core.run.config import RunnerConfig
 from afkcli.core.run.handle import RunHandle
 from afkcli.core.run.runner import Runner as CoreRunner
@@ -26,9 +26,6 @@ from afkcli.wiring.plugin_objects import make_provider, make_sinks, open_store
 from afkcli.wiring.setup import Setup
 from afkcli.wiring.surroundings import runner_config, wiring_of
 from afkcli.wiring.toolbox import Toolbox
-
-CLOSE_SECONDS = 5.0
-"""How long a provider may take to close its connections."""
 
 
 class Providers(Mapping[str, Provider]):
@@ -54,13 +51,9 @@ class Providers(Mapping[str, Provider]):
     async def aclose(self) -> None:
         """Close the providers of the running event loop."""
         for name, provider in self._made.pop(asyncio.get_running_loop(), {}).items():
-            try:
-                async with asyncio.timeout(CLOSE_SECONDS):
-                    await provider.aclose()
-            except TimeoutError:
-                self._setup.notify(f"the provider {name!r} did not close within {CLOSE_SECONDS:g} s")
-            except (Exception, SystemExit) as error:  # the answers are there, and the other providers are to be closed
-                self._setup.notify(f"the provider {name!r} could not be closed: {error_text(error)}")
+            problem = await close_problem(provider.aclose())
+            if problem is not None:  # the answers are there, and the other providers are to be closed
+                self._setup.notify(f"the provider {name!r} {problem}")
 
 
 class Runner(CoreRunner):

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from afkcli.core.contract.errors import AfkError, ConfigError, PluginContractError, UnknownNameError, UsageError
-from afkcli.core.contract.text import error_text
+from afkcli.core.contract.tasks import close_problem
 from afkcli.core.contract.tools import FoundTools, Tool, ToolError, Toolset, as_tools
 from afkcli.host.nondumpable import hide_memory
 from afkcli.loading.discovery import KNOWN, missing_line
@@ -131,11 +131,10 @@ class Toolbox:
     async def aclose(self) -> None:
         """Close what the running event loop has."""
         offered = self._made.pop(asyncio.get_running_loop(), _Offered())
-        closing = (toolset.aclose() for toolset in offered.toolsets.values())
-        ended = await asyncio.gather(*closing, return_exceptions=True)
-        for name, error in zip(offered.toolsets, ended, strict=True):
-            if isinstance(error, Exception):
-                self._setup.notify(f"the tools of the plugin {name!r} could not be closed: {error_text(error)}")
+        problems = await asyncio.gather(*(close_problem(toolset.aclose()) for toolset in offered.toolsets.values()))
+        for name, problem in zip(offered.toolsets, problems, strict=True):
+            if problem is not None:
+                self._setup.notify(f"the tools of the plugin {name!r} {problem}")
 
 
 async def _listed(toolset: Toolset, namespace: str) -> Sequence[Tool] | str:

@@ -121,7 +121,9 @@ class Provider(Protocol):
         """Do what may be done before a request is known: import, open the connection pool, load weights."""
         ...
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """Close the connections; what takes longer than 5 s is left behind, with a line on stderr (since 0.2)."""
+        ...
 
 
 class RecordKind(StrEnum):
@@ -346,7 +348,9 @@ class Store(Protocol):
         """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the store; a run gives it 10 s, then it is left behind, with a line on stderr (since 0.2)."""
+        ...
 
 
 class Append(NamedTuple):

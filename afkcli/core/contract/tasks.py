@@ -9,8 +9,12 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from afkcli.core.contract.errors import MAX_ERROR_CHARS, AfkError, PluginError
+from afkcli.core.contract.text import error_text
 
 T = TypeVar("T")
+
+CLOSE_SECONDS = 5.0
+"""How long a provider or a toolset may take to close."""
 
 
 def started(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -26,6 +30,27 @@ async def seen_through(work: asyncio.Future[T]) -> T:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait({work})
     return work.result()
+
+
+async def close_problem(closing: Coroutine[Any, Any, object]) -> str | None:
+    """Wait for `closing`, `CLOSE_SECONDS` at most, and return what is to be said of it, None if it closed.
+
+    It runs in a task of its own, which is left behind: code that ignores its cancellation cannot be ended.
+    """
+
+    async def close() -> str | None:
+        try:
+            await closing
+        except (Exception, SystemExit) as error:  # a plugin's
+            return f"could not be closed: {error_text(error)}"
+        return None
+
+    task = started(close())
+    await asyncio.wait({task}, timeout=CLOSE_SECONDS)
+    if not task.done():
+        task.cancel()
+        return f"did not close within {CLOSE_SECONDS:g} s"
+    return None if task.cancelled() else task.result()
 
 
 @contextmanager

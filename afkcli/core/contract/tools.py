@@ -50,7 +50,7 @@ class Toolset(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Stop what was started, within a second."""
+        """Stop what was started, within a second; after 5 s it is left behind, with a line on stderr (since 0.2)."""
         ...
 
 

@@ -33,6 +33,9 @@ from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.core.thread.names import check_name
 from afkcli.core.thread.store_worker import StoreWorker
 
+STORE_CLOSE_SECONDS = 10.0
+"""How long a store may take to close, which is a last write for some."""
+
 
 class Runner:
     """Runs agents.
@@ -286,7 +289,8 @@ class Runner:
 
     def close(self) -> None:
         """As `aclose`, from code that is not asynchronous."""
-        self._calls.close(self._close_store)
+        if not self._calls.close(self._close_store, STORE_CLOSE_SECONDS):
+            self._wiring.notify(f"the store did not close within {STORE_CLOSE_SECONDS:g} s; all turns are saved by now")
         for sink in self._sinks:
             sink.close()
 

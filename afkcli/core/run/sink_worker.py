@@ -62,15 +62,19 @@ class SinkWorker:
         """Queue `event`; never waits."""
         if self._left_out:
             return
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=f"afk-sink-{self._sink.name}", daemon=True)
-            self._thread.start()
+        self._started()
         self._put_bytes += event_bytes(event)
         # Copied here, on the event loop, and not by the worker: until the worker takes the event, its reader may change
         # it, and a dict that changes while another thread copies it raises. It costs about as much as making the event.
         self._queue.put(own_copy(event))
         if self._put_bytes - self._taken_bytes > MAX_QUEUED_BYTES or self._queue.qsize() > MAX_QUEUED_EVENTS:
             self._leave_out("it does not keep up")
+
+    def _started(self) -> threading.Thread:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=f"afk-sink-{self._sink.name}", daemon=True)
+            self._thread.start()
+        return self._thread
 
     async def flush(self) -> None:
         """Wait until the sink has taken its events, as long as it makes progress; else leave it out."""
@@ -89,13 +93,11 @@ class SinkWorker:
 
     def close(self) -> None:
         """Close the sink. Wait as `flush` does, and not at all for a sink that is left out."""
-        if self._thread is None:
-            self._close_sink()
-            return
+        thread = self._started()  # also of a sink that got nothing: its `close` may not end
         self._queue.put(None)
         for seconds in self._patience() if not self._left_out else (0,):
-            self._thread.join(seconds)
-        if self._thread.is_alive():
+            thread.join(seconds)
+        if thread.is_alive():
             self._report(f"did not close within {FLUSH_SECONDS:g} s; its last events may be missing")
 
     def _patience(self) -> Iterator[float]:

@@ -27,6 +27,8 @@ from afkcli.core.thread.writer import RescueWriter, TurnWriter, write_due
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_LOOK_SECONDS = 0.5
+
 
 class WaitListener(Protocol):
     """Who wants to know that a call of a thread waits inside the store. The methods are called on the worker."""
@@ -174,19 +176,35 @@ class StoreWorker(StoreCalls):
         listener = self._listeners.get(self._job.key) if self._job is not None else None
         (listener.say if listener is not None else self._say)(line)
 
-    def close(self, last: Callable[[], None] | None = None) -> None:
+    def close(self, last: Callable[[], None] = lambda: None, seconds: float | None = None) -> bool:
         """Make all calls that were submitted, then `last`, and stop; nothing happens if no call was ever submitted.
 
         Errors of `last` are ignored: nothing can be done about them any more. A call that is submitted meanwhile is
         made before `last`, or after it by a new worker.
+
+        Args:
+            last: called by the worker at the end.
+            seconds: how long `last` may take, None for as long as it takes; the calls before it have their own limits.
+
+        Returns:
+            Whether it has stopped; otherwise `last` did not end in time, and is left behind.
         """
+        began = threading.Event()
+
+        def end() -> None:
+            began.set()
+            last()
+
         with self._changed:
             worker = self._worker
             if worker is None:
-                return
-            self._last, self._closing = last, True
+                return True
+            self._last, self._closing = end, True
             self._changed.notify()
-        worker.join()
+        while worker.is_alive() and not began.wait(_LOOK_SECONDS):
+            pass  # a worker that failed never gets there
+        worker.join(seconds)
+        return not worker.is_alive()
 
     def _run(self) -> None:
         if self._ended is not None:

@@ -204,6 +204,20 @@ def test_what_close_raises_is_said_of_an_unused_sink_too() -> None:
     assert said == ["the sink 'unclosable' could not be closed: gone; its last events may be missing"]
 
 
+def test_a_close_that_does_not_end_is_said_of_an_unused_sink_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sink_worker, "FLUSH_SECONDS", 0.05)
+    release = threading.Event()
+
+    class Stuck(ListSink):
+        def close(self) -> None:
+            release.wait()
+
+    said: list[str] = []
+    SinkWorker(Stuck("stuck"), said.append).close()
+    release.set()
+    assert said == ["the sink 'stuck' did not close within 0.05 s; its last events may be missing"]
+
+
 def test_a_close_that_does_not_end_is_said_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sink_worker, "FLUSH_SECONDS", 0.05)
     release = threading.Event()

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from afkcli.core.contract.agent import Agent
+    from afkcli.core.contract.context import ContextConfig
     from afkcli.core.contract.limits import FailSafeConfig
     from afkcli.core.contract.result import AgentResult
     from afkcli.core.contract.tool_output import Image
@@ -25,6 +26,7 @@ __all__ = [
     "Agent",
     "AgentResult",
     "Attachment",
+    "ContextConfig",
     "FailSafeConfig",
     "Image",
     "MemoryStore",
@@ -42,6 +44,7 @@ _HOMES = {
     "Agent": "afkcli.core.contract.agent",
     "AgentResult": "afkcli.core.contract.result",
     "Attachment": "afkcli.wiring.attachments",
+    "ContextConfig": "afkcli.core.contract.context",
     "FailSafeConfig": "afkcli.core.contract.limits",
     "Image": "afkcli.core.contract.tool_output",
     "MemoryStore": "afkcli.core.thread.memory_store",

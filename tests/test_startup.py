@@ -76,6 +76,7 @@ OF_A_COMMAND = {
         "afkcli.commands.number_types",
         "afkcli.commands.run",
         "afkcli.commands.turn_options",
+        "afkcli.core.contract.context",
         "afkcli.core.contract.limits",
     },
     "completion fish": CLICK | ERRORS | {"afkcli.commands.completion"},

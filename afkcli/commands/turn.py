@@ -54,6 +54,7 @@ class TurnRequest:
         thread, continue_: the thread by name, or the one last used in the folder of the invocation.
         agent, model, instructions, tools, schema: what runs; `schema` is a file or JSON.
         options: options of the model by name; None removes what the config sets.
+        context: what is done with a conversation that does not fit into the model's window.
         limits: limits by their fields in `FailSafeConfig`, only those that were given.
         approvals: `ask`, `deny` or `stdin`; None as the config says.
         busy, busy_timeout: what to do while another run holds the thread, and for how many seconds to wait.
@@ -82,6 +83,7 @@ class TurnRequest:
     schema: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, float] = field(default_factory=dict)
+    context: str | None = None
     approvals: str | None = None
     busy: str | None = None
     busy_timeout: float | None = None
@@ -132,6 +134,7 @@ def _prepared(invocation: Invocation, request: TurnRequest) -> _Turn:
         limits=request.limits,
         options=request.options,
         schema=_schema(request),
+        context=request.context,
     )
     setup = load_setup(invocation, project=True, plugin_files=request.plugins, notify=messages.say)
     replaces: Replaces | None = "last" if request.retry else None

@@ -10,6 +10,7 @@ import click
 
 from afkcli.commands.context import EnvironmentOption
 from afkcli.commands.number_types import Number, WholeNumber
+from afkcli.core.contract.context import CONTEXT_POLICIES
 from afkcli.core.contract.limits import LIMITS, Limit
 
 if TYPE_CHECKING:
@@ -100,6 +101,11 @@ _OPTIONS = (
         callback=_options_of_the_model,
         metavar="NAME=VALUE",
         help="An option of the model, such as temperature=0; may be given more than once.",
+    ),
+    click.option(
+        "--context",
+        type=click.Choice(CONTEXT_POLICIES),
+        help="What to do with a conversation that does not fit into the model's window; trim by default.",
     ),
     click.option("--json", "json", is_flag=True, help="Write every event as one line of JSON."),
     click.option("--reasoning", is_flag=True, help="Show the model's reasoning on stderr while it streams."),

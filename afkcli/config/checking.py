@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from afkcli.core.contract.errors import ConfigError
+from afkcli.core.contract.context import SMALLEST_WINDOW, ContextConfig
+from afkcli.core.contract.errors import ConfigError, UsageError
 from afkcli.core.contract.jsonform import JsonError, dumps
 from afkcli.core.contract.limits import BUDGETS, LIMITS
 from afkcli.core.contract.options import wanted_value
@@ -29,6 +30,7 @@ SAMPLING_KEYS: Mapping[str, tuple[type, ...]] = {
 }
 OPTION_KEYS: Mapping[str, tuple[type, ...]] = {**SAMPLING_KEYS, "reasoning_effort": (str,)}
 PRICE_KEYS = frozenset({"input", "output", "cache_read", "cache_write"})
+CONTEXT_KEYS: Mapping[str, tuple[type, ...]] = {"policy": (str,), "keep": (int, float)}
 AGENT_KEYS: Mapping[str, tuple[type, ...]] = {
     "model": (str,),
     "instructions": (str,),
@@ -36,6 +38,7 @@ AGENT_KEYS: Mapping[str, tuple[type, ...]] = {
     "options": (dict,),
     "extra": (dict,),
     "limits": (dict,),
+    "context": (dict,),
     "fallback_models": (list,),
 }
 NAMED_AGENT_KEYS: Mapping[str, tuple[type, ...]] = {
@@ -67,6 +70,7 @@ TOP_LEVEL_KEYS: Mapping[str, tuple[type, ...]] = {
     "models": (dict,),
     "plugins": (dict,),
     "prices": (dict,),
+    "windows": (dict,),
     "budgets": (dict,),
     **dict.fromkeys(PLUGIN_SECTIONS, (dict,)),
 }
@@ -99,6 +103,10 @@ def check_config(table: Mapping[str, Any], data: bytes, path: Path) -> None:
         check.not_negative(usd, ("budgets", name))
     for model, price in check.tables(table, "prices"):
         check.price(price, ("prices", model))
+    for model, tokens in table.get("windows", {}).items():
+        if not isinstance(tokens, int) or isinstance(tokens, bool):
+            raise check.wrong(("windows", model), (int,))
+        check.window(tokens, ("windows", model))
 
 
 def pins_of(rule: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -145,12 +153,26 @@ class _Check:
             wanted = wanted_value(name, value)
             if wanted is not None:
                 raise self._error((*at, "options", name), f"must be {wanted} (got {value!r})")
+        self.context(table.get("context", {}), (*at, "context"))
         for name in ("options", "extra"):
             self.sendable(table.get(name, {}), (*at, name))
         for name in ("fallback_models", *(("tools",) if at else ())):
             self.texts(table.get(name, []), (*at, name))
         if "instructions" in table and "instructions_file" in table:
             raise self._error((*at, "instructions_file"), "cannot be set together with 'instructions'")
+
+    def context(self, table: Mapping[str, Any], at: Sequence[str]) -> None:
+        """Check what is done with a conversation that is too long."""
+        self.table(table, CONTEXT_KEYS, at)
+        for name, value in table.items():
+            try:
+                ContextConfig(**{name: value})
+            except UsageError as error:
+                raise self._error((*at, name), str(error)) from None
+
+    def window(self, tokens: int, at: Sequence[str]) -> None:
+        if tokens < SMALLEST_WINDOW:
+            raise self._error(at, f"must be a number of tokens, {SMALLEST_WINDOW} or more (got {tokens})")
 
     def approvals(self, table: Mapping[str, Any]) -> None:
         """Check `[approvals]` and its rules."""

@@ -39,6 +39,7 @@ class AgentConfig:
     options: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, Any] = field(default_factory=dict)
+    context: Mapping[str, Any] = field(default_factory=dict)
     fallback_models: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
 
@@ -145,7 +146,7 @@ class Config:
             if "instructions_file" in own:
                 path = merged["instructions_file"] = relative_to(item.path, own["instructions_file"])
                 merged["instructions_data"] = item.files.get(path)
-            for key in ("options", "extra", "limits"):
+            for key in ("options", "extra", "limits", "context"):
                 merged[key] = {**merged.get(key, {}), **own.get(key, {})}
             for key in ("model", "fallback_models", "tools"):
                 merged[key] = own.get(key, merged.get(key))
@@ -159,6 +160,7 @@ class Config:
             options=merged.get("options", {}),
             extra=merged.get("extra", {}),
             limits=merged.get("limits", {}),
+            context=merged.get("context", {}),
             fallback_models=tuple(merged.get("fallback_models") or ()),
             tools=tuple(merged.get("tools") or ()),
         )
@@ -195,6 +197,20 @@ class Config:
             for model, table in item.table.get("prices", {}).items():
                 prices[model] = Price(**table)
         return prices
+
+    def context(self) -> dict[str, Any]:
+        """Return what `[context]` says for every run; the project file counts before the user's config."""
+        merged: dict[str, Any] = {}
+        for item in reversed(self.files):
+            merged.update(item.table.get("context", {}))
+        return merged
+
+    def windows(self) -> dict[str, int]:
+        """Return the windows of `[windows]`, by `provider/model`, in tokens."""
+        merged: dict[str, int] = {}
+        for item in reversed(self.files):
+            merged.update(item.table.get("windows", {}))
+        return merged
 
     def approval(self, key: str) -> Any:
         """Return a setting of `[approvals]`, or None if no file sets it."""

@@ -9,6 +9,7 @@ from afkcli.core.contract.events import (
     ApprovalRequested,
     ApprovalResolved,
     Completed,
+    ContextEvent,
     ErrorEvent,
     Event,
     ReasoningDeltaEvent,
@@ -190,20 +191,29 @@ class TextRenderer:
                 say.say(f"{brief(f'tool {event.tool_name} {outcome}')} ({event.latency_ms} ms)")
             case ApprovalResolved():
                 say.say(f"approval: {event.decision} ({event.by})")
-            case Retrying():
-                what = "it failed again" if event.error == self._retried else event.error
-                self._retried = event.error
-                say.warn(f"{what}; trying again in {event.delay_s:.1f} s (attempt {event.attempt})")
-            case Warned():
-                say.warn_once(event.message) if event.code == "store_locked" else say.warn(event.message)
-            case ErrorEvent():
-                say.error(event.error)
+            case ContextEvent():
+                say.say(event.message)
+            case Retrying() | Warned() | ErrorEvent():
+                self._problem(event)
             case RunStarted() | StepStarted() | StepCompleted() | ApprovalRequested():
                 pass  # nothing to say: the answer shows it, or the approver asks
             case ReasoningDeltaEvent() | TextDeltaEvent() | ToolCallDeltaEvent() | Completed():
                 pass  # `show` and `_show` take these
             case _:
                 assert_never(event)
+
+    def _problem(self, event: Retrying | Warned | ErrorEvent) -> None:
+        say = self._messages
+        if isinstance(event, Retrying):
+            what = "it failed again" if event.error == self._retried else event.error
+            self._retried = event.error
+            say.warn(f"{what}; trying again in {event.delay_s:.1f} s (attempt {event.attempt})")
+        elif isinstance(event, ErrorEvent):
+            say.error(event.error)
+        elif event.code == "store_locked":
+            say.warn_once(event.message)
+        else:
+            say.warn(event.message)
 
     def _ending(self, result: AgentResult) -> None:
         hidden = result.usage.reasoning_output_tokens

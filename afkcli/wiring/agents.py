@@ -8,6 +8,7 @@ from typing import Any
 
 from afkcli.config.merging import DEFAULT_AGENT, AgentConfig, Choice, environment_choice, fail_safe
 from afkcli.core.contract.agent import Agent
+from afkcli.core.contract.context import ContextConfig
 from afkcli.core.contract.errors import UnknownNameError
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.protocols import ThreadInfo
@@ -30,6 +31,7 @@ class Flags:
     limits: Mapping[str, float] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     schema: JsonObject | None = None
+    context: str | None = None
 
 
 def choose_agent(setup: Setup, explicit: Choice | None, thread: ThreadInfo | None) -> AgentConfig:
@@ -69,6 +71,9 @@ def agent_for(setup: Setup, flags: Flags, thread: ThreadInfo | None) -> Agent:
     fallback_models = tuple(full_model_name(setup, name) for name in described.fallback_models)
     limits = {**setup.config.limits(), **described.limits, **flags.limits}
     options = {**described.options, **flags.options}
+    context = {**setup.config.context(), **described.context}
+    if flags.context is not None:
+        context["policy"] = flags.context
     return Agent(
         name=described.name,
         model=model.value,
@@ -79,6 +84,7 @@ def agent_for(setup: Setup, flags: Flags, thread: ThreadInfo | None) -> Agent:
         extra=described.extra,
         tools=tuple(dict.fromkeys((*described.tools, *flags.tools))),
         output_type=flags.schema,
+        context=ContextConfig(**context),
     )
 
 

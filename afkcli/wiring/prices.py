@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from afkcli.core.contract.protocols import Capabilities, Price, PriceTier
 
 if TYPE_CHECKING:
-    from genai_prices.types import ModelPrice
+    from genai_prices.types import ModelInfo, ModelPrice
 
 _FEE_FOR_A_REQUEST = "requests_kcount"
 _FIELDS = {
@@ -53,6 +53,29 @@ def listed_price(model: str, sold_by: str) -> Price | None:
         model: the name by which its API knows it.
         sold_by: the URL of that API, or the seller's name in the list.
     """
+    try:
+        found = _listed(model, sold_by)
+        return None if found is None else _price(found.get_prices(datetime.now(UTC)))
+    except Exception:  # a version of the package with another form
+        return None
+
+
+def listed_window(full_name: str, capabilities: Capabilities) -> int | None:
+    """Return the tokens of a model's window by the list, or None where it is not listed or there is no list.
+
+    Args:
+        full_name: the model, as `provider/model`.
+        capabilities: what its provider says of it.
+    """
+    if capabilities.sold_by is None:
+        return None
+    found = _listed(full_name.partition("/")[2], capabilities.sold_by)
+    tokens = getattr(found, "context_window", None)
+    return tokens if isinstance(tokens, int) and tokens > 0 else None
+
+
+def _listed(model: str, sold_by: str) -> ModelInfo | None:
+    """Return a model of the list, or None where it is not listed or there is no list."""
     address = None
     if "://" in sold_by:
         address = _public_address(sold_by)
@@ -66,9 +89,9 @@ def listed_price(model: str, sold_by: str) -> Price | None:
         if address and not _covers_host(provider.api_pattern, address):
             return None
         _, found = snapshot.find_provider_model(model, provider, None, None)
-        return _price(found.get_prices(datetime.now(UTC)))
     except Exception:  # not installed, not listed, or a version of the package with another form
         return None
+    return found
 
 
 def _public_address(url: str) -> str | None:

@@ -12,9 +12,10 @@ from afkcli.config.reading import ConfigFile
 from afkcli.core.contract.errors import ConfigError
 from afkcli.core.contract.rules import ApprovalRule
 from afkcli.core.run.config import BusyMode, RunnerConfig, Wiring
+from afkcli.core.run.models import WindowLookup
 from afkcli.host.owner import current_owner
 from afkcli.host.rescue import rescue, rescue_more
-from afkcli.wiring.prices import PriceList
+from afkcli.wiring.prices import PriceList, listed_window
 from afkcli.wiring.setup import Setup
 
 
@@ -57,6 +58,7 @@ def wiring_of(setup: Setup) -> Wiring:
         folder=setup.invocation.folder,
         budgets=setup.config.budgets(),
         look_up_price=PriceList(setup.config.prices()),
+        look_up_window=WindowLookup(setup.config.windows(), listed_window),
         last_warnings=lambda: _unread(setup.invocation.stderr.unread),
         rules=[*_rules(setup, setup.config.user), *_rules(setup, setup.config.project)],
     )

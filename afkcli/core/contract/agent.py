@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from afkcli.core.contract.context import ContextConfig
 from afkcli.core.contract.jsonform import Json
 from afkcli.core.contract.limits import FailSafeConfig
 from afkcli.core.contract.tools import Tool
@@ -27,6 +28,7 @@ class Agent:
         output_type: the type of the answer, as JSON: a type that pydantic supports (a model, a dataclass, `list[int]`),
             or a JSON Schema as a dict. The answer is validated, the model is asked once more if it does not fit, and
             the result is `AgentResult.output`.
+        context: what is done with a conversation that does not fit into the window of the model. Since 0.2.
         remember_model: whether the thread uses this model in later turns that do not name another one.
     """
 
@@ -38,4 +40,5 @@ class Agent:
     options: Mapping[str, Json] = field(default_factory=dict)
     extra: Mapping[str, Json] = field(default_factory=dict)
     output_type: Any = None
+    context: ContextConfig = field(default_factory=ContextConfig)
     remember_model: bool = True

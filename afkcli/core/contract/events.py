@@ -65,6 +65,26 @@ class RunStarted(Header, kw_only=True):
     type: Literal["run_started"] = "run_started"
 
 
+class ContextEvent(Header, kw_only=True):
+    """What the next requests of the run leave out, because the conversation does not fit into the model's window.
+
+    `dropped_through` is the number of the last turn that is left out, and `marked_through` that of the last one whose
+    tool results are; None if there is none. `own_results` are results of tools that are left out of the turn itself.
+    `tokens_before` and `tokens_after` are the estimated sizes of the request, `window` that of the model. `message`
+    says it in words. Since: 0.2.
+    """
+
+    message: str
+    window: int
+    tokens_before: int
+    tokens_after: int
+    dropped_through: int | None = None
+    marked_through: int | None = None
+    own_results: int = 0
+    brief: ClassVar[tuple[str, ...]] = ("message",)
+    type: Literal["context"] = "context"
+
+
 class StepStarted(Header, kw_only=True):
     """A model call is about to go out; `request_sha256` is the hash of its neutral JSON form."""
 
@@ -208,6 +228,7 @@ class Completed(Header, kw_only=True):
 
 Event: TypeAlias = (
     RunStarted
+    | ContextEvent
     | StepStarted
     | ReasoningDeltaEvent
     | TextDeltaEvent

@@ -77,6 +77,11 @@ WARNINGS: tuple[WarningRow, ...] = (
     WarningRow(
         "unknown_approval", "a decision came for an approval that is not waiting; at most 100 of these warnings per run"
     ),
+    WarningRow(
+        "context_refused",
+        "a server found the request too long all the same; more was left out, and it was asked once more",
+        "0.2",
+    ),
     WarningRow("context_trimmed", "the local model's context is full, so the oldest messages were left out"),
     WarningRow("finish_reason", "the server stopped for an unknown or unusual reason"),
     WarningRow(

@@ -22,12 +22,13 @@ from afkcli.core.run.approvals import Approvals
 from afkcli.core.run.budgets import Reservations
 from afkcli.core.run.closing import begin_rescue
 from afkcli.core.run.config import InteractionMode, RunnerConfig, Wiring
+from afkcli.core.run.context import Context
 from afkcli.core.run.cost import Spending
 from afkcli.core.run.handle import EventChannel
 from afkcli.core.run.imports import Imports
 from afkcli.core.run.limits import Limits
 from afkcli.core.run.model_call import ModelCalls
-from afkcli.core.run.models import Models, resolve_models
+from afkcli.core.run.models import Models, WindowLookup, resolve_models
 from afkcli.core.run.opening import Begun, Opener, Opening, Replaces
 from afkcli.core.run.outlet import Outlet
 from afkcli.core.run.run import Run, take_problem
@@ -81,6 +82,7 @@ class _Plan(FrozenStruct, kw_only=True):
     output: StructuredOutput | None
     spending: Spending
     contents: Contents
+    look_up_window: WindowLookup
     warnings: list[tuple[str, str]]
 
 
@@ -176,6 +178,7 @@ async def _check(resources: Resources, thread: ThreadInfo, agent: Agent, run_id:
         output=output,
         spending=spending,
         contents=contents,
+        look_up_window=wiring.look_up_window,
         warnings=warnings,
     )
 
@@ -208,6 +211,7 @@ def _compose(
         unsaved=begun.unsaved,
     )
     approvals = Approvals(spec, outlet, tally, count)
+    context = Context(spec=spec, transcript=transcript, outlet=outlet, look_up_window=plan.look_up_window)
     model_calls = ModelCalls(
         spec=spec,
         models=models,
@@ -219,6 +223,7 @@ def _compose(
         spending=plan.spending,
         contents=plan.contents,
         output=plan.output,
+        context=context,
     )
     tool_calls = ToolCalls(
         spec=spec,
@@ -234,6 +239,7 @@ def _compose(
         models=models,
         transcript=transcript,
         contents=plan.contents,
+        context=context,
         outlet=outlet,
         stopping=stopping,
         tally=tally,

@@ -174,6 +174,7 @@ def _turn(run: Run, outcome: Outcome) -> SealedTurn:
         steps=run.outlet.step,
         parent_run_id=resumes,
         resumed=resumes is not None,
+        context=run.context.at_the_end(),
     )
 
 

@@ -13,7 +13,7 @@ from afkcli.core.contract.rules import ApprovalRule
 from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.tools import FoundTools
 from afkcli.core.run.budgets import NO_BUDGETS, Budgets
-from afkcli.core.run.models import PriceLookup
+from afkcli.core.run.models import NO_LIST, PriceLookup, WindowLookup
 from afkcli.core.run.retries import FIRST_DELAY_S, MAX_DELAY_S, MAX_RETRIES
 from afkcli.core.thread.turns import SealedTurn
 
@@ -80,6 +80,7 @@ class Wiring(FrozenStruct, kw_only=True):
         folder: the folder in which threads are used; it is remembered with them.
         budgets: what the runs may cost together.
         look_up_price: returns the price of a model.
+        look_up_window: returns the tokens of the window of a model.
         rules: the approval rules; the first one that matches a tool call decides.
         find_tools: looks up the tools of plugins by the names that an agent gives. It raises `UsageError` at once for
             a name that no plugin can have.
@@ -94,6 +95,7 @@ class Wiring(FrozenStruct, kw_only=True):
     folder: str | None = None
     budgets: Budgets = NO_BUDGETS
     look_up_price: PriceLookup = lambda full_name, capabilities: capabilities.price
+    look_up_window: WindowLookup = NO_LIST
     rules: Sequence[ApprovalRule] = ()
     find_tools: Callable[[Sequence[str]], Coroutine[Any, Any, FoundTools]] = no_named_tools
     last_warnings: Callable[[], Sequence[tuple[str, str]]] = tuple

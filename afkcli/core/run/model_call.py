@@ -46,6 +46,7 @@ from afkcli.core.contract.tasks import contained
 from afkcli.core.contract.text import error_line
 from afkcli.core.contract.tools import Tools
 from afkcli.core.run.answer import StructuredOutput, asked_for
+from afkcli.core.run.context import Context
 from afkcli.core.run.cost import CallCost, Spending
 from afkcli.core.run.large_pieces import cut_piece
 from afkcli.core.run.limits import Limits
@@ -79,6 +80,7 @@ class ModelCalls(FrozenStruct, kw_only=True):
     spending: Spending
     contents: Contents
     output: StructuredOutput | None
+    context: Context
     without_tools: set[str] = field(default_factory=set)
     hashes: RequestHash = field(default_factory=RequestHash)
 
@@ -107,6 +109,7 @@ class ModelCalls(FrozenStruct, kw_only=True):
 
     async def _respond_with_retries(self, model: Model, tools: Tools) -> ModelResponse:
         for attempt in itertools.count(1):
+            await self._fit(model, tools)
             request = await self._request(model, tools)
             self.limits.start_call()
             call = _Attempt(self, model, await self.spending.start_call(model, request))
@@ -115,9 +118,24 @@ class ModelCalls(FrozenStruct, kw_only=True):
             except ProviderError as error:
                 if call.shown:
                     raise _CallFailedError(_as_truncated(error), said=call.said) from error
-                if not self._leave_out_images(error, model, request) and not self._set_aside(error, model):
+                if not self._is_mended(error, model, request):
                     await self._wait_before_retry(error, attempt)
         raise AssertionError("unreachable")
+
+    async def _fit(self, model: Model, tools: Tools) -> None:
+        """Leave out of the next request what does not fit; another model may take what this one cannot."""
+        try:
+            await self.context.fit(model, self._usable(tools, model))
+        except ProviderError as error:
+            raise _CallFailedError(error, said=False) from error
+
+    def _is_mended(self, error: ProviderError, model: Model, request: ModelRequest) -> bool:
+        """Leave out of the next request what the server refused, and return whether that makes it useful."""
+        if self.context.cut_further(error, model):
+            self._check_calls(str(error))
+            self.outlet.warn("context_refused", f"{error.said or error}; more is left out, and it is asked once more")
+            return True
+        return self._leave_out_images(error, model, request) or self._set_aside(error, model)
 
     def _leave_out_images(self, error: ProviderError, model: Model, request: ModelRequest) -> bool:
         """Leave out the images that tools returned if the server refuses them, and return whether it does.
@@ -230,6 +248,7 @@ class ModelCalls(FrozenStruct, kw_only=True):
         usage = response.usage or Usage()
         self.tally.usage += usage
         message = self.transcript.add_message(response.message)
+        self.context.take_usage(usage)
         await self.outlet.emit(StepCompleted, message=message, usage=usage, finish_reason=response.finish_reason)
         self.transcript.size.check()
         name = self.models.current.full_name

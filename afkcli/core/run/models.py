@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.errors import PluginContractError, UnknownNameError, UsageError
@@ -13,6 +14,40 @@ from afkcli.core.contract.tasks import contained
 
 PriceLookup = Callable[[str, Capabilities], Price | None]
 """Returns the price of the model `provider/model`, or None if it is unknown; it is called on any thread."""
+
+
+class WindowLookup:
+    """Says how many tokens the window of a model has.
+
+    Args:
+        configured: the windows by `provider/model`.
+        listed: returns the window of a model by a list; it may import the list, and is called on any thread.
+    """
+
+    def __init__(
+        self,
+        configured: Mapping[str, int] = MappingProxyType({}),
+        listed: Callable[[str, Capabilities], int | None] = lambda full_name, capabilities: None,
+    ) -> None:
+        self._configured = configured
+        self._listed = listed
+
+    def known(self, model: Model, told: int | None = None) -> int | None:
+        """Return the window as the config says, else the smaller of what the provider and the server say, or None.
+
+        Args:
+            model: the model.
+            told: what the server said when it refused an earlier request.
+        """
+        said = [window for window in (model.capabilities.context_tokens, told) if window]
+        return self._configured.get(model.full_name) or min(said, default=None)
+
+    def listed(self, model: Model) -> int | None:
+        """Return the window by the list, or None if it is not there."""
+        return self._listed(model.full_name, model.capabilities)
+
+
+NO_LIST = WindowLookup()
 
 
 class Model(FrozenStruct, kw_only=True):

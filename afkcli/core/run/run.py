@@ -11,6 +11,7 @@ from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.tools import FoundTools, Tool
 from afkcli.core.run.answer import StructuredOutput
 from afkcli.core.run.approvals import Approvals
+from afkcli.core.run.context import Context
 from afkcli.core.run.cost import Spending
 from afkcli.core.run.limits import Limits
 from afkcli.core.run.model_call import ModelCalls
@@ -35,6 +36,7 @@ class Run(FrozenStruct, kw_only=True, eq=False):
     models: Models
     transcript: Transcript
     contents: Contents
+    context: Context
     outlet: Outlet
     stopping: Stopping
     tally: Tally

@@ -10,7 +10,7 @@ from afkcli.core.contract.limits import CUT_WHY
 from afkcli.core.contract.messages import Message, Role, TextPart, ToolCallPart, ToolResultPart
 from afkcli.core.contract.result import RunState
 from afkcli.core.thread.history import History
-from afkcli.core.thread.turns import SealedTurn, resumed_by
+from afkcli.core.thread.turns import SealedTurn, TurnContext, resumed_by
 
 _CUT_BY_STATE = {
     RunState.DEGRADED: "a limit was reached",
@@ -21,10 +21,12 @@ _CUT_BY_STATE = {
 
 
 class SentTurn(NamedTuple):
-    """What is sent of the turn with the number `turn`."""
+    """What is sent of the turn with the number `turn`, its model, and what was known of the conversation at its end."""
 
     turn: int
     messages: tuple[Message, ...]
+    model: str = ""
+    context: TurnContext | None = None
 
 
 def sent_turns(history: History, resumes: str | None = None) -> list[SentTurn]:
@@ -38,7 +40,7 @@ def sent_turns(history: History, resumes: str | None = None) -> list[SentTurn]:
     resumed = resumed_by(seen)
     turns = (turn for position, turn in enumerate(seen) if position not in resumed)
     sent = (turn for turn in turns if resumes is None or turn.run_id != resumes)
-    return [SentTurn(turn.turn, messages_to_send(turn)) for turn in sent]
+    return [SentTurn(turn.turn, messages_to_send(turn), turn.model, turn.context) for turn in sent]
 
 
 def history_warnings(history: History) -> list[tuple[str, str]]:

@@ -33,10 +33,30 @@ class Beginning(FrozenStruct, kw_only=True):
     replaces: tuple[int, ...] = ()
 
 
+class TurnContext(FrozenStruct, kw_only=True):
+    """The conversation at the end of a turn, as its model took it.
+
+    Args:
+        tokens: its size, as the server counted it.
+        window: the window of the model, where neither the config nor the provider says it: by the server's refusal,
+            or by a list.
+        dropped_through: the last turn that was left out of the requests.
+        marked_through: the last turn of which the results of tools were left out.
+
+    Since: 0.2.
+    """
+
+    tokens: int | None = None
+    window: int | None = None
+    dropped_through: int | None = None
+    marked_through: int | None = None
+
+
 class SealedTurn(FrozenStruct, kw_only=True):
     """One finished turn as the store keeps it. Times are RFC 3339.
 
     A turn with `resumed` contains all messages of the turn of the run `parent_run_id`, and replaces it.
+    `context` is what was known of the size of the conversation at its end; None if nothing was (since 0.2).
     """
 
     turn: int
@@ -55,6 +75,7 @@ class SealedTurn(FrozenStruct, kw_only=True):
     steps: int = 0
     parent_run_id: str | None = None
     resumed: bool = False
+    context: TurnContext | None = None
 
 
 def turn_to_json(turn: SealedTurn) -> JsonObject:

@@ -46,6 +46,7 @@ RESULT = AgentResult(
 )
 VALUES: dict[str, dict[str, Any]] = {
     "run_started": {"agent": "a", "model": "p/m", "message": "hi"},
+    "context": {"message": "turn 1 is left out", "window": 4000, "tokens_before": 4100, "tokens_after": 2400},
     "step_started": {"attempt": 1, "request_sha256": "00"},
     "reasoning_delta": {"reasoning_delta": "hm"},
     "text_delta": {"text_delta": "a\u2028b\nc\u202e"},

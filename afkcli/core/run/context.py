@@ -1,0 +1,260 @@
+"""Makes the requests of a run fit into the window of its model, and says what is left out of them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from afkcli.core.contract.context import SMALLEST_WINDOW
+from afkcli.core.contract.errors import ErrorKind, ProviderError
+from afkcli.core.contract.events import ContextEvent
+from afkcli.core.contract.jsonform import dumps
+from afkcli.core.contract.result import Usage
+from afkcli.core.contract.tools import Tools
+from afkcli.core.run.models import Model, WindowLookup
+from afkcli.core.run.outlet import Outlet
+from afkcli.core.run.spec import RunSpec
+from afkcli.core.run.transcript import Transcript
+from afkcli.core.thread.trimming import NOTHING, Room, Size, Trim, cut, kept_size, size_of, text_tokens
+from afkcli.core.thread.turns import TurnContext
+
+LISTED_FROM_TOKENS = 6_000
+"""A conversation of fewer tokens fits into every model that a price list names, so the list is not imported for it."""
+ANSWER_TOKENS = 4_096
+"""What is reserved for an answer whose length no option limits; never more than a quarter of the window."""
+_REFUSED_PART = 0.7
+"""The part of a refused request that a window is taken to have if the server does not name its size."""
+_MORE = 1.05
+
+_WINDOWS = (
+    re.compile(r"[\d,]+ tokens > ([\d,]+) maximum"),  # Anthropic's API
+    re.compile(r"maximum number of (?:input )?tokens(?: allowed)?\D{0,20}([\d,]+)"),  # Google's API
+    re.compile(r"(?:maximum context length|context (?:window|length|size|limit)|n_ctx)\D{0,40}?([\d,]{3,})"),
+)  # the last one: OpenAI's API, vLLM, llama.cpp's server
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """The window of a run's model, and what the transcript leaves out of its requests.
+
+    Args:
+        spec: the run.
+        transcript: what the requests are made of.
+        outlet: where it is said.
+        look_up_window: says how many tokens the window of a model has.
+    """
+
+    spec: RunSpec
+    transcript: Transcript
+    outlet: Outlet
+    look_up_window: WindowLookup
+    _model: str = ""
+    _windows: dict[str, int] = field(default_factory=dict)
+    _told: dict[str, int] = field(default_factory=dict)
+    _refused: set[str] = field(default_factory=set)
+    _history: list[Size] | None = None
+    _answer: list[Size] = field(default_factory=list)
+    _fixed: tuple[Tools | None, int] = (None, 0)
+    _reported: int = 0
+    _reported_at: int = 0
+    _ratio: float = 1.0
+    _said: tuple[Trim, int] = (NOTHING, 0)
+
+    async def fit(self, model: Model, tools: Tools) -> None:
+        """Leave out of the next request to `model` what does not fit into its window, and say so.
+
+        Raises:
+            ProviderError: `context_length`; the question alone does not fit, or the agent's policy is `refuse`.
+        """
+        if model.full_name != self._model:
+            self._begin(model)
+        self._measure(tools)
+        window = await self._window(model)
+        if window is None:
+            return
+        before, room = self._counted(), self._room(model, window)
+        if self._counted() > room.limit:
+            self._cut(room)
+        await self._say(window, before)
+
+    def take_usage(self, usage: Usage) -> None:
+        """Take what the server counted for the last request and its answer, which is in the transcript by now."""
+        if usage.input_tokens:
+            self._reported = usage.input_tokens + usage.output_tokens
+            self._reported_at = len(self.transcript.answer)
+
+    def at_the_end(self) -> TurnContext | None:
+        """Return what is known of the conversation after the last answer, for the next turn; None if nothing is."""
+        trim, turns = self.transcript.trim, self.transcript.history
+        marked = turns[trim.marked - 1].turn if trim.marked else None
+        found = TurnContext(
+            tokens=self._reported or None,
+            window=self._told.get(self._model),
+            dropped_through=turns[trim.dropped - 1].turn if trim.dropped else None,
+            marked_through=self.spec.turn if self.transcript.own_marked else marked,
+        )
+        return None if found == TurnContext() else found
+
+    def cut_further(self, error: ProviderError, model: Model) -> bool:
+        """Leave out more if the server finds a request too long all the same, once for each model.
+
+        Returns:
+            Whether another request is useful.
+        """
+        policy = self.spec.agent.context.policy
+        if error.kind is not ErrorKind.CONTEXT_LENGTH or policy == "refuse" or model.full_name in self._refused:
+            return False
+        counted = self._counted()
+        window = window_said(f"{error.said} {error}") or max(SMALLEST_WINDOW, int(counted * _REFUSED_PART))
+        self._refused.add(model.full_name)
+        self._told[model.full_name] = self._windows[model.full_name] = window
+        if counted <= window:  # the server counts more than the estimate says
+            self._ratio, self._reported = self._ratio * _MORE * window / max(1, counted), 0
+        before = (self.transcript.trim, self.transcript.own_marked)
+        try:
+            self._cut(self._room(model, window))
+        except ProviderError:  # nothing is left to be cut: what the server said is the answer
+            return False
+        return (self.transcript.trim, self.transcript.own_marked) != before
+
+    def _begin(self, model: Model) -> None:
+        """Begin where the last turn ended, if it had the same model: another one counts, and takes, other numbers."""
+        self._model = model.full_name
+        self._ratio, self._reported, self._reported_at = 1.0, 0, 0
+        self.transcript.trim, self.transcript.own_marked = NOTHING, 0
+        history = self.transcript.history
+        last = history[-1] if history else None
+        if last is None or last.context is None or last.model != self._model:
+            return
+        before = last.context
+        self._reported = before.tokens or 0
+        if self.spec.agent.context.policy != "refuse":
+            dropped, marked = (
+                sum(turn.turn <= (through or 0) for turn in history)
+                for through in (before.dropped_through, before.marked_through)
+            )
+            self.transcript.trim = Trim(dropped, max(dropped, marked))
+
+    def _measure(self, tools: Tools) -> None:
+        """Measure what is new since the last request."""
+        if self._fixed[0] is not tools:
+            specs = (f"{tool.spec.name}{tool.spec.description}{dumps(tool.spec.parameters)}" for tool in tools.values())
+            self._fixed = (tools, text_tokens(self.spec.agent.instructions) + sum(map(text_tokens, specs)))
+        if self._history is None:
+            self._history = [size_of(turn.messages) for turn in self.transcript.history]
+        for message in self.transcript.answer[len(self._answer) :]:
+            self._answer.append(size_of([message]))
+
+    def _room(self, model: Model, window: int) -> Room:
+        return Room(
+            limit=window - self._reserved(model, window), keep=self.spec.agent.context.keep, fixed=self._fixed[1]
+        )
+
+    def _reserved(self, model: Model, window: int) -> int:
+        """Return the tokens that are reserved for the answer."""
+        wanted = self.spec.agent.options.get("max_output_tokens")
+        if not isinstance(wanted, int):
+            wanted = min(model.capabilities.max_output_tokens or ANSWER_TOKENS, ANSWER_TOKENS)
+        return min(wanted, window // 4)
+
+    def _cut(self, room: Room) -> None:
+        """Leave out more of the turns before, then older results of this turn's tools.
+
+        Raises:
+            ProviderError: `context_length`; what is left does not fit either, or nothing may be left out.
+        """
+        if self.spec.agent.context.policy == "refuse":
+            raise self._too_long("the conversation", room, "start a new thread, or use the context policy `trim`")
+        transcript = self.transcript
+        before = transcript.trim, transcript.own_marked
+        self._ratio, self._reported = self._counted() / max(1, self._estimate()), 0
+        transcript.trim = cut(self._history or (), transcript.trim, room, self._own(), self._ratio)
+        if self._counted() > room.limit:
+            transcript.mark_own_results()
+        if self._counted() > room.limit:
+            transcript.trim, transcript.own_marked = before  # so the next turn need not leave out as much
+            raise self._too_long("the message", room, "shorten it, or use a model with a longer context")
+
+    def _too_long(self, what: str, room: Room, hint: str) -> ProviderError:
+        line = f"{what} has about {self._counted():,} tokens, and {self._model} takes {room.limit:,} before its answer"
+        return ProviderError(f"{line}; {hint}", kind=ErrorKind.CONTEXT_LENGTH)
+
+    def _own(self) -> int:
+        """Return the estimated tokens of the turn itself as it is sent."""
+        if self.transcript.own_marked:
+            return size_of(self.transcript.turn_messages()).whole
+        return size_of(self.transcript.beginning.messages).whole + sum(size.whole for size in self._answer)
+
+    def _estimate(self) -> int:
+        """Return the estimated tokens of the next request as it is now."""
+        return self._fixed[1] + kept_size(self._history or (), self.transcript.trim) + self._own()
+
+    def _counted(self) -> int:
+        """Return the size of the next request: the larger of the estimate and of what the server reported."""
+        since = sum(size.whole for size in self._answer[self._reported_at :])
+        if not self._reported_at:  # it was counted at the end of the turn before
+            since = self._own()
+        return max(int(self._estimate() * self._ratio), self._reported + since if self._reported else 0)
+
+    async def _window(self, model: Model) -> int | None:
+        """Return the tokens of the model's window; None if they are not known."""
+        name = model.full_name
+        if name not in self._windows:
+            told = [turn.context.window for turn in self.transcript.history if turn.context and turn.model == name]
+            last = next(filter(None, reversed(told)), None)
+            window = self.look_up_window.known(model, last)
+            if window is None and self._estimate() >= LISTED_FROM_TOKENS:
+                last = window = await asyncio.to_thread(self.look_up_window.listed, model) or 0
+            if window is None:
+                return None  # it is looked up when the conversation is longer
+            self._windows[name] = window
+            if last:
+                self._told[name] = last
+        return self._windows[name] or None
+
+    async def _say(self, window: int, before: int) -> None:
+        """Emit a `context` event if something is left out that was not at the last one."""
+        trim, own = self.transcript.trim, self.transcript.own_marked
+        if (trim, own) in ((NOTHING, 0), self._said):
+            return
+        self._said = (trim, own)
+        turns = [turn.turn for turn in self.transcript.history]
+        why = f"the conversation does not fit into the {window:,} tokens of {self._model}"
+        await self.outlet.emit(
+            ContextEvent,
+            message=f"{_left_out(turns, trim, own)}: {why}",
+            window=window,
+            tokens_before=before,
+            tokens_after=self._counted(),
+            dropped_through=turns[trim.dropped - 1] if trim.dropped else None,
+            marked_through=turns[trim.marked - 1] if trim.marked else None,
+            own_results=own,
+        )
+
+
+def window_said(text: str) -> int | None:
+    """Return the size of the window that the refusal of a server names, or None."""
+    for pattern in _WINDOWS:
+        found = pattern.search(text.lower())
+        if found is not None:
+            window = int(found[1].replace(",", "") or 0)
+            return window if window >= SMALLEST_WINDOW else None
+    return None
+
+
+def _left_out(turns: Sequence[int], trim: Trim, own: int) -> str:
+    """Return in words what is left out."""
+    said = []
+    if trim.dropped:
+        said.append(_span(turns[0], turns[trim.dropped - 1]))
+    if trim.marked > trim.dropped:
+        said.append(f"the tool results of {_span(turns[trim.dropped], turns[trim.marked - 1])}")
+    if own:
+        said.append("older tool results of this turn")
+    return f"left out of the request: {', '.join(said)}"
+
+
+def _span(first: int, last: int) -> str:
+    return f"turn {first}" if first == last else f"turns {first} to {last}"

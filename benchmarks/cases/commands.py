@@ -8,6 +8,7 @@ from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
+from benchmarks.answers import MODEL, answer
 from benchmarks.bench import AFK, PROGRAMS, PYTHON, Bench, benchmark, figures, ms
 from benchmarks.measure import Measured, run_on_terminal
 from benchmarks.report import Row, compare
@@ -25,7 +26,10 @@ def on_terminal(bench: Bench, command: Sequence[str | Path], env: dict[str, str]
 
 @benchmark("commands")
 def small_commands(bench: Bench) -> list[Row]:
-    """What the command line shows of itself, and the lists of threads, the whole process on a terminal."""
+    """What the command line shows of itself, and the lists of threads, the whole process on a terminal.
+
+    Also a run beside so many threads, to one in a store of its own.
+    """
     env = bench.home("commands")
     bench.say(f"making {THREADS:,} threads")
     subprocess.run([PYTHON, PROGRAMS / "long_thread.py", "thread", "1", str(THREADS)], env=env, check=True)
@@ -41,7 +45,16 @@ def small_commands(bench: Bench) -> list[Row]:
     sides["click"] = on_terminal(bench, [PYTHON, "-c", "import click"], env)
     completion = f"completing a thread, {THREADS:,} threads"
     sides[completion] = bench.side([AFK], completing, requests=False)
+    grown, new = "a run", "a run in a new store"
+    bench.server.answer = answer(1)
+    for name, each in ((grown, env), (new, bench.home("new"))):
+        sides[name] = bench.side([AFK, "run", "-n", "-t", "bench", "-m", MODEL, "hi"], each)
     results = bench.interleave(sides)
     wall = {name: ms(values) for name, values in figures(results, attrgetter("wall")).items()}
     goals = {name: goal for name, (_, goal) in commands.items()} | {completion: None}
-    return [compare(name, BASE, "ms", wall[name], wall["click"], goal=goal) for name, goal in goals.items()]
+    rows = [compare(name, BASE, "ms", wall[name], wall["click"], goal=goal) for name, goal in goals.items()]
+    for suffix, figure in (("", "to_request"), (", CPU", "cpu")):
+        took = figures({name: results[name] for name in (grown, new)}, attrgetter(figure))
+        case = f"exec to request, {THREADS:,} threads{suffix}"
+        rows.append(compare(case, "a new store", "ms", ms(took[grown]), ms(took[new])))
+    return rows

@@ -8,7 +8,6 @@ import time
 from benchmarks.answers import MODEL, answer
 from benchmarks.bench import AFK, ANTHROPIC, DELTAS, PROGRAMS, PYTHON, Bench, Side, benchmark, figures
 from benchmarks.measure import Measured
-from benchmarks.peers.installing import Installed
 from benchmarks.report import Row, compare
 from benchmarks.server import BenchmarkServer
 
@@ -16,7 +15,7 @@ EVENTS_PER_PACKED_CHUNK = 64
 GOALS = {"llm": 8.0, "claude": 3.0, "codex": None}
 
 
-@benchmark("streaming", peers=("llm", "codex", "claude", "litellm"))
+@benchmark("streaming", peers=("llm", "codex", "claude"))
 def streaming(bench: Bench) -> list[Row]:
     """Deltas a second, from the request's arrival to the end of the process: sealing and exit count, start-up does not.
 
@@ -30,7 +29,7 @@ def streaming(bench: Bench) -> list[Row]:
         bench.server.answer = answer(DELTAS, events_per_chunk=events_per_chunk)
         rows += _rates(bench, env, name, peers if events_per_chunk == 1 else {})
     bench.server.answer = answer(DELTAS)
-    return rows + _other_providers(bench, env)
+    return [*rows, _anthropic(bench, env)]
 
 
 def _rates(bench: Bench, env: dict[str, str], name: str, peers: dict[str, Side]) -> list[Row]:
@@ -58,26 +57,14 @@ def _rates(bench: Bench, env: dict[str, str], name: str, peers: dict[str, Side])
     return [*rows, compare(f"{case}, CPU a delta", "bare openai loop", "µs", cpu["text"], cpu["sdk"])]
 
 
-def _other_providers(bench: Bench, env: dict[str, str]) -> list[Row]:
+def _anthropic(bench: Bench, env: dict[str, str]) -> Row:
     sides = {
-        "afk anthropic": bench.side([AFK, "run", "-n", "-m", ANTHROPIC, "hi"], env),
-        "sdk anthropic": bench.side([PYTHON, PROGRAMS / "bare_anthropic.py"], env),
+        "afk": bench.side([AFK, "run", "-n", "-m", ANTHROPIC, "hi"], env),
+        "sdk": bench.side([PYTHON, PROGRAMS / "bare_anthropic.py"], env),
     }
-    litellm = bench.peers.get("litellm", "left out")
-    if isinstance(litellm, Installed):
-        afk = litellm.program.with_name("afk")
-        sides["afk litellm"] = bench.side([afk, "run", "-n", "-m", f"litellm/openai/{MODEL}", "hi"], env)
-        sides["sdk litellm"] = bench.side([litellm.program, PROGRAMS / "bare_litellm.py"], env)
     rates = figures(bench.interleave(sides), _rate)
-    rows = []
-    for provider in ("anthropic", "litellm"):
-        case, against = f"{DELTAS:,} deltas, {provider}", f"bare {provider} loop"
-        mine, other = rates.get(f"afk {provider}"), rates.get(f"sdk {provider}")
-        if mine is None or other is None:
-            rows.append(Row(case=case, against=against, unit="/s", note=str(litellm)))
-        else:
-            rows.append(compare(case, against, "/s", mine, other, more_is_better=True))
-    return rows
+    case = f"{DELTAS:,} deltas, anthropic"
+    return compare(case, "bare anthropic loop", "/s", rates["afk"], rates["sdk"], more_is_better=True)
 
 
 def _rate(one: Measured) -> float:

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import measure
+from benchmarks import isolation, measure
 from benchmarks.cases.log import write_log
+from benchmarks.isolation import NoNamespaceError, leave_network
 from benchmarks.measure import ProgramFailedError, environment, run, run_on_terminal
 from benchmarks.peers import installing
 from benchmarks.peers.installing import Installed, NotInstalledError, Peer, install
 from benchmarks.programs import many_plugins
+from benchmarks.server import BenchmarkServer
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -71,6 +73,23 @@ print(bool(variables), subprocess.run([sys.executable, "-c", show], capture_outp
     assert done.returncode == 0, done.stderr
     behind_proxy, interfaces = done.stdout.strip().split(" ", 1)
     assert behind_proxy == "True" or interfaces == "['lo']"
+
+
+def test_without_a_namespace_programs_reach_the_loopback_and_a_proxy_that_does_not_exist(
+    tmp_path: Path, env: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise NoNamespaceError("Operation not permitted")
+
+    monkeypatch.setattr(isolation, "_try_in_child", refuse)
+    network, variables = leave_network()
+    assert "Operation not permitted" in network
+    code = "import sys, urllib.request as u; u.urlopen(u.Request(sys.argv[1], data=b'{}'))"
+    with BenchmarkServer() as server:
+        reach = [*python(code), f"{server.base_url}/chat/completions"]
+        assert run(reach, {**env, **variables}, server, cwd=tmp_path).to_request > 0
+        with pytest.raises(ProgramFailedError, match="refused"):
+            run([*python(code), "http://example.invalid/"], {**env, **variables}, cwd=tmp_path)
 
 
 def test_installed_peer_is_used_again_and_a_failed_one_says_why(

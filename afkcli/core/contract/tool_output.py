@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from json.encoder import encode_basestring
 from typing import TypeGuard
 
-from afkcli.core.contract.jsonform import JsonError, clean_text, dumps
+from afkcli.core.contract.jsonform import MAX_DEPTH, JsonError, clean_text, dumps
 from afkcli.core.contract.media_types import IMAGES_TAKEN, image_type_of
 from afkcli.core.contract.messages import ImagePart, TextPart
 from afkcli.core.contract.structs import FrozenStruct, field, force_setattr
@@ -23,6 +24,7 @@ MAX_IMAGE_BYTES = 20 * 1024 * 1024
 """For all images of one result, as for the attachments of one message."""
 
 _TYPE_CHARS = 100
+_SLICE = 1 << 16
 
 
 class Image(FrozenStruct):
@@ -160,10 +162,51 @@ def output_text(value: object) -> str:
         return ""
     if isinstance(value, str):
         return clean_text(bounded(value))  # cut first: cleaning copies
+    if isinstance(value, (bytes, bytearray)) and len(value) > MAX_OUTPUT_CHARS:
+        return _bounded_bytes(value)
+    shortener = _Shortener()
+    value = shortener.short(value)
     try:
-        return bounded(dumps(value))
+        return bounded(dumps(value), removed=shortener.removed)
     except JsonError:
-        return clean_text(bounded(_as_text(value)))
+        return clean_text(bounded(_as_text(value), removed=shortener.removed))
+
+
+class _Shortener:
+    """Takes the middle out of the long texts in a value: JSON of them would be in memory several times.
+
+    What is left is longer than the output, so `bounded` takes out the place of the cut. `removed` is how many
+    characters of the JSON are gone.
+    """
+
+    def __init__(self) -> None:
+        self.removed = 0
+
+    def short(self, value: object, depth: int = 0) -> object:
+        """Return a value with short texts; the value itself if it has no long one, or is nested too deeply for JSON."""
+        if isinstance(value, str):
+            return self._short_text(value) if len(value) > 2 * MAX_OUTPUT_CHARS else value
+        if depth > MAX_DEPTH:
+            return value
+        if isinstance(value, dict):
+            cut = {key: short for key, item in value.items() if (short := self.short(item, depth + 1)) is not item}
+            return {**value, **cut} if cut else value
+        if not isinstance(value, (list, tuple)):
+            return value
+        items = [self.short(item, depth + 1) for item in value]
+        return items if any(short is not item for short, item in zip(items, value, strict=True)) else value
+
+    def _short_text(self, text: str) -> str:
+        for start in range(MAX_OUTPUT_CHARS, len(text) - MAX_OUTPUT_CHARS, _SLICE):
+            piece = text[start : min(start + _SLICE, len(text) - MAX_OUTPUT_CHARS)]
+            self.removed += len(encode_basestring(piece)) - 2
+        return text[:MAX_OUTPUT_CHARS] + text[-MAX_OUTPUT_CHARS:]
+
+
+def _bounded_bytes(data: bytes | bytearray) -> str:
+    size = MAX_OUTPUT_CHARS // 8  # a byte may be shown as four characters
+    cut = len(data) - 2 * size
+    return f"{bytes(data[:size])!r}\n[... {cut} bytes were cut out here ...]\n{bytes(data[-size:])!r}"
 
 
 def _as_text(value: object) -> str:
@@ -173,9 +216,13 @@ def _as_text(value: object) -> str:
         return f"a {type(value).__name__} that is nested too deeply to be shown"
 
 
-def bounded(text: str, limit: int = MAX_OUTPUT_CHARS) -> str:
-    """Return `text`; if it is longer than `limit` characters, its middle is cut out, with a visible mark."""
+def bounded(text: str, limit: int = MAX_OUTPUT_CHARS, *, removed: int = 0) -> str:
+    """Return `text`; if it is longer than `limit` characters, its middle is cut out, with a visible mark.
+
+    Args:
+        removed: how many characters of the middle are gone already.
+    """
     if len(text) <= limit:
         return text
     half = limit // 2
-    return f"{text[:half]}\n[... {len(text) - 2 * half} characters were cut out here ...]\n{text[-half:]}"
+    return f"{text[:half]}\n[... {len(text) + removed - 2 * half} characters were cut out here ...]\n{text[-half:]}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ import pytest
 
 import afkcli
 from afkcli.core.contract import tool_output as outputs
+from afkcli.core.contract.jsonform import dumps
 from afkcli.core.contract.messages import ImagePart, TextPart
-from afkcli.core.contract.tool_output import MAX_IMAGE_BYTES, MAX_IMAGES, MAX_OUTPUT_CHARS, Image, tool_output
+from afkcli.core.contract.tool_output import MAX_IMAGE_BYTES, MAX_IMAGES, MAX_OUTPUT_CHARS, Image, bounded, tool_output
 
 PNG = b"\x89PNG\r\n\x1a\n\x00 and so on"
 JPEG = b"\xff\xd8\xff\xe0 and so on"
@@ -117,3 +120,44 @@ def test_the_limits_are_those_that_are_documented() -> None:
     page = PAGE.read_text()
     assert f"| {MAX_IMAGES} images |" in page
     assert f"| {MAX_IMAGE_BYTES >> 20} MB for all of its images |" in page
+
+
+SIZE = 8 << 20
+LARGE: dict[str, Callable[[], object]] = {
+    "a text": lambda: "h" * SIZE,
+    "a wide text": lambda: "h" * (SIZE // 4) + "\U0001f600",
+    "a list of texts": lambda: [str(number) + "h" * (SIZE // 8) for number in range(8)],
+    "a dict with a text": lambda: {"status": "ok", "body": "h" * SIZE},
+    "a text deep inside": lambda: {"rows": [{"cells": ("h" * SIZE, 1)}]},
+    "bytes": lambda: b"\0" * SIZE,
+}
+
+
+@pytest.mark.parametrize("what", LARGE)
+def test_a_large_output_is_cut_without_copies_of_it(what: str) -> None:
+    value = LARGE[what]()
+    tracemalloc.start()
+    text = tool_output(value).text
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert len(text) < MAX_OUTPUT_CHARS + 100
+    assert "were cut out here" in text
+    assert peak < SIZE * 3 // 4, "JSON of it takes twice as much as it, or more"
+
+
+@pytest.mark.parametrize("value", [{"a": ["b" * 1000, (1, None)]}, ["x"] * 10, {"a": {"b": "c"}}])
+def test_an_output_without_long_texts_is_its_json(value: object) -> None:
+    assert tool_output(value).text == dumps(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": "x" * 300_000},
+        ["\n" * 300_000, "\u00e9" * 500_000],
+        {"a": ["short", '"' * 250_000], "b": ("y" * 10, "\u2028" * 400_000)},
+    ],
+)
+def test_a_large_output_is_cut_as_its_whole_json_would_be(value: object) -> None:
+    assert tool_output(value).text == bounded(dumps(value))

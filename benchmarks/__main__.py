@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 
 from benchmarks.bench import PEERS_OF_CASES, Bench
 from benchmarks.cases import CASES
@@ -22,6 +24,7 @@ from benchmarks.server import BenchmarkServer
 def main() -> int:
     """Return the exit code: 0, or 1 with `--check` where a goal is missed or could not be measured."""
     options = _options()
+    signal.signal(signal.SIGTERM, _end)  # so that what is measured ends too, and the folder is removed
     names = options.cases or list(CASES)
     with tempfile.TemporaryDirectory(prefix="afk-benchmarks-") as folder:
         peers = _peers(options, names, Path(folder))
@@ -46,6 +49,10 @@ def main() -> int:
     missed = any(row.goal is not None and not row.met for row in rows)
     failed = any(row.ratio is None and not row.against for row in rows)
     return 1 if options.check and (missed or failed) else 0
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def _options() -> argparse.Namespace:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -134,3 +135,29 @@ def test_unknown_case_is_refused_with_the_names_of_all() -> None:
     assert done.returncode == 2
     assert "there is no case 'nothing'" in done.stderr
     assert all(name in done.stderr for name in CASES)
+
+
+def test_stopped_benchmark_ends_what_it_measures_and_removes_its_folder(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "growth", "--runs", "1000", "--no-peers"]
+    with subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"growth: round 0 of 1000\n"
+        process.send_signal(signal.SIGTERM)
+        process.stderr.read()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert list(tmp_path.glob("afk-benchmarks-*")) == []
+    environments = [_read(file) for file in Path("/proc").glob("[0-9]*/environ")]
+    assert not any(str(tmp_path).encode() in each for each in environments)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:  # it ended meanwhile
+        return b""

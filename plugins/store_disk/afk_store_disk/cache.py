@@ -1,4 +1,4 @@
-"""The database: a diskcache `Cache` that is memory and not a cache."""
+"""The database: the rows of a diskcache `Cache`, read and written by statements of ours."""
 
 from __future__ import annotations
 
@@ -11,13 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import diskcache
-
-from afk_store_disk.disk import JsonTextDisk
 from afk_store_disk.problems import BUSY_SECONDS, INDEX_DAMAGED, damaged, is_too_large, spoils_a_row
-from afk_store_disk.rows import CHANGED, LargeText, all_under
+from afk_store_disk.rows import CHANGED, LargeText, all_under, row_text
 from afk_store_disk.write_lock import QUEUE, WriteLock
 from afkcli.plugin import MAX_LINE_BYTES, StoreError, while_waiting
 
@@ -26,18 +23,6 @@ SCHEMA_VERSION = 2
 
 CONTENTS_TABLE = "CREATE TABLE Content (thread TEXT, sha256 TEXT, data BLOB, PRIMARY KEY (thread, sha256))"
 """The contents of attachments: bytes, which the rows of diskcache do not hold; see disk.py. Since version 2."""
-
-SETTINGS = {
-    "eviction_policy": "none",
-    "cull_limit": 0,
-    "size_limit": 2**62,
-    "disk_min_file_size": 2**62,
-    "sqlite_auto_vacuum": 0,
-    "sqlite_mmap_size": 0,  # a mapped file that is cut short kills the process with SIGBUS
-    "sqlite_journal_mode": "wal",
-    "sqlite_synchronous": 2,
-}
-"""diskcache's settings: nothing is ever evicted or put in side files, and all is durable unless said otherwise."""
 
 LOG_BYTES = 8 * 1024 * 1024
 """The size that the log has at rest; a greater one is moved to the database by the next durable transaction."""
@@ -78,10 +63,21 @@ _PUT_CONTENT = (  # what is there already, as with the seal of a turn, is compar
     "INSERT INTO Content (thread, sha256, data) VALUES (?, ?, ?) "
     "ON CONFLICT (thread, sha256) DO UPDATE SET data = excluded.data WHERE data IS NOT excluded.data"
 )
-_DELETE = (  # a damaged index may lead to another row, so the key is compared with the one in the table ("+")
-    "DELETE FROM Cache WHERE rowid IN (SELECT rowid FROM Cache WHERE raw = 1 AND key >= ? AND key < ?)"
-    " AND +key >= ? AND +key < ?"
+_DELETE = "DELETE FROM Cache WHERE rowid IN ({found}) AND ({same})"
+_IN_RANGE = "SELECT rowid FROM Cache WHERE raw = 1 AND key >= ? AND key < ?"
+_SAME_RANGE = "+key >= ? AND +key < ?"  # a damaged index may lead to another row, so this is the key in the table ("+")
+_INSERT = (
+    "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, access_count, tag, size, mode, filename, value)"
+    " VALUES {rows} ON CONFLICT (key, raw) "
 )
+_NEW_ROW = "(?, 1, ?, NULL, ?, 0, NULL, 0, 1, NULL, ?)"
+_PUT = _INSERT + (
+    "DO UPDATE SET store_time = excluded.store_time, expire_time = NULL, access_time = excluded.access_time, "
+    "access_count = 0, tag = NULL, size = 0, mode = 1, filename = NULL, value = excluded.value "
+    "WHERE +Cache.key = excluded.key"
+)
+_PUT_NEW = _INSERT + "DO NOTHING"
+_ROWS_AT_ONCE = 50
 _BY_INDEX = (
     "SELECT named.rowid, found.key FROM Cache AS named LEFT JOIN Cache AS found ON found.rowid = named.rowid"
     " WHERE named.raw = 1 AND named.key = ?"
@@ -97,11 +93,12 @@ class Changes(NamedTuple):
     last: str
 
 
-class ThreadCache(diskcache.Cache):  # type: ignore[misc]
+class ThreadCache:
     """An existing database of afk's.
 
-    `diskcache.Cache.__init__` writes every setting again whenever it opens a database, a commit each; this one knows
-    them. Text comes out with damaged bytes replaced, so that damage is found by its checksum and not by a crash.
+    diskcache makes it (disk.py) and can read it. It is not used here: its import takes 25 ms, it writes all settings
+    again whenever it opens a database, and it needs two statements for a row. Text comes out with damaged bytes
+    replaced, so that damage is found by its checksum and not by a crash.
 
     Raises:
         StoreError: the database has a newer schema, or is not afk's.
@@ -110,17 +107,12 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
     def __init__(self, file: Path, lock: WriteLock) -> None:
         self.file = file
         self.lock = lock
-        self._directory = str(file.parent)
         self._timeout = min(BUSY_SECONDS, lock.timeout)
         self._local = threading.local()
-        self._txn_id: int | None = None
         self._log = file.with_name(f"{file.name}-wal")
         self._queue = file.with_name(QUEUE)
         self._durable_at = self._moved = 0.0
         self.to_move = False  # whether something durable may be in the log alone
-        self._disk = JsonTextDisk(self._directory, min_file_size=SETTINGS["disk_min_file_size"])
-        for name, value in (diskcache.DEFAULT_SETTINGS | SETTINGS).items():
-            setattr(self, name, value)
         self._con  # noqa: B018 - opens the database, so that what is wrong with it is said now
 
     @property
@@ -175,11 +167,7 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         place = self.lock.take(con, at_once=at_once, keep=keep)
         try:
             check_version(con, self.file)  # it may have been brought to a newer one since it was opened
-            self._txn_id = threading.get_ident()  # diskcache's own methods join the transaction
-            try:
-                yield
-            finally:
-                self._txn_id = None
+            yield
             con.execute("COMMIT")
         except BaseException:
             if con.in_transaction:
@@ -344,15 +332,27 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
 
     def put(self, key: str, text: str) -> None:
         """Write the row `key`; `StoreError` if a damaged index leads to another row, which would be overwritten."""
-        found = self._con.execute(_BY_INDEX, (key,)).fetchall()
-        if found and [found_key for _, found_key in found] != [key]:
-            raise damaged(self.file, INDEX_DAMAGED)
-        self.set(key, text)
+        self.put_all({key: text})
 
-    def put_new(self, key: str, text: str) -> None:
-        """Write a row that is not there yet; `StoreError` if it is, which only damage can explain."""
-        if not self.add(key, text):
-            raise damaged(self.file, f"it has a row {key} already")
+    def put_all(self, texts: Mapping[str, str]) -> None:
+        """Write rows by their keys, in one statement; raises as `put`."""
+        if self._insert(_PUT, texts) != len(texts):
+            raise damaged(self.file, INDEX_DAMAGED)
+
+    def put_new(self, texts: Mapping[str, str]) -> None:
+        """Write rows that are not there yet; `StoreError` if one is, which only damage can explain."""
+        if self._insert(_PUT_NEW, texts) != len(texts):
+            raise damaged(self.file, f"it has a row {' or '.join(texts)} already")
+
+    def _insert(self, statement: str, texts: Mapping[str, str]) -> int:
+        """Write rows, and return how many were written."""
+        now = time.time()
+        written, items = 0, list(texts.items())
+        for start in range(0, len(items), _ROWS_AT_ONCE):
+            group = items[start : start + _ROWS_AT_ONCE]
+            values = [value for key, text in group for value in (key, now, now, text)]
+            written += self._con.execute(statement.format(rows=", ".join([_NEW_ROW] * len(group))), values).rowcount
+        return written
 
     def is_shown_by_index(self, key: str) -> bool:
         """Return whether the index of keys leads to the rows that the table has for `key`, and to no others.
@@ -380,13 +380,25 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
         """Delete all contents of a thread."""
         self._con.execute("DELETE FROM Content WHERE thread = ?", (thread,))
 
-    def drop(self, start: str, end: str) -> None:
-        """Delete the rows from `start` to before `end`."""
-        self._con.execute(_DELETE, (start, end, start, end))
+    def drop(self, *ranges: tuple[str, str]) -> None:
+        """Delete the rows of each range, from its start to before its end, in one statement."""
+        for start in range(0, len(ranges), _ROWS_AT_ONCE):
+            group = ranges[start : start + _ROWS_AT_ONCE]
+            found = " UNION ALL ".join([_IN_RANGE] * len(group))
+            same = " OR ".join([_SAME_RANGE] * len(group))
+            values = [end for between in group for end in between]
+            self._con.execute(_DELETE.format(found=found, same=same), values * 2)
 
-    def drop_row(self, key: str) -> None:
-        """Delete the row `key`, if there is one."""
-        self.drop(key, key + "\0")
+    def drop_rows(self, *keys: str) -> None:
+        """Delete the rows with these keys, as far as they are there."""
+        self.drop(*((key, f"{key}\0") for key in keys))
+
+    def close(self) -> None:
+        """Close the connection of this thread."""
+        con: sqlite3.Connection | None = getattr(self._local, "con", None)
+        if con is not None:
+            con.close()
+            del self._local.con
 
     def _fetch_if_sound(self, key: str, mode: object, filename: object, value: object) -> str | None:
         try:
@@ -396,25 +408,9 @@ class ThreadCache(diskcache.Cache):  # type: ignore[misc]
 
     def _fetch(self, key: str, mode: object, filename: object, value: object) -> str:
         try:
-            return self._disk.fetch(mode, filename, value, False)
+            return row_text(mode, filename, value)
         except StoreError as error:
             raise StoreError(f"the row {key!r} of {self.file} is refused: {error}") from None
-
-
-class NewCache(diskcache.Cache):  # type: ignore[misc]
-    """Creates a database in `file`, which is empty, with diskcache's own schema; used once and closed."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        super().__init__(str(file.parent), timeout=BUSY_SECONDS, disk=JsonTextDisk, **SETTINGS)
-        self._con.execute(CONTENTS_TABLE)
-        self._con.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-    @property
-    def _con(self) -> Any:
-        if getattr(self._local, "con", None) is None:
-            self._local.con = sqlite3.connect(self.file, timeout=BUSY_SECONDS, isolation_level=None)
-        return self._local.con
 
 
 if sys.platform == "darwin":

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from afk_store_disk.cache import NewCache, OlderSchemaError, ThreadCache
+from afk_store_disk.cache import OlderSchemaError, ThreadCache
 from afk_store_disk.mounts import network_type
 from afk_store_disk.reasons import ELSEWHERE
 from afk_store_disk.write_lock import WriteLock, patiently
@@ -78,6 +78,8 @@ def refuse_network(folder: Path) -> None:
 
 def _create(file: Path) -> None:
     """Build the database beside `file` and put it there in one step, so that no process ever sees half of it."""
+    from afk_store_disk.disk import NewCache
+
     new = file.with_suffix(".new")
     for suffix in ("", "-wal", "-shm", "-journal"):
         Path(f"{new}{suffix}").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Turns every failure of SQLite, diskcache and the file system into a `StoreError` of one line for a person."""
+"""Turns every failure of SQLite and the file system into a `StoreError` of one line for a person."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import diskcache
 
 from afk_store_disk.reasons import ELSEWHERE, probe, reason
 from afkcli.plugin import LEASE_SECONDS, AfkError, JsonError, StoreError
@@ -76,8 +74,6 @@ def store_errors(file: Path, lock_timeout: float = BUSY_SECONDS) -> Iterator[Non
         yield
     except AfkError:
         raise
-    except diskcache.Timeout:
-        raise StoreError(_BUSY.format(file=file, seconds=lock_timeout)) from None
     except sqlite3.Error as error:
         raise StoreError(_sqlite_line(error, file, lock_timeout)) from error
     except OSError as error:

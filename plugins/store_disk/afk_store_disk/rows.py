@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Self
 
 import msgspec
@@ -30,17 +29,40 @@ from afkcli.plugin import (
     Owner,
     Record,
     RecordKind,
+    StoreError,
     ThreadInfo,
     dumps,
-    from_json,
     loads,
     loads_object,
     thread_info_from_json,
 )
 
+MODE_RAW = 1
+"""What diskcache calls a value that is in the row as it is."""
+
 CHANGED = "changed"
 NAME, NAME_COPY = "name", "thread_name"  # far from each other in the order of keys, so on different pages
 KEPT, OPEN = "kept", "open"
+
+
+def row_text(mode: object, filename: object, value: object) -> str:
+    """Return the text of a row.
+
+    Raises:
+        StoreError: the row is of another form, so it was not written by afk or is damaged.
+    """
+    if filename is not None:
+        raise StoreError(f"it points to a file ({filename!r}), which afk never reads")
+    if mode != MODE_RAW:
+        raise StoreError(f"it is of diskcache's mode {mode!r} (pickle or file), which afk never reads")
+    return only_text(value)
+
+
+def only_text(value: object) -> str:
+    """Return `value`, which is text; `StoreError` if it is not."""
+    if type(value) is not str:
+        raise StoreError(f"it is not text but {type(value).__name__}")
+    return value
 
 
 def name_keys(name: str) -> tuple[str, str]:
@@ -170,8 +192,7 @@ def damaged_record(key: str, body: str) -> Record:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class InfoRow:
+class InfoRow(msgspec.Struct, frozen=True):
     """A thread's metadata, and the number of its last change (0 where it is not listed yet)."""
 
     info: ThreadInfo
@@ -180,29 +201,49 @@ class InfoRow:
 
 def info_to_text(row: InfoRow) -> str:
     """Return the text of a metadata row; its checksum covers all of it."""
-    body = dumps(row.info)
-    return f"{dumps({'changed': row.changed, 'crc32': _crc32(row.changed, body)})}\n{body}"
+    try:
+        body = _encode(row.info).decode()
+    except ValueError:  # a lone surrogate, which the other writer replaces
+        body = dumps(row.info)
+    return f'{{"changed":{row.changed},"crc32":{_crc32(row.changed, body)}}}\n{body}'
 
 
 def info_from_text(text: str) -> InfoRow | None:
     """Return the metadata in a row, or None if it is damaged."""
     line, _, body = text.partition("\n")
     try:
-        about = loads_object(line)
-        changed = _whole(about["changed"])
-        if about["crc32"] == _crc32(changed, body):
-            return InfoRow(thread_info_from_json(loads_object(body)), changed)
-    except (JsonError, KeyError, ValueError, TypeError):
+        about = _read_checksum(line)
+        if about.crc32 == _crc32(about.changed, body):
+            return InfoRow(_info(body), about.changed)
+    except (ValueError, TypeError):
         pass
     return None
+
+
+class _Checksum(msgspec.Struct):
+    """The line about a thread's metadata."""
+
+    changed: int
+    crc32: int
+
+
+def _info(body: str) -> ThreadInfo:
+    try:
+        return _read_info(body)
+    except ValueError:  # the other reader takes more
+        return thread_info_from_json(loads_object(body))
+
+
+_encode = msgspec.json.Encoder().encode
+_read_checksum = msgspec.json.Decoder(_Checksum).decode
+_read_info = msgspec.json.Decoder(ThreadInfo).decode
 
 
 def _crc32(changed: int, body: str) -> int:
     return zlib.crc32(f"{changed}\n{body}".encode())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
     """Who holds a lease and until when: by the monotonic clock of the boot `boot_id`, and by the wall clock."""
 
     token: str
@@ -215,15 +256,23 @@ class Holder:
 def holder_from_text(text: str | None) -> Holder | None:
     """Return the holder in a lease's row; a damaged row has no holder, so that it locks no one out."""
     try:
-        holder = from_json(Holder, loads_object(text or ""))
+        holder = _read_holder(text or "")
         return holder if holder.expires + holder.expires_wall > 0 and holder.owner.pid >= 0 else None
-    except JsonError:
+    except ValueError:
         return None
+
+
+_read_holder = msgspec.json.Decoder(Holder).decode
+
+
+def holder_to_text(holder: Holder) -> str:
+    """Return the text of a lease's row."""
+    return _encode(holder).decode()
 
 
 def ended(holder: Holder) -> Holder:
     """Return a lease's row that says that the lease was given back; to an earlier afk it has run out."""
-    return replace(holder, expires=0.0, expires_wall=1.0)
+    return msgspec.structs.replace(holder, expires=0.0, expires_wall=1.0)
 
 
 def is_ended(holder: Holder) -> bool:
@@ -238,9 +287,3 @@ def number_from_text(text: str | None) -> float | None:
     except JsonError:
         return None
     return value if type(value) in (int, float) else None
-
-
-def _whole(value: object) -> int:
-    if type(value) is not int:
-        raise ValueError("not a whole number")
-    return value

@@ -210,7 +210,7 @@ class Spool:
 
     def put_renewal(self, name: str, holder: rows.Holder) -> None:
         """Put aside how long the lease lasts from now."""
-        self._put(name, [{"holder": dumps(holder)}], None)
+        self._put(name, [{"holder": rows.holder_to_text(holder)}], None)
 
     def remove(self, name: str) -> None:
         """Remove the file `name`, which was brought in or belongs to no lease; one that stays does no harm."""

@@ -111,6 +111,11 @@ def _reading(
     return wrapped
 
 
+def _name_rows(name: str, key: str) -> dict[str, str]:
+    """Return the rows by which the thread `key` has its name."""
+    return dict.fromkeys(rows.name_keys(name), dumps(key))
+
+
 class _ChangedError(AfkError):
     """The thread `key` is not as its writer left it: the reason is `error`, unless the database is damaged."""
 
@@ -464,32 +469,22 @@ class DiskStore:
             raise StoreError(f"another thread has the key of {name!r}")
         now = rfc3339(time.time())
         info = ThreadInfo(key=key or uuid7(), name=name, created=now, used=now)
-        self._put_name(name, info.key)
         row = rows.InfoRow(info, 0)
-        self._cache.put(rows.info_key(info.key), rows.info_to_text(row))
+        self._cache.put_all({**_name_rows(name, info.key), rows.info_key(info.key): rows.info_to_text(row)})
         return row
-
-    def _put_name(self, name: str, key: str) -> None:
-        for row in rows.name_keys(name):
-            self._cache.put(row, dumps(key))
-
-    def _drop_name(self, name: str) -> None:
-        for row in rows.name_keys(name):
-            self._cache.drop_row(row)
 
     def _drop(self, row: rows.InfoRow) -> None:
         """Drop all rows of a thread."""
         key = row.info.key
-        self._cache.drop_row(rows.changed_key(row.changed, key))
-        self._drop_name(row.info.name)
-        self._cache.drop(*rows.all_under(rows.thread_prefix(key)))
+        self._cache.drop_rows(rows.changed_key(row.changed, key), *rows.name_keys(row.info.name))
+        self._cache.drop(rows.all_under(rows.thread_prefix(key)))
         self._cache.drop_contents(key)
 
     def _rename(self, key: str, old: str, new: str) -> None:
         if find_thread(self._cache, new) is not None:
             raise NameTakenError(f"there is already a thread {new!r}; choose another name")
-        self._drop_name(old)
-        self._put_name(new, key)
+        self._cache.drop_rows(*rows.name_keys(old))
+        self._cache.put_all(_name_rows(new, key))
 
     def _info(self, lease: Lease) -> rows.InfoRow:
         row = read_info(self._cache, lease.thread.key)
@@ -497,23 +492,32 @@ class DiskStore:
             raise StoreError(f"thread {lease.thread.name!r} is damaged in {self.file}; restore it from a backup")
         return row
 
-    def _mark_changed(self, key: str, before: int) -> int:
-        """Make the thread's row in `changed/` the last one, in place of the row `before`; return its number."""
+    def _next_number(self, before: int) -> int:
+        """Return the number of a change after all others and after `before`."""
         last = rows.changed_threads([self._cache.last_key(rows.CHANGED)])
-        number = max(before, *last.values()) + 1 if last else before + 1
-        self._cache.drop_row(rows.changed_key(before, key))
-        self._cache.put(rows.changed_key(number, key), "true")
-        return number
+        return max(before, *last.values()) + 1 if last else before + 1
 
     def _save(self, before: rows.InfoRow, thread: ThreadInfo, records: Sequence[Record]) -> rows.InfoRow:
-        """Write records, and the thread as it is after them; return its row."""
-        for record in records:
-            if record.kind is RecordKind.SEAL:
-                self._cache.drop(*rows.all_under(rows.turn_prefix(thread.key, record.turn)))
-            self._cache.put_new(rows.record_key(thread.key, record), rows.record_to_text(record))
-        changed = before.changed if is_journal(records) else self._mark_changed(thread.key, before.changed)
+        """Write records, and the thread as it is after them; return its row.
+
+        The thread's row in `changed/` becomes the last one, unless all is journal.
+        """
+        key, changed = thread.key, before.changed
+        sealed = {record.turn: at for at, record in enumerate(records) if record.kind is RecordKind.SEAL}
+        new = {
+            rows.record_key(key, record): rows.record_to_text(record)
+            for at, record in enumerate(records)
+            if record.kind in KEPT_KINDS or sealed.get(record.turn, -1) < at
+        }
+        if not is_journal(records):
+            changed = self._next_number(before.changed)
+            new[rows.changed_key(changed, key)] = "true"
+            old = rows.changed_key(before.changed, key)
+            opened = (rows.all_under(rows.turn_prefix(key, turn)) for turn in sealed)
+            self._cache.drop((old, f"{old}\0"), *opened)
+        self._cache.put_new(new)
         row = rows.InfoRow(thread, changed)
-        self._cache.put(rows.info_key(thread.key), rows.info_to_text(row))
+        self._cache.put(rows.info_key(key), rows.info_to_text(row))
         return row
 
     def _bring_in(self, row: rows.InfoRow, token: str) -> rows.InfoRow:
@@ -644,7 +648,7 @@ class DiskStore:
         row = read_info(self._cache, key)
         if row is not None:
             row = self._bring_in(row, token)
-        self._cache.drop_row(rows.holder_key(key))
+        self._cache.drop_rows(rows.holder_key(key))
         if row is not None and not row.info.head:
             self._drop(row)
 
@@ -704,7 +708,7 @@ class DiskStore:
 
     def _hold(self, holder: rows.Holder, key: str) -> float:
         """Write the lease's row and return when it expires, by the store's clock."""
-        self._cache.put(rows.holder_key(key), dumps(holder))
+        self._cache.put(rows.holder_key(key), rows.holder_to_text(holder))
         return holder.expires
 
     def _may_be_replaced(self, row: rows.InfoRow, holder: rows.Holder) -> bool:

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import diskcache
 import pytest
 from afk_store_disk import Settings, afk_store
 from afk_store_disk.cache import SCHEMA_VERSION
@@ -350,3 +351,22 @@ def test_a_full_file_system_is_named_and_loses_nothing(start_python, folder: Pat
         check_after_filling(output, folder)
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_diskcache_is_imported_to_create_a_database_and_never_again(start_python, folder: Path) -> None:
+    code = "store = DiskStore(folder); store.list(); print('diskcache' in sys.modules)"
+    assert start_python(code).communicate()[0] == "True\n"
+    assert start_python(code).communicate()[0] == "False\n"
+
+
+def test_diskcache_reads_what_afk_wrote(store: DiskStore, folder: Path, tmp_path: Path) -> None:
+    lease = save_turn(store, acquired(store), "question", "answer")
+    con = sqlite3.connect(folder / "threads.db")
+    (tmp_path / "copy").mkdir()
+    con.execute("VACUUM INTO ?", (str(tmp_path / "copy" / "cache.db"),))
+    con.close()
+    with diskcache.Cache(str(tmp_path / "copy")) as cache:
+        assert cache["name/t-42"] == f'"{lease.thread.key}"'
+        assert set(cache) == {key for key in cache if isinstance(key, str)}
+        assert len(cache) == len(set(cache)) == 6
+        assert cache.check() == []

@@ -28,6 +28,7 @@ REST_BYTES = 1024 * 1024
 MAX_LAYERS = 2
 EVENT_STREAM = "text/event-stream"
 
+_ZLIB_HEADER = 2  # bytes, which tell zlib's form from raw deflate
 _IDENTITY = ("", "identity")
 _ZLIB = ("gzip", "x-gzip", "deflate")
 
@@ -120,7 +121,8 @@ class _Layer:
     def __init__(self, name: str) -> None:
         self._is_deflate = name == "deflate"
         self._inflate = zlib.decompressobj(zlib.MAX_WBITS if self._is_deflate else zlib.MAX_WBITS | 16)
-        self._begins = True
+        self._head: bytes | None = b""
+        """What came until it is known which form of deflate it is; None afterwards."""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         while data and not (self._inflate.eof and self._is_deflate):
@@ -134,11 +136,12 @@ class _Layer:
             try:
                 piece = self._inflate.decompress(data, PIECE_BYTES)
             except zlib.error:
-                if not (self._is_deflate and self._begins):
+                if not self._is_deflate or self._head is None:
                     raise
                 self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-                piece = self._inflate.decompress(data, PIECE_BYTES)
-            self._begins = False
+                piece = self._inflate.decompress(self._head + data, PIECE_BYTES)
+            if self._head is not None:
+                self._head = self._head + data if len(self._head + data) < _ZLIB_HEADER else None
             data = self._inflate.unconsumed_tail
             if piece:
                 yield piece

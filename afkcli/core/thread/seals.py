@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_type_hints
 
-from afkcli.core.contract.errors import ErrorKind
 from afkcli.core.contract.jsonform import MAX_DEPTH, MAX_LINE_BYTES, loads_object
 from afkcli.core.contract.messages import message_from_json
-from afkcli.core.contract.result import RunState, usage_from_json
+from afkcli.core.contract.result import usage_from_json
 from afkcli.core.contract.structs import msgspec
 from afkcli.core.thread.turns import SealedTurn, turn_from_json
 
-
-class _Seal(msgspec.Struct):
-    """The fields of a sealed turn as they are in its JSON, checked but for the messages and the usage."""
-
-    turn: int
-    run_id: str
-    state: RunState
-    reason: str | None
-    error: str | None
-    error_kind: ErrorKind | None
-    agent: str
-    model: str
-    started: str
-    sealed: str
-    messages: list[Any]
-    usage: Any = None
-    cost_usd: float | None = None
-    steps: int = 0
-    parent_run_id: str | None = None
-    resumed: bool = False
+_READ_LATER = {"messages": list[Any], "usage": Any}
+"""The types of the fields that have readers of their own."""
 
 
+def _seal_struct() -> type[msgspec.Struct]:
+    """Return a struct of the fields of a sealed turn as they are in its JSON, checked but for those read later."""
+    hints = get_type_hints(SealedTurn)
+    declared: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+    for item in msgspec.structs.fields(SealedTurn):
+        kind, default = _READ_LATER.get(item.name, hints[item.name]), item.default
+        optional = (item.name, kind, None if default is msgspec.NODEFAULT else default)
+        declared.append((item.name, kind) if item.required else optional)
+    return msgspec.defstruct("_Seal", declared)
+
+
+_Seal = _seal_struct()
+_NAMES = tuple(name for name in SealedTurn.__struct_fields__ if name not in _READ_LATER)
 _decode = msgspec.json.Decoder(_Seal).decode
 
 
@@ -54,22 +48,9 @@ def read_seal(body: str) -> SealedTurn:
         return turn_from_json(form)
 
 
-def _turn(seal: _Seal) -> SealedTurn:
+def _turn(seal: Any) -> SealedTurn:
     return SealedTurn(
-        turn=seal.turn,
-        run_id=seal.run_id,
-        state=seal.state,
-        reason=seal.reason,
-        error=seal.error,
-        error_kind=seal.error_kind,
-        agent=seal.agent,
-        model=seal.model,
-        started=seal.started,
-        sealed=seal.sealed,
         messages=tuple(map(message_from_json, seal.messages)),
         usage=usage_from_json(seal.usage),
-        cost_usd=seal.cost_usd,
-        steps=seal.steps,
-        parent_run_id=seal.parent_run_id,
-        resumed=seal.resumed,
+        **{name: getattr(seal, name) for name in _NAMES},
     )

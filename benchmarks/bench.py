@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.answers import CLAUDE_MODEL, MODEL
 from benchmarks.measure import Measured, ProgramFailedError, environment, interleaved, run
+from benchmarks.peers.conversations import UnknownFormError
 from benchmarks.peers.installing import Installed
 from benchmarks.peers.pointing import AGAINST, NEXT_TURNS, POINTING, TURNS
 from benchmarks.report import Row, compare
@@ -65,10 +66,17 @@ class Bench:
     def interleave(self, sides: dict[str, Side]) -> dict[str, list[Measured]]:
         return interleaved(sides, self.runs, self.say)
 
-    def peer_sides(self, env: dict[str, str], names: Sequence[str]) -> dict[str, Side]:
-        """Return a side for each of these peers that works here: one turn, in the home of `env`.
+    def peer_sides(
+        self,
+        env: dict[str, str],
+        names: Sequence[str],
+        *,
+        turns: Mapping[str, tuple[str, ...]] = NEXT_TURNS,
+        prepare: Callable[[str, dict[str, str]], None] = lambda name, env: None,
+    ) -> dict[str, Side]:
+        """Return a side for each of these peers that works here: the one of `turns`, in the home of `env`.
 
-        Each has made a turn then, so that it has its files, and a conversation that can be continued.
+        Each has made a turn then, so that it has its files, and a conversation that can be continued; and is prepared.
         """
         sides = {}
         for name in names:
@@ -78,10 +86,11 @@ class Bench:
             env_of_peer = {**env, **POINTING[name](Path(env["HOME"]), self.server)}
             try:
                 self.side([peer.program, *TURNS[name]], env_of_peer)()
-            except ProgramFailedError as error:
+                prepare(name, env_of_peer)
+            except (ProgramFailedError, UnknownFormError) as error:
                 self.failures[name] = str(error)
             else:
-                sides[name] = self.side([peer.program, *NEXT_TURNS[name]], env_of_peer)
+                sides[name] = self.side([peer.program, *turns[name]], env_of_peer)
         return sides
 
     def against_peer(

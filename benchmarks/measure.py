@@ -34,7 +34,8 @@ class Measured:
     `wall` is from just before it was started to its end, `to_request` from the same moment to its last request's
     arrival at the server, `after_request` from there to its end, `after_first` from the arrival of its first request
     to its end; `cpu` is its user and system time, `cpu_to_request` what of it was spent before the last request's
-    arrival; all in seconds. `peak` is its largest resident memory in bytes, and that of the processes below it.
+    arrival; all in seconds. `peak` is its largest resident memory in bytes, and that of the processes below it; `sent`
+    is the size of its last request's body.
     """
 
     wall: float
@@ -44,6 +45,7 @@ class Measured:
     after_first: float
     cpu: float
     peak: int
+    sent: int = 0
 
 
 class ProgramFailedError(Exception):
@@ -142,6 +144,7 @@ def _measure(
         after_first=end - (arrivals[0].at if arrivals else end),
         cpu=usage.ru_utime + usage.ru_stime,
         peak=usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        sent=arrival.size,
     )
 
 

@@ -24,10 +24,14 @@ _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\nconte
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request that was read in full: when (`time.monotonic`), and its sender's CPU time by then; both in seconds."""
+    """A request that was read in full: when (`time.monotonic`), and its sender's CPU time by then; both in seconds.
+
+    `size` is the size of its body in bytes.
+    """
 
     at: float
     cpu: float
+    size: int = 0
 
 
 class BenchmarkServer:
@@ -83,12 +87,12 @@ class BenchmarkServer:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
-            for method, path in _requests(connection):
+            for method, path, size in _requests(connection):
                 response = self.answer.response(path) if method == "POST" else None
                 if response is None:
                     connection.sendall(_NOT_FOUND + (b"" if method == "HEAD" else b"{}"))
                     continue
-                self._arrivals.put(Arrival(time.monotonic(), cpu_seconds(self.sender)))
+                self._arrivals.put(Arrival(time.monotonic(), cpu_seconds(self.sender), size))
                 connection.sendall(response)
 
 
@@ -98,8 +102,8 @@ def cpu_seconds(pid: int) -> float:
     return sum(spent) / 1e9 if spent else math.nan
 
 
-def _requests(connection: socket.socket) -> Iterator[tuple[str, str]]:
-    """Yield method and path whenever a request was read in full, until the client closes the connection."""
+def _requests(connection: socket.socket) -> Iterator[tuple[str, str, int]]:
+    """Yield method, path and size of the body of each request that was read in full, until the client closes."""
     data = b""
     while True:
         while b"\r\n\r\n" not in data:
@@ -109,30 +113,32 @@ def _requests(connection: socket.socket) -> Iterator[tuple[str, str]]:
             data += piece
         head, _, body = data.partition(b"\r\n\r\n")
         fields = _header_fields(head)
-        if not _read_body(connection, body, fields):
+        size = _read_body(connection, body, fields)
+        if size is None:
             return
         method, path = head.split(b" ", 2)[:2]
-        yield method.decode("latin-1"), path.decode("latin-1")
+        yield method.decode("latin-1"), path.decode("latin-1"), size
         data = b""  # a client that waits for its answer sends nothing after its body
 
 
-def _read_body(connection: socket.socket, begun: bytes, fields: dict[bytes, bytes]) -> bool:
-    """Read what is missing of a body; return whether all of it came."""
+def _read_body(connection: socket.socket, begun: bytes, fields: dict[bytes, bytes]) -> int | None:
+    """Read what is missing of a body; return its size on the wire, or None if it does not come."""
     if b"chunked" in fields.get(b"transfer-encoding", b""):
-        end = begun
+        end, size = begun, len(begun)
         while not end.endswith(b"0\r\n\r\n"):
             piece = connection.recv(1 << 20)
             if not piece:
-                return False
-            end = end[-5:] + piece
-        return True
-    missing = int(fields.get(b"content-length", 0)) - len(begun)
+                return None
+            end, size = end[-5:] + piece, size + len(piece)
+        return size
+    size = int(fields.get(b"content-length", 0))
+    missing = size - len(begun)
     while missing > 0:
         piece = connection.recv(min(missing, 1 << 20))
         if not piece:
-            return False
+            return None
         missing -= len(piece)
-    return True
+    return size
 
 
 def _header_fields(head: bytes) -> dict[bytes, bytes]:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.answers import MODEL, answer
 from benchmarks.bench import AFK, ANTHROPIC, PROGRAMS, PYTHON, Bench, Side, benchmark, figures, ms
+from benchmarks.measure import Measured
+from benchmarks.peers.conversations import LENGTHEN, lengthen
+from benchmarks.peers.pointing import CONTINUED
 from benchmarks.programs.long_thread import ANSWER, QUESTION
 from benchmarks.report import Row, compare
 
@@ -15,7 +20,7 @@ LONG_TURNS, SHORT_TURNS = 2_500, 5  # two messages a turn
 MS_A_MESSAGE = 0.02
 
 
-@benchmark("thread")
+@benchmark("thread", peers=("llm", "codex"))
 def long_thread(bench: Bench) -> list[Row]:
     """CPU time that a message of the thread adds to a turn: the turn of a long thread less that of a short one.
 
@@ -43,12 +48,13 @@ def long_thread(bench: Bench) -> list[Row]:
         body = bench.folder / f"{length}.json"
         body.write_text(json.dumps(_messages(turns)), encoding="utf-8")
         sides[f"{length} bare"] = bench.side([PYTHON, PROGRAMS / "bare_turn.py", body], env)
-    cpu = {name: ms(values) for name, values in figures(bench.interleave(sides), lambda one: one.cpu).items()}
-    messages = 2 * (LONG_TURNS - SHORT_TURNS)
-    added = {
-        name: [(a - b) / messages for a, b in zip(cpu[f"long {name}"], cpu[f"short {name}"], strict=True)]
-        for name in (*models, "bare")
-    }
+    sides |= _peer_sides(bench)
+    results = bench.interleave(sides)
+    for name in LENGTHEN:
+        if any(one.sent < LONG_TURNS * len(QUESTION + ANSWER) for one in results.get(f"long {name}", ())):
+            del results[f"long {name}"]
+            bench.failures[name] = f"{name} did not send its whole conversation"
+    added = _added(results)
     limit = [MS_A_MESSAGE] * bench.runs
     case = f"CPU of a message, turn after {2 * LONG_TURNS:,}"
     against = f"{MS_A_MESSAGE:g} ms"
@@ -58,7 +64,30 @@ def long_thread(bench: Bench) -> list[Row]:
         compare(f"{case}, no body", against, "ms", added["no body"], limit),
         compare(f"{case}, no body, no SDK", against, "ms", added["no body, no SDK"], limit),
         compare(f"{case}, openai", "bare openai script", "ms", added["openai"], added["bare"]),
+        *(bench.against_peer(f"{case}, openai", name, "ms", added["openai"], added.get(name)) for name in LENGTHEN),
     ]
+
+
+def _peer_sides(bench: Bench) -> dict[str, Side]:
+    """Return the sides of the peers, each in a long and in a short conversation."""
+    sides: dict[str, Side] = {}
+    for length, turns in (("long", LONG_TURNS), ("short", SHORT_TURNS)):
+        env = bench.home(f"{length} peers")
+        prepare = partial(lengthen, pairs=turns)
+        for name, side in bench.peer_sides(env, list(LENGTHEN), turns=CONTINUED, prepare=prepare).items():
+            sides[f"{length} {name}"] = side
+    return sides
+
+
+def _added(results: Mapping[str, Sequence[Measured]]) -> dict[str, list[float]]:
+    """Return the milliseconds of CPU time that a message adds, a value a round, of what has a long and a short side."""
+    cpu = {name: ms(values) for name, values in figures(results, lambda one: one.cpu).items()}
+    messages = 2 * (LONG_TURNS - SHORT_TURNS)
+    return {
+        name: [(a - b) / messages for a, b in zip(cpu[f"long {name}"], values, strict=True)]
+        for name, values in ((side.removeprefix("short "), cpu[side]) for side in cpu if side.startswith("short "))
+        if f"long {name}" in cpu
+    }
 
 
 def _messages(turns: int) -> list[dict[str, str]]:

@@ -51,5 +51,11 @@ TURNS: dict[str, tuple[str, ...]] = {
 NEXT_TURNS: dict[str, tuple[str, ...]] = {**TURNS, "llm": ("-c", *TURNS["llm"])}
 """The arguments of a turn that continues the conversation, where the program is compared by it."""
 
+CONTINUED: dict[str, tuple[str, ...]] = {
+    "llm": NEXT_TURNS["llm"],
+    "codex": ("exec", "resume", "--skip-git-repo-check", "--last", "hi"),
+}
+"""The arguments of a turn that continues the only conversation."""
+
 AGAINST = {"llm": "llm", "codex": "codex exec", "claude": "claude -p", "openai-agents": "openai-agents"}
 """What the table calls the peers."""

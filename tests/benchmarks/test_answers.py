@@ -95,6 +95,7 @@ def test_request_whose_body_comes_in_chunks_is_read_to_its_end(server: Benchmark
             for piece in (b"5\r\n{ \r\n}\r\n", b"0", b"\r\n\r", b"\n"):
                 connection.sendall(piece)
             assert stream.read(len(expected)) == expected
+    assert [arrival.size for arrival in server.arrivals()] == [15, 15]
 
 
 @pytest.mark.parametrize("api", APIS)

@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from afk_tools_mcp.guard import MAX_MESSAGE_BYTES, MAX_VALUES, Guard, GuardedReader, GuardedWriter, Weight
+from afk_tools_mcp.bodies import bounded_body
+from afk_tools_mcp.guard import MAX_MESSAGE_BYTES, Guard, GuardedReader, GuardedWriter
 from afk_tools_mcp.settings import ServerSettings
 from afkcli.providers.failures import RedirectRefusedError
 from afkcli.providers.redirects import next_request
@@ -21,10 +22,6 @@ from afkcli.providers.redirects import next_request
 if TYPE_CHECKING:
     from httpx2 import AsyncByteStream, Response
     from mcp.client._transport import TransportStreams
-
-PAUSE_BYTES = 256 * 1024
-PAUSE_SECONDS = 0.005
-"""A stream without end is read at no more than 50 MB a second, so that it leaves room for the rest of the run."""
 
 CONNECT_SECONDS = 10.0
 
@@ -66,9 +63,12 @@ async def http_streams(settings: ServerSettings, guard: Guard, status: Status) -
         streamed = response.status_code == 200 and kind.startswith("text/event-stream")
         packed = response.headers.get("content-encoding", "identity").lower()
         body = cast("AsyncByteStream", response.stream)
-        response.stream = _bounded_stream(body, None if streamed else MAX_MESSAGE_BYTES, packed)
+        # The stream of a GET is for what the server says unasked, now and then.
+        idle = None if response.request.method == "GET" else settings.idle_limit(is_stream=streamed)
+        response.stream = bounded_body(body, is_stream=streamed, packed=packed, idle=idle)
 
-    timeout = httpx2.Timeout(CONNECT_SECONDS, read=None)  # for reading there are the limits of the start and the calls
+    # For reading there are the limits of the start, of the calls, and of the time without progress.
+    timeout = httpx2.Timeout(CONNECT_SECONDS, read=None)
     headers = {"accept-encoding": "identity", **settings.request_headers()}  # what is bounded is what is unpacked
     async with (
         httpx2.AsyncClient(headers=headers, timeout=timeout, event_hooks={"response": [check]}) as client,
@@ -113,34 +113,3 @@ def _refused_redirect(response: Response) -> RedirectRefusedError | None:
         response.status_code = 400
         return error
     return None
-
-
-def _bounded_stream(stream: AsyncByteStream, limit: int | None, packed: str) -> AsyncByteStream:
-    """Return the body of an answer: `limit` bytes at most, or without a limit read at a bounded speed.
-
-    A compressed one that was not asked for is refused: a few bytes of it can become any number.
-    """
-    import httpx2
-
-    class Bounded(httpx2.AsyncByteStream):
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            if packed != "identity":
-                raise httpx2.StreamError(f"an answer that is packed by {packed[:20]}, which afk does not take")
-            size = pause = 0
-            weight = Weight()
-            async for chunk in stream:
-                if not weight.add(chunk, is_stream=limit is None):
-                    raise httpx2.StreamError(f"an answer of more than {MAX_VALUES} values")
-                size += len(chunk)
-                pause += len(chunk)
-                if limit is not None and size > limit:
-                    raise httpx2.StreamError(f"an answer of more than {limit // 1024 // 1024} MB")
-                if limit is None and pause >= PAUSE_BYTES:
-                    pause = 0
-                    await asyncio.sleep(PAUSE_SECONDS)
-                yield chunk
-
-        async def aclose(self) -> None:
-            await stream.aclose()
-
-    return Bounded()

@@ -18,6 +18,8 @@ PASSED_ON = ("PATH", "HOME", "LANG", "TERM", "TMPDIR", "USER", "SHELL")
 
 PASSED_ON_WINDOWS = ("APPDATA", "LOCALAPPDATA", "PATHEXT", "SYSTEMROOT", "TEMP", "TMP", "USERPROFILE")
 
+IDLE_SECONDS = 60.0
+
 _SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
@@ -59,6 +61,8 @@ class ServerSettings:
         read_only: the tools that change nothing, by their names without the server's; all others are taken to.
         start_timeout: seconds for the start, or the connection, and the list of its tools.
         timeout: seconds for one call.
+        idle_timeout: seconds between two pieces of an answer over HTTP, keep-alives not counted. Without it, 60 within
+            a body of JSON; in an event stream a server may work in silence until `timeout`.
         max_output: how many characters of a result the model is given.
     """
 
@@ -75,6 +79,7 @@ class ServerSettings:
     read_only: list[str] = field(default_factory=list)
     start_timeout: float = 30.0
     timeout: float = 120.0
+    idle_timeout: float | None = None
     max_output: int = MAX_OUTPUT_CHARS
 
     def __post_init__(self) -> None:
@@ -82,14 +87,17 @@ class ServerSettings:
             _keep_secret(key, value)
         if bool(self.command) == bool(self.url):
             raise ValueError("it needs `command` (a program) or `url` (an HTTP server), and not both")
-        for names, owner in ((("args", "env", "cwd", "network", "writable"), "command"), (("headers",), "url")):
+        for names, owner in (
+            (("args", "env", "cwd", "network", "writable"), "command"),
+            (("headers", "idle_timeout"), "url"),
+        ):
             stray = [name for name in names if getattr(self, name) and not getattr(self, owner)]
             if stray:
                 raise ValueError(f"`{stray[0]}` goes with `{owner}`")
         self._check_sandbox()
-        for name in ("start_timeout", "timeout", "max_output"):
+        for name in ("start_timeout", "timeout", "idle_timeout", "max_output"):
             number = getattr(self, name)
-            if not (math.isfinite(number) and number > 0):
+            if number is not None and not (math.isfinite(number) and number > 0):
                 raise ValueError(f"`{name}` is {number}; a number above 0 was expected")
         if self.max_output > MAX_OUTPUT_CHARS:
             raise ValueError(f"`max_output` is {self.max_output}; a model is given {MAX_OUTPUT_CHARS} at most")
@@ -103,6 +111,10 @@ class ServerSettings:
             raise ValueError("`sandbox` goes with `command`")
         if self.sandbox == "off" and (self.network or self.writable):
             raise ValueError('`network` and `writable` need `sandbox = "workspace"` or `"read-only"`')
+
+    def idle_limit(self, *, is_stream: bool) -> float | None:
+        """Return how long an answer over HTTP may be without progress, in seconds; None for no limit of its own."""
+        return self.idle_timeout or (None if is_stream else IDLE_SECONDS)
 
     @property
     def list_key(self) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
 import json
+import resource
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from afk_tools_mcp import ServerSettings
 from afk_tools_mcp.guard import MAX_MESSAGE_BYTES
 
 from afkcli.plugin import ToolError
@@ -21,6 +25,17 @@ BIG = MAX_MESSAGE_BYTES + 1024
 SESSION = "session-1"
 PNG = b"\x89PNG\r\n\x1a\n\x00 and so on"
 PICTURE = {"type": "image", "data": base64.b64encode(PNG).decode(), "mimeType": "image/png"}
+
+
+_NOTE: dict[str, Any] = {
+    "jsonrpc": "2.0",
+    "method": "notifications/message",
+    "params": {"level": "info", "data": "working"},
+}
+
+
+def _event(message: dict[str, Any]) -> bytes:
+    return f"data: {json.dumps(message)}\n\n".encode()
 
 
 class HttpServer(ThreadingHTTPServer):
@@ -81,6 +96,9 @@ class Handler(BaseHTTPRequestHandler):
         self._record()
         message = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if self.server.answer_instead(self):
+            return
+        if "method" not in message:  # the answer to a ping
+            self.reply(202)
             return
         method, self.id = message["method"], message.get("id")
         if method == "initialize":
@@ -170,6 +188,100 @@ class Handler(BaseHTTPRequestHandler):
 
     def tool_endless_comments(self) -> None:
         self.stream(b": still here\n\n" * 1000 for _ in iter(self.server.stopped.is_set, True))
+
+    def tool_large_bomb(self) -> None:
+        """A gigabyte, packed into one."""
+        packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+        body = b"".join(packer.compress(b" " * 2**20) for _ in range(1024)) + packer.flush()
+        self.reply(200, body, {"content-type": "application/json", "content-encoding": "gzip"})
+
+    def tool_large_stream_bomb(self) -> None:
+        self.begin(
+            gzip.compress(b": x\n" * 2**24, 9), {"content-type": "text/event-stream", "content-encoding": "gzip"}
+        )
+
+    def tool_endless_json(self) -> None:
+        self.begin(b'{"jsonrpc": "', {"content-type": "application/json"})
+        while not self.server.stopped.is_set():
+            self.wfile.write(b"x" * 65536)
+
+    def tool_endless_error(self) -> None:
+        self.begin(b'{"error": "', {"content-type": "application/json"}, status=400)
+        while not self.server.stopped.is_set():
+            self.wfile.write(b"x" * 65536)
+
+    def tool_endless_event(self) -> None:
+        self.begin(b"data: ", {"content-type": "text/event-stream"})
+        while not self.server.stopped.is_set():
+            self.wfile.write(b"x" * 65536)
+
+    def tool_stalled_json(self) -> None:
+        self.begin(b'{"jsonrpc": ', {"content-type": "application/json", "content-length": "100"})
+        self.server.stopped.wait()
+
+    def tool_blank_json(self) -> None:
+        """Blanks, as some servers send them to keep a connection open, in the middle of an answer."""
+        self.begin(b'{"jsonrpc": ', {"content-type": "application/json"})
+        while not self.server.stopped.wait(0.02):
+            self.wfile.write(b" \n")
+
+    def tool_stalled_error(self) -> None:
+        self.begin(b'{"error": ', {"content-type": "application/json", "content-length": "100"}, status=400)
+        self.server.stopped.wait()
+
+    def begin(self, body: bytes, headers: dict[str, str], status: int = 200) -> None:
+        self.send_response(status)
+        for name, value in {"connection": "close", **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.close_connection = True
+        self.wfile.write(body)
+        self.wfile.flush()
+
+    def noted(self, pieces: Callable[[int], bytes]) -> None:
+        """Send a message, and then these pieces again and again."""
+        self.begin(_event(_NOTE), {"content-type": "text/event-stream"})
+        number = 0
+        while not self.server.stopped.wait(0.02):
+            number += 1
+            self.wfile.write(pieces(number))
+
+    def tool_then_comments(self) -> None:
+        self.noted(lambda number: b": keep-alive\n\n")
+
+    def tool_then_empty_events(self) -> None:
+        self.noted(lambda number: b"event: message\ndata:\n\n")
+
+    def tool_then_pings(self) -> None:
+        self.noted(lambda number: _event({"jsonrpc": "2.0", "id": f"p{number}", "method": "ping"}))
+
+    def tool_then_the_same(self) -> None:
+        self.noted(lambda number: _event(_NOTE))
+
+    def tool_then_a_long_event(self) -> None:
+        self.noted(lambda number: b"data: x" if number == 1 else b"x")
+
+    def tool_then_silence(self) -> None:
+        self.begin(_event(_NOTE), {"content-type": "text/event-stream"})
+        self.server.stopped.wait()
+
+    def tool_slow(self) -> None:
+        """Messages that say something, for longer than a server may be silent, and then the answer."""
+        self.begin(b"", {"content-type": "text/event-stream"})
+        for number in range(60):
+            self.wfile.write(_event({**_NOTE, "params": {"level": "info", "data": number}}))
+            self.server.stopped.wait(0.05)
+        answer = {"jsonrpc": "2.0", "id": self.id, "result": {"content": [{"type": "text", "text": "slow"}]}}
+        self.wfile.write(_event(answer))
+
+    def tool_late(self) -> None:
+        """Only comments before the answer: a tool works, and may take the time of the call."""
+        self.begin(b"", {"content-type": "text/event-stream"})
+        for _ in range(60):
+            self.wfile.write(b": working\n\n")
+            self.server.stopped.wait(0.05)
+        answer = {"jsonrpc": "2.0", "id": self.id, "result": {"content": [{"type": "text", "text": "late"}]}}
+        self.wfile.write(_event(answer))
 
     def tool_cut(self) -> None:
         self.stream(iter([b"data: {"]))
@@ -390,6 +502,11 @@ def test_a_server_that_hangs_at_its_start_is_given_up(use_servers: Any, web: Htt
         ("hang", "the MCP server 'web' did not answer within 2 s"),
         ("big", "an answer of more than 8 MB"),
         ("bomb", "an answer that is packed by gzip, which afk does not take"),
+        ("large_bomb", "an answer that is packed by gzip, which afk does not take"),
+        ("large_stream_bomb", "an answer that is packed by gzip, which afk does not take"),
+        ("endless_json", "an answer of more than 8 MB"),
+        ("endless_error", "HTTP 400 Bad Request"),
+        ("endless_event", "exceeded the 8388608 byte limit"),
         ("big_event", "exceeded the 8388608 byte limit"),
         ("endless_events", "it sends more messages than afk takes"),
         ("endless_comments", "the MCP server 'web' did not answer within 2 s"),
@@ -404,7 +521,10 @@ def test_an_answer_that_is_none_fails_that_call(
 ) -> None:
     async def scenario(bench: Any) -> tuple[str, str]:
         await bench.call("web.hello")
-        return await bench.error(f"web.{tool}"), await bench.call("web.hello")
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        error, after = await bench.error(f"web.{tool}"), await bench.call("web.hello")
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # kilobytes, the server's too
+        return error, after
 
     settings = {"timeout": 2} if "within 2 s" in said else {}
     error, after = use(use_servers, web, scenario, **settings)
@@ -413,6 +533,69 @@ def test_an_answer_that_is_none_fails_that_call(
     assert "\n" not in error
     assert after == "hello"
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        "stalled_json",
+        "blank_json",
+        "then_comments",
+        "then_empty_events",
+        "then_pings",
+        "then_the_same",
+        "then_a_long_event",
+        "then_silence",
+    ],
+)
+def test_an_answer_that_has_begun_and_stalls_fails_that_call(use_servers: Any, web: HttpServer, tool: str) -> None:
+    """Whatever keeps the connection alive meanwhile; another call goes on, and the next one is answered."""
+
+    async def scenario(bench: Any) -> tuple[str, str, str]:
+        await bench.call("web.hello")
+        beside = asyncio.ensure_future(bench.call("web.late"))
+        error = await bench.error(f"web.{tool}")
+        return error, await beside, await bench.call("web.hello")
+
+    error, beside, after = use(use_servers, web, scenario, idle_timeout=1.0, timeout=60)
+
+    assert "an answer that stalled for 1 s" in error
+    assert "\n" not in error
+    assert (beside, after) == ("late", "hello")
+
+
+def test_the_body_of_an_error_that_stalls_fails_that_call(use_servers: Any, web: HttpServer) -> None:
+    async def scenario(bench: Any) -> tuple[str, str]:
+        await bench.call("web.hello")
+        return await bench.error("web.stalled_error"), await bench.call("web.hello")
+
+    error, after = use(use_servers, web, scenario, idle_timeout=1.0, timeout=60)
+
+    assert "HTTP 400" in error
+    assert after == "hello"
+
+
+@pytest.mark.parametrize("tool", ["slow", "late"])
+def test_messages_are_progress_and_a_tool_may_work_before_its_first_one(
+    use_servers: Any, web: HttpServer, tool: str
+) -> None:
+    async def scenario(bench: Any) -> str:
+        return str(await bench.call(f"web.{tool}"))
+
+    assert use(use_servers, web, scenario, idle_timeout=2.0) == tool
+
+
+def test_a_body_of_json_stalls_for_a_minute_at_most_and_a_stream_for_the_time_of_the_call() -> None:
+    settings = ServerSettings(url="http://127.0.0.1/mcp")
+
+    assert (settings.idle_limit(is_stream=False), settings.idle_limit(is_stream=True)) == (60.0, None)
+
+
+def test_idle_timeout_is_for_servers_of_http() -> None:
+    with pytest.raises(ValueError, match="`idle_timeout` goes with `url`"):
+        ServerSettings(command="true", idle_timeout=1.0)
+    with pytest.raises(ValueError, match="`idle_timeout` is 0"):
+        ServerSettings(url="http://127.0.0.1/mcp", idle_timeout=0)
 
 
 def test_a_session_that_the_server_forgot_is_begun_anew_by_the_next_call(use_servers: Any, web: HttpServer) -> None:

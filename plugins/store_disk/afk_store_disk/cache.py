@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from afk_store_disk.problems import BUSY_SECONDS, INDEX_DAMAGED, damaged, is_too_large, spoils_a_row
 from afk_store_disk.rows import CHANGED, LargeText, all_under, row_text
-from afk_store_disk.write_lock import QUEUE, WriteLock
+from afk_store_disk.write_lock import QUEUE, Connection, WriteLock
 from afkcli.plugin import MAX_LINE_BYTES, StoreError, while_waiting
 
 SCHEMA_VERSION = 2
@@ -116,16 +116,16 @@ class ThreadCache:
         self._con  # noqa: B018 - opens the database, so that what is wrong with it is said now
 
     @property
-    def _con(self) -> sqlite3.Connection:
+    def _con(self) -> Connection:
         """The connection of this thread in this process; one that came through a fork is left alone."""
-        con: sqlite3.Connection | None = getattr(self._local, "con", None)
+        con: Connection | None = getattr(self._local, "con", None)
         if con is None or self._local.pid != os.getpid():
             self._local.inherited = con
             self._local.con = con = self._connect()
             self._local.pid = os.getpid()
         return con
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> Connection:
         try:
             return self._open("mode=rw")
         except sqlite3.OperationalError as error:
@@ -137,7 +137,7 @@ class ThreadCache:
         """Return whether all of the database is in its one file, so that it can be read without shared memory."""
         return self.file.is_file() and not (self._log.exists() and self._log.stat().st_size)
 
-    def _open(self, how: str) -> sqlite3.Connection:
+    def _open(self, how: str) -> Connection:
         con = connect(self.file, how, self._timeout)
         try:
             con.text_factory = partial(str, encoding="utf-8", errors="replace")
@@ -431,9 +431,11 @@ class OlderSchemaError(StoreError):
     """The database has an older schema and has to be migrated."""
 
 
-def connect(file: Path, how: str, timeout: float) -> sqlite3.Connection:
+def connect(file: Path, how: str, timeout: float) -> Connection:
     """Open the database `file` with the parameters `how` of an SQLite URI; it has to be there."""
-    return sqlite3.connect(f"{file.as_uri()}?{how}", uri=True, timeout=timeout, isolation_level=None)
+    return sqlite3.connect(
+        f"{file.as_uri()}?{how}", uri=True, timeout=timeout, isolation_level=None, factory=Connection
+    )
 
 
 def version_of(con: sqlite3.Connection) -> int:

@@ -33,7 +33,17 @@ def find_thread(cache: ThreadCache, name: str) -> rows.InfoRow | None:
 
 def read_info(cache: ThreadCache, key: str) -> rows.InfoRow | None:
     """Return the metadata of the thread `key`, from its row or, if that is damaged or missing, from its records."""
-    text, _ = cache.text_if_sound(rows.info_key(key))
+    return info_of(cache, key, cache.text_if_sound(rows.info_key(key))[0])
+
+
+def read_lease(cache: ThreadCache, key: str) -> tuple[rows.Holder | None, rows.InfoRow | None]:
+    """Return the holder and the metadata of the thread `key`, by one statement: their rows are neighbours."""
+    texts = dict(cache.texts(rows.holder_key(key), f"{rows.info_key(key)}\0"))
+    return rows.holder_from_text(texts.get(rows.holder_key(key))), info_of(cache, key, texts.get(rows.info_key(key)))
+
+
+def info_of(cache: ThreadCache, key: str, text: str | None) -> rows.InfoRow | None:
+    """Return the metadata of the thread `key`, whose row has `text`, or as its records tell it."""
     row = rows.info_from_text(text) if text else None
     if row is not None and row.info.key == key:
         return row

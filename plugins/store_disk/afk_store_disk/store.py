@@ -16,7 +16,7 @@ from afk_store_disk import rows, write_lock
 from afk_store_disk.creation import DATABASE, INDEX, open_database
 from afk_store_disk.index import Listing
 from afk_store_disk.problems import INDEX_DAMAGED, UNSTORABLE, damaged, is_locked, store_errors, unstorable
-from afk_store_disk.repair import find_thread, read_info, read_records
+from afk_store_disk.repair import find_thread, read_info, read_lease, read_records
 from afk_store_disk.spool import KINDS, Files, Followed, Spool, follow, name_of
 from afk_store_disk.write_lock import patiently
 from afkcli.plugin import (
@@ -207,8 +207,9 @@ class DiskStore:
 
     def _write_renewal(self, lease: Lease) -> Lease:
         """Renew a lease, inside a transaction."""
-        holder = self._renewed(lease)
-        info = self._bring_in(self._info(lease), lease.token).info
+        held, before = self._held_info(lease)
+        holder = self._new_holder(lease.token, held.owner)
+        info = self._bring_in(before, lease.token).info
         return replace(lease, thread=info, expires=self._hold(holder, lease.thread.key))
 
     @_one_line_errors
@@ -228,10 +229,10 @@ class DiskStore:
     def _release(self, lease: Lease, *, at_once: bool = False) -> None:
         key = lease.thread.key
         with self._cache.transaction(durable=False, at_once=at_once):
-            holder = self._holder(key)
+            holder, row = read_lease(self._cache, key)
             if holder is None or holder.token != lease.token:
                 return
-            self._drop_holder(key, lease.token)
+            self._drop_holder(key, lease.token, row)
         self._sweep()
 
     @_one_line_errors
@@ -280,8 +281,7 @@ class DiskStore:
     ) -> None:
         """Append as `append` does, inside a transaction."""
         key = lease.thread.key
-        self._held(lease)
-        before = self._info(lease)
+        _, before = self._held_info(lease)
         row = self._bring_in(before, lease.token)
         if row is not before and records and row.info.head == records[-1].hash:  # it came in just now
             return
@@ -487,7 +487,9 @@ class DiskStore:
         self._cache.put_all(_name_rows(new, key))
 
     def _info(self, lease: Lease) -> rows.InfoRow:
-        row = read_info(self._cache, lease.thread.key)
+        return self._checked_info(lease, read_info(self._cache, lease.thread.key))
+
+    def _checked_info(self, lease: Lease, row: rows.InfoRow | None) -> rows.InfoRow:
         if row is None:
             raise StoreError(f"thread {lease.thread.name!r} is damaged in {self.file}; restore it from a backup")
         return row
@@ -548,8 +550,7 @@ class DiskStore:
         """Put what was to be appended aside, if it belongs to an open turn; return whether it did."""
         name = name_of(lease.thread.key, lease.token)
         with self._cache.snapshot():
-            holder = self._held(lease)
-            row = self._info(lease)
+            holder, row = self._held_info(lease)
         info = self._spool.now(name, row.info)
         kinds = {record.kind for record in records}
         if not is_this_process(
@@ -639,13 +640,12 @@ class DiskStore:
         with suppress(sqlite3.OperationalError), self._cache.transaction(durable=False, at_once=True):
             for name in names:
                 key, _, token = name.partition(".")
-                holder = self._holder(key)
+                holder, row = read_lease(self._cache, key)
                 if holder is not None and holder.token == token:
-                    self._drop_holder(key, token)
+                    self._drop_holder(key, token, row)
 
-    def _drop_holder(self, key: str, token: str) -> None:
+    def _drop_holder(self, key: str, token: str, row: rows.InfoRow | None) -> None:
         """End a lease, inside a transaction; a thread to which nothing was appended is dropped with it."""
-        row = read_info(self._cache, key)
         if row is not None:
             row = self._bring_in(row, token)
         self._cache.drop_rows(rows.holder_key(key))
@@ -655,8 +655,15 @@ class DiskStore:
     def _holder(self, key: str) -> rows.Holder | None:
         return rows.holder_from_text(self._cache.text_if_sound(rows.holder_key(key))[0])
 
+    def _held_info(self, lease: Lease) -> tuple[rows.Holder, rows.InfoRow]:
+        """Return the row of a lease that is held, and its thread's row; raises as `_held` and `_info`."""
+        holder, row = read_lease(self._cache, lease.thread.key)
+        return self._checked_holder(lease, holder), self._checked_info(lease, row)
+
     def _held(self, lease: Lease) -> rows.Holder:
-        holder = self._holder(lease.thread.key)
+        return self._checked_holder(lease, self._holder(lease.thread.key))
+
+    def _checked_holder(self, lease: Lease, holder: rows.Holder | None) -> rows.Holder:
         if holder is None or holder.token != lease.token:
             error = LeaseLostError(f"another run took over the thread {lease.thread.name!r}")
             raise _ChangedError(lease.thread.key, error)

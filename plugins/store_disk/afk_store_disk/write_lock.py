@@ -109,10 +109,23 @@ class WriteLock:
         return True
 
     def _begin(self, con: sqlite3.Connection, seconds: float) -> None:
-        con.execute(
-            f"PRAGMA busy_timeout = {int(seconds * 1000)}"
-        )  # each time: calls made while this one waits have their own
+        wait_at_most(con, seconds)  # each time: calls made while this one waits have their own
         con.execute("BEGIN IMMEDIATE")
+
+
+class Connection(sqlite3.Connection):
+    """A connection that knows how long it waits for a lock, in milliseconds; None until it was told."""
+
+    busy_timeout: int | None = None
+
+
+def wait_at_most(con: sqlite3.Connection, seconds: float) -> None:
+    """Have a connection wait so long for locks. That is a statement of its own, so it is left out where it is so."""
+    timeout = int(seconds * 1000)
+    if not isinstance(con, Connection) or con.busy_timeout != timeout:
+        con.execute(f"PRAGMA busy_timeout = {timeout}")
+        if isinstance(con, Connection):
+            con.busy_timeout = timeout
 
 
 class _Wait:

@@ -334,14 +334,15 @@ def test_nothing_of_an_open_turn_waits_for_the_lock(store: DiskStore, folder: Pa
     """Also where the lease is as it was taken, before the turn was opened."""
     taken = acquired(store)
     lease = save(store, taken, with_question(taken.thread, "question"))
-    waits: list[str] = []
-    store._cache._con.set_trace_callback(waits.append)
+    con = store._cache._con
+    allowed: list[int] = []
+    con.set_trace_callback(lambda sql: allowed.append(con.busy_timeout) if sql == "BEGIN IMMEDIATE" else None)
     with locked(folder):
         renewed = store.renew(taken)
         journal(store, replace(renewed, thread=lease.thread), "one", "two")
-    allowed = [int(line.split()[-1]) for line in waits if line.startswith("PRAGMA busy_timeout")]
     assert 0 < allowed[0] <= 20
     assert set(allowed[1:]) == {0}
+    assert con.execute("PRAGMA busy_timeout").fetchone() == (0,)
 
 
 def test_turns_of_a_process_are_journaled_while_another_call_of_it_waits(

@@ -132,7 +132,7 @@ if TYPE_CHECKING:
     from afkcli.host.files import make_private_folder, private_file, replace_file, sync_folder
     from afkcli.host.nondumpable import hide_memory
     from afkcli.host.owner import boot_id, current_owner, proven_dead
-    from afkcli.host.paths import config_dir, data_dir, expand_user, state_dir
+    from afkcli.host.paths import config_dir, data_dir, expand_user, keep_place, own_places, state_dir
     from afkcli.host.secrets import keep_secret, mask_secrets
     from afkcli.processes.sandbox import (
         HIDDEN,
@@ -312,6 +312,8 @@ _NAMES = {
         "config_dir",
         "data_dir",
         "expand_user",
+        "keep_place",
+        "own_places",
         "state_dir",
     ),
     "afkcli.processes.sandbox": (
@@ -449,6 +451,8 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "dumps",
     "event_to_json",
     "expand_user",
+    "keep_place",
+    "own_places",
     "from_json",
     "hide_memory",
     "hookimpl",

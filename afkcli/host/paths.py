@@ -33,6 +33,25 @@ def config_file(environment: Mapping[str, str] | None = None) -> Path:
     return config_dir(environment) / "config.toml"
 
 
+_kept: set[Path] = set()
+
+
+def keep_place(*places: Path) -> None:
+    """Have files or folders count as afk's own in this process: a store or a sink that keeps them elsewhere says so.
+
+    Since: 0.2.
+    """
+    _kept.update(places)
+
+
+def own_places() -> list[Path]:
+    """Return afk's data, state and config folders, and what plugins keep elsewhere (`keep_place`), as it is now.
+
+    Since: 0.2.
+    """
+    return [data_dir(), state_dir(), config_dir(), *sorted(_kept)]
+
+
 def _home(part: str, environment: Mapping[str, str] | None) -> Path | None:
     home = (process_environment() if environment is None else environment).get("AFK_HOME")
     return expand_user(home, "AFK_HOME").absolute() / part if home else None

@@ -13,7 +13,7 @@ from pydantic import Field
 from afk_tools_files import reading, searching, writing
 from afk_tools_files.images import read_image
 from afk_tools_files.inside import FORBIDDEN_NAMES, RefusedError, Root, Roots, is_forbidden
-from afkcli.plugin import ConfigError, Image, Tool, ToolError, config_dir, data_dir, expand_user, state_dir
+from afkcli.plugin import ConfigError, Image, Tool, ToolError, config_dir, data_dir, expand_user, own_places, state_dir
 
 if TYPE_CHECKING:
     from afk_tools_files.settings import Settings
@@ -30,7 +30,7 @@ def make_tools(settings: Settings) -> list[Tool]:
     _check(settings)
     own = [os.path.realpath(folder) for folder in (data_dir(), state_dir(), config_dir())]
     roots = [_root(text, own) for text in settings.roots]
-    files = Files(roots, own, settings)
+    files = Files(roots, settings)
     where = f"Folders: {', '.join(map(repr, settings.roots))}. A path is relative to the first, or begins with one."
     made = [
         _tool("files.list", f"List a folder: names, sizes, when changed. {where}", files.list, settings),
@@ -94,8 +94,8 @@ def _root(text: str, own: list[str]) -> Root:
 class Files:
     """The tools' functions, for the roots and bounds of the settings."""
 
-    def __init__(self, roots: list[Root], own: list[str], settings: Settings) -> None:
-        self._declared, self._own = roots, own
+    def __init__(self, roots: list[Root], settings: Settings) -> None:
+        self._declared = roots
         self._sandboxed = settings.sandbox != "off"
         self._bounds = reading.Bounds(
             max_output_bytes=settings.max_output_bytes,
@@ -107,7 +107,7 @@ class Files:
         )
 
     def _roots(self) -> Roots:
-        return Roots(self._declared, self._own)
+        return Roots(self._declared, _own())
 
     def list(self, path: _Path = ".") -> str:
         """Return the entries of a folder."""
@@ -146,7 +146,7 @@ class Files:
             self._roots().find(path)
             return await searching.search(
                 self._declared,
-                self._own,
+                _own(),
                 self._bounds,
                 pattern=pattern,
                 path=path,
@@ -161,6 +161,11 @@ class Files:
         roots = self._roots()
         with _told():
             return writing.write(roots, roots.find(path), text, self._bounds)
+
+
+def _own() -> list[str]:
+    """Return afk's own places; a store may have been opened since the last call."""
+    return [os.path.realpath(place) for place in own_places()]
 
 
 @contextmanager

@@ -100,6 +100,23 @@ def test_a_config_that_is_a_link_into_a_root_is_refused_there(notes: Path, own: 
     check_unreachable(Tools(notes, write=True), "dotfile.toml")
 
 
+@pytest.mark.parametrize("name", ["threads.db", "threads.db-wal", "threads.lock"])
+def test_a_store_in_another_folder_is_refused_by_every_name(notes: Path, name: str) -> None:
+    """In a folder that the config names, which is inside a root here; its other files are read."""
+    store = open_store(str(notes / "kept"))
+    try:
+        tools = Tools(notes, write=True)
+        os.link(notes / "kept" / name, notes / "alias")
+        (notes / "kept" / "other.md").write_text("other\n")
+        for path in ("alias", f"kept/{name}"):
+            for call, more in (("read", {}), ("write", {"text": "x"}), ("search", {"pattern": "x"})):
+                assert "belongs to afk and cannot be used" in tools.refused(call, path=path, **more)
+        assert "other" in tools.call("read", path="kept/other.md")
+        assert "kept/other.md:1: other" in tools.call("search", pattern="^other")
+    finally:
+        store.close()
+
+
 def test_hard_links_to_other_files_are_read(notes: Path, own: Path) -> None:
     os.link(notes / "todo.md", notes / "twice.md")
     tools = Tools(notes)

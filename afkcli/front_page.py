@@ -22,6 +22,7 @@ _MAX_NAME = 30
 COMMANDS = {
     "run": "Run an agent on a message and stream its answer.",
     "threads": "List, show, rename, export and delete threads.",
+    "usage": "Show tokens and cost, by day, model, agent, thread or tag.",
     "events": "Read the event log; print the events' JSON Schema.",
     "tools": "List the tools of plugins and servers, and the decision on their calls.",
     "plugins": "List plugins and their problems.",

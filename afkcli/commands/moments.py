@@ -1,0 +1,60 @@
+"""Moments as values of options: a day, a day and a time, or how long ago.
+
+Since: 0.2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_AGO = re.compile(r"(\d{1,5}) ?(min|h|d|w)")
+_SECONDS = {"min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_DAYS = {"today": 0, "yesterday": 1}
+
+
+class Moment(click.ParamType[str]):
+    """A moment as RFC 3339 in UTC, so that it can be compared with the times of records as a text.
+
+    It is written as `2026-11-27`, `2026-11-27 14:30`, in RFC 3339, as `today` or `yesterday`, or as how long ago:
+    `90min`, `12h`, `3d`, `2w`. A time without a zone is that of the user's place.
+    """
+
+    name = "moment"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        moment = moment_of(str(value), datetime.now().astimezone())
+        if moment is None:
+            what = "a day (2026-11-27), a day and a time, or how long ago (12h, 3d, 2w)"
+            self.fail(f"must be {what} (got {value!r})", param, ctx)
+        return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+def moment_of(text: str, now: datetime) -> datetime | None:
+    """Return the moment that a text names, or None. `now` has the zone of the user's place."""
+    text = text.strip().lower()
+    if text in _DAYS:
+        return now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=_DAYS[text])
+    ago = _AGO.fullmatch(text)
+    if ago is not None:
+        return now - timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
+    try:
+        said = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return said if said.tzinfo is not None else said.astimezone()
+
+
+def since_option(what: str) -> Callable[[F], F]:
+    help_ = f"Only {what} from then on: 2026-11-27, 12h, 3d."
+    return click.option("--since", type=Moment(), metavar="WHEN", help=help_)
+
+
+def until_option(what: str) -> Callable[[F], F]:
+    return click.option("--until", type=Moment(), metavar="WHEN", help=f"Only {what} before then.")

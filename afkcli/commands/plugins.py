@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,6 +75,13 @@ def add_files(plugins: Plugins, files: Sequence[Path]) -> list[Row]:
     return broken
 
 
+def _is_own_command(name: str) -> bool:
+    """Return whether afk has a command of this name, which comes before that of a plugin."""
+    if not name.isidentifier() or importlib.util.find_spec(f"afkcli.commands.{name}") is None:
+        return False
+    return hasattr(importlib.import_module(f"afkcli.commands.{name}"), "command")
+
+
 def _broken_file(path: str, reason: str) -> Row:
     return Row(id=Path(path).stem, distribution=path, version="", status=BROKEN, reason=reason)
 
@@ -88,6 +96,8 @@ def plugin_rows(plugins: Plugins) -> list[Row]:
             reasons.get(plugin.id) if plugin.kind in KINDS else f"its kind is unknown; the kinds are {', '.join(KINDS)}"
         )
         status = BROKEN if reason else OK
+        if plugin.kind == "command" and _is_own_command(plugin.name):
+            status, reason = CONFLICT, f"afk {plugin.name} is a command of afk's own, so this one is never called"
         rows.append(
             Row(
                 id=plugin.id,

@@ -202,3 +202,15 @@ def test_a_command_that_two_distributions_claim_is_named_wherever_it_is_met(shel
     found = {row["check"]: row for row in shell.afk("doctor", "--json").events}
     assert (found["command.both"]["status"], said in found["command.both"]["detail"]) == ("warn", True)
     assert shell.afk("alone").out == "called\n"
+
+
+def test_a_command_with_the_name_of_one_of_afk_is_named(shell: Shell, install: Install) -> None:
+    for name in ("run", "threads", "turn"):  # afk has no command `turn`
+        install(name, {"afk": {f"command.{name}": f"a_{name}"}}, **{f"a_{name}": COMMAND})
+
+    rows = listed(shell)
+
+    for name in ("run", "threads"):
+        said = f"afk {name} is a command of afk's own, so this one is never called"
+        assert (rows[f"command.{name}"]["status"], rows[f"command.{name}"]["reason"]) == ("conflict", said)
+    assert rows["command.turn"]["status"] == "ok"

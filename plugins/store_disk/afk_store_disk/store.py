@@ -15,6 +15,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from afk_store_disk import rows, write_lock
 from afk_store_disk.creation import DATABASE, INDEX, open_database
 from afk_store_disk.index import Listing
+from afk_store_disk.leases import ChangedError, Leases, keep_seconds
 from afk_store_disk.problems import INDEX_DAMAGED, UNSTORABLE, damaged, is_locked, store_errors, unstorable
 from afk_store_disk.repair import find_thread, read_info, read_lease, read_records
 from afk_store_disk.spool import KINDS, Files, Followed, Spool, follow, name_of
@@ -22,7 +23,6 @@ from afk_store_disk.write_lock import patiently
 from afkcli.plugin import (
     DURABLE_KINDS,
     KEPT_KINDS,
-    LEASE_SECONDS,
     NO_CONTENTS,
     Add,
     AfkError,
@@ -30,7 +30,6 @@ from afkcli.plugin import (
     CounterLimitError,
     HeadMismatchError,
     Lease,
-    LeaseLostError,
     NameTakenError,
     Operation,
     OperationResult,
@@ -42,11 +41,9 @@ from afkcli.plugin import (
     StoreError,
     ThreadInfo,
     UnknownNameError,
-    boot_id,
     data_dir,
     dumps,
     expand_user,
-    proven_dead,
     rfc3339,
     uuid7,
 )
@@ -92,7 +89,7 @@ def _one_line_errors(
         with store_errors(self.file, self._lock_timeout):
             try:
                 return method(self, *args, **kwargs)
-            except _ChangedError as changed:
+            except ChangedError as changed:
                 raise self._explained(changed) from None
 
     return wrapped
@@ -116,15 +113,6 @@ def _name_rows(name: str, key: str) -> dict[str, str]:
     return dict.fromkeys(rows.name_keys(name), dumps(key))
 
 
-class _ChangedError(AfkError):
-    """The thread `key` is not as its writer left it: the reason is `error`, unless the database is damaged."""
-
-    def __init__(self, key: str, error: AfkError) -> None:
-        super().__init__(str(error))
-        self.key = key
-        self.error = error
-
-
 class DiskStore:
     """Threads in one SQLite database, shared by any number of processes and threads of one host.
 
@@ -138,11 +126,11 @@ class DiskStore:
 
     def __init__(self, folder: Path, lock_timeout: float | None = None) -> None:
         self.file = folder / DATABASE
-        self._boot_id = boot_id()
         self._lock_timeout = write_lock.LOCK_TIMEOUT if lock_timeout is None else lock_timeout
         with store_errors(self.file, self._lock_timeout):
             self._cache = open_database(folder, self._lock_timeout)
         self._spool = Spool(folder)
+        self._leases = Leases(self._cache, self._spool)
         self._listing = Listing(self._cache, folder / INDEX)
 
     @_one_line_errors
@@ -155,14 +143,16 @@ class DiskStore:
                 raise UnknownNameError(f"there is no thread {name!r}")
             row = row or self._create(name, key)
             key = row.info.key
-            holder = self._holder(key)
+            holder = self._leases.holder(key)
             if holder is not None:
-                if not self._may_be_replaced(row, holder):
+                if not self._leases.may_be_replaced(row, holder):
                     return None
                 row = self._bring_in(row, holder.token)
             token = os.urandom(16).hex()
-            lease = Lease(token=token, thread=row.info, expires=self._hold(self._new_holder(token, owner), key))
-            if self._holder_token(key) != token:  # found now, a damaged index is not taken for another run later
+            lease = Lease(
+                token=token, thread=row.info, expires=self._leases.hold(self._leases.new_holder(token, owner), key)
+            )
+            if self._leases.holder_token(key) != token:  # found now, a damaged index is not taken for another run later
                 raise damaged(self.file, INDEX_DAMAGED)
         self._sweep()
         return lease
@@ -173,8 +163,8 @@ class DiskStore:
         def look() -> bool:
             with self._cache.snapshot():
                 row = find_thread(self._cache, name)
-                holder = self._holder(row.info.key) if row is not None else None
-                return row is not None and holder is not None and not self._may_be_replaced(row, holder)
+                holder = self._leases.holder(row.info.key) if row is not None else None
+                return row is not None and holder is not None and not self._leases.may_be_replaced(row, holder)
 
         return patiently(self.file, self._lock_timeout, look)
 
@@ -183,11 +173,11 @@ class DiskStore:
         spooled = self._spool.read_all()
         with self._cache.snapshot():
             row = find_thread(self._cache, name)
-            holder = self._holder(row.info.key) if row is not None else None
+            holder = self._leases.holder(row.info.key) if row is not None else None
             if row is None or holder is None:
                 return None
             renewed = follow(row.info, spooled.get(name_of(row.info.key, holder.token), b"")).renewed
-            return holder.owner if not self._is_over(holder, renewed) else None
+            return holder.owner if not self._leases.is_over(holder, renewed) else None
 
     @_one_line_errors
     def renew(self, lease: Lease) -> Lease:
@@ -208,9 +198,9 @@ class DiskStore:
     def _write_renewal(self, lease: Lease) -> Lease:
         """Renew a lease, inside a transaction."""
         held, before = self._held_info(lease)
-        holder = self._new_holder(lease.token, held.owner)
+        holder = self._leases.new_holder(lease.token, held.owner)
         info = self._bring_in(before, lease.token).info
-        return replace(lease, thread=info, expires=self._hold(holder, lease.thread.key))
+        return replace(lease, thread=info, expires=self._leases.hold(holder, lease.thread.key))
 
     @_one_line_errors
     def release(self, lease: Lease) -> None:
@@ -286,7 +276,7 @@ class DiskStore:
         if row is not before and records and row.info.head == records[-1].hash:  # it came in just now
             return
         if row.info.head != expected_head:
-            raise _ChangedError(key, HeadMismatchError(f"thread {thread.name!r} has changed since it was read"))
+            raise ChangedError(key, HeadMismatchError(f"thread {thread.name!r} has changed since it was read"))
         if thread.name != row.info.name:
             self._rename(key, row.info.name, thread.name)
         self._save(row, thread, records)
@@ -365,7 +355,7 @@ class DiskStore:
     @_one_line_errors
     def delete(self, lease: Lease) -> None:
         with self._cache.transaction(durable=True):
-            self._held(lease)
+            self._leases.held(lease)
             self._drop(self._info(lease))
         self._sweep()
 
@@ -409,7 +399,7 @@ class DiskStore:
         return results
 
     def _result(self, result: OperationResult) -> OperationResult:
-        return self._explained(result) if isinstance(result, _ChangedError) else result
+        return self._explained(result) if isinstance(result, ChangedError) else result
 
     def _carried_out(self, operation: Operation) -> OperationResult:
         """Carry out one operation of several, inside their transaction; what fails for itself changes nothing.
@@ -561,7 +551,7 @@ class DiskStore:
             return False
         if info.head != expected_head:
             error = HeadMismatchError(f"thread {thread.name!r} has changed since it was read")
-            raise _ChangedError(lease.thread.key, error)
+            raise ChangedError(lease.thread.key, error)
         self._spool.put_records(name, thread, records, contents)
         self._check_held(lease)
         return True
@@ -570,7 +560,7 @@ class DiskStore:
         """Put the renewal of a lease aside; None if another process may write with the lease."""
         name = name_of(lease.thread.key, lease.token)
         with self._cache.snapshot():
-            holder = self._renewed(lease)
+            holder = self._leases.renewed(lease)
             row = self._info(lease)
         if not is_this_process(holder.owner):
             return None
@@ -582,7 +572,7 @@ class DiskStore:
     def _end_aside(self, lease: Lease) -> bool:
         """Put aside that a lease is over; return whether it did."""
         with self._cache.snapshot():
-            holder = self._holder(lease.thread.key)
+            holder = self._leases.holder(lease.thread.key)
         if holder is None or holder.token != lease.token:
             return True
         if not is_this_process(holder.owner):
@@ -592,7 +582,7 @@ class DiskStore:
 
     def _keeper(self, lease: Lease) -> Callable[[], None]:
         """Return what keeps a lease while its owner waits for the write lock, which may take longer than it lasts."""
-        every = LEASE_SECONDS * 0.3
+        every = keep_seconds()
         kept = time.monotonic()
 
         def keep() -> None:
@@ -606,11 +596,11 @@ class DiskStore:
     def _check_held(self, lease: Lease) -> None:
         """Raise `LeaseLostError` if the lease was taken over, so that what was put aside will not be brought in."""
         with self._cache.snapshot():
-            self._held(lease)
+            self._leases.held(lease)
 
     def _followed(self, row: rows.InfoRow, spooled: Files) -> Followed:
         """Return a thread as it is with what its owner put aside."""
-        holder = self._holder(row.info.key) if spooled and row.info.open_turn is not None else None
+        holder = self._leases.holder(row.info.key) if spooled and row.info.open_turn is not None else None
         return follow(row.info, spooled.get(name_of(row.info.key, holder.token), b"") if holder is not None else b"")
 
     def _sweep(self) -> None:
@@ -619,7 +609,7 @@ class DiskStore:
         if not names:
             return
         with self._cache.snapshot():
-            holders = {name: self._holder(name.partition(".")[0]) for name in names}
+            holders = {name: self._leases.holder(name.partition(".")[0]) for name in names}
         ended: list[str] = []
         for name, holder in holders.items():
             if holder is None or name != name_of(name.partition(".")[0], holder.token):
@@ -652,28 +642,12 @@ class DiskStore:
         if row is not None and not row.info.head:
             self._drop(row)
 
-    def _holder(self, key: str) -> rows.Holder | None:
-        return rows.holder_from_text(self._cache.text_if_sound(rows.holder_key(key))[0])
-
     def _held_info(self, lease: Lease) -> tuple[rows.Holder, rows.InfoRow]:
         """Return the row of a lease that is held, and its thread's row; raises as `_held` and `_info`."""
         holder, row = read_lease(self._cache, lease.thread.key)
-        return self._checked_holder(lease, holder), self._checked_info(lease, row)
+        return self._leases.checked_holder(lease, holder), self._checked_info(lease, row)
 
-    def _held(self, lease: Lease) -> rows.Holder:
-        return self._checked_holder(lease, self._holder(lease.thread.key))
-
-    def _checked_holder(self, lease: Lease, holder: rows.Holder | None) -> rows.Holder:
-        if holder is None or holder.token != lease.token:
-            error = LeaseLostError(f"another run took over the thread {lease.thread.name!r}")
-            raise _ChangedError(lease.thread.key, error)
-        return holder
-
-    def _holder_token(self, key: str) -> str | None:
-        holder = self._holder(key)
-        return holder.token if holder is not None else None
-
-    def _explained(self, changed: _ChangedError) -> AfkError:
+    def _explained(self, changed: ChangedError) -> AfkError:
         """Return why a thread is not as its writer left it: another run wrote to it, or the database is damaged.
 
         It reads the table of the database, so it is called outside transactions.
@@ -681,58 +655,10 @@ class DiskStore:
 
         def look() -> AfkError:
             with self._cache.snapshot():
-                return changed.error if self._is_sound(changed.key) else damaged(self.file, INDEX_DAMAGED)
+                return changed.error if self._leases.is_sound(changed.key) else damaged(self.file, INDEX_DAMAGED)
 
         try:
             with store_errors(self.file, self._lock_timeout):
                 return patiently(self.file, self._lock_timeout, look)
         except StoreError as error:
             return error
-
-    def _is_sound(self, key: str) -> bool:
-        """Return whether the rows of a thread's lease and metadata are found, and can be read, if they are there."""
-        for row in (rows.holder_key(key), rows.info_key(key)):
-            if not self._cache.is_shown_by_index(row):
-                return False
-        holder, there = self._cache.text_if_sound(rows.holder_key(key))
-        info, info_there = self._cache.text_if_sound(rows.info_key(key))
-        return (not there or rows.holder_from_text(holder) is not None) and (
-            not info_there or rows.info_from_text(info or "") is not None
-        )
-
-    def _renewed(self, lease: Lease) -> rows.Holder:
-        """Return the row of a lease that lasts from now."""
-        return self._new_holder(lease.token, self._held(lease).owner)
-
-    def _new_holder(self, token: str, owner: Owner) -> rows.Holder:
-        return rows.Holder(
-            token=token,
-            owner=owner,
-            boot_id=self._boot_id,
-            expires=time.monotonic() + LEASE_SECONDS,
-            expires_wall=time.time() + LEASE_SECONDS,
-        )
-
-    def _hold(self, holder: rows.Holder, key: str) -> float:
-        """Write the lease's row and return when it expires, by the store's clock."""
-        self._cache.put(rows.holder_key(key), rows.holder_to_text(holder))
-        return holder.expires
-
-    def _may_be_replaced(self, row: rows.InfoRow, holder: rows.Holder) -> bool:
-        """Return whether the holder is proven dead, or its lease is over, by what was put aside or by the database."""
-        if proven_dead(holder.owner):
-            return True
-        aside = follow(row.info, self._spool.read(name_of(row.info.key, holder.token))).renewed
-        return self._is_over(holder, aside)
-
-    def _is_over(self, holder: rows.Holder, aside: rows.Holder | None) -> bool:
-        """Return whether a lease was ended or has run out, by the database and by what was put aside last."""
-        if aside is not None and rows.is_ended(aside):
-            return True
-        return self._expired(holder) and (aside is None or self._expired(aside))
-
-    def _expired(self, holder: rows.Holder) -> bool:
-        """Return whether a lease has run out; the wall clock decides only where the boots cannot be compared."""
-        if self._boot_id and holder.boot_id == self._boot_id:
-            return holder.expires <= time.monotonic()
-        return holder.expires_wall <= time.time()

@@ -14,7 +14,7 @@ _PRELUDE = """
 import os, signal, sys, time
 from dataclasses import replace
 from pathlib import Path
-import afk_store_disk.store as store_module
+import afk_store_disk.leases as lease_module
 from afk_store_disk.store import DiskStore
 from afkcli.core.contract.errors import *
 from afkcli.host.owner import current_owner

@@ -138,9 +138,9 @@ while True:
 def test_a_stopped_owner_that_wakes_up_after_expiry_is_fenced(
     start_python, store: DiskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("afk_store_disk.store.LEASE_SECONDS", 0.4)
+    monkeypatch.setattr("afk_store_disk.leases.LEASE_SECONDS", 0.4)
     code = """
-store_module.LEASE_SECONDS = 0.4
+lease_module.LEASE_SECONDS = 0.4
 store = DiskStore(folder)
 lease = asked(store)
 print('open', flush=True)
@@ -168,7 +168,7 @@ except LeaseLostError as error:
 
 def test_a_stopped_owner_continues_if_its_lease_was_not_taken(start_python, store: DiskStore) -> None:
     code = """
-store_module.LEASE_SECONDS = 0.05
+lease_module.LEASE_SECONDS = 0.05
 store = DiskStore(folder)
 lease = asked(store)
 time.sleep(0.1)

@@ -108,7 +108,7 @@ def said_by(store: DiskStore, lease: Lease) -> str:
 @pytest.fixture
 def dead_owner(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Have the owner of every lease be proven dead from now on."""
-    return lambda: monkeypatch.setattr("afk_store_disk.store.proven_dead", lambda owner: True)
+    return lambda: monkeypatch.setattr("afk_store_disk.leases.proven_dead", lambda owner: True)
 
 
 def test_text_is_journaled_and_read_by_others_while_the_database_is_locked(

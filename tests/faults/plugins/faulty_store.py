@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import afk_store_disk.leases
 import afk_store_disk.spool
 import afk_store_disk.store
 
@@ -84,7 +85,7 @@ def watch() -> None:
 @hookimpl
 def afk_store(settings: object) -> Store:
     if lease := float(os.environ.get("AFK_TEST_LEASE", 0)):
-        vars(afk_store_disk.store)["LEASE_SECONDS"] = lease
+        vars(afk_store_disk.leases)["LEASE_SECONDS"] = lease
         vars(afkcli.core.thread.writer)["RENEW_SECONDS"] = lease / 4
     watch()
     return afk_store_disk.store.open_store()

@@ -10,6 +10,7 @@ from afkcli.core.contract.errors import ProviderError
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.messages import ModelEvent, ModelResponse, ModelWarning
 from afkcli.providers.connection import Connection, EventStream
+from afkcli.providers.merged_events import EventMerger
 from afkcli.providers.named_message import NamedMessage
 
 AFTER_FINISH_SECONDS = 5.0
@@ -61,6 +62,8 @@ async def answer_events(
 ) -> AsyncGenerator[ModelEvent, None]:
     """Send a request and yield the events of its answer, the response last.
 
+    Pieces of one kind that were read together are one event.
+
     What goes wrong once the answer is whole costs nothing of it: a warning passes on what the server said.
 
     Raises:
@@ -69,7 +72,7 @@ async def answer_events(
     Since: 0.2.
     """
     async with connection.stream(path, body, reader.message_at) as stream:
-        until_end = AfterFinish()
+        until_end, merger = AfterFinish(), EventMerger()
         while not reader.ended:
             try:
                 events = await stream.read(until_end.seconds(reader.finished))
@@ -81,7 +84,7 @@ async def answer_events(
                 break
             if events is None:
                 break
-            for event in _read(reader, _taken_from(events), stream):
+            for event in _read(reader, _taken_from(events), stream, merger):
                 yield event
                 stream.progress.saw(event)
             stream.progress.saw_unshown(getattr(reader, "unshown", 0))
@@ -100,9 +103,9 @@ def _taken_from(events: list[str]) -> Iterator[str]:
         yield events.pop()
 
 
-def _read(reader: Reader, events: Iterable[str], stream: EventStream) -> Iterator[ModelEvent]:
+def _read(reader: Reader, events: Iterable[str], stream: EventStream, merger: EventMerger) -> Iterator[ModelEvent]:
     try:
-        yield from reader.feed(events)
+        yield from merger.merged(reader.feed(events))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"is malformed ({type(error).__name__}: {error})"
         if not reader.finished:

@@ -154,8 +154,9 @@ class ChatAnswer:
         state, choices = self._speaker, chunk.get("choices")
         if state is None or not isinstance(choices, list) or len(choices) != 1 or not state.tags.is_idle:
             return None
-        if not _ABOUT_TEXT.issuperset(chunk) and not all(chunk[name] is None for name in chunk.keys() - _ABOUT_TEXT):
-            return None
+        for name in chunk:
+            if name not in _ABOUT_TEXT and chunk[name] is not None:
+                return None
         choice = choices[0]
         if self._answered_by is None or not isinstance(choice, dict) or not _CHOICE_OF_TEXT.issuperset(choice):
             return None

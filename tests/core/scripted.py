@@ -158,6 +158,11 @@ def events_of(provider: Scripted, chosen: Agent | None = None, **options: Any) -
     return asyncio.run(run())
 
 
+def streamed(events: Sequence[Event]) -> str:
+    """The text of the answer as it was streamed."""
+    return "".join(event.text_delta for event in events if event.type == "text_delta")
+
+
 def types(events: Sequence[Event]) -> list[str]:
     return [event.type for event in events]
 

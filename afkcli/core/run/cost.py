@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from afkcli.core.contract.errors import AfkError, LimitReachedError, UsageError
 from afkcli.core.contract.events import message_to_json
@@ -187,6 +187,15 @@ class CallCost:
         self._token_usd = rate.output / 1_000_000
         self._reservation = reservation
         spending.begun(self)
+
+    def pieces(self, text: str) -> Iterable[str]:
+        """Return a text as the pieces that are counted one after the other: token by token, if there is a limit.
+
+        So it makes no difference to a limit how much of an answer comes at once.
+        """
+        if self._price is None or len(text) <= CHARS_PER_TOKEN:
+            return (text,)
+        return (text[start : start + CHARS_PER_TOKEN] for start in range(0, len(text), CHARS_PER_TOKEN))
 
     async def stream(self, text: str) -> None:
         """Count a piece of the answer before it is taken, as long as anything is left to pay for it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -15,14 +15,23 @@ from afkcli.core.contract.result import AgentResult
 from afkcli.core.contract.rules import Decision
 
 MAX_BUFFERED_EVENTS = 64
-"""How many events a run may be ahead of its reader; then the run, and with it the provider's stream, waits."""
+"""How many events a run may be ahead of its reader; then the run, and with it the provider's stream, waits.
+
+An event that holds several pieces of the answer counts as many.
+"""
 
 
 class EventChannel:
-    """A bounded, ordered channel from one run to one reader."""
+    """A bounded, ordered channel from one run to one reader.
+
+    `ahead` is how far the run is ahead of the reader, in pieces, and `is_read` whether anyone reads the events that are
+    to come.
+    """
 
     def __init__(self) -> None:
-        self._events: deque[Event] = deque()
+        self.ahead = 0
+        self.is_read = True
+        self._events: deque[tuple[Event, int]] = deque()
         self._readable = asyncio.Event()
         self._writable = asyncio.Event()
         self._unpaused = asyncio.Event()
@@ -30,14 +39,17 @@ class EventChannel:
         self._bounded = True
         self._closed = False
 
-    def put(self, event: Event) -> None:
-        """Add `event`."""
-        self._events.append(event)
+    def put(self, event: Event, pieces: int = 1) -> None:
+        """Add `event`, which holds so many pieces of the answer."""
+        if not self.is_read:
+            return
+        self._events.append((event, pieces))
+        self.ahead += pieces
         self._readable.set()
 
     async def drain(self) -> None:
         """Wait while the reader is behind or the run is paused."""
-        while self._bounded and len(self._events) >= MAX_BUFFERED_EVENTS:
+        while self._bounded and self.ahead >= MAX_BUFFERED_EVENTS:
             self._writable.clear()
             await self._writable.wait()
         if not self._unpaused.is_set():
@@ -50,10 +62,22 @@ class EventChannel:
                 return None
             self._readable.clear()
             await self._readable.wait()
-        event = self._events.popleft()
-        if len(self._events) < MAX_BUFFERED_EVENTS:
+        event, pieces = self._events.popleft()
+        self.ahead -= pieces
+        if self.ahead < MAX_BUFFERED_EVENTS:
             self._writable.set()
         return event
+
+    @contextlib.contextmanager
+    def ignored(self) -> Iterator[None]:
+        """Drop the events that are there and those that come meanwhile: nobody reads them."""
+        self._events.clear()
+        self.ahead, self.is_read = 0, False
+        self._writable.set()
+        try:
+            yield
+        finally:
+            self.is_read = True
 
     @property
     def pending(self) -> bool:
@@ -139,10 +163,9 @@ class RunHandle:
         return self._failure()
 
     async def wait(self) -> AgentResult:
-        """Read and ignore the remaining events, and return the result."""
-        async for _ in self:
-            pass
-        return self.result
+        """Ignore the remaining events, and return the result."""
+        with self._channel.ignored():
+            return await asyncio.shield(self._drive)
 
     async def ended(self) -> AgentResult:
         """Wait until the run has ended and its turn is sealed, and return the result; reads no event. Since: 0.2."""

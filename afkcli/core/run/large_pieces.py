@@ -13,6 +13,11 @@ MAX_PIECE_CHARS = 1 << 20
 """The longest text of one event. What is made of it (JSON, a line of a log, a record) is in memory several times."""
 
 
+def is_large(chars: int) -> bool:
+    """Return whether a text of so many characters is longer than that of one event may be."""
+    return chars > MAX_PIECE_CHARS
+
+
 def cut_piece(event: Piece) -> Iterator[Piece]:
     """Yield an event, or if its text is longer than `MAX_PIECE_CHARS` several with a part of it each."""
     if isinstance(event, (TextDelta, ReasoningDelta)) and len(event.text) > MAX_PIECE_CHARS:

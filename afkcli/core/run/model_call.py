@@ -328,30 +328,33 @@ class _Attempt:
         Raises:
             LimitReachedError: it reached a limit; what fits of it was kept and emitted.
         """
+        size = self._transcript.size
+        if isinstance(event, ModelWarning):
+            self._outlet.warn(event.code, event.message)
+        elif isinstance(event, OpaqueDelta):
+            size.take_bytes(event.size)
+        elif isinstance(event, ToolCallDelta) or event.text:
+            self.shown = True
+            self.said = self.said or not isinstance(event, ReasoningDelta)
+            for text in self.cost.pieces(event.arguments if isinstance(event, ToolCallDelta) else event.text):
+                await self.cost.stream(text)
+                await self._show(event, text)
+                if size.is_full:
+                    size.check()
+        if size.is_full:
+            size.check()
+
+    async def _show(self, event: TextDelta | ReasoningDelta | ToolCallDelta, text: str) -> None:
+        """Keep and emit the text of an event, or a part of it."""
         transcript = self._transcript
         if isinstance(event, TextDelta):
-            if event.text:
-                self.shown = self.said = True
-                await self.cost.stream(event.text)
-                await self._outlet.emit(TextDeltaEvent, text_delta=transcript.stream_text(event.text))
+            await self._outlet.emit_delta(TextDeltaEvent, "text_delta", transcript.stream_text(text))
         elif isinstance(event, ReasoningDelta):
-            if event.text:
-                self.shown = True
-                await self.cost.stream(event.text)
-                await self._outlet.emit(ReasoningDeltaEvent, reasoning_delta=transcript.stream_reasoning(event.text))
-        elif isinstance(event, ToolCallDelta):
-            self.shown = self.said = True
-            await self.cost.stream(event.arguments)
-            arguments = transcript.stream_call(event)
-            await self._outlet.emit(
-                ToolCallDeltaEvent, tool_call_id=event.id, tool_name=event.name, arguments_delta=arguments
-            )
-        elif isinstance(event, OpaqueDelta):
-            transcript.size.take_bytes(event.size)
+            await self._outlet.emit_delta(ReasoningDeltaEvent, "reasoning_delta", transcript.stream_reasoning(text))
         else:
-            self._outlet.warn(event.code, event.message)
-        if transcript.size.is_full:
-            transcript.size.check()
+            arguments = transcript.stream_call(ToolCallDelta(event.id, event.name, text))
+            same = {"tool_call_id": event.id, "tool_name": event.name}
+            await self._outlet.emit_delta(ToolCallDeltaEvent, "arguments_delta", arguments, **same)
 
     def _checked(self, response: ModelResponse) -> ModelResponse:
         """Return as much of `response` as fits, if it can be stored, so that no event carries an answer that cannot."""

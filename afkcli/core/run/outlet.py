@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from afkcli.core.contract.events import Completed, Event, Warned
@@ -11,7 +11,8 @@ from afkcli.core.contract.ids import Clock
 from afkcli.core.contract.structs import Struct, field
 from afkcli.core.contract.text import error_line
 from afkcli.core.run.copies import own_copy
-from afkcli.core.run.handle import EventChannel
+from afkcli.core.run.delta_merger import DeltaMerger
+from afkcli.core.run.handle import MAX_BUFFERED_EVENTS, EventChannel
 from afkcli.core.run.sink_worker import SinkWorker
 from afkcli.core.run.spec import RunSpec
 from afkcli.core.run.stopping import Stopping
@@ -31,7 +32,8 @@ class Outlet(Struct, kw_only=True, eq=False):
         stopping: tells whether the run has ended without its work.
         pending_warnings: codes and lines that are posted before the next event. Any thread may append to it.
 
-    `step` is the number of the current step, 0 before the first.
+    `step` is the number of the current step, 0 before the first. Pieces of the answer that come fast are merged (see
+    `DeltaMerger`), and sent before any other event.
     """
 
     spec: RunSpec
@@ -44,6 +46,10 @@ class Outlet(Struct, kw_only=True, eq=False):
     step: int = 0
     _seq: int = 0
     _ended: bool = False
+    _deltas: DeltaMerger = field(default_factory=DeltaMerger)
+
+    def __post_init__(self) -> None:
+        self._deltas.post = self._post
 
     @property
     def began(self) -> bool:
@@ -52,6 +58,14 @@ class Outlet(Struct, kw_only=True, eq=False):
 
     def post(self, kind: Callable[..., Event], /, **values: Any) -> None:
         """Send the next event to the sinks and the reader, without waiting."""
+        self._deltas.rest()
+        self._post(kind, values)
+
+    def _post(self, kind: Callable[..., Event], values: Mapping[str, Any], pieces: int = 1) -> None:
+        if not self.sinks and not self.channel.is_read:  # no event is made that no one sees
+            self._seq += 1
+            self._ended = kind is Completed
+            return
         event = kind(
             run_id=self.spec.run_id,
             thread_id=self.spec.thread_id,
@@ -66,7 +80,7 @@ class Outlet(Struct, kw_only=True, eq=False):
         self._ended = kind is Completed
         for sink in self.sinks:
             sink.put(event)
-        self.channel.put(event)
+        self.channel.put(event, pieces)
 
     async def emit(self, kind: Callable[..., Event], /, **values: Any) -> None:
         """Post the pending warnings and the next event, then wait until the reader keeps up.
@@ -74,12 +88,30 @@ class Outlet(Struct, kw_only=True, eq=False):
         Raises:
             CancelledError: the run has ended without its work, which did not stop when it was cancelled.
         """
+        self._begin()
+        self.post(kind, **values)
+        await self.channel.drain()
+
+    async def emit_delta(self, kind: Callable[..., Event], field: str, text: str, /, **same: Any) -> None:
+        """Emit a piece of the answer, or merge it with pieces like it that follow at once; raises as `emit`.
+
+        Args:
+            kind: the type of the event.
+            field: the field that has the text.
+            text: the text.
+            same: the other fields; pieces in which they are equal may become one event.
+        """
+        self._begin()
+        self._deltas.add(kind, field, text, same)
+        if self.channel.ahead + self._deltas.pieces >= MAX_BUFFERED_EVENTS:
+            self._deltas.flush()
+        await self.channel.drain()
+
+    def _begin(self) -> None:
         if self.stopping.given_up.done():
             raise asyncio.CancelledError
         if self.pending_warnings:
             self.post_pending()
-        self.post(kind, **values)
-        await self.channel.drain()
 
     def warn(self, code: str, message: str) -> None:
         """Post a warning, without waiting."""

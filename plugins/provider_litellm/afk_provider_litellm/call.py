@@ -53,8 +53,8 @@ class Call:
         except Exception as error:
             raise self._failed(error) from None
 
-    async def read(self) -> JsonObject | None:
-        """Return the next chunk in the form of Chat Completions, or None at the end.
+    async def read(self) -> list[JsonObject] | None:
+        """Return the chunks that came next, in the form of Chat Completions, or None at the end.
 
         Raises:
             ProviderError: the stream broke, stalled or told of an error.
@@ -62,7 +62,9 @@ class Call:
         exchange = self._exchange
         while True:
             if exchange.chunks:
-                return exchange.chunks.popleft()
+                chunks = list(exchange.chunks)
+                exchange.chunks.clear()
+                return chunks
             if self._error is not None:
                 raise self._failed(self._error)
             try:
@@ -76,7 +78,7 @@ class Call:
                 continue
             if exchange.chunks or (chunk is not None and exchange.is_chat):
                 continue
-            return None if chunk is None else self._as_sent(chunk.model_dump())
+            return None if chunk is None else [self._as_sent(chunk.model_dump())]
 
     async def _next(self) -> Any:
         """Return LiteLLM's next chunk, None at the end, or where nothing more comes behind a whole answer."""

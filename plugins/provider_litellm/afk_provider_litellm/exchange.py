@@ -9,7 +9,6 @@ back. Chunks of Chat Completions are read as the server sent them; LiteLLM gets 
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextvars import ContextVar
 
@@ -37,7 +36,7 @@ _CHUNK = (
     b'data: {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "m", "choices": '
     b'[{"index": 0, "delta": {"content": "."}, "finish_reason": null}]}\n\n'
 )
-"""What LiteLLM gets in the place of a chunk that is read from `Exchange.chunks`."""
+"""What LiteLLM gets in the place of the chunks that are read from `Exchange.chunks`."""
 
 ClientOf = Callable[[httpx.URL], tuple[httpx.AsyncClient, Proxy | None]]
 
@@ -81,7 +80,7 @@ class Exchange:
         self.encoding = ""
         self.is_page = False
         self.is_chat = False
-        self.chunks: deque[JsonObject] = deque()
+        self.chunks: list[JsonObject] = []
         self.secrets: list[str] = []
         self._responses: list[httpx.Response] = []
 
@@ -224,17 +223,19 @@ class _Body(httpx.AsyncByteStream):
             raise httpx.ReadError("not an answer")
 
     def _lines(self, events: list[str]) -> Iterator[bytes]:
-        """Yield what LiteLLM gets for some events; `ValueError` if one begins an object and does not end it."""
-        for data in events:
-            if data.startswith(DONE):
-                return
+        """Yield what LiteLLM gets for some events; `ValueError` if one begins an object and does not end it.
+
+        For all chunks that came together it gets one: it takes longer for a chunk than everything else.
+        """
+        end = next((n for n, data in enumerate(events) if data.startswith(DONE)), None)
+        for data in events[:end]:
             if self._exchange.is_chat:
-                for chunk in decode_events(data):
-                    self._exchange.chunks.append(chunk)
-                    yield _CHUNK
+                self._exchange.chunks += decode_events(data)
             else:
                 yield from self._events_of(data)
-        if self._events.error is not None:
+        if self._exchange.is_chat and self._exchange.chunks:
+            yield _CHUNK
+        if end is None and self._events.error is not None:
             self._exchange.error = self._events.error
             raise httpx.ReadError("the server reported an error")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -37,6 +37,7 @@ from afkcli.providers.base_url import split_base_url
 from afkcli.providers.chat import chat_message_at, chat_messages, chat_tool, without_opaque
 from afkcli.providers.chat_answer import error_in
 from afkcli.providers.http_client import make_http_client
+from afkcli.providers.merged_events import EventMerger
 from afkcli.providers.network import check_network
 from afkcli.providers.origin import Origin
 from afkcli.providers.provider_errors import ServerToldError
@@ -192,16 +193,22 @@ class LiteLLMProvider:
 
 async def _events(call: Call, answer: Answer) -> AsyncGenerator[ModelEvent, None]:
     """Yield the events of an answer; an error behind a whole one is a warning."""
+    merger = EventMerger()
     try:
-        while (chunk := await call.read()) is not None:
-            for event in answer.chunk(chunk):
+        while (chunks := await call.read()) is not None:
+            for event in merger.merged(_events_of(chunks, call, answer)):
                 yield event
-            if (told := error_in(chunk)) is not None:
-                raise call.reported(told)
     except ProviderError as error:
         if not (call.finished and answer.is_whole):
             raise
         yield after_answer(str(error))
+
+
+def _events_of(chunks: Iterable[JsonObject], call: Call, answer: Answer) -> Iterator[ModelEvent]:
+    for chunk in chunks:
+        yield from answer.chunk(chunk)
+        if (told := error_in(chunk)) is not None:
+            raise call.reported(told)
 
 
 def _attached(request: ModelRequest) -> dict[str, bytes]:

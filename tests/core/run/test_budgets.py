@@ -19,7 +19,7 @@ from afkcli.core.run.budgets import Budgets, Reservation, Reservations
 from afkcli.core.run.config import Wiring
 from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.core.thread.store_worker import StoreWorker
-from tests.core.scripted import Scripted, agent, answer, collect, events_of, runner_of, types
+from tests.core.scripted import Scripted, agent, answer, collect, events_of, runner_of, streamed
 
 PRICE = Price(input=1_000_000, output=2_000_000)  # a call of `answer` costs 10 * 1 + 5 * 2 = 20 dollars
 FREE = Price(input=0, output=0)
@@ -77,7 +77,7 @@ def test_an_answer_is_cut_while_it_streams_and_its_part_is_kept_and_counted() ->
     store = MemoryStore()
     result, events = run(Scripted(answer(*PIECES), price=PRICE), store, day_usd=13)  # an input of 1, pieces of 4
     assert is_cut_by(result, "budget_day")
-    assert types(events).count("text_delta") == 3
+    assert streamed(events) == "12345678" * 3
     assert result.final_text == "12345678" * 3
     assert spent(store) == (0, 13)
 

@@ -13,9 +13,9 @@ from afkcli.core.contract.messages import ModelRequest, TextDelta, ToolCallDelta
 from afkcli.core.contract.protocols import Capabilities, Price, PriceTier
 from afkcli.core.contract.result import RunState, Usage
 from afkcli.core.run.config import Wiring
-from afkcli.core.run.cost import cost_of
+from afkcli.core.run.cost import CHARS_PER_TOKEN, cost_of
 from tests.core.limited import FREE, PRICE, is_cut_by, limited, looks
-from tests.core.scripted import USAGE, Scripted, agent, answer, call, events_of, response, types
+from tests.core.scripted import USAGE, Scripted, agent, answer, call, events_of, response, streamed, types
 
 
 def test_cost_is_checked_before_the_next_call() -> None:
@@ -30,7 +30,7 @@ def test_cost_is_checked_while_an_answer_streams() -> None:
     model = Scripted(answer(*pieces), price=PRICE)
     result, events = limited(model, max_total_cost_usd=10)
     assert is_cut_by(result, "max_total_cost_usd")
-    assert types(events).count("text_delta") == 3
+    assert streamed(events) == "12345678" * 2 + "1234"
     assert result.total_cost_usd is None  # the server did not get to say what it was
 
 
@@ -123,13 +123,23 @@ def test_a_call_whose_input_alone_exceeds_the_limit_is_not_made() -> None:
 def test_the_input_counts_while_the_answer_streams() -> None:
     pieces = ["1234"] * 100  # 2 dollars each, after an input of 7 dollars
     _, events = limited(Scripted(answer(*pieces), price=PRICE, input_tokens=7), max_total_cost_usd=10)
-    assert types(events).count("text_delta") == 2
+    assert streamed(events) == "1234" * 2
 
 
 def test_the_arguments_of_a_tool_call_are_output_too() -> None:
     pieces = [ToolCallDelta(id="c1", name="look", arguments="1234")] * 100
     _, events = limited(Scripted([*pieces, answer("x")[-1]], price=PRICE, input_tokens=0), max_total_cost_usd=10)
-    assert types(events).count("tool_call_delta") == 5
+    assert "".join(event.arguments_delta for event in events if event.type == "tool_call_delta") == "1234" * 5
+
+
+@pytest.mark.parametrize("size", [1, 10, 4000])
+def test_it_makes_no_difference_how_much_of_an_answer_comes_at_once(size: int) -> None:
+    text = "12345678" * 500
+    pieces = [text[start : start + size] for start in range(0, len(text), size)]
+    result, events = limited(Scripted(answer(*pieces), price=PRICE, input_tokens=0), max_total_cost_usd=160)
+    assert is_cut_by(result, "max_total_cost_usd")
+    assert 320 <= len(streamed(events)) < 320 + CHARS_PER_TOKEN  # two characters cost a dollar
+    assert result.final_text == streamed(events)
 
 
 def test_a_provider_that_cannot_count_tokens_is_estimated() -> None:
@@ -164,7 +174,7 @@ def test_the_cost_limit_keeps_counting_when_a_part_is_unknown() -> None:
     model = Scripted(cut, answer(*["1234"] * 100), price=PRICE)  # 1 and 4 dollars, then 1 and 2 for each piece
     result, events = limited(model, max_total_cost_usd=10)
     assert is_cut_by(result, "max_total_cost_usd")
-    assert types(events).count("text_delta") == 2
+    assert streamed(events) == "1234" * 2
     assert result.total_cost_usd is None
 
 

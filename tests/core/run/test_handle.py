@@ -21,7 +21,19 @@ from afkcli.core.run.handle import MAX_BUFFERED_EVENTS, RunHandle
 from afkcli.core.run.runner import Runner
 from afkcli.core.thread.history import load_history
 from afkcli.core.thread.memory_store import MemoryStore
-from tests.core.scripted import Script, Scripted, agent, answer, call, calls, collect, forever, runner_of, types
+from tests.core.scripted import (
+    Script,
+    Scripted,
+    agent,
+    answer,
+    call,
+    calls,
+    collect,
+    forever,
+    runner_of,
+    streamed,
+    types,
+)
 
 Use = Callable[[Runner, RunHandle], Awaitable[Any]]
 
@@ -73,7 +85,7 @@ class TestReading:
                 await asyncio.sleep(0)
             assert produced <= MAX_BUFFERED_EVENTS
             events = await collect(handle)
-            assert len([event for event in events if event.type == "text_delta"]) == 501
+            assert streamed(events) == "".join(f"{number} " for number in range(500)) + "end"
             assert [event.seq for event in events] == list(range(len(events)))
 
         deltas = (item for number in range(500) for item in (TextDelta(f"{number} "), one))

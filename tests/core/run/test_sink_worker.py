@@ -113,7 +113,7 @@ def test_a_sink_that_stalls_blocks_nothing_and_is_left_out(monkeypatch: pytest.M
     assert "'stalled' is left out" in told[0]
 
 
-@pytest.mark.parametrize(("limit", "value"), [("MAX_QUEUED_EVENTS", 20), ("MAX_QUEUED_BYTES", 20_000)])
+@pytest.mark.parametrize(("limit", "value"), [("MAX_QUEUED_EVENTS", 2), ("MAX_QUEUED_BYTES", 2_000)])
 def test_a_sink_that_does_not_keep_up_is_left_out(monkeypatch: pytest.MonkeyPatch, limit: str, value: int) -> None:
     monkeypatch.setattr(sink_worker, limit, value)
     stalled = ListSink("stalled", stalls_at=0)

@@ -108,6 +108,7 @@ if TYPE_CHECKING:
     from afkcli.core.contract.result import RunState, Usage, usage_from_json
     from afkcli.core.contract.schemas import schema_problem
     from afkcli.core.contract.setting_sources import SettingSource, setting_source
+    from afkcli.core.contract.structs import FrozenStruct, Struct, field, replace
     from afkcli.core.contract.structured import told
     from afkcli.core.contract.tasks import started
     from afkcli.core.contract.text import one_line
@@ -263,6 +264,7 @@ _NAMES = {
         "usage_from_json",
     ),
     "afkcli.core.contract.schemas": ("schema_problem",),
+    "afkcli.core.contract.structs": ("FrozenStruct", "Struct", "field", "replace"),
     "afkcli.core.contract.structured": ("told",),
     "afkcli.core.contract.tasks": ("started",),
     "afkcli.core.thread.history": ("load_history",),
@@ -361,6 +363,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "FilePart",
     "FinishReason",
     "Fork",
+    "FrozenStruct",
     "HOOKS_VERSION",
     "HeadMismatchError",
     "Image",
@@ -413,6 +416,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "Start",
     "Store",
     "StoreError",
+    "Struct",
     "Stopped",
     "make_sandbox",
     "make_reader_sandbox",
@@ -453,6 +457,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "expand_user",
     "keep_place",
     "own_places",
+    "field",
     "from_json",
     "hide_memory",
     "hookimpl",
@@ -472,6 +477,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "owner_to_json",
     "private_file",
     "proven_dead",
+    "replace",
     "replace_file",
     "rfc3339",
     "say_waiting",

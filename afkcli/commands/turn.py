@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from afkcli.commands.approvals import Approver, approver, interaction_mode
 from afkcli.core.contract.errors import EXIT_DEGRADED, EXIT_DENIED, EXIT_INTERNAL, EXIT_OK, UsageError
+from afkcli.core.contract.structs import FrozenStruct, Struct, field
 from afkcli.host.ending import Ending
 from afkcli.host.invocation import STDOUT_ASIDE, Invocation
 from afkcli.host.signals import SIGPIPE, die_of
@@ -43,8 +44,7 @@ UNREAD_SECONDS = 5.0
 """How long the end of a run whose time is over waits for a reader of stdout that takes nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnRequest:
+class TurnRequest(FrozenStruct, kw_only=True):
     """What is asked of one turn: what the options of `afk run` say, each with the option's meaning.
 
     Args:
@@ -230,8 +230,7 @@ def _run(turn: _Turn) -> Ending:
                     signal.signal(number, handler)
 
 
-@dataclass(slots=True)
-class _Turn:
+class _Turn(Struct):
     """One turn while it runs. Without `text` it resumes the thread's last, or asks its question again (`replaces`)."""
 
     invocation: Invocation
@@ -258,7 +257,9 @@ class _Turn:
         self._approver = approver(mode, self.invocation, self.messages)
         gc.disable()  # until the request is sent: collecting during the imports costs a tenth of that time
         runner = Runner(
-            replace(runner_config(self.setup, self.request.busy, self.request.busy_timeout), interaction_mode=mode),
+            dataclasses.replace(
+                runner_config(self.setup, self.request.busy, self.request.busy_timeout), interaction_mode=mode
+            ),
             store=None if self.request.memory else "memory",
             sinks=None if self.request.memory else (),
             setup=self.setup,

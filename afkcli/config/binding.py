@@ -5,21 +5,20 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from afkcli.config.project import ProjectFile, read_project_file
 from afkcli.config.reading import parse_toml, relative_to
 from afkcli.core.contract.errors import ConfigError
+from afkcli.core.contract.structs import FrozenStruct
 from afkcli.host.bound_starts import BoundFiles, Start, bound_files
 from afkcli.host.invocation import process_environment
 
 _RUNS_FILES = re.compile(r"(python|pypy|node|bun|deno|ruby|perl|php|lua|(ba|da|z|k|fi)?sh|pwsh)[\d.]*(\.exe)?")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class References:
+class References(FrozenStruct, kw_only=True):
     """The files that a project file references, read once: their bytes and hashes, by path."""
 
     files: Mapping[Path, bytes]

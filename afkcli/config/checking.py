@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from afkcli.core.contract.errors import ConfigError, UsageError
 from afkcli.core.contract.jsonform import JsonError, dumps
 from afkcli.core.contract.limits import BUDGETS, LIMITS
 from afkcli.core.contract.options import wanted_value
+from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.suggestions import near_names
 
 PLUGIN_SECTIONS = ("providers", "stores", "sinks", "tools", "commands")
@@ -115,8 +115,7 @@ def pins_of(rule: Mapping[str, Any]) -> tuple[Any, ...]:
     return (pin,) if isinstance(pin, str) else tuple(pin)
 
 
-@dataclass(frozen=True, slots=True)
-class _Check:
+class _Check(FrozenStruct):
     """Checks the tables of one config file; `data` are its bytes."""
 
     data: bytes

@@ -12,13 +12,13 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from afkcli.config.binding import rule_key
 from afkcli.config.reading import relative_to
 from afkcli.core.contract.jsonform import canonical
+from afkcli.core.contract.structs import FrozenStruct
 
 STARTS = "starts a program"
 RUNS = "runs code"
@@ -31,8 +31,7 @@ RISKS = (STARTS, RUNS, SENDS, ALLOWS, LETS, OPENS, READS)
 """In the order in which they are shown."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class Setting(FrozenStruct, kw_only=True):
     """A setting that trust switches on.
 
     Args:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from afkcli.config.checking import AGENT_KEYS
 from afkcli.config.reading import ConfigFile, relative_to
 from afkcli.core.contract.errors import ConfigError
 from afkcli.core.contract.limits import FailSafeConfig
+from afkcli.core.contract.structs import FrozenStruct, field, replace
 from afkcli.core.contract.text import decoded
 from afkcli.host.permissions import UnsafeFileError, read_own_file
 
@@ -23,8 +24,7 @@ DEFAULT_STORE = "disk"
 DEFAULT_SINKS = ("jsonl",)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentConfig:
+class AgentConfig(FrozenStruct, kw_only=True):
     """An agent of the config; `source` is the file. Its instructions are `text` or those in `instructions_file`.
 
     `instructions_data` are the bytes of that file where they were read already: trust applies to these.
@@ -63,16 +63,14 @@ class AgentConfig:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Choice(FrozenStruct, kw_only=True):
     """A value, and its source in words for a person."""
 
     value: str
     source: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(FrozenStruct, kw_only=True):
     """The values of the config files; those of `project` count before those of `user`. `project` is None if unused."""
 
     user: ConfigFile
@@ -246,11 +244,11 @@ def _agent_table(file: ConfigFile, name: str) -> Mapping[str, Any]:
 
 def fail_safe(limits: Mapping[str, Any], base: FailSafeConfig | None = None) -> FailSafeConfig:
     """Return the limits as a `FailSafeConfig`; with a cost limit of the config, an unknown price is refused."""
-    names = {item.name for item in fields(FailSafeConfig)}
+    names = {item.name for item in dataclasses.fields(FailSafeConfig)}
     known = {name: value for name, value in limits.items() if name in names}
     if "max_total_cost_usd" in known:
         known["on_unknown_price"] = "refuse"
-    return replace(base or FailSafeConfig(), **known)
+    return dataclasses.replace(base or FailSafeConfig(), **known)
 
 
 def environment_choice(variable: str, environment: Mapping[str, str]) -> Choice | None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
+from afkcli.core.contract.structs import FrozenStruct
 from afkcli.host.permissions import UnsafeFileError, others_can_write, read_file_once
 
 FILE_NAME = "afk.toml"
 _MAX_BYTES = 1_000_000  # configs are written by hand; a larger file is not read into memory
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProjectFile:
+class ProjectFile(FrozenStruct, kw_only=True):
     """A project file, read once: `data` are its bytes; `refused` is the reason if the whole file is ignored."""
 
     path: Path

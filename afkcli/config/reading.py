@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from afkcli.config.checking import check_config, line_of
 from afkcli.core.contract.errors import ConfigError
+from afkcli.core.contract.structs import FrozenStruct, field
 from afkcli.host.permissions import UnsafeFileError, read_own_file
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigFile:
+class ConfigFile(FrozenStruct, kw_only=True):
     """A config file that was read and checked.
 
     `table` is the part that counts, and `inert` are the names of other keys. `changed` says that the file was trusted
@@ -30,7 +29,12 @@ class ConfigFile:
     changed: bool = False
     files: Mapping[Path, bytes] = field(default_factory=dict)
     starts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    data: bytes = field(default=b"", repr=False)
+    data: bytes = b""
+
+    def __repr__(self) -> str:
+        return (
+            f"ConfigFile(path={self.path!r}, inert={self.inert!r}, changed={self.changed!r})"  # without what is in it
+        )
 
     def place_of(self, at: Sequence[str]) -> tuple[int, str]:
         """Return how many keys of the path `at` the file has, and the file and line of the last of them."""

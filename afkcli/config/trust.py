@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from afkcli.config.project import ProjectFile
 from afkcli.config.reading import ConfigFile, parse_config, parse_toml
 from afkcli.config.without_trust import without_trust
 from afkcli.core.contract.errors import ConfigError
+from afkcli.core.contract.structs import FrozenStruct
 from afkcli.host.files import make_private_folder, replace_file
 from afkcli.host.paths import state_dir
 from afkcli.host.permissions import UnsafeFileError, read_own_file
@@ -36,8 +36,7 @@ class TrustState(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trusted:
+class Trusted(FrozenStruct, kw_only=True):
     """What the record has about a file that is trusted: the hashes of the files of its programs, by program and path.
 
     `references` are the files that it references, as they were read and compared with the record.

@@ -18,9 +18,9 @@ import re
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from afkcli.core.contract.structs import FrozenStruct, field
 from afkcli.host.invocation import Invocation, process_environment
 from afkcli.host.paths import state_dir
 
@@ -39,8 +39,7 @@ _ENTRIES = ("package.json", "index.js", "index.mjs", "index.cjs", "index.ts")
 _CHUNK = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class Start(FrozenStruct, kw_only=True):
     """A program that a config starts, as it is written there.
 
     Args:
@@ -61,8 +60,7 @@ class Start:
         return repr((self.command, list(self.args), sorted(self.env.items()), self.cwd))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BoundFiles:
+class BoundFiles(FrozenStruct, kw_only=True):
     """The files of one start in a project's folder: what they are now, by path, and what is not bound."""
 
     digests: Mapping[str, str]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
 from functools import cache
 
 from afkcli.core.contract.protocols import Owner
+from afkcli.core.contract.structs import replace
 from afkcli.host.invocation import process_environment
 
 _STATE, _START_TIME = 0, 19  # fields 3 and 22 of /proc/PID/stat, counted from behind the name

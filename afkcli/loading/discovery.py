@@ -9,13 +9,13 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from afkcli.core.contract.errors import AfkError, PluginContractError, PluginError, UnknownNameError
+from afkcli.core.contract.structs import FrozenStruct, Struct, field
 from afkcli.host.invocation import STDOUT_ASIDE, Invocation, process_environment
 from afkcli.host.permissions import MAX_OWN_BYTES, UnsafeFileError, read_file_once
 from afkcli.host.secrets import Secrets
@@ -34,8 +34,7 @@ MODELS_GROUP = "afk.models"
 KINDS = ("provider", "store", "sink", "tools", "command")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownPlugin:
+class KnownPlugin(FrozenStruct, kw_only=True):
     """A plugin of ours that may not be installed: what to install, and the variables of its key and its server."""
 
     distribution: str
@@ -59,8 +58,7 @@ KNOWN: Mapping[str, KnownPlugin] = {
 """In the order in which a key or a server that is given names the model of a bare run."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plugin:
+class Plugin(FrozenStruct, kw_only=True):
     """An entry point, or a file: `id` is `<kind>.<name>`, `source` the module or path, `origin` who claims it.
 
     `data` are the bytes of the file that were run.
@@ -91,8 +89,7 @@ class Plugin:
         return self.id.partition(".")[2]
 
 
-@dataclass(slots=True)
-class Plugins:
+class Plugins(Struct):
     """All plugins that were found. `conflicts` and `failures` give the reason by id, `prefix_conflicts` by prefix."""
 
     found: dict[str, Plugin] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from typing import Any
 from afkcli.core.contract.credentials import MASK
 from afkcli.core.contract.errors import ConfigError
 from afkcli.core.contract.setting_sources import SettingSource, keep_sources
+from afkcli.core.contract.structs import FrozenStruct, replace
 from afkcli.core.contract.suggestions import near_names
 from afkcli.host.invocation import process_environment
 from afkcli.host.secrets import Secrets
@@ -101,8 +102,7 @@ def _masked(value: Any, hint: Any) -> Any:
     return value
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
+class _Place(FrozenStruct, kw_only=True):
     """A place in the config: the name of a table, and the path of a value in it; `keys` is the whole of the path."""
 
     table: str
@@ -115,13 +115,13 @@ class _Place:
     def at(self, key: object) -> _Place:
         """Return the place of the value `key` below this one."""
         path = f"{self.path}.{key}" if self.path else str(key)
-        return dataclasses.replace(self, path=path, keys=(*self.keys, str(key)))
+        return replace(self, path=path, keys=(*self.keys, str(key)))
 
     def as_table(self) -> _Place:
         """Return this place as that of a table of its own: `beds.north` in `[tools.x]` is `[tools.x.beds.north]`."""
         if not self.path:
             return self
-        return dataclasses.replace(self, table=f"{self.table[:-1]}.{self.path}]", path="")
+        return replace(self, table=f"{self.table[:-1]}.{self.path}]", path="")
 
     def error(self, what: str) -> ConfigError:
         """Return an error, with the file and line of this place if a file has it."""

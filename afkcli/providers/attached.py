@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import replace
 
 from afkcli.core.contract.errors import ErrorKind, ProviderError
 from afkcli.core.contract.messages import ImagePart, ModelRequest
+from afkcli.core.contract.structs import replace
 from afkcli.core.thread.attachments import AttachedPart, attached_parts, is_text, label
 
 IMAGE_TOKENS = 1600

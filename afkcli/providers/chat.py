@@ -8,7 +8,6 @@ Their answers are read by `afkcli.providers.chat_answer`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.messages import (
@@ -22,6 +21,7 @@ from afkcli.core.contract.messages import (
     ToolResultPart,
     ToolSpec,
 )
+from afkcli.core.contract.structs import replace
 from afkcli.core.thread.attachments import attached_parts
 from afkcli.providers.attached import data_url
 from afkcli.providers.chat_reasoning import reasoning_fields

@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 from afkcli.core.contract.errors import ProviderError
 from afkcli.core.contract.jsonform import JsonObject, loads
+from afkcli.core.contract.structs import FrozenStruct
 from afkcli.providers.answer_events import AnswerEvents
 from afkcli.providers.base_url import split_base_url
 from afkcli.providers.bodies import BodyTooLongError, unread_encoding
@@ -61,8 +61,7 @@ class Server(Protocol):
 AnyServer = TypeVar("AnyServer", bound=Server)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sdk(Generic[AnyServer]):
+class Sdk(FrozenStruct, Generic[AnyServer], kw_only=True):
     """One SDK: how it is imported, its client (made of `client_options`), the headers that a body needs.
 
     `make_client` is called off the event loop, and is what imports the SDK first.

@@ -10,10 +10,10 @@ import html
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from afkcli.core.contract.errors import RETRIED_KINDS, ErrorKind
 from afkcli.core.contract.jsonform import Json, JsonObject
+from afkcli.core.contract.structs import FrozenStruct, Struct, field
 from afkcli.core.contract.text import collapsed
 from afkcli.providers.failures import http_error_kind, retry_after
 from afkcli.providers.named_message import NamedMessage, named_message
@@ -131,8 +131,7 @@ _INNER = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerError:
+class ServerError(FrozenStruct, kw_only=True):
     """An error as a server told it.
 
     Attributes:
@@ -192,8 +191,7 @@ def is_error(value: Json) -> bool:
     return bool(told) and not value.get("id")
 
 
-@dataclass(slots=True)
-class _Found:
+class _Found(Struct):
     """What was found in a body."""
 
     codes: list[str] = field(default_factory=list)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from afkcli.core.contract.jsonform import Json, JsonObject
 from afkcli.core.contract.messages import ProviderData
+from afkcli.core.contract.structs import FrozenStruct
 
 _SERVER = "server"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class Origin(FrozenStruct, kw_only=True):
     """One model at one server, by way of one provider and API. `server` is its base URL, or any name that tells it.
 
     Since: 0.2.

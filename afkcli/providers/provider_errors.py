@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from afkcli.core.contract.credentials import address_secrets
 from afkcli.core.contract.errors import ErrorKind, ProviderError
 from afkcli.core.contract.jsonform import Json
 from afkcli.core.contract.setting_sources import SettingSource
+from afkcli.core.contract.structs import FrozenStruct
 from afkcli.providers.certificates import unread_variables
 from afkcli.providers.error_bodies import RETRIED_STATUSES, ServerError, read_error
 from afkcli.providers.failures import (
@@ -53,8 +53,7 @@ class ServerToldError(ProviderError):
         self.message_index = None if self.named is None else message_at(self.named)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderErrors:
+class ProviderErrors(FrozenStruct, kw_only=True):
     """Makes the errors of one server.
 
     Attributes:
@@ -71,9 +70,12 @@ class ProviderErrors:
     server: str
     table: str
     key: str
-    secrets: tuple[str, ...] = field(default=(), repr=False)
+    secrets: tuple[str, ...] = ()
     proxy: Proxy | None = None
     base_url: SettingSource | None = None
+
+    def __repr__(self) -> str:
+        return f"ProviderErrors(server={self.server!r}, table={self.table!r}, proxy={self.proxy!r})"  # without secrets
 
     @property
     def _server_setting(self) -> str:

@@ -12,24 +12,26 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from afkcli.core.contract.credentials import user_info
 from afkcli.core.contract.errors import ConfigError
+from afkcli.core.contract.structs import FrozenStruct
 
 SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proxy:
+class Proxy(FrozenStruct, kw_only=True):
     """A proxy and the variable that names it; prints as messages call it.
 
     Since: 0.2.
     """
 
     variable: str
-    url: str = field(repr=False)
+    url: str
+
+    def __repr__(self) -> str:
+        return f"Proxy(variable={self.variable!r})"  # its URL may hold a password
 
     @property
     def host(self) -> str:

@@ -8,9 +8,9 @@ cuts at U+2028 and the like, which JSON strings may hold as they are.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from afkcli.core.contract.jsonform import MAX_LINE_BYTES
+from afkcli.core.contract.structs import FrozenStruct
 
 MAX_STRAY_CHARS = 64 * 1024
 """How much is kept of lines that are not fields of events, once there was an event."""
@@ -27,8 +27,7 @@ class EventTooLongError(ValueError):
     """An event, or what stands in the place of events, is longer than `MAX_LINE_BYTES`."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerEvent:
+class ServerEvent(FrozenStruct):
     """One event: its data, lines joined by LF, and its type, empty where the server gave none.
 
     Since: 0.2.

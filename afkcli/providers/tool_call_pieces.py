@@ -10,11 +10,11 @@ import json
 import re
 import uuid
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
 
 from afkcli.core.contract.growing import GrowingText
 from afkcli.core.contract.jsonform import Json, JsonObject, clean_text, dumps
 from afkcli.core.contract.messages import ProviderData, ToolCallDelta, ToolCallPart
+from afkcli.core.contract.structs import Struct, field
 from afkcli.providers.origin import Origin
 from afkcli.providers.tool_names import ToolNames
 from afkcli.providers.wire import TextPieces, index_of, replace_values, tool_call
@@ -29,8 +29,7 @@ _MARK = re.compile(r'\\.|\\$|["{}\[\]]', re.DOTALL)
 _SIGNATURE = re.compile("signature", re.IGNORECASE)
 
 
-@dataclass(slots=True, eq=False)
-class _Call:
+class _Call(Struct, eq=False):
     """A call while it comes in. `server_id` is what the server calls it, "" until it says."""
 
     id: str

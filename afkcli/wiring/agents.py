@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from afkcli.config.merging import DEFAULT_AGENT, AgentConfig, Choice, environment_choice, fail_safe
@@ -12,12 +12,12 @@ from afkcli.core.contract.context import ContextConfig
 from afkcli.core.contract.errors import UnknownNameError
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.protocols import ThreadInfo
+from afkcli.core.contract.structs import FrozenStruct, field
 from afkcli.wiring.models import NOTHING_NAMED, choose_model, full_model_name
 from afkcli.wiring.setup import Setup
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flags:
+class Flags(FrozenStruct, kw_only=True):
     """What the command line says about a run; None for an option that was not given.
 
     `limits` has only the limits that were given, by their fields in `FailSafeConfig`. A value of `options` that is None
@@ -79,7 +79,7 @@ def agent_for(setup: Setup, flags: Flags, thread: ThreadInfo | None) -> Agent:
         model=model.value,
         remember_model=model.source != NOTHING_NAMED,
         instructions=flags.instructions if flags.instructions is not None else described.instructions or "",
-        fail_safe=replace(fail_safe(limits), fallback_models=fallback_models),
+        fail_safe=dataclasses.replace(fail_safe(limits), fallback_models=fallback_models),
         options={name: value for name, value in options.items() if value is not None},
         extra=described.extra,
         tools=tuple(dict.fromkeys((*described.tools, *flags.tools))),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from afkcli.config.merging import Choice, Config
 from afkcli.config.reading import ConfigFile
 from afkcli.core.contract.errors import ConfigError, UnknownNameError
+from afkcli.core.contract.structs import replace
 from afkcli.host.invocation import Invocation
 from afkcli.loading.discovery import KNOWN, KnownPlugin, Plugins, missing_line
 from afkcli.wiring.setup import Setup

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Literal
 
 from afkcli.config.merging import Choice
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.protocols import Provider, Sink, Store, ThreadInfo
+from afkcli.core.contract.structs import replace
 from afkcli.core.contract.tasks import close_problem
 from afkcli.core.run.config import RunnerConfig
 from afkcli.core.run.handle import RunHandle
@@ -135,11 +136,11 @@ class Runner(CoreRunner):
             named = Choice(value=agent.model, source=f"the agent {agent.name!r}") if agent.model else None
             fallback = tuple(full_model_name(self.setup, name) for name in agent.fail_safe.fallback_models)
             model = choose_model(self.setup, named, thread, None)
-            return replace(
+            return dataclasses.replace(
                 agent,
                 model=model.value,
                 remember_model=agent.remember_model and model.source != NOTHING_NAMED,
-                fail_safe=replace(agent.fail_safe, fallback_models=fallback),
+                fail_safe=dataclasses.replace(agent.fail_safe, fallback_models=fallback),
             )
 
         return choose

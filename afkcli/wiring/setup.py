@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from afkcli.config.merging import (
     Config,
 )
+from afkcli.core.contract.structs import Struct, field
 from afkcli.host.invocation import Invocation
 from afkcli.loading.discovery import Plugins
 
 
-@dataclass(slots=True, kw_only=True)
-class Setup:
+class Setup(Struct, kw_only=True):
     """The config and the plugins of this user on this machine.
 
     `notify` takes one line for a person.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import weakref
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from afkcli.core.contract.errors import AfkError, ConfigError, PluginContractError, UnknownNameError, UsageError
+from afkcli.core.contract.structs import Struct, field
 from afkcli.core.contract.tasks import close_problem
 from afkcli.core.contract.tools import FoundTools, Tool, ToolError, Toolset, as_tools
 from afkcli.host.nondumpable import hide_memory
@@ -18,8 +19,7 @@ from afkcli.wiring.plugin_objects import make_tools
 from afkcli.wiring.setup import Setup
 
 
-@dataclass(slots=True)
-class _Offered:
+class _Offered(Struct):
     """What the plugins of one event loop offer: tools and toolsets by the name of their plugin."""
 
     tools: dict[str, list[Tool]] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class Toolbox:
             for name in names
             if name.partition(".")[0] not in silent and not any(fnmatchcase(tool, name) for tool in found)
         ]
-        return [replace(tool, from_plugin=True) for tool in found.values()], problems
+        return [dataclasses.replace(tool, from_plugin=True) for tool in found.values()], problems
 
     def _plugin_of(self, namespace: str, offered: _Offered) -> str:
         """Make and return the plugin with the tools of a namespace: the one of that name, else one that lists it."""
@@ -119,7 +119,7 @@ class Toolbox:
             offered.toolsets[plugin] = made
             return
         try:
-            tools = [replace(tool, from_plugin=True) for tool in as_tools(made).values()]
+            tools = [dataclasses.replace(tool, from_plugin=True) for tool in as_tools(made).values()]
         except UsageError as error:
             raise PluginContractError(f"the plugin tools.{plugin} has an unusable tool: {error}") from None
         strange = [tool.name for tool in tools if not tool.name.startswith(f"{plugin}.")]

@@ -107,7 +107,7 @@ def test_it_holds_for_every_thread_and_in_a_fork_until_it_runs_another_program()
 def test_afk_still_proves_who_lives_and_who_is_dead() -> None:
     """The owner of a lease is a hidden process, seen by another process of the same user; and it sees itself."""
     seen = said_by("""
-        from dataclasses import asdict
+        from afkcli.core.contract.jsonform import dumps
         before = owner.current_owner("r")
         assert hide_memory()
         owner._this_process.cache_clear()
@@ -116,7 +116,7 @@ def test_afk_still_proves_who_lives_and_who_is_dead() -> None:
         if fork == 0:
             os._exit(int(owner.proven_dead(before)) + 2 * int(owner._stat(me)[owner._START_TIME] != before.start_time))
         told = os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1])
-        print(json.dumps([told, asdict(before)]))
+        print(dumps([told, before]))
     """)
 
     assert seen[0] == 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
 
 from afkcli.plugin import (
     Json,
@@ -18,10 +17,12 @@ from afkcli.plugin import (
     ModelWarning,
     OpaqueDelta,
     ReasoningDelta,
+    Struct,
     TextDelta,
     ToolCallDelta,
     clean_text,
     dumps,
+    field,
     loads_object,
 )
 from afkcli.providers.tool_names import ToolNames
@@ -41,8 +42,7 @@ _KIND_OF_FIELD = {"text": "text_delta", "partial_json": "input_json_delta", "thi
 _NEUTRAL = frozenset({"text", "tool_use", "thinking"})
 
 
-@dataclass(slots=True, eq=False)
-class Block:
+class Block(Struct, eq=False):
     """A content block while it comes in. `id` and `name` are those of a call."""
 
     kind: str

@@ -7,9 +7,8 @@ counts as a newer model, except that nothing is said of what is no Claude model 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from afkcli.plugin import Capabilities
+from afkcli.plugin import Capabilities, FrozenStruct
 
 _OPTIONS = frozenset({"max_output_tokens", "stop"})
 _SAMPLING = frozenset({"temperature", "top_p"})
@@ -19,8 +18,7 @@ _NEW_NAME = re.compile(r"claude-([a-z]+)-(\d{1,2})(?:-(\d{1,2}))?(?!\d)")  # cla
 _OLD_NAME = re.compile(r"claude-(\d{1,2})(?:-(\d{1,2}))?-([a-z]+)")  # claude-3-5-haiku-20241022
 
 
-@dataclass(frozen=True, slots=True)
-class Claude:
+class Claude(FrozenStruct):
     """A Claude model: its family (`opus`, `sonnet`, ...) and its version, such as (4, 6)."""
 
     family: str

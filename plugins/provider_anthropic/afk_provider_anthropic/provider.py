@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import replace
 
 from afk_provider_anthropic import models
 from afk_provider_anthropic.answer import AnswerReader
@@ -11,7 +10,7 @@ from afk_provider_anthropic.connection import Connection
 from afk_provider_anthropic.request import PATH, counted_body, request_body, request_prefix
 from afk_provider_anthropic.settings import Settings, server_from
 from afk_provider_anthropic.structured import fitted
-from afkcli.plugin import Capabilities, ErrorKind, ModelEvent, ModelInfo, ModelRequest, ProviderError, dumps
+from afkcli.plugin import Capabilities, ErrorKind, ModelEvent, ModelInfo, ModelRequest, ProviderError, dumps, replace
 from afkcli.providers.answer_stream import answer_events
 from afkcli.providers.attached import estimated
 from afkcli.providers.tool_names import ToolNames

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from afk_provider_anthropic.models import Claude, claude
@@ -18,6 +17,7 @@ from afk_provider_anthropic.settings import ANTHROPIC_URL, Server
 from afkcli.plugin import (
     PDF,
     FilePart,
+    FrozenStruct,
     ImagePart,
     JsonObject,
     Message,
@@ -290,8 +290,7 @@ def _result(request: ModelRequest, part: ToolResultPart, ids: WireIds) -> JsonOb
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class OwnBlocks:
+class OwnBlocks(FrozenStruct):
     """Gives back the blocks that this API is to have back: thinking, and whatever else has no neutral form.
 
     They go to the server and model that made them alone: no other can read what is signed or encrypted. Behind another

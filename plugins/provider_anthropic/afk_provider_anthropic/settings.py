@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlencode, urlsplit
 
-from afkcli.plugin import ConfigError, MissingKeyError, address_secrets, setting_source
+from afkcli.plugin import ConfigError, FrozenStruct, MissingKeyError, address_secrets, setting_source
 from afkcli.providers.base_url import checked_host, split_base_url
 from afkcli.providers.network import check_network
 from afkcli.providers.provider_errors import ProviderErrors
@@ -43,18 +43,20 @@ class Settings:
     headers: dict[str, str] = field(default_factory=dict, repr=False, metadata={"secret": True})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
+class Server(FrozenStruct, kw_only=True):
     """Where requests go: the usable form of the settings.
 
     `name` is how messages call the server, `errors` makes the errors of its calls.
     """
 
     url: str
-    key: str = field(repr=False)
+    key: str
     name: str
     settings: Settings
     errors: ProviderErrors
+
+    def __repr__(self) -> str:
+        return f"Server(url={self.url!r}, name={self.name!r})"  # without the key
 
 
 def server_from(settings: Settings) -> Server:

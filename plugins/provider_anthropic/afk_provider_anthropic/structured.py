@@ -6,9 +6,8 @@ https://platform.claude.com/docs/en/build-with-claude/structured-outputs
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
-from afkcli.plugin import Json, JsonObject, ModelRequest, dumps, told
+from afkcli.plugin import Json, JsonObject, ModelRequest, dumps, replace, told
 from afkcli.providers.schemas import UnfitSchemaError, closed, rewritten, schemas_in
 
 MAX_OPTIONAL = 24

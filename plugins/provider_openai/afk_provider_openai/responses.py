@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from afk_provider_openai.responses_request import input_items, origin_of
@@ -27,6 +26,7 @@ from afkcli.plugin import (
     ReasoningDelta,
     ReasoningPart,
     Role,
+    Struct,
     TextDelta,
     TextPart,
     ToolCallDelta,
@@ -34,6 +34,7 @@ from afkcli.plugin import (
     Usage,
     clean_text,
     dumps,
+    field,
 )
 from afkcli.providers.error_bodies import is_error
 from afkcli.providers.named_message import NamedMessage, index_in_request
@@ -50,8 +51,7 @@ _STATUSES = ("completed", "incomplete", "failed")
 _INCOMPLETE = {"max_output_tokens": FinishReason.LENGTH, "content_filter": FinishReason.CONTENT_FILTER}
 
 
-@dataclass(slots=True, eq=False)
-class _Item:
+class _Item(Struct, eq=False):
     """An output item while it comes in; `part` is what it became."""
 
     index: int | None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
-from afkcli.plugin import ConfigError, MissingKeyError, address_secrets, setting_source
+from afkcli.plugin import ConfigError, FrozenStruct, MissingKeyError, address_secrets, setting_source
 from afkcli.providers.base_url import checked_host
 from afkcli.providers.network import check_network
 from afkcli.providers.provider_errors import ProviderErrors
@@ -50,21 +50,23 @@ class Settings:
     think_tags: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
+class Server(FrozenStruct, kw_only=True):
     """Where requests go: the usable form of the settings. `name` is how messages call the server.
 
     `has_openai_models` is true of OpenAI's own server and of Azure's. `errors` makes the errors of its calls.
     """
 
     url: str
-    key: str = field(repr=False)
+    key: str
     name: str
     api: ApiName
     is_openai: bool
     has_openai_models: bool
     settings: Settings
     errors: ProviderErrors
+
+    def __repr__(self) -> str:
+        return f"Server(url={self.url!r}, name={self.name!r})"  # without the key
 
     @property
     def is_azure(self) -> bool:

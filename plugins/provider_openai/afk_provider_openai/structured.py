@@ -5,10 +5,8 @@ https://developers.openai.com/api/docs/guides/structured-outputs
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from afk_provider_openai.settings import Server
-from afkcli.plugin import Json, JsonObject, ModelRequest, told
+from afkcli.plugin import Json, JsonObject, ModelRequest, replace, told
 from afkcli.providers.schemas import UnfitSchemaError, allows_null, closed, rewritten, schemas_in
 
 NAME = "answer"

@@ -16,10 +16,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from afkcli.plugin import private_file
+from afkcli.plugin import FrozenStruct, private_file
 
 _HEADER, _FRAME = struct.Struct(">IIII8sII"), struct.Struct(">II8sII")
 _BYTE_ORDERS = {0x377F0682: "<", 0x377F0683: ">"}
@@ -32,8 +31,7 @@ _IN_USE = 128
 """The byte of the index that every connection holds a lock on, and its first one alone (SQLite's `UNIX_SHM_DMS`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Index:
+class _Index(FrozenStruct):
     """What the index tells: the last frame that was committed, and those that are in the database too."""
 
     salts: bytes

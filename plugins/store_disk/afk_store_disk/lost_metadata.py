@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from afkcli.plugin import (
     JsonError,
@@ -15,6 +14,7 @@ from afkcli.plugin import (
     advance,
     after_seal,
     loads_object,
+    replace,
     rfc3339,
     title_of,
     turn_from_json,

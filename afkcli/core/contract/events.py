@@ -17,7 +17,7 @@ from afkcli.core.contract.errors import ErrorKind
 from afkcli.core.contract.jsonform import JsonObject, dumps, to_plain
 from afkcli.core.contract.messages import FinishReason, Message, Part
 from afkcli.core.contract.result import AgentResult, Usage
-from afkcli.core.contract.structs import FrozenStruct, defaults_of
+from afkcli.core.contract.structs import FrozenStruct, cannot_change, defaults_of, msgspec
 
 VERSION = 1
 
@@ -252,11 +252,50 @@ _NAMES: Mapping[type, tuple[str, ...]] = {
 
 
 def event_to_json(event: Event) -> str:
-    """Return `event` as one line of JSON, without the newline; `v` and `type` come first."""
-    form: dict[str, object] = {"v": VERSION, "type": event.type}
-    for name in _NAMES[type(event)]:
-        form[name] = getattr(event, name)
-    return dumps(form)
+    """Return `event` as one line of JSON, without the newline; `v` and `type` come first.
+
+    The lines of the last events that cannot be changed are kept, so that a renderer and a sink serialise each once.
+    """
+    place = id(event) % _MOST_LINES
+    kept = _lines[place]
+    if kept is not None and kept[0] is event:
+        return kept[1]
+    line = _line_of_plain_fields(event)
+    is_fixed = line is not None or cannot_change(event)
+    if line is None:
+        form: dict[str, object] = {"v": VERSION, "type": event.type}
+        for name in _NAMES[type(event)]:
+            form[name] = getattr(event, name)
+        line = dumps(form)
+    if is_fixed and len(line) <= _LONGEST_LINE_KEPT:
+        _lines[place] = (event, line)
+    return line
+
+
+_MOST_LINES = 61
+_LONGEST_LINE_KEPT = 16_384
+_lines: list[tuple[Event, str] | None] = [None] * _MOST_LINES
+"""The last lines, each with its event, by the identity of the event. One assignment replaces one, on any thread."""
+
+_PLAIN = frozenset({str, int, bool, type(None)})
+"""Types for which msgspec writes the same JSON as `dumps`; it writes other numbers in another form."""
+_encode = msgspec.json.Encoder().encode
+
+
+def _line_of_plain_fields(event: Event) -> str | None:
+    """Return the line of an event whose fields are texts, whole numbers and the like, as a delta's are; else None."""
+    values = msgspec.structs.astuple(event)
+    kind = values[-1]
+    if not _PLAIN.issuperset(map(type, values)) or EVENT_TYPES.get(kind) is not type(event):
+        return None
+    try:
+        body = _encode(event)
+    except UnicodeEncodeError:  # a lone surrogate
+        return None
+    if len(body) > _LONGEST_LINE_KEPT:
+        return None
+    # `type` is the last field of each class and comes first in the line; 11 are the characters of `,"type":""}`.
+    return f'{{"v":{VERSION},"type":"{kind}",{body[1 : -len(kind) - 11].decode()}}}'
 
 
 def message_to_json(message: Message) -> JsonObject:

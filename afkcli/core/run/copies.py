@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from operator import is_
 from typing import Any, TypeVar
 
-from afkcli.core.contract.structs import FrozenStruct, replace
+from afkcli.core.contract.structs import UNCHANGEABLE, FrozenStruct, msgspec, replace
 
 T = TypeVar("T")
-
-_ATOMS = frozenset({str, int, float, bool, bytes, type(None)})
-"""Types of values that cannot be changed in place; most fields of most events have one."""
 
 
 def own_copy(value: T) -> T:
@@ -26,7 +23,7 @@ def own_copy(value: T) -> T:
 
 def _copy(value: Any) -> Any:
     kind = type(value)
-    if kind in _ATOMS:
+    if kind in UNCHANGEABLE:
         return value
     if isinstance(value, FrozenStruct):
         return _copy_of_struct(value)
@@ -41,11 +38,11 @@ def _copy(value: Any) -> Any:
 
 
 def _copy_of_struct(value: FrozenStruct) -> FrozenStruct:
-    changed = {}
-    for name in value.__struct_fields__:  # on the path of every delta: a field is asked for its type before a call
-        item = getattr(value, name)
-        if type(item) not in _ATOMS:
-            copied = _copy(item)
-            if copied is not item:
-                changed[name] = copied
+    items = msgspec.structs.astuple(value)
+    if UNCHANGEABLE.issuperset(map(type, items)):  # a delta, for instance
+        return value
+    copied = map(_copy, items)
+    changed = {
+        name: new for name, old, new in zip(value.__struct_fields__, items, copied, strict=True) if new is not old
+    }
     return replace(value, **changed) if changed else value

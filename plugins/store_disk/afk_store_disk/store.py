@@ -43,6 +43,7 @@ from afkcli.plugin import (
     data_dir,
     dumps,
     expand_user,
+    replace,
     rfc3339,
     uuid7,
 )

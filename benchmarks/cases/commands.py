@@ -50,11 +50,15 @@ def small_commands(bench: Bench) -> list[Row]:
     for name, each in ((grown, env), (new, bench.home("new"))):
         sides[name] = bench.side([AFK, "run", "-n", "-t", "bench", "-m", MODEL, "hi"], each)
     results = bench.interleave(sides)
-    wall = {name: ms(values) for name, values in figures(results, attrgetter("wall")).items()}
     goals = {name: goal for name, (_, goal) in commands.items()} | {completion: None}
-    rows = [compare(name, BASE, "ms", wall[name], wall["click"], goal=goal) for name, goal in goals.items()]
-    for suffix, figure in (("", "to_request"), (", CPU", "cpu")):
-        took = figures({name: results[name] for name in (grown, new)}, attrgetter(figure))
-        case = f"exec to request, {THREADS:,} threads{suffix}"
-        rows.append(compare(case, "a new store", "ms", ms(took[grown]), ms(took[new])))
-    return rows
+    wall, cpu, to_request = (figures(results, attrgetter(name)) for name in ("wall", "cpu", "to_request"))
+    rows = []
+    for name, goal in goals.items():
+        rows.append(compare(name, BASE, "ms", ms(wall[name]), ms(wall["click"]), goal=goal))
+        rows.append(compare(f"{name}, CPU", BASE, "ms", ms(cpu[name]), ms(cpu["click"])))
+    case = f"exec to request, {THREADS:,} threads"
+    return [
+        *rows,
+        compare(case, "a new store", "ms", ms(to_request[grown]), ms(to_request[new])),
+        compare(f"{case}, CPU", "a new store", "ms", ms(cpu[grown]), ms(cpu[new])),
+    ]

@@ -7,6 +7,7 @@ import os
 import sys
 
 from afkcli.front_page import front_page
+from afkcli.host.collecting import pause_collecting
 from afkcli.host.ending import Ending
 from afkcli.host.invocation import Invocation, drop_unwritten, open_standard_descriptors, unblock_stderr
 
@@ -34,6 +35,7 @@ def run(invocation: Invocation) -> Ending:
 
 def main() -> NoReturn:
     """Run the command line, and end this process as it ended: the documented exit code, or the signal."""
+    pause_collecting()
     wait_for_stderr = unblock_stderr()
     invocation = Invocation.of_process(owns_process=True)
     open_standard_descriptors()

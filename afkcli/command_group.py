@@ -5,7 +5,11 @@ from __future__ import annotations
 import click
 
 from afkcli.front_page import COMMANDS, EXAMPLES, FROM_A_PLUGIN, INTRODUCTION, MAX_COLUMNS, plugin_commands
+from afkcli.host.collecting import collect_again
 from afkcli.version import __version__
+
+_IMPORT_MORE = ("run", "threads")
+"""Commands that say themselves when they have imported what they need: see `afkcli.host.collecting`."""
 
 
 class Commands(click.Group):
@@ -19,8 +23,11 @@ class Commands(click.Group):
             from importlib import import_module
 
             module = import_module(f"afkcli.commands.{cmd_name}")
+            if cmd_name not in _IMPORT_MORE:
+                collect_again()
             command: click.Command = module.command
             return command
+        collect_again()
         return _plugin_command(ctx, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -58,6 +58,7 @@ START = {
     "afkcli.entry",
     "afkcli.front_page",
     "afkcli.host",
+    "afkcli.host.collecting",
     "afkcli.host.descriptors",
     "afkcli.host.ending",
     "afkcli.host.invocation",

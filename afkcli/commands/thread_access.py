@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from afkcli.commands.context import invocation
 from afkcli.core.contract.errors import UsageError
+from afkcli.host.collecting import collect_again
 
 if TYPE_CHECKING:
     from afkcli.core.contract.protocols import Owner, Store, ThreadInfo
@@ -20,6 +21,7 @@ def opened_store() -> Iterator[Store]:
     from afkcli.wiring.plugin_objects import open_store
 
     store = open_store(load_setup(invocation(), project=True))
+    collect_again()  # what is imported is there
     try:
         yield store
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import gc
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from afkcli.commands.approvals import Approver, approver, interaction_mode
 from afkcli.core.contract.errors import EXIT_DEGRADED, EXIT_DENIED, EXIT_INTERNAL, EXIT_OK, UsageError
 from afkcli.core.contract.structs import FrozenStruct, Struct, field
+from afkcli.host.collecting import collect_again, pause_collecting
 from afkcli.host.ending import Ending
 from afkcli.host.invocation import STDOUT_ASIDE, Invocation
 from afkcli.host.signals import SIGPIPE, die_of
@@ -105,12 +105,15 @@ def run_turn(invocation: Invocation, request: TurnRequest) -> Ending:
     It does not end the process either, except in one case: a second stop signal ends it at once, because work that
     does not react to the first one does not return.
     """
+    pause_collecting()  # until the request is sent
     try:
         return _run(_prepared(invocation, request))
     except BaseException as error:
         from afkcli.screen.errors import ending_of
 
         return ending_of(error, invocation, debug=request.debug)
+    finally:
+        collect_again()
 
 
 def _prepared(invocation: Invocation, request: TurnRequest) -> _Turn:
@@ -222,7 +225,6 @@ def _run(turn: _Turn) -> Ending:
         at_once = ending.at_once
         return ending
     finally:
-        gc.enable()
         if not at_once:  # closing waits for what still runs
             loops.close()
             for number, handler in before.items():
@@ -255,7 +257,6 @@ class _Turn(Struct):
 
         mode = interaction_mode(self.request.approvals or self.setup.config.approval("mode"), self.invocation)
         self._approver = approver(mode, self.invocation, self.messages)
-        gc.disable()  # until the request is sent: collecting during the imports costs a tenth of that time
         runner = Runner(
             dataclasses.replace(
                 runner_config(self.setup, self.request.busy, self.request.busy_timeout), interaction_mode=mode
@@ -335,9 +336,8 @@ class _Turn(Struct):
         renderer = self._renderer()
         failed = False
         async for event in handle:
-            if event.type == "step_started" and not gc.isenabled():
-                gc.freeze()
-                gc.enable()
+            if event.type == "step_started":
+                collect_again()
             if self._approver is not None and event.type in ("run_started", "approval_requested", "approval_resolved"):
                 self._approver.take(handle, event)
             self._say_unread(handle)

@@ -132,7 +132,7 @@ def masked(key: str, value: Json) -> Json:
     if isinstance(value, list):
         return [masked(key, item) for item in value]
     if isinstance(value, str):
-        return MASK if SECRET_NAME.search(key) else masked_address(value)
+        return MASK if SECRET_NAME.compiled.search(key) else masked_address(value)
     is_plain = isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value))
     return value if is_plain else str(value)  # dates, times and infinite numbers are TOML and not JSON
 

@@ -178,6 +178,6 @@ def _masked(key: str, value: Any) -> Any:
     if isinstance(value, list):
         return [_masked(key, item) for item in value]
     if isinstance(value, str):
-        return MASK if is_hidden(key, value, SECRET_NAME) else masked_address(value)
+        return MASK if is_hidden(key, value, SECRET_NAME.compiled) else masked_address(value)
     is_plain = isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value))
     return value if is_plain else str(value)  # dates, times and infinite numbers are TOML and not JSON

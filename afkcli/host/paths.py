@@ -6,6 +6,7 @@ Without `AFK_HOME` each raises `ConfigError` if this user has no home folder: no
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -75,7 +76,31 @@ def expand_user(path: str, what: str) -> Path:
         raise ConfigError(f"{what} is {path!r}, but that home folder is not known; write the full path") from None
 
 
+_XDG = {
+    "user_data_path": ("XDG_DATA_HOME", ".local/share"),
+    "user_state_path": ("XDG_STATE_HOME", ".local/state"),
+    "user_config_path": ("XDG_CONFIG_HOME", ".config"),
+}
+"""The variable and the default of each folder (XDG Base Directory Specification)."""
+
+
 def _platform(function: str) -> Path:
+    return _on_linux(function) or _by_library(function)
+
+
+def _on_linux(function: str) -> Path | None:
+    """Return what the library says, without importing it; None where something is unusual, for which it is asked."""
+    environment = process_environment()
+    if sys.platform != "linux" or "ANDROID_ROOT" in environment:
+        return None
+    variable, default = _XDG[function]
+    folder, home = environment.get(variable, ""), environment.get("HOME", "")
+    if folder.startswith("/"):
+        return Path(folder, "afk")
+    return Path(home, default, "afk") if not folder and home.startswith("/") else None
+
+
+def _by_library(function: str) -> Path:
     import platformdirs
 
     try:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from afkcli.core.contract.errors import ConfigError
 from afkcli.core.contract.jsonform import JsonObject
-from afkcli.core.thread.exchange import content_line, rescued_journal_line, rescued_line
-from afkcli.core.thread.turns import SealedTurn
 from afkcli.host.files import make_private_folder, replace_file
 from afkcli.host.paths import state_dir
+
+if TYPE_CHECKING:
+    from afkcli.core.thread.turns import SealedTurn
 
 
 def rescue(thread_id: str, turn: SealedTurn, contents: Mapping[str, bytes]) -> str | None:
@@ -25,6 +26,8 @@ def rescue(thread_id: str, turn: SealedTurn, contents: Mapping[str, bytes]) -> s
     Returns:
         The path of the file, or None if none could be written.
     """
+    from afkcli.core.thread.exchange import content_line, rescued_line  # not at the top: few runs need it
+
     line = rescued_line(thread_id, turn)
     attached = [content_line(sha256, data) for sha256, data in contents.items()]
     for lines in ([line, *attached], [line]) if attached else ([line],):
@@ -40,7 +43,9 @@ def rescue(thread_id: str, turn: SealedTurn, contents: Mapping[str, bytes]) -> s
 def _folders() -> Iterator[Path]:
     with contextlib.suppress(ConfigError):  # a user without a home folder
         yield state_dir() / "rescue"
-    yield Path(tempfile.gettempdir())
+    from tempfile import gettempdir
+
+    yield Path(gettempdir())
 
 
 def rescue_more(where: str, body: JsonObject, contents: Mapping[str, bytes]) -> None:
@@ -48,6 +53,8 @@ def rescue_more(where: str, body: JsonObject, contents: Mapping[str, bytes]) -> 
 
     They then survive the process. If there is no room for the contents, the body is added without them.
     """
+    from afkcli.core.thread.exchange import content_line, rescued_journal_line
+
     line = rescued_journal_line(body)
     attached = [content_line(sha256, data) for sha256, data in contents.items()]
     descriptor = os.open(where, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from afkcli.core.contract.jsonform import Json
-from afkcli.providers.error_bodies import is_error
+from afkcli.providers.error_signs import is_error
 from afkcli.providers.sse import MAX_STRAY_CHARS, EventParser, ServerEvent
 from afkcli.providers.wire import check_weight, decode_events, readable
 

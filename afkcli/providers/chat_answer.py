@@ -26,7 +26,7 @@ from afkcli.core.contract.messages import (
 from afkcli.core.contract.result import Usage
 from afkcli.providers.chat_reasoning import ReasoningPieces, is_thought, joined_content
 from afkcli.providers.chat_usage import usage_from, usages_of
-from afkcli.providers.error_bodies import is_error
+from afkcli.providers.error_signs import is_error
 from afkcli.providers.origin import Origin
 from afkcli.providers.think_tags import ThinkTags, has_lone_end
 from afkcli.providers.tool_call_pieces import ToolCallPieces

@@ -6,7 +6,6 @@ The status decides what can be retried, the body what is wrong. A server may rep
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -15,12 +14,10 @@ from afkcli.core.contract.errors import RETRIED_KINDS, ErrorKind
 from afkcli.core.contract.jsonform import Json, JsonObject
 from afkcli.core.contract.structs import FrozenStruct, Struct, field
 from afkcli.core.contract.text import collapsed
+from afkcli.providers.error_signs import RETRIED_STATUSES
 from afkcli.providers.failures import http_error_kind, retry_after
 from afkcli.providers.named_message import NamedMessage, named_message
 from afkcli.providers.sse import EventParser
-
-RETRIED_STATUSES = frozenset({408, 409, 425, 429})
-"""The statuses below 500 after which the same request may succeed."""
 
 _MAX_DEPTH = 6
 _MAX_ITEMS = 8
@@ -177,20 +174,6 @@ def read_error(status: int | None, headers: Mapping[str, str], body: Json | byte
     return ServerError(kind=kind, code=found.code(), message=message, retry_after=waits, status=told, named=named)
 
 
-def is_error(value: Json) -> bool:
-    """Return whether a JSON value that came as an event, or as the whole answer, tells of an error. Since: 0.2."""
-    if isinstance(value, list):
-        return bool(value) and all(isinstance(item, dict) and item.get("error") for item in value)
-    if not isinstance(value, dict):
-        return False
-    if value.get("error") or value.get("errors") or value.get("type") == "error" or value.get("object") == "error":
-        return True
-    if any(value.get(name) for name in ("choices", "output", "content", "candidates", "usage")):
-        return False
-    told = value.get("detail") or any(isinstance(value.get(name), str) and value[name] for name in ("message", "msg"))
-    return bool(told) and not value.get("id")
-
-
 class _Found(Struct):
     """What was found in a body."""
 
@@ -262,7 +245,9 @@ def _page(text: str) -> str:
     """Return what a page for people, or an error in XML, says."""
     for name in ("Message", "title", "h1"):
         match = re.search(rf"<{name}\b[^>]*>(.*?)</{name}>", text[:16_384], re.DOTALL | re.IGNORECASE)
-        said = collapsed(html.unescape(re.sub(r"<[^>]*>", " ", match[1]))) if match else ""
+        from html import unescape
+
+        said = collapsed(unescape(re.sub(r"<[^>]*>", " ", match[1]))) if match else ""
         if said:
             return said if name == "Message" else f"an HTML page: {said}"
     return "an HTML page"

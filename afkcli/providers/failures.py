@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
 import math
 import re
 import socket
@@ -12,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from afkcli.core.contract.credentials import MASK, mask, secret_forms
 from afkcli.core.contract.errors import ErrorKind
+from afkcli.core.contract.lazy_pattern import LazyPattern
 
 MAX_DETAIL = 300
 MIN_SECRET = 5
@@ -33,12 +33,12 @@ _KIND_BY_STATUS = {
 }
 # Servers report an input that is too long with any of these, and say so only in words.
 _CONTEXT_STATUSES = frozenset({None, 400, 413, 422, 500})
-_CONTEXT_WORDS = re.compile(
+_CONTEXT_WORDS = LazyPattern(
     r"context[ _](?:length|size|window)|prompt is too long|exceed(?:s|ed)? (?:the )?(?:model's )?context", re.IGNORECASE
 )
 
-_KEY_LIKE = re.compile(r"\bsk-[\w*.-]{4,}|\b(?:bearer|basic)\s+[\w*.~+/=-]{6,}", re.IGNORECASE)
-_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f]+")
+_KEY_LIKE = LazyPattern(r"\bsk-[\w*.-]{4,}|\b(?:bearer|basic)\s+[\w*.~+/=-]{6,}", re.IGNORECASE)
+_UNPRINTABLE = LazyPattern(r"[\x00-\x20\x7f-\x9f]+")
 
 
 class RedirectRefusedError(Exception):
@@ -72,7 +72,7 @@ def http_error_kind(status: int | None, detail: str = "") -> ErrorKind:
 
     Since: 0.2.
     """
-    if status in _CONTEXT_STATUSES and _CONTEXT_WORDS.search(detail):
+    if status in _CONTEXT_STATUSES and _CONTEXT_WORDS.compiled.search(detail):
         return ErrorKind.CONTEXT_LENGTH
     if status is None or status >= 500:
         return ErrorKind.OVERLOADED
@@ -84,7 +84,7 @@ def http_error_kind(status: int | None, detail: str = "") -> ErrorKind:
 def masked(text: str, secrets: Iterable[str]) -> str:
     """Return `text` on one line, shortened, with everything that is or looks like a key replaced by `***`."""
     forms = {form for secret in secrets for form in secret_forms(secret) if len(form) >= MIN_SECRET}
-    text = _UNPRINTABLE.sub(" ", _KEY_LIKE.sub(MASK, mask(text, forms))).strip()
+    text = _UNPRINTABLE.compiled.sub(" ", _KEY_LIKE.compiled.sub(MASK, mask(text, forms))).strip()
     return text if len(text) <= MAX_DETAIL else text[: MAX_DETAIL - 1] + "…"
 
 
@@ -118,8 +118,10 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     seconds = _number(value)
     if seconds is not None or value is None:
         return seconds
+    from email.utils import parsedate_to_datetime
+
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:
         return None
 

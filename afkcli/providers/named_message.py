@@ -11,15 +11,16 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from afkcli.core.contract.lazy_pattern import LazyPattern
 from afkcli.core.contract.messages import Message, Role
 
 _TO_INDEX = r"(?:\.?\[|\.|/|\s*->\s*|['\"],\s*|['\"]\]\[)"
 _FURTHER = r"[\]\[.,/'\"\s>-]{1,6}"
-_PATH = re.compile(
+_PATH = LazyPattern(
     rf"(?<![\w-])(messages|input|contents){_TO_INDEX}(\d{{1,5}})(?!\w)"
     rf"(?:{_FURTHER}(?:content|parts){_FURTHER}(\d{{1,5}})(?!\w))?"
 )
-_IN_WORDS = re.compile(r"\bmessages?(?: at)? (?:index|position) (\d{1,5})\b", re.IGNORECASE)
+_IN_WORDS = LazyPattern(r"\bmessages?(?: at)? (?:index|position) (\d{1,5})\b", re.IGNORECASE)
 
 
 class NamedMessage(NamedTuple):
@@ -47,10 +48,10 @@ def named_message(texts: Iterable[str]) -> NamedMessage | None:
     Since: 0.2.
     """
     for text in texts:
-        path = _PATH.search(text)
+        path = _PATH.compiled.search(text)
         if path is not None:
             return NamedMessage(path[1], int(path[2]), None if path[3] is None else int(path[3]))
-        words = _IN_WORDS.search(text)
+        words = _IN_WORDS.compiled.search(text)
         if words is not None:
             return NamedMessage("messages", int(words[1]))
     return None

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from afkcli.core.contract.credentials import address_secrets
 from afkcli.core.contract.errors import ErrorKind, ProviderError
 from afkcli.core.contract.jsonform import Json
+from afkcli.core.contract.lazy_pattern import LazyPattern
 from afkcli.core.contract.setting_sources import SettingSource
 from afkcli.core.contract.structs import FrozenStruct
 from afkcli.providers.certificates import unread_variables
-from afkcli.providers.error_bodies import RETRIED_STATUSES, ServerError, read_error
+from afkcli.providers.error_signs import RETRIED_STATUSES
 from afkcli.providers.failures import (
     RedirectRefusedError,
     causes,
@@ -23,13 +24,16 @@ from afkcli.providers.failures import (
 from afkcli.providers.named_message import NamedMessage
 from afkcli.providers.proxies import Proxy
 
+if TYPE_CHECKING:
+    from afkcli.providers.error_bodies import ServerError
+
 PROXY_REFUSED = 407
 PROXY_ERROR = "x-squid-error"
 """The header by which Squid says that the answer is its own, and why: `ERR_ACCESS_DENIED 0`."""
 _OPEN_STATUSES = frozenset({None, 400, 413, 422, 500})
 """The statuses that leave open whether the length or the content was refused."""
 
-_STATUS_IN_WORDS = re.compile(r"\s*([45]\d\d)\b")
+_STATUS_IN_WORDS = LazyPattern(r"\s*([45]\d\d)\b")
 
 
 class ServerToldError(ProviderError):
@@ -116,6 +120,8 @@ class ProviderErrors(FrozenStruct, kw_only=True):
             body: as much of it as came.
             reads: the kind that a library reads in the words, where they leave it open.
         """
+        from afkcli.providers.error_bodies import read_error  # not at the top: few runs have an error
+
         error = read_error(status, headers, body)
         if PROXY_ERROR in headers or (self.proxy is not None and status == PROXY_REFUSED):
             return self._told_by_proxy(error, status, headers)
@@ -123,6 +129,8 @@ class ProviderErrors(FrozenStruct, kw_only=True):
 
     def event(self, model: str, error: Json, *, reads: ErrorKind | None = None) -> ProviderError:
         """Return the error that a server reports within a stream, or as an answer whose status is 200."""
+        from afkcli.providers.error_bodies import read_error
+
         return self._told(model, read_error(None, {}, error), None, reads)
 
     def of_kind(self, model: str, kind: ErrorKind, detail: str) -> ProviderError:
@@ -164,7 +172,7 @@ class ProviderErrors(FrozenStruct, kw_only=True):
     def _refusal_to_connect(self, error: BaseException) -> ProviderError | None:
         """Return the error of a proxy that refuses the tunnel to the server for good."""
         for cause in causes(error) if self.proxy is not None else ():
-            found = _STATUS_IN_WORDS.match(str(cause)) if type(cause).__name__ == "ProxyError" else None
+            found = _STATUS_IN_WORDS.compiled.match(str(cause)) if type(cause).__name__ == "ProxyError" else None
             status = int(found[1]) if found is not None else None
             if status is not None and status < 500 and status not in RETRIED_STATUSES:
                 assert self.proxy is not None

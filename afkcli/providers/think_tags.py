@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from afkcli.core.contract.lazy_pattern import LazyPattern
 from afkcli.core.contract.messages import ReasoningDelta, TextDelta
 
 _TAGS = {
@@ -17,7 +18,7 @@ _TAGS = {
 """The tags that begin reasoning, and those that end it, in small letters. Google has `<thought>`, Mistral `[THINK]`."""
 
 _ENDS = tuple(form for end in _TAGS.values() for form in (end, end.upper()))
-_LONE_END = re.compile("(?:</(?:think|thinking|thought|reasoning)>|\\[/think\\])[ \t]*$", re.IGNORECASE | re.MULTILINE)
+_LONE_END = LazyPattern("(?:</(?:think|thinking|thought|reasoning)>|\\[/think\\])[ \t]*$", re.IGNORECASE | re.MULTILINE)
 
 
 def has_lone_end(text: str) -> bool:
@@ -27,7 +28,7 @@ def has_lone_end(text: str) -> bool:
     """
     if not any(end in text for end in _ENDS):  # which is quick, and true of nearly all texts
         return False
-    found = list(_LONE_END.finditer(text))
+    found = list(_LONE_END.compiled.finditer(text))
     small = text.lower()
     return len(found) == 1 and bool(text[found[0].end() :].strip()) and not any(tag in small for tag in _TAGS)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from afkcli.core.contract.jsonform import MAX_LINE_BYTES, Json, JsonObject, clean_text, loads_object
+from afkcli.core.contract.lazy_pattern import LazyPattern
 from afkcli.core.contract.messages import ToolCallPart
 from afkcli.core.contract.result import Usage, whole_count
 from afkcli.core.contract.sizes import Extent
@@ -237,11 +238,11 @@ def _at(value: Json, path: Sequence[str]) -> Json:
     return value
 
 
-_HALF = re.compile(
+_HALF = LazyPattern(
     "(?:[\ud800-\udbff]|(?<![\ud800-\udbff])(?:[\udcc2-\udcf4]|[\udce0-\udcf4][\udc80-\udcbf]|[\udcf0-\udcf4][\udc80-\udcbf]{2}))\\Z"
 )
 """The beginning of a character at the end of a text: half of a surrogate pair, or the first bytes of UTF-8."""
-_BYTES = re.compile("[\udc80-\udcff]+")
+_BYTES = LazyPattern("[\udc80-\udcff]+")
 
 
 def readable(text: str) -> str:
@@ -256,7 +257,7 @@ def readable(text: str) -> str:
     if cleaned is text:
         return text
     joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
-    return clean_text(_BYTES.sub(_decoded, joined))
+    return clean_text(_BYTES.compiled.sub(_decoded, joined))
 
 
 def _decoded(run: re.Match[str]) -> str:
@@ -276,7 +277,7 @@ class TextPieces:
         self.half = ""
         if text.isascii():
             return text
-        found = _HALF.search(text[-4:])
+        found = _HALF.compiled.search(text[-4:])
         if found is not None:
             self.half = found[0]
             text = text[: -len(self.half)]

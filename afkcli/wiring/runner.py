@@ -19,7 +19,6 @@ from afkcli.core.run.config import RunnerConfig
 from afkcli.core.run.handle import RunHandle
 from afkcli.core.run.runner import Runner as CoreRunner
 from afkcli.core.thread.attachments import Attachment
-from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.host.invocation import Invocation
 from afkcli.wiring.assembly import load_setup
 from afkcli.wiring.models import NOTHING_NAMED, choose_model, full_model_name
@@ -89,7 +88,7 @@ class Runner(CoreRunner):
             wiring = replace(wiring, budgets=replace(wiring.budgets, kept=False))
         super().__init__(
             providers=self._made,
-            store=MemoryStore() if store == "memory" else store or partial(open_store, self.setup),
+            store=None if store == "memory" else store or partial(open_store, self.setup),
             sinks=make_sinks(self.setup) if sinks is None else sinks,
             config=config or runner_config(self.setup),
             wiring=wiring,

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from afkcli.plugin import ErrorKind
-from afkcli.providers.error_bodies import is_error, read_error
+from afkcli.providers.error_bodies import read_error
+from afkcli.providers.error_signs import is_error
 
 WORDS = "it went wrong"
 

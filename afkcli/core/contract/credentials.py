@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from afkcli.core.contract.lazy_pattern import LazyPattern
+
 if TYPE_CHECKING:
     from afkcli.core.contract.spellings import Spellings
 
 MASK = "***"
 """The text in the place of a secret."""
 
-SECRET_NAME = re.compile(
+SECRET_NAME = LazyPattern(
     r"(^|[^a-z])((api|access)?[_-]?key|(access|auth)?[_-]?token|secret|password|passwd|auth|authorization|credentials?"
     r"|cookie|sig|signature)([^a-z]|$)",
     re.IGNORECASE,
@@ -58,7 +60,7 @@ def query_secrets(url: str) -> list[str]:
     if not slashes or not scheme.isalpha():
         return []
     pairs = [pair.partition("=") for pair in rest.partition("?")[2].partition("#")[0].split("&")]
-    return [value for name, _, value in pairs if value and SECRET_NAME.search(name)]
+    return [value for name, _, value in pairs if value and SECRET_NAME.compiled.search(name)]
 
 
 def address_secrets(url: str) -> list[str]:

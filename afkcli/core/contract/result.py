@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from enum import StrEnum
 from typing import Any
 
@@ -15,6 +14,7 @@ from afkcli.core.contract.errors import (
     EXIT_OK,
     ErrorKind,
 )
+from afkcli.core.contract.lazy_pattern import LazyPattern
 from afkcli.core.contract.structs import FrozenStruct, force_setattr
 
 
@@ -32,7 +32,7 @@ MAX_COUNT = 2**53
 """A larger number is not a count of tokens; JSON readers would round it."""
 
 
-_COUNT = re.compile(r"\s*([0-9]{1,16})(?:\.0*)?\s*")
+_COUNT = LazyPattern(r"\s*([0-9]{1,16})(?:\.0*)?\s*")
 
 
 def whole_count(value: object) -> int | None:
@@ -41,7 +41,7 @@ def whole_count(value: object) -> int | None:
     Since: 0.2.
     """
     if isinstance(value, str):
-        found = _COUNT.fullmatch(value) if len(value) < 40 else None
+        found = _COUNT.compiled.fullmatch(value) if len(value) < 40 else None
         value = int(found[1]) if found is not None else None
     if isinstance(value, float):
         value = int(value) if math.isfinite(value) and value.is_integer() else None

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.jsonform import Json, JsonError, JsonObject, dumps, loads
+from afkcli.core.contract.lazy_pattern import LazyPattern
 from afkcli.core.contract.messages import Message, Role, TextPart, text_message
-from afkcli.core.contract.schemas import unusable
 from afkcli.core.contract.structs import replace
 
 MAX_SCHEMA_BYTES = 256 * 1024
@@ -19,7 +19,7 @@ _WORDS = (
     " words before or after it, no code fence."
 )
 MISFIT = "does not fit the schema: "
-_FENCE = re.compile(r"\A```[\w-]*[ \t]*\r?\n(.*?)\r?\n?[ \t]*```\Z", re.DOTALL)
+_FENCE = LazyPattern(r"\A```[\w-]*[ \t]*\r?\n(.*?)\r?\n?[ \t]*```\Z", re.DOTALL)
 
 
 def correction(line: str) -> Message:
@@ -44,7 +44,7 @@ def told(messages: Sequence[Message], schema: JsonObject) -> list[Message]:
 def unfenced(text: str) -> str:
     """Return `text` without surrounding white space and without a code fence around it, which many models add."""
     text = text.strip()
-    found = _FENCE.match(text)
+    found = _FENCE.compiled.match(text)
     return found[1] if found else text
 
 
@@ -60,6 +60,8 @@ def usable_schema(schema: Json, name: str = "the output type") -> JsonObject:
         raise UsageError(f"{name} is not JSON: {error}") from None
     if len(text.encode()) > MAX_SCHEMA_BYTES:
         raise UsageError(f"{name} is longer than {MAX_SCHEMA_BYTES // 1024} KiB; use a smaller schema")
+    from afkcli.core.contract.schemas import unusable  # not at the top: providers import this module for `told`
+
     plain: JsonObject = loads(text)
     problem = unusable(plain)
     if problem:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from afkcli.core.contract.lazy_pattern import LazyPattern
+
 # Everything that moves a terminal or hides text: C0 but tab and newline, DEL, C1, and the bidirectional controls.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_UNSAFE = LazyPattern("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 # Characters without width, which make two names look alike. Prose keeps them: Persian, Khmer and emoji need some.
-_HIDDEN = re.compile("[\xad\u180e\u200b-\u200d\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
+_HIDDEN = LazyPattern("[\xad\u180e\u200b-\u200d\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
 
 
 def collapsed(text: str, length: int | None = None) -> str:
@@ -59,7 +61,7 @@ def visible(text: str) -> str:
     """Return `text` with control characters and bidirectional overrides made visible, so that a terminal shows them."""
     if text.isascii() and text.isprintable():
         return text
-    return _UNSAFE.sub(_picture, text.replace("\r\n", "\n"))
+    return _UNSAFE.compiled.sub(_picture, text.replace("\r\n", "\n"))
 
 
 def error_text(error: BaseException) -> str:
@@ -70,7 +72,7 @@ def error_text(error: BaseException) -> str:
 def one_line(text: str) -> str:
     """Return `text` on one line, safe for a terminal, with characters without width made visible too."""
     line = visible(collapsed(text))
-    return line if line.isascii() else _HIDDEN.sub(_picture, line)
+    return line if line.isascii() else _HIDDEN.compiled.sub(_picture, line)
 
 
 # Characters that are drawn as nothing or as a blank, though Unicode does not count them among the controls or spaces.
@@ -104,7 +106,7 @@ def _escape(code: int) -> str:
 
 def visible_json(line: str) -> str:
     """Return a line of JSON that means the same and is safe for a terminal."""
-    return line if line.isascii() else _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
+    return line if line.isascii() else _UNSAFE.compiled.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
 def _picture(found: re.Match[str]) -> str:

@@ -8,7 +8,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.errors import UsageError
@@ -17,7 +17,6 @@ from afkcli.core.contract.rules import Decider
 from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.tasks import contained, started
 from afkcli.core.contract.tools import FoundTools, Tools, as_tools
-from afkcli.core.run.answer import StructuredOutput, unchecked_warnings
 from afkcli.core.run.approvals import Approvals
 from afkcli.core.run.budgets import Reservations
 from afkcli.core.run.closing import begin_rescue
@@ -44,6 +43,9 @@ from afkcli.core.thread.attachments import Asked, refuse_what_the_model_cannot_t
 from afkcli.core.thread.contents import Contents, read_content
 from afkcli.core.thread.sending import history_warnings, sent_turns
 from afkcli.core.thread.store_worker import StoreWorker
+
+if TYPE_CHECKING:
+    from afkcli.core.run.answer import StructuredOutput
 
 _DECIDERS: Mapping[InteractionMode, Decider] = {"headless": "headless", "interactive": "user", "external": "caller"}
 
@@ -157,7 +159,7 @@ async def _check(resources: Resources, thread: ThreadInfo, agent: Agent, run_id:
         retry_delay_s=config.retry_delay_s,
     )
     tools = as_tools(agent.tools)
-    output = StructuredOutput(agent.output_type) if agent.output_type is not None else None
+    output, unchecked = _output_of(agent)
     models = resolve_models(agent, resources.providers, wiring.look_up_price)
     if asked is not None and asked.contents:
         refuse_what_the_model_cannot_take(asked.message, models[0].full_name, models[0].capabilities)
@@ -165,7 +167,7 @@ async def _check(resources: Resources, thread: ThreadInfo, agent: Agent, run_id:
     budgets = Reservations(wiring.budgets, thread.key, resources.store, calls)
     spending = Spending(agent.fail_safe, budgets)
     warnings = await spending.check_prices(models)
-    warnings += unchecked_warnings(output) if output is not None else []
+    warnings += unchecked
     contents = Contents(
         read=lambda sha256: calls.call(lambda: read_content(resources.store(), thread.key, sha256)),
         held=dict(asked.contents) if asked is not None else {},
@@ -181,6 +183,16 @@ async def _check(resources: Resources, thread: ThreadInfo, agent: Agent, run_id:
         look_up_window=wiring.look_up_window,
         warnings=warnings,
     )
+
+
+def _output_of(agent: Agent) -> tuple[StructuredOutput | None, list[tuple[str, str]]]:
+    """Return what the answer of `agent` must be, and the warnings about what of it cannot be checked."""
+    if agent.output_type is None:
+        return None, []
+    from afkcli.core.run.answer import StructuredOutput, unchecked_warnings
+
+    output = StructuredOutput(agent.output_type)
+    return output, unchecked_warnings(output)
 
 
 def _find_tools(wiring: Wiring, agent: Agent, own: Tools) -> Coroutine[Any, Any, FoundTools] | None:

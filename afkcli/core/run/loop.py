@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 
-from afkcli.core.contract.messages import FinishReason
+from afkcli.core.contract.messages import FinishReason, Message
 from afkcli.core.contract.result import RunState
-from afkcli.core.run.answer import take_answer
 from afkcli.core.run.run import Run
 from afkcli.core.run.stopping import Outcome
 from afkcli.core.run.tool_calls import all_tools
@@ -39,8 +38,17 @@ async def work(run: Run, calls: StoreCalls) -> Outcome:
         if response.message.tool_calls:
             await _journal(run, calls)
             await run.tool_calls.make(response.message.tool_calls, tools)
-        elif take_answer(run.output, response.message, run.models.current.full_name, run.transcript, run.outlet):
+        elif _is_answer(run, response.message):
             return Outcome(state=RunState.COMPLETED)
+
+
+def _is_answer(run: Run, message: Message) -> bool:
+    """Return whether a message is what was asked for; any text is, unless the answer has a schema."""
+    if run.output is None:
+        return True
+    from afkcli.core.run.answer import take_answer  # not at the top: few runs have a schema
+
+    return take_answer(run.output, message, run.models.current.full_name, run.transcript, run.outlet)
 
 
 async def _journal(run: Run, calls: StoreCalls) -> None:

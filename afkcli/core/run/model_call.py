@@ -7,6 +7,7 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 from afkcli.core.contract.errors import (
     REFUSED_KINDS,
@@ -45,7 +46,6 @@ from afkcli.core.contract.structs import FrozenStruct, field, replace
 from afkcli.core.contract.tasks import contained
 from afkcli.core.contract.text import error_line
 from afkcli.core.contract.tools import Tools
-from afkcli.core.run.answer import StructuredOutput, asked_for
 from afkcli.core.run.context import Context
 from afkcli.core.run.cost import CallCost, Spending
 from afkcli.core.run.large_pieces import cut_piece
@@ -60,6 +60,9 @@ from afkcli.core.run.stopping import Stopping
 from afkcli.core.run.tally import Tally
 from afkcli.core.run.transcript import Transcript
 from afkcli.core.thread.contents import Contents
+
+if TYPE_CHECKING:
+    from afkcli.core.run.answer import StructuredOutput
 
 _KEPT_AFTER_OUTPUT = frozenset({ErrorKind.CONTENT_FILTER, ErrorKind.INTERNAL, ErrorKind.TRUNCATED})
 """The kinds that an error keeps when a part of its answer was shown; all others become `truncated`."""
@@ -204,7 +207,11 @@ class ModelCalls(FrozenStruct, kw_only=True):
             extra=self.spec.agent.extra,
             content=self.contents.get,
         )
-        return request if self.output is None else asked_for(request, self.output.schema, model.capabilities)
+        if self.output is None:
+            return request
+        from afkcli.core.run.answer import asked_for
+
+        return asked_for(request, self.output.schema, model.capabilities)
 
     def _usable(self, tools: Tools, model: Model) -> Tools:
         """Return `tools`, or none if `model` cannot use tools; the first time a warning says so."""

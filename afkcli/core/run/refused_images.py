@@ -11,13 +11,14 @@ from __future__ import annotations
 import re
 
 from afkcli.core.contract.errors import ErrorKind, ProviderError
+from afkcli.core.contract.lazy_pattern import LazyPattern
 
 _TOO_LARGE = 413
 _FAULTS = (500, 501)
 """llama.cpp's server says with 500 that a model has no vision."""
 
-_IMAGES = re.compile(r"image|vision|multi-?modal|modalit|mmproj", re.IGNORECASE)
-_FORM = re.compile(r"\b(media|content|text|roles?)\b", re.IGNORECASE)
+_IMAGES = LazyPattern(r"image|vision|multi-?modal|modalit|mmproj", re.IGNORECASE)
+_FORM = LazyPattern(r"\b(media|content|text|roles?)\b", re.IGNORECASE)
 
 
 def refuses_images(error: ProviderError) -> bool:
@@ -26,5 +27,5 @@ def refuses_images(error: ProviderError) -> bool:
     if error.status == _TOO_LARGE:
         return True
     if error.kind is ErrorKind.BAD_REQUEST:
-        return bool(_IMAGES.search(said) or _FORM.search(said))
-    return error.status in _FAULTS and bool(_IMAGES.search(said))
+        return bool(_IMAGES.compiled.search(said) or _FORM.compiled.search(said))
+    return error.status in _FAULTS and bool(_IMAGES.compiled.search(said))

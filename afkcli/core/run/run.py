@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from afkcli.core.contract.errors import LeaseLostError
 from afkcli.core.contract.result import RunState
 from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.tools import FoundTools, Tool
-from afkcli.core.run.answer import StructuredOutput
 from afkcli.core.run.approvals import Approvals
 from afkcli.core.run.context import Context
 from afkcli.core.run.cost import Spending
@@ -23,6 +23,9 @@ from afkcli.core.run.tally import Tally
 from afkcli.core.run.tool_calls import ToolCalls
 from afkcli.core.run.transcript import Transcript
 from afkcli.core.thread.contents import Contents
+
+if TYPE_CHECKING:
+    from afkcli.core.run.answer import StructuredOutput
 
 
 class Run(FrozenStruct, kw_only=True, eq=False):

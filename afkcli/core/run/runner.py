@@ -29,7 +29,6 @@ from afkcli.core.run.sink_worker import SinkWorker
 from afkcli.core.run.stopping import CANCELLED, Outcome
 from afkcli.core.run.threads import Threads
 from afkcli.core.thread.attachments import Attachment, as_named, ask, attached_parts
-from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.core.thread.names import check_name
 from afkcli.core.thread.store_worker import StoreWorker
 
@@ -63,7 +62,7 @@ class Runner:
         self._wiring = wiring or Wiring()
         self._calls = StoreWorker(self._wiring.notify)
         self._opened: Store | None = None
-        self._store_source = MemoryStore() if store is None else store
+        self._store_source = _memory_store() if store is None else store
         self._sinks = [SinkWorker(sink, self._sink_left_out) for sink in sinks]
         self._resources = Resources(
             providers=providers,
@@ -353,3 +352,9 @@ def _storable(message: str) -> str:
     if size > most:
         raise UsageError(f"the message is {in_mb(size)} as it is stored, and a turn takes {in_mb(most)}; shorten it")
     return clean_text(message)
+
+
+def _memory_store() -> Store:
+    from afkcli.core.thread.memory_store import MemoryStore  # not at the top: the command line keeps its threads
+
+    return MemoryStore()

@@ -11,7 +11,6 @@ from afkcli.core.contract.messages import Message, Role, TextPart, ToolCallPart,
 from afkcli.core.contract.protocols import ThreadInfo
 from afkcli.core.contract.result import RunState
 from afkcli.core.contract.structs import replace
-from afkcli.core.contract.structured import correction
 from afkcli.core.thread.sending import cut_reason, mark_cut, pair_tool_calls, was_refused
 from afkcli.core.thread.set_aside import asked_last
 from afkcli.core.thread.turns import Beginning, SealedTurn
@@ -43,6 +42,8 @@ def beginning_of_resumed(thread: ThreadInfo, turns: Sequence[SealedTurn]) -> Beg
     if not turn.messages:
         raise UsageError(f"turn {turn.turn} of thread {thread.name!r} cannot be resumed: its question is damaged")
     if turn.error_kind is ErrorKind.INVALID_OUTPUT:
+        from afkcli.core.contract.structured import correction
+
         again = correction(turn.error or "it was not valid")
         return Beginning(messages=(*pair_tool_calls(turn.messages), again), resumes=turn.run_id)
     results = tuple(itertools.takewhile(lambda message: message.role is Role.TOOL, reversed(turn.messages)))[::-1]

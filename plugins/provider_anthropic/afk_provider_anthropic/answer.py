@@ -28,7 +28,7 @@ from afkcli.plugin import (
     clean_text,
 )
 from afkcli.providers.answer_stream import after_answer
-from afkcli.providers.error_bodies import is_error
+from afkcli.providers.error_signs import is_error
 from afkcli.providers.named_message import NamedMessage
 from afkcli.providers.tool_names import ToolNames
 from afkcli.providers.wire import TokenCounts, decode_events, tool_call, word_of

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 
-from afk_provider_openai import chat, responses, responses_request
 from afk_provider_openai.connection import Connection
 from afk_provider_openai.models import has_structured_outputs, is_reasoning_model, options_of, sees_images
 from afk_provider_openai.settings import Settings, server_from
@@ -111,6 +110,10 @@ class OpenAIProvider:
         request = fitted(server, request)
         names = ToolNames.of(request)
         if server.api == "chat":
+            from afk_provider_openai import chat  # not at the top: a run uses one of both
+
             return chat.PATH, chat.request_body(server, request, names), chat.ChatReader(server, request, names)
+        from afk_provider_openai import responses, responses_request
+
         body = responses_request.request_body(server, request, names)
         return responses.PATH, body, responses.ResponsesReader(server, request, names)

@@ -36,7 +36,7 @@ from afkcli.plugin import (
     dumps,
     field,
 )
-from afkcli.providers.error_bodies import is_error
+from afkcli.providers.error_signs import is_error
 from afkcli.providers.named_message import NamedMessage, index_in_request
 from afkcli.providers.tool_names import ToolNames
 from afkcli.providers.wire import TextPieces, TokenCounts, decode_events, index_of, json_size, tool_call, word_of

@@ -25,9 +25,10 @@ from afkcli.core.run.config import BusyMode
 from afkcli.core.run.spec import RunSpec
 from afkcli.core.thread.attachments import Asked
 from afkcli.core.thread.changes import Replacement
-from afkcli.core.thread.history import History, load_history
+from afkcli.core.thread.history import History, load_history, no_messages
 from afkcli.core.thread.operations import fork, holder_of, seal_interrupted, seal_open_turn
 from afkcli.core.thread.resuming import beginning_again, beginning_of_resumed
+from afkcli.core.thread.sending import turns_to_send
 from afkcli.core.thread.store_worker import StoreCalls, StoreWorker
 from afkcli.core.thread.turns import Beginning
 from afkcli.core.thread.writer import TurnWriter
@@ -258,7 +259,7 @@ class Opener:
         history, unsaved, writer = History(), opening.unsaved, None
         try:
             store = self._store()
-            history = load_history(store, opening.thread)
+            history = load_history(store, opening.thread, turns_to_send)
             _refuse_used(run_id, opening.thread, history)
             if opening.lease is not None:
                 lease, history = seal_interrupted(store, opening.lease, history)
@@ -304,7 +305,8 @@ class Opener:
         if writer is not None:
             self._calls.unwatch(writer)
             lease = replace(writer.lease, thread=writer.thread)
-            seal_open_turn(writer.store, lease, load_history(writer.store, writer.thread), RunState.CANCELLED)
+            history = load_history(writer.store, writer.thread, no_messages)
+            seal_open_turn(writer.store, lease, history, RunState.CANCELLED)
 
     async def _read_only(self, name: str) -> ThreadInfo:
         found = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from afkcli.core.contract.errors import UnsupportedRecordError
 from afkcli.core.contract.jsonform import MAX_LINE_BYTES, JsonError, loads_object
@@ -12,7 +12,7 @@ from afkcli.core.contract.text import in_mb
 from afkcli.core.thread.changes import Change, read_change
 from afkcli.core.thread.fitting import MOST_BYTES, fitted
 from afkcli.core.thread.records import Chain, Fault
-from afkcli.core.thread.seals import read_seal
+from afkcli.core.thread.seals import Seal
 from afkcli.core.thread.set_aside import seen_turns, set_aside
 from afkcli.core.thread.turns import SealedTurn
 
@@ -41,8 +41,14 @@ class History(FrozenStruct, kw_only=True):
         return set_aside((turn.turn for turn in self.turns), self.changes)
 
 
-def fold(thread: ThreadInfo, records: Iterable[Record]) -> History:
+def fold(thread: ThreadInfo, records: Iterable[Record], wanted: Wanted | None = None) -> History:
     """Return what all `records` of `thread` say, their hashes and their chain checked.
+
+    Args:
+        thread: the thread.
+        records: all of its records.
+        wanted: returns the numbers of the turns whose messages are wanted, of a history whose turns have none yet. The
+            other turns stay without messages. None for all turns.
 
     Raises:
         UnsupportedRecordError: the thread has a newer schema, or a `meta` record of a kind or version that this afk
@@ -62,19 +68,24 @@ def fold(thread: ThreadInfo, records: Iterable[Record]) -> History:
             found.take(record)
     if not chain.ends_at(thread):
         found.damage.append(f"the last record of thread {thread.name!r} is missing")
-    return History(
-        turns=tuple(found.turns),
-        changes=tuple(found.changes),
-        open_records=tuple(found.open_records),
-        damage=tuple(found.damage),
-    )
+    found.read_messages(wanted)
+    return found.history()
+
+
+Wanted = Callable[[History], Collection[int]]
+
+
+def no_messages(history: History) -> Collection[int]:
+    """Want the messages of no turn: the turns and the changes of a thread are looked at, or what is open."""
+    return ()
 
 
 class _Found:
     """What was found in the records so far."""
 
     def __init__(self, name: str) -> None:
-        self.turns: list[SealedTurn] = []
+        self._seals: dict[int, tuple[Record, Seal]] = {}  # those to be read, by their position in `turns`
+        self.turns: list[SealedTurn | None] = []  # None for one whose messages cannot be read
         self.changes: list[Change] = []
         self.open_records: list[Record] = []
         self.damage: list[str] = []
@@ -98,7 +109,9 @@ class _Found:
         """Take what a record says."""
         try:
             if record.kind is RecordKind.SEAL:
-                self._take_turn(record, read_seal(record.body))
+                seal = Seal(record.body)
+                self._seals[len(self.turns)] = record, seal
+                self.turns.append(seal.turn)
             elif record.kind is RecordKind.META:
                 self.changes.append(read_change(self._name, record, loads_object(record.body)))
             else:
@@ -107,23 +120,51 @@ class _Found:
         except JsonError as error:
             self.damage.append(f"{self._label(record)} cannot be read: {error}")
 
-    def _take_turn(self, record: Record, turn: SealedTurn) -> None:
+    def history(self) -> History:
+        return History(
+            turns=tuple(turn for turn in self.turns if turn is not None),
+            changes=tuple(self.changes),
+            open_records=tuple(self.open_records),
+            damage=tuple(self.damage),
+        )
+
+    def read_messages(self, wanted: Wanted | None) -> None:
+        """Read the messages of the turns that are wanted. If one cannot be read, others may be wanted in its place."""
+        while True:
+            numbers = wanted(self.history()) if wanted is not None else None
+            unread = [at for at, (_, seal) in self._seals.items() if numbers is None or seal.turn.turn in numbers]
+            if not unread:
+                return
+            for at in unread:
+                self.turns[at] = self._read(*self._seals.pop(at))
+
+    def _read(self, record: Record, seal: Seal) -> SealedTurn | None:
+        try:
+            turn = seal.read()
+        except JsonError as error:
+            self.damage.append(f"{self._label(record)} cannot be read: {error}")
+            return None
         kept = fitted(turn) if len(record.body) > MOST_BYTES else turn
         if kept is not turn:
             self.damage.append(
                 f"{self._label(record)} is {in_mb(len(record.body))}; the first {in_mb(MOST_BYTES)} of it are used"
             )
-        self.turns.append(kept)
+        return kept
 
     def _label(self, record: Record) -> str:
         return f"turn {record.turn} of thread {self._name!r} (record {record.index})"
 
 
-def load_history(store: Store, thread: ThreadInfo) -> History:
+def load_history(store: Store, thread: ThreadInfo, wanted: Wanted | None = None) -> History:
     """Read and fold all records of `thread`.
+
+    Args:
+        store: where it is kept.
+        thread: the thread.
+        wanted: as in `fold`. Since: 0.2.
 
     Raises:
         UnsupportedRecordError: as `fold`.
         StoreError: the store failed.
     """
-    return fold(thread, store.load(thread.key))
+    return fold(thread, store.load(thread.key), wanted)

@@ -22,7 +22,7 @@ from afkcli.core.thread.attachments import attached_parts
 from afkcli.core.thread.changes import changed_body
 from afkcli.core.thread.contents import stored_contents
 from afkcli.core.thread.fitting import fitted
-from afkcli.core.thread.history import History, load_history
+from afkcli.core.thread.history import History, load_history, no_messages
 from afkcli.core.thread.listing import RUNNING, thread_names
 from afkcli.core.thread.names import check_name, check_tag
 from afkcli.core.thread.records import advance, next_record
@@ -72,7 +72,7 @@ def held(store: Store, name: str, owner: Owner, *, seal: bool = True) -> Iterato
         raise ThreadBusyError(f"the thread {name!r} is in use{who}; try again when its run has ended")
     try:
         if seal and lease.thread.open_turn is not None:
-            lease, _ = seal_interrupted(store, lease, load_history(store, lease.thread))
+            lease, _ = seal_interrupted(store, lease, load_history(store, lease.thread, no_messages))
         yield lease
     finally:
         with contextlib.suppress(StoreError):
@@ -149,7 +149,7 @@ def tag(store: Store, lease: Lease, add: Sequence[str] = (), remove: Sequence[st
 def _changed(store: Store, lease: Lease, was: JsonObject, now: JsonObject, changed: ThreadInfo) -> ThreadInfo:
     """Append the record that changes metadata from `was` to `now`, and return the thread `changed` as it is then."""
     thread = lease.thread
-    load_history(store, thread)  # a thread that this afk cannot read is left as it is
+    load_history(store, thread, no_messages)  # a thread that this afk cannot read is left as it is
     record = next_record(thread, RecordKind.META, thread.turns, changed_body(was, now))
     changed = advance(changed, record)
     store.append(changed, [record], thread.head, lease)

@@ -43,6 +43,14 @@ def sent_turns(history: History, resumes: str | None = None) -> list[SentTurn]:
     return [SentTurn(turn.turn, messages_to_send(turn), turn.model, turn.context) for turn in sent]
 
 
+def turns_to_send(history: History) -> set[int]:
+    """Return the numbers of the turns of which the next turn sends something: no others have to become messages."""
+    seen = history.seen
+    resumed = resumed_by(seen)
+    sent = (turn for position, turn in enumerate(seen) if position not in resumed)
+    return {turn.turn for turn in sent if not (turn.state is RunState.FAILED and was_refused(turn))}
+
+
 def history_warnings(history: History) -> list[tuple[str, str]]:
     """Return the code and the line of each warning about what the next turn sends of `history`."""
     warnings = [("damaged_record", line) for line in history.damage]

@@ -12,7 +12,9 @@ from afkcli.testing.model_server import ModelServer
 from tests.e2e.shell import AFK, LIMIT, Shell
 
 SDKS = {"openai", "anthropic", "mcp", "litellm", "httpx", "httpx2", "xllamacpp"}
-NOT_FOR_THE_VERSION = {"pluggy", "asyncio", "sqlite3", "importlib.metadata", "dataclasses", "json"}
+NOT_FOR_THE_VERSION = {"pluggy", "asyncio", "sqlite3", "importlib.metadata", "dataclasses", "json", "msgspec"}
+DATACLASSES = {"Agent", "ContextConfig", "FailSafeConfig", "RunnerConfig", "Settings", "Tool"}
+"""Classes that users subclass, that have a table in the metadata of their fields, or that afk fills from a config."""
 NOT_FOR_A_RUN = {
     "afk_provider_openai.responses",
     "afkcli.commands.config",
@@ -170,6 +172,33 @@ def test_a_run_imports_only_the_plugins_that_it_uses(shell: Shell) -> None:
 
     assert "afk_provider_openai.provider" in modules
     assert not of(modules, {"afk_provider_local", "xllamacpp", "anthropic", "litellm"} | NOT_FOR_A_RUN)
+
+
+def test_a_run_makes_few_dataclasses(shell: Shell) -> None:
+    """A dataclass compiles its methods when its class is made; a hundred of them took a tenth of the start."""
+    script = (
+        "import sys; from afkcli.cli import run; from afkcli.host.invocation import Invocation;"
+        " assert run(Invocation.of_process()).code == 0;"
+        " classes = [value for name, module in list(sys.modules.items()) if name.startswith('afk')"
+        " for value in vars(module).values() if isinstance(value, type) and value.__module__.startswith('afk')];"
+        " made = {kind.__name__ for kind in classes if '__dataclass_params__' in vars(kind)};"
+        " print(*made - {'FrozenStruct'}, file=sys.stderr)"
+    )
+    with ModelServer() as server:
+        shell.env.update(OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY="sk-canary-0123456789")
+        done = subprocess.run(
+            [sys.executable, "-c", script, "run", "-t", "t", "-m", "gpt-5.2-mini", "hi"],
+            cwd=shell.folder,
+            env=shell.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+        )
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Settings" in done.stderr.splitlines()[-1]
+    assert set(done.stderr.splitlines()[-1].split()) <= DATACLASSES
 
 
 def test_a_run_without_memory_opens_no_store_and_no_log(shell: Shell) -> None:

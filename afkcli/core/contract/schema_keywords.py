@@ -11,12 +11,12 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from afkcli.core.contract.jsonform import Json, JsonObject
 from afkcli.core.contract.patterns import MATCH_SECONDS, PatternError, pattern_of
+from afkcli.core.contract.structs import Struct, field
 
 CHECK_SECONDS = 1.0
 """How long a value may be checked against a schema, all patterns included. The event loop waits for it."""
@@ -32,8 +32,7 @@ class TooLongError(Exception):
     """A value cannot be checked against a schema in `CHECK_SECONDS`."""
 
 
-@dataclass
-class Check:
+class Check(Struct):
     """One check of a value while it lasts: when it has to end, and which patterns could not be checked."""
 
     ends_at: float = field(default_factory=lambda: time.monotonic() + CHECK_SECONDS)

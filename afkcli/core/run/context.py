@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from afkcli.core.contract.context import SMALLEST_WINDOW
 from afkcli.core.contract.errors import ErrorKind, ProviderError
 from afkcli.core.contract.events import ContextEvent
 from afkcli.core.contract.jsonform import dumps
 from afkcli.core.contract.result import Usage
+from afkcli.core.contract.structs import Struct, field
 from afkcli.core.contract.tools import Tools
 from afkcli.core.run.models import Model, WindowLookup
 from afkcli.core.run.outlet import Outlet
@@ -35,8 +35,7 @@ _WINDOWS = (
 )  # the last one: OpenAI's API, vLLM, llama.cpp's server
 
 
-@dataclass(slots=True, kw_only=True)
-class Context:
+class Context(Struct, kw_only=True):
     """The window of a run's model, and what the transcript leaves out of its requests.
 
     Args:

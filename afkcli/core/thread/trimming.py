@@ -7,7 +7,6 @@ beginning of their requests stays the same to the byte: each turn keeps what was
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from afkcli.core.contract.messages import (
@@ -21,6 +20,7 @@ from afkcli.core.contract.messages import (
     ToolCallPart,
     ToolResultPart,
 )
+from afkcli.core.contract.structs import FrozenStruct, replace
 
 BYTES_PER_TOKEN = 4
 """The usual estimate for English text, on the side of too many tokens for other languages, as UTF-8 has more bytes."""
@@ -49,8 +49,7 @@ class Size(NamedTuple):
     marked: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
+class Room(FrozenStruct, kw_only=True):
     """What a request has room for, in tokens.
 
     `limit` is the window without what is reserved for the answer, `keep` the part of it that is left full by a cut,

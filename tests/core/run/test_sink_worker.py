@@ -239,6 +239,14 @@ def test_a_sink_that_was_left_out_and_cannot_be_closed_is_reported_once() -> Non
     assert len(reports(events, said)) == 1
 
 
+def test_what_cannot_change_in_an_event_is_shared_and_not_copied() -> None:
+    first, second = ListSink("first"), ListSink("second")
+    events, _ = run_with(first, second)
+    assert {"text_delta", "step_completed", "completed"} <= set(types(events))
+    for seen in (first.events, second.events):
+        assert all(event is shared for event, shared in zip(events, seen, strict=True))
+
+
 class Vandal(ListSink):
     """Keeps what it saw, then changes in place what can be changed, and tries to change what is frozen."""
 

@@ -16,7 +16,6 @@ is replaced, too late to be brought in. Its next call tells it, and its turn goe
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import re
 import stat
@@ -226,6 +225,8 @@ class Spool:
         copy = self.folder / f"{name}.damaged-{int(time.time())}"
         with os.fdopen(private_file(copy), "wb") as file:
             file.write(content)
+        import logging  # takes 3 ms, and damage is rare
+
         logging.getLogger("afkcli").warning(
             "afk: %s is damaged; text of a turn may be missing; a copy is kept at %s", self.folder / name, copy
         )
@@ -273,4 +274,6 @@ class Spool:
     def _say_left_out(self, name: str, why: str | None) -> None:
         if name not in self._said:
             self._said.add(name)
+            import logging
+
             logging.getLogger("afkcli").warning("afk: %s is left out: %s", self.folder / name, why)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import sqlite3
 import time
 from collections.abc import Callable
@@ -80,6 +79,8 @@ class WriteLock:
         return self._is_taken(con, max(0.0, min(seconds, end - time.monotonic())))
 
     def _take_in_turn(self, con: sqlite3.Connection, place: Place, keep: Callable[[], None]) -> None:
+        import random  # takes 3 ms, and few calls have to wait
+
         wait = _Wait(self._file, self.timeout)
         past_queue = wait.began + _PAST_QUEUE_SECONDS
         while True:

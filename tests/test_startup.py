@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from afkcli.loading.discovery import KINDS
 from afkcli.testing.model_server import ModelServer
+from tests.commands.conftest import add_distribution
 from tests.e2e.shell import AFK, LIMIT, Shell
 
 SDKS = {"openai", "anthropic", "mcp", "litellm", "httpx", "httpx2", "xllamacpp"}
@@ -199,6 +201,60 @@ def test_a_run_makes_few_dataclasses(shell: Shell) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Settings" in done.stderr.splitlines()[-1]
     assert set(done.stderr.splitlines()[-1].split()) <= DATACLASSES
+
+
+@pytest.fixture
+def crowded(shell: Shell, tmp_path: Path) -> Path:
+    """Fifty more plugins that are installed, ten of each kind; importing one of them ends the command."""
+    site = tmp_path / "site"
+    site.mkdir()
+    for number in range(50):
+        kind = KINDS[number % len(KINDS)]
+        points = {"afk": {f"{kind}.more{number}": f"more{number}"}}
+        if kind == "provider":
+            points["afk.models"] = {f"more{number}-": f"provider.more{number}"}
+        add_distribution(site, f"afk-more-{number}", points, **{f"more{number}": "raise SystemExit(70)"})
+    shell.env["PYTHONPATH"] = str(site)
+    return site
+
+
+@pytest.mark.parametrize("command", ["--version", "--help", "run --help", "threads", "config path", "run -n hi"])
+def test_of_fifty_more_plugins_none_is_imported(shell: Shell, crowded: Path, command: str) -> None:
+    with ModelServer() as server:
+        shell.env.update(OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY="sk-canary-0123456789")
+        modules = imported(shell, AFK, *command.split())
+
+    assert not [name for name in modules if name.startswith("more")]
+
+
+OPENED = """
+import sys
+opened = []
+sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if event == "open" else None)
+from afkcli.cli import main
+try:
+    main()
+except SystemExit as ending:
+    assert not ending.code
+    print("\\n".join(opened), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("command", ["--help", "threads"])
+def test_of_each_plugin_that_is_not_used_one_file_is_read_once(shell: Shell, crowded: Path, command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OPENED, *command.split()],
+        cwd=shell.folder,
+        env=shell.environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    read = [line for line in done.stderr.splitlines() if line.startswith(str(crowded))]
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert sorted(read) == sorted(map(str, crowded.glob("*.dist-info/entry_points.txt")))
+    assert len(read) == 50
 
 
 def test_a_run_without_memory_opens_no_store_and_no_log(shell: Shell) -> None:

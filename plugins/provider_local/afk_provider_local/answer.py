@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-
-from afkcli.plugin import ErrorKind, ModelRequest, ModelResponse, ProviderError
+from afkcli.plugin import ErrorKind, ModelRequest, ModelResponse, ProviderError, replace
 from afkcli.providers.chat_answer import ChatAnswer
 from afkcli.providers.tool_names import ToolNames
 
@@ -25,4 +23,4 @@ class Answer(ChatAnswer):
         """
         if not self.finished:
             raise ProviderError("llama.cpp ended its answer without an end marker", kind=ErrorKind.TRUNCATED)
-        return dataclasses.replace(super().response(), model=self._model)
+        return replace(super().response(), model=self._model)

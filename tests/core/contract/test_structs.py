@@ -20,6 +20,7 @@ import afkcli
 import afkcli.plugin
 from afkcli.core.contract.events import EVENT_TYPES
 from afkcli.core.contract.messages import Message, Role, TextDelta, TextPart, ToolCallPart, ToolResultPart
+from afkcli.core.contract.protocols import ModelInfo
 from afkcli.core.contract.result import Usage
 from afkcli.core.contract.structs import FrozenStruct, field, force_setattr, replace
 
@@ -178,6 +179,18 @@ def test_a_subclass_has_the_fields_of_both_whichever_is_asked_first() -> None:
     assert [item.name for item in dataclasses.fields(Point)] == ["x", "tags"]
     assert [item.name for item in dataclasses.fields(Named)] == ["x", "tags", "name"]
     assert Named(-1, name="n") == dataclasses.replace(Named(3, name="n"), x=-1)
+
+
+def test_a_class_statement_makes_a_subclass_with_more_fields() -> None:
+    class Sized(ModelInfo, kw_only=True):
+        size: int = 0
+
+        def double(self) -> int:
+            return 2 * self.size
+
+    sized = replace(Sized(id="a"), size=3)
+    assert (sized.double(), [item.name for item in dataclasses.fields(sized)]) == (6, ["id", "description", "size"])
+    assert sized != ModelInfo(id="a")
 
 
 def test_a_default_is_made_anew_for_each_record() -> None:

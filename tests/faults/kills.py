@@ -56,6 +56,8 @@ def write_boundaries(seed: str, tries: int) -> Row:
                 row.problems.append(f"killed at {at}: ended with {running.process.returncode}: {running.stderr}")
         settle(world, row)
         died = sum(running.process.returncode == -signal.SIGKILL for running in world.runs)
+        if not died:
+            row.problems.append("no run passed the point at which it was to be killed")
         row.notes.append(f"{died} of {len(chosen)} runs died at one of {len(points)} points: {_summary(points)}")
     return row
 

@@ -10,13 +10,13 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import afk_store_disk.leases
 import afk_store_disk.spool
 import afk_store_disk.store
+import afk_store_disk.write_lock
 
 import afkcli.core.thread.writer
 from afkcli.hookspecs import Store, hookimpl
@@ -27,7 +27,7 @@ _REMOVE = afk_store_disk.spool.Spool.remove
 _WRITES = ("BEGIN", "INSERT", "UPDATE", "DELETE", "COMMIT")
 
 
-class FaultyConnection(sqlite3.Connection):
+class FaultyConnection(afk_store_disk.write_lock.Connection):
     """A connection with a point before each statement that writes, and one after each COMMIT."""
 
     passed = 0
@@ -77,7 +77,11 @@ def remove(spool: afk_store_disk.spool.Spool, name: str) -> None:
 def watch() -> None:
     """Have the writes of every connection and spool that is opened from now on pass the points."""
     connect: Callable[..., sqlite3.Connection] = sqlite3.connect
-    sqlite3.connect = partial(connect, factory=FaultyConnection)  # type: ignore[assignment]
+
+    def connect_faulty(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        return connect(*arguments, **{**options, "factory": FaultyConnection})
+
+    sqlite3.connect = connect_faulty  # type: ignore[assignment]
     vars(afk_store_disk.spool)["_write"] = write_aside
     afk_store_disk.spool.Spool.remove = remove  # type: ignore[method-assign]
 

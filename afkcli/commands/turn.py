@@ -63,6 +63,7 @@ class TurnRequest(FrozenStruct, kw_only=True):
         memory: whether thread and log are read and written.
         read_stdin: whether stdin may be read.
         json, reasoning, final: the form of the output.
+        quiet: leave out the line about what the run took.
         fail_on_denied: end with exit code 6 where a tool call was denied.
         debug: show the traceback of an error.
         run_id: the id of the run, a UUIDv7; a new one if it is None. One that is in use is refused.
@@ -94,6 +95,7 @@ class TurnRequest(FrozenStruct, kw_only=True):
     json: bool = False
     reasoning: bool = False
     final: bool = False
+    quiet: bool = False
     fail_on_denied: bool = False
     debug: bool = False
     run_id: str | None = None
@@ -388,7 +390,8 @@ class _Turn(Struct):
             shared = self.invocation.same_output()
             reasoning = Reasoning(self.messages, Output(self.invocation.stderr.descriptor) if shared else None)
         answer = structured_answer if self.request.schema is not None else final_answer if self.request.final else None
-        return TextRenderer(output, self.messages, answer=answer, reasoning=reasoning)
+        attended = output.is_terminal and self.invocation.stderr.is_terminal and not self.request.quiet
+        return TextRenderer(output, self.messages, answer=answer, reasoning=reasoning, attended=attended)
 
     def _listen(self) -> None:
         """Have the stop signals cancel the run."""

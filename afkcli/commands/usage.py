@@ -14,6 +14,7 @@ from afkcli.commands.thread_access import opened_store
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.result import Usage
+from afkcli.core.contract.text import dollars
 from afkcli.core.thread.usage import TurnUsage, each_usage
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
@@ -73,9 +74,8 @@ def command(by: str, since: str | None, until: str | None, as_csv: bool, as_json
     else:
         messages.say("no turn matches" if since or until else "there are no turns yet")
     for budget in budgets:
-        messages.say(
-            f"budget {budget.name}: {_usd(budget.spent)} of {_usd(budget.limit)} spent, {_usd(budget.left)} left"
-        )
+        spent = f"{dollars(budget.spent)} of {dollars(budget.limit)} spent"
+        messages.say(f"budget {budget.name}: {spent}, {dollars(budget.left)} left")
 
 
 def _summed(by: str, turns: Iterable[TurnUsage]) -> dict[str, _Sum]:
@@ -131,12 +131,7 @@ def _bar(amount: float, most: float) -> str:
 def _cost(row: _Sum) -> str:
     if row.unknown == row.turns:
         return "unknown"
-    return _usd(row.cost) + (f" + {row.unknown} unknown" if row.unknown else "")
-
-
-def _usd(amount: float) -> str:
-    """Return US dollars with cents, and with as many digits as a small amount needs."""
-    return f"${amount:,.2f}" if amount == 0 or amount >= 0.1 else f"${amount:.4f}"
+    return dollars(row.cost) + (f" + {row.unknown} unknown" if row.unknown else "")
 
 
 def _form(by: str, row: _Sum) -> JsonObject:

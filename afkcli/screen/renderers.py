@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
+from datetime import datetime
 from typing import Protocol, assert_never
 
 from afkcli.core.contract.events import (
@@ -28,7 +30,7 @@ from afkcli.core.contract.events import (
 from afkcli.core.contract.jsonform import dumps
 from afkcli.core.contract.limits import CUT_BY
 from afkcli.core.contract.result import AgentResult, RunState
-from afkcli.core.contract.text import visible, visible_json
+from afkcli.core.contract.text import dollars, visible, visible_json
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Output
 from afkcli.screen.text import brief
@@ -91,6 +93,28 @@ def structured_answer(result: AgentResult) -> str:
     return visible_json(dumps(result.output)) if result.state is RunState.COMPLETED else ""
 
 
+def spent(result: AgentResult, seconds: float | None) -> str:
+    """Return on one line what a run took: its model, tokens, cost and time, as far as they are known."""
+    usage, cost = result.usage, result.total_cost_usd
+    said = [result.model]
+    if usage.input_tokens or usage.output_tokens:
+        cached = f" ({usage.cache_read_input_tokens:,} cached)" if usage.cache_read_input_tokens else ""
+        said.append(f"{usage.input_tokens:,} in{cached}, {usage.output_tokens:,} out")
+    if cost is not None:
+        said.append(dollars(cost))
+    if seconds is not None:
+        said.append(f"{seconds:.1f} s")
+    return " · ".join(filter(None, said))
+
+
+def _seconds(began: str, ended: str) -> float | None:
+    """Return the seconds between two RFC 3339 times, None if one of them is not known."""
+    try:
+        return max(0.0, (datetime.fromisoformat(ended) - datetime.fromisoformat(began)).total_seconds())
+    except ValueError:
+        return None
+
+
 class Renderer(Protocol):
     async def show(self, event: Event, *, more: bool) -> None:
         """Show one event. With `more`, the next one has already arrived, so both may be written together."""
@@ -117,6 +141,8 @@ class TextRenderer:
     Args:
         answer: gives the text to show once the run has ended, instead of what is generated.
         reasoning: show the model's reasoning too, on stderr.
+        attended: whether a person reads stderr; it then gets a line about what the run took, and the command that goes
+            on with an answer that was cut.
     """
 
     def __init__(
@@ -126,11 +152,14 @@ class TextRenderer:
         *,
         answer: Callable[[AgentResult], str] | None = None,
         reasoning: Reasoning | None = None,
+        attended: bool = False,
     ) -> None:
         self._output = output
         self._messages = messages
         self._answer = answer
         self._reasoning = reasoning
+        self._attended = attended
+        self._began = ""
         self._step = 0
         self._retried = ""
         self._at_line_start = True
@@ -147,7 +176,9 @@ class TextRenderer:
         await self._show(event, more=more)
 
     async def _show(self, event: Event, *, more: bool) -> None:
-        if event.type == "text_delta":
+        if event.type == "run_started":
+            self._began = event.ts
+        elif event.type == "text_delta":
             if self._answer is None:
                 self._text(event.text_delta, event.step)
         elif event.type == "completed":
@@ -156,6 +187,8 @@ class TextRenderer:
             self._end_line()
             await self._output.flush()
             self._ending(event.result)
+            if self._attended:
+                self._last_lines(event)
         elif event.type != "tool_call_delta":
             await self._output.flush()
             self._status(event)
@@ -214,6 +247,13 @@ class TextRenderer:
             say.warn_once(event.message)
         else:
             say.warn(event.message)
+
+    def _last_lines(self, event: Completed) -> None:
+        """Write what the run took, and how to go on with an answer that was cut."""
+        result = event.result
+        self._messages.say(spent(result, _seconds(self._began, event.ts)))
+        if result.state in (RunState.DEGRADED, RunState.CANCELLED, RunState.INTERRUPTED) and result.saved:
+            self._messages.say(f"`afk threads resume {shlex.quote(result.thread_id)}` goes on with it")
 
     def _ending(self, result: AgentResult) -> None:
         hidden = result.usage.reasoning_output_tokens

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import sys
 import threading
@@ -17,6 +18,7 @@ from afkcli.core.contract.ids import uuid7
 from afkcli.host.ending import Ending
 from afkcli.testing.model_script import Fault, Step
 from afkcli.testing.model_server import ModelServer
+from tests.commands.conftest import on_terminal
 from tests.e2e.shell import Shell
 from tests.in_process import call_in_process
 
@@ -133,3 +135,26 @@ def test_it_leaves_the_process_as_it_was(turn: Turn) -> None:
     turn(TurnRequest(words=("hi",), thread="t"))
     turn(TurnRequest(words=("hi",), json=True, final=True))
     assert state() == before
+
+
+class TestLastLines:
+    def test_a_terminal_gets_what_the_run_took(self, keyed: Shell) -> None:
+        code, seen = on_terminal(keyed, "run", "-n", "-t", "t", "hi", NO_COLOR="1")
+        assert code == 0
+        assert re.search(
+            r"\r\nafk: openai/gpt-5\.2-mini · \d+ in, \d+ out( · (below )?\$[\d.]+)? · \d+\.\d s\r\n$", seen
+        )
+
+    def test_quiet_leaves_it_out(self, keyed: Shell) -> None:
+        for option in ("-q", "--quiet"):
+            code, seen = on_terminal(keyed, "run", "-n", option, "-t", "t", "hi", NO_COLOR="1")
+            assert (code, "openai/" in seen) == (0, False)
+
+    def test_a_pipe_gets_no_such_line(self, keyed: Shell) -> None:
+        assert keyed.in_process("run", "-t", "t", "hi").err == ""
+
+    def test_a_cut_answer_has_the_command_that_goes_on_with_it(self, keyed: Shell, server: ModelServer) -> None:
+        server.script(Step(text="half", finish_reason="length"))
+        code, seen = on_terminal(keyed, "run", "-n", "-t", "two words", "hi", NO_COLOR="1")
+        assert code == 3
+        assert "afk: `afk threads resume 'two words'` goes on with it\r\n" in seen

@@ -23,7 +23,7 @@ def refusal(shell: Shell, *arguments: str, **env: str) -> str:
     [
         ("threads", "--since", "1d"),
         ("run", "--all"),
-        ("run", "--quiet"),
+        ("run", "--silent"),
         ("events", "tail", "--until", "x"),
         ("plugins", "--version"),
         ("frobnicate",),

@@ -114,3 +114,10 @@ def _picture(found: re.Match[str]) -> str:
     if code < 0x20:
         return chr(0x2400 + code)  # the Control Pictures block of Unicode
     return "\u2421" if code == 0x7F else f"<U+{code:04X}>"
+
+
+def dollars(amount: float) -> str:
+    """Return US dollars with cents, and with as many digits as a small amount needs. Since: 0.2."""
+    if amount == 0 or amount >= 0.1:
+        return f"${amount:,.2f}"
+    return f"${amount:.4f}" if amount >= 0.0001 else "below $0.0001"

@@ -11,19 +11,15 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
     from pydantic_core import CoreSchema
 
-    from afkcli.core.contract.structs import FrozenStruct
 
-
-def struct_schema(
-    kind: type[FrozenStruct], source: type[FrozenStruct], handler: Callable[[Any], CoreSchema]
-) -> CoreSchema:
+def struct_schema(kind: type[Any], source: type[Any], handler: Callable[[Any], CoreSchema]) -> CoreSchema:
     """Return the schema that pydantic has for the dataclass, which also takes an object with the fields of `kind`."""
     from pydantic_core import core_schema
 
     return core_schema.no_info_before_validator_function(partial(_made, kind), handler(source))
 
 
-def _made(kind: type[FrozenStruct], value: object) -> object:
+def _made(kind: Any, value: object) -> object:
     """Return the struct that a dict is validated to; anything else is left to the schema of the dataclass."""
     if not isinstance(value, dict):
         return value
@@ -32,7 +28,7 @@ def _made(kind: type[FrozenStruct], value: object) -> object:
 
 
 @cache
-def _adapter(kind: type[FrozenStruct]) -> TypeAdapter[Any]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     """Return what validates the fields of `kind`, as those of a dataclass."""
     from pydantic import TypeAdapter
 

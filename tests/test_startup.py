@@ -105,6 +105,7 @@ OF_A_COMMAND = {
 
 NOT_FOR_A_LIST = {
     "asyncio",
+    "hashlib",
     "ssl",
     "importlib.metadata",
     "afk_store_disk.lost_metadata",

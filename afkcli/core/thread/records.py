@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from enum import StrEnum
 
 from afkcli.core.contract.jsonform import JsonObject, dumps, utf8_slices
@@ -12,7 +11,9 @@ from afkcli.core.contract.structs import replace
 
 def record_hash(key: str, record: Record) -> str:
     """Return the SHA-256 (hex) over the thread's key and all fields of `record` but its hash."""
-    digest = hashlib.sha256(f"{key}\n{record.index}\n{record.kind}\n{record.turn}\n{record.prev}\n".encode())
+    from hashlib import sha256  # not at the top: it loads OpenSSL, which a list of threads does not need
+
+    digest = sha256(f"{key}\n{record.index}\n{record.kind}\n{record.turn}\n{record.prev}\n".encode())
     for piece in utf8_slices(record.body):
         digest.update(piece)
     return digest.hexdigest()

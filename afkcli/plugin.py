@@ -83,6 +83,7 @@ if TYPE_CHECKING:
         NO_CONTENTS,
         Add,
         Append,
+        BatchSink,
         BatchStore,
         Capabilities,
         CommandContext,
@@ -232,6 +233,7 @@ _NAMES = {
     "afkcli.core.contract.protocols": (
         "Add",
         "Append",
+        "BatchSink",
         "BatchStore",
         "Operation",
         "OperationResult",
@@ -351,6 +353,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "AfkError",
     "Append",
     "BaseProvider",
+    "BatchSink",
     "BatchStore",
     "Capabilities",
     "CommandContext",

@@ -12,6 +12,7 @@ from afkcli.core.contract.lazy_pattern import LazyPattern
 from afkcli.core.contract.messages import ToolCallPart
 from afkcli.core.contract.result import Usage, whole_count
 from afkcli.core.contract.sizes import Extent
+from afkcli.core.contract.structs import msgspec
 
 LIGHT_CHARS = 1_000_000
 MAX_VALUES = 500_000
@@ -60,6 +61,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 _decoder = json.JSONDecoder(parse_constant=_refuse_constant)
 _decode = _decoder.decode
+_decode_fast = msgspec.json.Decoder().decode
 _BETWEEN = re.compile(r"(?:[\s,]|data:)*")
 _DONE = "[DONE]"
 
@@ -71,13 +73,22 @@ def decode_event(data: str) -> JsonObject:
     texts taken out of an event are cleaned one by one.
     """
     check_weight(data)
-    try:
-        value = _decode(data)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    value = _value_of(data)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return value
+
+
+def _value_of(data: str) -> Json:
+    if len(data) <= LIGHT_CHARS:  # of a longer text msgspec would keep a copy
+        try:
+            return _decode_fast(data)
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+            pass  # the slower decoder takes halves of characters, and says what is wrong
+    try:
+        return _decode(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def decode_events(data: str) -> Sequence[JsonObject]:

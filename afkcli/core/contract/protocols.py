@@ -442,6 +442,17 @@ class Sink(Protocol):
         ...
 
 
+class BatchSink(Sink, Protocol):
+    """A sink that takes several events at once, which is optional: else each is given to `emit`.
+
+    Since: 0.2.
+    """
+
+    def emit_all(self, events: Sequence[Event]) -> None:
+        """Take events in their order, at least one, which may be of several runs; as `emit`."""
+        ...
+
+
 class CommandContext(Protocol):
     """What the command of a plugin is given of afk.
 

@@ -22,6 +22,12 @@ MAX_QUEUED_EVENTS = 10_000
 MAX_QUEUED_BYTES = 32 * 1024 * 1024
 """A little more than the largest turn (`MAX_TURN_MB`), which may come at once."""
 
+BATCH_SECONDS = 0.02
+"""How long events wait for the next ones before the thread of the sink is woken; the end of a run does not wait."""
+
+MAX_BATCH_BYTES = 256 * 1024
+"""Of the events that a `BatchSink` gets at once, unless it is one."""
+
 FLUSH_SECONDS = 1.0
 """How long a sink may take for each of its last events, beside the time that its size gives it."""
 
@@ -48,8 +54,11 @@ class SinkWorker:
 
     def __init__(self, sink: Sink, on_left_out: Callable[[str], None]) -> None:
         self._sink = sink
+        self._emit_all: Callable[[list[Event]], None] | None = getattr(sink, "emit_all", None)  # of a `BatchSink`
         self._on_left_out = on_left_out
-        self._queue: queue.SimpleQueue[Event | Future[None] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[Event] | Future[None] | None] = queue.SimpleQueue()
+        self._waiting: list[Event] = []
+        self._put = 0
         self._put_bytes = 0
         self._taken_bytes = 0
         self._taken = 0
@@ -62,13 +71,29 @@ class SinkWorker:
         """Queue `event`; never waits."""
         if self._left_out:
             return
-        self._started()
+        self._put += 1
         self._put_bytes += event_bytes(event)
         # Copied here, on the event loop, and not by the worker: until the worker takes the event, its reader may change
         # it, and a dict that changes while another thread copies it raises. It costs about as much as making the event.
-        self._queue.put(own_copy(event))
-        if self._put_bytes - self._taken_bytes > MAX_QUEUED_BYTES or self._queue.qsize() > MAX_QUEUED_EVENTS:
+        self._waiting.append(own_copy(event))
+        if len(self._waiting) == 1:
+            self._hand_on_soon()
+        if self._put_bytes - self._taken_bytes > MAX_QUEUED_BYTES or self._put - self._taken > MAX_QUEUED_EVENTS:
+            self._hand_on()
             self._leave_out("it does not keep up")
+
+    def _hand_on_soon(self) -> None:
+        """Hand the events on together after `BATCH_SECONDS`: to wake the thread takes longer than to make an event."""
+        try:
+            asyncio.get_running_loop().call_later(BATCH_SECONDS, self._hand_on)
+        except RuntimeError:  # no event loop
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        if self._waiting:
+            events, self._waiting = self._waiting, []
+            self._started()
+            self._queue.put(events)
 
     def _started(self) -> threading.Thread:
         if self._thread is None:
@@ -78,6 +103,7 @@ class SinkWorker:
 
     async def flush(self) -> None:
         """Wait until the sink has taken its events, as long as it makes progress; else leave it out."""
+        self._hand_on()
         if self._thread is None or self._left_out:
             return
         taken: Future[None] = Future()
@@ -93,6 +119,7 @@ class SinkWorker:
 
     def close(self) -> None:
         """Close the sink. Wait as `flush` does, and not at all for a sink that is left out."""
+        self._hand_on()
         thread = self._started()  # also of a sink that got nothing: its `close` may not end
         self._queue.put(None)
         for seconds in self._patience() if not self._left_out else (0,):
@@ -116,16 +143,24 @@ class SinkWorker:
                 if item.set_running_or_notify_cancel():
                     item.set_result(None)
                 continue
-            self._taken_bytes += event_bytes(item)
-            self._in_hand = _text_size(item)
-            self._taken += 1
-            if not self._left_out:
-                try:
-                    self._sink.emit(item)
-                except BaseException as error:  # a sink is a plugin, and may call sys.exit
-                    self._leave_out(error_text(error))
+            for batch in _batches(item) if self._emit_all is not None else ([event] for event in item):
+                self._emit(batch)
         self._in_hand = 0
         self._close_sink()
+
+    def _emit(self, events: list[Event]) -> None:
+        self._taken_bytes += sum(map(event_bytes, events))
+        self._in_hand = sum(map(_text_size, events))
+        self._taken += len(events)
+        if self._left_out:
+            return
+        try:
+            if self._emit_all is not None:
+                self._emit_all(events)
+            else:
+                self._sink.emit(events[0])
+        except BaseException as error:  # a sink is a plugin, and may call sys.exit
+            self._leave_out(error_text(error))
 
     def _close_sink(self) -> None:
         try:
@@ -142,6 +177,19 @@ class SinkWorker:
             first, self._left_out = not self._left_out, True
         if first:
             self._on_left_out(f"the sink {self._sink.name!r} {what}")
+
+
+def _batches(events: list[Event]) -> Iterator[list[Event]]:
+    """Yield events in groups that are not large, so that a sink that is slow with them is seen to go on."""
+    batch: list[Event] = []
+    size = 0
+    for event in events:
+        size += event_bytes(event)
+        if batch and size > MAX_BATCH_BYTES:
+            yield batch
+            batch, size = [], event_bytes(event)
+        batch.append(event)
+    yield batch
 
 
 def event_bytes(event: Event) -> int:

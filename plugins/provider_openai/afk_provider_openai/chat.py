@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from afk_provider_openai.models import is_mistral_model
 from afk_provider_openai.settings import Server
 from afk_provider_openai.structured import schema_format
-from afkcli.plugin import JsonObject, ModelEvent, ModelRequest, ModelResponse
+from afkcli.plugin import JsonObject, ModelEvent, ModelRequest, ModelResponse, TextDelta
 from afkcli.providers.answer_stream import after_answer
 from afkcli.providers.base_url import split_base_url
 from afkcli.providers.chat import OPTIONS, chat_message_at, chat_messages, chat_tool, wire_ids
@@ -94,6 +94,10 @@ class ChatReader:
             chunks = decode_events(data)
             del data  # it may be long, and its text is used now
             for chunk in chunks:
+                plain = self._answer.plain_text(chunk)
+                if plain is not None:  # most chunks: nothing else is looked for in them
+                    yield TextDelta(plain)
+                    continue
                 yield from self._answer.chunk(chunk)
                 if (told := error_in(chunk)) is not None:
                     error = self._server.errors.event(self._model, told)

@@ -1,7 +1,9 @@
-"""The sink `jsonl`: one line for each event, one write for each line, one file for each day."""
+"""The sink `jsonl`: one line for each event, one write for the events of a moment, one file for each day."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,12 @@ class JsonlSink:
     def emit(self, event: Event) -> None:
         """Append one event; `OSError` if it cannot be written, with the file's name."""
         self._file_for(event.ts[:10]).append(event_to_json(event).encode() + b"\n")
+
+    def emit_all(self, events: Sequence[Event]) -> None:
+        """Append events, those of a day in one write; raises as `emit`."""
+        for day, group in groupby(events, key=lambda event: event.ts[:10]):
+            lines = "".join(f"{event_to_json(event)}\n" for event in group)
+            self._file_for(day).append(lines.encode())
 
     def files(self) -> list[Path]:
         """Return the files of the log, oldest first, for `afk events tail`."""

@@ -52,6 +52,17 @@ def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
 
 
+def test_events_that_are_given_together_are_lines_in_their_order_and_in_the_file_of_their_day(tmp_path):
+    days = ["2026-01-30", "2026-01-30", DAY, DAY, DAY, "2026-01-30"]
+    events = [event(seq, f"number {seq}\n", day) for seq, day in enumerate(days)]
+    sink = sink_in(tmp_path)
+    sink.emit_all(events)
+    sink.close()
+    for day in set(days):
+        wanted = [event_to_json(one).encode() for one in events if one.ts.startswith(day)]
+        assert lines(tmp_path / f"{day}.jsonl") == wanted
+
+
 @pytest.fixture
 def open_umask():
     before = os.umask(0)

@@ -102,6 +102,57 @@ def test_a_sink_that_raises_is_reported_once_and_left_out(number: int) -> None:
     assert good.events == events
 
 
+class BatchedSink(ListSink):
+    """Takes several events at once, and notes how many."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.sizes: list[int] = []
+
+    def emit_all(self, events: Sequence[Event]) -> None:
+        self.sizes.append(len(events))
+        for event in events:
+            self.emit(event)
+
+
+def test_a_sink_that_takes_several_events_at_once_gets_those_of_a_moment_together() -> None:
+    alone, together = ListSink(), BatchedSink()
+    events, said = run_with(alone, together)
+    assert alone.events == together.events == events
+    assert max(together.sizes) > 1
+    assert said == []
+
+
+def test_events_are_given_together_as_far_as_they_are_not_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sink_worker, "MAX_BATCH_BYTES", 0)
+    sink = BatchedSink()
+    events, _ = run_with(sink)
+    assert sink.sizes == [1] * len(events)
+    assert sink.events == events
+
+
+def test_a_sink_that_raises_while_it_takes_several_events_is_reported_once_and_left_out() -> None:
+    broken = BatchedSink(fails_at=1)
+    events, said = run_with(broken, turns=2)
+    assert types(events).count("completed") == 2
+    assert len(reports(events, said)) == 1
+    assert broken.closed == 1
+
+
+def test_an_event_is_logged_before_the_next_one_comes() -> None:
+    sink = BatchedSink()
+
+    async def logged() -> None:
+        while not any(event.type == "text_delta" for event in sink.events):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    async def run() -> None:
+        async with runner_of(Scripted([TextDelta("a"), logged, *answer("a")[1:]]), sinks=[sink]) as runner:
+            await collect(await runner.run_stream(agent(), user_message="hi", thread_id="t"))
+
+    asyncio.run(run())
+
+
 def test_a_sink_that_stalls_blocks_nothing_and_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sink_worker, "FLUSH_SECONDS", 0.05)
     stalled = ListSink("stalled", stalls_at=1)

@@ -36,9 +36,10 @@ def text_of(message: Message) -> str:
     Raises:
         ProviderError: `bad_request`, if there is.
     """
-    for part in message.parts:
-        if isinstance(part, (ImagePart, FilePart)):
-            raise cannot_send(part)
+    if not message.is_text:
+        for part in message.parts:
+            if isinstance(part, (ImagePart, FilePart)):
+                raise cannot_send(part)
     return message.text
 
 
@@ -55,7 +56,7 @@ def user_content(
     Raises:
         ProviderError: `bad_request`, if something attached has no form in the API.
     """
-    if not any(isinstance(part, (ImagePart, FilePart)) for part in message.parts):
+    if message.is_text or not any(isinstance(part, (ImagePart, FilePart)) for part in message.parts):
         return message.text
     return [form_of(request, part) for part in message.parts]
 

@@ -101,12 +101,22 @@ class Message(FrozenStruct, kw_only=True):
     parts: tuple[Part, ...]
 
     @property
+    def is_text(self) -> bool:
+        """Whether it is one text part, as nearly every message of a long thread is. Since: 0.2."""
+        return len(self.parts) == 1 and type(self.parts[0]) is TextPart
+
+    @property
     def text(self) -> str:
         """The text parts, joined."""
+        parts = self.parts
+        if len(parts) == 1 and type(parts[0]) is TextPart:  # as `is_text`, without a call
+            return parts[0].text
         return "".join(part.text for part in self.parts if isinstance(part, TextPart))
 
     @property
     def tool_calls(self) -> tuple[ToolCallPart, ...]:
+        if self.is_text:
+            return ()
         return tuple(part for part in self.parts if isinstance(part, ToolCallPart))
 
 

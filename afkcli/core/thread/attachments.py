@@ -116,7 +116,8 @@ def ask(text: str, attachments: Sequence[Attachment]) -> Asked:
 def attached_parts(messages: Iterable[Message]) -> Iterator[AttachedPart]:
     """Yield the images and files in `messages`, those in results of tools included."""
     for message in messages:
-        yield from _attached(message.parts)
+        if not message.is_text:
+            yield from _attached(message.parts)
 
 
 def _attached(parts: Iterable[Part]) -> Iterator[AttachedPart]:

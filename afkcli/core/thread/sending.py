@@ -69,7 +69,7 @@ def was_refused(turn: SealedTurn) -> bool:
 def messages_to_send(turn: SealedTurn) -> tuple[Message, ...]:
     """Return what the next turn sends of `turn`: all of it, the question alone, or nothing (the table of states)."""
     if turn.state is RunState.COMPLETED or turn.error_kind is ErrorKind.INVALID_OUTPUT:
-        return tuple(pair_tool_calls(turn.messages))
+        return turn.messages if _is_plain(turn.messages) else tuple(pair_tool_calls(turn.messages))
     if turn.state is RunState.FAILED:
         if was_refused(turn):
             return ()
@@ -80,6 +80,11 @@ def messages_to_send(turn: SealedTurn) -> tuple[Message, ...]:
     if not turn.messages:  # its question was damaged
         return ()
     return mark_cut(turn.messages, cut_reason(turn))
+
+
+def _is_plain(messages: Sequence[Message]) -> bool:
+    """Return whether nothing but text was said, so that there is no call to pair."""
+    return all(message.is_text and message.role is not Role.TOOL for message in messages)
 
 
 def cut_reason(turn: SealedTurn) -> str:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         UnknownNameError,
         UsageError,
     )
-    from afkcli.core.contract.events import Event, TextDeltaEvent, event_to_json, message_to_json
+    from afkcli.core.contract.events import Event, TextDeltaEvent, event_to_json, event_to_json_pieces, message_to_json
     from afkcli.core.contract.growing import GrowingText
     from afkcli.core.contract.ids import rfc3339, uuid7
     from afkcli.core.contract.jsonform import (
@@ -189,6 +189,7 @@ _NAMES = {
         "Event",
         "TextDeltaEvent",
         "event_to_json",
+        "event_to_json_pieces",
         "message_to_json",
     ),
     "afkcli.core.contract.growing": ("GrowingText",),
@@ -457,6 +458,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "data_dir",
     "dumps",
     "event_to_json",
+    "event_to_json_pieces",
     "expand_user",
     "keep_place",
     "own_places",

@@ -25,7 +25,7 @@ from afkcli.core.contract.events import (
     ToolProgress,
     ToolStarted,
     Warned,
-    event_to_json,
+    event_to_json_pieces,
 )
 from afkcli.core.contract.jsonform import dumps
 from afkcli.core.contract.limits import CUT_BY
@@ -34,6 +34,8 @@ from afkcli.core.contract.text import dollars, visible, visible_json
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Output
 from afkcli.screen.text import brief
+
+_LARGE_CHARS = 1 << 18
 
 
 class Reasoning:
@@ -127,10 +129,11 @@ class JsonRenderer:
         self._output = output
 
     async def show(self, event: Event, *, more: bool) -> None:
-        line = event_to_json(event)
-        self._output.put(visible_json(line) if self._output.is_terminal else line)
+        for piece in event_to_json_pieces(event):
+            self._output.put(visible_json(piece) if self._output.is_terminal else piece)
+            if len(piece) > _LARGE_CHARS:  # one of several: the whole line need not be in memory
+                await self._output.flush()
         self._output.put("\n")
-        del line  # it may be long, and the output has it
         if not more:
             await self._output.flush()
 

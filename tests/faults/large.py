@@ -105,6 +105,12 @@ class _Place:
         self.row.add_memory(int(peak.read_text()) / 1024)
         return Finished(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
 
+    def problems_of_log(self, done: Finished) -> list[str]:
+        """Return what is wrong with the events that the sink wrote: they have to be those on stdout, to the letter."""
+        written = "".join(path.read_text("utf-8") for path in sorted(self.shell.home.rglob("events/*.jsonl")))
+        same = written == done.out
+        return [] if same else [f"the log has {len(written)} characters of events, stdout {len(done.out)}"]
+
     def check_thread(self, what: str, *, named: str = "") -> list[dict[str, Any]]:
         """Read, export and continue the thread `t`; each has to end well. Return its turns."""
         shown = self.afk("threads", "show", "t", "--json")
@@ -128,11 +134,12 @@ def large_turns(seed: str, size_mb: int) -> Row:
             server.script(make(size_mb), Step(text="done"))
             plugin = place.shell.folder / "big.py"
             plugin.write_text(PLUGIN)
-            done = place.afk("run", "-n", "-t", "t", "--plugin", str(plugin), "--tool", "big.*", QUESTION)
+            done = place.afk("run", "--json", "-n", "-t", "t", "--plugin", str(plugin), "--tool", "big.*", QUESTION)
             if done.code != 3 and (is_cut or done.code != 0):
                 row.problems.append(f"{what}: the run ended with {done.code}: {done.err[:300]}")
             if "rescue" in done.err:
                 row.problems.append(f"{what}: {done.err[:300]}")
+            row.problems += [f"{what}: {problem}" for problem in place.problems_of_log(done)]
             turns = place.check_thread(what)
             if not turns or turns[0]["messages"][0]["parts"][0]["text"] != QUESTION:
                 row.messages_lost += 1

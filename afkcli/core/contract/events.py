@@ -10,11 +10,11 @@ JSON form, the schema and the lines of `afk events` are derived from the class; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal, TypeAlias, get_args
 
 from afkcli.core.contract.errors import ErrorKind
-from afkcli.core.contract.jsonform import JsonObject, dumps, to_plain
+from afkcli.core.contract.jsonform import JsonObject, dumps, is_long, json_pieces, to_plain
 from afkcli.core.contract.messages import FinishReason, Message, Part
 from afkcli.core.contract.result import AgentResult, Usage
 from afkcli.core.contract.structs import FrozenStruct, cannot_change, defaults_of, msgspec
@@ -263,13 +263,29 @@ def event_to_json(event: Event) -> str:
     line = _line_of_plain_fields(event)
     is_fixed = line is not None or cannot_change(event)
     if line is None:
-        form: dict[str, object] = {"v": VERSION, "type": event.type}
-        for name in _NAMES[type(event)]:
-            form[name] = getattr(event, name)
-        line = dumps(form)
+        line = dumps(_form(event))
     if is_fixed and len(line) <= _LONGEST_LINE_KEPT:
         _lines[place] = (event, line)
     return line
+
+
+def event_to_json_pieces(event: Event) -> Iterator[str]:
+    """Yield the line of `event_to_json` in pieces: of a very large event it is never in memory as a whole.
+
+    Since: 0.2.
+    """
+    if isinstance(event, _MAY_BE_LARGE) and is_long(event):
+        yield from json_pieces(_form(event))
+    else:
+        yield event_to_json(event)
+
+
+_MAY_BE_LARGE = (RunStarted, ToolStarted, ApprovalRequested, ToolCompleted, StepCompleted, Completed)
+"""The events that a whole text goes into; those of pieces have a limit (`MAX_PIECE_CHARS`)."""
+
+
+def _form(event: Event) -> dict[str, object]:
+    return {"v": VERSION, "type": event.type, **{name: getattr(event, name) for name in _NAMES[type(event)]}}
 
 
 _MOST_LINES = 61

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from functools import cache
 from typing import Any, NoReturn, TypeAlias
@@ -74,6 +74,85 @@ def dumps(value: object) -> str:
     if len(text) > MAX_LINE_BYTES // 4 and _utf8_size(text) > MAX_LINE_BYTES:
         raise JsonError(f"longer than {MAX_LINE_BYTES} bytes")
     return clean_text(text)
+
+
+def is_long(value: object) -> bool:
+    """Return whether a text anywhere in `value` is so long that its JSON is better made in pieces."""
+    if isinstance(value, str):
+        return len(value) > _SLICE
+    return any(map(is_long, _items(value)))
+
+
+def json_pieces(value: object) -> Iterator[str]:
+    """Yield what `dumps` returns, in pieces: a long text in `value` is never there a second time as a whole.
+
+    Args:
+        value: as of `dumps`.
+
+    Raises:
+        JsonError: as `dumps`, before the first piece.
+    """
+    pieces = list(_pieces(value, 0))
+    if sum(len(text.encode("utf-8", "replace")) for piece in pieces for text in _slices(piece)) > MAX_LINE_BYTES:
+        raise JsonError(f"longer than {MAX_LINE_BYTES} bytes")
+    for piece in pieces:
+        yield from _slices(piece)
+
+
+class _LongText:
+    """A long text that is still to be written as JSON."""
+
+    def __init__(self, text: str) -> None:
+        self.text = clean_text(text)
+
+
+def _pieces(value: object, depth: int) -> Iterator[str | _LongText]:
+    """Yield the JSON of `value`, but its long texts as they are."""
+    if depth > MAX_DEPTH:
+        raise JsonError(f"nested deeper than {MAX_DEPTH}")
+    if isinstance(value, str) and is_long(value):
+        yield _LongText(value)
+    elif not is_long(value):
+        to_plain(value, depth)  # raises where it is nested too deeply
+        yield dumps(value)
+    elif isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            yield "," if number else "["
+            yield from _pieces(item, depth + 1)
+        yield "]"
+    else:
+        yield from _pieces_of_object(_fields(value), depth)
+
+
+def _pieces_of_object(fields: Mapping[str, object], depth: int) -> Iterator[str | _LongText]:
+    for number, (name, item) in enumerate(fields.items()):
+        yield f"{',' if number else '{'}{dumps(name)}:"
+        yield from _pieces(item, depth + 1)
+    yield "}"
+
+
+def _slices(piece: str | _LongText) -> Iterator[str]:
+    """Yield JSON as it is, and a long text as JSON, a slice at a time: each of its characters is written on its own."""
+    if isinstance(piece, str):
+        yield piece
+        return
+    yield '"'
+    for start in range(0, len(piece.text), _SLICE):
+        yield _encode(piece.text[start : start + _SLICE])[1:-1]
+    yield '"'
+
+
+def _items(value: object) -> Iterable[object]:
+    return value if isinstance(value, (list, tuple)) else _fields(value).values()
+
+
+def _fields(value: object) -> Mapping[str, object]:
+    """Return the fields of an object, a struct or a dataclass by their names; no fields for anything else."""
+    if isinstance(value, dict):
+        return value
+    kind: Any = type(value)
+    names = field_names(kind) or ()
+    return {name: getattr(value, name) for name in names}
 
 
 def canonical(value: object) -> str:

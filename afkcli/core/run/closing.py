@@ -20,6 +20,7 @@ from afkcli.core.contract.errors import (
 from afkcli.core.contract.events import Completed, ErrorEvent
 from afkcli.core.contract.ids import rfc3339
 from afkcli.core.contract.jsonform import clean_text
+from afkcli.core.contract.memory import give_back_memory
 from afkcli.core.contract.messages import Role
 from afkcli.core.contract.result import AgentResult, RunState
 from afkcli.core.contract.structs import replace
@@ -108,6 +109,8 @@ async def _seal(run: Run, outcome: Outcome, calls: StoreCalls, rescue: Rescue) -
     turn = _turn(run, outcome)
     transcript = run.transcript
     reason = transcript.unsaved
+    if transcript.size.is_large:
+        give_back_memory()
     if transcript.writer is not None:
         try:
             await calls.finish(_seal_on_store, calls, transcript.writer, turn)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from afkcli.core.contract.growing import GrowingText
+from afkcli.core.contract.memory import give_back_memory
 from afkcli.core.contract.messages import Message, Role, ToolCallDelta, ToolResultPart, text_message
 from afkcli.core.contract.structs import Struct, field
 from afkcli.core.run.turn_size import TurnSize
@@ -147,6 +148,8 @@ class Transcript(Struct, kw_only=True):
         self._text.clear()
         self._reasoning.clear()
         message = self.size.take_message(message)
+        if self.size.is_large:
+            give_back_memory()
         self.answer.append(message)
         if self.journal is not None:
             self.journal.journal_message(message)

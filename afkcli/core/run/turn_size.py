@@ -5,6 +5,7 @@ from __future__ import annotations
 from afkcli.core.contract.errors import LimitReachedError
 from afkcli.core.contract.jsonform import clean_text
 from afkcli.core.contract.limits import MAX_TURN_MB, MB
+from afkcli.core.contract.memory import LARGE_BYTES
 from afkcli.core.contract.messages import Message, ToolCallDelta, ToolResultPart
 from afkcli.core.contract.sizes import PART_BYTES, Extent, cut_message, cut_result
 from afkcli.core.contract.structs import replace
@@ -30,6 +31,11 @@ class TurnSize:
         self._now = Extent()  # of these and the message that is being streamed
         self._calls: set[str] = set()
         self.is_full = False
+
+    @property
+    def is_large(self) -> bool:
+        """Whether what is made of the whole turn takes much memory."""
+        return self._now.size > LARGE_BYTES
 
     def check(self) -> None:
         """Raise `LimitReachedError` if something did not fit."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from afk_sink_jsonl.logfile import LogFile
 from afk_sink_jsonl.logfolder import LogFolder
-from afkcli.plugin import ConfigError, Event, event_to_json, expand_user
+from afkcli.plugin import ConfigError, Event, event_to_json_pieces, expand_user
 
 if TYPE_CHECKING:
     from afk_sink_jsonl.settings import Settings
+
+
+_LARGE_CHARS = 1 << 18
 
 
 class JsonlSink:
@@ -32,13 +35,12 @@ class JsonlSink:
 
     def emit(self, event: Event) -> None:
         """Append one event; `OSError` if it cannot be written, with the file's name."""
-        self._file_for(event.ts[:10]).append(event_to_json(event).encode() + b"\n")
+        self.emit_all([event])
 
     def emit_all(self, events: Sequence[Event]) -> None:
         """Append events, those of a day in one write; raises as `emit`."""
         for day, group in groupby(events, key=lambda event: event.ts[:10]):
-            lines = "".join(f"{event_to_json(event)}\n" for event in group)
-            self._file_for(day).append(lines.encode())
+            self._file_for(day).append(list(_lines(group)))
 
     def files(self) -> list[Path]:
         """Return the files of the log, oldest first, for `afk events tail`."""
@@ -57,6 +59,19 @@ class JsonlSink:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _lines(events: Iterable[Event]) -> Iterator[bytes]:
+    """Yield the lines of events, each with its newline, in pieces: small ones together, a large one in several."""
+    texts: list[str] = []
+    for event in events:
+        for piece in event_to_json_pieces(event):
+            texts.append(piece)
+            if len(piece) > _LARGE_CHARS:
+                yield "".join(texts).encode()
+                texts.clear()
+        texts.append("\n")
+    yield "".join(texts).encode()
 
 
 def _folder(path: str) -> Path:

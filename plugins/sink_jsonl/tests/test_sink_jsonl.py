@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from afk_sink_jsonl import Settings, afk_sink
 
+from afkcli.core.contract.events import RunStarted
 from afkcli.plugin import ConfigError, TextDeltaEvent, event_to_json
 
 DAY = "2026-01-31"
@@ -77,6 +78,20 @@ def test_every_event_is_one_line_in_order(tmp_path):
         sink.emit(one)
     sink.close()
     assert [line.decode() for line in lines(tmp_path / f"{DAY}.jsonl")] == [event_to_json(one) for one in events]
+
+
+def test_a_large_event_is_one_line_behind_a_torn_one_too(tmp_path):
+    path = tmp_path / f"{DAY}.jsonl"
+    path.write_bytes(b'{"torn')
+    header = {
+        name: getattr(event(0), name) for name in ("run_id", "thread_id", "thread_key", "turn", "seq", "ts", "step")
+    }
+    large = RunStarted(**header, agent="a", model="m", message='"\n\U0001f600' * 2_000_000)
+    sink = sink_in(tmp_path)
+    sink.emit(large)
+    sink.emit(event(1))
+    sink.close()
+    assert [line.decode() for line in lines(path)] == ['{"torn', event_to_json(large), event_to_json(event(1))]
 
 
 def test_an_event_is_in_the_file_as_soon_as_it_was_emitted(tmp_path):

@@ -16,13 +16,26 @@ from afkcli.core.contract.events import (
     Event,
     Retrying,
     RunStarted,
+    StepCompleted,
     TextDeltaEvent,
     ToolCallDeltaEvent,
+    ToolCompleted,
     ToolStarted,
     Warned,
     event_to_json,
+    event_to_json_pieces,
 )
 from afkcli.core.contract.jsonform import JsonError, clean_text
+from afkcli.core.contract.messages import (
+    FinishReason,
+    Message,
+    ReasoningPart,
+    Role,
+    TextPart,
+    ToolCallPart,
+    text_message,
+)
+from afkcli.core.contract.result import Usage
 
 HEADER: dict[str, Any] = {
     "run_id": "0197",
@@ -128,3 +141,56 @@ class TestOnce:
         assert len(events._lines) < 100
         event_to_json(delta("a" * 1_000_000))
         assert max(len(kept[1]) for kept in events._lines if kept is not None) < 100_000
+
+
+LONG = 1_100_000
+
+
+def long_events() -> dict[str, Event]:
+    answer = text_message(Role.ASSISTANT, "a" * LONG)
+    call = ToolCallPart(id="c", name="n", arguments={"x": ["y" * LONG, {"z": 1.5, "": "z" * LONG}], "q": []})
+    two = Message(
+        role=Role.ASSISTANT, parts=(ReasoningPart(text='"' * LONG), TextPart(text="\n\x7f\u2028" * LONG), call)
+    )
+    done = {"usage": Usage(), "finish_reason": FinishReason.STOP}
+    result = {"tool_name": "n", "tool_call_id": "c", "tool_success": True, "tool_error": None, "latency_ms": 1}
+    return {
+        "an answer": StepCompleted(**HEADER, message=answer, **done),
+        "reasoning, an answer and arguments": StepCompleted(**HEADER, message=two, **done),
+        "a result of a tool": ToolCompleted(**HEADER, **result, tool_output="\U0001f600é" * LONG),
+        "arguments": ToolStarted(**HEADER, tool_name="n", tool_call_id="c", arguments=call.arguments),
+        "surrogates, lone and in pairs": ToolCompleted(**HEADER, **result, tool_output="\ud800\ud83d\ude00" * LONG),
+        "a question": RunStarted(**HEADER, agent="a", model="m", message="q" * LONG),
+    }
+
+
+@pytest.mark.parametrize("what", long_events())
+def test_the_line_of_a_large_event_comes_in_pieces_and_is_the_same(what: str) -> None:
+    event = long_events()[what]
+
+    pieces = list(event_to_json_pieces(event))
+
+    assert "".join(pieces) == event_to_json(event)
+    assert max(map(len, pieces)) <= 3 << 20  # much less than the line where that has several texts
+    assert len(pieces) > 3
+
+
+def test_the_line_of_a_small_event_is_one_piece() -> None:
+    assert list(event_to_json_pieces(delta("a"))) == [event_to_json(delta("a"))]
+
+
+@pytest.mark.parametrize("value", [float("nan"), object(), "x" * 70_000_000])
+def test_what_has_no_line_is_refused_before_the_first_piece(value: Any) -> None:
+    arguments = {"long": "x" * LONG, "value": value}
+
+    with pytest.raises(JsonError):
+        next(event_to_json_pieces(ToolStarted(**HEADER, tool_name="n", tool_call_id="c", arguments=arguments)))
+
+
+def test_what_is_nested_too_deeply_is_refused_before_the_first_piece() -> None:
+    deep: Any = "x" * LONG
+    for _ in range(80):
+        deep = [deep]
+
+    with pytest.raises(JsonError, match="nested deeper"):
+        next(event_to_json_pieces(ToolStarted(**HEADER, tool_name="n", tool_call_id="c", arguments={"deep": deep})))

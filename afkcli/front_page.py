@@ -24,6 +24,7 @@ COMMANDS = {
     "threads": "List, show, rename, export and delete threads.",
     "usage": "Show tokens and cost, by day, model, agent, thread or tag.",
     "events": "Read the event log; print the events' JSON Schema.",
+    "replay": "Show the runs of an event log again.",
     "tools": "List the tools of plugins and servers, and the decision on their calls.",
     "plugins": "List plugins and their problems.",
     "config": "Show the config and where it comes from.",

@@ -19,9 +19,10 @@ from afkcli.commands.context import invocation
 from afkcli.commands.event_log import EventLog, LoggedEvent
 from afkcli.commands.json_option import json_option
 from afkcli.commands.number_types import WholeNumber
-from afkcli.core.contract.errors import AfkError, ConfigError
+from afkcli.core.contract.errors import AfkError, ConfigError, UsageError
 from afkcli.core.contract.events import EVENT_TYPES
 from afkcli.core.contract.jsonform import JsonObject, dumps
+from afkcli.core.contract.suggestions import near_names
 from afkcli.core.contract.text import one_line
 from afkcli.host.ending import EndedError, Ending
 from afkcli.host.signals import SIGPIPE
@@ -58,17 +59,19 @@ def schema(as_json: bool) -> None:
 @click.option("--lines", "-n", type=WholeNumber(min=0), default=10, show_default=True, metavar="N", help="The last N.")
 @click.option("--thread", "-t", metavar="NAME", shell_complete=complete_thread, help="Only events of this thread.")
 @click.option("--run", metavar="ID", help="Only events of this run; the beginning or end of its id is enough.")
+@click.option("--type", "types", multiple=True, metavar="TYPE", help="Only events of this type; may be repeated.")
 @json_option
-def tail(follow: bool, lines: int, thread: str | None, run: str | None, as_json: bool) -> None:
+def tail(follow: bool, lines: int, thread: str | None, run: str | None, types: tuple[str, ...], as_json: bool) -> None:
     """Show the last events of the log; with --json the lines unchanged."""
-    log = EventLog(_log_files(), _filter(thread, run))
+    _check_types(types)
+    log = EventLog(_log_files(), _filter(thread, run, types))
     stdout, messages = Stdout(invocation()), Messages(invocation())
     show = _show_json if as_json else _show_text
     try:
         events = log.last(lines)
         show(stdout, events)
         if not events and not follow:
-            messages.say("no event matches" if thread or run else "the event log is empty")
+            messages.say("no event matches" if thread or run or types else "the event log is empty")
         _say_left_out(log, messages)
         while follow:
             _wait(stdout)
@@ -102,8 +105,19 @@ def _log_files() -> Callable[[], Sequence[Path]]:
     raise ConfigError(f"no sink in use keeps a log that can be read{why}; the sink `jsonl` does")
 
 
-def _filter(thread: str | None, run: str | None) -> Callable[[JsonObject], bool]:
+def _check_types(types: Sequence[str]) -> None:
+    """Refuse a type that no event has."""
+    for name in types:
+        if name not in EVENT_TYPES:
+            near = near_names(name, EVENT_TYPES)
+            hint = f"did you mean {near[0]!r}?" if near else f"types: {', '.join(EVENT_TYPES)}"
+            raise UsageError(f"there is no event of the type {name!r}; {hint}")
+
+
+def _filter(thread: str | None, run: str | None, types: Sequence[str]) -> Callable[[JsonObject], bool]:
     def wanted(event: JsonObject) -> bool:
+        if types and event.get("type") not in types:
+            return False
         if thread is not None and thread not in (event.get("thread_id"), event.get("thread_key")):
             return False
         run_id = str(event.get("run_id", ""))

@@ -1,0 +1,149 @@
+"""`afk replay`: shows the runs of an event log as they were shown when they ran, offline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+import click
+
+from afkcli.commands.completion import complete_thread
+from afkcli.commands.context import invocation
+from afkcli.core.contract.errors import UsageError
+from afkcli.core.contract.events import EVENT_TYPES, VERSION, Event, RunStarted
+from afkcli.core.contract.jsonform import MAX_LINE_BYTES, JsonError, JsonObject, loads_object
+from afkcli.core.contract.text import collapsed
+from afkcli.core.contract.typed_json import from_json
+from afkcli.host.ending import EndedError, Ending
+from afkcli.host.signals import SIGPIPE
+from afkcli.screen.messages import Messages
+from afkcli.screen.renderers import Reasoning, TextRenderer, final_answer
+from afkcli.screen.streams import Output, is_disconnected
+from afkcli.screen.styles import BOLD
+
+_QUESTION = 200  # characters of a question that are shown
+
+
+@click.command("replay")
+@click.argument("file", type=click.Path(allow_dash=True, dir_okay=False))
+@click.option("--run", metavar="ID", help="Only this run; the beginning or end of its id is enough.")
+@click.option("--thread", "-t", metavar="NAME", shell_complete=complete_thread, help="Only runs of this thread.")
+@click.option("--reasoning", is_flag=True, help="Show the model's reasoning on stderr too.")
+@click.option("--final", is_flag=True, help="Write only the text of the last step of each run.")
+def command(file: str, run: str | None, thread: str | None, reasoning: bool, final: bool) -> None:
+    """Show the runs in FILE, an event log or the output of `afk run --json`, as they were shown; `-` is stdin.
+
+    The answers go to stdout, everything else to stderr. No model is asked and no tool is called.
+    """
+    messages = Messages(invocation())
+    events = _Events(_wanted(run, thread))
+    with ExitStack() as stack:
+        opened = invocation().stdin.binary() if file == "-" else _opened(file)
+        try:
+            asyncio.run(_show(events.of(stack.enter_context(opened)), messages, reasoning, final))
+        except OSError as error:
+            if is_disconnected(error):
+                raise EndedError(Ending(signal=SIGPIPE)) from None
+            raise
+    if events.left_out:
+        messages.warn(f"{events.left_out} line(s) of {file} are not events that this afk knows, and were left out")
+    if not events.runs:
+        messages.say("no run matches" if run or thread else f"there is no run in {file}")
+
+
+def _opened(file: str) -> IO[bytes]:
+    try:
+        return Path(file).open("rb")
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _wanted(run: str | None, thread: str | None) -> Callable[[JsonObject], bool]:
+    def wanted(form: JsonObject) -> bool:
+        run_id = str(form.get("run_id", ""))
+        of_the_thread = thread is None or thread in (form.get("thread_id"), form.get("thread_key"))
+        return of_the_thread and (run is None or run_id.startswith(run) or run_id.endswith(run))
+
+    return wanted
+
+
+class _Events:
+    """The events of a log, those of each run together: of runs at the same time, the first to begin comes first.
+
+    `runs` counts the runs, and `left_out` the lines that are not events that this afk knows.
+    """
+
+    def __init__(self, wanted: Callable[[JsonObject], bool]) -> None:
+        self._wanted = wanted
+        self._waiting: dict[str, list[Event]] = {}
+        self.runs = 0
+        self.left_out = 0
+
+    def of(self, file: IO[bytes]) -> Iterator[Event]:
+        current: str | None = None
+        for event in self._read(file):
+            if current is None:
+                current = event.run_id
+                self.runs += 1
+            if event.run_id != current:
+                self._waiting.setdefault(event.run_id, []).append(event)
+                continue
+            yield event
+            if event.type == "completed":
+                current = None
+                yield from self._whole_ones()
+                current = next(iter(self._waiting), None)
+                yield from self._waiting.pop(current, ()) if current is not None else ()
+                self.runs += current is not None
+        for waiting in self._waiting.values():
+            self.runs += 1
+            yield from waiting
+
+    def _whole_ones(self) -> Iterator[Event]:
+        """Yield the events of the runs that have ended while they waited."""
+        ended = [run_id for run_id, events in self._waiting.items() if events[-1].type == "completed"]
+        for run_id in ended:
+            self.runs += 1
+            yield from self._waiting.pop(run_id)
+
+    def _read(self, file: IO[bytes]) -> Iterator[Event]:
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            if not line.strip():
+                continue
+            try:
+                form = loads_object(line)
+                kind = EVENT_TYPES.get(str(form.get("type")))
+                if kind is None or form.get("v") != VERSION:
+                    raise JsonError("it is no event of this version")
+                if self._wanted(form):
+                    yield from_json(kind, {name: value for name, value in form.items() if name != "v"})
+            except JsonError:
+                self.left_out += 1
+
+
+async def _show(events: Iterator[Event], messages: Messages, reasoning: bool, final: bool) -> None:
+    output = Output(invocation().answer_descriptor())
+    renderer = None
+    try:
+        for event in events:
+            if isinstance(event, RunStarted) or renderer is None:
+                _say_run(event, messages)
+                renderer = TextRenderer(
+                    output,
+                    messages,
+                    answer=final_answer if final else None,
+                    reasoning=Reasoning(messages) if reasoning else None,
+                )
+            await renderer.show(event, more=False)
+    finally:
+        await output.flush()
+        output.close()
+
+
+def _say_run(event: Event, messages: Messages) -> None:
+    """Write which run begins: its thread, its time, and the question if its first event is there."""
+    asked = f": {collapsed(event.message, _QUESTION)}" if isinstance(event, RunStarted) else ""
+    messages.say(f"{event.thread_id}, turn {event.turn}, {event.ts}{asked}", BOLD)

@@ -21,6 +21,7 @@ from afkcli.core.contract.structs import FrozenStruct
 from afkcli.providers.answer_events import AnswerEvents
 from afkcli.providers.base_url import split_base_url
 from afkcli.providers.bodies import BodyTooLongError, unread_encoding
+from afkcli.providers.deadline import Deadline
 from afkcli.providers.failures import RedirectRefusedError
 from afkcli.providers.http_client import bounded_body, make_http_client
 from afkcli.providers.named_message import NamedMessage
@@ -114,7 +115,8 @@ class Connection(Generic[AnyServer]):
             try:
                 self._check_encoding(response)
                 http_error = http_library(self._sdk.load()).HTTPError
-                yield EventStream(self._server, model, response, http_error, progress)
+                with contextlib.closing(EventStream(self._server, model, response, http_error, progress)) as stream:
+                    yield stream
             finally:
                 await response.aclose()
         except ServerToldError as error:
@@ -201,6 +203,7 @@ class EventStream:
         self._response = response
         self._chunks = response.aiter_bytes()
         self._events = AnswerEvents()
+        self._deadline = Deadline()
         self._http_error = http_error
         self.progress = progress
         self.failure: ProviderError | None = None
@@ -218,8 +221,8 @@ class EventStream:
         if self.failure is not None:
             raise self.failure
         try:
-            async with asyncio.timeout(self.progress.remaining if seconds is None else seconds):
-                chunk = await anext(self._chunks, None)
+            limit = self.progress.remaining if seconds is None else seconds
+            chunk = await self._deadline.wait(anext(self._chunks, None), limit)
             events = self._events.rest() if chunk is None else self._taken(chunk)
         except TimeoutError:
             raise self._stalled() from None
@@ -234,6 +237,10 @@ class EventStream:
             if not events:
                 raise self.failure
         return events if chunk is not None or events else None
+
+    def close(self) -> None:
+        """Cancel what still watches the stream; the response is closed by its connection."""
+        self._deadline.close()
 
     async def drain(self) -> None:
         """Read what is left after the end marker, for a moment, so that the connection can be used again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -51,6 +51,12 @@ def turns_of(thread: ThreadInfo, history: History, state: str | None) -> list[Sh
         ShownTurn(turn, state, _resumed_as(resumed.get(position), aside), aside.get(turn.turn))
         for position, (turn, state) in enumerate(turns)
     ]
+
+
+def with_messages(found: Iterable[ShownTurn], turns: Iterator[SealedTurn]) -> Iterator[ShownTurn]:
+    """Yield the turns of an outline with their messages, one after the other; an open turn has its own."""
+    for shown in found:
+        yield shown if shown.turn.messages else shown._replace(turn=next(turns, shown.turn))
 
 
 def _resumed_as(later: SealedTurn | None, aside: Mapping[int, str]) -> int | None:

@@ -59,8 +59,8 @@ def _one(store: Store, name: str, form: str, messages: Messages) -> Iterator[str
     from afkcli.commands.conversation import markdown, turns_of
     from afkcli.core.thread.history import fold
 
-    thread, records = snapshot(store, thread)
-    history = fold(thread, records)
+    taken = snapshot(store, thread)
+    thread, history = taken.thread, fold(taken.thread, taken.records(store))
     for line in history.damage:
         messages.warn(line)
     yield markdown(thread, [turn for turn in turns_of(thread, history, state) if turn.set_aside is None])

@@ -312,16 +312,19 @@ class ThreadChecker:
     Args:
         line: where the thread begins.
         form: its line.
+        keep: whether `whole` has the records; without them it checks alone.
 
     Raises:
         JsonError: the metadata is not such as afk writes.
     """
 
-    def __init__(self, line: int, form: JsonObject) -> None:
+    def __init__(self, line: int, form: JsonObject, *, keep: bool = True) -> None:
         self.line = line
         self.thread = _thread(form.get("thread"))
         self.label = f"the thread {self.thread.name!r}"
+        self._keep = keep
         self._records: list[Record] = []
+        self._opened: list[Record] = []
         self._left_out: list[str] = []
         self._last_index = -1
         self._turns = 0
@@ -338,7 +341,10 @@ class ThreadChecker:
             raise JsonError(f"{label} is damaged or belongs to another thread: its hash does not match")
         self._take_place(record, fault, label)
         self._check_body(record, label)
-        self._records.append(record)
+        if self._keep:
+            self._records.append(record)
+        if record.kind not in KEPT_KINDS:
+            self._opened.append(record)
         self._named |= named_contents([record])
 
     def add_left_out(self, form: JsonObject) -> None:
@@ -378,16 +384,16 @@ class ThreadChecker:
 
     def whole(self) -> ExportedThread:
         """Return the thread; `JsonError` if a record of it is missing."""
-        thread, records = self.thread, self._records
+        thread = self.thread
         if self._last_index < 0 or not self._chain.ends_at(thread):
             raise JsonError("its last record is missing")
         if (thread.next_index, thread.turns) != (self._last_index + 1, self._turns):
             raise JsonError("its metadata does not fit its records")
-        _check_open_turn(thread, [record for record in records if record.kind not in KEPT_KINDS])
+        _check_open_turn(thread, self._opened)
         return ExportedThread(
             line=self.line,
             thread=thread,
-            records=tuple(records),
+            records=tuple(self._records),
             contents=self._attached.contents,
             missing=(*self._left_out, *self._attached.missing(self._named)),
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from afkcli.core.contract.errors import StoreError, UnknownNameError
 from afkcli.core.contract.jsonform import JsonError, to_plain
@@ -25,6 +26,7 @@ from afkcli.core.thread.exchange import (
     thread_line,
 )
 from afkcli.core.thread.operations import find_thread
+from afkcli.core.thread.pages import records_in_pages
 
 _SNAPSHOT_TRIES = 20
 _PIECE = 1 << 20
@@ -44,7 +46,7 @@ def export_thread(store: Store, thread: ThreadInfo, warn: Say) -> Iterator[str]:
     Raises:
         StoreError: the store failed, or the thread changes all the time.
     """
-    yield from _lines(store, *snapshot(store, thread), warn)
+    yield from _lines(store, snapshot(store, thread), warn)
     yield end_line(1)
 
 
@@ -60,13 +62,29 @@ def export_all(store: Store, warn: Say) -> Iterator[str]:
         taken = _taken(store, info)
         if taken is None:
             continue
-        yield from _lines(store, *taken, warn)
+        yield from _lines(store, taken, warn)
         count += 1
     yield end_line(count)
 
 
-def snapshot(store: Store, thread: ThreadInfo) -> tuple[ThreadInfo, list[Record]]:
-    """Return a thread and its records as they were at one moment, also while a run writes to it.
+class Snapshot(NamedTuple):
+    """A thread as it was at one moment: its metadata, and the records from the question of its open turn on.
+
+    The records before these never change, so they are read page by page.
+    """
+
+    thread: ThreadInfo
+    opened: tuple[Record, ...]
+
+    def records(self, store: Store) -> Iterator[Record]:
+        """Yield all records as they were then."""
+        opened = self.thread.open_turn
+        yield from records_in_pages(store, self.thread.key, end=opened.index if opened else self.thread.next_index)
+        yield from self.opened
+
+
+def snapshot(store: Store, thread: ThreadInfo) -> Snapshot:
+    """Return a thread as it is at one moment, also while a run writes to it.
 
     Raises:
         UnknownNameError: the name of `thread` leads to no thread any more.
@@ -74,45 +92,51 @@ def snapshot(store: Store, thread: ThreadInfo) -> tuple[ThreadInfo, list[Record]
     """
     for _ in range(_SNAPSHOT_TRIES):
         before = find_thread(store, thread.name)
-        records = list(store.load(before.key))
+        opened = before.open_turn
+        records = tuple(store.load(before.key, after=opened.index - 1)) if opened is not None else ()
         if find_thread(store, thread.name).head == before.head:
-            return before, records
+            return Snapshot(before, records)
     raise StoreError(f"the thread {thread.name!r} changes all the time; export it when its run has ended")
 
 
-def _taken(store: Store, info: ThreadInfo) -> tuple[ThreadInfo, list[Record]] | None:
-    """Return the thread and its records by whatever name it has now, or None if it was deleted meanwhile."""
+def _taken(store: Store, info: ThreadInfo) -> Snapshot | None:
+    """Return the thread by whatever name it has now, or None if it was deleted meanwhile."""
     named: ThreadInfo | None = info
     while named is not None:
         try:
-            thread, records = snapshot(store, named)
+            taken = snapshot(store, named)
         except UnknownNameError:
             pass
         else:
-            if thread.key == info.key:
-                return thread, records
+            if taken.thread.key == info.key:
+                return taken
         named = next((other for other in store.list() if other.key == info.key), None)
     return None
 
 
-def _lines(store: Store, thread: ThreadInfo, records: list[Record], warn: Say) -> Iterator[str]:
+def _lines(store: Store, taken: Snapshot, warn: Say) -> Iterator[str]:
     """Yield the lines of a thread, checked as an import checks them; a long line comes in pieces.
 
     A record that is too large for a line is left out, and its place is kept.
     """
+    thread = taken.thread
     checked = _Checked(thread, warn)
+    named: dict[str, str] = {}
     yield from _pieces(thread_line(thread))
-    for record in records:
+    for record in taken.records(store):
         line = record_line(record)
         if line is None:
             warn(
                 f"record {record.index} (turn {record.turn}) of the thread {thread.name!r} is left out of the export: "
                 f"its {in_mb(size_of(record))} are too much for a line of JSON; it stays in the thread"
             )
-        checked.take(record, left_out=line is None)
         yield from _pieces(line or left_out_line(record))
+        left_out = line is None
+        del line  # the check makes more of the record
+        checked.take(record, left_out=left_out)
+        named |= named_contents([record])
     checked.finish()
-    for sha256, name in named_contents(records).items():
+    for sha256, name in named.items():
         try:
             yield content_line(sha256, read_content(store, thread.key, sha256))
         except (LostContentError, StoreError) as error:
@@ -133,7 +157,7 @@ class _Checked:
         self._warn = warn
         self._checker: ThreadChecker | None = None
         with self._refused(f"the thread {thread.name!r}"):
-            self._checker = ThreadChecker(1, {"thread": to_plain(thread)})
+            self._checker = ThreadChecker(1, {"thread": to_plain(thread)}, keep=False)
 
     def take(self, record: Record, *, left_out: bool) -> None:
         checker = self._checker

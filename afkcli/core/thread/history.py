@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from afkcli.core.contract.errors import UnsupportedRecordError
 from afkcli.core.contract.jsonform import MAX_LINE_BYTES, JsonError, loads_object
 from afkcli.core.contract.protocols import THREAD_SCHEMA, LargeRecord, Record, RecordKind, Store, ThreadInfo
-from afkcli.core.contract.structs import FrozenStruct
+from afkcli.core.contract.structs import FrozenStruct, replace
 from afkcli.core.contract.text import in_mb
 from afkcli.core.thread.changes import Change, read_change
 from afkcli.core.thread.fitting import MOST_BYTES, fitted
-from afkcli.core.thread.records import Chain, Fault
+from afkcli.core.thread.records import Chain, Fault, record_hash
 from afkcli.core.thread.seals import Seal
 from afkcli.core.thread.set_aside import seen_turns, set_aside
 from afkcli.core.thread.turns import SealedTurn
@@ -54,11 +54,29 @@ def fold(thread: ThreadInfo, records: Iterable[Record], wanted: Wanted | None = 
         UnsupportedRecordError: the thread has a newer schema, or a `meta` record of a kind or version that this afk
             does not know. What a later version records is never ignored silently.
     """
+    return _found(thread, records, _Found(thread.name), wanted)
+
+
+def outline(thread: ThreadInfo, records: Iterable[Record]) -> History:
+    """Return what `fold` does, each turn without its messages, which were read and let go. Since: 0.2."""
+    return _found(thread, records, _Outline(thread.name), None)
+
+
+def sealed_turns(thread: ThreadInfo, records: Iterable[Record]) -> Iterator[SealedTurn]:
+    """Yield the turns that `outline` has, in the same order, with their messages. Since: 0.2."""
+    for record in records:
+        if record.kind is RecordKind.SEAL and record_hash(thread.key, record) == record.hash:
+            found = _Found(thread.name)
+            found.take(record)
+            found.read_messages(None)
+            yield from found.history().turns
+
+
+def _found(thread: ThreadInfo, records: Iterable[Record], found: _Found, wanted: Wanted | None) -> History:
     if thread.schema > THREAD_SCHEMA:
         raise UnsupportedRecordError(
             f"the thread {thread.name!r} was written by a newer afk (schema version {thread.schema}): upgrade afk"
         )
-    found = _Found(thread.name)
     chain = Chain(thread.key)
     for record in records:
         if isinstance(record, LargeRecord):
@@ -153,6 +171,16 @@ class _Found:
 
     def _label(self, record: Record) -> str:
         return f"turn {record.turn} of thread {self._name!r} (record {record.index})"
+
+
+class _Outline(_Found):
+    """What was found, without the messages of the turns."""
+
+    def take(self, record: Record) -> None:
+        super().take(record)
+        self.read_messages(None)
+        if self.turns and self.turns[-1] is not None:
+            self.turns[-1] = replace(self.turns[-1], messages=())
 
 
 def load_history(store: Store, thread: ThreadInfo, wanted: Wanted | None = None) -> History:

@@ -38,7 +38,14 @@ if TYPE_CHECKING:
         UnknownNameError,
         UsageError,
     )
-    from afkcli.core.contract.events import Event, TextDeltaEvent, event_to_json, event_to_json_pieces, message_to_json
+    from afkcli.core.contract.events import (
+        Event,
+        RunStarted,
+        TextDeltaEvent,
+        event_to_json,
+        event_to_json_pieces,
+        message_to_json,
+    )
     from afkcli.core.contract.growing import GrowingText
     from afkcli.core.contract.ids import rfc3339, uuid7
     from afkcli.core.contract.jsonform import (
@@ -187,6 +194,7 @@ _NAMES = {
     ),
     "afkcli.core.contract.events": (
         "Event",
+        "RunStarted",
         "TextDeltaEvent",
         "event_to_json",
         "event_to_json_pieces",
@@ -413,6 +421,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "RecordKind",
     "Renew",
     "Role",
+    "RunStarted",
     "RunState",
     "SealedTurn",
     "SettingSource",

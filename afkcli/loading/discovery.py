@@ -51,6 +51,7 @@ KNOWN: Mapping[str, KnownPlugin] = {
     "provider.local": KnownPlugin(distribution="afk-provider-local"),
     "store.disk": KnownPlugin(distribution="afk-store-disk"),
     "sink.jsonl": KnownPlugin(distribution="afk-sink-jsonl"),
+    "sink.otel": KnownPlugin(distribution="afk-sink-otel"),
     "tools.files": KnownPlugin(distribution="afk-tools-files"),
     "tools.mcp": KnownPlugin(distribution="afk-tools-mcp"),
     "tools.shell": KnownPlugin(distribution="afk-tools-shell"),

@@ -86,10 +86,14 @@ class ContextEvent(Header, kw_only=True):
 
 
 class StepStarted(Header, kw_only=True):
-    """A model call is about to go out; `request_sha256` is the hash of its neutral JSON form."""
+    """A model call is about to go out; `request_sha256` is the hash of its neutral JSON form.
+
+    `model` is the full name of the model that is called, a fallback model too (since 0.2).
+    """
 
     attempt: int
     request_sha256: str
+    model: str | None = None
     brief: ClassVar[tuple[str, ...]] = ("attempt",)
     type: Literal["step_started"] = "step_started"
 
@@ -200,11 +204,15 @@ class Warned(Header, kw_only=True):
 
 
 class StepCompleted(Header, kw_only=True):
-    """The assistant's message in full; the deltas before it add up to it."""
+    """The assistant's message in full; the deltas before it add up to it.
+
+    `model` is the name that the server answered with, if it gave one (since 0.2).
+    """
 
     message: Message
     usage: Usage
     finish_reason: FinishReason
+    model: str | None = None
     brief: ClassVar[tuple[str, ...]] = ("finish_reason",)
     type: Literal["step_completed"] = "step_completed"
 

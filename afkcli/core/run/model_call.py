@@ -256,7 +256,10 @@ class ModelCalls(FrozenStruct, kw_only=True):
         self.tally.usage += usage
         message = self.transcript.add_message(response.message)
         self.context.take_usage(usage)
-        await self.outlet.emit(StepCompleted, message=message, usage=usage, finish_reason=response.finish_reason)
+        answered = None if response.model is None else error_line(response.model, self.outlet.redact)
+        await self.outlet.emit(
+            StepCompleted, message=message, usage=usage, finish_reason=response.finish_reason, model=answered
+        )
         self.transcript.size.check()
         name = self.models.current.full_name
         has_said = self.tally.executions or any(message.text.strip() for message in self.transcript.answer)
@@ -296,7 +299,8 @@ class _Attempt:
         usage, is_billed = None, False
         try:
             self._outlet.step = self._step
-            await self._outlet.emit(StepStarted, attempt=attempt, request_sha256=self._hashes.of(request))
+            digest = self._hashes.of(request)
+            await self._outlet.emit(StepStarted, attempt=attempt, request_sha256=digest, model=self.model.full_name)
             is_billed = True  # a cancelled call may be billed
             with contained(f"the provider {self.model.provider.name!r}"):
                 response = await self._stream(request)

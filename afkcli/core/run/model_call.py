@@ -134,11 +134,13 @@ class ModelCalls(FrozenStruct, kw_only=True):
 
     def _is_mended(self, error: ProviderError, model: Model, request: ModelRequest) -> bool:
         """Leave out of the next request what the server refused, and return whether that makes it useful."""
+        if self._leave_out_images(error, model, request):
+            return True
         if self.context.cut_further(error, model):
             self._check_calls(str(error))
             self.outlet.warn("context_refused", f"{error.said or error}; more is left out, and it is asked once more")
             return True
-        return self._leave_out_images(error, model, request) or self._set_aside(error, model)
+        return self._set_aside(error, model)
 
     def _leave_out_images(self, error: ProviderError, model: Model, request: ModelRequest) -> bool:
         """Leave out the images that tools returned if the server refuses them, and return whether it does.

@@ -7,7 +7,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -78,6 +78,7 @@ _PUT = _INSERT + (
 )
 _PUT_NEW = _INSERT + "DO NOTHING"
 _ROWS_AT_ONCE = 50
+_CHARS_AT_ONCE = 1 << 20
 _BY_INDEX = (
     "SELECT named.rowid, found.key FROM Cache AS named LEFT JOIN Cache AS found ON found.rowid = named.rowid"
     " WHERE named.raw = 1 AND named.key = ?"
@@ -336,23 +337,27 @@ class ThreadCache:
 
     def put_all(self, texts: Mapping[str, str]) -> None:
         """Write rows by their keys, in one statement; raises as `put`."""
-        if self._insert(_PUT, texts) != len(texts):
+        if self._insert(_PUT, texts.items()):
             raise damaged(self.file, INDEX_DAMAGED)
 
-    def put_new(self, texts: Mapping[str, str]) -> None:
-        """Write rows that are not there yet; `StoreError` if one is, which only damage can explain."""
-        if self._insert(_PUT_NEW, texts) != len(texts):
-            raise damaged(self.file, f"it has a row {' or '.join(texts)} already")
+    def put_new(self, texts: Iterable[tuple[str, str]]) -> None:
+        """Write rows that are not there yet; `StoreError` if one is, which only damage can explain.
 
-    def _insert(self, statement: str, texts: Mapping[str, str]) -> int:
-        """Write rows, and return how many were written."""
+        The texts are taken as they are written, so that not all of them need be in memory.
+        """
+        refused = self._insert(_PUT_NEW, texts)
+        if refused:
+            raise damaged(self.file, f"it has a row {' or '.join(refused)} already")
+
+    def _insert(self, statement: str, texts: Iterable[tuple[str, str]]) -> list[str]:
+        """Write rows, and return the keys of the first statement that did not write all of its rows."""
         now = time.time()
-        written, items = 0, list(texts.items())
-        for start in range(0, len(items), _ROWS_AT_ONCE):
-            group = items[start : start + _ROWS_AT_ONCE]
+        for group in _groups(texts):
             values = [value for key, text in group for value in (key, now, now, text)]
-            written += self._con.execute(statement.format(rows=", ".join([_NEW_ROW] * len(group))), values).rowcount
-        return written
+            rows = ", ".join([_NEW_ROW] * len(group))
+            if self._con.execute(statement.format(rows=rows), values).rowcount != len(group):
+                return [key for key, _ in group]
+        return []
 
     def is_shown_by_index(self, key: str) -> bool:
         """Return whether the index of keys leads to the rows that the table has for `key`, and to no others.
@@ -411,6 +416,20 @@ class ThreadCache:
             return row_text(mode, filename, value)
         except StoreError as error:
             raise StoreError(f"the row {key!r} of {self.file} is refused: {error}") from None
+
+
+def _groups(texts: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    """Yield rows in groups for one statement each, which SQLite copies: few where they are large."""
+    group: list[tuple[str, str]] = []
+    size = 0
+    for key, text in texts:
+        if group and (len(group) == _ROWS_AT_ONCE or size + len(text) > _CHARS_AT_ONCE):
+            yield group
+            group, size = [], 0
+        group.append((key, text))
+        size += len(text)
+    if group:
+        yield group
 
 
 if sys.platform == "darwin":

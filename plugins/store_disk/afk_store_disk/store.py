@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import wraps
+from itertools import chain
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -496,14 +497,14 @@ class DiskStore:
         """
         key, changed = thread.key, before.changed
         sealed = {record.turn: at for at, record in enumerate(records) if record.kind is RecordKind.SEAL}
-        new = {
-            rows.record_key(key, record): rows.record_to_text(record)
+        new: Iterable[tuple[str, str]] = (
+            (rows.record_key(key, record), rows.record_to_text(record))
             for at, record in enumerate(records)
             if record.kind in KEPT_KINDS or sealed.get(record.turn, -1) < at
-        }
+        )
         if not is_journal(records):
             changed = self._next_number(before.changed)
-            new[rows.changed_key(changed, key)] = "true"
+            new = chain(new, [(rows.changed_key(changed, key), "true")])
             old = rows.changed_key(before.changed, key)
             opened = (rows.all_under(rows.turn_prefix(key, turn)) for turn in sealed)
             self._cache.drop((old, f"{old}\0"), *opened)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from afk_store_disk import cache
+from afk_store_disk import cache, rows
 from afk_store_disk.store import DiskStore
 
 from afkcli.core.contract import jsonform
@@ -15,6 +16,7 @@ from afkcli.core.thread import fitting, turns
 from afkcli.core.thread.exchange import ExportedThread, read_lines
 from afkcli.core.thread.export import export_all, export_thread
 from afkcli.core.thread.history import History, load_history
+from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.core.thread.operations import held
 from afkcli.core.thread.restore import Restorer
 from afkcli.plugin import LargeRecord, StoreError, ThreadInfo, current_owner
@@ -232,3 +234,38 @@ def test_a_record_that_is_nested_deeply_is_named_and_the_others_are_read(folder:
     assert [turn.turn for turn in history.turns] == [1, 3]
     assert any("turn 2" in line for line in history.damage)
     assert list(export_thread(store, found(store), [].append))
+
+
+def test_a_large_thread_is_written_without_a_second_copy_of_it(tmp_path: Path) -> None:
+    source, size = MemoryStore(), 40
+    lease = acquired(source, "t")
+    for number in range(size):
+        lease = save_turn(source, lease, "question", "a" * (1 << 20), number)
+    records = source.load(lease.thread.key)
+    store = DiskStore(tmp_path)
+    there = store.acquire("t", current_owner("import"), key=lease.thread.key)
+    assert there is not None
+
+    tracemalloc.start()
+    store.append(lease.thread, records, "", there)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < (size << 20) / 4
+    assert list(store.load(lease.thread.key)) == list(records)
+    store.close()
+
+
+def test_a_row_that_is_there_already_is_named_and_nothing_is_written(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path)
+    lease = acquired(store, "t")
+    other, record = with_question(lease.thread, "q" * (2 << 20))
+    with sqlite3.connect(tmp_path / "threads.db") as con:
+        key = rows.record_key(lease.thread.key, record)
+        con.execute("INSERT INTO Cache (key, raw, mode, value) VALUES (?, 1, 1, 'other')", (key,))
+    con.close()
+
+    with pytest.raises(StoreError, match=rf"it has a row {key} already"):
+        store.append(other, [record], "", lease)
+
+    assert found(store).head == ""

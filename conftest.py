@@ -19,6 +19,10 @@ collect_ignore = [] if HAS_LITELLM else ["plugins/provider_litellm"]
 if not HAS_LITELLM_PROXY:
     collect_ignore.append("tests/e2e/test_litellm_proxy.py")
 
+HAS_LLM = bool(os.environ.get("AFK_TEST_LLM"))
+if not HAS_LLM:
+    collect_ignore.append("tests/e2e/test_llm_logs.py")
+
 # No example has a time limit, which a busy machine would break.
 settings.register_profile("small", deadline=None, max_examples=25)
 settings.register_profile("full", deadline=None, max_examples=200)
@@ -66,6 +70,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line("what needs LiteLLM was left out: .ci/litellm runs it in an environment of its own")
     if not HAS_LITELLM_PROXY:
         terminalreporter.write_line("what needs LiteLLM's proxy was left out: .ci/litellm makes an environment for it")
+    if not HAS_LLM and _everything(config):
+        terminalreporter.write_line("what needs llm was left out: .ci/llm makes environments for it")
     if not _full(config):
         terminalreporter.write_line(
             "the long suites were left out, and properties had few examples: --full runs all, as CI does"

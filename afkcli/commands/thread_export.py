@@ -22,7 +22,11 @@ from afkcli.screen.streams import Stdout
 @click.command("export")
 @click.argument("name", required=False, shell_complete=complete_thread)
 @click.option(
-    "--all", "every", is_flag=True, help="Write all threads as JSON, with the running turns as far as they are."
+    "--all",
+    "every",
+    is_flag=True,
+    help="Write all threads as JSON, with the running turns as far as they are; with NAME and Markdown: also what is "
+    "set aside.",
 )
 @click.option("--output", "-o", metavar="FILE", help="Write to FILE (readable by you alone) instead of stdout.")
 @click.option(
@@ -35,13 +39,15 @@ from afkcli.screen.streams import Stdout
 )
 def export(name: str | None, every: bool, output: str | None, form: str) -> None:
     """Write the whole thread NAME to stdout or a file; `afk threads import` reads the JSON."""
-    if every == (name is not None):
+    if form == "json" and every == (name is not None):
         raise UsageError("name a thread, or use --all")
-    if every and form != "json":
-        raise UsageError("--all writes JSON; name one thread for Markdown")
+    if form != "json" and name is None:
+        raise UsageError("name one thread for Markdown; --all without a name writes JSON")
     messages = Messages(invocation())
     with opened_store() as store:
-        pieces = _one(store, name, form, messages) if name is not None else export_all(store, messages.warn)
+        pieces = (
+            _one(store, name, form, messages, every=every) if name is not None else export_all(store, messages.warn)
+        )
         if output is None or output == "-":
             stdout = Stdout(invocation())
             for piece in pieces:
@@ -51,7 +57,7 @@ def export(name: str | None, every: bool, output: str | None, form: str) -> None
             messages.say(f"wrote {output}")
 
 
-def _one(store: Store, name: str, form: str, messages: Messages) -> Iterator[str]:
+def _one(store: Store, name: str, form: str, messages: Messages, *, every: bool) -> Iterator[str]:
     thread, state = settled(store, find_thread(store, name), command_owner)
     if form == "json":
         yield from export_thread(store, thread, messages.warn)
@@ -63,7 +69,8 @@ def _one(store: Store, name: str, form: str, messages: Messages) -> Iterator[str
     thread, history = taken.thread, fold(taken.thread, taken.records(store))
     for line in history.damage:
         messages.warn(line)
-    yield markdown(thread, [turn for turn in turns_of(thread, history, state) if turn.set_aside is None])
+    turns = turns_of(thread, history, state)
+    yield markdown(thread, [turn for turn in turns if every or turn.set_aside is None])
 
 
 def _shown(piece: str, form: str) -> str:

@@ -22,7 +22,7 @@ from afkcli.core.contract.errors import (
     UsageError,
 )
 from afkcli.core.contract.jsonform import MAX_LINE_BYTES
-from afkcli.core.thread.exchange import ExportedThread, Incomplete, Item, Refused, RescuedTurn, read_lines
+from afkcli.core.thread.exchange import ExportedThread, Incomplete, Item, Refused, RescuedTurn
 from afkcli.core.thread.restore import Restored, Restorer
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
@@ -39,21 +39,25 @@ _PIECE = 1 << 20
 def import_threads(file: str, rename: bool, as_json: bool) -> None:
     """Import the threads in FILE, as `afk threads export` wrote them, or the turn of a rescue file.
 
-    Without FILE, or with `-`, stdin is read. A thread that is already present is not changed. The exit code is 1 if
-    FILE is not a complete export, and 2 if something in it was refused; the rest is imported.
+    FILE may also be a logs database of `llm`, or a session file of `codex` or `claude`: its content tells. Each of its
+    conversations becomes a thread. Without FILE, or with `-`, stdin is read. A thread that is already present is not
+    changed, but turns that `llm`, `codex` or `claude` added since are appended. The exit code is 1 if FILE is not
+    complete, and 2 if something in it was refused; the rest is imported.
     """
-    importer = _Import(file, Messages(invocation()), Stdout(invocation()) if as_json else None)
+    from afkcli.commands.conversation_import import items_of
+
+    importer = Import(file, Messages(invocation()), Stdout(invocation()) if as_json else None)
     with _opened(file) as stream, opened_store() as store:
         restorer = Restorer(store, command_owner, rename=rename)
         try:
-            for item in read_lines(_lines(stream)):
+            for item in items_of(file, stream, _lines(stream), importer):
                 importer.take(restorer, item)
         finally:
             importer.say_sum()
     raise click.exceptions.Exit(importer.exit_code)
 
 
-class _Import:
+class Import:
     """Imports one item after the other, reports what is refused, and counts."""
 
     def __init__(self, file: str, messages: Messages, stdout: Stdout | None) -> None:
@@ -70,7 +74,7 @@ class _Import:
             StoreError: the store cannot be written, so that nothing after it could be either.
         """
         if isinstance(item, Refused):
-            self._refuse(item.line, item.what)
+            self.refuse(_at(item), item.what)
             return
         if isinstance(item, Incomplete):
             self.exit_code = self.exit_code or EXIT_INTERNAL
@@ -80,7 +84,7 @@ class _Import:
         try:
             restored = restorer.thread(item) if isinstance(item, ExportedThread) else restorer.rescued(item)
         except (ConflictError, ThreadBusyError, UnsupportedRecordError) as error:
-            self._refuse(item.line, str(error))
+            self.refuse(_at(item), str(error))
             return
         self._counts[restored.outcome] += 1
         self._report(item, restored)
@@ -96,10 +100,15 @@ class _Import:
         outcomes = [f"{count} {words[outcome]}" for outcome, count in self._counts.items() if count]
         self._messages.say(", ".join(outcomes) or f"{self._file} has no thread")
 
-    def _refuse(self, line: int, what: str) -> None:
+    def refuse(self, where: str, what: str) -> None:
+        """Count what is refused, and say where it is in the file ("" if that is the whole file) and why."""
         self._counts["refused"] += 1
         self.exit_code = EXIT_USAGE
-        self._messages.error(f"{self._file}, line {line}: {what}")
+        self._messages.error(f"{self._file}{where}: {what}")
+
+    def say(self, what: str) -> None:
+        """Say something about the file."""
+        self._messages.say(f"{self._file}: {what}")
 
     def _report(self, item: ExportedThread | RescuedTurn, restored: Restored) -> None:
         thread = restored.thread
@@ -114,6 +123,13 @@ class _Import:
         if self._stdout is not None:
             form = {"v": 1, "type": restored.outcome, "thread_id": thread.name, "thread_key": thread.key}
             self._stdout.objects([{**form, "turns": thread.turns}])
+
+
+def _at(item: ExportedThread | RescuedTurn | Refused) -> str:
+    """Return where an item is in its file; a thread of a database has no line."""
+    if item.line:
+        return f", line {item.line}"
+    return f", {item.thread.name!r}" if isinstance(item, ExportedThread) else ""
 
 
 @contextmanager

@@ -166,7 +166,7 @@ class TestNames:
             (["import", "."], "cannot be read"),
             (["export"], "name a thread, or use --all"),
             (["export", "--all", "trip"], "name a thread, or use --all"),
-            (["export", "--all", "--format", "markdown"], "--all writes JSON"),
+            (["export", "--all", "--format", "markdown"], "--all without a name writes JSON"),
         ],
     )
     def test_what_cannot_be_done_is_one_line(self, talked: Shell, arguments: list[str], said: str) -> None:

@@ -74,7 +74,8 @@ class Transcript(Struct, kw_only=True):
         key = (with_tools, frozenset(self.left_out), self.trim)
         if key not in self._earlier:
             note = LEFT_OUT_NOTE if self.trim.dropped else ""
-            said = [self.instructions, UNTRUSTED_NOTE if with_tools else "", note]
+            imported = next((turn.system for turn in reversed(self.history) if turn.system), "")
+            said = [self.instructions, imported, UNTRUSTED_NOTE if with_tools else "", note]
             instructions = "\n\n".join(text for text in said if text)
             system = [text_message(Role.SYSTEM, instructions)] if instructions else []
             self._earlier = {key: [*system, *(message for turn in self._sent_history() for message in turn.messages)]}

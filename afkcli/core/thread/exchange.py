@@ -48,7 +48,8 @@ class ExportedThread(FrozenStruct, kw_only=True):
     """A whole thread whose hashes are right; `line` is where it begins (1 is the first).
 
     `contents` are those of the attachments, by hash; `missing` names what is not in the file: records that the export
-    left out, and contents of attachments.
+    left out, and contents of attachments. `may_extend` is whether turns that follow those of the store are appended: it
+    is a conversation that its own program may have continued (since 0.2).
     """
 
     line: int
@@ -56,6 +57,7 @@ class ExportedThread(FrozenStruct, kw_only=True):
     records: tuple[Record, ...]
     contents: Mapping[str, bytes] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    may_extend: bool = False
 
 
 class RescuedTurn(FrozenStruct, kw_only=True):

@@ -44,6 +44,8 @@ class Restorer:
     def thread(self, exported: ExportedThread) -> Restored:
         """Add a thread as it was exported, with its key and its records to the letter.
 
+        If the thread is here with fewer turns and `exported` may extend it, the turns that follow are appended.
+
         Raises:
             ConflictError: another thread has its name and renaming is not allowed, or the same thread has
                 different turns here.
@@ -52,6 +54,8 @@ class Restorer:
         thread = exported.thread
         there = self._known.get(thread.key)
         if there is not None:
+            if self._grew(there, exported):
+                return self._continued(there, exported)
             if not self._holds(there, exported):
                 raise ConflictError(
                     f"the thread {exported.thread.name!r} is {there.name!r} here, and has different turns; to "
@@ -124,6 +128,29 @@ class Restorer:
         thread = after_seal(thread, turn)
         self._store.append(thread, [record], lease.thread.head, lease, contents)
         return thread
+
+    def _grew(self, there: ThreadInfo, exported: ExportedThread) -> bool:
+        """Return whether the exported thread has all that is here, to the letter, and sealed turns that follow it."""
+        if not exported.may_extend or there.open_turn is not None:
+            return False
+        return any(record.hash == there.head for record in exported.records[:-1])
+
+    def _continued(self, there: ThreadInfo, exported: ExportedThread) -> Restored:
+        """Append the records that follow the last one that is here."""
+        lease = self._store.acquire(there.name, self._owner(), create=False)
+        if lease is None:
+            raise ThreadBusyError(f"the thread {there.name!r} is in use; import again when its run has ended")
+        try:
+            head = lease.thread.head
+            if (lease.thread.key, head) != (there.key, there.head):
+                raise ConflictError(f"the thread {there.name!r} was changed meanwhile; import again")
+            known = [record.hash for record in exported.records].index(head) + 1
+            thread = replace(exported.thread, name=lease.thread.name, created=lease.thread.created)
+            self._store.append(thread, exported.records[known:], head, lease, exported.contents)
+        finally:
+            self._store.release(lease)
+        self._known[thread.key] = thread
+        return Restored(outcome="appended", thread=thread)
 
     def _holds(self, there: ThreadInfo, exported: ExportedThread) -> bool:
         """Return whether the thread in the store has all that was exported; it may have newer turns too."""

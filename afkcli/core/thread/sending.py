@@ -21,12 +21,16 @@ _CUT_BY_STATE = {
 
 
 class SentTurn(NamedTuple):
-    """What is sent of the turn with the number `turn`, its model, and what was known of the conversation at its end."""
+    """What is sent of the turn with the number `turn`, its model, and what was known of the conversation at its end.
+
+    `system` is the system prompt that an imported turn begins with; it is sent with the instructions (since 0.2).
+    """
 
     turn: int
     messages: tuple[Message, ...]
     model: str = ""
     context: TurnContext | None = None
+    system: str = ""
 
 
 def sent_turns(history: History, resumes: str | None = None) -> list[SentTurn]:
@@ -40,7 +44,14 @@ def sent_turns(history: History, resumes: str | None = None) -> list[SentTurn]:
     resumed = resumed_by(seen)
     turns = (turn for position, turn in enumerate(seen) if position not in resumed)
     sent = (turn for turn in turns if resumes is None or turn.run_id != resumes)
-    return [SentTurn(turn.turn, messages_to_send(turn), turn.model, turn.context) for turn in sent]
+    return [_sent(turn) for turn in sent]
+
+
+def _sent(turn: SealedTurn) -> SentTurn:
+    messages, system = messages_to_send(turn), ""
+    if len(messages) > 1 and messages[1].role is Role.SYSTEM:  # some APIs take one at the beginning alone
+        system, messages = messages[1].text, (messages[0], *messages[2:])
+    return SentTurn(turn.turn, messages, turn.model, turn.context, system)
 
 
 def turns_to_send(history: History) -> set[int]:

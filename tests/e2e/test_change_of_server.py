@@ -17,24 +17,8 @@ from typing import Any
 import pytest
 
 from afkcli.testing.model_server import ModelServer, RecordedRequest, ScriptedCall, Step
+from tests.e2e.eye_tool import TOOL
 from tests.e2e.shell import Finished, Shell
-
-TOOL = """
-from afkcli import hookimpl, tool
-
-AFK_HOOKS = 1
-AFK_NAME = "eye"
-
-
-@tool(name="eye.look", changes=False)
-def look(place: str) -> str:
-    return f"seen {place}"
-
-
-@hookimpl
-def afk_tools(settings):
-    return [look]
-"""
 
 IDS = {
     "repeated": ("call_0", "call_1"),

@@ -9,26 +9,10 @@ from typing import Any
 import pytest
 
 from afkcli.testing.model_server import ModelServer, ScriptedCall, Step
+from tests.e2e.eye_tool import TOOL
 from tests.e2e.shell import Shell
 
 REFUSED = "poison"
-
-TOOL = """
-from afkcli import hookimpl, tool
-
-AFK_HOOKS = 1
-AFK_NAME = "eye"
-
-
-@tool(name="eye.look", changes=False)
-def look(place: str) -> str:
-    return f"seen {place}"
-
-
-@hookimpl
-def afk_tools(settings):
-    return [look]
-"""
 
 
 def openai_error(path: str) -> dict[str, Any]:

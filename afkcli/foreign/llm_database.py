@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 from urllib.parse import quote
 
 from afkcli.core.contract.jsonform import MAX_LINE_BYTES
@@ -129,16 +130,26 @@ def open_database(path: str) -> Iterator[LlmDatabase]:
     connection = None
     try:
         # In a folder that cannot be written, the files beside a database in WAL mode cannot be made; no process writes.
-        for mode in ("mode=ro", "immutable=1"):
+        # What a process has left in the file `-wal` would be missed then.
+        for mode in ("mode=ro", "immutable=1") if _size(f"{path}-wal") == 0 else ("mode=ro",):
             connection = _connected(f"file:{quote(path)}?{mode}")
             if connection is not None:
                 break
         if connection is None:
-            raise ForeignError("the database cannot be opened")
+            raise ForeignError(
+                "the database cannot be opened for reading; copy it, and the files beside it, and import that"
+            )
         with closing(connection):
             yield LlmDatabase(connection)
     except sqlite3.Error as error:
         raise ForeignError(f"the database cannot be read: {collapsed(str(error), 200)}") from None
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0
 
 
 def _connected(uri: str) -> sqlite3.Connection | None:

@@ -305,3 +305,29 @@ class TestFile:
 
         assert path.read_bytes() == before
         assert [file.name for file in shell.folder.iterdir()] == ["logs.db"]
+
+    def test_what_another_process_has_in_the_wal_is_imported(self, shell: Shell) -> None:
+        path = made(shell.folder, OLDER, good)
+        writer = sqlite3.connect(path, isolation_level=None)
+        writer.execute("PRAGMA journal_mode = WAL")
+        respond(writer, "later", "peas", "In March.")
+
+        assert import_(shell).err == "afk: 2 imported\n"
+
+        writer.close()
+        assert asked(shell, "about-peas") == ["peas"]
+
+    def test_a_database_that_a_process_has_locked_is_refused(
+        self, shell: Shell, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("afkcli.foreign.llm_database.BUSY_SECONDS", 0.01)
+        path = made(shell.folder, OLDER, good)
+        with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+            writer.execute("BEGIN EXCLUSIVE")
+
+            done = import_(shell)
+
+        assert (done.code, done.err.splitlines()[0]) == (
+            2,
+            "afk: logs.db: the database cannot be read: database is locked",
+        )

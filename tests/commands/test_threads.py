@@ -376,6 +376,23 @@ class TestExport:
         assert (keyed.folder / "all.jsonl").read_text() == every.out
         assert keyed.in_process("threads", "export", "long", "--format", "markdown", "-o", "long.md").code == 0
 
+    def test_markdown_has_what_is_set_aside_if_it_is_asked_for_and_json_always(self, talked: Shell) -> None:
+        talked.in_process("threads", "undo", "trip")
+
+        seen = talked.in_process("threads", "export", "trip", "--format", "markdown").out
+        every = talked.in_process("threads", "export", "trip", "--format", "markdown", "--all").out
+        lines = talked.in_process("threads", "export", "trip").out
+
+        assert "By train" not in seen
+        assert "By train" in every
+        assert "undone; it is not sent" in every
+        assert "By train" in lines
+        other = Shell(home=talked.home.with_name("elsewhere"), folder=talked.folder)
+        other.home.mkdir()
+        assert other.in_process("threads", "import", stdin=lines.encode()).code == 0
+        assert other.in_process("threads", "export", "trip", "--format", "markdown").out == seen
+        assert other.in_process("threads", "export", "trip", "--format", "markdown", "--all").out == every
+
     def test_as_markdown_is_for_people(self, talked: Shell) -> None:
         out = talked.in_process("threads", "export", "trip", "--format", "markdown").out
         assert out.startswith("# To Paris\n")

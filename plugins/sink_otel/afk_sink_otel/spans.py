@@ -88,11 +88,6 @@ class RunSpans:
         elif (handler := _HANDLERS.get(event.type)) is not None:
             handler(self, event)
 
-    def end(self, at: int) -> None:
-        """End all spans of a run whose last event did not come."""
-        self._end_open(at, names.OTHER_ERROR)
-        self._run.end(at, names.OTHER_ERROR)
-
     def _begin(
         self,
         event: Event,

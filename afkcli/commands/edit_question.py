@@ -17,10 +17,11 @@ from afkcli.host.invocation import Invocation
 
 
 class Edited(NamedTuple):
-    """A question as it is after the editor, and the number of the turn that asked it."""
+    """A question as it is after the editor, the number of the turn that asked it, and the name of its thread."""
 
     text: str
     turn: int
+    thread: str
 
 
 def edited_question(invocation: Invocation, store: Store, name: str | None) -> Edited:
@@ -37,7 +38,7 @@ def edited_question(invocation: Invocation, store: Store, name: str | None) -> E
     edited = _in_editor(invocation, question)
     if edited is None or edited.strip() in ("", question.strip()):
         raise UsageError("the question was not changed, so nothing was asked; `--retry` asks it as it is")
-    return Edited(edited.rstrip("\n"), group[-1].turn)
+    return Edited(edited.rstrip("\n"), group[-1].turn, thread.name)
 
 
 def _in_editor(invocation: Invocation, text: str) -> str | None:

@@ -16,6 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _AGO = re.compile(r"(\d{1,5}) ?(min|h|d|w)")
 _SECONDS = {"min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_FIRST_YEAR = 1970
 _DAYS = {"today": 0, "yesterday": 1}
 
 
@@ -30,25 +31,26 @@ class Moment(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         moment = moment_of(str(value), datetime.now().astimezone())
-        if moment is None:
+        if moment is None or moment.year < _FIRST_YEAR:
             what = "a day (2026-11-27), a day and a time, or how long ago (12h, 3d, 2w)"
             self.fail(f"must be {what} (got {value!r})", param, ctx)
-        return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        return f"{moment:%Y-%m-%dT%H:%M:%S}.000Z"
 
 
 def moment_of(text: str, now: datetime) -> datetime | None:
-    """Return the moment that a text names, or None. `now` has the zone of the user's place."""
-    text = text.strip().lower()
-    if text in _DAYS:
-        return now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=_DAYS[text])
-    ago = _AGO.fullmatch(text)
-    if ago is not None:
-        return now - timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
+    """Return the moment that a text names, in UTC, or None. `now` has the zone of the user's place."""
+    text = text.strip()
+    word, ago = text.lower(), _AGO.fullmatch(text.lower())
     try:
-        said = datetime.fromisoformat(text)
-    except ValueError:
+        if word in _DAYS:
+            said = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=_DAYS[word])
+        elif ago is not None:
+            said = now - timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
+        else:
+            said = datetime.fromisoformat(text)
+        return said.astimezone(UTC)
+    except (ValueError, OverflowError):  # no time, or one before the first year
         return None
-    return said if said.tzinfo is not None else said.astimezone()
 
 
 def since_option(what: str) -> Callable[[F], F]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -43,7 +44,9 @@ def command(file: str, run: str | None, thread: str | None, reasoning: bool, fin
     with ExitStack() as stack:
         opened = invocation().stdin.binary() if file == "-" else _opened(file)
         try:
-            asyncio.run(_show(events.of(stack.enter_context(opened)), messages, reasoning, final))
+            source = stack.enter_context(opened)
+            with _interruptible():
+                asyncio.run(_show(events.of(source), messages, reasoning, final))
         except OSError as error:
             if is_disconnected(error):
                 raise EndedError(Ending(signal=SIGPIPE)) from None
@@ -52,6 +55,18 @@ def command(file: str, run: str | None, thread: str | None, reasoning: bool, fin
         messages.warn(f"{events.left_out} line(s) of {file} are not events that this afk knows, and were left out")
     if not events.runs:
         messages.say("no run matches" if run or thread else f"there is no run in {file}")
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Have Ctrl-C end the process: reading a pipe blocks the event loop, which would not take note of it."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # not where it is ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _opened(file: str) -> IO[bytes]:
@@ -126,10 +141,11 @@ class _Events:
 
 async def _show(events: Iterator[Event], messages: Messages, reasoning: bool, final: bool) -> None:
     output = Output(invocation().answer_descriptor())
-    renderer = None
+    renderer, shown = None, ""
     try:
         for event in events:
-            if isinstance(event, RunStarted) or renderer is None:
+            if renderer is None or event.run_id != shown:
+                shown = event.run_id
                 _say_run(event, messages)
                 renderer = TextRenderer(
                     output,

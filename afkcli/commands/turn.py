@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from afkcli.commands.approvals import Approver, approver, interaction_mode
 from afkcli.core.contract.errors import EXIT_DEGRADED, EXIT_DENIED, EXIT_INTERNAL, EXIT_OK, UsageError
-from afkcli.core.contract.structs import FrozenStruct, Struct, field
+from afkcli.core.contract.structs import FrozenStruct, Struct, field, replace
 from afkcli.host.collecting import collect_again, pause_collecting
 from afkcli.host.ending import Ending
 from afkcli.host.invocation import STDOUT_ASIDE, Invocation
@@ -144,7 +144,8 @@ def _prepared(invocation: Invocation, request: TurnRequest) -> _Turn:
     setup = load_setup(invocation, project=True, plugin_files=request.plugins, notify=messages.say)
     replaces: Replaces | None = "last" if request.retry else None
     if request.edit:
-        text, replaces = _edited(invocation, request, setup)
+        text, replaces, thread = _edited(invocation, request, setup)
+        request = replace(request, thread=thread, continue_=False)  # another thread may be the last one by now
     return _Turn(invocation, request, setup, flags, text, messages, attachments, replaces)
 
 

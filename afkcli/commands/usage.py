@@ -46,7 +46,7 @@ class _Sum:
 
 
 @click.command("usage")
-@click.option("--by", type=click.Choice(KINDS), default="day", show_default=True, help="What a row stands for.")
+@click.option("--by", type=click.Choice(KINDS), default="day", show_default=True, help="What each row shows.")
 @since_option("turns")
 @until_option("turns")
 @click.option("--csv", "as_csv", is_flag=True, help="Write comma-separated values with a head.")

@@ -96,6 +96,8 @@ def _entry_points(groups: Collection[str]) -> Iterator[EntryPoint]:
             yield from _found_by(finder, None, groups, seen)
             continue
         for entry in sys.path:
+            if not isinstance(entry, str):  # Python's import passes over it
+                continue
             try:
                 children = os.listdir(entry or ".")  # noqa: PTH208 - pathlib is slow to import
             except NotADirectoryError:

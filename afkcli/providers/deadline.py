@@ -34,11 +34,13 @@ class Deadline:
         try:
             return await awaited
         except asyncio.CancelledError:
-            if self._has_passed and task.uncancel() <= cancelling:
+            if self._has_passed and task.cancelling() - 1 <= cancelling:
                 raise TimeoutError from None
             raise
         finally:
             self._when = self._task = None
+            if self._has_passed:  # also if what was awaited took the cancellation for its own
+                task.uncancel()
 
     def close(self) -> None:
         """Cancel the timer; another wait sets it anew."""

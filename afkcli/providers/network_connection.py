@@ -160,8 +160,10 @@ class Connection(asyncio.Protocol):
         self._is_closed = True
         self.transport.close()
         if self._has_tls or self.transport.get_write_buffer_size():
-            await asyncio.sleep(0)  # TLS may say that it ends
-            self.transport.abort()
+            try:
+                await asyncio.sleep(0)  # TLS may say that it ends
+            finally:
+                self.transport.abort()
 
 
 async def connect(host: str, port: int, options: Sequence[SocketOption]) -> Connection:

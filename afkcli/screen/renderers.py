@@ -256,7 +256,7 @@ class TextRenderer:
         result = event.result
         self._messages.say(spent(result, _seconds(self._began, event.ts)))
         if result.state in (RunState.DEGRADED, RunState.CANCELLED, RunState.INTERRUPTED) and result.saved:
-            self._messages.say(f"`afk threads resume {shlex.quote(result.thread_id)}` goes on with it")
+            self._messages.say(f"`afk threads resume {shlex.quote(result.thread_id)}` continues it")
 
     def _ending(self, result: AgentResult) -> None:
         hidden = result.usage.reasoning_output_tokens

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,24 @@ def test_what_is_no_event_is_counted_and_the_rest_is_shown(keyed: Shell, logged:
     done = keyed.in_process("replay", "-", stdin=damage + b"\n" + logged.read_bytes())
     assert (done.code, done.out) == (0, "one two\nfirst \nlast\n")
     assert "1 line(s) of - are not events that this afk knows, and were left out" in done.err
+
+
+def test_a_run_whose_beginning_is_missing_has_a_head_of_its_own(keyed: Shell, logged: Path) -> None:
+    lines = [line for line in logged.read_text().splitlines(keepends=True) if '"run_started"' not in line]
+    done = keyed.in_process("replay", "-", stdin="".join(lines).encode())
+    assert (done.code, done.out) == (0, "one two\nfirst \nlast\n")
+    assert ["a, turn 1, " in done.err, "b, turn 1, " in done.err] == [True, True]
+
+
+def test_ctrl_c_ends_it_while_it_waits_for_a_pipe(keyed: Shell, logged: Path) -> None:
+    process = keyed.start("replay", "-", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(logged.read_bytes())
+    process.stdin.flush()
+    assert process.stdout.readline() == b"one two\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == -signal.SIGINT
 
 
 def test_a_file_that_is_not_there_or_empty(keyed: Shell, tmp_path: Path) -> None:

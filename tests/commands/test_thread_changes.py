@@ -214,6 +214,19 @@ class TestEdit:
         assert "the last turn of the thread 't' is turn 3 by now, not 2" in done.err
         assert texts(asked) == ["q1", "a1", "q2", "a2", "between", "a3"]
 
+    def test_the_question_stays_in_its_thread_where_another_is_used_meanwhile(
+        self, asked: Shell, tmp_path: Path
+    ) -> None:
+        self.editor(
+            asked,
+            tmp_path,
+            f"import subprocess\nsubprocess.run([{str(AFK)!r}, 'run', '-n', '-t', 'other', 'hi'], check=True)\n"
+            "open(path, 'w').write('better')",
+        )
+        assert asked.afk("run", "-c", "--edit").code == 0
+        assert texts(asked) == ["q1", "a1", "better", "a4"]
+        assert texts(asked, "--all", thread="other") == ["hi", "a3"]
+
 
 class TestFork:
     def test_has_copies_of_the_turns_and_outlives_its_source(self, asked: Shell, server: ModelServer) -> None:

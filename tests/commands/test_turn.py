@@ -157,4 +157,4 @@ class TestLastLines:
         server.script(Step(text="half", finish_reason="length"))
         code, seen = on_terminal(keyed, "run", "-n", "-t", "two words", "hi", NO_COLOR="1")
         assert code == 3
-        assert "afk: `afk threads resume 'two words'` goes on with it\r\n" in seen
+        assert "afk: `afk threads resume 'two words'` continues it\r\n" in seen

@@ -58,15 +58,17 @@ def test_a_fork_and_an_undo_change_nothing(spent: Shell) -> None:
     spent.in_process("threads", "fork", "a", "copy")
     spent.in_process("threads", "undo", "a")
     assert rows(spent, "--by", "model") == before
+    assert [(name, turns) for name, turns, *_ in rows(spent, "--by", "thread")] == [("a", 2), ("b", 2)]
 
 
 def test_since_and_until_choose_turns(spent: Shell) -> None:
     assert rows(spent, "--since", "1d")
     assert rows(spent, "--until", "2020-01-01") == []
     assert spent.in_process("usage", "--since", "2099-01-01").err == "afk: no turn matches\n"
-    wrong = spent.in_process("usage", "--since", "soon")
-    assert (wrong.code, wrong.out) == (2, "")
-    assert "must be a day (2026-11-27), a day and a time, or how long ago" in wrong.err
+    for odd in ("soon", "0001-01-01", "90000w", "2026-13-01"):
+        wrong = spent.in_process("usage", "--since", odd)
+        assert (wrong.code, wrong.out) == (2, "")
+        assert "must be a day (2026-11-27), a day and a time, or how long ago" in wrong.err
 
 
 def test_in_csv_it_has_a_head_and_no_formula(spent: Shell) -> None:
@@ -119,6 +121,9 @@ def test_a_store_without_turns_says_so(shell: Shell, server: ModelServer) -> Non
         ("soon", None),
         ("", None),
         ("999999w", None),
+        ("90000w", datetime(302, 1, 10, 12, tzinfo=UTC)),
+        ("2026-11-20T14:30:00Z", datetime(2026, 11, 20, 14, 30, tzinfo=UTC)),
+        ("0001-01-01T00:00:00+23:00", None),
     ],
 )
 def test_moments(text: str, moment: datetime | None, monkeypatch: pytest.MonkeyPatch) -> None:

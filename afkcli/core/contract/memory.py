@@ -18,9 +18,9 @@ def give_back_memory() -> None:
     glibc keeps freed blocks of up to 32 MB for later, for each thread. Of one large answer several threads make JSON
     and bytes one after the other, so without this its size is counted once more for each of them.
     """
-    import ctypes  # here, because only what is large needs it
+    with contextlib.suppress(ImportError, OSError, AttributeError, TypeError):  # not every Python has ctypes
+        import ctypes  # here, because only what is large needs it
 
-    with contextlib.suppress(OSError, AttributeError, TypeError):
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
         library.malloc_trim(0)

@@ -21,7 +21,8 @@ from afkcli.core.thread.trimming import NOTHING, Room, Size, Trim, cut, kept_siz
 from afkcli.core.thread.turns import TurnContext
 
 LISTED_FROM_TOKENS = 6_000
-"""A conversation of fewer tokens fits into every model that a price list names, so the list is not imported for it."""
+"""A conversation of fewer tokens fits into nearly every model that a price list names, so the list is not imported for
+it; the refusal of a smaller one is read."""
 ANSWER_TOKENS = 4_096
 """What is reserved for an answer whose length no option limits; never more than a quarter of the window."""
 _REFUSED_PART = 0.7
@@ -29,7 +30,8 @@ _REFUSED_PART = 0.7
 _MORE = 1.05
 
 _WINDOWS = (
-    re.compile(r"[\d,]+ tokens > ([\d,]+) maximum"),  # Anthropic's API
+    re.compile(r"[\d,]+(?: tokens)? > ([\d,]+)"),  # Anthropic's API
+    re.compile(r"\blimit(?: is| of|:)? ([\d,]{3,})"),
     re.compile(r"maximum number of (?:input )?tokens(?: allowed)?\D{0,20}([\d,]+)"),  # Google's API
     re.compile(r"(?:maximum context length|context (?:window|length|size|limit)|n_ctx)\D{0,40}?([\d,]{3,})"),
 )  # the last one: OpenAI's API, vLLM, llama.cpp's server
@@ -74,7 +76,7 @@ class Context(Struct, kw_only=True):
         if window is None:
             return
         before, room = self._counted(), self._room(model, window)
-        if self._counted() > room.limit:
+        if before > room.limit:
             self._cut(room)
         await self._say(window, before)
 
@@ -105,10 +107,12 @@ class Context(Struct, kw_only=True):
         policy = self.spec.agent.context.policy
         if error.kind is not ErrorKind.CONTEXT_LENGTH or policy == "refuse" or model.full_name in self._refused:
             return False
-        counted = self._counted()
-        window = window_said(f"{error.said} {error}") or max(SMALLEST_WINDOW, int(counted * _REFUSED_PART))
+        counted, named = self._counted(), window_said(f"{error.said} {error}")
+        window = named or max(SMALLEST_WINDOW, int(counted * _REFUSED_PART))
         self._refused.add(model.full_name)
-        self._told[model.full_name] = self._windows[model.full_name] = window
+        self._windows[model.full_name] = window
+        if named is not None:  # a guess is for this run alone
+            self._told[model.full_name] = named
         if counted <= window:  # the server counts more than the estimate says
             self._ratio, self._reported = self._ratio * _MORE * window / max(1, counted), 0
         before = (self.transcript.trim, self.transcript.own_marked)
@@ -173,8 +177,9 @@ class Context(Struct, kw_only=True):
         if self._counted() > room.limit:
             transcript.mark_own_results()
         if self._counted() > room.limit:
+            error = self._too_long("the message", room, "shorten it, or use a model with a longer context")
             transcript.trim, transcript.own_marked = before  # so the next turn need not leave out as much
-            raise self._too_long("the message", room, "shorten it, or use a model with a longer context")
+            raise error
 
     def _too_long(self, what: str, room: Room, hint: str) -> ProviderError:
         line = f"{what} has about {self._counted():,} tokens, and {self._model} takes {room.limit:,} before its answer"

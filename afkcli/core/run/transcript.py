@@ -37,8 +37,8 @@ class Transcript(Struct, kw_only=True):
         unsaved: why the turn cannot be saved.
 
     `left_out` are the numbers of the earlier turns that an API refused, and that are not sent any more. `trim` is what
-    is left out of the earlier turns because they do not fit, and in how many steps of
-    this turn the results of tools are.
+    is left out of the earlier turns because they do not fit. `own_marked` is in how many messages of this turn the
+    results of tools are left out.
     `rescuer` journals a turn that cannot be saved in a rescue file. `answer` holds the messages that this run added.
     """
 

@@ -39,7 +39,7 @@ class TurnContext(FrozenStruct, kw_only=True):
     Args:
         tokens: its size, as the server counted it.
         window: the window of the model, where neither the config nor the provider says it: by the server's refusal,
-            or by a list.
+            which named it, or by a list.
         dropped_through: the last turn that was left out of the requests.
         marked_through: the last turn of which the results of tools were left out.
 

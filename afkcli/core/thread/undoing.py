@@ -85,6 +85,7 @@ def _with(history: History, undo: Undo) -> History:
 def _append(store: Store, lease: Lease, before: History, after: History, body: JsonObject) -> Changed:
     """Append the record `body`, which makes `after` of the history `before`."""
     seen, seen_before = after.seen, before.seen
+    now, then = ({turn.turn for turn in turns} for turns in (seen, seen_before))
     thread = lease.thread
     record = next_record(thread, RecordKind.META, thread.turns, body)
     last = seen[-1] if seen else None
@@ -97,8 +98,8 @@ def _append(store: Store, lease: Lease, before: History, after: History, body: J
     store.append(changed, [record], thread.head, lease)
     return Changed(
         lease=replace(lease, thread=changed),
-        gone=tuple(turn for turn in seen_before if turn not in seen),
-        back=tuple(turn for turn in seen if turn not in seen_before),
+        gone=tuple(turn for turn in seen_before if turn.turn not in now),
+        back=tuple(turn for turn in seen if turn.turn not in then),
     )
 
 

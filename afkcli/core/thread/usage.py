@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
+from afkcli.core.contract.jsonform import JsonError
 from afkcli.core.contract.protocols import LargeRecord, RecordKind, Store, ThreadInfo
-from afkcli.core.contract.result import Usage, usage_from_json
-from afkcli.core.contract.structs import FrozenStruct, msgspec
+from afkcli.core.contract.result import Usage
+from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.thread.listing import each_thread
+from afkcli.core.thread.seals import Seal
 
 
 class TurnUsage(FrozenStruct, kw_only=True):
@@ -20,18 +21,6 @@ class TurnUsage(FrozenStruct, kw_only=True):
     model: str
     usage: Usage
     cost_usd: float | None
-
-
-class _Seal(msgspec.Struct):
-    run_id: str
-    started: str
-    agent: str = ""
-    model: str = ""
-    usage: Any = None
-    cost_usd: float | None = None
-
-
-_decode = msgspec.json.Decoder(_Seal).decode
 
 
 def each_usage(store: Store, *, since: str = "", until: str = "~") -> Iterator[TurnUsage]:
@@ -47,24 +36,25 @@ def each_usage(store: Store, *, since: str = "", until: str = "~") -> Iterator[T
         StoreError: the store failed.
     """
     seen: set[str] = set()
-    for thread in each_thread(store):
-        if thread.used < since:
-            return  # the others were used before that
+    threads = [thread for thread in each_thread(store) if thread.used >= since]
+    keys = {thread.key for thread in threads}
+    for thread in threads:
+        copied = thread.parent.turn if thread.parent is not None and thread.parent.key in keys else 0
         for record in store.load(thread.key):
-            if record.kind is not RecordKind.SEAL or isinstance(record, LargeRecord):
+            if record.kind is not RecordKind.SEAL or isinstance(record, LargeRecord) or record.turn <= copied:
                 continue
             try:
-                seal = _decode(record.body)
-            except ValueError:
+                turn = Seal(record.body).turn
+            except JsonError:
                 continue
-            if seal.run_id in seen or not since <= seal.started < until:
+            if turn.run_id in seen or not since <= turn.started < until:
                 continue
-            seen.add(seal.run_id)
+            seen.add(turn.run_id)
             yield TurnUsage(
                 thread=thread,
-                started=seal.started,
-                agent=seal.agent,
-                model=seal.model,
-                usage=usage_from_json(seal.usage),
-                cost_usd=seal.cost_usd,
+                started=turn.started,
+                agent=turn.agent,
+                model=turn.model,
+                usage=turn.usage,
+                cost_usd=turn.cost_usd,
             )

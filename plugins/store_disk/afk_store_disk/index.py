@@ -147,10 +147,9 @@ class Index:
         con.text_factory = partial(str, encoding="utf-8", errors="replace")
         con.execute("PRAGMA synchronous = OFF")  # what a power loss breaks is made again
         con.execute("PRAGMA trusted_schema = OFF")
-        ((version,),) = con.execute("PRAGMA user_version").fetchall()
-        if version == 0:
+        if self._version() == 0:
             self._make_tables()
-        elif version != INDEX_VERSION:
+        if self._version() != INDEX_VERSION:
             raise _wrong_version()
         kind = con.execute("SELECT sql FROM sqlite_master WHERE name = 'words'").fetchone()
         self._trigrams = kind is not None and "fts5" in kind[0]
@@ -237,8 +236,14 @@ class Index:
         escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         return "text LIKE ? ESCAPE '\\'", f"%{escaped}%"
 
+    def _version(self) -> int:
+        ((version,),) = self._con.execute("PRAGMA user_version").fetchall()
+        return int(version)
+
     def _make_tables(self) -> None:
         with self._transaction():
+            if self._version():  # another process was first
+                return
             for statement in _TABLES.split(";"):
                 self._con.execute(statement)
             try:

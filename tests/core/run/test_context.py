@@ -227,6 +227,11 @@ class TestAQuestionThatIsTooLong:
         assert result.error.startswith("the message has about 5,0")
         assert "fake/small takes 3,000 before its answer; shorten it" in result.error
 
+    def test_its_own_size_is_named_and_not_that_of_the_conversation(self) -> None:
+        model = Windowed()
+        turns = Talk(model).ask(*(f"{number} {WORDS}" for number in range(15)), "x" * 16_000)
+        assert "the message has about 4," in (result_of(turns[-1]).error or "")
+
     def test_leaves_the_thread_usable(self) -> None:
         model = Windowed()
         talk = Talk(model)
@@ -255,6 +260,15 @@ class TestTheWindow:
         turns = Talk(model).ask(*(f"{number} {WORDS}" for number in range(60)))
         assert {result_of(events).state for events in turns} == {RunState.COMPLETED}
         assert len(model.refused) < 4
+
+    def test_that_is_guessed_is_forgotten_after_the_run(self) -> None:
+        model = Windowed(known=False, says=False, window=3_000)
+        talk = Talk(model)
+        talk.ask(*(f"{number} {WORDS}" for number in range(40)))
+        assert model.refused
+        model.window = 100_000
+        [events] = talk.ask("x" * 30_000)
+        assert result_of(events).state is RunState.COMPLETED
 
     def test_a_server_that_refuses_everything_is_asked_twice(self) -> None:
         model = Windowed(known=False, window=10)
@@ -292,6 +306,8 @@ class TestTheWindow:
             ("prompt is too long: 210123 tokens > 200000 maximum", 200_000),
             ("the request exceeds the available context size (8192 tokens), try increasing it", 8192),
             ("The input token count (1300000) exceeds the maximum number of tokens allowed (1048576).", 1_048_576),
+            ("input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000, decrease", 200_000),
+            ("context length exceeded: 12000 tokens, limit 8192", 8192),
             ("Please reduce the length of the messages.", None),
             ("context length 3", None),
             ("", None),

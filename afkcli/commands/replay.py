@@ -13,7 +13,7 @@ import click
 
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
-from afkcli.core.contract.errors import UsageError
+from afkcli.core.contract.errors import AfkError, UsageError
 from afkcli.core.contract.events import EVENT_TYPES, VERSION, Event, RunStarted
 from afkcli.core.contract.jsonform import MAX_LINE_BYTES, JsonError, JsonObject, loads_object
 from afkcli.core.contract.text import collapsed
@@ -50,7 +50,7 @@ def command(file: str, run: str | None, thread: str | None, reasoning: bool, fin
         except OSError as error:
             if is_disconnected(error):
                 raise EndedError(Ending(signal=SIGPIPE)) from None
-            raise
+            raise AfkError(f"{file} cannot be shown: {error.strerror}") from None
     if events.left_out:
         messages.warn(f"{events.left_out} line(s) of {file} are not events that this afk knows, and were left out")
     if not events.runs:
@@ -144,6 +144,8 @@ async def _show(events: Iterator[Event], messages: Messages, reasoning: bool, fi
     renderer, shown = None, ""
     try:
         for event in events:
+            if renderer is not None and event.run_id != shown:
+                await renderer.end_line()
             if renderer is None or event.run_id != shown:
                 shown = event.run_id
                 _say_run(event, messages)
@@ -154,6 +156,8 @@ async def _show(events: Iterator[Event], messages: Messages, reasoning: bool, fi
                     reasoning=Reasoning(messages) if reasoning else None,
                 )
             await renderer.show(event, more=False)
+        if renderer is not None:
+            await renderer.end_line()
     finally:
         await output.flush()
         output.close()

@@ -16,7 +16,7 @@ from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.protocols import Store, ThreadInfo
 from afkcli.core.contract.text import collapsed
 from afkcli.core.thread.names import check_name, numbered_names
-from afkcli.core.thread.operations import find_thread, held
+from afkcli.core.thread.operations import find_thread, held, settled
 from afkcli.core.thread.operations import fork as fork_thread
 from afkcli.core.thread.operations import tag as tag_thread
 from afkcli.core.thread.turns import SealedTurn
@@ -87,9 +87,9 @@ def fork(name: str, new: str | None, at: int | None, as_json: bool) -> None:
     turns as they were when TURN was the last one.
     """
     with opened_store() as store:
-        info = find_thread(store, name)
+        info, _ = settled(store, find_thread(store, name), command_owner)
         wanted = check_name(new) if new is not None else _free_name(store, info.name)
-        lease = fork_thread(store, info, wanted, command_owner(), at=at)
+        lease = fork_thread(store, info, wanted, command_owner(), at=at, must_have_turns=True)
         store.release(lease)
     thread = lease.thread
     Messages(invocation()).say(f"{thread.name!r} has the turns of {info.name!r} up to turn {thread.turns}")

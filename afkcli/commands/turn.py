@@ -290,15 +290,20 @@ class _Turn(Struct):
         assert task is not None
         self._cancel = task.cancel
         thread_id = await self._thread(runner)
-        handle = await runner.start(
-            lambda thread: agent_for(self.setup, self.flags, thread),
-            user_message=self.text,
-            thread_id=thread_id,
-            create=self.text is not None and self.replaces is None,
-            attachments=self.attachments,
-            run_id=self.request.run_id,
-            replaces=self.replaces,
-        )
+        try:
+            handle = await runner.start(
+                lambda thread: agent_for(self.setup, self.flags, thread),
+                user_message=self.text,
+                thread_id=thread_id,
+                create=self.text is not None and self.replaces is None,
+                attachments=self.attachments,
+                run_id=self.request.run_id,
+                replaces=self.replaces,
+            )
+        except BaseException:
+            if self.request.edit:  # what was typed is nowhere else
+                self.messages.raw(f"afk: the edited question, which was not asked:\n{self.text}\n")
+            raise
         if thread_id is None and self.request.memory:
             self.messages.say(f"thread {handle.thread_id}")
         showing = asyncio.ensure_future(self._show(handle))

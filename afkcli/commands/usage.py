@@ -58,11 +58,11 @@ def command(by: str, since: str | None, until: str | None, as_csv: bool, as_json
     """
     if as_csv and as_json:
         raise UsageError("--csv and --json are different output formats; use one of them")
+    stdout, messages = Stdout(invocation()), Messages(invocation())
     with opened_store() as store:
-        sums = _summed(by, each_usage(store, since=since or "", until=until or "~"))
+        sums = _summed(by, each_usage(store, messages.warn, since=since or "", until=until or "~"))
         budgets = budget_states(invocation(), store)
     rows = sorted(sums.values(), key=lambda row: row.name if by == "day" else (-row.cost, -row.usage.total_tokens))
-    stdout, messages = Stdout(invocation()), Messages(invocation())
     if as_json:
         stdout.objects([*(_form(by, row) for row in rows), *map(_budget_form, budgets)])
         return

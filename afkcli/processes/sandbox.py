@@ -179,7 +179,8 @@ def make_reader_sandbox(folders: Sequence[str], *, hidden: Sequence[str] = ()) -
     if readers_use_landlock():
         place = os.path.dirname(confine.__file__)  # noqa: PTH120
         code = f"import sys; sys.path.insert(0, {place!r}); import confine; del sys.path[0]"
-        return ReaderSandbox(code=f"{code}; confine.confine_reader({[*folders]!r}, {[*hidden]!r})", sandbox=None)
+        inside = [path for path in hidden if any(_inside(path, folder) for folder in folders)]  # it reads no others
+        return ReaderSandbox(code=f"{code}; confine.confine_reader({[*folders]!r}, {inside!r})", sandbox=None)
     wanted = [path for path in HIDDEN if not any(_inside(folder, _real(path)) for folder in folders)]
     sandbox = make_sandbox("read-only", workspace="/", hidden=[*wanted, *hidden])
     return ReaderSandbox(code="", sandbox=sandbox)

@@ -54,21 +54,24 @@ class ChunkJoiner:
         return data
 
     def _of_head(self, data: bytes) -> bytes:
-        head = self._held + data
-        end = _HEAD_END.search(head, max(0, len(self._held) - 2))
-        if end is None:
-            self._held = head
-            if len(head) > _MAX_HEAD:
-                self._take, self._held = self._as_it_is, b""
-            return data
-        length = end.end() - len(self._held)
-        self._held = b""
-        status = _STATUS.match(head)
-        code = int(status[1]) if status is not None else 0
-        if 100 <= code < 200 and code != 101:  # the head of the response itself follows
-            return data[:length] + self._of_head(data[length:]) if length < len(data) else data
-        has_chunks = code not in (0, 101, 204, 304) and _CHUNKED.search(head, 0, end.end()) is not None
-        if not has_chunks:
+        held, self._held = self._held, b""
+        head, start = held + data, 0
+        searched = max(0, len(held) - 2)
+        while (end := _HEAD_END.search(head, searched)) is not None:
+            status = _STATUS.match(head, start)
+            code = int(status[1]) if status is not None else 0
+            if not 100 <= code < 200 or code == 101:
+                return self._after_head(data, end.end() - len(held), code, _CHUNKED.search(head, start, end.end()))
+            start = searched = end.end()  # the head of the response itself follows
+        if len(head) - start > _MAX_HEAD:
+            self._take = self._as_it_is
+        else:
+            self._held = head[start:]
+        return data
+
+    def _after_head(self, data: bytes, length: int, code: int, chunked: re.Match[bytes] | None) -> bytes:
+        """Take what follows the head of a response, which is `length` bytes of `data`."""
+        if chunked is None or code in (0, 101, 204, 304):
             self._take = self._as_it_is
             return data
         self._take, self._frame, self._left = self._of_body, _FIRST_FRAME, 0

@@ -209,6 +209,11 @@ class TextRenderer:
             self._at_line_start = text.endswith("\n")
             self._messages.before = "" if self._at_line_start or not self._output.is_terminal else "\n"
 
+    async def end_line(self) -> None:
+        """End a line that was cut, before something else is written."""
+        self._end_line()
+        await self._output.flush()
+
     def _end_line(self) -> None:
         if not self._at_line_start:
             self._output.put("\n")

@@ -12,6 +12,7 @@ import inspect
 import json
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -146,11 +147,13 @@ class _Warm(subprocess.Popen[Any]):
     def _try_wait(self, wait_flags: int) -> tuple[int, int]:
         """Return as `os.waitpid` does: (0, 0) where it still runs and `wait_flags` has WNOHANG."""
         assert self._status is not None
+        if self._status.fileno() < 0:  # it was closed, for example because the warm process had died
+            return self.pid, signal.SIGKILL
         if wait_flags & os.WNOHANG and not select.select([self._status], [], [], 0)[0]:
             return 0, 0
         status = self._status.recv(4, socket.MSG_WAITALL)
         self._status.close()
-        return self.pid, struct.unpack("!i", status)[0]
+        return self.pid, struct.unpack("!i", status)[0] if len(status) == 4 else signal.SIGKILL
 
     def _internal_poll(self, *_: Any, **__: Any) -> int | None:
         if self.returncode is None and self._waitpid_lock.acquire(blocking=False):  # type: ignore[attr-defined]

@@ -96,6 +96,7 @@ class TestSameResponse:
             b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n5\r\nabcde\r\n",
             b"HTTP/1.1 200 OK\r\n\r\n5\r\nabcde\r\n0\r\n\r\n",
             b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n" + HEAD + chunked(b"a", b"b"),
+            b"HTTP/1.1 100 Continue\r\n\r\n" * 2_000 + HEAD + chunked(b"a", b"b"),
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n" + chunked(b"a", b"b"),
             b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
             b"HTTP/1.1 200 OK\ntransfer-encoding:chunked\n\n" + chunked(b"a", b"b"),

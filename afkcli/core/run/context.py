@@ -177,7 +177,10 @@ class Context(Struct, kw_only=True):
         if self._counted() > room.limit:
             transcript.mark_own_results()
         if self._counted() > room.limit:
-            error = self._too_long("the message", room, "shorten it, or use a model with a longer context")
+            mostly = (
+                "the message" if room.fixed <= self._own() else "the agent's instructions and tools with the message"
+            )
+            error = self._too_long(mostly, room, "shorten it, or use a model with a longer context")
             transcript.trim, transcript.own_marked = before  # so the next turn need not leave out as much
             raise error
 

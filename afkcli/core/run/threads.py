@@ -66,7 +66,8 @@ class Threads:
         def forked() -> ThreadInfo:
             store = self._store()
             source = operations.find_thread(store, thread_id)
-            lease = operations.fork(store, source, check_name(new), self._owner(uuid7()), at=at)
+            source, _ = operations.settled(store, source, lambda: self._owner(uuid7()))
+            lease = operations.fork(store, source, check_name(new), self._owner(uuid7()), at=at, must_have_turns=True)
             store.release(lease)
             return lease.thread
 

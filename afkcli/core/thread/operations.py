@@ -156,7 +156,9 @@ def _changed(store: Store, lease: Lease, was: JsonObject, now: JsonObject, chang
     return changed
 
 
-def fork(store: Store, source: ThreadInfo, name: str, owner: Owner, *, at: int | None = None) -> Lease:
+def fork(
+    store: Store, source: ThreadInfo, name: str, owner: Owner, *, at: int | None = None, must_have_turns: bool = False
+) -> Lease:
     """Create the thread `name` with the turns of `source` and their attachments, and return its lease.
 
     The fork has copies of all that it needs, so the source may be deleted.
@@ -168,9 +170,10 @@ def fork(store: Store, source: ThreadInfo, name: str, owner: Owner, *, at: int |
         owner: who takes the lease.
         at: the number of the last turn to take over, with the turns that were seen when it was the last one; it may be
             set aside. By default all turns that are not set aside.
+        must_have_turns: whether to refuse a fork without a turn, which would be gone with its lease.
 
     Raises:
-        UsageError: `source` has no turn `at`.
+        UsageError: `source` has no turn `at`, or none at all.
         StoreError: `name` exists, or the store failed.
         UnsupportedRecordError: a newer afk changed `source`.
     """
@@ -180,6 +183,8 @@ def fork(store: Store, source: ThreadInfo, name: str, owner: Owner, *, at: int |
         there = f"its last turns are {numbers}" if numbers else "it has no turn yet"
         raise UsageError(f"the thread {source.name!r} has no turn {at}; {there}")
     turns = history.seen if at is None else path_to(at, history.turns, history.changes)
+    if must_have_turns and not turns:
+        raise UsageError(f"the thread {source.name!r} has no turn that a fork could have")
     lease = store.acquire(name, owner)
     if lease is None or lease.thread.head:
         raise StoreError(f"there is already a thread {name!r}; choose another name")

@@ -86,8 +86,10 @@ def beginning_again(
         raise UsageError(f"turn {last.turn} of thread {thread.name!r} cannot be asked again: its question is damaged")
     question = last.messages[0]
     if message is not None:
-        attached = tuple(part for part in question.parts if not isinstance(part, TextPart))
-        question = replace(message, parts=(*message.parts, *attached))
+        parts = list(question.parts)
+        at = next((number for number, part in enumerate(parts) if isinstance(part, TextPart)), len(parts))
+        kept = [[part for part in some if not isinstance(part, TextPart)] for some in (parts[:at], parts[at:])]
+        question = replace(message, parts=(*kept[0], *message.parts, *kept[1]))
     return Beginning(messages=(question,), replaces=tuple(turn.turn for turn in group))
 
 

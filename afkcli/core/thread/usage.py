@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from afkcli.core.contract.jsonform import JsonError
 from afkcli.core.contract.protocols import LargeRecord, RecordKind, Store, ThreadInfo
@@ -23,13 +23,14 @@ class TurnUsage(FrozenStruct, kw_only=True):
     cost_usd: float | None
 
 
-def each_usage(store: Store, *, since: str = "", until: str = "~") -> Iterator[TurnUsage]:
-    """Yield what each turn took, those that are set aside too; a turn that a fork has as well counts once.
-
-    A seal that is damaged is passed over: `afk threads show` names it.
+def each_usage(
+    store: Store, damaged: Callable[[str], None], *, since: str = "", until: str = "~"
+) -> Iterator[TurnUsage]:
+    """Yield what each turn took, those that are set aside too; a turn that forks have as well counts for its source.
 
     Args:
         store: where the threads are kept.
+        damaged: called with one line for each turn that cannot be read.
         since, until: RFC 3339 times; only turns that started from the first and before the second.
 
     Raises:
@@ -37,15 +38,16 @@ def each_usage(store: Store, *, since: str = "", until: str = "~") -> Iterator[T
     """
     seen: set[str] = set()
     threads = [thread for thread in each_thread(store) if thread.used >= since]
-    keys = {thread.key for thread in threads}
-    for thread in threads:
-        copied = thread.parent.turn if thread.parent is not None and thread.parent.key in keys else 0
+    for thread in sorted(threads, key=lambda thread: thread.key):  # by their age: a fork comes after its source
         for record in store.load(thread.key):
-            if record.kind is not RecordKind.SEAL or isinstance(record, LargeRecord) or record.turn <= copied:
+            if record.kind is not RecordKind.SEAL:
                 continue
             try:
+                if isinstance(record, LargeRecord):
+                    raise JsonError("it is too large to be read")
                 turn = Seal(record.body).turn
             except JsonError:
+                damaged(f"turn {record.turn} of thread {thread.name!r} cannot be read, and is not counted")
                 continue
             if turn.run_id in seen or not since <= turn.started < until:
                 continue

@@ -181,4 +181,4 @@ class _Checked:
         except JsonError as error:
             self._checker = None
             what = collapsed(str(error), 300)
-            self._warn(f"{label} is left out: {what}; it is exported unchanged, and an import will refuse it")
+            self._warn(f"{label} is exported unchanged, but an import will refuse it: {what}")

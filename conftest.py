@@ -28,6 +28,12 @@ settings.register_profile("small", deadline=None, max_examples=25)
 settings.register_profile("full", deadline=None, max_examples=200)
 
 
+@pytest.fixture(autouse=True)
+def _no_places_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin with no folders of stores that other tests opened in this process: a sandbox is told of all of them."""
+    monkeypatch.setattr("afkcli.host.paths._kept", set())
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run all that CI runs: the long suites too, and more examples")
 

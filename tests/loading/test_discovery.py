@@ -165,7 +165,7 @@ class TestLoading:
         ("kind", "name", "said"),
         [
             ("provider", "anthropic", "pip install afk-provider-anthropic"),
-            ("sink", "nope", "there is no sink 'nope' (installed: jsonl)"),
+            ("sink", "nope", "there is no sink 'nope' (installed: jsonl, otel)"),
             ("tools", "nope", "there is no tool plugin 'nope' (installed: "),
         ],
     )

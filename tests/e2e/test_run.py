@@ -513,7 +513,7 @@ def on_a_terminal(shell: Shell, *arguments: str, **env: str) -> str:
 
 class TestSlowReaders:
     def test_a_signal_ends_a_run_whose_output_is_not_read(self, keyed: Shell, server: ModelServer) -> None:
-        server.script(Step(text="x" * 1000, repeat=2000))
+        server.script(Step(text="x" * 1000, repeat=10_000, delay_between=0.005))  # it lasts longer than the test
         process = keyed.start("run", "-t", "t", "hi")
         server.wait_for_requests(1)
         # The pipe is full by then, and the run waits for its reader.

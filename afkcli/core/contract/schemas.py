@@ -128,9 +128,23 @@ def check(value: Json, schema: Json) -> Findings:
                     break
         except TooLongError as error:
             found.append(f"{NOT_APPLICABLE}: {error}")
-        except Exception as error:  # a $ref to nowhere, endless recursion
-            found.append(f"{NOT_APPLICABLE}: {type(error).__name__}: {str(error)[:_MAX_WORDS]}")
+        except BaseException as error:  # a $ref to nowhere, endless recursion
+            kind = _kind_of(error)
+            if kind is None:
+                raise
+            found.append(f"{NOT_APPLICABLE}: {kind}: {str(error)[:_MAX_WORDS]}")
     return Findings(found, [_unchecked_pattern(source, why) for source, why in state.unchecked.items()])
+
+
+def _kind_of(error: BaseException) -> str | None:
+    """Return the name of an error of the library, None for what is no error of it, such as a cancellation.
+
+    Where the stack ends inside a module of `rpds` (in Rust), its error is a `PanicException`, which is no `Exception`.
+    """
+    kind = type(error).__name__
+    if kind == "PanicException":
+        return RecursionError.__name__
+    return kind if isinstance(error, Exception) else None
 
 
 def without_nulls(arguments: JsonObject, schema: JsonObject) -> JsonObject:

@@ -13,10 +13,11 @@ import tempfile
 import termios
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import BinaryIO, cast
 
 from benchmarks.server import Arrival, BenchmarkServer
@@ -70,20 +71,21 @@ def run(
         server.arrivals()
     with tempfile.TemporaryFile() as errors:
         begin = time.monotonic()
-        process = subprocess.Popen(
-            command,
-            env=dict(env),
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            start_new_session=True,
-        )
-        if server is not None:
-            server.sender = process.pid
-        assert process.stdout is not None
-        with process.stdout:
-            return _measure(process, process.stdout.fileno(), begin, server, errors)
+        with _stops_held() as release:
+            process = subprocess.Popen(
+                command,
+                env=dict(env),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+            )
+            if server is not None:
+                server.sender = process.pid
+            assert process.stdout is not None
+            with process.stdout:
+                return _measure(process, process.stdout.fileno(), begin, release, server, errors)
 
 
 def run_on_terminal(
@@ -98,32 +100,70 @@ def run_on_terminal(
     termios.tcsetwinsize(theirs, (lines, columns))
     with os.fdopen(ours, "rb", buffering=0):
         begin = time.monotonic()
-        try:
-            process = subprocess.Popen(
-                command,
-                env={**env, "TERM": "xterm"},
-                cwd=cwd,
-                stdin=theirs,
-                stdout=theirs,
-                stderr=theirs,
-                start_new_session=True,
-            )
-        finally:
-            os.close(theirs)
-        return _measure(process, ours, begin, None, None)
+        with _stops_held() as release:
+            try:
+                process = subprocess.Popen(
+                    command,
+                    env={**env, "TERM": "xterm"},
+                    cwd=cwd,
+                    stdin=theirs,
+                    stdout=theirs,
+                    stderr=theirs,
+                    start_new_session=True,
+                )
+            finally:
+                os.close(theirs)
+            return _measure(process, ours, begin, release)
+
+
+@contextmanager
+def _stops_held() -> Iterator[Callable[[], None]]:
+    """Hold SIGINT and SIGTERM back until the function that is yielded is called, or the block ends.
+
+    A handler that raises between the start of a process and the `try` that ends it would leave the process behind.
+    """
+    held: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def release() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        before.clear()
+        while held:
+            signal.raise_signal(held.pop())
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        held.append(number)
+
+    for number in before:
+        signal.signal(number, hold)
+    try:
+        yield release
+    finally:
+        release()
 
 
 def _measure(
-    process: subprocess.Popen[bytes], output: int, begin: float, server: BenchmarkServer | None, errors: BinaryIO | None
+    process: subprocess.Popen[bytes],
+    output: int,
+    begin: float,
+    release: Callable[[], None],
+    server: BenchmarkServer | None = None,
+    errors: BinaryIO | None = None,
 ) -> Measured:
-    """Read what a process writes to `output`, and wait for its end; it has its own group, which a limit ends."""
+    """Read what a process writes to `output`, and wait for its end; it has its own group, which a limit ends.
+
+    `release` lets the signals through that were held back while the process was started.
+    """
     limit = threading.Timer(RUN_SECONDS, _end, (process,))
     limit.start()
     try:
+        release()
         last = _read_to_end(output)
         _, status, usage = os.wait4(process.pid, 0)
     except BaseException:
         _end(process)
+        process.wait()
         raise
     finally:
         limit.cancel()

@@ -29,17 +29,19 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 class _Sum:
     """What the turns of one row took together."""
 
-    __slots__ = ("cost", "name", "turns", "unknown", "usage")
+    __slots__ = ("cost", "name", "parts", "turns", "unknown", "usage")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.turns = 0
+        self.parts = 0  # the turns, and what was paid for beside them
         self.usage = Usage()
         self.cost = 0.0
         self.unknown = 0
 
     def add(self, turn: TurnUsage) -> None:
-        self.turns += 1
+        self.turns += turn.turns
+        self.parts += 1
         self.usage += turn.usage
         self.cost = round(self.cost + (turn.cost_usd or 0.0), 12)
         self.unknown += turn.cost_usd is None
@@ -129,7 +131,7 @@ def _bar(amount: float, most: float) -> str:
 
 
 def _cost(row: _Sum) -> str:
-    if row.unknown == row.turns:
+    if row.unknown == row.parts:
         return "unknown"
     return dollars(row.cost) + (f" + {row.unknown} unknown" if row.unknown else "")
 

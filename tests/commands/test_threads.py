@@ -269,7 +269,7 @@ class TestThreadsThatANewerAfkChanged:
             "from afkcli.testing.store_steps import acquired, save\n"
             "with opened_store() as store:\n"
             "    lease = acquired(store, 'trip')\n"
-            "    body = {'v': 1, 'kind': 'compacted', 'turns': [2]}\n"
+            "    body = {'v': 1, 'kind': 'merged', 'turns': [2]}\n"
             "    record = next_record(lease.thread, RecordKind.META, 2, body)\n"
             "    store.release(save(store, lease, (advance(lease.thread, record), record)))\n"
         )
@@ -291,9 +291,7 @@ class TestThreadsThatANewerAfkChanged:
         before = changed.afk("threads", "export", "trip").out
         done = changed.afk(*command)
         assert (done.code, done.out) == (1, "")
-        line = (
-            r"afk: record \d+ of thread 'trip' was written by a newer afk \(.*'compacted', version 1\): upgrade afk\n"
-        )
+        line = r"afk: record \d+ of thread 'trip' was written by a newer afk \(.*'merged', version 1\): upgrade afk\n"
         assert re.fullmatch(line, done.err)
         assert server.bodies == []
         assert changed.afk("threads", "export", "trip").out == before
@@ -307,7 +305,7 @@ class TestThreadsThatANewerAfkChanged:
         exported = changed.afk("threads", "export", "trip")
         assert exported.code == 0
         assert "an import will refuse it" in exported.err
-        assert json.loads(exported.events[-2]["body"]) == {"v": 1, "kind": "compacted", "turns": [2]}
+        assert json.loads(exported.events[-2]["body"]) == {"v": 1, "kind": "merged", "turns": [2]}
         assert changed.afk("threads", "rm", "-y", "trip").code == 0
         imported = changed.afk("threads", "import", stdin=exported.out.encode())
         assert imported.code == 2

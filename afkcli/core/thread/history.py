@@ -9,7 +9,8 @@ from afkcli.core.contract.jsonform import MAX_LINE_BYTES, JsonError, loads_objec
 from afkcli.core.contract.protocols import THREAD_SCHEMA, LargeRecord, Record, RecordKind, Store, ThreadInfo
 from afkcli.core.contract.structs import FrozenStruct, replace
 from afkcli.core.contract.text import in_mb
-from afkcli.core.thread.changes import Change, read_change
+from afkcli.core.thread.changes import Change, Compaction, read_change
+from afkcli.core.thread.compactions import compaction_of
 from afkcli.core.thread.fitting import MOST_BYTES, fitted
 from afkcli.core.thread.records import Chain, Fault, record_hash
 from afkcli.core.thread.seals import Seal
@@ -39,6 +40,13 @@ class History(FrozenStruct, kw_only=True):
     def set_aside(self) -> dict[int, str]:
         """Why turns are set aside (`undone`, `replaced by turn N`), by their numbers. Since: 0.2."""
         return set_aside((turn.turn for turn in self.turns), self.changes)
+
+    @property
+    def compaction(self) -> Compaction | None:
+        """The compaction that is sent in place of the first turns that are seen; None if there is none. Since: 0.2."""
+        if not any(isinstance(change, Compaction) for change in self.changes):
+            return None
+        return compaction_of(self.seen, self.set_aside, self.changes)
 
 
 def fold(thread: ThreadInfo, records: Iterable[Record], wanted: Wanted | None = None) -> History:

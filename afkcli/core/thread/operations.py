@@ -14,20 +14,21 @@ from afkcli.core.contract.errors import (
     UsageError,
 )
 from afkcli.core.contract.jsonform import JsonObject
-from afkcli.core.contract.protocols import Fork, Lease, Owner, RecordKind, Store, ThreadInfo
+from afkcli.core.contract.protocols import THREAD_SCHEMA, Fork, Lease, Owner, Record, RecordKind, Store, ThreadInfo
 from afkcli.core.contract.result import RunState
 from afkcli.core.contract.structs import replace
 from afkcli.core.contract.suggestions import near_names
 from afkcli.core.thread.attachments import attached_parts
-from afkcli.core.thread.changes import changed_body
+from afkcli.core.thread.changes import Compaction, changed_body, compacted_body
+from afkcli.core.thread.compactions import compactions_in_force, fits
 from afkcli.core.thread.contents import stored_contents
 from afkcli.core.thread.fitting import fitted
 from afkcli.core.thread.history import History, load_history, no_messages
 from afkcli.core.thread.listing import RUNNING, thread_names
 from afkcli.core.thread.names import check_name, check_tag
 from afkcli.core.thread.records import advance, next_record
-from afkcli.core.thread.set_aside import path_to
-from afkcli.core.thread.turns import after_seal, interrupted_turn, turn_to_json
+from afkcli.core.thread.set_aside import changes_until, path_to
+from afkcli.core.thread.turns import SealedTurn, after_seal, interrupted_turn, turn_to_json
 
 
 def find_thread(store: Store, name: str) -> ThreadInfo:
@@ -182,6 +183,7 @@ def fork(
         numbers = ", ".join(str(turn.turn) for turn in history.turns[-5:])
         there = f"its last turns are {numbers}" if numbers else "it has no turn yet"
         raise UsageError(f"the thread {source.name!r} has no turn {at}; {there}")
+    changes = history.changes if at is None else changes_until(at, history.changes)
     turns = history.seen if at is None else path_to(at, history.turns, history.changes)
     if must_have_turns and not turns:
         raise UsageError(f"the thread {source.name!r} has no turn that a fork could have")
@@ -200,11 +202,9 @@ def fork(
         last_run_id=turns[-1].run_id if turns else None,
         parent=Fork(key=source.key, name=source.name, turn=last),
     )
-    records = []
-    for turn in turns:
-        record = next_record(thread, RecordKind.SEAL, turn.turn, turn_to_json(fitted(turn)))
-        thread = advance(thread, record)
-        records.append(record)
+    left_behind = {turn.turn for turn in history.turns}.difference(turn.turn for turn in turns)
+    compactions = [made for made in compactions_in_force(changes) if fits(made, turns, left_behind)]
+    thread, records = _copied(thread, turns, compactions)
     attached = {part.sha256 for turn in turns for part in attached_parts(turn.messages)}
     try:
         contents = stored_contents(store, source.key, attached)
@@ -213,3 +213,29 @@ def fork(
         store.release(lease)
         raise
     return replace(lease, thread=thread)
+
+
+def _copied(
+    thread: ThreadInfo, turns: Sequence[SealedTurn], compactions: Sequence[Compaction]
+) -> tuple[ThreadInfo, list[Record]]:
+    """Return the records of `turns` with those of their `compactions` in between, and `thread` as it is then.
+
+    What a compaction cost stays with the thread that paid for it, as what a turn cost does.
+    """
+    records, waiting = list[Record](), list(compactions)
+    kept: list[tuple[RecordKind, int, JsonObject]] = []
+    for turn in turns:
+        while waiting and _is_before(waiting[0], turn.turn):
+            kept.append((RecordKind.META, min(waiting[0].turn, thread.turns), compacted_body(waiting.pop(0))))
+        kept.append((RecordKind.SEAL, turn.turn, turn_to_json(fitted(turn))))
+    kept += [(RecordKind.META, thread.turns, compacted_body(compaction)) for compaction in waiting]
+    for kind, number, body in kept:
+        record = next_record(thread, kind, number, body)
+        thread = advance(thread, record)
+        records.append(record)
+    return (replace(thread, schema=THREAD_SCHEMA) if compactions else thread), records
+
+
+def _is_before(compaction: Compaction, number: int) -> bool:
+    """Return whether a compaction was made before the turn `number` was sealed."""
+    return compaction.turn <= number if compaction.run_id is not None else compaction.turn < number

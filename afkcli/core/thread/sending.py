@@ -9,6 +9,8 @@ from afkcli.core.contract.errors import HISTORY_REFUSED, REFUSED_KINDS, ErrorKin
 from afkcli.core.contract.limits import CUT_WHY
 from afkcli.core.contract.messages import Message, Role, TextPart, ToolCallPart, ToolResultPart
 from afkcli.core.contract.result import RunState
+from afkcli.core.thread.changes import Compaction
+from afkcli.core.thread.compactions import message_of
 from afkcli.core.thread.history import History
 from afkcli.core.thread.turns import SealedTurn, TurnContext, resumed_by
 
@@ -24,6 +26,7 @@ class SentTurn(NamedTuple):
     """What is sent of the turn with the number `turn`, its model, and what was known of the conversation at its end.
 
     `system` is the system prompt that an imported turn begins with; it is sent with the instructions (since 0.2).
+    `compaction` is the id of the compaction that this is sent of, in place of all turns up to `turn` (since 0.2).
     """
 
     turn: int
@@ -31,20 +34,33 @@ class SentTurn(NamedTuple):
     model: str = ""
     context: TurnContext | None = None
     system: str = ""
+    compaction: str | None = None
 
 
 def sent_turns(history: History, resumes: str | None = None) -> list[SentTurn]:
     """Return what the next turn sends of the turns of `history` before its own messages.
 
+    Where a compaction is used, it is the first of them.
+
     Args:
         history: the thread's history.
         resumes: the run that the next turn resumes, if it does; its messages are left out.
     """
-    seen = history.seen
-    resumed = resumed_by(seen)
-    turns = (turn for position, turn in enumerate(seen) if position not in resumed)
-    sent = (turn for turn in turns if resumes is None or turn.run_id != resumes)
-    return [_sent(turn) for turn in sent]
+    seen, compaction = history.seen, history.compaction
+    resumed, through = resumed_by(seen), compaction.through if compaction is not None else 0
+    turns = (turn for position, turn in enumerate(seen) if position not in resumed and turn.turn > through)
+    sent = [_sent(turn) for turn in turns if resumes is None or turn.run_id != resumes]
+    return sent if compaction is None else [_sent_in_place(compaction), *sent]
+
+
+def _sent_in_place(compaction: Compaction) -> SentTurn:
+    return SentTurn(
+        turn=compaction.through,
+        messages=(message_of(compaction),),
+        model=compaction.model,
+        system=compaction.system,
+        compaction=compaction.id,
+    )
 
 
 def _sent(turn: SealedTurn) -> SentTurn:
@@ -56,9 +72,9 @@ def _sent(turn: SealedTurn) -> SentTurn:
 
 def turns_to_send(history: History) -> set[int]:
     """Return the numbers of the turns of which the next turn sends something: no others have to become messages."""
-    seen = history.seen
-    resumed = resumed_by(seen)
-    sent = (turn for position, turn in enumerate(seen) if position not in resumed)
+    seen, compaction = history.seen, history.compaction
+    resumed, through = resumed_by(seen), compaction.through if compaction is not None else 0
+    sent = (turn for position, turn in enumerate(seen) if position not in resumed and turn.turn > through)
     return {turn.turn for turn in sent if not (turn.state is RunState.FAILED and was_refused(turn))}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from afkcli.core.thread.changes import Change, Redo, Replacement, Undo
+from afkcli.core.thread.changes import Change, Compaction, Redo, Replacement, Undo
 from afkcli.core.thread.turns import SealedTurn
 
 UNDONE = "undone"
@@ -52,12 +52,19 @@ def seen_turns(turns: Sequence[SealedTurn], changes: Sequence[Change]) -> tuple[
 
 def path_to(number: int, turns: Sequence[SealedTurn], changes: Sequence[Change]) -> tuple[SealedTurn, ...]:
     """Return the turns that were seen when the turn `number` was the last one, that turn included."""
-    before = [change for change in changes if _comes_before_the_end_of(change, number)]
-    return seen_turns([turn for turn in turns if turn.turn <= number], before)
+    return seen_turns([turn for turn in turns if turn.turn <= number], changes_until(number, changes))
+
+
+def changes_until(number: int, changes: Iterable[Change]) -> list[Change]:
+    """Return the changes that came before the end of the turn `number`."""
+    return [change for change in changes if _comes_before_the_end_of(change, number)]
 
 
 def _comes_before_the_end_of(change: Change, number: int) -> bool:
-    return change.by <= number if isinstance(change, Replacement) else change.turn < number
+    if isinstance(change, Replacement):
+        return change.by <= number
+    made_by_turn = isinstance(change, Compaction) and change.run_id is not None
+    return change.turn <= number if made_by_turn else change.turn < number
 
 
 def asked_last(turns: Sequence[SealedTurn]) -> tuple[SealedTurn, ...]:

@@ -29,6 +29,8 @@ from afkcli.core.contract.protocols import (
 from afkcli.core.contract.structs import replace
 from afkcli.core.thread.attachments import attached_parts
 from afkcli.core.thread.batch import apply
+from afkcli.core.thread.changes import Compaction
+from afkcli.core.thread.compactions import with_compaction
 from afkcli.core.thread.fitting import fitted
 from afkcli.core.thread.names import title_of
 from afkcli.core.thread.records import advance, next_record
@@ -222,6 +224,15 @@ class TurnWriter(Journal):
             return
         self.lost, self._failed = lost, True
         self._on_problem(error)
+
+    def compact(self, compaction: Compaction) -> None:
+        """Record, durably, what takes the place of old turns; its cost is the thread's from here on.
+
+        Raises:
+            StoreError, LeaseLostError: it was not recorded.
+        """
+        thread, record = with_compaction(self.thread, compaction, self.turn)
+        self._append(thread, [record], NO_CONTENTS)
 
     def seal(self, turn: SealedTurn) -> None:
         """Seal the turn (as much of it as a record may hold), durably, with the contents of its images.

@@ -87,7 +87,7 @@ class TestChangesOfTheThread:
     @pytest.mark.parametrize(
         ("body", "named"),
         [
-            ({"v": 1, "kind": "compacted", "turns": [2]}, "kind 'compacted', version 1"),
+            ({"v": 1, "kind": "merged", "turns": [2]}, "kind 'merged', version 1"),
             ({"v": 2, "changes": {"name": "new"}}, "kind 'changed', version 2"),
             ({"v": 2, "kind": "compacted"}, "kind 'compacted', version 2"),
             ({"changes": {"name": "new"}}, "version None"),
@@ -116,7 +116,7 @@ class TestChangesOfTheThread:
     def test_that_are_unknown_keep_the_thread_from_being_renamed_or_forked(self) -> None:
         store = MemoryStore()
         lease = save_turn(store, leased(store), "question", "answer")
-        record = next_record(lease.thread, RecordKind.META, 1, {"v": 1, "kind": "compacted"})
+        record = next_record(lease.thread, RecordKind.META, 1, {"v": 1, "kind": "merged"})
         lease = save(store, lease, (advance(lease.thread, record), record))
         for change in (
             lambda: rename(store, lease, "new"),

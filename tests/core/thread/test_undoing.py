@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -10,22 +12,27 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from afkcli.core.contract.errors import UnsupportedRecordError, UsageError
-from afkcli.core.contract.messages import Role, text_message
+from afkcli.core.contract.ids import uuid7
+from afkcli.core.contract.messages import ProviderData, Role, text_message
 from afkcli.core.contract.protocols import THREAD_SCHEMA, Lease, RecordKind, ThreadInfo
-from afkcli.core.contract.result import RunState
+from afkcli.core.contract.result import RunState, Usage
 from afkcli.core.run.config import unknown_owner
+from afkcli.core.thread.changes import Compaction, compacted_body, spans
+from afkcli.core.thread.compactions import INTRODUCTION, compaction_of, with_compaction
 from afkcli.core.thread.exchange import ExportedThread, end_line, read_lines, thread_lines
 from afkcli.core.thread.history import fold, load_history
 from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.core.thread.operations import fork, tag
 from afkcli.core.thread.records import advance, next_record
 from afkcli.core.thread.resuming import beginning_again
-from afkcli.core.thread.sending import sent_turns
+from afkcli.core.thread.sending import sent_turns, turns_to_send
 from afkcli.core.thread.turns import turn_to_json
 from afkcli.core.thread.undoing import redo, undo
 from afkcli.core.thread.writer import TurnWriter
 from afkcli.testing.store_steps import save_turn
 from tests.core.thread.made_turns import leased, sealed, three_turns
+
+MOMENT = "2026-01-01T00:00:00.000Z"
 
 
 def asked(store: MemoryStore, lease: Lease, question: str) -> Lease:
@@ -58,6 +65,29 @@ def numbers(store: MemoryStore, thread: ThreadInfo) -> list[int]:
     return [turn.turn for turn in load_history(store, thread).seen]
 
 
+def compaction(covered: Sequence[int], summary: str, **fields: Any) -> Compaction:
+    usage = Usage(input_tokens=100, output_tokens=10, total_tokens=110)
+    said = {"id": uuid7(), "covers": spans(covered), "summary": summary, "model": "fake/small", "usage": usage}
+    return Compaction(**{**said, "started": MOMENT, "ended": MOMENT, "cost_usd": 0.25, **fields})
+
+
+def compacted(store: MemoryStore, lease: Lease, made: Compaction, turn: int | None = None) -> Lease:
+    """Record a compaction, after the last turn or in the run of the next one."""
+    thread, record = with_compaction(lease.thread, made, lease.thread.turns if turn is None else turn)
+    store.append(thread, [record], lease.thread.head, lease)
+    return replace(lease, thread=thread)
+
+
+def sent(store: MemoryStore, thread: ThreadInfo) -> tuple[str | None, list[int]]:
+    """Return the summary that the next turn sends, and the numbers of the turns after it."""
+    turns = sent_turns(load_history(store, thread))
+    if not turns or turns[0].compaction is None:
+        return None, [turn.turn for turn in turns]
+    [message] = turns[0].messages
+    assert message.text.startswith(INTRODUCTION)
+    return message.text.removeprefix(INTRODUCTION).strip(), [turn.turn for turn in turns[1:]]
+
+
 @dataclass
 class Model:
     """A thread as a list of the numbers that are seen, with what was seen before and after each turn was asked."""
@@ -67,31 +97,69 @@ class Model:
     after: dict[int, list[int]] = field(default_factory=dict)
     undone: list[list[int]] = field(default_factory=list)
     turns: int = 0
+    compactions: list[Compacted] = field(default_factory=list)
+    undone_compactions: list[list[Compacted]] = field(default_factory=list)
 
     def ask(self, *, again: bool) -> None:
         self.turns += 1
         self.before[self.turns] = self.seen
         self.seen = self.after[self.turns] = [*(self.seen[:-1] if again else self.seen), self.turns]
-        self.undone = []
+        self.undone, self.undone_compactions = [], []
 
     def undo(self, count: int) -> None:
         self.undone.append(self.seen)
-        for _ in range(count):
-            self.seen = self.before[self.seen[-1]]
+        self.seen, gone = self.undoing(count) or ([], [])
+        self.undone_compactions.append(gone)
+        self.compactions = [compaction for compaction in self.compactions if compaction not in gone]
 
-    def can_undo(self, count: int) -> bool:
-        seen = self.seen
+    def redo(self) -> None:
+        self.seen = self.undone.pop()
+        self.compactions = sorted([*self.compactions, *self.undone_compactions.pop()], key=lambda made: made.made)
+
+    def undoing(self, count: int) -> tuple[list[int], list[Compacted]] | None:
+        """What is seen after an undo of `count` changes, and the compactions that go; None if there are fewer."""
+        seen, gone = self.seen, list[Compacted]()
         for _ in range(count):
-            if not seen:
-                return False
-            seen = self.before[seen[-1]]
-        return True
+            last = seen[-1] if seen else 0
+            asked_for = [item for item in self.compactions if item.by_hand and item.after >= last and item not in gone]
+            if asked_for:
+                gone.append(asked_for[-1])
+            elif seen:
+                seen = self.before[last]
+            else:
+                return None
+        return seen, gone
+
+    def compactions_until(self, number: int) -> list[Compacted]:
+        """The compactions of turns up to `number` that were made before its end."""
+        return [item for item in self.compactions if item.after < number + (not item.by_hand)]
+
+    def sent(self) -> tuple[str | None, list[int]]:
+        """The summary that is sent, and the turns after it: the last one that says what the first turns say."""
+        for compaction in reversed(self.compactions):
+            if self.seen[: len(compaction.covered)] == compaction.covered:
+                return compaction.summary, self.seen[len(compaction.covered) :]
+        return None, self.seen
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """A compaction in the model: the turns that it covered when it was made, in the run of a turn or after it."""
+
+    made: int
+    covered: list[int]
+    after: int
+    by_hand: bool
+
+    @property
+    def summary(self) -> str:
+        return f"summary {self.made}"
 
 
 class ThreadMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.store, self.model, self.forks = MemoryStore(), Model(), 0
+        self.store, self.model, self.forks, self.made = MemoryStore(), Model(), 0, 0
         self.lease = leased(self.store)
 
     @rule()
@@ -105,9 +173,31 @@ class ThreadMachine(RuleBasedStateMachine):
         self.lease = asked_again(self.store, self.lease)
         self.model.ask(again=True)
 
+    @precondition(lambda self: self.model.seen)
+    @rule(data=st.data())
+    def compact(self, data: st.DataObject) -> None:
+        through = data.draw(st.sampled_from(self.model.seen))
+        self._compact([number for number in self.model.seen if number <= through], by_hand=True)
+
+    @precondition(lambda self: self.model.seen)
+    @rule(data=st.data())
+    def ask_and_compact(self, data: st.DataObject) -> None:
+        """A run compacts what was seen before its turn."""
+        covered = self.model.seen[: data.draw(st.integers(1, len(self.model.seen)))]
+        self.model.turns += 1
+        self._compact(covered, by_hand=False)
+        self.model.turns -= 1
+        self.ask()
+
+    def _compact(self, covered: list[int], *, by_hand: bool) -> None:
+        self.made += 1
+        self.model.compactions.append(Compacted(self.made, covered, self.model.turns, by_hand))
+        made = compaction(covered, f"summary {self.made}", run_id=None if by_hand else "run")
+        self.lease = compacted(self.store, self.lease, made, self.model.turns)
+
     @rule(count=st.integers(1, 3))
     def undo(self, count: int) -> None:
-        if self.model.can_undo(count):
+        if self.model.undoing(count) is not None:
             self.lease = undo(self.store, self.lease, count).lease
             self.model.undo(count)
         else:
@@ -118,7 +208,7 @@ class ThreadMachine(RuleBasedStateMachine):
     def redo(self) -> None:
         if self.model.undone:
             self.lease = redo(self.store, self.lease).lease
-            self.model.seen = self.model.undone.pop()
+            self.model.redo()
         else:
             with pytest.raises(UsageError):
                 redo(self.store, self.lease)
@@ -138,13 +228,24 @@ class ThreadMachine(RuleBasedStateMachine):
             getattr(change, "by", None) == at for change in load_history(self.store, self.lease.thread).changes
         )
         assert numbers(self.store, copy.thread) == [*(was[:-1] if replaced else was), at]
+        assert sent(self.store, copy.thread)[0] in (None, *(made.summary for made in self.model.compactions_until(at)))
+
+    @precondition(lambda self: self.model.seen)
+    @rule()
+    def fork(self) -> None:
+        self.forks += 1
+        copy = fork(self.store, self.lease.thread, f"fork {self.forks}", unknown_owner("other"))
+        assert sent(self.store, copy.thread) == self.model.sent()
+        assert copy.thread.usage == Usage()
 
     @invariant()
     def what_is_seen_is_what_the_list_has(self) -> None:
         history = load_history(self.store, self.lease.thread)
         assert history.damage == ()
         assert [turn.turn for turn in history.seen] == self.model.seen
-        assert [sent.turn for sent in sent_turns(history)] == self.model.seen
+        assert sent(self.store, self.lease.thread) == self.model.sent()
+        loaded = load_history(self.store, self.lease.thread, turns_to_send)
+        assert sent_turns(loaded) == sent_turns(history)
         assert [turn.turn for turn in history.turns] == list(range(1, self.model.turns + 1))
         assert set(history.set_aside) == set(range(1, self.model.turns + 1)) - set(self.model.seen)
 
@@ -207,20 +308,114 @@ class TestUndo:
             {"v": 1, "kind": "undone", "turns": ["2"]},
             {"v": 1, "kind": "redone", "undo": True},
             {"v": 1, "kind": "replaced", "turns": [1], "by": None},
+            {"v": 1, "kind": "undone", "turns": [], "compactions": ["2"]},
+            {"v": 1, "kind": "compacted"},
+            {**compacted_body(compaction([1, 2], "short")), "covers": [[1, 9]]},
+            {**compacted_body(compaction([1, 2], "short")), "covers": [[2, 1]]},
+            {**compacted_body(compaction([1, 2], "short")), "covers": [[1]]},
+            {**compacted_body(compaction([1, 2], "short")), "covers": []},
+            {**compacted_body(compaction([1, 2], "short")), "summary": None},
         ],
     )
-    def test_a_record_without_its_numbers_is_named_and_the_turns_are_kept(self, body: dict[str, object]) -> None:
+    def test_a_record_that_does_not_say_what_it_has_to_is_named_and_the_turns_are_kept(
+        self, body: dict[str, object]
+    ) -> None:
         _, thread, records = three_turns()
         record = next_record(thread, RecordKind.META, 3, body)
         history = fold(advance(thread, record), [*records, record])
-        assert "cannot be read: a meta record has no" in history.damage[0]
+        assert "cannot be read: " in history.damage[0]
         assert [turn.turn for turn in history.seen] == [1, 2, 3]
+        assert [turn.turn for turn in sent_turns(history)] == [1, 2, 3]
 
     def test_of_a_newer_version_is_refused(self) -> None:
         _, thread, records = three_turns()
         record = next_record(thread, RecordKind.META, 3, {"v": 2, "kind": "undone", "turns": [3]})
         with pytest.raises(UnsupportedRecordError, match="upgrade afk"):
             fold(advance(thread, record), [*records, record])
+
+
+class TestCompaction:
+    """A compaction of turns 1 and 2 of three."""
+
+    def made(self) -> tuple[MemoryStore, Lease]:
+        store, lease = three_asked()
+        return store, compacted(store, lease, compaction([1, 2], "short"))
+
+    def test_is_sent_in_place_of_its_turns_which_stay(self) -> None:
+        store, lease = self.made()
+        assert sent(store, lease.thread) == ("short", [3])
+        assert numbers(store, lease.thread) == [1, 2, 3]
+        wanted = load_history(store, lease.thread, turns_to_send).turns
+        assert [len(turn.messages) for turn in wanted] == [0, 0, 2]
+
+    def test_counts_in_the_cost_and_raises_the_schema_of_its_thread(self) -> None:
+        store, before = three_asked()
+        thread = compacted(store, before, compaction([1], "short")).thread
+        assert (thread.cost_usd, thread.usage.total_tokens) == (0.75 + 0.25, before.thread.usage.total_tokens + 110)
+        assert (thread.schema, thread.turns) == (THREAD_SCHEMA, 3)
+
+    def test_is_undone_before_the_last_question_and_redone(self) -> None:
+        store, lease = self.made()
+        changed = undo(store, lease)
+        assert ([made.summary for made in changed.gone_compactions], changed.gone) == (["short"], ())
+        assert sent(store, changed.lease.thread) == (None, [1, 2, 3])
+        assert changed.lease.thread.cost_usd == lease.thread.cost_usd
+        back = redo(store, changed.lease)
+        assert [made.summary for made in back.back_compactions] == ["short"]
+        assert sent(store, back.lease.thread) == ("short", [3])
+
+    def test_that_a_run_made_stays_when_its_turn_is_undone(self) -> None:
+        store, lease = three_asked()
+        lease = asked(store, compacted(store, lease, compaction([1, 2], "short", run_id="run-4"), 4), "fourth")
+        changed = undo(store, lease)
+        assert ([turn.turn for turn in changed.gone], changed.gone_compactions) == ([4], ())
+        assert sent(store, changed.lease.thread) == ("short", [3])
+
+    def test_of_a_turn_that_is_asked_again_is_not_used_until_that_is_undone(self) -> None:
+        store, lease = three_asked()
+        lease = asked_again(store, compacted(store, lease, compaction([1, 2, 3], "all")))
+        assert sent(store, lease.thread) == (None, [1, 2, 4])
+        assert sent(store, undo(store, lease).lease.thread) == ("all", [])
+
+    def test_of_a_turn_that_is_resumed_is_not_used(self) -> None:
+        store = MemoryStore()
+        lease = interrupted(store, asked(store, leased(store), "first"), resumed=False)
+        lease = interrupted(store, compacted(store, lease, compaction([1, 2], "both")), resumed=True)
+        assert sent(store, lease.thread) == (None, [1, 3])
+
+    def test_where_the_last_one_is_undone_the_one_before_is_used(self) -> None:
+        store, lease = self.made()
+        lease = compacted(store, lease, compaction([1, 2, 3], "all"))
+        assert sent(store, lease.thread) == ("all", [])
+        assert sent(store, undo(store, lease).lease.thread) == ("short", [3])
+
+    def test_is_used_where_a_turn_that_it_covers_is_damaged(self) -> None:
+        store, lease = self.made()
+        records = [
+            replace(record, body="{}") if record.kind is RecordKind.SEAL and record.turn == 2 else record
+            for record in store.load(lease.thread.key)
+        ]
+        history = fold(lease.thread, records)
+        assert [turn.turn for turn in history.seen] == [1, 3]
+        assert history.compaction is not None
+
+    def test_without_a_text_is_not_used_by_just_any_model(self) -> None:
+        store, lease = three_asked()
+        opaque = ProviderData(provider="fake", api="chat", model="small", payload={"blob": "x"})
+        lease = compacted(store, lease, compaction([1, 2], "", provider_data=opaque))
+        history = load_history(store, lease.thread)
+        assert (history.compaction, sent(store, lease.thread)) == (None, (None, [1, 2, 3]))
+        used = compaction_of(history.seen, history.set_aside, history.changes, lambda made: True)
+        assert used is not None
+        assert used.provider_data == opaque
+
+    def test_is_taken_over_by_a_fork_of_its_turns_alone(self) -> None:
+        store, lease = self.made()
+        lease = asked(store, lease, "fourth")
+        for at, summary in ((None, "short"), (4, "short"), (3, None), (1, None)):
+            copy = fork(store, lease.thread, f"fork at {at}", unknown_owner("other"), at=at)
+            assert sent(store, copy.thread)[0] == summary
+            assert copy.thread.schema == (THREAD_SCHEMA if summary else 1)
 
 
 class TestRedo:

@@ -82,13 +82,16 @@ def in_turns(messages: Iterator[JsonObject]) -> Iterator[JsonObject]:
     """
     question: JsonObject | None = None
     for message in messages:
-        if question is not None and message["role"] == Role.USER:
-            question = {**question, "content": _joined_content(question["content"], message["content"])}
-            continue
+        is_question = message["role"] == "user"
         if question is not None:
+            if is_question:
+                question = {**question, "content": _joined_content(question["content"], message["content"])}
+                continue
             yield question
-        question = message if message["role"] == Role.USER else None
-        if question is None:
+            question = None
+        if is_question:
+            question = message
+        else:
             yield message
     if question is not None:
         yield question
@@ -107,13 +110,17 @@ def _as_parts(content: str | list[JsonObject]) -> list[JsonObject]:
 def _messages(
     request: ModelRequest, names: ToolNames, origin: Origin, ids: WireIds, *, strict_roles: bool
 ) -> Iterator[JsonObject]:
+    tool, assistant = Role.TOOL, Role.ASSISTANT
     for message in request.messages:
-        if message.role is Role.TOOL:
+        role = message.role
+        if role is tool:
             yield from _result_messages(request, message, names, ids, strict_roles=strict_roles)
-        elif message.role is Role.ASSISTANT:
-            yield _assistant_message(message, names, origin, ids)
+        elif role is not assistant:
+            yield {"role": role.value, "content": user_content(request, message, _part)}
+        elif message.is_text:  # nearly every answer of a long thread
+            yield _plain_answer(message.text)
         else:
-            yield {"role": message.role.value, "content": user_content(request, message, _part)}
+            yield _assistant_message(message, names, origin, ids)
 
 
 def _result_messages(
@@ -219,9 +226,13 @@ def _assistant_message(message: Message, names: ToolNames, origin: Origin, ids: 
         function |= signed if isinstance(signed, dict) else {}
         calls.append({**extra, "id": ids.of_call(call), "type": "function", "function": function})
     if not calls:
-        return {"role": "assistant", "content": text if text.strip() else EMPTY_ANSWER}
+        return _plain_answer(text)
     thought = reasoning_fields(message, origin)
     return {"role": "assistant", "content": text or None, **thought, "tool_calls": calls}
+
+
+def _plain_answer(text: str) -> JsonObject:
+    return {"role": "assistant", "content": text if text and not text.isspace() else EMPTY_ANSWER}
 
 
 def chat_tool(tool: ToolSpec, names: ToolNames) -> JsonObject:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import cache
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import parse_qsl
@@ -21,6 +23,7 @@ from afkcli.core.contract.structs import FrozenStruct
 from afkcli.providers.answer_events import AnswerEvents
 from afkcli.providers.base_url import split_base_url
 from afkcli.providers.bodies import BodyTooLongError, unread_encoding
+from afkcli.providers.body_json import body_json
 from afkcli.providers.deadline import Deadline
 from afkcli.providers.failures import RedirectRefusedError
 from afkcli.providers.http_client import bounded_body, make_http_client
@@ -164,7 +167,8 @@ class Connection(Generic[AnyServer]):
         options: dict[str, Any] = {"params": dict(parse_qsl(query))} if query else {}
         arguments: dict[str, Any] = {"cast_to": http_library(sdk).Response, "stream": True, "options": options}
         if body is not None:
-            arguments["body"] = body
+            kind: Any = type(client)
+            arguments |= {"content": body_json(body)} if _takes_content(kind) else {"body": body}
             if headers := self._sdk.headers(body):
                 options["headers"] = headers
         try:
@@ -185,6 +189,12 @@ class Connection(Generic[AnyServer]):
         encoding = unread_encoding(response.headers)
         if encoding:
             raise self._errors.no_answer(f"answered in the encoding {encoding!r}, which afk did not ask for")
+
+
+@cache
+def _takes_content(client: type) -> bool:
+    """Return whether the `post` of an SDK's client takes the bytes of a body, as its later versions do."""
+    return "content" in inspect.signature(client.post).parameters  # type: ignore[attr-defined]
 
 
 class EventStream:

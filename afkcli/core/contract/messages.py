@@ -115,9 +115,10 @@ class Message(FrozenStruct, kw_only=True):
 
     @property
     def tool_calls(self) -> tuple[ToolCallPart, ...]:
-        if self.is_text:
+        parts = self.parts
+        if len(parts) == 1 and type(parts[0]) is TextPart:  # as `is_text`, without a call
             return ()
-        return tuple(part for part in self.parts if isinstance(part, ToolCallPart))
+        return tuple(part for part in parts if isinstance(part, ToolCallPart))
 
 
 def text_message(role: Role, text: str) -> Message:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 
 from afkcli.core.contract.events import message_to_json
 from afkcli.core.contract.jsonform import dumps, utf8_slices
-from afkcli.core.contract.messages import Message, ModelRequest, TextPart
+from afkcli.core.contract.messages import Message, ModelRequest, Role, TextPart
 from afkcli.core.contract.structs import msgspec
 from afkcli.core.thread.common import begins_with
 
@@ -37,15 +36,15 @@ class RequestHash:
 
 def _written(message: Message) -> Iterable[bytes]:
     """Return the JSON form of a message as UTF-8, in pieces."""
-    texts = [
-        {"text": part.text, "type": part.type}
-        for part in message.parts
-        if isinstance(part, TextPart) and part.provider_data is None
-    ]
-    if len(texts) == len(message.parts) and all(type(form["text"]) is str for form in texts):
-        with suppress(UnicodeEncodeError):  # nearly every message of a thread is text alone: that has a fast way
-            return (_encode({"role": message.role, "parts": texts}),)
+    part = message.parts[0] if len(message.parts) == 1 else None
+    if type(part) is TextPart and part.provider_data is None and type(part.text) is str:
+        try:  # nearly every message of a thread is one text: that has a fast way
+            return (_HEAD[message.role], _encode(part.text), _TAIL)
+        except UnicodeEncodeError:
+            pass
     return utf8_slices(dumps(message_to_json(message)))
 
 
+_HEAD = {role: b'{"role":"%b","parts":[{"text":' % role.encode() for role in Role}
+_TAIL = b',"type":"text"}]}'
 _encode = msgspec.json.Encoder().encode

@@ -156,13 +156,14 @@ class _Found:
 
     def read_messages(self, wanted: Wanted | None) -> None:
         """Read the messages of the turns that are wanted. If one cannot be read, others may be wanted in its place."""
-        while True:
+        are_read = False
+        while not are_read:
             numbers = wanted(self.history()) if wanted is not None else None
             unread = [at for at, (_, seal) in self._seals.items() if numbers is None or seal.turn.turn in numbers]
-            if not unread:
-                return
+            are_read = True
             for at in unread:
-                self.turns[at] = self._read(*self._seals.pop(at))
+                turn = self.turns[at] = self._read(*self._seals.pop(at))
+                are_read = are_read and turn is not None
 
     def _read(self, record: Record, seal: Seal) -> SealedTurn | None:
         try:

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
+from functools import cache
+from typing import TYPE_CHECKING
 
 from afkcli.core.contract.jsonform import JsonObject, dumps, utf8_slices
 from afkcli.core.contract.protocols import KEPT_KINDS, LargeRecord, Record, RecordKind, ThreadInfo
 from afkcli.core.contract.structs import replace
 
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+_SHORT = 1 << 16
+"""A body of at most so many characters is hashed in one go, together with the other fields."""
+
+
+@cache
+def _sha256() -> Callable[[bytes], _Hash]:
+    from hashlib import sha256  # not at the top: it loads OpenSSL, which a list of threads does not need
+
+    return sha256
+
 
 def record_hash(key: str, record: Record) -> str:
     """Return the SHA-256 (hex) over the thread's key and all fields of `record` but its hash."""
-    from hashlib import sha256  # not at the top: it loads OpenSSL, which a list of threads does not need
-
-    digest = sha256(f"{key}\n{record.index}\n{record.kind}\n{record.turn}\n{record.prev}\n".encode())
-    for piece in utf8_slices(record.body):
+    fields, body = f"{key}\n{record.index}\n{record.kind}\n{record.turn}\n{record.prev}\n", record.body
+    if len(body) <= _SHORT:
+        return _sha256()((fields + body).encode()).hexdigest()
+    digest = _sha256()(fields.encode())
+    for piece in utf8_slices(body):
         digest.update(piece)
     return digest.hexdigest()
 

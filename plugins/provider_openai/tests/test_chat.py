@@ -326,6 +326,24 @@ def test_a_host_that_does_not_exist_is_named() -> None:
     asyncio.run(run())
 
 
+def test_a_body_is_the_same_where_the_sdk_takes_no_bytes(
+    model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [text_message(Role.USER, 'a "quoted" \u2028 é 𝄞'), text_message(Role.ASSISTANT, " "), *REQUEST.messages]
+    asked = ModelRequest(model="m", messages=said, extra={"top_k": 1e-7})
+    ask(model_server, asked)
+    monkeypatch.setattr("afkcli.providers.connection._takes_content", lambda client: False)  # as its earlier versions
+    ask(model_server, asked)
+    one, two = model_server.requests
+    assert one.body == two.body
+    assert {name: value for name, value in one.headers.items() if name in ABOUT_BODY} == {
+        name: value for name, value in two.headers.items() if name in ABOUT_BODY
+    }
+
+
+ABOUT_BODY = ("content-type", "content-length", "accept")
+
+
 def test_where_connections_are_kept_the_next_call_uses_the_same_one(
     model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

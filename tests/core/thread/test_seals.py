@@ -33,6 +33,7 @@ def quickly(body: str) -> SealedTurn | str:
 
 
 FORM = turn_to_json(sealed(RunState.FAILED, ErrorKind.TRUNCATED, QUESTION, asks("c1"), answers("c1"), ANSWER))
+OF_TEXT = turn_to_json(sealed(RunState.COMPLETED, None, QUESTION, ANSWER))
 DEEP: Any = []
 for _ in range(80):
     DEEP = [DEEP]
@@ -46,7 +47,10 @@ def said(part: dict[str, Any], role: Any = "user") -> dict[str, Any]:
     "change",
     [
         {},
+        {"v": 2},
+        {"v": "1"},
         {"later": [1, {"a": None}]},
+        {"later": DEEP},
         {"state": "new"},
         {"error_kind": "new"},
         {"messages": None},
@@ -58,9 +62,20 @@ def said(part: dict[str, Any], role: Any = "user") -> dict[str, Any]:
         said({"type": "text", "text": 1}),
         said({"type": "new", "text": "x"}),
         said({"type": "text", "text": "x", "later": 1}),
+        said({"type": "text", "text": "x", "later": DEEP}),
+        said({"type": "text", "text": "x", "provider_data": None}),
+        said({"type": "text", "text": "a lone \ud800 surrogate"}),
+        {"messages": []},
+        {"messages": [{"role": "user", "parts": []}]},
+        {"messages": [{"role": "user", "parts": [{"type": "text", "text": "x"}], "later": 1}]},
+        {"messages": [{"role": "user", "parts": [{"type": "text", "text": "x"}]}, {"role": "user", "parts": [1]}]},
         said({"type": "text", "text": "x"}, role=["user"]),
         said({"type": "tool_call", "id": "1", "name": "f", "arguments": {"a": DEEP}}),
         {"usage": {"input_tokens": "12", "output_tokens": -3, "unknown": [1, "x"]}},
+        {"usage": {"input_tokens": 12, "unknown": ["total_tokens"]}},
+        {"usage": {"input_tokens": -3, "output_tokens": 2**70, "total_tokens": 3.0}},
+        {"usage": {"input_tokens": True, "later": DEEP}},
+        {"usage": {}},
         {"usage": "none"},
         {"usage": None},
         {"turn": "1"},
@@ -74,14 +89,16 @@ def said(part: dict[str, Any], role: Any = "user") -> dict[str, Any]:
     ],
 )
 @pytest.mark.parametrize("more", [{}, {"more": [[]] * 80}])
-def test_a_seal_is_read_as_any_record(change: dict[str, Any], more: dict[str, Any]) -> None:
-    body = json.dumps({**FORM, **change, **more})
+@pytest.mark.parametrize("form", [FORM, OF_TEXT], ids=["with calls", "of text"])
+def test_a_seal_is_read_as_any_record(form: dict[str, Any], change: dict[str, Any], more: dict[str, Any]) -> None:
+    body = json.dumps({**form, **change, **more})
     assert quickly(body) == slowly(body)
 
 
 @pytest.mark.parametrize("name", sorted(FORM))
-def test_a_seal_without_a_field_is_read_as_any_record(name: str) -> None:
-    body = json.dumps({key: value for key, value in FORM.items() if key != name})
+@pytest.mark.parametrize("form", [FORM, OF_TEXT], ids=["with calls", "of text"])
+def test_a_seal_without_a_field_is_read_as_any_record(form: dict[str, Any], name: str) -> None:
+    body = json.dumps({key: value for key, value in form.items() if key != name})
     assert quickly(body) == slowly(body)
 
 

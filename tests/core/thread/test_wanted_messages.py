@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -51,13 +53,16 @@ def said(number: int) -> tuple[Message, Message]:
 def made(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """The messages that were made from JSON."""
     read: list[object] = []
-    real = seals.message_from_json
 
-    def counted(form: object) -> Message:
-        read.append(form)
-        return real(form)
+    def counted(real: Callable[[Any], Message]) -> Callable[[Any], Message]:
+        def make(form: object) -> Message:
+            read.append(form)
+            return real(form)
 
-    monkeypatch.setattr(seals, "message_from_json", counted)
+        return make
+
+    for name in ("message_from_json", "message_of_text"):
+        monkeypatch.setattr(seals, name, counted(getattr(seals, name)))
     return read
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
+from tests.event_checks import EVENTS, check_emitted_events
 from tests.interrupts import allow_interrupts
 
 allow_interrupts()
+check_emitted_events()
 
 # LiteLLM cannot be installed beside the newest SDK of OpenAI, which the other tests have, and its proxy beside neither.
 HAS_LITELLM = importlib.util.find_spec("litellm") is not None
@@ -23,6 +26,10 @@ HAS_LLM = bool(os.environ.get("AFK_TEST_LLM"))
 if not HAS_LLM:
     collect_ignore.append("tests/e2e/test_llm_logs.py")
 
+HAS_SCHEMA_TOOLS = bool(os.environ.get("AFK_TEST_SCHEMA_TOOLS"))
+if not HAS_SCHEMA_TOOLS:
+    collect_ignore.append("tests/schema_tools")
+
 # No example has a time limit, which a busy machine would break.
 settings.register_profile("small", deadline=None, max_examples=25)
 settings.register_profile("full", deadline=None, max_examples=200)
@@ -32,6 +39,14 @@ settings.register_profile("full", deadline=None, max_examples=200)
 def _no_places_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin with no folders of stores that other tests opened in this process: a sandbox is told of all of them."""
     monkeypatch.setattr("afkcli.host.paths._kept", set())
+
+
+@pytest.fixture(autouse=True)
+def _events_are_as_their_schema_says() -> Iterator[None]:
+    """Fail a test that emitted an event in this process, or read one of a log, that the schema does not allow."""
+    EVENTS.problems.clear()
+    yield
+    assert EVENTS.problems == [], "events differ from `afk events schema`"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -78,6 +93,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line("what needs LiteLLM's proxy was left out: .ci/litellm makes an environment for it")
     if not HAS_LLM and _everything(config):
         terminalreporter.write_line("what needs llm was left out: .ci/llm makes environments for it")
+    if not HAS_SCHEMA_TOOLS and _everything(config):
+        terminalreporter.write_line("what needs ajv and generators of types was left out: .ci/schema installs them")
     if not _full(config):
         terminalreporter.write_line(
             "the long suites were left out, and properties had few examples: --full runs all, as CI does"

@@ -48,7 +48,7 @@ def command() -> None:
 @json_option
 def schema(as_json: bool) -> None:
     """Print the JSON Schema of one line of the event stream."""
-    from afkcli.core.contract.events import events_schema
+    from afkcli.core.contract.event_schema import events_schema
 
     form = events_schema()
     Stdout(invocation()).lines([dumps(form) if as_json else json.dumps(form, indent=2, ensure_ascii=False)])

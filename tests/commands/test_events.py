@@ -27,7 +27,7 @@ class TestSchema:
     def test_is_a_json_schema_that_names_every_type(self, shell: Shell) -> None:
         schema = json.loads(shell.in_process("events", "schema").out)
         assert schema["$schema"].startswith("https://json-schema.org/")
-        assert {"run_started", "completed"} <= set(schema["discriminator"]["mapping"])
+        assert {"RunStarted", "Completed"} <= set(schema["$defs"])
         assert len(shell.in_process("events", "schema", "--json").out.splitlines()) == 1
 
 

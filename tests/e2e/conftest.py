@@ -9,14 +9,16 @@ import pytest
 
 from afkcli.testing.model_server import ModelServer
 from tests.e2e.shell import Finished, Shell
+from tests.event_checks import EVENTS
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
+def shell(tmp_path: Path) -> Iterator[Shell]:
     home, folder = tmp_path / "home", tmp_path / "work"
     home.mkdir()
     folder.mkdir()
-    return Shell(home=home, folder=folder)
+    yield Shell(home=home, folder=folder)
+    EVENTS.check_logs((home / "afk" / "state" / "events").glob("*.jsonl"))
 
 
 @pytest.fixture

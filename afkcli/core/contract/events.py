@@ -5,6 +5,7 @@ Types and fields are added within version 1, never changed or removed; readers i
 
 To add a type, add a class with its `type` to `Event`, emit it, and show it in `TextRenderer` (mypy asks for it). The
 JSON form, the schema and the lines of `afk events` are derived from the class; such a line shows the fields in `brief`.
+A field that is added to a released type has a default, and is named in `ADDED` of `event_schema.py`.
 `tests/docs/test_reference.py` compares the classes with docs/reference/events.md.
 """
 
@@ -336,21 +337,3 @@ def _part_to_json(part: Part) -> JsonObject:
         elif value is not None:
             form[name] = to_plain(value)
     return form
-
-
-def events_schema() -> JsonObject:
-    """Return the JSON Schema of one line of the event stream, generated from the types."""
-    from typing import Annotated
-
-    from pydantic import Field, TypeAdapter
-
-    adapter: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
-    schema = adapter.json_schema(mode="serialization")
-    for kind in EVENT_TYPES.values():
-        definition = schema["$defs"][kind.__name__]
-        definition["properties"]["v"] = {"const": VERSION, "type": "integer", "title": "V"}
-        definition["required"] = ["v", "type", *definition.get("required", [])]
-        definition["additionalProperties"] = True
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "afk event, version 1"
-    return schema

@@ -13,6 +13,8 @@ from afkcli.core.contract.typed_json import from_json, one_of_from_json
 
 
 class Role(StrEnum):
+    """Who a message is from."""
+
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
@@ -38,12 +40,16 @@ class ProviderData(FrozenStruct, kw_only=True):
 
 
 class TextPart(FrozenStruct, kw_only=True):
+    """A text."""
+
     text: str
     provider_data: ProviderData | None = None
     type: Literal["text"] = "text"
 
 
 class ReasoningPart(FrozenStruct, kw_only=True):
+    """A model's reasoning, as far as its provider shows it."""
+
     text: str
     provider_data: ProviderData | None = None
     type: Literal["reasoning"] = "reasoning"
@@ -97,6 +103,8 @@ Part: TypeAlias = TextPart | ReasoningPart | ToolCallPart | ToolResultPart | Ima
 
 
 class Message(FrozenStruct, kw_only=True):
+    """A message of a conversation: who it is from, and its parts."""
+
     role: Role
     parts: tuple[Part, ...]
 

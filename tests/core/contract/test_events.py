@@ -10,10 +10,12 @@ import pytest
 from pydantic import Field, TypeAdapter
 
 from afkcli.core.contract.errors import ErrorKind
-from afkcli.core.contract.events import EVENT_TYPES, Event, event_to_json, events_schema
+from afkcli.core.contract.event_schema import ADDED, events_schema
+from afkcli.core.contract.events import EVENT_TYPES, Event, event_to_json
 from afkcli.core.contract.jsonform import loads_object
 from afkcli.core.contract.messages import FinishReason, Message, ProviderData, Role, TextPart, ToolCallPart
 from afkcli.core.contract.result import AgentResult, RunState, ToolExecution, Usage
+from tests.event_checks import EventChecks
 
 HEADER: dict[str, Any] = {
     "run_id": "0197",
@@ -96,10 +98,26 @@ class TestEachType:
     def test_is_as_the_schema_says(self, event: Event) -> None:
         form = loads_object(event_to_json(event))
         definition = events_schema()["$defs"][type(event).__name__]
-        assert set(definition["required"]) <= set(form) <= set(definition["properties"])
-        assert definition["properties"]["type"]["const"] == event.type
-        assert definition["properties"]["v"] == {"const": 1, "type": "integer", "title": "V"}
-        assert definition["additionalProperties"] is True
+        assert list(definition["properties"]) == list(form)
+        assert set(definition["required"]) == set(form) - ADDED.get(type(event).__name__, frozenset())
+        assert definition["properties"]["type"] == {"type": "string", "const": event.type}
+        assert definition["properties"]["v"] == {"type": "integer", "const": 1}
+        checks = EventChecks(events_schema())
+        checks.check(form)
+        assert checks.problems == []
+
+    def test_is_refused_by_the_schema_without_a_field_or_with_another_value(self, event: Event) -> None:
+        form = loads_object(event_to_json(event))
+        needed = events_schema()["$defs"][type(event).__name__]["required"]
+        wrong = [{**form, "v": 2}, {**form, "seq": "3"}, {**form, needed[-1]: 3.5}]
+        for other in [*wrong, *({**form, name: None} for name in HEADER)]:
+            checks = EventChecks(events_schema())
+            checks.check(other)
+            assert len(checks.problems) == 1
+        for name in set(needed) - {"type"}:
+            checks = EventChecks(events_schema())
+            checks.check({other: value for other, value in form.items() if other != name})
+            assert "is a required property" in checks.problems[0]
 
 
 def test_readers_ignore_fields_that_they_do_not_know() -> None:
@@ -112,7 +130,25 @@ def test_states_are_text() -> None:
     assert loads_object(event_to_json(SAMPLES[-1]))["result"]["state"] == "failed"
 
 
-def test_the_schema_names_its_version_and_lists_all_types() -> None:
+def test_the_schema_is_a_union_of_all_types_by_the_names_of_their_classes() -> None:
     schema = events_schema()
-    assert schema["$schema"].startswith("https://json-schema.org/draft/2020-12")
-    assert set(schema["discriminator"]["mapping"]) == set(EVENT_TYPES)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert "version 1" in schema["description"]
+    assert [choice["$ref"].rpartition("/")[2] for choice in schema["oneOf"]] == [
+        kind.__name__ for kind in EVENT_TYPES.values()
+    ]
+    assert "discriminator" not in json.dumps(schema)
+
+
+def test_only_the_schema_as_a_whole_has_a_title() -> None:
+    def titles(value: Any) -> int:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        return ("title" in value if isinstance(value, dict) else 0) + sum(map(titles, inner))
+
+    assert titles(events_schema()) == 1
+
+
+def test_each_class_with_later_fields_has_them() -> None:
+    definitions = events_schema()["$defs"]
+    for name, fields_of_it in ADDED.items():
+        assert fields_of_it <= definitions[name]["properties"].keys()

@@ -290,11 +290,8 @@ def http_library(sdk: ModuleType) -> ModuleType:
     return sys.modules[base.__module__.partition(".")[0]]
 
 
-def client_options(sdk: ModuleType, server: Server, *, keeps_connections: bool | None = None) -> dict[str, Any]:
+def client_options(sdk: ModuleType, server: Server) -> dict[str, Any]:
     """Return the arguments of the SDK's client that are the same for every SDK.
-
-    Args:
-        keeps_connections: by default as `make_http_client` says.
 
     Raises:
         ConfigError: the environment names a proxy or certificates that are not usable.
@@ -310,7 +307,5 @@ def client_options(sdk: ModuleType, server: Server, *, keeps_connections: bool |
         "default_headers": server.settings.headers or None,
         "max_retries": 0,  # retrying is the core's
         "timeout": timeout,
-        "http_client": make_http_client(
-            library, url, timeout, server.errors.proxy, keeps_connections=keeps_connections
-        ),
+        "http_client": make_http_client(library, url, timeout, server.errors.proxy),
     }

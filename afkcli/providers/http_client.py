@@ -29,25 +29,21 @@ ERROR_BODY_SECONDS = 10.0
 KEEPALIVE_SECONDS = 60
 
 
-def make_http_client(
-    library: ModuleType, url: str, timeout: Any, proxy: Proxy | None, *, keeps_connections: bool | None = None
-) -> Any:
-    """Return an `AsyncClient` of `library` for the server at `url`.
+def make_http_client(library: ModuleType, url: str, timeout: Any, proxy: Proxy | None) -> Any:
+    """Return an `AsyncClient` of `library` for the server at `url`, which keeps its connections for a few seconds.
 
-    By default no connection to a plain server is kept. Some servers (llama.cpp's) close theirs after an answer without
-    announcing it, and a request that is sent meanwhile is lost; without TLS a new one costs next to nothing.
+    Some servers (llama.cpp's) close theirs after an answer without announcing it; a request that is lost by that is
+    sent anew (see `transport`).
 
     Raises:
         ConfigError: the environment names certificates, or a proxy, that are not usable.
 
     Since: 0.2.
     """
-    if keeps_connections is None:
-        keeps_connections = url.startswith("https:")
     transport = pooled_transport(
         library,
         context=_context(library, url, proxy),
-        limits=_limits(library, keeps_connections=keeps_connections),
+        limits=library.Limits(max_connections=1000, max_keepalive_connections=100),
         socket_options=_keepalive(),
         proxy=_proxy(library, proxy) if proxy is not None else None,
     )
@@ -126,10 +122,6 @@ def _proxy(library: ModuleType, proxy: Proxy) -> Any:
         return library.Proxy(url=proxy.url)
     except (ValueError, library.InvalidURL) as error:
         raise ConfigError(f"{proxy.variable} is not the URL of a proxy: {error}; correct it") from None
-
-
-def _limits(library: ModuleType, *, keeps_connections: bool) -> Any:
-    return library.Limits(max_connections=1000, max_keepalive_connections=100 if keeps_connections else 0)
 
 
 def _keepalive() -> list[tuple[int, int, int]]:

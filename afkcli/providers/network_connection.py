@@ -20,11 +20,21 @@ from afkcli.providers.chunked_body import FRAME_BYTES, ChunkJoiner
 MAX_UNREAD_BYTES = 256 * 1024
 """How much is received ahead of the reader, about; then the server waits."""
 
+SENT_TOGETHER_BYTES = 64 * 1024
+"""Of a request: a smaller one is sent at once, and not head and body each by itself."""
+
 ATTEMPT_SECONDS = 0.25
 """How long one address of a host is tried before the next one is tried beside it (RFC 8305, section 5)."""
 
 SocketOption: TypeAlias = tuple[int, int, int]
 _Address: TypeAlias = tuple[int, Any]
+
+
+class LostRequestError(ConnectionResetError):
+    """A request was sent over a connection that had served others, and that the server closed without a word of answer.
+
+    Servers close a connection that is idle, some without announcing it. What is sent meanwhile is not read by them.
+    """
 
 
 class Connection(asyncio.Protocol):
@@ -45,7 +55,10 @@ class Connection(asyncio.Protocol):
         self._readable: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._takes_writes = True
+        self._unsent: list[bytes] = []
         self._joiner = ChunkJoiner()
+        self._has_answered = False  # the request that was written last
+        self._has_served = False  # a request before that one
 
     # -- asyncio's side ------------------------------------------------------------------------------------------------
 
@@ -81,8 +94,12 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_readable(self) -> bool:
-        """Whether a read returns at once; for a connection that is idle this means that it is of no more use."""
-        return bool(self._received) or self._has_ended or self._is_closed or _has_input(self.transport)
+        """Whether a read returns at once; for a connection that is idle this means that it is of no more use.
+
+        What the event loop has not seen yet is looked for when the next request is written: a pool asks this of all
+        its connections for each request.
+        """
+        return bool(self._received) or self._has_ended or self._is_closed
 
     def information(self, name: str) -> Any:
         """Return what asyncio tells of the connection under a name; None once it is closed."""
@@ -92,7 +109,7 @@ class Connection(asyncio.Protocol):
         """Return what has arrived, at most so many bytes; wait if nothing has. Empty at the end.
 
         Raises:
-            OSError: the connection broke.
+            OSError: the connection broke; `LostRequestError` where another one would take the request.
         """
         while data := await self._take(max(1, most - FRAME_BYTES)):
             if joined := self._joiner.feed(data):
@@ -100,7 +117,10 @@ class Connection(asyncio.Protocol):
         return self._joiner.rest()
 
     async def _take(self, most: int) -> bytes:
+        self._send()
         while not self._received:
+            if self._has_ended and self._has_served and not self._has_answered:
+                raise LostRequestError("the connection was closed before the request") from self._error
             if self._error is not None:
                 raise self._error
             if self._has_ended:
@@ -110,6 +130,7 @@ class Connection(asyncio.Protocol):
                 await self._readable
             finally:
                 self._readable = None
+        self._has_answered = True
         data = self._received[0] if len(self._received) == 1 else b"".join(self._received)
         self._received.clear()
         if len(data) > most:
@@ -123,11 +144,18 @@ class Connection(asyncio.Protocol):
         return data
 
     async def write(self, data: bytes) -> None:
-        """Send bytes of a request; wait while the other side takes none. Raises as `read`."""
+        """Send bytes of a request, at the latest when its answer is read; wait while the other side takes none.
+
+        Raises as `read`.
+        """
         self._joiner.begin()
+        if self._has_answered:
+            self._begin_next()
         if self._has_ended or self._is_closed:
             raise self._error or ConnectionResetError("the connection was closed")
-        self.transport.write(data)
+        self._unsent.append(data)
+        if len(data) > SENT_TOGETHER_BYTES or sum(map(len, self._unsent)) > SENT_TOGETHER_BYTES:
+            self._send()
         while not self._takes_writes:
             if self._has_ended:
                 raise self._error or ConnectionResetError("the connection was closed")
@@ -137,12 +165,25 @@ class Connection(asyncio.Protocol):
             finally:
                 self._writable = None
 
+    def _begin_next(self) -> None:
+        """Begin another request; one that the server has closed the connection for is not sent."""
+        self._has_answered, self._has_served = False, True
+        self._has_ended = self._has_ended or bool(self._received) or _has_input(self.transport)
+        self._received.clear()
+
+    def _send(self) -> None:
+        """Send what was written so far; a connection that is closed drops it, which its reader learns of."""
+        if self._unsent and not (self._has_ended or self._is_closed):
+            self.transport.write(b"".join(self._unsent))
+        self._unsent.clear()
+
     async def start_tls(self, context: ssl.SSLContext, host: str | None) -> Connection:
         """Return the connection inside of TLS, which takes the place of this one.
 
         Raises:
             OSError: the other side has no TLS, or a certificate that is not valid.
         """
+        self._send()
         inner = Connection(has_tls=True)
         try:
             inner.transport = await asyncio.get_running_loop().start_tls(

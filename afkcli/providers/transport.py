@@ -13,7 +13,10 @@ from types import ModuleType
 from typing import Any
 
 from afkcli.providers.network_backend import make_network_backend
-from afkcli.providers.network_connection import SocketOption
+from afkcli.providers.network_connection import LostRequestError, SocketOption
+
+MAX_LOST = 3
+"""How often a request is sent anew that was lost on a connection which the server had closed."""
 
 
 def pooled_transport(
@@ -36,16 +39,8 @@ def pooled_transport(
 
     class Pooled(base):  # type: ignore[misc]  # a class that is known when it is made
         async def handle_async_request(self, request: Any) -> Any:
-            url = request.url
-            sent = core.Request(
-                method=request.method,
-                url=core.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
-            )
             with mapped():
-                response = await pool.handle_async_request(sent)
+                response = await _response(core, pool, request)
             return library.Response(
                 response.status,
                 headers=response.headers,
@@ -101,6 +96,29 @@ def _pool(core: ModuleType, context: Any, limits: Any, backend: Any, proxy: Any)
     if url.scheme == "https":
         options["proxy_ssl_context"] = proxy.ssl_context
     return core.AsyncHTTPProxy(**options, proxy_headers=proxy.headers.raw)
+
+
+async def _response(core: ModuleType, pool: Any, request: Any) -> Any:
+    """Return the pool's response to a request of the library; one that was lost is sent anew."""
+    url = request.url
+    for left in reversed(range(MAX_LOST + 1)):
+        sent = core.Request(
+            method=request.method,
+            url=core.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions=request.extensions,
+        )
+        try:
+            return await pool.handle_async_request(sent)
+        except core.ReadError as error:
+            if not left or not _was_lost(error):
+                raise
+    raise AssertionError("unreachable")
+
+
+def _was_lost(error: BaseException) -> bool:
+    return isinstance(error.__cause__ or error.__context__, LostRequestError)
 
 
 def _as_of(library: ModuleType, error: Exception) -> Exception | None:

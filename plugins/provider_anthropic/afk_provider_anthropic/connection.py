@@ -30,17 +30,11 @@ def _load() -> ModuleType:
 def _make_client(server: Server) -> anthropic.AsyncAnthropic:
     import anthropic
 
-    return anthropic.AsyncAnthropic(
-        **connection.client_options(anthropic, server, keeps_connections=_keeps_connections(server))
-    )
+    return anthropic.AsyncAnthropic(**connection.client_options(anthropic, server))
 
 
 def _headers(body: JsonObject) -> dict[str, str]:
     return {"anthropic-version": api_version(body)}
-
-
-def _keeps_connections(server: Server) -> bool:
-    return server.url.startswith("https://")
 
 
 _SDK = connection.Sdk(load=_load, make_client=_make_client, headers=_headers)

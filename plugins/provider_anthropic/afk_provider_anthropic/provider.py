@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from afk_provider_anthropic import models
 from afk_provider_anthropic.answer import AnswerReader
@@ -41,8 +42,9 @@ class AnthropicProvider:
         names = ToolNames.of(request)
         body = request_body(self._server, request, names)
         reader = AnswerReader(self._server, request, names, request_prefix(request, names))
-        async for event in answer_events(self._connection, PATH, body, reader):
-            yield event
+        async with aclosing(answer_events(self._connection, PATH, body, reader)) as events:
+            async for event in events:
+                yield event
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what is known of a model: the API's options alone where its name is not a Claude model's."""

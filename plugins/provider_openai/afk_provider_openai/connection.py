@@ -29,14 +29,10 @@ def _make_client(server: Server) -> openai.AsyncOpenAI:
     import openai
 
     settings = server.settings
-    options = connection.client_options(openai, server, keeps_connections=_keeps_connections(server))
+    options = connection.client_options(openai, server)
     if server.is_azure:  # its deployments take a key in a header of their own
         options["default_headers"] = {"api-key": server.key, **settings.headers}
     return openai.AsyncOpenAI(organization=settings.organization or None, project=settings.project or None, **options)
-
-
-def _keeps_connections(server: Server) -> bool:
-    return server.url.startswith("https://")
 
 
 _SDK = connection.Sdk(load=_load, make_client=_make_client)

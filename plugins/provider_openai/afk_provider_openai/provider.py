@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from afk_provider_openai.connection import Connection
 from afk_provider_openai.models import has_structured_outputs, is_reasoning_model, options_of, sees_images
@@ -48,8 +49,9 @@ class OpenAIProvider:
         if request.model in self._plain_models:
             body, _ = without_opaque(body)
         try:
-            async for event in answer_events(self._connection, path, body, reader):
-                yield event
+            async with aclosing(answer_events(self._connection, path, body, reader)) as events:
+                async for event in events:
+                    yield event
             return
         except ProviderError as error:
             body, left_out = without_opaque(body)
@@ -62,8 +64,9 @@ class OpenAIProvider:
             f"{self._server.name} refused the field {field!r}, which it had sent itself; sent again without it",
         )
         _, _, reader = self._call(request)
-        async for event in answer_events(self._connection, path, body, reader):
-            yield event
+        async with aclosing(answer_events(self._connection, path, body, reader)) as events:
+            async for event in events:
+                yield event
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what is known of a model: for those of other servers the options that their API has."""

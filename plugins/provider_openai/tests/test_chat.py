@@ -7,7 +7,7 @@ import base64
 from typing import Any
 
 import pytest
-from afk_provider_openai import Settings, afk_provider, connection
+from afk_provider_openai import Settings, afk_provider
 from afk_provider_openai.chat import ChatReader, request_body
 from afk_provider_openai.settings import server_from
 from openai.types.chat import ChatCompletionUserMessageParam
@@ -344,11 +344,7 @@ def test_a_body_is_the_same_where_the_sdk_takes_no_bytes(
 ABOUT_BODY = ("content-type", "content-length", "accept")
 
 
-def test_where_connections_are_kept_the_next_call_uses_the_same_one(
-    model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection, "_keeps_connections", lambda server: True)
-
+def test_the_next_call_uses_the_same_connection(model_server: ModelServer) -> None:
     async def run() -> None:
         provider = afk_provider(Settings(base_url=model_server.base_url))
         for _ in range(3):
@@ -357,17 +353,6 @@ def test_where_connections_are_kept_the_next_call_uses_the_same_one(
 
     asyncio.run(run())
     assert len({request.connection for request in model_server.requests}) == 1
-
-
-def test_a_server_without_tls_gets_a_new_connection_for_each_call(model_server: ModelServer) -> None:
-    async def run() -> None:
-        provider = afk_provider(Settings(base_url=model_server.base_url))
-        for _ in range(3):
-            assert [event async for event in provider.stream(REQUEST)]
-        await provider.aclose()
-
-    asyncio.run(run())
-    assert len({request.connection for request in model_server.requests}) == 3
 
 
 def test_a_provider_outlives_its_event_loop(model_server: ModelServer) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, ClassVar
 
 import pytest
-from afk_provider_openai import Settings, afk_provider, connection
+from afk_provider_openai import Settings, afk_provider
 from afk_provider_openai.responses import ResponsesReader
 from afk_provider_openai.responses_request import request_body
 from afk_provider_openai.settings import server_from
@@ -271,11 +271,7 @@ def test_the_tool_calls_of_a_cut_answer_do_not_make_it_whole(model_server: Model
     assert response.finish_reason is FinishReason.LENGTH
 
 
-def test_where_connections_are_kept_the_next_call_uses_the_same_one(
-    model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection, "_keeps_connections", lambda server: True)
-
+def test_the_next_call_uses_the_same_connection(model_server: ModelServer) -> None:
     async def run() -> None:
         provider = afk_provider(Settings(base_url=model_server.base_url, api="responses"))
         for _ in range(3):

@@ -45,6 +45,7 @@ from afkcli.core.contract.ids import uuid7
 from afkcli.core.contract.messages import Role, text_message
 from afkcli.core.contract.protocols import (
     LEASE_SECONDS,
+    Acquire,
     Add,
     Append,
     Fork,
@@ -52,6 +53,7 @@ from afkcli.core.contract.protocols import (
     Operation,
     Record,
     RecordKind,
+    Release,
     Renew,
     Store,
 )
@@ -685,6 +687,56 @@ class StoreContract:
         operations = [operation._replace(expected_head=""), Renew(other)]
         assert apply(store, operations)[0] is None
         assert store.load(after.key) == [question, journal]
+
+    def test_leases_are_taken_and_given_back_together(self, store: Store) -> None:
+        held, sealed, empty, lost = asked(store, "held"), asked(store, "sealed"), acquired(store, "empty"), asked(store)
+        owner, key, step = current_owner("run"), uuid7(), with_seal(sealed.thread, [])
+        results = apply(
+            store,
+            [
+                Acquire("new", owner),
+                Acquire("new", owner),
+                Acquire("held", owner),
+                Acquire("missing", owner, create=False),
+                Acquire("imported", owner, key=key),
+                Acquire("another", owner, key=held.thread.key),
+                appended(sealed, step),
+                Release(sealed),
+                Acquire("sealed", owner),
+                Release(empty),
+                Release(replace(lost, token="")),
+            ],
+        )
+        assert [type(result) for result in results] == [
+            Lease,
+            type(None),
+            type(None),
+            UnknownNameError,
+            Lease,
+            StoreError,
+            type(None),
+            type(None),
+            Lease,
+            type(None),
+            type(None),
+        ]
+        new, imported, again = results[0], results[4], results[8]
+        assert isinstance(new, Lease)
+        assert isinstance(imported, Lease)
+        assert isinstance(again, Lease)
+        assert (new.thread.name, new.thread.head, imported.thread.key, again.thread) == ("new", "", key, step[0])
+        assert [store.find(name) for name in ("missing", "another", "empty")] == [None, None, None]
+        assert store.holder("t-42") is not None
+        save(store, new, with_question(new.thread, "question"))
+        save(store, again, with_question(again.thread, "question"))
+
+    def test_a_lease_is_given_back_also_if_the_seal_before_it_fails(self, store: Store) -> None:
+        lease = asked(store)
+        seal = appended(lease, with_seal(lease.thread, []))._replace(expected_head="another head")
+        failed, released = apply(store, [seal, Release(lease)])
+        assert isinstance(failed, HeadMismatchError)
+        assert released is None
+        assert acquired(store).thread == lease.thread
 
     def test_what_was_written_together_is_there_when_it_is_opened_again(self, tmp_path: Path) -> None:
         if not self.keeps_on_disk:

@@ -23,7 +23,17 @@ from hypothesis.stateful import precondition, rule
 
 from afkcli.core.contract.errors import StoreError
 from afkcli.core.contract.messages import Role, text_message
-from afkcli.core.contract.protocols import LEASE_SECONDS, NO_CONTENTS, Lease
+from afkcli.core.contract.protocols import (
+    LEASE_SECONDS,
+    NO_CONTENTS,
+    Append,
+    Lease,
+    Operation,
+    Record,
+    RecordKind,
+    Release,
+    ThreadInfo,
+)
 from afkcli.host.owner import current_owner
 from afkcli.testing.store_model import FILES, StoreMachine, _Thread
 from afkcli.testing.store_steps import digest, with_journal, with_question, with_seal
@@ -132,6 +142,37 @@ class CrashingStoreMachine(StoreMachine):
         assert found == after if done else found in (before, after)
         if found == after:
             self.model.append(after, record, contents)
+
+    @precondition(lambda self: self.leases)
+    @rule(picks=st.lists(_pick, min_size=2, max_size=4), point=st.integers(min_value=1, max_value=30), text=_texts)
+    def die_in_a_batch(self, picks: list[int], point: int, text: str) -> None:
+        """The next steps of several threads, and the end of a lease, are written all or none."""
+        leases = {lease.thread.key: lease for lease in map(self._lease, picks) if self.model.owns(lease)}
+        self.second += 1
+        steps: list[tuple[Lease, ThreadInfo, tuple[ThreadInfo, Record]]] = []
+        for pick, lease in zip(picks, leases.values(), strict=False):
+            before = self._info(lease)
+            if before.open_turn is None:
+                steps.append((lease, before, with_question(before, text, self.second)))
+            elif pick % 2:
+                steps.append((lease, before, with_journal(before, text)))
+            else:
+                steps.append((lease, before, with_seal(before, [], self.second)))
+        operations: list[Operation] = [
+            Append(after, [record], before.head, lease) for lease, before, (after, record) in steps
+        ]
+        released = [lease for lease, _, (_, record) in steps if record.kind is RecordKind.SEAL]
+        operations += map(Release, released)
+        done = _in_a_process(point, lambda: self.store.apply(operations))  # type: ignore[attr-defined]
+        written = [self.store.find(before.name) == after for _, before, (after, _) in steps]
+        assert len(set(written)) <= 1
+        assert all(written) or not done
+        if not all(written):
+            return
+        for _, _, (after, record) in steps:
+            self.model.append(after, record)
+        for lease in released:
+            self.model.threads[lease.thread.key].token = ""
 
     @precondition(lambda self: self.leases)
     @rule(pick=_pick, point=_point)

@@ -377,7 +377,22 @@ class Add(NamedTuple):
     limit: float | None = None
 
 
-Operation: TypeAlias = Append | Renew | Add
+class Acquire(NamedTuple):
+    """`Store.acquire` as an operation of `BatchStore.apply`."""
+
+    name: str
+    owner: Owner
+    create: bool = True
+    key: str | None = None
+
+
+class Release(NamedTuple):
+    """`Store.release` as an operation of `BatchStore.apply`."""
+
+    lease: Lease
+
+
+Operation: TypeAlias = Acquire | Append | Renew | Release | Add
 OperationResult: TypeAlias = Lease | float | Exception | None
 """What became of an operation: what the method of its name returns, or the exception that it raises."""
 
@@ -390,8 +405,9 @@ class BatchStore(Store, Protocol):
 
         Every operation is all or nothing, as the method of its name is: one whose lease is lost, whose expected head is
         not there or whose counter is at its limit changes nothing, and the others are carried out. An operation sees
-        what those before it have done, so two appends on one thread may follow one another. When this returns, all
-        that was written is as durable as each operation asks for.
+        what those before it have done: two appends on one thread may follow one another, and the release of a lease
+        follows the seal that was written with it. A release is carried out also if the append before it failed. When
+        this returns, all that was written is as durable as each operation asks for.
 
         Returns:
             A result for each operation, in the same order; no results for no operations.

@@ -30,6 +30,7 @@ from afkcli.core.run.cost import Spending
 from afkcli.core.run.outlet import Outlet
 from afkcli.core.run.run import Run
 from afkcli.core.run.stopping import CANCELLED, Outcome, Stopping
+from afkcli.core.thread.batch import Steps
 from afkcli.core.thread.store_worker import StoreCalls
 from afkcli.core.thread.turns import SealedTurn
 from afkcli.core.thread.writer import RescueWriter, TurnWriter
@@ -113,7 +114,7 @@ async def _seal(run: Run, outcome: Outcome, calls: StoreCalls, rescue: Rescue) -
         give_back_memory()
     if transcript.writer is not None:
         try:
-            await calls.finish(_seal_on_store, calls, transcript.writer, turn)
+            await calls.finish_steps(_seal_on_store, calls, transcript.writer, turn)
         except Exception as error:  # the store is a plugin
             reason = str(error) or type(error).__name__
             if isinstance(error, LeaseLostError):
@@ -181,12 +182,9 @@ def _turn(run: Run, outcome: Outcome) -> SealedTurn:
     )
 
 
-def _seal_on_store(calls: StoreCalls, writer: TurnWriter, turn: SealedTurn) -> None:
+def _seal_on_store(calls: StoreCalls, writer: TurnWriter, turn: SealedTurn) -> Steps[None]:
     calls.unwatch(writer)
-    try:
-        writer.seal(turn)
-    finally:
-        writer.release()
+    yield from writer.seal(turn)
 
 
 def _result(run: Run, outcome: Outcome, saved: bool) -> AgentResult:

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar, cast
 
 from afkcli.core.contract.errors import (
     LeaseLostError,
@@ -18,12 +18,13 @@ from afkcli.core.contract.errors import (
 )
 from afkcli.core.contract.ids import rfc3339, uuid7
 from afkcli.core.contract.messages import Message
-from afkcli.core.contract.protocols import Lease, Owner, Store, ThreadInfo
+from afkcli.core.contract.protocols import Acquire, Lease, Owner, Store, ThreadInfo
 from afkcli.core.contract.result import RunState
 from afkcli.core.contract.structs import FrozenStruct, replace
 from afkcli.core.run.config import BusyMode
 from afkcli.core.run.spec import RunSpec
 from afkcli.core.thread.attachments import Asked
+from afkcli.core.thread.batch import Steps, one
 from afkcli.core.thread.changes import Replacement
 from afkcli.core.thread.history import History, load_history, no_messages
 from afkcli.core.thread.operations import fork, holder_of, seal_interrupted, seal_open_turn
@@ -33,7 +34,7 @@ from afkcli.core.thread.store_worker import StoreCalls, StoreWorker
 from afkcli.core.thread.turns import Beginning
 from afkcli.core.thread.writer import TurnWriter
 
-_Ask = Callable[[Store, Lease, Beginning], TurnWriter]
+_Ask = Callable[[Store, Lease, Beginning], Steps[TurnWriter]]
 Replaces: TypeAlias = Literal["last"] | int
 """Whose question is asked again: the last one, whichever it is, or the one of this turn, if it is the last one."""
 LeaseOrNone = TypeVar("LeaseOrNone", Lease, Lease | None)
@@ -147,7 +148,8 @@ class Opener:
     ) -> Begun:
         """Read the history, seal a turn that a dead run left open, and make the question durable.
 
-        It is one call on the store's worker, so that all of it happens while the event loop imports an SDK.
+        It is one call on the store's worker, so that all of it happens while the event loop imports an SDK. The
+        question goes into one transaction with what other runs write.
 
         Args:
             opening: the thread, ready for a turn.
@@ -164,10 +166,10 @@ class Opener:
             StoreError: the turn to resume cannot be read.
         """
 
-        def ask(store: Store, lease: Lease, beginning: Beginning) -> TurnWriter:
+        def ask(store: Store, lease: Lease, beginning: Beginning) -> Steps[TurnWriter]:
             writer = TurnWriter(store, lease, spec.run_id, on_problem)
             writer.thread = replace(writer.thread, folder=self._folder or writer.thread.folder)
-            writer.open(
+            yield from writer.open(
                 beginning,
                 agent=spec.agent.name,
                 model=model,
@@ -181,11 +183,11 @@ class Opener:
         calls = self._calls.of(opening.thread.key)
         if replaces is not None:
             message = asked.message if asked is not None else None
-            begun = calls.submit(self._ask_again, opening, spec.run_id, replaces, message, ask)
+            begun = calls.submit_steps(self._ask_again, opening, spec.run_id, replaces, message, ask)
         elif asked is None:
-            begun = calls.submit(self._resume, opening, spec.run_id, ask)
+            begun = calls.submit_steps(self._resume, opening, spec.run_id, ask)
         else:
-            begun = calls.submit(self._begin, opening, spec.run_id, Beginning(messages=(asked.message,)), ask)
+            begun = calls.submit_steps(self._begin, opening, spec.run_id, Beginning(messages=(asked.message,)), ask)
         try:
             return await asyncio.shield(asyncio.wrap_future(begun))
         except asyncio.CancelledError:
@@ -205,7 +207,7 @@ class Opener:
         deadline = time.monotonic() + self._busy_timeout_s
         said = False
         while True:
-            lease = await self._leased(lambda: self._store().acquire(name, owner, create=create))
+            lease = await self._leased(self._own.submit_steps(self._taken, name, owner, create))
             if lease is not None:
                 return lease
             who = await self._calls.call(lambda: holder_of(self._store(), name))
@@ -222,15 +224,19 @@ class Opener:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _acquire_new(self, name: str, owner: Owner) -> Lease:
-        lease = await self._leased(lambda: self._store().acquire(name, owner))
+        lease = await self._leased(self._own.submit_steps(self._taken, name, owner, True))
         if lease is not None and not lease.thread.head:
             return lease
         await self._calls.call(self._give_back, lease)
         raise UsageError(f"there is already a thread {name!r}; use a new run id, or name another thread")
 
-    async def _leased(self, acquire: Callable[[], LeaseOrNone]) -> LeaseOrNone:
-        """Return what `acquire` returns; a lease that comes after this task was cancelled is given back."""
-        future = self._own.submit(acquire)
+    def _taken(self, name: str, owner: Owner, create: bool) -> Steps[Lease | None]:
+        """Return the lease of a thread, None if another owner holds it."""
+        taken = yield from one(self._store(), Acquire(name, owner, create=create))
+        return cast("Lease | None", taken)
+
+    async def _leased(self, future: Future[LeaseOrNone]) -> LeaseOrNone:
+        """Return the lease of `future`; one that comes after this task was cancelled is given back."""
         try:
             return await asyncio.shield(asyncio.wrap_future(future))
         except asyncio.CancelledError:
@@ -250,11 +256,11 @@ class Opener:
         if source is None:
             raise ThreadBusyError(f"the thread {name!r} is in use{who} and has no turn to fork yet")
         fork_name = f"{name[:150]}.{owner.run_id[-8:]}"
-        lease = await self._leased(lambda: fork(self._store(), source, fork_name, owner))
+        lease = await self._leased(self._own.submit(lambda: fork(self._store(), source, fork_name, owner)))
         self._notify(f"the thread {name!r} is in use{who}; continuing in its fork {fork_name!r}")
         return lease
 
-    def _begin(self, opening: Opening, run_id: str, beginning: Beginning, ask: _Ask) -> Begun:
+    def _begin(self, opening: Opening, run_id: str, beginning: Beginning, ask: _Ask) -> Steps[Begun]:
         """Open a turn with a question."""
         history, unsaved, writer = History(), opening.unsaved, None
         try:
@@ -263,8 +269,8 @@ class Opener:
             _refuse_used(run_id, opening.thread, history)
             if opening.lease is not None:
                 lease, history = seal_interrupted(store, opening.lease, history)
-                writer = ask(store, lease, beginning)
-        except (LeaseLostError, UnsupportedRecordError, _RunIdInUseError):  # the run must not start
+                writer = yield from ask(store, lease, beginning)
+        except (LeaseLostError, UnsupportedRecordError, _RunIdInUseError, GeneratorExit):  # the run must not start
             raise
         except BaseException as error:  # the store is a plugin; its errors must not cost the answer
             unsaved = unsaved or (str(error) if isinstance(error, Exception) and str(error) else repr(error))
@@ -272,20 +278,20 @@ class Opener:
                 self._give_back(opening.lease)
         return Begun(history=history, beginning=beginning, writer=writer, unsaved=unsaved)
 
-    def _resume(self, opening: Opening, run_id: str, ask: _Ask) -> Begun:
+    def _resume(self, opening: Opening, run_id: str, ask: _Ask) -> Steps[Begun]:
         """Open a turn that resumes the last one."""
         lease, history = self._settled(opening, run_id, "resumed")
         beginning = beginning_of_resumed(lease.thread, history.seen)
-        writer = ask(self._store(), lease, beginning)
+        writer = yield from ask(self._store(), lease, beginning)
         return Begun(history=history, beginning=beginning, writer=writer, unsaved=None)
 
     def _ask_again(
         self, opening: Opening, run_id: str, replaces: Replaces, message: Message | None, ask: _Ask
-    ) -> Begun:
+    ) -> Steps[Begun]:
         """Open a turn that replaces the last one."""
         lease, history = self._settled(opening, run_id, "asked again")
         beginning = beginning_again(lease.thread, history.seen, replaces, message)
-        writer = ask(self._store(), lease, beginning)
+        writer = yield from ask(self._store(), lease, beginning)
         replaced = Replacement(lease.thread.next_index, writer.turn, beginning.replaces, writer.turn)
         history = replace(history, changes=(*history.changes, replaced))
         return Begun(history=history, beginning=beginning, writer=writer, unsaved=None)

@@ -5,6 +5,10 @@ threads are made in turn, so a long backlog of one holds up another by one call 
 store waits inside one, the worker writes what is due by its own clock, so a run that is stuck (a stopped terminal, a
 slow reader) keeps its lease and its text. A store is used by one operating-system thread alone, so a call that is slow
 in itself does hold up the others.
+
+A call may be made in steps: instead of calling the store it yields operations. The worker collects those of the first
+calls of all threads and has the store carry them out together, in one transaction with one sync. Each call is sent what
+became of its own operations; a failure of one is not seen by the others.
 """
 
 from __future__ import annotations
@@ -13,21 +17,26 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from itertools import islice
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from afkcli.core.contract.errors import StoreError
-from afkcli.core.contract.protocols import JOURNAL_SECONDS
+from afkcli.core.contract.protocols import JOURNAL_SECONDS, OperationResult
 from afkcli.core.contract.tasks import seen_through
 from afkcli.core.contract.waiting import on_waiting
+from afkcli.core.thread.batch import Batch, Steps, apply
 from afkcli.core.thread.writer import RescueWriter, TurnWriter, write_due
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _LOOK_SECONDS = 0.5
+
+_MOST_AT_ONCE = 100
+"""How many calls the worker makes before it looks what else has come."""
 
 
 class WaitListener(Protocol):
@@ -46,10 +55,50 @@ class WaitListener(Protocol):
         ...
 
 
-class _Job(NamedTuple):
-    key: str
-    future: Future[Any]
-    make: Callable[[], None]
+class _Job:
+    """A call that was submitted.
+
+    Args:
+        key: that of its thread.
+        steps: make the call.
+    """
+
+    def __init__(self, key: str, steps: Steps[Any]) -> None:
+        self.key = key
+        self.future: Future[Any] = Future()
+        self._steps = steps
+
+    def begin(self) -> Batch | None:
+        """Make the call; return the first operations that it wants carried out, None if it has ended."""
+        return self._advance(None) if self.future.set_running_or_notify_cancel() else None
+
+    def resume(self, results: list[OperationResult]) -> Batch | None:
+        """Tell the call what became of its operations; return the next ones, None if it has ended."""
+        return self._advance(results)
+
+    def _advance(self, results: list[OperationResult] | None) -> Batch | None:
+        try:
+            return self._steps.send(results)  # type: ignore[arg-type]  # None begins a generator
+        except StopIteration as end:
+            self.future.set_result(end.value)
+        except Exception as error:  # handed to the caller that waits
+            self.future.set_exception(error)
+        except BaseException as error:  # a store that calls sys.exit ends neither this worker nor afk
+            self.future.set_exception(StoreError(f"the store failed: {type(error).__name__}: {error}"))
+        return None
+
+
+def _in_one_step(function: Callable[[], T]) -> Steps[T]:
+    """Make a call that wants no operations."""
+    yield from ()
+    return function()
+
+
+class _Wanted(NamedTuple):
+    """A call in steps, and the operations that it wants carried out."""
+
+    job: _Job
+    batch: Batch
 
 
 class StoreCalls:
@@ -70,24 +119,24 @@ class StoreCalls:
         Returns:
             A future of what it returns or raises.
         """
-        future: Future[T] = Future()
+        return self._put(_in_one_step(lambda: function(*args, **kwargs)))
 
-        def job() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(function(*args, **kwargs))
-            except Exception as error:  # handed to the caller that waits
-                future.set_exception(error)
-            except BaseException as error:  # a store that calls sys.exit ends neither this worker nor afk
-                future.set_exception(StoreError(f"the store failed: {type(error).__name__}: {error}"))
+    def submit_steps(self, function: Callable[P, Steps[T]], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """As `submit`, for work in steps: the operations that it yields are carried out with those of other threads."""
+        return self._put(function(*args, **kwargs))
 
-        self.worker.put(_Job(self._key, future, job))
-        return future
+    def _put(self, steps: Steps[Any]) -> Future[Any]:
+        job = _Job(self._key, steps)
+        self.worker.put(job)
+        return job.future
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function` and wait for it. If the waiting task is cancelled, the function still runs to its end."""
         return await asyncio.shield(asyncio.wrap_future(self.submit(function, *args, **kwargs)))
+
+    async def finish_steps(self, function: Callable[P, Steps[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `finish`, for work in steps."""
+        return await seen_through(asyncio.wrap_future(self.submit_steps(function, *args, **kwargs)))
 
     async def finish(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `call`, and wait for the end even if the waiting task is cancelled, as by an event loop that closes."""
@@ -118,7 +167,7 @@ class StoreWorker(StoreCalls):
         self._say = say
         self._listeners: dict[str, WaitListener] = {}  # by key
         self._given_up: set[Future[Any]] = set()
-        self._job: _Job | None = None  # the one that is being made
+        self._jobs: tuple[_Job, ...] = ()  # those that are being made
         self.writers: list[TurnWriter | RescueWriter] = []
         self._waiting: dict[str, deque[_Job]] = {}  # by key; the next call is the first one of the first key
         self._changed = threading.Condition()
@@ -159,22 +208,28 @@ class StoreWorker(StoreCalls):
         """Write what is due while a call waits, and return whether it should not take the store's lock yet.
 
         Raises:
-            StoreError: no one wants the call any more.
+            StoreError: no one wants the call any more, or any of those that wait together.
         """
         self._tick_if_due()
-        job = self._job
-        if job is not None and not self._ticking:
-            if job.future in self._given_up:
+        if self._jobs and not self._ticking:
+            if all(job.future in self._given_up for job in self._jobs):
                 raise StoreError("the call was given up while it waited")
-            listener = self._listeners.get(job.key)
-            if listener is not None:
+            for listener in self._listening():
                 listener.began()
         return any(listener.is_importing() for listener in tuple(self._listeners.values()))
 
     def say_waiting(self, line: str) -> None:
         """Tell that a call has waited for a second."""
-        listener = self._listeners.get(self._job.key) if self._job is not None else None
-        (listener.say if listener is not None else self._say)(line)
+        listening = self._listening()
+        for listener in listening:
+            listener.say(line)
+        if not listening:
+            self._say(line)
+
+    def _listening(self) -> list[WaitListener]:
+        """Return the listeners of the calls that are being made."""
+        found = [self._listeners.get(job.key) for job in self._jobs]
+        return [listener for listener in found if listener is not None]
 
     def close(self, last: Callable[[], None] = lambda: None, seconds: float | None = None) -> bool:
         """Make all calls that were submitted, then `last`, and stop; nothing happens if no call was ever submitted.
@@ -211,34 +266,62 @@ class StoreWorker(StoreCalls):
             self._ended.join()  # a store is used by one operating-system thread at a time
         on_waiting(self)
         self._next_tick = time.monotonic() + JOURNAL_SECONDS
+        going: list[_Wanted] = []
         while True:
             with self._changed:
-                if not self._waiting and not self._closing:
+                if not (going or self._waiting or self._closing):
                     self._changed.wait(max(0.0, self._next_tick - time.monotonic()) if self.writers else None)
-                job = self._take()
-                if job is None and self._closing:
+                jobs = self._take({job.key for job, _ in going})
+                if not (jobs or going) and self._closing:
                     last, self._last, self._closing = self._last, None, False
                     self._ended, self._worker = self._worker, None
                     break
-            if job is not None:
-                self._job = job
-                job.make()
-                self._job = None
+            going = self._carry_on([*going, *self._begin(jobs)])
             self._tick_if_due()
         if last is not None:
             with suppress(BaseException):
                 last()
 
-    def _take(self) -> _Job | None:
-        """Return the next call; its key goes behind all others."""
-        if not self._waiting:
-            return None
-        key = next(iter(self._waiting))
-        jobs = self._waiting.pop(key)
-        job = jobs.popleft()
-        if jobs:
-            self._waiting[key] = jobs
-        return job
+    def _take(self, busy: Collection[str]) -> list[_Job]:
+        """Return the next call of each key that is not `busy`, of `_MOST_AT_ONCE` keys; they go behind all others."""
+        keys = list(islice((key for key in self._waiting if key not in busy), _MOST_AT_ONCE))
+        taken = []
+        for key in keys:
+            jobs = self._waiting.pop(key)
+            taken.append(jobs.popleft())
+            if jobs:
+                self._waiting[key] = jobs
+        return taken
+
+    def _begin(self, jobs: Iterable[_Job]) -> list[_Wanted]:
+        """Make calls; return those that want operations to be carried out."""
+        going = []
+        for job in jobs:
+            self._jobs = (job,)
+            batch = job.begin()
+            self._jobs = ()
+            if batch is not None:
+                going.append(_Wanted(job, batch))
+            self._tick_if_due()
+        return going
+
+    def _carry_on(self, going: Sequence[_Wanted]) -> list[_Wanted]:
+        """Carry out what calls want, for each store together, and continue them; return those that want more."""
+        by_store: dict[int, list[_Wanted]] = {}
+        for wanted in going:
+            by_store.setdefault(id(wanted.batch.store), []).append(wanted)
+        more = []
+        for together in by_store.values():
+            self._jobs = tuple(job for job, _ in together)
+            operations = [operation for _, batch in together for operation in batch.operations]
+            results = iter(apply(together[0].batch.store, operations))
+            for job, batch in together:
+                self._jobs = (job,)
+                next_batch = job.resume(list(islice(results, len(batch.operations))))
+                if next_batch is not None:
+                    more.append(_Wanted(job, next_batch))
+            self._jobs = ()
+        return more
 
     def _tick_if_due(self) -> None:
         """Write what is due of all writers, if it is time; also from inside a call that waits."""

@@ -22,13 +22,14 @@ from afkcli.core.contract.protocols import (
     OperationResult,
     Record,
     RecordKind,
+    Release,
     Renew,
     Store,
     ThreadInfo,
 )
 from afkcli.core.contract.structs import replace
 from afkcli.core.thread.attachments import attached_parts
-from afkcli.core.thread.batch import apply
+from afkcli.core.thread.batch import Batch, Steps, apply, make_alone, one
 from afkcli.core.thread.changes import Compaction
 from afkcli.core.thread.compactions import with_compaction
 from afkcli.core.thread.fitting import fitted
@@ -76,11 +77,8 @@ class Journal:
         """
         self._pending.append(_Whole(message, contents))
 
-    def _body(self) -> JsonObject | None:
-        """Return the collected output as the body of a journal record.
-
-        It stays in `_unwritten` for now, and what it is the first to name in `_unwritten_contents`.
-        """
+    def _collect(self) -> None:
+        """Move the collected output to `_unwritten`, and what it is the first to name to `_unwritten_contents`."""
         while self._pending:
             piece = self._pending.popleft()
             if isinstance(piece, _Whole):
@@ -89,6 +87,10 @@ class Journal:
                 self._contents |= piece.contents
             else:
                 self._unwritten.append(piece)
+
+    def _body(self) -> JsonObject | None:
+        """Return the collected output as the body of a journal record; it stays in `_unwritten` for now."""
+        self._collect()
         if not self._unwritten:
             return None
         messages: list[JsonObject] = []
@@ -105,7 +107,7 @@ class Journal:
 class TurnWriter(Journal):
     """Writes one turn: the question, the journal while it streams, the seal. Holds the lease.
 
-    `open`, `tick`, `seal` and `release` belong to the store's worker; `journal_text`, `journal_reasoning` and
+    `open`, `tick` and `seal` belong to the store's worker; `journal_text`, `journal_reasoning` and
     `journal_message` only collect what the next tick writes and may be called from anywhere.
 
     Args:
@@ -137,7 +139,7 @@ class TurnWriter(Journal):
         now: str,
         remember_model: bool = True,
         contents: Mapping[str, bytes] = NO_CONTENTS,
-    ) -> None:
+    ) -> Steps[None]:
         """Make the question (and the messages of a resumed turn) durable; the turn is open from here on.
 
         That the turn replaces others becomes durable with it.
@@ -174,7 +176,7 @@ class TurnWriter(Journal):
             model=model if remember_model else self.thread.model,
             title=title,
         )
-        self._append(thread, [*records, record], contents)
+        yield from self._append(thread, [*records, record], contents)
 
     def tick(self) -> None:
         """Write the collected output as one journal record, and renew the lease when it is time."""
@@ -232,10 +234,12 @@ class TurnWriter(Journal):
             StoreError, LeaseLostError: it was not recorded.
         """
         thread, record = with_compaction(self.thread, compaction, self.turn)
-        self._append(thread, [record], NO_CONTENTS)
+        make_alone(self._append(thread, [record], NO_CONTENTS))  # not in steps: the journal is written between them
 
-    def seal(self, turn: SealedTurn) -> None:
+    def seal(self, turn: SealedTurn) -> Steps[None]:
         """Seal the turn (as much of it as a record may hold), durably, with the contents of its images.
+
+        The lease is given back with it, also if it was not sealed, so that the next run need not wait.
 
         They came with the journal already. They come again, for a store that keeps contents with durable records only,
         and because a journal that failed may not have been written since.
@@ -243,18 +247,28 @@ class TurnWriter(Journal):
         Raises:
             StoreError, LeaseLostError: it was not sealed.
         """
+        try:
+            append = self._append_of_seal(turn)
+        except BaseException:
+            yield from one(self.store, Release(self.lease))
+            raise
+        sealed, released = yield Batch(self.store, (append, Release(self.lease)))
+        if isinstance(sealed, Exception):
+            raise sealed
+        self.thread = append.thread
+        if isinstance(released, Exception):
+            raise released
+
+    def _append_of_seal(self, turn: SealedTurn) -> Append:
         record = next_record(self.thread, RecordKind.SEAL, self.turn, turn_to_json(fitted(turn)))
-        self._body()  # what no tick took yet
+        self._collect()  # what no tick took yet
         named = {part.sha256 for part in attached_parts(turn.messages)}
         contents = {sha256: data for sha256, data in self._contents.items() if sha256 in named}
-        self._append(after_seal(advance(self.thread, record), turn), [record], contents)
+        thread = after_seal(advance(self.thread, record), turn)
+        return Append(thread, [record], self.thread.head, self.lease, contents)
 
-    def release(self) -> None:
-        """Give the lease back, so that the next run need not wait."""
-        self.store.release(self.lease)
-
-    def _append(self, thread: ThreadInfo, records: Sequence[Record], contents: Mapping[str, bytes]) -> None:
-        self.store.append(thread, records, self.thread.head, self.lease, contents)
+    def _append(self, thread: ThreadInfo, records: Sequence[Record], contents: Mapping[str, bytes]) -> Steps[None]:
+        yield from one(self.store, Append(thread, records, self.thread.head, self.lease, contents))
         self.thread = thread
 
 

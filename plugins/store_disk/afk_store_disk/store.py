@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import wraps
-from itertools import chain
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -17,36 +16,32 @@ from afk_store_disk.creation import DATABASE, INDEX, open_database
 from afk_store_disk.index import Listing
 from afk_store_disk.leases import ChangedError, Leases, keep_seconds
 from afk_store_disk.problems import INDEX_DAMAGED, UNSTORABLE, damaged, is_locked, store_errors, unstorable
-from afk_store_disk.repair import find_thread, read_info, read_lease, read_records
+from afk_store_disk.repair import find_thread, read_info, read_records
 from afk_store_disk.spool import KINDS, Files, Followed, Spool, follow, name_of
 from afk_store_disk.write_lock import patiently
+from afk_store_disk.writes import Writes, is_journal
 from afkcli.plugin import (
-    DURABLE_KINDS,
     KEPT_KINDS,
     NO_CONTENTS,
+    Acquire,
     Add,
     AfkError,
     Append,
-    CounterLimitError,
     HeadMismatchError,
     Lease,
-    NameTakenError,
     Operation,
     OperationResult,
     Owner,
     Record,
     RecordKind,
+    Release,
     Renew,
     Store,
     StoreError,
     ThreadInfo,
-    UnknownNameError,
     data_dir,
-    dumps,
     expand_user,
     replace,
-    rfc3339,
-    uuid7,
 )
 
 _SWEPT_AT_ONCE = 50
@@ -62,9 +57,9 @@ def is_this_process(owner: Owner) -> bool:
     return owner.pid == os.getpid()
 
 
-def is_journal(records: Sequence[Record]) -> bool:
-    """Return whether all that is appended is journal, which need not survive power loss."""
-    return bool(records) and not any(record.kind in DURABLE_KINDS for record in records)
+def _is_durable(operations: Sequence[Operation]) -> bool:
+    """Return whether one of the operations has to survive power loss."""
+    return any(isinstance(item, Append) and not is_journal(item.records) for item in operations)
 
 
 def open_store(path: str = "", lock_timeout: float | None = None) -> Store:
@@ -109,9 +104,21 @@ def _reading(
     return wrapped
 
 
-def _name_rows(name: str, key: str) -> dict[str, str]:
-    """Return the rows by which the thread `key` has its name."""
-    return dict.fromkeys(rows.name_keys(name), dumps(key))
+def _carry_out(target: DiskStore | Writes, operation: Operation) -> Lease | float | None:
+    """Make the one call that `operation` is, and return what it returns."""
+    match operation:
+        case Acquire(name, owner, create, key):
+            return target.acquire(name, owner, create=create, key=key)
+        case Append():
+            target.append(*operation)
+            return None
+        case Renew():
+            return target.renew(*operation)
+        case Release():
+            target.release(*operation)
+            return None
+        case Add():
+            return target.add(*operation)
 
 
 class DiskStore:
@@ -132,6 +139,7 @@ class DiskStore:
             self._cache = open_database(folder, self._lock_timeout)
         self._spool = Spool(folder)
         self._leases = Leases(self._cache, self._spool)
+        self._writes = Writes(self.file, self._cache, self._spool, self._leases)
         self._listing = Listing(self._cache, folder / INDEX)
 
     @_one_line_errors
@@ -139,22 +147,7 @@ class DiskStore:
         if self._is_held(name):  # whoever waits for the thread asks often, and must not lock the database each time
             return None
         with self._cache.transaction(durable=False):
-            row = find_thread(self._cache, name)
-            if row is None and not create:
-                raise UnknownNameError(f"there is no thread {name!r}")
-            row = row or self._create(name, key)
-            key = row.info.key
-            holder = self._leases.holder(key)
-            if holder is not None:
-                if not self._leases.may_be_replaced(row, holder):
-                    return None
-                row = self._bring_in(row, holder.token)
-            token = os.urandom(16).hex()
-            lease = Lease(
-                token=token, thread=row.info, expires=self._leases.hold(self._leases.new_holder(token, owner), key)
-            )
-            if self._leases.holder_token(key) != token:  # found now, a damaged index is not taken for another run later
-                raise damaged(self.file, INDEX_DAMAGED)
+            lease = self._writes.acquire(name, owner, create=create, key=key)
         self._sweep()
         return lease
 
@@ -192,16 +185,9 @@ class DiskStore:
 
     def _renew(self, lease: Lease, *, at_once: bool = False) -> Lease:
         with self._cache.transaction(durable=False, at_once=at_once, keep=self._keeper(lease)):
-            renewed = self._write_renewal(lease)
+            renewed = self._writes.renew(lease)
         self._spool.remove(name_of(lease.thread.key, lease.token))
         return renewed
-
-    def _write_renewal(self, lease: Lease) -> Lease:
-        """Renew a lease, inside a transaction."""
-        held, before = self._held_info(lease)
-        holder = self._leases.new_holder(lease.token, held.owner)
-        info = self._bring_in(before, lease.token).info
-        return replace(lease, thread=info, expires=self._leases.hold(holder, lease.thread.key))
 
     @_one_line_errors
     def release(self, lease: Lease) -> None:
@@ -218,12 +204,8 @@ class DiskStore:
                 self._release(lease)
 
     def _release(self, lease: Lease, *, at_once: bool = False) -> None:
-        key = lease.thread.key
         with self._cache.transaction(durable=False, at_once=at_once):
-            holder, row = read_lease(self._cache, key)
-            if holder is None or holder.token != lease.token:
-                return
-            self._drop_holder(key, lease.token, row)
+            self._writes.release(lease)
         self._sweep()
 
     @_one_line_errors
@@ -259,29 +241,8 @@ class DiskStore:
     ) -> None:
         durable = not is_journal(records)
         with self._cache.transaction(durable=durable, at_once=at_once, keep=self._keeper(lease)):
-            self._write(thread, records, expected_head, lease, contents)
+            self._writes.append(thread, records, expected_head, lease, contents)
         self._spool.remove(name_of(lease.thread.key, lease.token))
-
-    def _write(
-        self,
-        thread: ThreadInfo,
-        records: Sequence[Record],
-        expected_head: str,
-        lease: Lease,
-        contents: Mapping[str, bytes],
-    ) -> None:
-        """Append as `append` does, inside a transaction."""
-        key = lease.thread.key
-        _, before = self._held_info(lease)
-        row = self._bring_in(before, lease.token)
-        if row is not before and records and row.info.head == records[-1].hash:  # it came in just now
-            return
-        if row.info.head != expected_head:
-            raise ChangedError(key, HeadMismatchError(f"thread {thread.name!r} has changed since it was read"))
-        if thread.name != row.info.name:
-            self._rename(key, row.info.name, thread.name)
-        self._save(row, thread, records)
-        self._cache.put_contents(key, contents)
 
     @_reading
     def load(self, key: str, *, after: int = -1, limit: int | None = None, reverse: bool = False) -> Sequence[Record]:
@@ -356,51 +317,43 @@ class DiskStore:
     @_one_line_errors
     def delete(self, lease: Lease) -> None:
         with self._cache.transaction(durable=True):
-            self._leases.held(lease)
-            self._drop(self._info(lease))
+            self._writes.delete(lease)
         self._sweep()
 
     @_one_line_errors
     def add(self, counter: str, amount: float, limit: float | None = None) -> float:
         with self._cache.transaction(durable=False):
-            return self._count(counter, amount, limit)
-
-    def _count(self, counter: str, amount: float, limit: float | None) -> float:
-        """Add to a counter as `add` does, inside a transaction."""
-        key = rows.counter_key(counter)
-        before = rows.number_from_text(self._cache.text(key))
-        if before is None:
-            raise StoreError(f"the counter {counter!r} is damaged in {self.file}; restore it from a backup")
-        value = before + amount
-        if limit is not None and value > limit:
-            raise CounterLimitError(f"the counter {counter!r} would pass its limit of {limit}")
-        self._cache.put(key, dumps(value))
-        return value
+            return self._writes.add(counter, amount, limit)
 
     @_one_line_errors
     def apply(self, operations: Sequence[Operation]) -> Sequence[OperationResult]:
-        if not operations:
-            return []
         if any(isinstance(operation, Renew) for operation in operations):
             self._cache.move_log()  # as `renew` does
-        durable = any(isinstance(item, Append) and not is_journal(item.records) for item in operations)
+        if all(isinstance(operation, Acquire) and self._is_held(operation.name) for operation in operations):
+            return [None] * len(operations)  # as in `acquire`
         try:
-            with self._cache.transaction(durable=durable, at_once=True):
-                results = [self._carried_out(operation) for operation in operations]
-        except sqlite3.OperationalError as error:
-            if not is_locked(error):
-                raise
-            return [self._result(self._aside_or_alone(operation)) for operation in operations]
-        results = [self._result(result) for result in results]
-        for operation, result in zip(operations, results, strict=True):
-            if not isinstance(operation, Add) and not isinstance(result, Exception):
-                self._spool.remove(name_of(operation.lease.thread.key, operation.lease.token))
-        if not durable and self._cache.to_move:
+            results = self._together(operations, at_once=True)
+        except sqlite3.Error as error:
+            return self._while_locked(operations) if is_locked(error) else self._one_by_one(operations)
+        if self._cache.to_move and not _is_durable(operations):
             self._cache.move_log()
         return results
 
-    def _result(self, result: OperationResult) -> OperationResult:
-        return self._explained(result) if isinstance(result, ChangedError) else result
+    def _together(self, operations: Sequence[Operation], *, at_once: bool = False) -> Sequence[OperationResult]:
+        """Carry out operations in one transaction.
+
+        Raises:
+            sqlite3.Error: the transaction has failed.
+        """
+        keep = self._keeper(*(operation.lease for operation in operations if not isinstance(operation, Acquire | Add)))
+        with self._cache.transaction(durable=_is_durable(operations), at_once=at_once, keep=keep):
+            done = [self._carried_out(operation) for operation in operations]
+        for operation, result in zip(operations, done, strict=True):
+            if isinstance(operation, Append | Renew) and not isinstance(result, Exception):
+                self._spool.remove(name_of(operation.lease.thread.key, operation.lease.token))
+        if any(isinstance(operation, Acquire | Release) for operation in operations):
+            self._sweep()
+        return [self._explained(result) if isinstance(result, ChangedError) else result for result in done]
 
     def _carried_out(self, operation: Operation) -> OperationResult:
         """Carry out one operation of several, inside their transaction; what fails for itself changes nothing.
@@ -410,125 +363,75 @@ class DiskStore:
         """
         try:
             with self._cache.savepoint():
-                match operation:
-                    case Append():
-                        self._write(*operation)
-                        return None
-                    case Renew():
-                        return self._write_renewal(*operation)
-                    case Add():
-                        return self._count(*operation)
+                return _carry_out(self._writes, operation)
         except AfkError as error:
             return error
         except UNSTORABLE as error:
             return unstorable(error, self.file)
 
-    def _aside_or_alone(self, operation: Operation) -> OperationResult:
-        """Put an operation aside, for the database is locked; what cannot be put aside waits."""
+    def _while_locked(self, operations: Sequence[Operation]) -> Sequence[OperationResult]:
+        """Put operations aside, for the database is locked; those that cannot be put aside wait together."""
+        results: dict[int, OperationResult] = {}
+        waiting: dict[int, Operation] = {}
+        tokens: set[str] = set()
+        for at, operation in enumerate(operations):
+            token = operation.lease.token if not isinstance(operation, Acquire | Add) else ""
+            done = self._put_aside(operation) if token not in tokens else []  # not past one of its lease that waits
+            if done:
+                (results[at],) = done
+            else:
+                waiting[at] = operation
+                tokens.add(token)
+        if waiting:
+            results.update(zip(waiting, self._waited(list(waiting.values())), strict=True))
+        return [results[at] for at in range(len(operations))]
+
+    def _put_aside(self, operation: Operation) -> Sequence[OperationResult]:
+        """Put an operation aside and return its result; none if it has to wait for the lock.
+
+        A seal is put aside as well, for it may be killed while it waits.
+        """
         try:
             with store_errors(self.file, self._lock_timeout):
                 match operation:
-                    case Append() if is_journal(operation.records):
-                        if self._append_aside(*operation):
-                            return None
-                    case Renew(lease):
-                        if renewed := self._renew_aside(lease):
-                            return renewed
+                    case Append() if self._append_aside(*operation) and is_journal(operation.records):
+                        return [None]
+                    case Renew() if renewed := self._renew_aside(operation.lease):
+                        return [renewed]
+                    case Release() if self._end_aside(operation.lease):
+                        return [None]
+        except ChangedError as changed:
+            return [self._explained(changed)]
         except AfkError as error:
-            return error
-        return self._alone(operation)
+            return [error]
+        return []
 
-    def _alone(self, operation: Operation) -> OperationResult:
+    def _waited(self, operations: Sequence[Operation]) -> Sequence[OperationResult]:
+        """Carry out operations that wait for the lock."""
         try:
-            match operation:
-                case Append():
-                    self.append(*operation)
-                    return None
-                case Renew():
-                    return self.renew(*operation)
-                case Add():
-                    return self.add(*operation)
+            with store_errors(self.file, self._lock_timeout):
+                try:
+                    return self._together(operations)
+                except sqlite3.Error as error:
+                    if is_locked(error):
+                        raise
+                    return self._one_by_one(operations)
         except AfkError as error:
-            return error
+            return [error] * len(operations)
+
+    def _one_by_one(self, operations: Sequence[Operation]) -> Sequence[OperationResult]:
+        """Carry out operations each by itself, after their transaction failed: one may be all that does not fit."""
+        results: list[OperationResult] = []
+        for operation in operations:
+            try:
+                results.append(_carry_out(self, operation))
+            except AfkError as error:
+                results.append(error)
+        return results
 
     @_one_line_errors
     def close(self) -> None:
         self._cache.close()
-
-    def _create(self, name: str, key: str | None) -> rows.InfoRow:
-        if key is not None and any(self._cache.keys(rows.thread_prefix(key))):
-            raise StoreError(f"another thread has the key of {name!r}")
-        now = rfc3339(time.time())
-        info = ThreadInfo(key=key or uuid7(), name=name, created=now, used=now)
-        row = rows.InfoRow(info, 0)
-        self._cache.put_all({**_name_rows(name, info.key), rows.info_key(info.key): rows.info_to_text(row)})
-        return row
-
-    def _drop(self, row: rows.InfoRow) -> None:
-        """Drop all rows of a thread."""
-        key = row.info.key
-        self._cache.drop_rows(rows.changed_key(row.changed, key), *rows.name_keys(row.info.name))
-        self._cache.drop(rows.all_under(rows.thread_prefix(key)))
-        self._cache.drop_contents(key)
-
-    def _rename(self, key: str, old: str, new: str) -> None:
-        if find_thread(self._cache, new) is not None:
-            raise NameTakenError(f"there is already a thread {new!r}; choose another name")
-        self._cache.drop_rows(*rows.name_keys(old))
-        self._cache.put_all(_name_rows(new, key))
-
-    def _info(self, lease: Lease) -> rows.InfoRow:
-        return self._checked_info(lease, read_info(self._cache, lease.thread.key))
-
-    def _checked_info(self, lease: Lease, row: rows.InfoRow | None) -> rows.InfoRow:
-        if row is None:
-            raise StoreError(f"thread {lease.thread.name!r} is damaged in {self.file}; restore it from a backup")
-        return row
-
-    def _next_number(self, before: int) -> int:
-        """Return the number of a change after all others and after `before`."""
-        last = rows.changed_threads([self._cache.last_key(rows.CHANGED)])
-        return max(before, *last.values()) + 1 if last else before + 1
-
-    def _save(self, before: rows.InfoRow, thread: ThreadInfo, records: Sequence[Record]) -> rows.InfoRow:
-        """Write records, and the thread as it is after them; return its row.
-
-        The thread's row in `changed/` becomes the last one, unless all is journal.
-        """
-        key, changed = thread.key, before.changed
-        sealed = {record.turn: at for at, record in enumerate(records) if record.kind is RecordKind.SEAL}
-        new: Iterable[tuple[str, str]] = (
-            (rows.record_key(key, record), rows.record_to_text(record))
-            for at, record in enumerate(records)
-            if record.kind in KEPT_KINDS or sealed.get(record.turn, -1) < at
-        )
-        if not is_journal(records):
-            changed = self._next_number(before.changed)
-            new = chain(new, [(rows.changed_key(changed, key), "true")])
-            old = rows.changed_key(before.changed, key)
-            opened = (rows.all_under(rows.turn_prefix(key, turn)) for turn in sealed)
-            self._cache.drop((old, f"{old}\0"), *opened)
-        self._cache.put_new(new)
-        row = rows.InfoRow(thread, changed)
-        self._cache.put(rows.info_key(key), rows.info_to_text(row))
-        return row
-
-    def _bring_in(self, row: rows.InfoRow, token: str) -> rows.InfoRow:
-        """Write what the lease `token` put aside, inside a transaction; return the thread's row as it is then.
-
-        The file is removed when the transaction is through.
-        """
-        name = name_of(row.info.key, token)
-        content = self._spool.read(name)
-        if not content:
-            return row
-        followed = follow(row.info, content)
-        if followed.damaged:
-            self._spool.keep_copy(name, content)
-        if not followed.records:
-            return row
-        self._cache.put_contents(row.info.key, followed.contents())
-        return self._save(row, followed.info, followed.records)
 
     def _append_aside(
         self,
@@ -541,7 +444,7 @@ class DiskStore:
         """Put what was to be appended aside, if it belongs to an open turn; return whether it did."""
         name = name_of(lease.thread.key, lease.token)
         with self._cache.snapshot():
-            holder, row = self._held_info(lease)
+            holder, row = self._writes.held_info(lease)
         info = self._spool.now(name, row.info)
         kinds = {record.kind for record in records}
         if not is_this_process(
@@ -562,7 +465,7 @@ class DiskStore:
         name = name_of(lease.thread.key, lease.token)
         with self._cache.snapshot():
             holder = self._leases.renewed(lease)
-            row = self._info(lease)
+            row = self._writes.info(lease)
         if not is_this_process(holder.owner):
             return None
         info = self._spool.now(name, row.info)
@@ -581,15 +484,20 @@ class DiskStore:
         self._spool.put_renewal(name_of(lease.thread.key, lease.token), rows.ended(holder))
         return True
 
-    def _keeper(self, lease: Lease) -> Callable[[], None]:
-        """Return what keeps a lease while its owner waits for the write lock, which may take longer than it lasts."""
+    def _keeper(self, *leases: Lease) -> Callable[[], None]:
+        """Return what keeps leases while their owner waits for the write lock, which may take longer than they last.
+
+        A lease that is lost ends the wait, unless others wait too: then it is found when the lock is taken.
+        """
         every = keep_seconds()
         kept = time.monotonic()
 
         def keep() -> None:
             nonlocal kept
             if time.monotonic() - kept >= every:
-                self._renew_aside(lease)
+                for lease in leases:
+                    with suppress(*([AfkError] if len(leases) > 1 else [])):
+                        self._renew_aside(lease)
                 kept = time.monotonic()
 
         return keep
@@ -631,22 +539,7 @@ class DiskStore:
         with suppress(sqlite3.OperationalError), self._cache.transaction(durable=False, at_once=True):
             for name in names:
                 key, _, token = name.partition(".")
-                holder, row = read_lease(self._cache, key)
-                if holder is not None and holder.token == token:
-                    self._drop_holder(key, token, row)
-
-    def _drop_holder(self, key: str, token: str, row: rows.InfoRow | None) -> None:
-        """End a lease, inside a transaction; a thread to which nothing was appended is dropped with it."""
-        if row is not None:
-            row = self._bring_in(row, token)
-        self._cache.drop_rows(rows.holder_key(key))
-        if row is not None and not row.info.head:
-            self._drop(row)
-
-    def _held_info(self, lease: Lease) -> tuple[rows.Holder, rows.InfoRow]:
-        """Return the row of a lease that is held, and its thread's row; raises as `_held` and `_info`."""
-        holder, row = read_lease(self._cache, lease.thread.key)
-        return self._leases.checked_holder(lease, holder), self._checked_info(lease, row)
+                self._writes.end(key, token)
 
     def _explained(self, changed: ChangedError) -> AfkError:
         """Return why a thread is not as its writer left it: another run wrote to it, or the database is damaged.

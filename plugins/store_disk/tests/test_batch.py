@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +13,20 @@ from pathlib import Path
 import pytest
 from afk_store_disk.store import DiskStore
 
-from afkcli.plugin import Add, LeaseLostError, Operation, Renew, StoreError
-from afkcli.testing.store_steps import appended, asked, with_journal, with_seal
+from afkcli.plugin import (
+    Acquire,
+    Add,
+    Lease,
+    LeaseLostError,
+    Operation,
+    Release,
+    Renew,
+    Role,
+    StoreError,
+    current_owner,
+    text_message,
+)
+from afkcli.testing.store_steps import acquired, appended, asked, with_journal, with_seal
 
 Committed = Callable[[list[Operation]], list[str]]
 
@@ -83,25 +97,120 @@ def test_turns_are_put_aside_while_the_database_is_locked(
     assert [len(store.load(lease.thread.key)) for lease in (one, two, three)] == [2, 2, 2]
 
 
-def test_a_failure_of_the_database_fails_all_and_writes_nothing(
-    store: DiskStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_what_does_not_fit_on_a_full_disk_fails(store: DiskStore, folder: Path) -> None:
+    one, two, three, four = (asked(store, name) for name in ("one", "two", "three", "four"))
+    con = store._cache._con
+    ((pages,),) = con.execute("PRAGMA page_count")
+    con.execute(f"PRAGMA max_page_count = {pages + 4}")  # what SQLite says then is what it says when a disk is full
+    sealed = with_seal(two.thread, [text_message(Role.USER, "question")])
+    results = store.apply(
+        [
+            appended(one, with_journal(one.thread, "a")),
+            appended(two, sealed),
+            Release(two),
+            appended(three, with_journal(three.thread, "large" * 50_000)),
+            Release(three),
+            Renew(four),
+            Acquire("new", current_owner("run")),
+        ]
+    )
+    assert [type(result) for result in results] == [
+        type(None),
+        type(None),
+        type(None),
+        StoreError,
+        type(None),
+        Lease,
+        Lease,
+    ]
+    assert "full" in str(results[3])
+    con.execute("PRAGMA max_page_count = 1000000")
+    again = DiskStore(folder)
+    assert [len(again.load(lease.thread.key)) for lease in (one, two, three, four)] == [2, 1, 1, 1]
+    assert again.find("two") == sealed[0]
+    assert acquired(again, "three").thread == three.thread
+    again.close()
+
+
+def test_a_row_that_is_too_large_fails_alone(store: DiskStore) -> None:
     one, two = asked(store, "one"), asked(store, "two")
-    put = store._cache.put
-    calls = iter(range(100))
+    store._cache._con.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
+    results = store.apply(
+        [
+            appended(one, with_journal(one.thread, "x" * 200_000)),
+            appended(two, with_seal(two.thread, [])),
+            Release(two),
+            Add("budget", 1),
+        ]
+    )
+    assert "too large" in str(results[0])
+    assert results[1:] == [None, None, 1]
 
-    def full(key: str, text: str) -> None:
-        if next(calls) == 1:  # the metadata of the second thread
-            error = sqlite3.OperationalError("database or disk is full")
-            error.sqlite_errorcode = sqlite3.SQLITE_FULL
-            raise error
-        put(key, text)
 
-    monkeypatch.setattr(store._cache, "put", full)
-    with pytest.raises(StoreError, match="the disk is full"):
-        store.apply([appended(one, with_journal(one.thread, "a")), appended(two, with_journal(two.thread, "b"))])
-    monkeypatch.undo()
-    assert [len(store.load(lease.thread.key)) for lease in (one, two)] == [1, 1]
+def test_a_seal_and_the_end_of_its_lease_are_one_transaction(store: DiskStore, committed: Committed) -> None:
+    lease = asked(store)
+    assert committed([appended(lease, with_seal(lease.thread, [])), Release(lease)]) == ["NORMAL and synced"]
+    assert store.holder("t-42") is None
+
+
+def test_leases_of_new_threads_are_taken_in_one_transaction(store: DiskStore, committed: Committed) -> None:
+    assert committed([Acquire(f"t-{number}", current_owner("run")) for number in range(20)]) == ["NORMAL"]
+    assert all(store.holder(f"t-{number}") is not None for number in range(20))
+
+
+def test_to_ask_for_threads_that_are_held_locks_nothing(store: DiskStore, committed: Committed) -> None:
+    """As runs of one process do that wait for the same thread."""
+    asked(store)
+    assert committed([Acquire("t-42", current_owner("run")), Acquire("t-42", current_owner("other"))]) == []
+
+
+def test_what_cannot_be_put_aside_waits_together_for_the_lock(store: DiskStore, folder: Path) -> None:
+    journaled, sealed, released = asked(store, "journaled"), asked(store, "sealed"), asked(store, "released")
+    operations: list[Operation] = [
+        appended(journaled, with_journal(journaled.thread, "text")),
+        appended(sealed, with_seal(sealed.thread, [])),
+        Release(sealed),
+        Acquire("new", current_owner("run")),
+        Release(released),
+        Add("budget", 1),
+    ]
+    with ThreadPoolExecutor() as pool, locked(folder):
+        done = pool.submit(lambda: DiskStore(folder).apply(operations))
+        spool = folder / "spool"
+        while not (spool.exists() and len(list(spool.iterdir())) == 3):  # the seal too, for it may be killed here
+            time.sleep(0.01)
+        assert not done.done()
+        assert store.find("journaled") == operations[0].thread  # type: ignore[union-attr]
+        release = store.holder("released")
+    results = done.result()
+    assert release is None
+    assert results[:3] == [None, None, None]
+    assert isinstance(results[3], Lease)
+    assert results[4:] == [None, 1]
+    assert store.find("sealed") == operations[1].thread  # type: ignore[union-attr]
+    assert store.holder("sealed") is None
+    assert len(store.load(journaled.thread.key)) == 2
+
+
+def test_what_waits_too_long_for_the_lock_fails_and_what_was_put_aside_does_not(
+    store: DiskStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store._cache.lock, "timeout", 0.1)
+    one, two = asked(store, "one"), asked(store, "two")
+    with locked(folder):
+        results = store.apply(
+            [
+                appended(one, with_journal(one.thread, "text")),
+                appended(two, with_seal(two.thread, [])),
+                Release(two),
+                Acquire("new", current_owner("run")),
+            ]
+        )
+    assert results[0] is None
+    assert all("locked" in str(result) for result in results[1:])
+    assert len(store.load(one.thread.key)) == 2
+    assert store.find("new") is None
+    assert store.find("two").open_turn is None  # type: ignore[union-attr]  # it was put aside, and comes in with its lease
 
 
 def test_a_body_that_cannot_be_stored_fails_alone(store: DiskStore) -> None:

@@ -17,6 +17,7 @@ import pytest
 from afk_store_disk.spool import name_of
 from afk_store_disk.store import DiskStore
 
+from afkcli.core.thread.batch import make_alone
 from afkcli.core.thread.history import load_history
 from afkcli.core.thread.operations import seal_interrupted
 from afkcli.core.thread.store_worker import StoreWorker
@@ -352,7 +353,7 @@ def test_turns_of_a_process_are_journaled_while_another_call_of_it_waits(
     calls, problems = StoreWorker(), list[Exception]()
     writer = TurnWriter(store, acquired(store), "run", problems.append)
     beginning = Beginning(messages=(text_message(Role.USER, "question"),))
-    writer.open(beginning, agent="agent", model="model", now="2026-01-01T00:00:00.000Z")
+    make_alone(writer.open(beginning, agent="agent", model="model", now="2026-01-01T00:00:00.000Z"))
     calls.submit(calls.watch, writer).result()
     with locked(folder):
         waiting = calls.submit(store.acquire, "another", current_owner("run"))

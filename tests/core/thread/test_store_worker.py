@@ -5,21 +5,41 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
-from afkcli.core.contract.errors import LeaseLostError, StoreError
+from afkcli.core.contract.errors import (
+    CounterLimitError,
+    HeadMismatchError,
+    LeaseLostError,
+    StoreError,
+    UnknownNameError,
+)
 from afkcli.core.contract.messages import Message, ProviderData, Role, TextPart, text_message
-from afkcli.core.contract.protocols import Append, Lease, Operation, OperationResult, Renew
+from afkcli.core.contract.protocols import (
+    Acquire,
+    Add,
+    Append,
+    Lease,
+    Operation,
+    OperationResult,
+    Renew,
+    Store,
+)
+from afkcli.core.contract.structs import replace
+from afkcli.core.contract.waiting import while_waiting
 from afkcli.core.run.config import unknown_owner
 from afkcli.core.thread import store_worker as store_worker
 from afkcli.core.thread import writer
+from afkcli.core.thread.batch import Batch, Steps, make_alone, one
 from afkcli.core.thread.history import load_history
 from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.core.thread.store_worker import StoreWorker
 from afkcli.core.thread.turns import Beginning, interrupted_turn
 from afkcli.core.thread.writer import TurnWriter
+from afkcli.testing.store_steps import acquired, appended, with_question
 
 
 @pytest.fixture
@@ -117,7 +137,8 @@ class Journal:
         assert lease is not None
         self.writer = TurnWriter(store, lease, "run", self.problems.append)
         question = text_message(Role.USER, "hi")
-        self.writer.open(Beginning(messages=(question,)), agent="a", model="m", now="2026-01-01T00:00:00.000Z")
+        beginning = Beginning(messages=(question,))
+        make_alone(self.writer.open(beginning, agent="a", model="m", now="2026-01-01T00:00:00.000Z"))
         calls.submit(calls.watch, self.writer).result()
 
     def journaled(self) -> str:
@@ -348,3 +369,154 @@ def test_a_call_that_comes_before_the_last_one_of_a_closing_worker_is_made_befor
     closing.join(60)
     assert not closing.is_alive()
     assert seen == ["late", "last"]
+
+
+class Batches(Counting):
+    """Also blocks in its first batch until it is released, so that others come together meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered, self.go_on = threading.Event(), threading.Event()
+
+    def apply(self, operations: Sequence[Operation]) -> Sequence[OperationResult]:
+        self.entered.set()
+        self.go_on.wait()
+        return super().apply(operations)
+
+
+def questions(store: MemoryStore, count: int) -> list[Append]:
+    """Return the question of a turn for each of so many new threads."""
+    leases = [acquired(store, f"t-{number}") for number in range(count)]
+    return [appended(lease, with_question(lease.thread, "question")) for lease in leases]
+
+
+def test_what_calls_of_many_threads_want_goes_into_one_batch(calls: StoreWorker) -> None:
+    store = Batches()
+    asked = questions(store, 20)
+    first = calls.submit_steps(both, store, Add("a", 1), Add("b", 1))
+    store.entered.wait()
+    done = [calls.of(item.thread.key).submit_steps(one, store, item) for item in asked]
+    store.go_on.set()
+    assert [future.result() for future in done] == [None] * 20
+    assert first.result() == [1, 1]
+    assert store.batches == [[Add, Add], [Append] * 20]
+    assert [store.find(f"t-{number}") for number in range(20)] == [item.thread for item in asked]
+
+
+def test_an_operation_that_fails_fails_its_own_call_alone(calls: StoreWorker) -> None:
+    store = Batches()
+    good, stale, lost = questions(store, 3)
+    calls.submit_steps(both, store, Add("a", 1), Add("b", 1))
+    store.entered.wait()
+    done = [
+        calls.of(key).submit_steps(one, store, item)
+        for key, item in {
+            "stale": stale._replace(expected_head="another"),
+            "lost": lost._replace(lease=replace(lost.lease, token="")),
+            "limit": Add("a", 9, 5),
+            "unknown": Acquire("unknown", unknown_owner("run"), create=False),
+            "good": good,
+        }.items()
+    ]
+    store.go_on.set()
+    errors = [type(future.exception()) for future in done]
+    assert errors == [HeadMismatchError, LeaseLostError, CounterLimitError, UnknownNameError, type(None)]
+    assert len(store.batches) == 2
+    assert store.find("t-0") == good.thread
+
+
+def test_the_calls_of_a_thread_are_made_one_after_the_other(calls: StoreWorker) -> None:
+    """The next one begins when all steps of the one before are made, and sees what they did."""
+    store, seen = MemoryStore(), list[str]()
+
+    def counted(name: str) -> Steps[None]:
+        for _ in range(3):
+            value = yield from one(store, Add("counter", 1))
+            seen.append(f"{name} {value:g}")
+
+    def plain() -> None:
+        seen.append(f"plain {store.add('counter', 1):g}")
+
+    release = threading.Event()
+    calls.of("t").submit(release.wait)
+    done = [
+        calls.of("t").submit_steps(counted, "first"),
+        calls.of("t").submit(plain),
+        calls.of("t").submit_steps(counted, "second"),
+    ]
+    release.set()
+    for future in done:
+        future.result()
+    steps = [(name, value) for name, value in (line.split() for line in seen)]
+    assert steps == [*zip(["first"] * 3 + ["plain"] + ["second"] * 3, map(str, range(1, 8)), strict=True)]
+
+
+def test_a_call_that_fails_between_its_steps_does_not_hold_up_others(calls: StoreWorker) -> None:
+    store = MemoryStore()
+
+    def failing(error: BaseException) -> Steps[None]:
+        yield from one(store, Add("a", 1))
+        raise error
+
+    done = [calls.of(str(error)).submit_steps(failing, error) for error in (ValueError("x"), SystemExit(3))]
+    good = calls.of("good").submit_steps(one, store, Add("b", 1))
+    assert good.result() == 1
+    assert [type(future.exception()) for future in done] == [ValueError, StoreError]
+    assert store.add("a", 0) == 2
+
+
+def test_calls_in_steps_work_on_a_store_that_takes_one_operation_at_a_time(
+    calls: StoreWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(MemoryStore, "apply")
+    store, release = MemoryStore(), threading.Event()
+    asked = questions(store, 5)
+    calls.submit(release.wait)
+    done = [calls.of(item.thread.key).submit_steps(one, store, item) for item in asked]
+    stale = calls.of("stale").submit_steps(one, store, asked[0])
+    release.set()
+    assert [future.result() for future in done] == [None] * 5
+    assert isinstance(stale.exception(), HeadMismatchError)
+
+
+def test_calls_that_wait_together_end_when_no_one_wants_any_of_them(calls: StoreWorker) -> None:
+    class Locked(MemoryStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.locked = threading.Event()
+
+        def apply(self, operations: Sequence[Operation]) -> Sequence[OperationResult]:
+            while not release.wait(0.01):
+                while_waiting()
+                self.locked.set()
+            return super().apply(operations)
+
+    store, release = Locked(), threading.Event()
+    first, second, third = (Add(name, 1) for name in "abc")
+
+    def submitted(*operations: Operation) -> list[Future[Any]]:
+        begun, go_on = threading.Event(), threading.Event()
+        calls.submit(lambda: (begun.set(), go_on.wait()))
+        begun.wait()
+        futures = [calls.of(repr(each)).submit_steps(one, store, each) for each in operations]
+        go_on.set()
+        store.locked.wait()
+        return futures
+
+    given_up = submitted(first, second)
+    calls.give_up(given_up[0])
+    for _ in range(2):  # it goes on waiting, for the other one is still wanted
+        store.locked.clear()
+        assert store.locked.wait(60)
+    calls.give_up(given_up[1])
+    assert ["given up" in str(future.exception(timeout=60)) for future in given_up] == [True, True]
+    store.locked.clear()
+    kept = submitted(first, third)
+    calls.give_up(kept[0])
+    release.set()
+    assert [future.result(timeout=60) for future in kept] == [1, 1]
+
+
+def both(store: Store, *operations: Operation) -> Steps[list[OperationResult]]:
+    """Want some operations together."""
+    return (yield Batch(store, operations))

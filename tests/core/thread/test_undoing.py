@@ -17,6 +17,7 @@ from afkcli.core.contract.messages import ProviderData, Role, text_message
 from afkcli.core.contract.protocols import THREAD_SCHEMA, Lease, RecordKind, ThreadInfo
 from afkcli.core.contract.result import RunState, Usage
 from afkcli.core.run.config import unknown_owner
+from afkcli.core.thread.batch import make_alone
 from afkcli.core.thread.changes import Compaction, compacted_body, spans
 from afkcli.core.thread.compactions import INTRODUCTION, compaction_of, with_compaction
 from afkcli.core.thread.exchange import ExportedThread, end_line, read_lines, thread_lines
@@ -29,7 +30,7 @@ from afkcli.core.thread.sending import sent_turns, turns_to_send
 from afkcli.core.thread.turns import turn_to_json
 from afkcli.core.thread.undoing import redo, undo
 from afkcli.core.thread.writer import TurnWriter
-from afkcli.testing.store_steps import save_turn
+from afkcli.testing.store_steps import acquired, save_turn
 from tests.core.thread.made_turns import leased, sealed, three_turns
 
 MOMENT = "2026-01-01T00:00:00.000Z"
@@ -52,13 +53,13 @@ def asked_again(store: MemoryStore, lease: Lease) -> Lease:
     history = load_history(store, lease.thread)
     writer = TurnWriter(store, lease, f"again-{lease.thread.turns}", lambda error: None)
     beginning = beginning_again(lease.thread, history.seen, "last", None)
-    writer.open(beginning, agent="a", model="m", now="2026-01-01T00:00:00.000Z")
+    make_alone(writer.open(beginning, agent="a", model="m", now="2026-01-01T00:00:00.000Z"))
     answer = text_message(Role.ASSISTANT, "another answer")
     turn = replace(
         sealed(RunState.COMPLETED, None, *beginning.messages, answer), turn=writer.turn, run_id=writer.run_id
     )
-    writer.seal(turn)
-    return replace(lease, thread=writer.thread)
+    make_alone(writer.seal(turn))
+    return acquired(store, lease.thread.name)
 
 
 def numbers(store: MemoryStore, thread: ThreadInfo) -> list[int]:
@@ -447,12 +448,12 @@ class TestAskingAgain:
         store, lease = three_asked()
         writer = TurnWriter(store, lease, "again", lambda error: None)
         beginning = beginning_again(lease.thread, load_history(store, lease.thread).seen, "last", None)
-        writer.open(beginning, agent="a", model="m", now="2026-01-01T00:00:00.000Z")
+        make_alone(writer.open(beginning, agent="a", model="m", now="2026-01-01T00:00:00.000Z"))
         assert numbers(store, writer.thread) == [1, 2]
         seal = replace(sealed(RunState.INTERRUPTED, None, *beginning.messages), turn=4, run_id="again")
-        writer.seal(seal)
+        make_alone(writer.seal(seal))
         assert numbers(store, writer.thread) == [1, 2, 4]
-        changed = undo(store, replace(lease, thread=writer.thread))
+        changed = undo(store, acquired(store, lease.thread.name))
         assert ([turn.turn for turn in changed.gone], [turn.turn for turn in changed.back]) == ([4], [3])
 
 

@@ -111,9 +111,12 @@ if TYPE_CHECKING:
         RecordKind,
         Release,
         Renew,
+        SearchStore,
         Sink,
         Store,
         ThreadInfo,
+        TurnMatch,
+        TurnSearch,
     )
     from afkcli.core.contract.result import RunState, Usage, usage_from_json
     from afkcli.core.contract.schemas import schema_problem
@@ -137,6 +140,18 @@ if TYPE_CHECKING:
     from afkcli.core.thread.history import load_history
     from afkcli.core.thread.names import title_of
     from afkcli.core.thread.records import advance
+    from afkcli.core.thread.turn_text import (
+        TEXT_KINDS,
+        TEXT_WEIGHTS,
+        TurnPlace,
+        TurnText,
+        folded,
+        left_out,
+        names_text,
+        text_score,
+        turn_text,
+        words_of,
+    )
     from afkcli.core.thread.turns import SealedTurn, after_seal, turn_from_json
     from afkcli.hookspecs import HOOKS_VERSION, hookimpl
     from afkcli.host.bound_starts import Start, start_environment, start_problem
@@ -269,9 +284,12 @@ _NAMES = {
         "Provider",
         "Record",
         "RecordKind",
+        "SearchStore",
         "Sink",
         "Store",
         "ThreadInfo",
+        "TurnMatch",
+        "TurnSearch",
     ),
     "afkcli.core.contract.result": (
         "RunState",
@@ -285,6 +303,18 @@ _NAMES = {
     "afkcli.core.thread.history": ("load_history",),
     "afkcli.core.thread.names": ("title_of",),
     "afkcli.core.thread.records": ("advance",),
+    "afkcli.core.thread.turn_text": (
+        "TEXT_KINDS",
+        "TEXT_WEIGHTS",
+        "TurnPlace",
+        "TurnText",
+        "folded",
+        "left_out",
+        "names_text",
+        "text_score",
+        "turn_text",
+        "words_of",
+    ),
     "afkcli.core.thread.turns": (
         "SealedTurn",
         "after_seal",
@@ -430,6 +460,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "RunStarted",
     "RunState",
     "SealedTurn",
+    "SearchStore",
     "SettingSource",
     "Sink",
     "Start",
@@ -446,6 +477,8 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "GrowingText",
     "HIDDEN",
     "SupervisedProcess",
+    "TEXT_KINDS",
+    "TEXT_WEIGHTS",
     "TextDelta",
     "TextDeltaEvent",
     "TextPart",
@@ -458,6 +491,10 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "ToolResultPart",
     "ToolSpec",
     "Toolset",
+    "TurnMatch",
+    "TurnPlace",
+    "TurnSearch",
+    "TurnText",
     "UnknownNameError",
     "Usage",
     "UsageError",
@@ -478,6 +515,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "keep_place",
     "own_places",
     "field",
+    "folded",
     "from_json",
     "hide_memory",
     "hookimpl",
@@ -485,6 +523,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "image_type_of",
     "keep_secret",
     "label",
+    "left_out",
     "load_history",
     "loads",
     "loads_object",
@@ -492,6 +531,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "mask_secrets",
     "message_from_json",
     "message_to_json",
+    "names_text",
     "one_line",
     "owner_from_json",
     "owner_to_json",
@@ -509,6 +549,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "state_dir",
     "sync_folder",
     "text_message",
+    "text_score",
     "thread_info_from_json",
     "thread_info_to_json",
     "title_of",
@@ -516,10 +557,12 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "tool",
     "tool_context",
     "turn_from_json",
+    "turn_text",
     "usage_from_json",
     "usage_to_json",
     "uuid7",
     "while_waiting",
+    "words_of",
 ]
 
 

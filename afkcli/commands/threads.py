@@ -11,6 +11,7 @@ from afkcli.core.contract.errors import UsageError
 
 _COMMANDS = {
     "show": "thread_show:show",
+    "search": "thread_search:search",
     "rm": "thread_remove:remove",
     "rename": "thread_rename:rename",
     "undo": "thread_changes:undo",

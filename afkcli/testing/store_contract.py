@@ -29,7 +29,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -41,7 +41,7 @@ from afkcli.core.contract.errors import (
     StoreError,
     UnknownNameError,
 )
-from afkcli.core.contract.ids import uuid7
+from afkcli.core.contract.ids import rfc3339, uuid7
 from afkcli.core.contract.messages import Role, text_message
 from afkcli.core.contract.protocols import (
     LEASE_SECONDS,
@@ -56,12 +56,17 @@ from afkcli.core.contract.protocols import (
     Release,
     Renew,
     Store,
+    TurnSearch,
 )
 from afkcli.core.contract.result import Usage
 from afkcli.core.thread.batch import apply
 from afkcli.core.thread.history import load_history
 from afkcli.core.thread.listing import each_thread, thread_count, thread_names
+from afkcli.core.thread.operations import fork
 from afkcli.core.thread.records import advance, next_record
+from afkcli.core.thread.searching import found_turns, search_turns
+from afkcli.core.thread.turn_text import words_of
+from afkcli.core.thread.undoing import redo, undo
 from afkcli.host.owner import current_owner
 from afkcli.testing.store_steps import (
     ShiftedTime,
@@ -82,6 +87,16 @@ PICTURE = b"\x89PNG\r\n\x1a\n\x00 not much of a picture"
 
 def _kinds(records: Sequence[Record]) -> list[str]:
     return [record.kind.value for record in records]
+
+
+def _search(words: str, **limits: Any) -> TurnSearch:
+    return TurnSearch(words=words_of(words), **limits)
+
+
+def _found(store: Store, words: str, **limits: Any) -> list[tuple[str, int | None]]:
+    """Return the threads and turns that a search shows, in their order."""
+    found = found_turns(store, _search(words, **limits), 20, 80)
+    return [(turn.thread.name, turn.turn) for turn in found]
 
 
 class StoreContract:
@@ -547,6 +562,77 @@ class StoreContract:
         assert len(store.list(search="renamed")) == 1
         store.delete(lease)
         assert len(store.list(search="apple")) == 0
+
+    # searching turns, with or without the store's own index
+
+    def test_a_search_finds_turns_by_all_words(self, store: Store) -> None:
+        lease = save_turn(store, acquired(store, "trip"), "Where is the Louvre?", "In Paris, by the river.", 1)
+        lease = save_turn(store, lease, "And the Prado?", "In Madrid.", 2)
+        save_turn(store, acquired(store, "soup"), "Onion soup of Paris", "Peel the onions.", 3)
+        assert sorted(_found(store, "PARIS")) == [("soup", 1), ("trip", 1)]
+        assert _found(store, "prado madrid") == [("trip", 2)]
+        assert _found(store, "paris onions") == [("soup", 1)]
+        assert _found(store, "louvre madrid") in ([("trip", 1)], [("trip", 2)])  # in two turns of one thread
+        assert _found(store, "louvre onions") == _found(store, "zebra") == []
+        assert _found(store, "adri") == [("trip", 2)]
+
+    def test_a_search_finds_names_titles_and_tags(self, store: Store) -> None:
+        lease = save_turn(store, acquired(store, "beds"), "question", "answer")
+        save(store, lease, with_meta(lease.thread, title="Kitchen garden", tags=("home",)))
+        for word in ("beds", "kitchen", "home"):
+            assert _found(store, word) == [("beds", None)]
+        assert _found(store, "kitchen answer") == [("beds", 1)]
+
+    @pytest.mark.parametrize("word", ["日本", "本", "日本語", "é", "😀", "שלום", "?", "%_", '"', "a*", "."])
+    def test_a_search_takes_each_word_as_it_is(self, store: Store, word: str) -> None:
+        save_turn(store, acquired(store), "What is asked here?", 'これは日本語. é 😀 שלום 100%_sure "a*b"')
+        save_turn(store, acquired(store, "other"), "nothing", "nothing of the kind")
+        assert _found(store, word) == [("t-42", 1)]
+
+    @pytest.mark.parametrize("words", ["NEAR(", "a AND", "NOT x", "(", "*", "zz:zz", "^", "-x", "{}", "z" * 1_000_000])
+    def test_no_search_of_turns_is_an_error(self, store: Store, words: str) -> None:
+        save_turn(store, acquired(store), "ques", "ion")
+        assert _found(store, words) == []
+
+    def test_a_search_follows_what_changes(self, store: Store) -> None:
+        lease = save_turn(store, acquired(store), "apple", "answer", 1)
+        assert _found(store, "apple") == [("t-42", 1)]
+        lease = save_turn(store, lease, "banana", "answer", 2)
+        assert _found(store, "banana") == [("t-42", 2)]
+        lease = save(store, lease, with_meta(lease.thread, name="renamed"))
+        assert _found(store, "t-42") == []
+        assert _found(store, "renamed") == [("renamed", None)]
+        store.delete(lease)
+        assert _found(store, "apple") == []
+
+    def test_a_search_may_be_of_one_thread_and_of_some_time(self, store: Store) -> None:
+        first = save_turn(store, acquired(store, "one"), "apple", "answer", 0).thread
+        save_turn(store, acquired(store, "two"), "apple", "answer", 3600)
+        assert _found(store, "apple", thread=first.key) == [("one", 1)]
+        assert _found(store, "apple", since=rfc3339(1_700_000_001)) == [("two", 1)]
+        assert _found(store, "apple", until=rfc3339(1_700_000_001)) == [("one", 1)]
+
+    def test_a_search_finds_what_is_set_aside_only_where_that_is_wanted(self, store: Store) -> None:
+        lease = save_turn(store, acquired(store), "apple", "answer", 1)
+        lease = save_turn(store, lease, "banana", "answer", 2)
+        undone = undo(store, lease)
+        assert _found(store, "banana") == []
+        assert _found(store, "banana", every=True) == [("t-42", 2)]
+        assert [match.left_out for match in search_turns(store, _search("banana", every=True), 9)] == ["undone"]
+        lease = save_turn(store, redo(store, undone.lease).lease, "cherry", "answer", 3)
+        assert _found(store, "banana") == [("t-42", 2)]
+
+    def test_a_search_finds_a_turn_of_a_fork_once(self, store: Store) -> None:
+        source = save_turn(store, acquired(store), "apple", "answer").thread
+        lease = fork(store, source, "forked", current_owner("run"))
+        assert _found(store, "apple") == [("t-42", 1)]
+        assert _found(store, "apple", thread=lease.thread.key) == [("forked", 1)]
+
+    def test_a_search_returns_as_many_as_are_wanted(self, store: Store) -> None:
+        for number in range(5):
+            save_turn(store, acquired(store, f"t-{number}"), f"apple {number}", "answer", number)
+        assert len(search_turns(store, _search("apple"), 3)) == 3
+        assert list(search_turns(store, _search("apple"), 0)) == list(search_turns(store, _search(" "), 3)) == []
 
     def test_a_deleted_thread_is_gone(self, store: Store) -> None:
         lease = save_turn(store, acquired(store), "question", "answer")

@@ -440,6 +440,50 @@ class ListingStore(Store, Protocol):
         ...
 
 
+class TurnSearch(FrozenStruct, kw_only=True):
+    """What a search of turns looks for. Since: 0.2.
+
+    `words` are folded (`afkcli.core.thread.turn_text.folded`), and each is looked for as it is, also inside other
+    words. `thread` is the key of the one thread that is searched, if any. `since` and `until` are times in RFC 3339:
+    turns count that began from the first and before the second. `every` is whether turns count that are left out of
+    the conversation.
+    """
+
+    words: tuple[str, ...]
+    thread: str | None = None
+    since: str = ""
+    until: str = "~"
+    every: bool = False
+
+
+class TurnMatch(FrozenStruct, kw_only=True):
+    """A turn that a search found: `record` is the index of its seal. Since: 0.2.
+
+    Where the name, the title or the tags of the thread were found, `record` is None. `left_out` is why the turn is not
+    part of the conversation any more, if it is not.
+    """
+
+    thread: ThreadInfo
+    record: int | None = None
+    left_out: str | None = None
+
+
+class SearchStore(Store, Protocol):
+    """A store that finds turns by an index of its own. The method is optional. Since: 0.2.
+
+    Without it, afk reads all threads, page by page.
+    """
+
+    def search_turns(self, search: TurnSearch, limit: int) -> Sequence[TurnMatch]:
+        """Return up to `limit` turns and threads, the best first.
+
+        First come those that have all words, then the best turn of each thread that has all words in several turns. A
+        turn that several threads have, because one is a fork of the other, comes once. What was appended before the
+        call is found. `afkcli.core.thread.turn_text` says what the text of a turn is.
+        """
+        ...
+
+
 class Sink(Protocol):
     """Takes every event of every run, in order. Synchronous; the core calls it on a thread of the sink's own.
 

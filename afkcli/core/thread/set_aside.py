@@ -7,9 +7,12 @@ All of it follows from the numbers of the turns and from the changes of the thre
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from afkcli.core.thread.changes import Change, Compaction, Redo, Replacement, Undo
-from afkcli.core.thread.turns import SealedTurn
+
+if TYPE_CHECKING:  # a search needs none
+    from afkcli.core.thread.turns import SealedTurn
 
 UNDONE = "undone"
 

@@ -16,7 +16,7 @@ from afk_store_disk.reasons import ELSEWHERE
 from afk_store_disk.write_lock import WriteLock, patiently
 from afkcli.plugin import StoreError, keep_place, make_private_folder, private_file, sync_folder
 
-DATABASE, INDEX, LOCK, SPOOL = "threads.db", "index.db", "threads.lock", "spool"
+DATABASE, INDEX, TEXTS, LOCK, SPOOL = "threads.db", "index.db", "search.db", "threads.lock", "spool"
 
 _opened: set[tuple[int, int]] = set()
 """The databases that this process has or had open, by device and number of the file."""
@@ -34,7 +34,7 @@ def open_database(folder: Path, lock_timeout: float) -> ThreadCache:
     Raises:
         StoreError: the folder is on a network file system, or the database cannot be used.
     """
-    names = [DATABASE, *(f"{DATABASE}-{end}" for end in ("wal", "shm", "journal")), INDEX, LOCK, SPOOL]
+    names = [DATABASE, *(f"{DATABASE}-{end}" for end in ("wal", "shm", "journal")), INDEX, TEXTS, LOCK, SPOOL]
     keep_place(*(folder.absolute() / name for name in names))
     refuse_network(folder)
     file = folder / DATABASE

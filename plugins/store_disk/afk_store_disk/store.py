@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from afk_store_disk import rows, write_lock
-from afk_store_disk.creation import DATABASE, INDEX, open_database
-from afk_store_disk.index import Listing
+from afk_store_disk.creation import DATABASE, INDEX, TEXTS, open_database
+from afk_store_disk.index import Among, Listing
 from afk_store_disk.leases import ChangedError, Leases, keep_seconds
 from afk_store_disk.problems import INDEX_DAMAGED, UNSTORABLE, damaged, is_locked, store_errors, unstorable
 from afk_store_disk.repair import find_thread, read_info, read_records
@@ -39,10 +39,15 @@ from afkcli.plugin import (
     Store,
     StoreError,
     ThreadInfo,
+    TurnMatch,
+    TurnSearch,
     data_dir,
     expand_user,
     replace,
 )
+
+if TYPE_CHECKING:
+    from afk_store_disk.text_index import TextSearch
 
 _SWEPT_AT_ONCE = 50
 _READ_AT_ONCE = 200
@@ -141,6 +146,7 @@ class DiskStore:
         self._leases = Leases(self._cache, self._spool)
         self._writes = Writes(self.file, self._cache, self._spool, self._leases)
         self._listing = Listing(self._cache, folder / INDEX)
+        self._text_search: TextSearch | None = None
 
     @_one_line_errors
     def acquire(self, name: str, owner: Owner, *, create: bool = True, key: str | None = None) -> Lease | None:
@@ -278,11 +284,11 @@ class DiskStore:
     def list(
         self, *, limit: int | None = None, folder: str | None = None, search: str | None = None
     ) -> Sequence[ThreadInfo]:
-        spooled = self._spool.read_all()
+        spooled, among = self._spool.read_all(), self._among(search)
         with self._cache.snapshot():
-            found = [read_info(self._cache, key) for key in self._listing.keys(folder, search, limit)]
+            found = [read_info(self._cache, key) for key in self._listing.keys(folder, among, limit)]
             if None in found:  # the index is wrong
-                keys = self._listing.keys(folder, search, limit, compare=True)
+                keys = self._listing.keys(folder, among, limit, compare=True)
                 found = [read_info(self._cache, key) for key in keys]
             return [self._followed(row, spooled).info for row in found if row is not None]
 
@@ -293,8 +299,9 @@ class DiskStore:
 
     @_reading
     def _keys(self, folder: str | None, search: str | None) -> Sequence[str]:
+        among = self._among(search)
         with self._cache.snapshot():
-            return self._listing.keys(folder, search)
+            return self._listing.keys(folder, among)
 
     @_reading
     def _infos(self, keys: Sequence[str]) -> Sequence[ThreadInfo]:
@@ -306,13 +313,34 @@ class DiskStore:
 
     @_reading
     def count(self, *, folder: str | None = None, search: str | None = None) -> int:
+        among = self._among(search)
         with self._cache.snapshot():
-            return self._listing.count(folder, search)
+            return self._listing.count(folder, among)
 
     @_reading
     def names(self, prefix: str) -> Sequence[str]:
         with self._cache.snapshot():
             return self._listing.names(prefix)
+
+    @_reading
+    def search_turns(self, search: TurnSearch, limit: int) -> Sequence[TurnMatch]:
+        return self._texts().matches(search, limit)
+
+    def _among(self, search: str | None) -> Among:
+        """Return the keys of the threads that have all words of `search`; None if there are no words."""
+        if not (search or "").strip():
+            return None
+        from afkcli.plugin import words_of  # not at the top: a run needs no search
+
+        words = words_of(search or "")
+        return self._texts().threads(words) if words else None
+
+    def _texts(self) -> TextSearch:
+        if self._text_search is None:
+            from afk_store_disk.text_index import TextSearch
+
+            self._text_search = TextSearch(self._cache, self.file.with_name(TEXTS))
+        return self._text_search
 
     @_one_line_errors
     def delete(self, lease: Lease) -> None:

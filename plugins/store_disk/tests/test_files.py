@@ -230,8 +230,8 @@ def test_a_file_in_the_place_of_the_folder_is_named(folder: Path) -> None:
 
 
 def as_nobody(code: str) -> str:
-    """Return `code` run without root's rights, which no permission stops."""
-    return f"if os.geteuid() == 0: os.seteuid(65534)\n{code}"
+    """Return `code` run without root's rights, which no permission stops; what a search imports is there before."""
+    return f"import afk_store_disk.text_index\nif os.geteuid() == 0: os.seteuid(65534)\n{code}"
 
 
 @pytest.fixture

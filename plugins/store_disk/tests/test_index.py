@@ -194,13 +194,6 @@ def test_an_index_that_is_locked_is_done_without(
     con.close()
 
 
-def test_without_fts5_search_finds_the_same(filled: DiskStore, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "index.db").unlink()
-    monkeypatch.setattr(index, "_WORDS", "CREATE VIRTUAL TABLE words USING no_such_module(text)")
-    check(filled)
-    assert [info.name for info in filled.list(search="100%")] == []
-
-
 def test_only_changed_threads_are_read_again(filled: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     real = index.read_info

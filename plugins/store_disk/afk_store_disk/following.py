@@ -1,0 +1,181 @@
+"""Files beside the database that are made from it, follow it, and are made again whenever they are lost or wrong.
+
+The database holds one row `changed/<number>/<key>` a thread, with a number that grows with every change. A file that
+follows it keeps the number up to which it knows each thread in a table `thread (key, number)`. So it reads the rows
+behind the last one that it knows, and these threads. Then it compares how many rows there are, the sum of their numbers
+and the last one; where they differ (a thread was deleted, the file is damaged or of another database) it compares all
+rows.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from afk_store_disk import rows
+from afk_store_disk.cache import Changes, ThreadCache
+from afkcli.plugin import private_file
+
+T = TypeVar("T")
+
+MEMORY = ":memory:"
+
+_NOT_DAMAGE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
+
+
+class FollowingFile:
+    """One such file.
+
+    Args:
+        file: it is created where it is missing, and thrown away where it is damaged.
+        version: the version of its tables; a file of another version is thrown away.
+        make_tables: makes the tables in an empty file, inside a transaction.
+    """
+
+    def __init__(self, file: Path, version: int, make_tables: Callable[[sqlite3.Connection], None]) -> None:
+        self._file = file
+        self._version = version
+        self._make_tables = make_tables
+
+    def use(self, call: Callable[[sqlite3.Connection], T], seconds: float) -> T:
+        """Return what `call` returns for an open connection.
+
+        If the file turns out to be damaged, `call` is called once more with a new one. Where the file cannot be used,
+        it is called with an empty database in memory.
+
+        Args:
+            call: what to do with it.
+            seconds: how long to wait while other processes write to the file.
+        """
+        for _ in range(2):
+            try:
+                return self._use(str(self._created()), call, seconds)
+            except (sqlite3.Error, OSError, ValueError, TypeError) as error:  # damage gives values of any type
+                if not _is_damage(error) or not self.remove():
+                    break
+        return self._use(MEMORY, call, seconds)
+
+    def use_at_once(self, call: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what `call` returns for an open connection; it waits for no other process and repairs nothing.
+
+        Raises:
+            sqlite3.Error, OSError: the file cannot be used now.
+        """
+        return self._use(str(self._created()), call, 0.0)
+
+    def remove(self) -> bool:
+        """Remove the file, so that it is made again, and return whether it could be removed."""
+        try:
+            for suffix in ("", "-journal", "-wal", "-shm"):
+                Path(f"{self._file}{suffix}").unlink(missing_ok=True)
+        except OSError:
+            return False
+        return True
+
+    def _created(self) -> Path:
+        if not self._file.exists():
+            os.close(private_file(self._file))
+        return self._file
+
+    def _use(self, path: str, call: Callable[[sqlite3.Connection], T], seconds: float) -> T:
+        with closing(sqlite3.connect(path, timeout=seconds, isolation_level=None)) as con:
+            con.text_factory = partial(str, encoding="utf-8", errors="replace")
+            con.execute("PRAGMA synchronous = OFF")  # what a power loss breaks is made again
+            con.execute("PRAGMA trusted_schema = OFF")
+            if _version_of(con) == 0:
+                with transaction(con):
+                    if _version_of(con) == 0:  # no other process was first
+                        self._make_tables(con)
+                        con.execute(f"PRAGMA user_version = {self._version}")
+            if _version_of(con) != self._version:
+                raise _wrong_version()
+            return call(con)
+
+
+def _version_of(con: sqlite3.Connection) -> int:
+    ((version,),) = con.execute("PRAGMA user_version").fetchall()
+    return int(version)
+
+
+def _is_damage(error: Exception) -> bool:
+    if isinstance(error, (ValueError, TypeError)):
+        return True
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_BUSY) & 0xFF
+    return code not in _NOT_DAMAGE
+
+
+def _wrong_version() -> sqlite3.DatabaseError:
+    error = sqlite3.DatabaseError("the index is of another version")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
+@contextmanager
+def transaction(con: sqlite3.Connection) -> Iterator[None]:
+    """Make what is written inside one transaction."""
+    con.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        con.execute("COMMIT")
+    except BaseException:
+        if con.in_transaction:
+            con.execute("ROLLBACK")
+        raise
+
+
+class Difference(NamedTuple):
+    """What changed in the database: the keys of threads that are gone, and those of changed ones with their numbers."""
+
+    gone: frozenset[str]
+    changed: Mapping[str, int]
+
+
+NO_DIFFERENCE = Difference(frozenset(), {})
+
+
+def difference(con: sqlite3.Connection, cache: ThreadCache, *, compare: bool = False) -> Difference:
+    """Return what the table `thread` does not know of the database yet.
+
+    Args:
+        con: the file that follows.
+        cache: the database, in a snapshot.
+        compare: whether to compare all rows, though numbers and sums agree.
+    """
+    there, here = cache.changes(), _changes(con)
+    if there == here and not compare:
+        return NO_DIFFERENCE
+    newer = rows.changed_threads(cache.keys_after(rows.CHANGED, here.last))
+    if not compare and _with(con, here, newer) == there:
+        return Difference(frozenset(), newer)
+    now = rows.changed_threads(cache.keys(rows.CHANGED))
+    known = dict(con.execute("SELECT key, number FROM thread"))
+    changed = {key: number for key, number in now.items() if known.get(key) != number}
+    return Difference(frozenset(known.keys() - now.keys()), changed)
+
+
+def _changes(con: sqlite3.Connection) -> Changes:
+    ((count, total),) = con.execute("SELECT count(*), total(number) FROM thread").fetchall()
+    last = con.execute("SELECT number, key FROM thread ORDER BY number DESC, key DESC LIMIT 1").fetchone()
+    return Changes(count, total, rows.changed_key(*last) if last is not None else "")
+
+
+def _with(con: sqlite3.Connection, here: Changes, newer: Mapping[str, int]) -> Changes:
+    """Return the sums as they are when `newer` is known too."""
+    count, total, last = here
+    for key, number in newer.items():
+        known = con.execute("SELECT number FROM thread WHERE key = ?", (key,)).fetchone()
+        count, total = count + (known is None), total + number - (known[0] if known is not None else 0)
+        last = max(last, rows.changed_key(number, key))
+    return Changes(count, total, last)
+
+
+def checked_text(value: object) -> str:
+    """Return a value of such a file that has to be text; `TypeError` if it is something else, which is damage."""
+    if type(value) is not str:
+        raise TypeError("the index has a value that is not text")
+    return value

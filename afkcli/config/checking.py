@@ -29,7 +29,7 @@ SAMPLING_KEYS: Mapping[str, tuple[type, ...]] = {
     "seed": (int,),
 }
 OPTION_KEYS: Mapping[str, tuple[type, ...]] = {**SAMPLING_KEYS, "reasoning_effort": (str,)}
-PRICE_KEYS = frozenset({"input", "output", "cache_read", "cache_write"})
+PRICE_KEYS = frozenset({"input", "output", "cache_read", "cache_write", "cache_write_1h"})
 CONTEXT_KEYS: Mapping[str, tuple[type, ...]] = {"policy": (str,), "keep": (int, float)}
 AGENT_KEYS: Mapping[str, tuple[type, ...]] = {
     "model": (str,),
@@ -221,7 +221,7 @@ class _Check(FrozenStruct):
         numbers = [value for value in table.values() if isinstance(value, (int, float)) and not isinstance(value, bool)]
         usable = len(numbers) == len(table) and all(math.isfinite(value) and value >= 0 for value in numbers)
         if not usable or not {"input", "output"} <= set(table) <= PRICE_KEYS:
-            known = "needs the numbers input and output, and may have cache_read and cache_write"
+            known = "needs the numbers input and output, and may have cache_read, cache_write and cache_write_1h"
             raise self._error(at, f"{known} (US dollars per million tokens)")
 
     def wrong(self, at: Sequence[str], kinds: tuple[type, ...]) -> ConfigError:

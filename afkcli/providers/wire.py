@@ -216,6 +216,7 @@ class TokenCounts:
         total: int | None = None,
         cache_read: int | None = None,
         cache_written: int | None = None,
+        cache_written_1h: int | None = None,
         reasoning: int | None = None,
     ) -> Usage:
         """Return the usage. Of input, output and total the one that is missing follows from the others."""
@@ -235,6 +236,7 @@ class TokenCounts:
             cache_read_input_tokens=cache_read or 0,
             cache_creation_input_tokens=cache_written or 0,
             reasoning_output_tokens=reasoning or 0,
+            cache_creation_1h_input_tokens=cache_written_1h or 0,
             unknown=tuple(dict.fromkeys(unknown)),
         )
 

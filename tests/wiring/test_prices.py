@@ -56,6 +56,25 @@ def test_a_listed_model_costs_what_the_package_itself_says(
 
 
 @pytest.mark.parametrize(
+    ("listed", "dollars"),
+    [
+        (Price(input=3, output=15, cache_read=0.3, cache_write=3.75), 500 * 3 + 200 * 3.75 + 300 * 6),
+        (Price(input=3, output=15, cache_write=3.75, cache_write_1h=5), 500 * 3 + 200 * 3.75 + 300 * 5),
+        (Price(input=3, output=15), 500 * 3 + 200 * 3 + 300 * 6),
+    ],
+)
+def test_a_cache_that_lasts_an_hour_costs_twice_the_input_or_what_its_price_says(listed: Price, dollars: float) -> None:
+    written = Usage(input_tokens=1_000, cache_creation_input_tokens=500, cache_creation_1h_input_tokens=300)
+    assert cost_of(written, listed) == pytest.approx(dollars / 1_000_000)
+
+
+def test_the_list_has_the_price_of_a_cache_that_lasts_an_hour() -> None:
+    price = listed_price("claude-sonnet-4-5", ANTHROPIC)
+    assert price is not None
+    assert price.cache_write_1h == pytest.approx(2 * price.input)
+
+
+@pytest.mark.parametrize(
     ("model", "sold_by"),
     [
         ("gpt-4o", "http://127.0.0.1:8080/v1"),

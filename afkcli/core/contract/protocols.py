@@ -26,6 +26,8 @@ JOURNAL_SECONDS = 0.1  # design: "at least every 250 ms"; the rest is margin, fo
 class Price(FrozenStruct, kw_only=True):
     """US dollars per million tokens. `cache_read` and `cache_write` are None where they cost the same as `input`.
 
+    `cache_write_1h` is what a cache that lasts an hour costs; None where that is twice `input`, as Anthropic has it:
+    https://platform.claude.com/docs/en/build-with-claude/prompt-caching#pricing (since 0.2).
     `tiers`, by rising `above`, are what calls with a long input cost instead.
     """
 
@@ -34,10 +36,12 @@ class Price(FrozenStruct, kw_only=True):
     cache_read: float | None = None
     cache_write: float | None = None
     tiers: tuple[PriceTier, ...] = ()
+    cache_write_1h: float | None = None
 
     @property
     def is_free(self) -> bool:
-        return not any((self.input, self.output, self.cache_read, self.cache_write, *self.tiers))
+        rates = (self.input, self.output, self.cache_read, self.cache_write, self.cache_write_1h)
+        return not any((*rates, *self.tiers))
 
     def of(self, input_tokens: int) -> Price:
         """Return the price of a call with so many input tokens: all of it goes by the highest tier that they pass."""

@@ -53,6 +53,7 @@ def whole_count(value: object) -> int | None:
 class Usage(FrozenStruct, kw_only=True):
     """Tokens, counted as OpenTelemetry's `gen_ai.usage.*` counts them: `input_tokens` includes the cached ones.
 
+    `cache_creation_1h_input_tokens` are those of `cache_creation_input_tokens` whose cache lasts an hour (since 0.2).
     `unknown` names the counts that the provider did not report, or not as a number; these are 0 here.
     What costs by such a count has no known cost. Since: 0.2.
     """
@@ -63,6 +64,7 @@ class Usage(FrozenStruct, kw_only=True):
     cache_read_input_tokens: int = 0
     cache_creation_input_tokens: int = 0
     reasoning_output_tokens: int = 0
+    cache_creation_1h_input_tokens: int = 0
     unknown: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

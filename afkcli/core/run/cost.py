@@ -40,10 +40,12 @@ def cost_of(usage: Usage | None, price: Price | None) -> float | None:
         return 0.0 if price.is_free else None
     price = price.of(usage.input_tokens)
     read, written = usage.cache_read_input_tokens, usage.cache_creation_input_tokens
+    for_an_hour = min(written, usage.cache_creation_1h_input_tokens)
     dollars = (
         max(0, usage.input_tokens - read - written) * price.input
         + read * (price.input if price.cache_read is None else price.cache_read)
-        + written * (price.input if price.cache_write is None else price.cache_write)
+        + (written - for_an_hour) * (price.input if price.cache_write is None else price.cache_write)
+        + for_an_hour * (2 * price.input if price.cache_write_1h is None else price.cache_write_1h)
         + usage.output_tokens * price.output
     )
     return dollars / 1_000_000

@@ -244,11 +244,13 @@ def usage_from(usage: Mapping[str, Json]) -> Usage:
     read = counts.read("cache_read_input_tokens", "cache_read_input_tokens")
     created = counts.read("cache_creation_input_tokens", "cache_creation_input_tokens")
     said = counts.read("output_tokens", "output_tokens")
+    for_an_hour = counts.read("cache_creation_1h_input_tokens", "cache_creation.ephemeral_1h_input_tokens")
     thought = counts.read("reasoning_output_tokens", "output_tokens_details.thinking_tokens")
     return counts.usage(
         sent=None if fresh is None else fresh + (read or 0) + (created or 0),
         said=said,
         cache_read=read,
         cache_written=created,
+        cache_written_1h=for_an_hour,
         reasoning=None if thought is None or said is None else min(said, thought),
     )

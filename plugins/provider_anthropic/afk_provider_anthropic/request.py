@@ -45,7 +45,8 @@ API = "messages"
 BLOCK = "block"
 PREFIX = "prefix"
 
-CACHE_MARK = {"type": "ephemeral"}
+CACHE_MARKS = {"5m": {"type": "ephemeral"}, "1h": {"type": "ephemeral", "ttl": "1h"}}
+"""By how long the cache lasts; five minutes are what a mark without a time means, also to servers that know no time."""
 MARKED_MESSAGES = 2
 
 API_VERSION = "2026-10-21"
@@ -72,7 +73,7 @@ def request_body(server: Server, request: ModelRequest, names: ToolNames) -> Jso
     own = OwnBlocks(origin(server, request.model), prefix_digest(system, tools))
     messages = _merged(_messages(request, names, own))
     if server.settings.cache:
-        _mark(tools, system, messages)
+        _mark(tools, system, messages, server.settings.cache_ttl)
     body: JsonObject = {
         "model": request.model,
         "max_tokens": request.options.get("max_output_tokens") or _max_tokens(server, model),
@@ -314,16 +315,16 @@ class OwnBlocks(FrozenStruct):
         return data.payload if "server" not in data.payload and (data.provider, data.api, data.model) == here else None
 
 
-def _mark(tools: list[JsonObject], system: list[JsonObject], messages: list[JsonObject]) -> None:
+def _mark(tools: list[JsonObject], system: list[JsonObject], messages: list[JsonObject], ttl: str) -> None:
     """Mark where the prompt is cached: behind the tools and the system prompt, and behind the last two user messages.
 
     The last mark writes what the next turn reads. The one before it is where the last request wrote, so that it is
     found also where more than 20 blocks came since; further back the API does not look
     (https://platform.claude.com/docs/en/build-with-claude/prompt-caching). That is three marks of the four allowed.
     """
-    stable = system or tools
+    mark, stable = CACHE_MARKS[ttl], system or tools
     if stable:
-        stable[-1]["cache_control"] = CACHE_MARK
+        stable[-1]["cache_control"] = mark
     asked = [message for message in messages if message["role"] == "user"]
     for message in asked[-MARKED_MESSAGES:]:
-        message["content"][-1]["cache_control"] = CACHE_MARK
+        message["content"][-1]["cache_control"] = mark

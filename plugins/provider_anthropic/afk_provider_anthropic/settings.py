@@ -27,7 +27,8 @@ class Settings:
     """`[providers.anthropic]`; times are in seconds.
 
     `max_output_tokens` is what a run without that option asks for, as far as the model allows it: the API demands a
-    number. `cache` marks the prompt for prompt caching. `thinking_display` asks for thinking and says how it is shown.
+    number. `cache` marks the prompt for prompt caching; `cache_ttl` is how long a cache lasts after it was last used:
+    five minutes, or an hour, which costs more to write. `thinking_display` asks for thinking and says how it is shown.
     `first_byte_timeout` is the longest silence before the answer begins, `idle_timeout` the longest within it.
     """
 
@@ -36,6 +37,7 @@ class Settings:
     default_model: str = "claude-sonnet-5-5"
     max_output_tokens: int = 32_000
     cache: bool = True
+    cache_ttl: Literal["5m", "1h"] = "5m"
     thinking_display: Literal["", "summarized", "omitted"] = ""
     connect_timeout: float = 10.0
     first_byte_timeout: float = 600.0
@@ -75,6 +77,9 @@ def server_from(settings: Settings) -> Server:
     if settings.thinking_display not in ("", "summarized", "omitted"):
         source = setting_source(settings, "thinking_display", TABLE)
         raise ConfigError(f"{source} is {settings.thinking_display!r}; it can be summarized or omitted")
+    if settings.cache_ttl not in ("5m", "1h"):
+        source = setting_source(settings, "cache_ttl", TABLE)
+        raise ConfigError(f"{source} is {settings.cache_ttl!r}; it can be 5m or 1h")
     for name in _ABOVE_ZERO:
         if not getattr(settings, name) > 0:
             raise ConfigError(

@@ -11,7 +11,7 @@ from afk_provider_anthropic import Settings, afk_provider
 from afk_provider_anthropic.answer import AnswerReader
 from afk_provider_anthropic.request import API_VERSION, SAMPLING_API_VERSION, request_body, request_prefix
 from afk_provider_anthropic.settings import server_from
-from anthropic.types import MessageParam
+from anthropic.types import CacheControlEphemeralParam, MessageParam
 from pydantic import TypeAdapter
 
 from afkcli.plugin import (
@@ -439,6 +439,16 @@ def test_tools_are_marked_where_there_is_no_system_prompt_and_nothing_is_where_c
     assert marks(body_of(request(text_message(Role.SYSTEM, "s"), QUESTION, tools=[TOOL]), cache=False)) == []
 
 
+@pytest.mark.parametrize(
+    ("ttl", "mark"), [("5m", {"type": "ephemeral"}), ("1h", {"type": "ephemeral", "ttl": "1h"})]
+)
+def test_the_marks_say_how_long_a_cache_lasts(ttl: str, mark: dict[str, str]) -> None:
+    body = body_of(request(text_message(Role.SYSTEM, "s"), QUESTION), cache_ttl=ttl)
+    marked = [body["system"][0], body["messages"][0]["content"][0]]
+    assert [piece["cache_control"] for piece in marked] == [mark, mark]
+    TypeAdapter(CacheControlEphemeralParam).validate_python(mark)
+
+
 # What comes back
 
 
@@ -483,6 +493,16 @@ def test_cached_tokens_are_part_of_the_input() -> None:
         cache_creation_input_tokens=7,
         reasoning_output_tokens=5,
     )
+
+
+def test_tokens_that_are_cached_for_an_hour_are_counted_apart() -> None:
+    written = {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 5}
+    start = {"input_tokens": 3, "cache_creation_input_tokens": 7, "cache_creation": written, "output_tokens": 1}
+    told = {"output_tokens": 20, "cache_creation_input_tokens": 7}
+    events = read({"type": "message_start", "message": {"model": "m", "usage": start}}, {**ended()[0], "usage": told})
+    usage = response_of(events).usage
+    assert usage is not None
+    assert (usage.input_tokens, usage.cache_creation_input_tokens, usage.cache_creation_1h_input_tokens) == (10, 7, 5)
 
 
 def test_usage_without_the_input_is_not_known() -> None:

@@ -28,6 +28,6 @@ class TestSettings(SettingsContract):
         assert server.url == url
         assert server.name.startswith(name)
 
-    @pytest.mark.parametrize("settings", [{"thinking_display": "all"}, {"max_output_tokens": 0}])
+    @pytest.mark.parametrize("settings", [{"thinking_display": "all"}, {"cache_ttl": "1d"}, {"max_output_tokens": 0}])
     def test_an_invalid_setting_of_anthropic_is_named(self, settings: dict[str, object]) -> None:
         self.refuse(**settings)

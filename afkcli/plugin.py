@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     )
     from afkcli.core.contract.media_types import PDF, image_type_of
     from afkcli.core.contract.messages import (
+        ContextEdit,
         FilePart,
         FinishReason,
         ImagePart,
@@ -95,6 +96,7 @@ if TYPE_CHECKING:
         BatchStore,
         Capabilities,
         CommandContext,
+        CompactingProvider,
         Fork,
         LargeRecord,
         Lease,
@@ -233,6 +235,7 @@ _NAMES = {
         "loads_object",
     ),
     "afkcli.core.contract.messages": (
+        "ContextEdit",
         "FilePart",
         "FinishReason",
         "ImagePart",
@@ -268,6 +271,7 @@ _NAMES = {
         "Renew",
         "Capabilities",
         "CommandContext",
+        "CompactingProvider",
         "DURABLE_KINDS",
         "Fork",
         "KEPT_KINDS",
@@ -401,7 +405,9 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "BatchStore",
     "Capabilities",
     "CommandContext",
+    "CompactingProvider",
     "ConfigError",
+    "ContextEdit",
     "CounterLimitError",
     "DEVNULL",
     "DURABLE_KINDS",

@@ -66,12 +66,18 @@ class ScriptedCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptedUsage:
-    """The token counts that the server reports; `input_tokens` includes the cached ones."""
+    """The token counts that the server reports; `input_tokens` includes the cached ones.
+
+    `written_tokens` were written to a cache, `written_1h_tokens` of them to one that lasts an hour (both since 0.2; the
+    Messages API alone reports them).
+    """
 
     input_tokens: int = 12
     output_tokens: int = 7
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    written_tokens: int = 0
+    written_1h_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +94,11 @@ class Step:
             `incomplete`, and become `max_tokens` and `refusal` in the Messages API); where empty, `tool_calls` or
             `stop`, as it fits.
         usage: the token counts, or None to send none.
+        compaction: what the server has made of the conversation so far: it comes before all else of the answer, as its
+            APIs have it (Responses and Messages). Since: 0.2.
+        compaction_usage: what it took, which the Messages API counts apart. Since: 0.2.
+        cleared_tool_uses, cleared_tokens: how many results of tools the server says it has cleared, and their size
+            (Messages). Since: 0.2.
         status, headers, body: an HTTP answer without a stream where `status` is not 200, or `body` is a text. A mapping
             is sent as JSON, a text as it is (HTML where it starts with `<`), None as an empty body.
         delay_headers, delay_first, delay_between: seconds before the headers, the first delta, each further delta.
@@ -108,6 +119,10 @@ class Step:
     tool_calls: Sequence[ScriptedCall] = ()
     finish_reason: str = ""
     usage: ScriptedUsage | None = ScriptedUsage()
+    compaction: str = ""
+    compaction_usage: ScriptedUsage | None = None
+    cleared_tool_uses: int = 0
+    cleared_tokens: int = 0
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] | str | None = None
@@ -158,8 +173,9 @@ def _step_from_json(value: Any) -> Step:
     fields = dict(value)
     if "tool_calls" in fields:
         fields["tool_calls"] = [ScriptedCall(**call) for call in fields["tool_calls"]]
-    if isinstance(fields.get("usage"), dict):
-        fields["usage"] = ScriptedUsage(**fields["usage"])
+    for name in ("usage", "compaction_usage"):
+        if isinstance(fields.get(name), dict):
+            fields[name] = ScriptedUsage(**fields[name])
     if fields.get("fault") is not None:
         fields["fault"] = Fault(fields["fault"])
     return Step(**fields)

@@ -10,8 +10,8 @@ As a process of its own, which prints its base URL as the first line and appends
     python -m afkcli.testing.model_server --port 0 --script FILE --log requests.jsonl
     python -m afkcli.testing.model_server --reply "Hello there"
 
-It speaks Chat Completions (`/chat/completions`), the Responses API (`/responses`), Anthropic's Messages API
-(`/messages`, `/messages/count_tokens`) and `/models`, with any path before these. A script is one step a
+It speaks Chat Completions (`/chat/completions`), the Responses API (`/responses`, `/responses/compact`), Anthropic's
+Messages API (`/messages`, `/messages/count_tokens`) and `/models`, with any path before these. A script is one step a
 request, the last one repeated (see `afkcli.testing.model_script`).
 """
 
@@ -64,6 +64,7 @@ APIS = {
     "/messages": _Api(wire.messages_answer, wire.messages_object, wire.messages_error),
 }
 COUNT_PATH = "/messages/count_tokens"
+COMPACT_PATH = "/responses/compact"
 
 
 @dataclass(slots=True, eq=False)
@@ -95,6 +96,7 @@ class ModelServer:
     Args:
         steps: the script; the default echoes.
         port: the port on 127.0.0.1; 0 takes a free one.
+        answer: returns what is said to a request, in place of a script. Since: 0.2.
         log: a file to which every request is appended as a line of JSON before it is answered.
         tls: the context by which it speaks TLS, for clients that are to check its certificate; steps that wait or hang
             need a plain connection.
@@ -105,12 +107,14 @@ class ModelServer:
         steps: Sequence[Step] = (),
         *,
         port: int = 0,
+        answer: Callable[[RecordedRequest], Step] | None = None,
         log: Path | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._lock = threading.Lock()
         self._steps: list[Step] = list(steps) or [Step()]
         self._said = 0
+        self._answer = answer
         self._log = log
         self._released = threading.Event()
         self._requests: list[RecordedRequest] = []
@@ -191,6 +195,10 @@ class ModelServer:
     def _posts(self) -> list[RecordedRequest]:
         posts = (request for request in self._requests if request.method == "POST")
         return [request for request in posts if not _path(request.path).endswith(COUNT_PATH)]
+
+    def step_for(self, request: RecordedRequest) -> Step:
+        """Return what is said to a request."""
+        return self.next_step() if self._answer is None else self._answer(request)
 
     def next_step(self) -> Step:
         with self._lock:
@@ -273,7 +281,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_json(200, wire.counted_tokens(body))
             return
         try:
-            self._respond(request, self.server.model_server.next_step())
+            self._respond(request, self.server.model_server.step_for(request))
         except (_ClientLeft, ConnectionError):
             request.client_left.set()
             self.close_connection = True
@@ -288,6 +296,11 @@ class _Handler(BaseHTTPRequestHandler):
         return self.server.model_server.record(self.command, self.path, headers, body, self.client_address[1])
 
     def _respond(self, request: RecordedRequest, step: Step) -> None:
+        if _path(request.path).endswith(COMPACT_PATH):
+            is_made = step.status == 200 and step.body is None
+            made = wire.compacted_object(step, request.body, request.n) if is_made else step.body
+            self._send_body(step.status, made, step.headers)
+            return
         api = next((api for path, api in APIS.items() if _path(request.path).endswith(path)), None)
         if api is None:
             self._send_json(404, {"error": {"message": f"no such path: {self.path}", "type": "not_found"}})

@@ -119,6 +119,8 @@ def responses_answer(step: Step, body: Body, n: int) -> WireAnswer:
     stream = _ResponsesStream(step, body, n)
     stream.event("response.created", response=stream.response("in_progress"))
     stream.event("response.in_progress", response=stream.response("in_progress"))
+    if step.compaction:
+        stream.compaction(step.compaction)
     if step.reasoning_deltas():
         stream.reasoning(step.reasoning_deltas())
     if texts := step.text_deltas(n, _said(step, body)):
@@ -138,6 +140,8 @@ def messages_answer(step: Step, body: Body, n: int) -> WireAnswer:
     """Return the streamed answer of Anthropic's Messages API to request `n`."""
     stream = _MessagesStream(step, body, n)
     stream.event("message_start", message=stream.message())
+    if step.compaction:
+        stream.compaction(step.compaction)
     if step.reasoning_deltas():
         stream.thinking(step.reasoning_deltas())
     if texts := step.text_deltas(n, _said(step, body)):
@@ -152,6 +156,8 @@ def messages_object(step: Step, body: Body, n: int) -> dict[str, Any]:
     """Return the answer of the Messages API to a request without `stream`."""
     stream = _MessagesStream(step, body, n)
     content: list[dict[str, Any]] = []
+    if step.compaction:
+        content.append({"type": "compaction", "content": step.compaction})
     if thought := "".join(step.reasoning_deltas()):
         content.append({"type": "thinking", "thinking": thought, "signature": stream.signature})
     if text := "".join(step.text_deltas(n, _said(step, body))):
@@ -159,19 +165,66 @@ def messages_object(step: Step, body: Body, n: int) -> dict[str, Any]:
     for index, call in enumerate(step.tool_calls):
         use = {"type": "tool_use", "id": call.id or f"toolu_{n}_{index}", "name": call.name}
         content.append({**use, "input": json.loads(call.arguments_text or "{}")})
-    usage = messages_usage(step.usage or ScriptedUsage())
-    return {**stream.message(), "content": content, "stop_reason": stream.stop_reason, "usage": usage}
+    usage = messages_usage(step.usage or ScriptedUsage()) | _iterations(step)
+    said = {"content": content, "stop_reason": stream.stop_reason, "usage": usage, **_applied_edits(step)}
+    return {**stream.message(), **said}
 
 
 def messages_usage(usage: ScriptedUsage) -> dict[str, Any]:
     """Return the token counts in the words of the Messages API, whose `input_tokens` leave out the cached ones."""
     return {
-        "input_tokens": usage.input_tokens - usage.cached_tokens,
-        "cache_creation_input_tokens": 0,
+        "input_tokens": usage.input_tokens - usage.cached_tokens - usage.written_tokens,
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": usage.written_tokens - usage.written_1h_tokens,
+            "ephemeral_1h_input_tokens": usage.written_1h_tokens,
+        },
+        "cache_creation_input_tokens": usage.written_tokens,
         "cache_read_input_tokens": usage.cached_tokens,
         "output_tokens": usage.output_tokens,
         "output_tokens_details": {"thinking_tokens": usage.reasoning_tokens},
     }
+
+
+def _iterations(step: Step) -> dict[str, Any]:
+    """Return the counts of the compaction and of the answer, if there was a compaction."""
+    if not step.compaction:
+        return {}
+    made = {"type": "compaction", **messages_usage(step.compaction_usage or ScriptedUsage())}
+    said = {"type": "message", **messages_usage(step.usage or ScriptedUsage())}
+    for counts in (made, said):
+        del counts["output_tokens_details"]
+    return {"iterations": [made, said]}
+
+
+def _applied_edits(step: Step) -> dict[str, Any]:
+    """Return what the server says that it cleared, if it did."""
+    if not step.cleared_tool_uses:
+        return {}
+    counts = {"cleared_tool_uses": step.cleared_tool_uses, "cleared_input_tokens": step.cleared_tokens}
+    return {"context_management": {"applied_edits": [{"type": "clear_tool_uses_20250919", **counts}]}}
+
+
+def compacted_object(step: Step, body: Body, n: int) -> dict[str, Any]:
+    """Return the answer of the Responses API's endpoint for compactions: the messages of users, then the compaction."""
+    users = [item for item in body.get("input", ()) if item.get("role") == "user"]
+    output = [_user_item(item, f"msg_{n}_{place}") for place, item in enumerate(users)]
+    return {
+        "id": f"resp_{n}",
+        "object": "response.compaction",
+        "created_at": CREATED,
+        "output": [*output, _compaction_item(step.compaction or "compacted", n)],
+        "usage": responses_usage(step.usage or ScriptedUsage()),
+    }
+
+
+def _user_item(item: Mapping[str, Any], id: str) -> dict[str, Any]:  # noqa: A002  (the field's name)
+    said = item.get("content")
+    content = [{"type": "input_text", "text": said}] if isinstance(said, str) else said
+    return {"id": id, "type": "message", "role": "user", "status": "completed", "content": content}
+
+
+def _compaction_item(text: str, n: int) -> dict[str, Any]:
+    return {"id": f"cmp_{n}", "type": "compaction", "encrypted_content": text}
 
 
 def counted_tokens(body: Body) -> dict[str, int]:
@@ -313,6 +366,12 @@ class _ResponsesStream:
         self.event("response.content_part.done", **place, part=part)
         self._item_done({**item, "status": self._item_status(), "content": [part]})
 
+    def compaction(self, text: str) -> None:
+        item = _compaction_item(text, self._n)
+        self.event("response.output_item.added", output_index=len(self._output), item={**item, "encrypted_content": ""})
+        self.event("response.compaction.compacting", output_index=len(self._output), item_id=item["id"])
+        self._item_done(item)
+
     def function_call(self, call: ScriptedCall, call_id: str) -> None:
         place = {"item_id": f"fc_{call_id}", "output_index": len(self._output)}
         item = {"id": place["item_id"], "type": "function_call", "call_id": call_id, "name": call.name}
@@ -364,6 +423,7 @@ class _MessagesStream:
         self.answer = WireAnswer()
         self.signature = f"signature-{n}"
         self.stop_reason = self._STOP_REASONS.get(step.finish(), step.finish())
+        self._step = step
         self._usage = None if step.usage is None else messages_usage(step.usage)
         self._model = str(body.get("model", "scripted"))
         self._n = n
@@ -401,6 +461,11 @@ class _MessagesStream:
             self._delta({"type": "text_delta", "text": text})
         self._close()
 
+    def compaction(self, text: str) -> None:
+        self._open({"type": "compaction", "content": None})
+        self.event("content_block_delta", index=self._index, delta={"type": "compaction_delta", "content": text})
+        self._close()
+
     def tool_use(self, call: ScriptedCall, id: str) -> None:  # noqa: A002  (the field's name)
         self._open({"type": "tool_use", "id": id, "name": call.name, "input": {}})
         for piece in call.argument_deltas():
@@ -410,7 +475,8 @@ class _MessagesStream:
     def finish(self) -> None:
         fields: dict[str, Any] = {"delta": {"stop_reason": self.stop_reason, "stop_sequence": None}}
         if self._usage is not None:
-            fields["usage"] = self._usage
+            fields["usage"] = self._usage | _iterations(self._step)
+        fields |= _applied_edits(self._step)
         self.answer.tail.append(self._encode("message_delta", fields))
         self.answer.done = self._encode("message_stop", {})
 

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from afkcli.core.contract.errors import UsageError
 
-ContextPolicy = Literal["trim", "refuse"]
+ContextPolicy = Literal["trim", "native", "refuse"]
 CONTEXT_POLICIES: tuple[ContextPolicy, ...] = get_args(ContextPolicy)
 KEEP = 0.6
 """The part of the window that is kept when it would be passed: so the beginning of the requests then stays the same for
@@ -23,7 +23,8 @@ class ContextConfig:
     """How a run makes its conversation fit into the window of its model.
 
     Args:
-        policy: `trim` replaces old tool results by a mark, then leaves old turns out; `refuse` ends the run with the
+        policy: `trim` replaces old tool results by a mark, then leaves old turns out; `native` has the server of the
+            model shorten the conversation by itself, and trims where it cannot; `refuse` ends the run with the
             error `context_length` before anything is sent.
         keep: the part of the window that is left full after trimming, from 0.1 to 0.9.
 

@@ -21,7 +21,8 @@ ADDED: Mapping[str, frozenset[str]] = {
     "StepStarted": frozenset({"model"}),
     "ToolCompleted": frozenset({"attachments"}),
     "StepCompleted": frozenset({"model"}),
-    "Usage": frozenset({"unknown"}),
+    "Usage": frozenset({"unknown", "cache_creation_1h_input_tokens"}),
+    "ReasoningPart": frozenset({"compacts"}),
 }
 """The fields that a type got after it was released, by its class: a log of an earlier version does not have them.
 

@@ -72,7 +72,8 @@ class ContextEvent(Header, kw_only=True):
     `dropped_through` is the number of the last turn that is left out, and `marked_through` that of the last one whose
     tool results are; None if there is none. `own_results` are results of tools that are left out of the turn itself.
     `tokens_before` and `tokens_after` are the estimated sizes of the request, `window` that of the model. `message`
-    says it in words. Since: 0.2.
+    says it in words. `compacted_through` is the number of the last turn in whose place a compaction is sent. With
+    `by_server` the server did it by itself, and says so with its answer; `window` is 0 if it is not known. Since: 0.2.
     """
 
     message: str
@@ -82,6 +83,8 @@ class ContextEvent(Header, kw_only=True):
     dropped_through: int | None = None
     marked_through: int | None = None
     own_results: int = 0
+    compacted_through: int | None = None
+    by_server: bool = False
     brief: ClassVar[tuple[str, ...]] = ("message",)
     type: Literal["context"] = "context"
 

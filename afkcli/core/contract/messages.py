@@ -48,10 +48,15 @@ class TextPart(FrozenStruct, kw_only=True):
 
 
 class ReasoningPart(FrozenStruct, kw_only=True):
-    """A model's reasoning, as far as its provider shows it."""
+    """A model's reasoning, as far as its provider shows it, and whatever else of an answer only that understands.
+
+    `compacts` is True for a compaction: its `provider_data` stands for all messages before the one that it is in, for
+    the provider, API and model that made it (since 0.2).
+    """
 
     text: str
     provider_data: ProviderData | None = None
+    compacts: bool | None = None
     type: Literal["reasoning"] = "reasoning"
 
 
@@ -178,7 +183,8 @@ class ModelRequest(FrozenStruct, kw_only=True):
     `model` is the name without the provider. `options` are the typed, portable ones (`temperature`, `top_p`,
     `max_output_tokens`, `stop`, `seed`); `extra` goes to the provider's API as it is. `output_schema` is the JSON
     Schema that the answer's text has to fit, where one is wanted. `content` gives the bytes of an `image` or `file`
-    part by its `sha256`; `KeyError` where they are gone.
+    part by its `sha256`; `KeyError` where they are gone. `native_context_from` is the size in tokens from which the
+    server is asked to shorten the conversation by itself; None if it is not asked (since 0.2).
     """
 
     model: str
@@ -188,6 +194,7 @@ class ModelRequest(FrozenStruct, kw_only=True):
     extra: Mapping[str, Json] = field(default_factory=dict)
     output_schema: JsonObject | None = None
     content: Callable[[str], bytes] = no_content
+    native_context_from: int | None = None
 
 
 class TextDelta(FrozenStruct):
@@ -223,17 +230,34 @@ class ModelWarning(FrozenStruct):
     message: str
 
 
+class ContextEdit(FrozenStruct, kw_only=True):
+    """What a server by itself did not show to the model of a request.
+
+    Args:
+        what: in words, as `12 tool results`.
+        tokens: the size of it, as the server counted it; None if it did not say.
+
+    Since: 0.2.
+    """
+
+    what: str
+    tokens: int | None = None
+
+
 class ModelResponse(FrozenStruct):
     """The end marker of a call, always last: without it the stream counts as truncated.
 
     `message` is the assistant's message in full, with the provider's own data; `model` the name the server answered
-    with.
+    with. `context_tokens` is the size of the conversation with this answer, where `usage` says more or less than that,
+    because the server made a compaction in the call; `edits` is what it left out (both since 0.2).
     """
 
     message: Message
     finish_reason: FinishReason
     usage: Usage | None = None
     model: str | None = None
+    context_tokens: int | None = None
+    edits: tuple[ContextEdit, ...] = ()
 
 
 ModelEvent: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta | OpaqueDelta | ModelWarning | ModelResponse

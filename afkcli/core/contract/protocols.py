@@ -16,7 +16,7 @@ from afkcli.core.contract.structs import FrozenStruct, field
 
 if TYPE_CHECKING:  # a list of threads needs neither
     from afkcli.core.contract.events import Event
-    from afkcli.core.contract.messages import ModelEvent, ModelRequest
+    from afkcli.core.contract.messages import ModelEvent, ModelRequest, ModelResponse, ProviderData
 
 LEASE_SECONDS = 10.0
 RENEW_SECONDS = 3.0
@@ -67,7 +67,9 @@ class Capabilities(FrozenStruct, kw_only=True):
     the greatest value of a numeric one, where they differ from what all providers take
     (`afkcli.core.contract.options`). Where the provider does not know the `price`, `sold_by` says where a price list
     may look: the URL of the API that serves the model, or its seller's name in the list of genai-prices (`openai`);
-    None if this is unknown, as for a server of the user's own.
+    None if this is unknown, as for a server of the user's own. `native_context_from` is the least size in tokens from
+    which the server can be asked to shorten a conversation by itself (`ModelRequest.native_context_from`, the context
+    policy `native`); None if it cannot be asked (since 0.2).
     """
 
     context_tokens: int | None = None
@@ -81,6 +83,7 @@ class Capabilities(FrozenStruct, kw_only=True):
     option_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     price: Price | None = None
     sold_by: str | None = None
+    native_context_from: int | None = None
 
 
 class ModelInfo(FrozenStruct, kw_only=True):
@@ -127,6 +130,29 @@ class Provider(Protocol):
 
     async def aclose(self) -> None:
         """Close the connections; what takes longer than 5 s is left behind, with a line on stderr (since 0.2)."""
+        ...
+
+
+class CompactingProvider(Provider, Protocol):
+    """A provider whose servers make compactions of conversations. Each of the methods is optional. Since: 0.2.
+
+    A compaction comes with an answer, if `ModelRequest.native_context_from` asks for it, as a `ReasoningPart` with
+    `compacts`, or from `compact`.
+    """
+
+    def takes_compaction(self, model: str, data: ProviderData) -> bool:
+        """Return whether a compaction can be sent back to `model`: whether it came from its API and server.
+
+        Without this method, one of the same provider and model can be.
+        """
+        ...
+
+    async def compact(self, request: ModelRequest) -> ModelResponse:
+        """Have the server make a compaction of the messages of a request, and return it as a part of a message.
+
+        Raises:
+            ProviderError: the call failed; `not_found` if the server has no such endpoint.
+        """
         ...
 
 

@@ -61,6 +61,16 @@ WARNINGS: tuple[WarningRow, ...] = (
         "a pattern, a format or a dialect of the schema is not checked; the model is given it",
         "0.2",
     ),
+    WarningRow(
+        "native_unavailable",
+        "the context policy is `native`, and the model's server cannot shorten a conversation by itself; afk trims it",
+        "0.2",
+    ),
+    WarningRow(
+        "native_refused",
+        "the server refused to shorten the conversation by itself; it was asked once more without it, and afk trims",
+        "0.2",
+    ),
     WarningRow("tool_left_out", "a tool that the agent names is not available; the run continues without it"),
     WarningRow(
         "tools_left_out", "the model cannot use tools, so that those of the agent are left out of the request", "0.2"

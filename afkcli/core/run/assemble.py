@@ -28,6 +28,7 @@ from afkcli.core.run.imports import Imports
 from afkcli.core.run.limits import Limits
 from afkcli.core.run.model_call import ModelCalls
 from afkcli.core.run.models import Models, WindowLookup, resolve_models
+from afkcli.core.run.native import Native
 from afkcli.core.run.opening import Begun, Opener, Opening, Replaces
 from afkcli.core.run.outlet import Outlet
 from afkcli.core.run.run import Run, take_problem
@@ -223,7 +224,13 @@ def _compose(
         unsaved=begun.unsaved,
     )
     approvals = Approvals(spec, outlet, tally, count)
-    context = Context(spec=spec, transcript=transcript, outlet=outlet, look_up_window=plan.look_up_window)
+    context = Context(
+        spec=spec,
+        transcript=transcript,
+        outlet=outlet,
+        look_up_window=plan.look_up_window,
+        native=Native(outlet=outlet),
+    )
     model_calls = ModelCalls(
         spec=spec,
         models=models,

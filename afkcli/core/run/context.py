@@ -10,10 +10,12 @@ from afkcli.core.contract.context import SMALLEST_WINDOW
 from afkcli.core.contract.errors import ErrorKind, ProviderError
 from afkcli.core.contract.events import ContextEvent
 from afkcli.core.contract.jsonform import dumps
+from afkcli.core.contract.messages import ModelResponse
 from afkcli.core.contract.result import Usage
 from afkcli.core.contract.structs import Struct, field
 from afkcli.core.contract.tools import Tools
 from afkcli.core.run.models import Model, WindowLookup
+from afkcli.core.run.native import Native, is_compaction, takes_of, what_was_done
 from afkcli.core.run.outlet import Outlet
 from afkcli.core.run.spec import RunSpec
 from afkcli.core.run.transcript import Transcript
@@ -51,6 +53,7 @@ class Context(Struct, kw_only=True):
     transcript: Transcript
     outlet: Outlet
     look_up_window: WindowLookup
+    native: Native
     _model: str = ""
     _windows: dict[str, int] = field(default_factory=dict)
     _told: dict[str, int] = field(default_factory=dict)
@@ -61,7 +64,8 @@ class Context(Struct, kw_only=True):
     _reported: int = 0
     _reported_at: int = 0
     _ratio: float = 1.0
-    _said: tuple[Trim, int] = (NOTHING, 0)
+    _done: str = ""
+    _said: tuple[Trim, int, int | None] = (NOTHING, 0, None)
 
     async def fit(self, model: Model, tools: Tools) -> None:
         """Leave out of the next request to `model` what does not fit into its window, and say so.
@@ -80,11 +84,42 @@ class Context(Struct, kw_only=True):
             self._cut(room)
         await self._say(window, before)
 
-    def take_usage(self, usage: Usage) -> None:
-        """Take what the server counted for the last request and its answer, which is in the transcript by now."""
-        if usage.input_tokens:
-            self._reported = usage.input_tokens + usage.output_tokens
+    def native_from(self, model: Model) -> int | None:
+        """Return from which size on the server is asked to shorten the next request by itself; None if it is not."""
+        if self.spec.agent.context.policy != "native" or not self.native.can(model):
+            return None
+        window = self._windows.get(model.full_name)
+        if not window:  # it is not known yet: the conversation is short
+            return None
+        room = self._room(model, window)
+        return self.native.threshold(model, room.limit, room.keep)
+
+    async def take_answer(self, response: ModelResponse, model: Model) -> None:
+        """Take what the server counted for the last request, what it did to it, and its answer.
+
+        The answer is in the transcript by now. What the server left out, or has made a compaction of, is said.
+        """
+        before, usage = self._counted(), response.usage or Usage()
+        compacted = is_compaction(response.message, takes_of(model))
+        if compacted:
+            self._begin_with(model)
+        if response.context_tokens or (usage.input_tokens and not compacted):
+            self._reported = response.context_tokens or usage.input_tokens + usage.output_tokens
             self._reported_at = len(self.transcript.answer)
+        done = what_was_done(response, compacted=compacted)
+        if done and done != self._done:
+            self._done = done
+            after = self._counted()
+            left_out = sum(edit.tokens or 0 for edit in response.edits)
+            await self.outlet.emit(
+                ContextEvent,
+                message=done,
+                window=self._windows.get(self._model) or 0,
+                tokens_before=max(before, after + left_out),
+                tokens_after=after,
+                compacted_through=self._stood_for(),
+                by_server=True,
+            )
 
     def at_the_end(self) -> TurnContext | None:
         """Return what is known of the conversation after the last answer, for the next turn; None if nothing is."""
@@ -125,8 +160,7 @@ class Context(Struct, kw_only=True):
     def _begin(self, model: Model) -> None:
         """Begin where the last turn ended, if it had the same model: another one counts, and takes, other numbers."""
         self._model = model.full_name
-        self._ratio, self._reported, self._reported_at = 1.0, 0, 0
-        self.transcript.trim, self.transcript.own_marked = NOTHING, 0
+        self._begin_with(model)
         history = self.transcript.history
         last = history[-1] if history else None
         if last is None or last.context is None or last.model != self._model:
@@ -134,11 +168,34 @@ class Context(Struct, kw_only=True):
         before = last.context
         self._reported = before.tokens or 0
         if self.spec.agent.context.policy != "refuse":
-            dropped, marked = (
+            counts = (
                 sum(turn.turn <= (through or 0) for turn in history)
                 for through in (before.dropped_through, before.marked_through)
             )
+            stood_for = self.transcript.stood_for
+            dropped, marked = (count if count > stood_for else 0 for count in counts)
             self.transcript.trim = Trim(dropped, max(dropped, marked))
+
+    def _begin_with(self, model: Model) -> None:
+        """Begin the requests with the last compaction that the model takes, of which the server has counted nothing."""
+        transcript = self.transcript
+        transcript.begin_with_compaction(takes_of(model))
+        transcript.trim, transcript.own_marked = NOTHING, 0
+        self._ratio, self._reported, self._reported_at, self._history = 1.0, 0, 0, None
+        if transcript.begins_here:
+            self._said = (NOTHING, 0, transcript.compacted)  # the answer that has it says so
+
+    def begin_without(self, turn: int, model: Model) -> None:
+        """Begin the requests with an earlier message if they began with a compaction in `turn`, which is left out."""
+        transcript = self.transcript
+        at = transcript.compacted
+        if at is not None and not transcript.begins_here and transcript.history[at].turn == turn:
+            self._begin_with(model)
+
+    def _stood_for(self) -> int | None:
+        """Return the number of the last turn that a compaction stands for; None if there is none."""
+        count = self.transcript.stood_for
+        return self.transcript.history[count - 1].turn if count else None
 
     def _measure(self, tools: Tools) -> None:
         """Measure what is new since the last request."""
@@ -146,7 +203,8 @@ class Context(Struct, kw_only=True):
             specs = (f"{tool.spec.name}{tool.spec.description}{dumps(tool.spec.parameters)}" for tool in tools.values())
             self._fixed = (tools, text_tokens(self.spec.agent.instructions) + sum(map(text_tokens, specs)))
         if self._history is None:
-            self._history = [size_of(turn.messages) for turn in self.transcript.history]
+            sent_of = self.transcript.sent_of
+            self._history = [size_of(sent_of(number)) for number in range(len(self.transcript.history))]
         for message in self.transcript.answer[len(self._answer) :]:
             self._answer.append(size_of([message]))
 
@@ -190,7 +248,7 @@ class Context(Struct, kw_only=True):
 
     def _own(self) -> int:
         """Return the estimated tokens of the turn itself as it is sent."""
-        if self.transcript.own_marked:
+        if self.transcript.own_marked or self.transcript.begins_here:
             return size_of(self.transcript.turn_messages()).whole
         return size_of(self.transcript.beginning.messages).whole + sum(size.whole for size in self._answer)
 
@@ -199,11 +257,18 @@ class Context(Struct, kw_only=True):
         return self._fixed[1] + kept_size(self._history or (), self.transcript.trim) + self._own()
 
     def _counted(self) -> int:
-        """Return the size of the next request: the larger of the estimate and of what the server reported."""
+        """Return the size of the next request: the larger of the estimate and of what the server reported.
+
+        With the policy `native` that of the server is taken: an estimate that is too large would leave something out
+        before the server has made a compaction.
+        """
         since = sum(size.whole for size in self._answer[self._reported_at :])
         if not self._reported_at:  # it was counted at the end of the turn before
             since = self._own()
-        return max(int(self._estimate() * self._ratio), self._reported + since if self._reported else 0)
+        reported = self._reported + since if self._reported else 0
+        if reported and self.spec.agent.context.policy == "native":
+            return reported
+        return max(int(self._estimate() * self._ratio), reported)
 
     async def _window(self, model: Model) -> int | None:
         """Return the tokens of the model's window; None if they are not known."""
@@ -224,20 +289,25 @@ class Context(Struct, kw_only=True):
     async def _say(self, window: int, before: int) -> None:
         """Emit a `context` event if something is left out that was not at the last one."""
         trim, own = self.transcript.trim, self.transcript.own_marked
-        if (trim, own) in ((NOTHING, 0), self._said):
+        saying = (trim, own, self.transcript.compacted)
+        if saying in ((NOTHING, 0, None), self._said):
             return
-        self._said = (trim, own)
+        self._said = saying
         turns = [turn.turn for turn in self.transcript.history]
-        why = f"the conversation does not fit into the {window:,} tokens of {self._model}"
+        message = f"{self._model} gets a compaction that its server made, in place of what came before it"
+        if (trim, own) != (NOTHING, 0):
+            why = f"the conversation does not fit into the {window:,} tokens of {self._model}"
+            message = f"{_left_out(turns, trim, own)}: {why}"
         await self.outlet.emit(
             ContextEvent,
-            message=f"{_left_out(turns, trim, own)}: {why}",
+            message=message,
             window=window,
             tokens_before=before,
             tokens_after=self._counted(),
             dropped_through=turns[trim.dropped - 1] if trim.dropped else None,
             marked_through=turns[trim.marked - 1] if trim.marked else None,
             own_results=own,
+            compacted_through=self._stood_for(),
         )
 
 

@@ -179,6 +179,7 @@ class ModelCalls(FrozenStruct, kw_only=True):
             raise _CallFailedError(refused, said=False) from error
         self._check_calls(line)
         left_out.add(turn)
+        self.context.begin_without(turn, model)
         self.outlet.warn("turn_left_out", f"{line}; this run leaves turn {turn} out, and the thread keeps it")
         return True
 
@@ -208,6 +209,7 @@ class ModelCalls(FrozenStruct, kw_only=True):
             options=self.spec.agent.options,
             extra=self.spec.agent.extra,
             content=self.contents.get,
+            native_context_from=self.context.native_from(model),
         )
         if self.output is None:
             return request
@@ -257,11 +259,11 @@ class ModelCalls(FrozenStruct, kw_only=True):
         usage = response.usage or Usage()
         self.tally.usage += usage
         message = self.transcript.add_message(response.message)
-        self.context.take_usage(usage)
         answered = None if response.model is None else error_line(response.model, self.outlet.redact)
         await self.outlet.emit(
             StepCompleted, message=message, usage=usage, finish_reason=response.finish_reason, model=answered
         )
+        await self.context.take_answer(response, self.models.current)
         self.transcript.size.check()
         name = self.models.current.full_name
         has_said = self.tally.executions or any(message.text.strip() for message in self.transcript.answer)

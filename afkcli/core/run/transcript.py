@@ -8,6 +8,7 @@ from afkcli.core.contract.growing import GrowingText
 from afkcli.core.contract.memory import give_back_memory
 from afkcli.core.contract.messages import Message, Role, ToolCallDelta, ToolResultPart, text_message
 from afkcli.core.contract.structs import Struct, field
+from afkcli.core.run.native import Takes, compaction_at, takes_nothing
 from afkcli.core.run.turn_size import TurnSize
 from afkcli.core.thread.attachments import attached_parts
 from afkcli.core.thread.sending import SentTurn, pair_tool_calls
@@ -38,7 +39,8 @@ class Transcript(Struct, kw_only=True):
 
     `left_out` are the numbers of the earlier turns that an API refused, and that are not sent any more. `trim` is what
     is left out of the earlier turns because they do not fit. `own_marked` is in how many messages of this turn the
-    results of tools are left out.
+    results of tools are left out. `compacted` is the place in `history` of the turn that has the compaction with which
+    the requests begin; it is the number of all of them if the turn itself has it, and None if there is none.
     `rescuer` journals a turn that cannot be saved in a rescue file. `answer` holds the messages that this run added.
     """
 
@@ -53,12 +55,39 @@ class Transcript(Struct, kw_only=True):
     left_out: set[int] = field(default_factory=set)
     trim: Trim = NOTHING
     own_marked: int = 0
-    _earlier: dict[tuple[bool, frozenset[int], Trim], Sequence[Message]] = field(default_factory=dict)
+    compacted: int | None = None
+    _takes: Takes = takes_nothing
+    _earlier: dict[tuple[bool, frozenset[int], Trim, int | None], Sequence[Message]] = field(default_factory=dict)
     _text: GrowingText = field(default_factory=GrowingText)
     _reasoning: GrowingText = field(default_factory=GrowingText)
 
     def __post_init__(self) -> None:
         self.size.begin(self.beginning.messages)
+
+    @property
+    def begins_here(self) -> bool:
+        """Whether the requests begin with a compaction in the turn itself."""
+        return self.compacted is not None and self.compacted == len(self.history)
+
+    @property
+    def stood_for(self) -> int:
+        """How many of the earlier turns a compaction stands for."""
+        return self.compacted or 0
+
+    def begin_with_compaction(self, takes: Takes) -> None:
+        """Begin the requests with the last compaction that the model takes; with the first message if there is none.
+
+        Args:
+            takes: says of a compaction whether the model takes it.
+        """
+        self._takes = takes
+        if compaction_at([*self.beginning.messages, *self.answer], takes) is not None:
+            self.compacted = len(self.history)
+            return
+        places = (at for at in reversed(range(len(self.history))) if self.history[at].turn not in self.left_out)
+        self.compacted = next(
+            (at for at in places if compaction_at(self.history[at].messages, takes) is not None), None
+        )
 
     @property
     def journal(self) -> TurnWriter | RescueWriter | None:
@@ -71,9 +100,9 @@ class Transcript(Struct, kw_only=True):
 
     def _earlier_messages(self, with_tools: bool) -> Sequence[Message]:
         """Return the instructions and the messages of earlier turns: the same objects for each call."""
-        key = (with_tools, frozenset(self.left_out), self.trim)
+        key = (with_tools, frozenset(self.left_out), self.trim, self.compacted)
         if key not in self._earlier:
-            note = LEFT_OUT_NOTE if self.trim.dropped else ""
+            note = LEFT_OUT_NOTE if self.trim.dropped > self.stood_for else ""
             imported = next((turn.system for turn in reversed(self.history) if turn.system), "")
             said = [self.instructions, imported, UNTRUSTED_NOTE if with_tools else "", note]
             instructions = "\n\n".join(text for text in said if text)
@@ -83,13 +112,17 @@ class Transcript(Struct, kw_only=True):
 
     def turn_messages(self) -> tuple[Message, ...]:
         """Return the messages of the turn itself as they are sent."""
-        messages = tuple(pair_tool_calls([*self.beginning.messages, *self.answer]))
+        messages = self._own_messages()
         return marked(messages, self.own_marked) if self.own_marked else messages
+
+    def _own_messages(self) -> tuple[Message, ...]:
+        """Return the messages of the turn, from its compaction on if the requests begin with it."""
+        messages = tuple(pair_tool_calls([*self.beginning.messages, *self.answer]))
+        return messages[compaction_at(messages, self._takes) :] if self.begins_here else messages
 
     def mark_own_results(self) -> None:
         """Leave the results of this turn's tools out of the requests, but for those of the last step."""
-        messages = pair_tool_calls([*self.beginning.messages, *self.answer])
-        self.own_marked = max(0, sum(message.role is Role.TOOL for message in messages) - 1)
+        self.own_marked = max(0, sum(message.role is Role.TOOL for message in self._own_messages()) - 1)
 
     def earlier_turn_at(self, index: int) -> int | None:
         """Return the number of the earlier turn that has message `index` of a request, the instructions not counted.
@@ -104,8 +137,20 @@ class Transcript(Struct, kw_only=True):
 
     def _sent_history(self) -> Iterator[SentTurn]:
         for number, turn in enumerate(self.history):
-            if number >= self.trim.dropped and turn.turn not in self.left_out:
+            if number >= max(self.trim.dropped, self.stood_for) and turn.turn not in self.left_out:
+                turn = turn._replace(messages=self.sent_of(number))
                 yield turn._replace(messages=marked(turn.messages)) if number < self.trim.marked else turn
+
+    def sent_of(self, number: int) -> tuple[Message, ...]:
+        """Return what is sent of an earlier turn if nothing is left out: its messages from the compaction on.
+
+        Args:
+            number: its place in `history`.
+        """
+        messages = self.history[number].messages
+        if number < self.stood_for:
+            return ()
+        return messages[compaction_at(messages, self._takes) :] if number == self.compacted else messages
 
     def messages(self) -> tuple[Message, ...]:
         """Return all messages of the turn so far, including the one that is being streamed."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from afkcli.core.contract.jsonform import dumps
 from afkcli.core.contract.messages import (
     FilePart,
     ImagePart,
@@ -142,12 +143,19 @@ def tokens_of(part: Part) -> int:
     or three thousand and often 50 kB.
     """
     if isinstance(part, (TextPart, ReasoningPart)):
-        return text_tokens(part.text)
+        return text_tokens(part.text) + _compaction_tokens(part)
     if isinstance(part, ToolCallPart):
         return text_tokens(part.name) + text_tokens(part.invalid_arguments or repr(part.arguments))
     if isinstance(part, ToolResultPart):
         return sum(map(tokens_of, part.parts))
     return IMAGE_TOKENS if isinstance(part, ImagePart) else _file_tokens(part)
+
+
+def _compaction_tokens(part: TextPart | ReasoningPart) -> int:
+    """Return the estimated tokens of a compaction: its data are a text, or an encrypted one, which is longer."""
+    if not isinstance(part, ReasoningPart) or not part.compacts or part.provider_data is None:
+        return 0
+    return text_tokens(dumps(part.provider_data.payload))
 
 
 def _file_tokens(part: FilePart) -> int:

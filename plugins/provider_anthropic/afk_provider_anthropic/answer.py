@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from afk_provider_anthropic.blocks import Block, Blocks
+from afk_provider_anthropic.blocks import COMPACTION, Block, Blocks
+from afk_provider_anthropic.native import applied_edits, context_size, iterations
 from afk_provider_anthropic.request import BLOCK, LEGAL_ID, PREFIX, OwnBlocks, message_at, origin
 from afk_provider_anthropic.settings import Server
 from afkcli.plugin import (
+    ContextEdit,
     ErrorKind,
     FinishReason,
     Json,
@@ -37,7 +39,7 @@ from afkcli.providers.wire import TokenCounts, decode_events, tool_call, word_of
 _WORDS: Mapping[FinishReason, str] = {
     FinishReason.STOP: "end_turn stop_sequence stop eos",
     FinishReason.TOOL_CALLS: "tool_use tool_calls",
-    FinishReason.LENGTH: "max_tokens length model_context_window_exceeded pause_turn",
+    FinishReason.LENGTH: "max_tokens length model_context_window_exceeded pause_turn compaction",
     FinishReason.CONTENT_FILTER: "refusal content_filter sensitive",
 }
 _FINISH = {word: reason for reason, words in _WORDS.items() for word in words.split()}
@@ -46,6 +48,7 @@ _BROKE = frozenset({"error", "network_error", "abort", "aborted", "cancelled", "
 
 _WARNINGS = {
     "model_context_window_exceeded": "the answer filled the model's context; start a new thread",
+    "compaction": "the server paused the answer behind a compaction; ask it to go on",
     "pause_turn": "a tool that runs at the server paused the answer; ask it to go on",
 }
 DONE = "[DONE]"
@@ -72,6 +75,7 @@ class AnswerReader:
         self._blocks = Blocks(names, taken)
         self._reason = ""
         self._usage: JsonObject = {}
+        self._edits: tuple[ContextEdit, ...] = ()
         self._started_with: Json = None
 
     @property
@@ -134,14 +138,17 @@ class AnswerReader:
         parts = [self._part(block) for block in self._blocks.all]
         message = Message(role=Role.ASSISTANT, parts=tuple(part for part in parts if part is not None))
         finish = _FINISH.get(self._reason.lower(), FinishReason.LENGTH)
+        is_counted = "input_tokens" in self._usage
         if finish in (FinishReason.STOP, FinishReason.TOOL_CALLS):
             finish = FinishReason.TOOL_CALLS if message.tool_calls else FinishReason.STOP
         return ModelResponse(
             message=message,
             finish_reason=finish,
             # llama.cpp sends no `message_start`, which counts the input, where the first token is half a character.
-            usage=usage_from(self._usage) if "input_tokens" in self._usage else None,
+            usage=usage_from(self._usage) if is_counted else None,
             model=self._answered_by,
+            context_tokens=context_tokens(self._usage) if is_counted else None,
+            edits=self._edits,
         )
 
     def _message_start(self, event: JsonObject) -> Iterator[ModelEvent]:
@@ -149,6 +156,7 @@ class AnswerReader:
         if isinstance(message, dict):
             self._answered_by = _name(message.get("model")) or self._answered_by
             self._count(message.get("usage"))
+            self._edited(message.get("context_management"))
             self._started_with = message.get("content")
         yield from ()
 
@@ -177,6 +185,7 @@ class AnswerReader:
 
     def _message_delta(self, event: JsonObject) -> Iterator[ModelEvent]:
         self._count(event.get("usage"))
+        self._edited(event.get("context_management"))
         told = event.get("delta")
         delta = told if isinstance(told, dict) else {}
         reason = word_of(delta.get("stop_reason")) or word_of(event.get("stop_reason"))
@@ -202,6 +211,10 @@ class AnswerReader:
         if isinstance(usage, dict):
             self._usage |= {name: value for name, value in usage.items() if value is not None}
 
+    def _edited(self, told: Json) -> None:
+        """Take what the server says that it did to the conversation; a later event says all of it again."""
+        self._edits = tuple(applied_edits(told)) or self._edits
+
     def _part(self, block: Block) -> Part | None:
         if block.kind == "text":
             return TextPart(text=block.text) if block.text else None
@@ -213,6 +226,9 @@ class AnswerReader:
             signature = "".join(block.signature)
             own = {"type": "thinking", "thinking": block.text, "signature": signature} if signature else None
             return ReasoningPart(text=block.text, provider_data=self._data(own)) if block.text or own else None
+        if block.kind == COMPACTION:  # one without a content failed, and changes nothing
+            data = self._origin.data(**{BLOCK: block.compaction}) if block.compaction.get("content") else None
+            return ReasoningPart(text="", provider_data=data, compacts=True) if data is not None else None
         # `redacted_thinking`, and a tool that runs at the server with its result: they go back as they are
         return ReasoningPart(text="", provider_data=self._data(block.whole))
 
@@ -238,7 +254,20 @@ def _name(value: Json) -> str | None:
 
 
 def usage_from(usage: Mapping[str, Json]) -> Usage:
-    """Return the usage of the Messages API, whose `input_tokens` do not include the cached ones."""
+    """Return the usage of the Messages API, with that of the compactions made in the call, which it counts apart."""
+    return sum((_usage(made) for made in iterations(usage, COMPACTION)), _usage(usage))
+
+
+def context_tokens(usage: Mapping[str, Json]) -> int | None:
+    """Return the size of the conversation after the last call for an answer; None if `usage` itself says it."""
+    calls = iterations(usage, "message")
+    if len(calls) < 2 and not iterations(usage, COMPACTION):
+        return None
+    return context_size(_usage(calls[-1])) if calls else None
+
+
+def _usage(usage: Mapping[str, Json]) -> Usage:
+    """Return the usage in one set of counts, whose `input_tokens` do not include the cached ones."""
     counts = TokenCounts(usage)
     fresh = counts.read("input_tokens", "input_tokens")
     read = counts.read("cache_read_input_tokens", "cache_read_input_tokens")

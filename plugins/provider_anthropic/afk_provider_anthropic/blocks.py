@@ -32,6 +32,9 @@ MAX_ID = 4096
 MAX_BLOCKS = 10_000
 """Of one answer."""
 
+COMPACTION = "compaction"
+COMPACTION_DELTA = "compaction_delta"
+
 _KIND_OF_DELTA = {
     "text_delta": "text",
     "input_json_delta": "tool_use",
@@ -63,6 +66,12 @@ class Block(Struct, eq=False):
         """The arguments of a call as JSON text; some servers send them whole with the block's start."""
         given = self.start.get("input")
         return self.text if self.text.strip() else dumps(given) if given else ""
+
+    @property
+    def compaction(self) -> JsonObject:
+        """The block of a compaction, whose content may come in pieces; an empty content is none."""
+        kept = {name: value for name, value in self.start.items() if value is not None}
+        return {**kept, "content": self.text or self.start.get("content") or None}
 
     @property
     def lacks_name(self) -> bool:
@@ -131,6 +140,9 @@ class Blocks:
             return
         told = delta.get("type")
         kind = told if isinstance(told, str) else next((k for n, k in _KIND_OF_FIELD.items() if n in delta), "")
+        if kind == COMPACTION_DELTA:
+            yield from self._compact(self._block_of_compaction(index), delta)
+            return
         if kind not in _KIND_OF_DELTA:
             yield from self._name(self._at.get(index_of(index)), delta)
             return
@@ -189,6 +201,23 @@ class Blocks:
         ):  # text is remembered in the order in which it was shown
             return self._new(index, kind, {})
         return block
+
+    def _block_of_compaction(self, index: Json) -> Block:
+        block = self._at.get(index_of(index))
+        return (
+            block
+            if block is not None and block.kind == COMPACTION
+            else self._new(index, COMPACTION, {"type": COMPACTION})
+        )
+
+    def _compact(self, block: Block, delta: JsonObject) -> Iterator[ModelEvent]:
+        """Take a piece of a compaction: of its text, and whatever else has to go back with it."""
+        told = _text(delta.get("content"))
+        block.pieces.append(clean_text(told))
+        rest = {name: value for name, value in delta.items() if name not in ("type", "content") and value is not None}
+        block.start = {**block.start, **rest}
+        self.unshown += 1
+        yield OpaqueDelta(json_size(rest) + len(told))
 
     def _signed(self, index: Json) -> Block:
         """Return the block that a signature belongs to: some servers count the blocks of thinking in another way."""

@@ -44,6 +44,16 @@ class Claude(FrozenStruct):
         return self.version >= (4, 5)
 
     @property
+    def compacts(self) -> bool:
+        """Whether its server makes compactions: https://platform.claude.com/docs/en/build-with-claude/compaction"""
+        return self.version >= (4, 6)
+
+    @property
+    def clears_tool_uses(self) -> bool:
+        """Whether its server clears results of tools: from Claude 4 on."""
+        return self.version >= (4, 0)
+
+    @property
     def context_tokens(self) -> int:
         return 1_000_000 if self.version >= (4, 6) else 200_000
 
@@ -92,4 +102,5 @@ def capabilities(model: str) -> Capabilities:
         structured_output=known.takes_schema,
         options=options,
         option_ranges=_RANGES,
+        native_context_from=1 if known.clears_tool_uses else None,
     )

@@ -8,12 +8,24 @@ from contextlib import aclosing
 from afk_provider_anthropic import models
 from afk_provider_anthropic.answer import AnswerReader
 from afk_provider_anthropic.connection import Connection
-from afk_provider_anthropic.request import PATH, counted_body, request_body, request_prefix
+from afk_provider_anthropic.native import MIN_TRIGGER, WORDS
+from afk_provider_anthropic.request import PATH, counted_body, origin, request_body, request_prefix
 from afk_provider_anthropic.settings import Settings, server_from
 from afk_provider_anthropic.structured import fitted
-from afkcli.plugin import Capabilities, ErrorKind, ModelEvent, ModelInfo, ModelRequest, ProviderError, dumps, replace
+from afkcli.plugin import (
+    Capabilities,
+    ErrorKind,
+    ModelEvent,
+    ModelInfo,
+    ModelRequest,
+    ProviderData,
+    ProviderError,
+    dumps,
+    replace,
+)
 from afkcli.providers.answer_stream import answer_events
 from afkcli.providers.attached import estimated
+from afkcli.providers.native_context import NativeContext
 from afkcli.providers.tool_names import ToolNames
 
 BYTES_PER_TOKEN = 4
@@ -31,13 +43,21 @@ class AnthropicProvider:
         self.default_model: str | None = settings.default_model or None
         self._server = server_from(settings)
         self._connection = Connection(self._server)
+        self._native: NativeContext | None = None
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+    def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """Make one model call; see `afkcli.plugin.Provider.stream`.
 
         Raises:
             ProviderError: the call failed, or its stream ended without its end marker.
         """
+        if request.native_context_from is None:
+            return self._stream(request)
+        if self._native is None:
+            self._native = NativeContext(self._server.name, WORDS)
+        return self._native.events(request, self._stream)
+
+    async def _stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         request = fitted(request)
         names = ToolNames.of(request)
         body = request_body(self._server, request, names)
@@ -48,7 +68,15 @@ class AnthropicProvider:
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what is known of a model: the API's options alone where its name is not a Claude model's."""
-        return replace(models.capabilities(model), sold_by=self._server.url)
+        known = models.capabilities(model)
+        compacts = (claude := models.claude(model)) is not None and claude.compacts
+        if compacts and self._server.is_anthropic:  # another server says itself what it does not take
+            known = replace(known, native_context_from=MIN_TRIGGER)
+        return replace(known, sold_by=self._server.url)
+
+    def takes_compaction(self, model: str, data: ProviderData) -> bool:
+        """Return whether a compaction came from this server and model."""
+        return origin(self._server, model).own(data) is not None
 
     async def list_models(self) -> Sequence[ModelInfo]:
         """Return the models that the server lists, by name; `ProviderError` if it lists none."""

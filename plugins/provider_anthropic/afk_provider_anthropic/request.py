@@ -12,7 +12,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
+from afk_provider_anthropic.blocks import COMPACTION
 from afk_provider_anthropic.models import Claude, claude
+from afk_provider_anthropic.native import context_edits
 from afk_provider_anthropic.settings import ANTHROPIC_URL, Server
 from afkcli.plugin import (
     PDF,
@@ -92,6 +94,8 @@ def request_body(server: Server, request: ModelRequest, names: ToolNames) -> Jso
     config = _output_config(request)
     if config:
         body["output_config"] = config
+    if request.native_context_from is not None:
+        body["context_management"] = {"edits": context_edits(request, model)}
     return {**body, **{name: value for name, value in request.extra.items() if name != "output_config"}, "stream": True}
 
 
@@ -225,8 +229,8 @@ def _merged(messages: Iterable[JsonObject]) -> list[JsonObject]:
         is_answer = message["role"] == "assistant"
         if not message["content"] and not is_answer:
             continue
-        if is_answer and not merged:  # the first message is a user's
-            continue
+        if is_answer and not merged and not any(block["type"] == COMPACTION for block in message["content"]):
+            continue  # the first message is a user's, or one that stands for those before it
         if merged and merged[-1]["role"] == message["role"]:
             merged[-1]["content"] += message["content"]
         else:
@@ -295,7 +299,8 @@ class OwnBlocks(FrozenStruct):
     """Gives back the blocks that this API is to have back: thinking, and whatever else has no neutral form.
 
     They go to the server and model that made them alone: no other can read what is signed or encrypted. Behind another
-    system prompt or other tools they stay here, because newer models refuse the whole request for them.
+    system prompt or other tools they stay here, because newer models refuse the whole request for them; a compaction
+    does not depend on these.
     """
 
     origin: Origin
@@ -303,9 +308,12 @@ class OwnBlocks(FrozenStruct):
 
     def of(self, data: ProviderData | None) -> JsonObject | None:
         """Return the block that was stored with a part, None where there is none that goes back."""
-        payload = self.origin.own(data) or self._of_the_first_version(data)
-        block = payload.get(BLOCK) if payload is not None and payload.get(PREFIX) == self.prefix else None
-        return dict(block) if isinstance(block, dict) else None
+        payload = self.origin.own(data) or self._of_the_first_version(data) or {}
+        block = payload.get(BLOCK)
+        if not isinstance(block, dict):
+            return None
+        is_valid = payload.get(PREFIX) == self.prefix or block.get("type") == COMPACTION
+        return dict(block) if is_valid else None
 
     def _of_the_first_version(self, data: ProviderData | None) -> JsonObject | None:
         """Return what version 0.1 stored, which named no server: taken to be of Anthropic's own."""

@@ -54,6 +54,7 @@ class Server(FrozenStruct, kw_only=True):
     url: str
     key: str
     name: str
+    is_anthropic: bool
     settings: Settings
     errors: ProviderErrors
 
@@ -95,7 +96,7 @@ def server_from(settings: Settings) -> Server:
         proxy=check_network(url),
         base_url=url_source,
     )
-    return Server(url=url, key=key, name=name, settings=settings, errors=errors)
+    return Server(url=url, key=key, name=name, is_anthropic=is_anthropic, settings=settings, errors=errors)
 
 
 def _key(settings: Settings, *, is_anthropic: bool) -> str:

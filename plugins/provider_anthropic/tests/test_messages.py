@@ -439,9 +439,7 @@ def test_tools_are_marked_where_there_is_no_system_prompt_and_nothing_is_where_c
     assert marks(body_of(request(text_message(Role.SYSTEM, "s"), QUESTION, tools=[TOOL]), cache=False)) == []
 
 
-@pytest.mark.parametrize(
-    ("ttl", "mark"), [("5m", {"type": "ephemeral"}), ("1h", {"type": "ephemeral", "ttl": "1h"})]
-)
+@pytest.mark.parametrize(("ttl", "mark"), [("5m", {"type": "ephemeral"}), ("1h", {"type": "ephemeral", "ttl": "1h"})])
 def test_the_marks_say_how_long_a_cache_lasts(ttl: str, mark: dict[str, str]) -> None:
     body = body_of(request(text_message(Role.SYSTEM, "s"), QUESTION), cache_ttl=ttl)
     marked = [body["system"][0], body["messages"][0]["content"][0]]

@@ -11,20 +11,26 @@ from afk_provider_openai.settings import Settings, server_from
 from afk_provider_openai.structured import fitted
 from afkcli.plugin import (
     Capabilities,
+    ErrorKind,
     JsonObject,
     ModelEvent,
     ModelInfo,
     ModelRequest,
+    ModelResponse,
     ModelWarning,
+    ProviderData,
     ProviderError,
     dumps,
 )
 from afkcli.providers.answer_stream import Reader, answer_events
 from afkcli.providers.attached import estimated
 from afkcli.providers.chat import without_opaque
+from afkcli.providers.native_context import NativeContext
 from afkcli.providers.tool_names import ToolNames
 
 BYTES_PER_TOKEN = 4
+MIN_COMPACT_THRESHOLD = 1000
+"""The least `compact_threshold` that the Responses API takes."""
 REFUSED = (400, 422)
 
 
@@ -38,13 +44,21 @@ class OpenAIProvider:
         self._server = server_from(settings)
         self._connection = Connection(self._server)
         self._plain_models: set[str] = set()
+        self._native: NativeContext | None = None
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+    def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """Make one model call; see `afkcli.plugin.Provider.stream`.
 
         Raises:
             ProviderError: the call failed, or its stream ended without its end marker.
         """
+        if request.native_context_from is None:
+            return self._stream(request)
+        if self._native is None:
+            self._native = NativeContext(self._server.name, ("context_management", "compact"))
+        return self._native.events(request, self._stream)
+
+    async def _stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         path, body, reader = self._call(request)
         if request.model in self._plain_models:
             body, _ = without_opaque(body)
@@ -73,8 +87,14 @@ class OpenAIProvider:
         server = self._server
         options = options_of(server, model)
         takes_schema = None if server.settings.structured_output else False
+        compacts_from = MIN_COMPACT_THRESHOLD if server.api == "responses" else None
         if not server.has_openai_models:
-            return Capabilities(options=options, sold_by=server.url, structured_output=takes_schema)
+            return Capabilities(
+                options=options,
+                sold_by=server.url,
+                structured_output=takes_schema,
+                native_context_from=compacts_from,
+            )
         # On Azure the name is that of a deployment, which says nothing of what it costs.
         sold_by = server.url if server.is_openai else None
         sees = sees_images(model)
@@ -86,7 +106,36 @@ class OpenAIProvider:
             structured_output=takes_schema is None and has_structured_outputs(model),
             options=options,
             sold_by=sold_by,
+            native_context_from=compacts_from,
         )
+
+    def takes_compaction(self, model: str, data: ProviderData) -> bool:
+        """Return whether a compaction came from this API, server and model."""
+        if self._server.api != "responses":
+            return False
+        from afk_provider_openai.responses_request import origin_of
+
+        return origin_of(self._server, model).own(data) is not None
+
+    async def compact(self, request: ModelRequest) -> ModelResponse:
+        """Have the server make a compaction of the messages of a request.
+
+        Raises:
+            ProviderError: the call failed; `not_found` if the server has no endpoint for it.
+        """
+        server = self._server
+        if server.api == "chat":
+            raise ProviderError(
+                f"{server.name} makes no compactions: Chat Completions has none", kind=ErrorKind.NOT_FOUND
+            )
+        from afk_provider_openai import responses, responses_request
+
+        body = responses_request.compact_body(server, request, ToolNames.of(request))
+        answer = await self._connection.post_json(responses.COMPACT_PATH, body)
+        made = responses.compacted(server, request.model, answer)
+        if made is None:
+            raise ProviderError(f"{server.name} answered without a compaction; run again", kind=ErrorKind.TRUNCATED)
+        return made
 
     async def list_models(self) -> Sequence[ModelInfo]:
         """Return the models that the server lists, by name; `ProviderError` if it lists none."""

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from afk_provider_openai.responses_request import input_items, origin_of
+from afk_provider_openai.responses_request import COMPACTION, input_items, origin_of
 from afk_provider_openai.settings import Server
 from afkcli.plugin import (
     FinishReason,
@@ -42,6 +42,7 @@ from afkcli.providers.tool_names import ToolNames
 from afkcli.providers.wire import TextPieces, TokenCounts, decode_events, index_of, json_size, tool_call, word_of
 
 PATH = "/responses"
+COMPACT_PATH = "/responses/compact"
 DONE = "[DONE]"
 
 MAX_ITEMS = 10_000
@@ -244,7 +245,8 @@ class ResponsesReader:
             if thought != item.text:
                 yield ReasoningDelta(thought)
             yield OpaqueDelta(json_size(done))
-            item.part = ReasoningPart(text=thought, provider_data=self._origin.data(item=done))
+            compacts = True if item.kind == COMPACTION else None
+            item.part = ReasoningPart(text=thought, provider_data=self._origin.data(item=done), compacts=compacts)
 
     def _message_done(self, item: _Item, done: JsonObject) -> Iterator[ModelEvent]:
         text, payload = clean_text(_message_text(done)), _message_payload(done)
@@ -311,6 +313,23 @@ class ResponsesReader:
     def _failed(self, event: JsonObject) -> Iterator[ModelEvent]:
         error = _object(event.get("response")).get("error") or event
         raise self._server.errors.event(self._model, error)
+
+
+def compacted(server: Server, model: str, answer: Json) -> ModelResponse | None:
+    """Return the compaction in the answer of the compact endpoint as a part of a message; None if it has no item.
+
+    All items together stand for the conversation: https://developers.openai.com/api/docs/guides/compaction
+    """
+    items = _object(answer).get("output")
+    if not isinstance(items, list) or not any(_object(item).get("type") == COMPACTION for item in items):
+        return None
+    data = origin_of(server, model).data(items=items)
+    usage = _object(answer).get("usage")
+    return ModelResponse(
+        message=Message(role=Role.ASSISTANT, parts=(ReasoningPart(text="", provider_data=data, compacts=True),)),
+        finish_reason=FinishReason.STOP,
+        usage=usage_from(usage) if isinstance(usage, dict) and usage else None,
+    )
 
 
 def _unfinished_part(item: _Item) -> Part:

@@ -25,6 +25,7 @@ from afkcli.plugin import (
     ToolCallPart,
     ToolResultPart,
     ToolSpec,
+    replace,
 )
 from afkcli.providers.attached import data_url
 from afkcli.providers.base_url import split_base_url
@@ -36,6 +37,9 @@ from afkcli.providers.wire_ids import WireIds
 PROVIDER = "openai"
 API = "responses"
 ENCRYPTED_REASONING = "reasoning.encrypted_content"
+COMPACTION = "compaction"
+
+_COMPACTION_FIELDS = frozenset({"id", "type", "encrypted_content"})
 
 MAX_CALL_ID = 64
 """The longest id of a call that the API takes."""
@@ -64,7 +68,22 @@ def request_body(server: Server, request: ModelRequest, names: ToolNames) -> Jso
     reasoning = _reasoning(server, request)
     if reasoning:
         body["reasoning"] = reasoning
+    if request.native_context_from is not None:
+        body["context_management"] = [{"type": COMPACTION, "compact_threshold": request.native_context_from}]
     return {**body, **request.extra, **_text(request), "stream": True}
+
+
+def compact_body(server: Server, request: ModelRequest, names: ToolNames) -> JsonObject:
+    """Return the body that asks for a compaction of the messages of a request, without their instructions.
+
+    https://developers.openai.com/api/reference/resources/responses/methods/compact
+    """
+    messages = [message for message in request.messages if message.role is not Role.SYSTEM]
+    said = replace(request, messages=messages)
+    return {
+        "model": request.model,
+        "input": [item for items in input_items(server, said, names) for item in items],
+    }
 
 
 def _text(request: ModelRequest) -> JsonObject:
@@ -114,7 +133,24 @@ def input_items(server: Server, request: ModelRequest, names: ToolNames) -> Iter
         elif message.role is Role.ASSISTANT:
             yield list(_assistant_items(message, names, origin, ids, taken, reasons=reasons))
         else:
-            yield [{"role": message.role.value, "content": user_content(request, message, _part)}]
+            said = [{"role": message.role.value, "content": user_content(request, message, _part)}]
+            yield _compacted_items(message, origin) or said
+
+
+def _compacted_items(message: Message, origin: Origin) -> list[JsonObject] | None:
+    """Return the items that the API made of a whole conversation, if a message stands for it."""
+    for part in message.parts:
+        items = (origin.own(part.provider_data) or {}).get("items")
+        if isinstance(items, list) and items:
+            return [_sendable(item) for item in items if isinstance(item, dict)]
+    return None
+
+
+def _sendable(item: JsonObject) -> JsonObject:
+    """Return an item of an answer as it goes back: of a compaction the fields that a request may have."""
+    if item.get("type") != COMPACTION:
+        return item
+    return {name: value for name, value in item.items() if name in _COMPACTION_FIELDS}
 
 
 def _output(request: ModelRequest, part: ToolResultPart) -> str | list[JsonObject]:
@@ -157,11 +193,11 @@ def _assistant_items(
     held: list[JsonObject] = []
     is_parted = False  # what comes now has lost its reasoning
     for part in message.parts:
-        own = _own_item(part, origin) if reasons else None
+        own = _own_item(part, origin) if reasons or _compacts(part) else None
         if isinstance(part, ReasoningPart):
             if own is not None:
                 is_parted = _is_taken(own, taken) or any(item.get("id") == own.get("id") for item in held)
-                held += [] if is_parted else [own]
+                held += [] if is_parted else [_sendable(own)]
             continue
         yield from _taken(held, taken)
         held = []
@@ -174,6 +210,10 @@ def _assistant_items(
         elif isinstance(part, TextPart) and part.text.strip():
             yield {"role": "assistant", "content": part.text}
     yield from _taken((item for item in held if item.get("type") != "reasoning"), taken)
+
+
+def _compacts(part: Part) -> bool:
+    return isinstance(part, ReasoningPart) and bool(part.compacts)
 
 
 def _is_taken(item: JsonObject, taken: set[str]) -> bool:

@@ -28,6 +28,9 @@ from afkcli.host.ending import Ending
     metavar="FILE|URL|-",
     help="Attach an image, a PDF or a text: a file, a URL, or `-` for stdin; may be given more than once.",
 )
+@click.option("--record", metavar="FILE", help="Keep what the run asks models and tools, and their answers, in FILE.")
+@click.option("--replay", metavar="FILE", help="Answer from the recording FILE, instead of a model and tools.")
+@click.option("--dry-run", is_flag=True, help="Write the request that would be sent as JSON, and send nothing.")
 @click.option("--no-memory", is_flag=True, help="Do not read or write threads or logs; nothing is written to disk.")
 @click.option("--no-stdin", "-n", is_flag=True, help="Do not read stdin, for example in `while read` loops.")
 def command(message: tuple[str, ...], no_memory: bool, no_stdin: bool, **options: Any) -> Ending:

@@ -6,14 +6,15 @@ import asyncio
 import dataclasses
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from afkcli.commands.approvals import Approver, approver, interaction_mode
+from afkcli.commands.turn_checks import check_output, check_sources
+from afkcli.commands.turn_request import TurnRequest
 from afkcli.core.contract.errors import EXIT_DEGRADED, EXIT_DENIED, EXIT_INTERNAL, EXIT_OK, UsageError
-from afkcli.core.contract.structs import FrozenStruct, Struct, field, replace
+from afkcli.core.contract.structs import Struct, replace
 from afkcli.host.collecting import collect_again, pause_collecting
 from afkcli.host.ending import Ending
 from afkcli.host.invocation import STDOUT_ASIDE, Invocation
@@ -32,73 +33,18 @@ from afkcli.screen.streams import Output, is_disconnected
 if TYPE_CHECKING:
     from afkcli.commands.edit_question import Edited
     from afkcli.core.contract.jsonform import JsonObject
+    from afkcli.core.run.config import InteractionMode
     from afkcli.core.run.handle import RunHandle
     from afkcli.core.run.opening import Replaces
     from afkcli.core.thread.attachments import Attachment
     from afkcli.wiring.agents import Flags
     from afkcli.wiring.runner import Runner
     from afkcli.wiring.setup import Setup
+    from afkcli.wiring.tapes import Tapes
 
 LAST_WORDS_SECONDS = 0.5
 UNREAD_SECONDS = 5.0
 """How long the end of a run whose time is over waits for a reader of stdout that takes nothing."""
-
-
-class TurnRequest(FrozenStruct, kw_only=True):
-    """What is asked of one turn: what the options of `afk run` say, each with the option's meaning.
-
-    Args:
-        words: the message; `-` alone is stdin.
-        resume: continue the last turn of `thread`, which was cut, instead of sending a message.
-        retry, edit: ask the last question of the thread again, with `edit` as it is after the user's editor.
-        thread, continue_: the thread by name, or the one last used in the folder of the invocation.
-        agent, model, instructions, tools, schema: what runs; `schema` is a file or JSON.
-        options: options of the model by name; None removes what the config sets.
-        context: what is done with a conversation that does not fit into the model's window.
-        limits: limits by their fields in `FailSafeConfig`, only those that were given.
-        approvals: `ask`, `deny` or `stdin`; None as the config says.
-        busy, busy_timeout: what to do while another run holds the thread, and for how many seconds to wait.
-        plugins: plugin files to load.
-        attach: files, URLs, or `-` for stdin.
-        memory: whether thread and log are read and written.
-        read_stdin: whether stdin may be read.
-        json, reasoning, final: the form of the output.
-        quiet: leave out the line about what the run took.
-        fail_on_denied: end with exit code 6 where a tool call was denied.
-        debug: show the traceback of an error.
-        run_id: the id of the run, a UUIDv7; a new one if it is None. One that is in use is refused.
-
-    Since: 0.2.
-    """
-
-    words: tuple[str, ...] = ()
-    resume: bool = False
-    retry: bool = False
-    edit: bool = False
-    thread: str | None = None
-    continue_: bool = False
-    agent: str | None = None
-    model: str | None = None
-    instructions: str | None = None
-    tools: tuple[str, ...] = ()
-    schema: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    limits: Mapping[str, float] = field(default_factory=dict)
-    context: str | None = None
-    approvals: str | None = None
-    busy: str | None = None
-    busy_timeout: float | None = None
-    plugins: tuple[Path, ...] = ()
-    attach: tuple[str, ...] = ()
-    memory: bool = True
-    read_stdin: bool = True
-    json: bool = False
-    reasoning: bool = False
-    final: bool = False
-    quiet: bool = False
-    fail_on_denied: bool = False
-    debug: bool = False
-    run_id: str | None = None
 
 
 def run_turn(invocation: Invocation, request: TurnRequest) -> Ending:
@@ -121,12 +67,12 @@ def run_turn(invocation: Invocation, request: TurnRequest) -> Ending:
 def _prepared(invocation: Invocation, request: TurnRequest) -> _Turn:
     """Read what the request names: stdin, attachments, the schema, the config and the plugins."""
     messages = Messages(invocation)
-    _check_sources(request)
+    check_sources(request)
     text: str | None = None
     attachments: Sequence[Attachment] = ()
     if not (request.resume or request.retry or request.edit):
         text, attachments = _message(invocation, request, messages)
-    _check_output(request)
+    check_output(request)
 
     from afkcli.wiring.agents import Flags
     from afkcli.wiring.assembly import load_setup
@@ -142,11 +88,16 @@ def _prepared(invocation: Invocation, request: TurnRequest) -> _Turn:
         context=request.context,
     )
     setup = load_setup(invocation, project=True, plugin_files=request.plugins, notify=messages.say)
+    tapes: Tapes | None = None
+    if request.is_taped:
+        from afkcli.commands.taped_turn import tapes_for
+
+        tapes = tapes_for(request, setup, messages)
     replaces: Replaces | None = "last" if request.retry else None
     if request.edit:
         text, replaces, thread = _edited(invocation, request, setup)
         request = replace(request, thread=thread, continue_=False)  # another thread may be the last one by now
-    return _Turn(invocation, request, setup, flags, text, messages, attachments, replaces)
+    return _Turn(invocation, request, setup, flags, text, messages, attachments, replaces, tapes)
 
 
 def _edited(invocation: Invocation, request: TurnRequest, setup: Setup) -> Edited:
@@ -158,41 +109,6 @@ def _edited(invocation: Invocation, request: TurnRequest, setup: Setup) -> Edite
         return edited_question(invocation, store, request.thread)
     finally:
         store.close()
-
-
-def _check_sources(request: TurnRequest) -> None:
-    """Refuse two threads, two questions, and two uses of stdin."""
-    if request.retry or request.edit:
-        _check_asked_again(request)
-    if request.continue_ and request.thread is not None:
-        raise UsageError("--continue and --thread both name a thread; use one of them")
-    if "-" not in request.attach:
-        return
-    if not request.words or request.words == ("-",):
-        raise UsageError("`--attach -` reads stdin, so give the message as an argument")
-    if request.approvals == "stdin":
-        raise UsageError("`--attach -` and `--approvals stdin` both read stdin; use one of them")
-
-
-def _check_asked_again(request: TurnRequest) -> None:
-    option = "--edit" if request.edit else "--retry"
-    if request.retry and request.edit:
-        raise UsageError("--retry asks the last question as it is, --edit lets you change it; use one of them")
-    if request.words:
-        raise UsageError(f"{option} asks the last question of the thread again; leave the message out")
-    if request.attach:
-        raise UsageError(f"{option} keeps the attachments of the question; leave --attach out")
-    if not request.memory:
-        raise UsageError(f"{option} needs memory, which --no-memory turns off; use one of them")
-    if request.thread is None and not request.continue_:
-        raise UsageError(f"{option} needs a thread; name it with --thread NAME, or use --continue")
-
-
-def _check_output(request: TurnRequest) -> None:
-    if request.json and request.final:
-        raise UsageError("--json and --final are different output formats; use one of them")
-    if request.approvals == "stdin" and not request.json:
-        raise UsageError("--approvals stdin needs --json, which shows the requests; add --json")
 
 
 def _message(invocation: Invocation, request: TurnRequest, messages: Messages) -> tuple[str, Sequence[Attachment]]:
@@ -246,6 +162,7 @@ class _Turn(Struct):
     messages: Messages
     attachments: Sequence[Attachment] = ()
     replaces: Replaces | None = None
+    tapes: Tapes | None = None
     _code: int = EXIT_OK
     _signal: int | None = None
     _cancel: Callable[[], object] = lambda: None
@@ -258,8 +175,10 @@ class _Turn(Struct):
         from afkcli.wiring.runner import Runner
         from afkcli.wiring.surroundings import runner_config
 
-        mode = interaction_mode(self.request.approvals or self.setup.config.approval("mode"), self.invocation)
-        self._approver = approver(mode, self.invocation, self.messages)
+        mode: InteractionMode = "headless"
+        if self._is_real:  # nobody is asked again about what was recorded
+            mode = interaction_mode(self.request.approvals or self.setup.config.approval("mode"), self.invocation)
+            self._approver = approver(mode, self.invocation, self.messages)
         runner = Runner(
             dataclasses.replace(
                 runner_config(self.setup, self.request.busy, self.request.busy_timeout), interaction_mode=mode
@@ -267,6 +186,7 @@ class _Turn(Struct):
             store=None if self.request.memory else "memory",
             sinks=None if self.request.memory else (),
             setup=self.setup,
+            tapes=self.tapes,
         )
         self._listen()
         try:
@@ -282,6 +202,10 @@ class _Turn(Struct):
             if self._output is not None:
                 self._output.close()
         return Ending(self._code, self._signal, at_once=await _are_left_behind(stopped=self._signal is not None))
+
+    @property
+    def _is_real(self) -> bool:
+        return self.tapes is None or self.tapes.is_real
 
     async def _stream(self, runner: Runner) -> None:
         from afkcli.wiring.agents import agent_for
@@ -304,7 +228,7 @@ class _Turn(Struct):
             if self.request.edit:  # what was typed is nowhere else
                 self.messages.raw(f"afk: the edited question, which was not asked:\n{self.text}\n")
             raise
-        if thread_id is None and self.request.memory:
+        if thread_id is None and self.request.memory and self._is_real:
             self.messages.say(f"thread {handle.thread_id}")
         showing = asyncio.ensure_future(self._show(handle))
         stopping: list[asyncio.Task[None]] = []
@@ -356,7 +280,7 @@ class _Turn(Struct):
             except OSError as error:
                 failed = True
                 if is_disconnected(error):
-                    self._signal = self._signal or SIGPIPE
+                    self._stopped_by(self._signal or SIGPIPE)
                     await handle.cancel()
                 else:
                     what = f"stdout cannot be written: {error.strerror}"
@@ -368,6 +292,10 @@ class _Turn(Struct):
 
         result = await handle.wait()
         self._code = exit_code(result) or self._code
+        if self.tapes is not None:
+            from afkcli.commands.taped_turn import ended
+
+            self._signal = await ended(self.tapes, result, self._output) or self._signal
         if self.request.fail_on_denied and result.denied and self._code in (EXIT_OK, EXIT_DEGRADED):
             self._code = EXIT_DENIED
         if self.request.debug and handle.exception is not None:
@@ -395,8 +323,11 @@ class _Turn(Struct):
         if self.request.reasoning:
             shared = self.invocation.same_output()
             reasoning = Reasoning(self.messages, Output(self.invocation.stderr.descriptor) if shared else None)
-        answer = structured_answer if self.request.schema is not None else final_answer if self.request.final else None
-        attended = output.is_terminal and self.invocation.stderr.is_terminal and not self.request.quiet
+        answer = final_answer if self.request.final else None
+        if self.request.schema is not None and not self.request.dry_run:
+            answer = structured_answer
+        seen = output.is_terminal and self.invocation.stderr.is_terminal
+        attended = seen and self._is_real and not self.request.quiet
         return TextRenderer(output, self.messages, answer=answer, reasoning=reasoning, attended=attended)
 
     def _listen(self) -> None:
@@ -420,8 +351,13 @@ class _Turn(Struct):
     def _on_signal(self, number: int) -> None:
         if self._signal is not None:
             os._exit(128 + number) if os.name == "nt" else die_of(number)
-        self._signal = number
+        self._stopped_by(number)
         self._cancel()
+
+    def _stopped_by(self, number: int) -> None:
+        self._signal = number
+        if self.tapes is not None:
+            self.tapes.signal = number
 
 
 async def _stop(handle: RunHandle, showing: asyncio.Task[None]) -> None:

@@ -14,7 +14,7 @@ from afkcli.core.contract.context import CONTEXT_POLICIES
 from afkcli.core.contract.limits import LIMITS, Limit
 
 if TYPE_CHECKING:
-    from afkcli.commands.turn import TurnRequest
+    from afkcli.commands.turn_request import TurnRequest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -151,7 +151,7 @@ def request_of(options: dict[str, Any], **more: Any) -> TurnRequest:
     """Return what the options of a command say, and `more`, as the request for a turn."""
     from pathlib import Path
 
-    from afkcli.commands.turn import TurnRequest
+    from afkcli.commands.turn_request import TurnRequest
 
     options["plugins"] = tuple(map(Path, options["plugins"]))
     limits = {limit.field: options.pop(limit.field) for limit in LIMITS if limit.option is not None}

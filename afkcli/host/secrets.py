@@ -34,6 +34,14 @@ class Secrets:
             for item in value.values() if isinstance(value, Mapping) else value:
                 self.add_address(item)
 
+    def may_go_on(self, text: str) -> bool:
+        """Return whether a text ends with the beginning of a secret, which the next piece of it may complete."""
+        for value in self._values:
+            end = text[-(len(value) - 1) :]
+            if any(value.startswith(end[start:]) for start in range(len(end))):
+                return True
+        return False
+
     def mask(self, text: str) -> str:
         """Return `text` without the secrets."""
         return mask(text, self._values)

@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl
 
 from afkcli.core.contract.errors import ProviderError
 from afkcli.core.contract.jsonform import JsonObject, loads
+from afkcli.core.contract.protocols import SentRequest
 from afkcli.core.contract.structs import FrozenStruct
 from afkcli.providers.answer_events import AnswerEvents
 from afkcli.providers.base_url import split_base_url
@@ -126,6 +127,28 @@ class Connection(Generic[AnyServer]):
             error.locate(message_at)
             raise
 
+    async def preview(self, path: str, body: JsonObject) -> SentRequest:
+        """Return the request that `stream` would send; nothing is sent.
+
+        Raises:
+            ProviderError: the SDK sends no such request.
+
+        Since: 0.2.
+        """
+        from afkcli.providers.preview import RequestKeeper  # not at the top: a run sends its requests
+
+        client = await self.client()
+        library, server = http_library(self._sdk.load()), self._server
+        keeper = RequestKeeper(library)
+        http_client = make_http_client(library, server.url, client.timeout, None, transport=keeper.transport)
+        progress = Progress(server.settings.first_byte_timeout, server.settings.idle_timeout)
+        copy = client.with_options(http_client=http_client)
+        response = await self._send("post", path, str(body.get("model")), body, progress, copy)
+        await response.aclose()
+        sent = keeper.sent()
+        assert sent is not None
+        return sent
+
     async def get_json(self, path: str) -> Any:
         """Return the JSON of a GET request; `ProviderError` if there is none."""
         return await self._json("get", path, None)
@@ -158,9 +181,11 @@ class Connection(Generic[AnyServer]):
         if client is not None and self._loop is asyncio.get_running_loop():
             await client.close()
 
-    async def _send(self, method: str, path: str, model: str, body: JsonObject | None, progress: Progress) -> Any:
+    async def _send(
+        self, method: str, path: str, model: str, body: JsonObject | None, progress: Progress, client: Any = None
+    ) -> Any:
         """Return the HTTP library's response, its body unread; the time of `progress` begins here."""
-        client = await self.client()
+        client = client or await self.client()
         sdk = self._sdk.load()
         call: Any = client.post if method == "post" else client.get
         path, _, query = path.partition("?")  # beside a query of the base URL one in the path would be lost

@@ -29,8 +29,10 @@ ERROR_BODY_SECONDS = 10.0
 KEEPALIVE_SECONDS = 60
 
 
-def make_http_client(library: ModuleType, url: str, timeout: Any, proxy: Proxy | None) -> Any:
+def make_http_client(library: ModuleType, url: str, timeout: Any, proxy: Proxy | None, *, transport: Any = None) -> Any:
     """Return an `AsyncClient` of `library` for the server at `url`, which keeps its connections for a few seconds.
+
+    It sends by `transport` if there is one.
 
     Some servers (llama.cpp's) close theirs after an answer without announcing it; a request that is lost by that is
     sent anew (see `transport`).
@@ -40,7 +42,7 @@ def make_http_client(library: ModuleType, url: str, timeout: Any, proxy: Proxy |
 
     Since: 0.2.
     """
-    transport = pooled_transport(
+    transport = transport or pooled_transport(
         library,
         context=_context(library, url, proxy),
         limits=library.Limits(max_connections=1000, max_keepalive_connections=100),

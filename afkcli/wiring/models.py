@@ -64,6 +64,9 @@ def choose_model(
     last = Choice(value=thread.model, source="the thread's last turn") if thread and thread.model else None
     choice = explicit or last or agent_model or setup.config.value("model")
     if choice is None:
+        recorded = setup.model_by_default()
+        if recorded is not None:
+            return Choice(value=recorded, source="the recording")
         return _model_of_key(setup) or _demonstration(setup)
     return replace(choice, value=full_model_name(setup, choice.value))
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from afkcli.config.merging import DEFAULT_SINKS, DEFAULT_STORE, environment_choice
+from afkcli.core.contract.credentials import MASK
 from afkcli.core.contract.errors import AfkError, ConfigError, PluginContractError, PluginError, StoreError
 from afkcli.loading.discovery import section
 from afkcli.wiring.setup import Setup
@@ -19,6 +20,19 @@ if TYPE_CHECKING:
 def make_provider(setup: Setup, name: str) -> Provider:
     """Return a new provider; `UnknownNameError`, `PluginError` or the provider's own `AfkError` if it cannot be."""
     return cast("Provider", _make(setup, "provider", name, setup.config.plugin_table("providers", name)))
+
+
+def make_provider_without_key(setup: Setup, name: str) -> Provider:
+    """Return a provider with the mask of a secret in the place of each key that is missing; raises as `make_provider`.
+
+    Nothing can be sent by it. It is for a run that only shows its request.
+    """
+    import dataclasses
+
+    kind: Any = setup.plugins.settings_type("provider", name)
+    fields = dataclasses.fields(kind) if kind is not None else ()
+    keys = {field.name: MASK for field in fields if field.metadata.get("secret") and field.type in ("str", str)}
+    return cast("Provider", _make(setup, "provider", name, {**keys, **setup.config.plugin_table("providers", name)}))
 
 
 def open_store(setup: Setup) -> Store:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from afkcli.config.merging import Choice
 from afkcli.core.contract.agent import Agent
@@ -26,6 +27,9 @@ from afkcli.wiring.plugin_objects import make_provider, make_sinks, open_store
 from afkcli.wiring.setup import Setup
 from afkcli.wiring.surroundings import runner_config, wiring_of
 from afkcli.wiring.toolbox import Toolbox
+
+if TYPE_CHECKING:
+    from afkcli.wiring.tapes import Tapes
 
 
 class Providers(Mapping[str, Provider]):
@@ -66,6 +70,14 @@ class Runner(CoreRunner):
         project: whether the afk.toml of the working directory counts too, as on the command line.
         setup: config and plugins that were loaded already. Without it, what belongs to no run's events (the embedded
             model answers, a sink is left out) is said as a warning of the logger `afkcli`, so on stderr by default.
+        record: a file that takes what the runs ask their models and tools, and what they answer. It must not exist.
+            Since 0.2.
+        replay: a recording that answers the runs, in the order in which they start, instead of models and tools. No
+            thread is written, and no sink gets events unless `store` and `sinks` say so. Since 0.2.
+        tapes: makes what stands between the runs and their models and tools, in place of `record` and `replay`.
+
+    Raises:
+        UsageError: the recording cannot be written or read.
     """
 
     def __init__(
@@ -76,6 +88,9 @@ class Runner(CoreRunner):
         sinks: Sequence[Sink] | None = None,
         project: bool = False,
         setup: Setup | None = None,
+        record: str | os.PathLike[str] | None = None,
+        replay: str | os.PathLike[str] | None = None,
+        tapes: Tapes | None = None,
     ) -> None:
         if setup is None:
             invocation = Invocation.of_process()
@@ -84,12 +99,22 @@ class Runner(CoreRunner):
         self._made = Providers(self.setup)
         self._toolbox = Toolbox(self.setup)
         wiring = replace(wiring_of(self.setup), find_tools=self._toolbox.find)
-        if store == "memory":
+        if tapes is None and not (record is None and replay is None):
+            from afkcli.wiring.tapes import tapes_of  # not at the top: few runs are recorded
+
+            tapes = tapes_of(self.setup, record, replay)
+        self._tapes = tapes
+        opens: Callable[[], Store] = partial(open_store, self.setup)
+        if tapes is not None:
+            wiring, opens = replace(wiring, tape=tapes.tape), tapes.store(opens)
+        if store == "memory" or (tapes is not None and not tapes.is_real):
             wiring = replace(wiring, budgets=replace(wiring.budgets, kept=False))
+        if sinks is None:
+            sinks = make_sinks(self.setup) if tapes is None or tapes.is_real else ()
         super().__init__(
             providers=self._made,
-            store=None if store == "memory" else store or partial(open_store, self.setup),
-            sinks=make_sinks(self.setup) if sinks is None else sinks,
+            store=None if store == "memory" else store or opens,
+            sinks=sinks,
             config=config or runner_config(self.setup),
             wiring=wiring,
         )
@@ -153,6 +178,11 @@ class Runner(CoreRunner):
             await self.leave_loop()
         finally:
             await super().aclose()
+
+    def close(self) -> None:
+        super().close()
+        if self._tapes is not None:
+            self._tapes.close()
 
 
 def _warn(line: str) -> None:

@@ -15,7 +15,8 @@ from afkcli.loading.discovery import Plugins
 class Setup(Struct, kw_only=True):
     """The config and the plugins of this user on this machine.
 
-    `notify` takes one line for a person.
+    `notify` takes one line for a person. `model_by_default` returns the model of a run that names none, if something
+    other than a key or the demonstration decides that.
     """
 
     config: Config
@@ -23,3 +24,4 @@ class Setup(Struct, kw_only=True):
     notify: Callable[[str], None]
     invocation: Invocation
     file_plugins: list[str] = field(default_factory=list)
+    model_by_default: Callable[[], str | None] = lambda: None

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from afkcli.commands.turn import TurnRequest, run_turn
+from afkcli.commands.turn import run_turn
+from afkcli.commands.turn_request import TurnRequest
 from afkcli.core.contract.ids import uuid7
 from afkcli.host.ending import Ending
 from afkcli.testing.model_script import Fault, Step

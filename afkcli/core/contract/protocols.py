@@ -156,6 +156,31 @@ class CompactingProvider(Provider, Protocol):
         ...
 
 
+class SentRequest(FrozenStruct, kw_only=True):
+    """A request as a provider sends it: `body` is the text of its JSON to the letter.
+
+    `method`, `url` and `headers` are None for a model that runs in this process. Since: 0.2.
+    """
+
+    body: str
+    method: str | None = None
+    url: str | None = None
+    headers: Mapping[str, str] | None = None
+
+
+class PreviewingProvider(Provider, Protocol):
+    """A provider that can say what it would send. The method is optional: without it `afk run --dry-run` shows the
+    request as afk gives it to the provider. Since: 0.2."""
+
+    async def preview(self, request: ModelRequest) -> SentRequest:
+        """Return what `stream` would send first for `request`; nothing is sent.
+
+        Raises:
+            ProviderError: `stream` would not send it.
+        """
+        ...
+
+
 class RecordKind(StrEnum):
     """What a record of a thread is.
 

@@ -50,6 +50,7 @@ WARNINGS: tuple[WarningRow, ...] = (
         "cost_unknown",
         "the cost of the run could not be computed, because a plugin reported a usage or a price of a wrong form",
     ),
+    WarningRow("recording", "the recording of the run could not be written, and ends there", "0.2"),
     WarningRow("sink_left_out", "a sink failed or did not keep up"),
     WarningRow(
         "tool_not_repeated",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.errors import UsageError
-from afkcli.core.contract.protocols import Provider, Store, ThreadInfo
+from afkcli.core.contract.protocols import KEPT_KINDS, Provider, Record, Store, ThreadInfo
 from afkcli.core.contract.rules import Decider
 from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.tasks import contained, started
@@ -47,6 +47,7 @@ from afkcli.core.thread.store_worker import StoreWorker
 
 if TYPE_CHECKING:
     from afkcli.core.run.answer import StructuredOutput
+    from afkcli.core.run.tape import Tape
 
 _DECIDERS: Mapping[InteractionMode, Decider] = {"headless": "headless", "interactive": "user", "external": "caller"}
 
@@ -113,7 +114,8 @@ async def assemble(
         UsageError: the run cannot start: a tool, a model, an option, an attachment or a price.
         LeaseLostError: another run took the thread.
     """
-    plan = await _check(resources, opening.thread, agent, run_id, asked)
+    tape = resources.wiring.tape() if resources.wiring.tape is not None else None
+    plan = await _check(resources, opening.thread, agent, run_id, asked, tape)
     stopping = Stopping()
     outlet = Outlet(
         spec=plan.spec,
@@ -138,15 +140,22 @@ async def assemble(
         raise
     imports.begin()
     outlet.pending_warnings += history_warnings(begun.history)
-    run = _compose(plan, begun, stopping, outlet, preparing, listing, resources.count)
+    run = _compose(plan, begun, stopping, outlet, preparing, listing, resources.count, tape)
+    if tape is not None:
+        records = await _history_for(tape, resources, begun, opening.thread)
+        tape.begin(run.spec, run.models.current.full_name, records, outlet, stopping)
     if begun.unsaved is not None:
         calls, wiring = resources.store_worker.of(run.spec.thread_key), resources.wiring
         await calls.call(begin_rescue, run, calls, wiring.rescue, wiring.rescue_more, on_problem)
     return run
 
 
-async def _check(resources: Resources, thread: ThreadInfo, agent: Agent, run_id: str, asked: Asked | None) -> _Plan:
-    config, wiring = resources.config, resources.wiring
+async def _check(
+    resources: Resources, thread: ThreadInfo, agent: Agent, run_id: str, asked: Asked | None, tape: Tape | None
+) -> _Plan:
+    config, wiring, providers, find_tools = resources.config, resources.wiring, resources.providers, None
+    if tape is not None:
+        agent, providers, find_tools = tape.agent(agent), tape.providers(providers), tape.find_tools(wiring.find_tools)
     spec = RunSpec(
         run_id=run_id,
         thread_id=thread.name,
@@ -161,7 +170,7 @@ async def _check(resources: Resources, thread: ThreadInfo, agent: Agent, run_id:
     )
     tools = as_tools(agent.tools)
     output, unchecked = _output_of(agent)
-    models = resolve_models(agent, resources.providers, wiring.look_up_price)
+    models = resolve_models(agent, providers, wiring.look_up_price)
     if asked is not None and asked.contents:
         refuse_what_the_model_cannot_take(asked.message, models[0].full_name, models[0].capabilities)
     calls = resources.store_worker.of(thread.key)
@@ -176,7 +185,7 @@ async def _check(resources: Resources, thread: ThreadInfo, agent: Agent, run_id:
     return _Plan(
         spec=spec,
         tools=tools,
-        finding=_find_tools(wiring, agent, tools),
+        finding=_find_tools(find_tools or wiring.find_tools, agent, tools),
         models=Models(models),
         output=output,
         spending=spending,
@@ -196,13 +205,15 @@ def _output_of(agent: Agent) -> tuple[StructuredOutput | None, list[tuple[str, s
     return output, unchecked_warnings(output)
 
 
-def _find_tools(wiring: Wiring, agent: Agent, own: Tools) -> Coroutine[Any, Any, FoundTools] | None:
+def _find_tools(
+    find: Callable[[Sequence[str]], Coroutine[Any, Any, FoundTools]], agent: Agent, own: Tools
+) -> Coroutine[Any, Any, FoundTools] | None:
     """Return the lookup of the tools that `agent` names; None if it names none."""
     names = [item for item in agent.tools if isinstance(item, str)]
     both = [name for name in own if any(fnmatchcase(name, pattern) for pattern in names)]
     if both:
         raise UsageError(f"a function and a plugin's tool are both named {both[0]!r}; rename one")
-    return wiring.find_tools(names) if names else None
+    return find(names) if names else None
 
 
 def _compose(
@@ -213,6 +224,7 @@ def _compose(
     preparing: asyncio.Task[None],
     listing: asyncio.Task[FoundTools] | None,
     count: Callable[[str, float], Coroutine[Any, Any, float]],
+    tape: Tape | None,
 ) -> Run:
     spec, models, tally, limits = plan.spec, plan.models, Tally(), Limits(plan.spec.agent.fail_safe)
     transcript = Transcript(
@@ -243,6 +255,7 @@ def _compose(
         contents=plan.contents,
         output=plan.output,
         context=context,
+        pause=asyncio.sleep if tape is None else tape.pause,
     )
     tool_calls = ToolCalls(
         spec=spec,
@@ -252,7 +265,10 @@ def _compose(
         limits=limits,
         approvals=approvals,
         contents=plan.contents,
+        took=tape.took if tape is not None else None,
     )
+    if tape is not None:
+        outlet.watch, tool_calls = tape.saw, tape.tool_calls(tool_calls)
     return Run(
         spec=spec,
         models=models,
@@ -271,7 +287,19 @@ def _compose(
         own_tools=plan.tools,
         listing=listing,
         preparing=preparing,
+        tape=tape,
     )
+
+
+async def _history_for(tape: Tape, resources: Resources, begun: Begun, thread: ThreadInfo) -> Sequence[Record]:
+    """Return the records of the earlier turns for a tape that keeps them; none where they cannot be read."""
+    if not tape.keeps_history or begun.writer is None:
+        return ()
+    records: Sequence[Record] = ()
+    with contextlib.suppress(Exception):  # the store is a plugin, and the run has begun
+        records = await resources.store_worker.of(thread.key).call(lambda: resources.store().load(thread.key))
+    turn = begun.writer.turn
+    return [record for record in records if record.kind in KEPT_KINDS and record.turn < turn]
 
 
 def _say_waiting(line: str, outlet: Outlet, notify: Callable[[str], None]) -> None:

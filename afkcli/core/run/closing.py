@@ -47,6 +47,8 @@ async def see_through(
     await _end_of_work(work, run.stopping, run.spec.agent.fail_safe.max_wall_time_s)
     run.preparing.cancel()
     outcome = _outcome_of(work, run.stopping, run.models.current.full_name, run.outlet.redact)
+    if run.tape is not None:
+        run.tape.end(outcome)
     run.outlet.post_pending()
     if outcome.error is not None and outcome.error_kind is not None:
         run.outlet.post(ErrorEvent, error=outcome.error, kind=outcome.error_kind)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from afkcli.core.contract.errors import ConfigError, UsageError
 from afkcli.core.contract.jsonform import JsonObject
@@ -16,6 +16,9 @@ from afkcli.core.run.budgets import NO_BUDGETS, Budgets
 from afkcli.core.run.models import NO_LIST, PriceLookup, WindowLookup
 from afkcli.core.run.retries import FIRST_DELAY_S, MAX_DELAY_S, MAX_RETRIES
 from afkcli.core.thread.turns import SealedTurn
+
+if TYPE_CHECKING:
+    from afkcli.core.run.tape import Tape
 
 InteractionMode = Literal["headless", "interactive", "external"]
 BusyMode = Literal["wait", "fail", "fork"]
@@ -85,6 +88,7 @@ class Wiring(FrozenStruct, kw_only=True):
         find_tools: looks up the tools of plugins by the names that an agent gives. It raises `UsageError` at once for
             a name that no plugin can have.
         last_warnings: returns codes and lines of warnings that are posted before the last event of a run.
+        tape: makes what stands between a run and its model and tools; None if nothing does.
     """
 
     owner: Callable[[str], Owner] = unknown_owner
@@ -99,3 +103,4 @@ class Wiring(FrozenStruct, kw_only=True):
     rules: Sequence[ApprovalRule] = ()
     find_tools: Callable[[Sequence[str]], Coroutine[Any, Any, FoundTools]] = no_named_tools
     last_warnings: Callable[[], Sequence[tuple[str, str]]] = tuple
+    tape: Callable[[], Tape] | None = None

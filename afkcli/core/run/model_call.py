@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -84,6 +84,7 @@ class ModelCalls(FrozenStruct, kw_only=True):
     contents: Contents
     output: StructuredOutput | None
     context: Context
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     without_tools: set[str] = field(default_factory=set)
     hashes: RequestHash = field(default_factory=RequestHash)
 
@@ -191,7 +192,7 @@ class ModelCalls(FrozenStruct, kw_only=True):
         self._check_calls(str(error))
         line = error_line(str(error), self.outlet.redact)
         await self.outlet.emit(Retrying, attempt=attempt + 1, delay_s=round(delay, 3), error=line)
-        await asyncio.sleep(delay)
+        await self.pause(delay)
 
     async def _request(self, model: Model, tools: Tools) -> ModelRequest:
         """Return the request of the next call, as `model` can take it."""

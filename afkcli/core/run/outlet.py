@@ -33,7 +33,8 @@ class Outlet(Struct, kw_only=True, eq=False):
         pending_warnings: codes and lines that are posted before the next event. Any thread may append to it.
 
     `step` is the number of the current step, 0 before the first. Pieces of the answer that come fast are merged (see
-    `DeltaMerger`), and sent before any other event.
+    `DeltaMerger`), and sent before any other event. `watch` is told of each event before it is sent; with it, pieces
+    are not merged, so that the events do not depend on time.
     """
 
     spec: RunSpec
@@ -44,6 +45,7 @@ class Outlet(Struct, kw_only=True, eq=False):
     pending_warnings: list[tuple[str, str]] = field(default_factory=list)
     clock: Clock = field(default_factory=Clock)
     step: int = 0
+    watch: Callable[[type, Mapping[str, Any]], None] | None = None
     _seq: int = 0
     _ended: bool = False
     _deltas: DeltaMerger = field(default_factory=DeltaMerger)
@@ -62,6 +64,9 @@ class Outlet(Struct, kw_only=True, eq=False):
         self._post(kind, values)
 
     def _post(self, kind: Callable[..., Event], values: Mapping[str, Any], pieces: int = 1) -> None:
+        if self.watch is not None:
+            assert isinstance(kind, type)
+            self.watch(kind, values)
         if not self.sinks and not self.channel.is_read:  # no event is made that no one sees
             self._seq += 1
             self._ended = kind is Completed
@@ -103,7 +108,7 @@ class Outlet(Struct, kw_only=True, eq=False):
         """
         self._begin()
         self._deltas.add(kind, field, text, same)
-        if self.channel.ahead + self._deltas.pieces >= MAX_BUFFERED_EVENTS:
+        if self.watch is not None or self.channel.ahead + self._deltas.pieces >= MAX_BUFFERED_EVENTS:
             self._deltas.flush()
         await self.channel.drain()
 

@@ -26,13 +26,15 @@ from afkcli.core.thread.contents import Contents
 
 if TYPE_CHECKING:
     from afkcli.core.run.answer import StructuredOutput
+    from afkcli.core.run.tape import Tape
 
 
 class Run(FrozenStruct, kw_only=True, eq=False):
     """The parts of one run. Each has its own file; code takes the parts that it needs.
 
     `own_tools` are the functions that the agent was given, `listing` looks up the tools of plugins that it names, and
-    `preparing` prepares the provider while the thread is read. Both tasks were started before the run.
+    `preparing` prepares the provider while the thread is read. Both tasks were started before the run. `tape` stands
+    between the run and its model and tools, if it is recorded or replayed.
     """
 
     spec: RunSpec
@@ -52,6 +54,7 @@ class Run(FrozenStruct, kw_only=True, eq=False):
     own_tools: Mapping[str, Tool]
     listing: asyncio.Task[FoundTools] | None
     preparing: asyncio.Task[None]
+    tape: Tape | None = None
 
 
 def take_problem(error: Exception, stopping: Stopping, outlet: Outlet) -> None:

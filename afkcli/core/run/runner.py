@@ -311,7 +311,8 @@ class Runner:
         await self.aclose()
 
     def _launch(self, run: Run) -> RunHandle:
-        task = started(work(run, self._calls.of(run.spec.thread_key)))
+        working = work(run, self._calls.of(run.spec.thread_key))
+        task = started(working if run.tape is None else run.tape.see(working))
         run.stopping.watch(task)  # it is cancelled at once if the lease was lost in the meantime
         self._runs.add(run)
         return RunHandle(

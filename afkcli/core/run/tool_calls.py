@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from afkcli.core.contract.events import ToolCompleted, ToolStarted
@@ -46,7 +46,7 @@ async def all_tools(own: Tools, listing: asyncio.Task[FoundTools] | None, outlet
 
 
 class ToolCalls(FrozenStruct, kw_only=True):
-    """Makes the tool calls of one run."""
+    """Makes the tool calls of one run. `took` is told of each result, by the position of its call in the step."""
 
     spec: RunSpec
     transcript: Transcript
@@ -55,6 +55,7 @@ class ToolCalls(FrozenStruct, kw_only=True):
     limits: Limits
     approvals: Approvals
     contents: Contents
+    took: Callable[[int, ToolResultPart, Mapping[str, bytes]], None] | None = None
 
     async def finish(self, calls: Sequence[ToolCallPart], tools: Tools) -> None:
         """Answer `calls`, which the interrupted turn left unfinished; raises as `make`.
@@ -92,11 +93,16 @@ class ToolCalls(FrozenStruct, kw_only=True):
         results: dict[int, ToolResultPart] = {}  # by position, because a server may give two calls the same id
         waiting = enumerate(calls[:granted])
 
+        def answer(position: int, result: ToolResultPart, contents: Mapping[str, bytes]) -> None:
+            results[position] = result
+            if self.took is not None:
+                self.took(position, result, contents)
+
         async def worker() -> None:  # so many of these, and not a task for each call: a model may ask for thousands
             for position, call in waiting:
                 if self.transcript.size.is_full:
                     return
-                await _Call(self, call, tools, again).make(partial(results.__setitem__, position))
+                await _Call(self, call, tools, again).make(partial(answer, position))
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -127,7 +133,7 @@ class _Call:
         self._invocation = ToolInvocation(tool) if tool is not None else None
         self._reports = ToolReports(calls.outlet, call)
 
-    async def make(self, answer: Callable[[ToolResultPart], None]) -> None:
+    async def make(self, answer: Callable[[ToolResultPart, Mapping[str, bytes]], None]) -> None:
         """Make the call. A cancelled call gets no result, so that a run that resumes the turn knows about it."""
         calls, call = self._calls, self._call
         await calls.outlet.emit(ToolStarted, tool_name=call.name, tool_call_id=call.id, arguments=call.arguments)
@@ -138,7 +144,7 @@ class _Call:
             parts = (TextPart(text=error),) if error else output.parts
             result = ToolResultPart(id=call.id, name=call.name, parts=parts, is_error=bool(error))
             calls.contents.held.update(output.contents)
-            answer(calls.transcript.add_result(result, output.contents))
+            answer(calls.transcript.add_result(result, output.contents), output.contents)
         finally:
             self._reports.end()
             self._report(output, error)

@@ -69,6 +69,12 @@ class MemoryStore:
             kept.token, kept.owner, kept.expires = uuid7(), owner, time.monotonic() + LEASE_SECONDS
             return Lease(token=kept.token, thread=kept.info, expires=kept.expires)
 
+    def put(self, info: ThreadInfo, records: Sequence[Record]) -> None:
+        """Take a thread as it is in another store. Since: 0.2."""
+        with self._lock:
+            self._threads[info.key] = _Kept(info=info, records={record.index: record for record in records})
+            self._keys[info.name] = info.key
+
     def holder(self, name: str) -> Owner | None:
         with self._lock:
             kept = self._named(name)

@@ -20,6 +20,7 @@ from afkcli.plugin import (
     ModelRequest,
     ProviderData,
     ProviderError,
+    SentRequest,
     dumps,
     replace,
 )
@@ -65,6 +66,11 @@ class AnthropicProvider:
         async with aclosing(answer_events(self._connection, PATH, body, reader)) as events:
             async for event in events:
                 yield event
+
+    async def preview(self, request: ModelRequest) -> SentRequest:
+        """Return what `stream` would send; see `afkcli.plugin.PreviewingProvider`."""
+        request = fitted(request)
+        return await self._connection.preview(PATH, request_body(self._server, request, ToolNames.of(request)))
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what is known of a model: the API's options alone where its name is not a Claude model's."""

@@ -27,6 +27,7 @@ from afkcli.plugin import (
     ModelWarning,
     ProviderError,
     Role,
+    SentRequest,
     attached_parts,
     dumps,
     label,
@@ -40,6 +41,7 @@ from afkcli.providers.http_client import make_http_client
 from afkcli.providers.merged_events import EventMerger
 from afkcli.providers.network import check_network
 from afkcli.providers.origin import Origin
+from afkcli.providers.preview import RequestKeeper
 from afkcli.providers.provider_errors import ServerToldError
 from afkcli.providers.proxies import Proxy
 from afkcli.providers.tool_names import ToolNames
@@ -89,6 +91,28 @@ class LiteLLMProvider:
         )
         async for event in self._attempt(litellm, route, request, names, asked):
             yield event
+
+    async def preview(self, request: ModelRequest) -> SentRequest:
+        """Return what LiteLLM would send; see `afkcli.plugin.PreviewingProvider`."""
+        litellm = await asyncio.to_thread(load)
+        route = await self._route(litellm, request.model)
+        keeper = RequestKeeper(httpx)
+        client = make_http_client(httpx, "", self._timeout(), None, transport=keeper.transport)
+        query = split_base_url(self._settings.base_url.strip())[1]
+        exchange = Exchange(lambda url: (client, None), self._timeout(), query, _attached(request))
+        call = Call(litellm, exchange, route, lambda: False)
+        try:
+            await call.open(arguments(self._settings, route, request, ToolNames.of(request)))
+        except ProviderError:
+            if keeper.sent() is None:
+                raise
+        finally:
+            await call.aclose()
+            await client.aclose()
+        sent = keeper.sent()
+        if sent is None:
+            raise ProviderError(f"LiteLLM sends {route.name} no request over HTTP", kind=ErrorKind.BAD_REQUEST)
+        return sent
 
     async def _attempt(
         self, litellm: Any, route: Route, request: ModelRequest, names: ToolNames, asked: JsonObject

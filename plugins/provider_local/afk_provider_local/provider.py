@@ -26,6 +26,8 @@ from afkcli.plugin import (
     Price,
     ProviderError,
     Role,
+    SentRequest,
+    dumps,
     text_message,
     told,
 )
@@ -90,6 +92,12 @@ class LocalProvider:
 
     async def list_models(self) -> Sequence[ModelInfo]:
         return [ModelInfo(id=name, description=_describe(name)) for name in self._engines]
+
+    async def preview(self, request: ModelRequest) -> SentRequest:
+        """Return what `stream` would give llama.cpp; the weights are loaded where the conversation may be too long."""
+        engine = self._find(request.model)
+        messages = await _in_thread(lambda: self._fit(engine, request))
+        return SentRequest(body=dumps(self._body(request, messages)))
 
     async def count_tokens(self, request: ModelRequest) -> int:
         engine = self._find(request.model)

@@ -20,6 +20,7 @@ from afkcli.plugin import (
     ModelWarning,
     ProviderData,
     ProviderError,
+    SentRequest,
     dumps,
 )
 from afkcli.providers.answer_stream import Reader, answer_events
@@ -81,6 +82,13 @@ class OpenAIProvider:
         async with aclosing(answer_events(self._connection, path, body, reader)) as events:
             async for event in events:
                 yield event
+
+    async def preview(self, request: ModelRequest) -> SentRequest:
+        """Return what `stream` would send; see `afkcli.plugin.PreviewingProvider`."""
+        path, body, _ = self._call(request)
+        if request.model in self._plain_models:
+            body, _ = without_opaque(body)
+        return await self._connection.preview(path, body)
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what is known of a model: for those of other servers the options that their API has."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -54,37 +55,44 @@ def bound(library: ModuleType, response: Any) -> Any:
     decodes any of it.
     """
     layers = _layers(response.headers)
-    is_unread = bool(unread_encoding(response.headers))
+    is_unread = bool(layers) and bool(unread_encoding(response.headers))
     if layers and not is_unread:
         del response.headers["content-encoding"]
         response.headers.pop("content-length", None)
     is_stream = response.headers.get("content-type", "").lower().startswith(EVENT_STREAM)
     limit = MAX_STREAM_BYTES if is_stream else MAX_BODY_BYTES
-    source = response.stream
+    response.stream = _bound_class(library)(response.stream, None if is_unread else Decoder(layers, limit))
+    return response
+
+
+@cache
+def _bound_class(library: Any) -> Any:
     base: Any = library.AsyncByteStream
 
     class Bound(base):  # type: ignore[misc]  # a class that is known when it is made
+        def __init__(self, source: Any, decoder: Decoder | None) -> None:
+            self._source = source
+            self._decoder = decoder  # None: it is in an encoding that is not read
+
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            if is_unread:
+            decoder, since_rest = self._decoder, 0
+            if decoder is None:
                 raise library.DecodingError("an encoding that is not read")
-            decoder = Decoder(layers, limit)
-            since_rest = 0
             try:
-                async for chunk in source:
+                async for chunk in self._source:
                     for piece in decoder.feed(chunk):
                         yield piece
                         since_rest += len(piece)
-                        if layers and since_rest > REST_BYTES:
+                        if decoder.unpacks and since_rest > REST_BYTES:
                             since_rest = 0
                             await asyncio.sleep(0)
             except zlib.error as error:
                 raise library.DecodingError(str(error)) from error
 
         async def aclose(self) -> None:
-            await source.aclose()
+            await self._source.aclose()
 
-    response.stream = Bound()
-    return response
+    return Bound
 
 
 class Decoder:
@@ -94,6 +102,11 @@ class Decoder:
         self._layers = [_Layer(name) for name in reversed(layers)]
         self._sizes = [0] * (len(layers) + 1)
         self._limit = limit
+
+    @property
+    def unpacks(self) -> bool:
+        """Whether pieces can be much larger than what they are made of."""
+        return bool(self._layers)
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Yield the pieces that a chunk makes.

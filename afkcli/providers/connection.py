@@ -236,7 +236,8 @@ class EventStream:
         self._errors = server.errors
         self._model = model
         self._response = response
-        self._chunks = response.aiter_bytes()
+        # Not `aiter_bytes`: nothing is left to be decoded, and it passes each chunk through two more generators.
+        self._chunks: AsyncIterator[bytes] = aiter(response.stream)
         self._events = AnswerEvents()
         self._deadline = Deadline()
         self._http_error = http_error
@@ -279,10 +280,11 @@ class EventStream:
 
     async def drain(self) -> None:
         """Read what is left after the end marker, for a moment, so that the connection can be used again."""
-        with contextlib.suppress(ProviderError, TimeoutError):
-            async with asyncio.timeout(DRAIN_SECONDS):
-                while await self.read(DRAIN_SECONDS) is not None:
-                    pass
+        loop = asyncio.get_running_loop()
+        until = loop.time() + DRAIN_SECONDS
+        with contextlib.suppress(ProviderError):
+            while (left := until - loop.time()) > 0 and await self.read(left) is not None:
+                pass
 
     def _taken(self, chunk: bytes) -> list[str]:
         self.progress.received(len(chunk))

@@ -17,6 +17,7 @@ from typing import Any
 from afkcli.core.contract.errors import ConfigError
 from afkcli.providers.bodies import BodyTooLongError, unread_encoding
 from afkcli.providers.certificates import tls_context
+from afkcli.providers.direct_transport import direct_transport
 from afkcli.providers.network import needs_certificates
 from afkcli.providers.proxies import Proxy
 from afkcli.providers.redirects import guarded_transport
@@ -35,20 +36,14 @@ def make_http_client(library: ModuleType, url: str, timeout: Any, proxy: Proxy |
     It sends by `transport` if there is one.
 
     Some servers (llama.cpp's) close theirs after an answer without announcing it; a request that is lost by that is
-    sent anew (see `transport`).
+    sent anew (see `direct_transport`). Behind a proxy no connection to a plain server is kept.
 
     Raises:
         ConfigError: the environment names certificates, or a proxy, that are not usable.
 
     Since: 0.2.
     """
-    transport = transport or pooled_transport(
-        library,
-        context=_context(library, url, proxy),
-        limits=library.Limits(max_connections=1000, max_keepalive_connections=100),
-        socket_options=_keepalive(),
-        proxy=_proxy(library, proxy) if proxy is not None else None,
-    )
+    transport = transport or _transport(library, url, proxy)
     return _client_class(library)(
         timeout=timeout,
         trust_env=False,
@@ -56,6 +51,15 @@ def make_http_client(library: ModuleType, url: str, timeout: Any, proxy: Proxy |
         headers={"accept-encoding": "identity"},
         transport=guarded_transport(library, transport),
     )
+
+
+def _transport(library: ModuleType, url: str, proxy: Proxy | None) -> Any:
+    context, options = _context(library, url, proxy), _keepalive()
+    if proxy is None:
+        return direct_transport(library, context=context, socket_options=options)
+    limits = _limits(library, keeps_connections=url.startswith("https:"))
+    named = _proxy(library, proxy)
+    return pooled_transport(library, context=context, limits=limits, socket_options=options, proxy=named)
 
 
 async def bounded_body(response: Any, size: int) -> bytes:
@@ -124,6 +128,10 @@ def _proxy(library: ModuleType, proxy: Proxy) -> Any:
         return library.Proxy(url=proxy.url)
     except (ValueError, library.InvalidURL) as error:
         raise ConfigError(f"{proxy.variable} is not the URL of a proxy: {error}; correct it") from None
+
+
+def _limits(library: ModuleType, *, keeps_connections: bool) -> Any:
+    return library.Limits(max_connections=1000, max_keepalive_connections=100 if keeps_connections else 0)
 
 
 def _keepalive() -> list[tuple[int, int, int]]:

@@ -35,8 +35,8 @@ def make_network_backend(core: ModuleType, socket_options: Sequence[SocketOption
 
     class Backend(base):  # type: ignore[misc]  # a class that is known when it is made
         async def connect_tcp(self, host: str, port: int, timeout: float | None = None, **options: Any) -> Any:
-            with _mapped(core.ConnectTimeout, core.ConnectError):
-                return stream_of(await _within(timeout, connect(host, port, socket_options)))
+            with mapped(core.ConnectTimeout, core.ConnectError):
+                return stream_of(await within(timeout, connect(host, port, socket_options)))
 
         async def sleep(self, seconds: float) -> None:
             await asyncio.sleep(seconds)
@@ -52,12 +52,12 @@ def _stream_class(core: ModuleType) -> Any:
             self._connection = connection
 
         async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-            with _mapped(core.ReadTimeout, core.ReadError):
-                return await _within(timeout, self._connection.read(max_bytes))
+            with mapped(core.ReadTimeout, core.ReadError):
+                return await within(timeout, self._connection.read(max_bytes))
 
         async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-            with _mapped(core.WriteTimeout, core.WriteError):
-                await _within(timeout, self._connection.write(buffer))
+            with mapped(core.WriteTimeout, core.WriteError):
+                await within(timeout, self._connection.write(buffer))
 
         async def aclose(self) -> None:
             await self._connection.aclose()
@@ -65,8 +65,8 @@ def _stream_class(core: ModuleType) -> Any:
         async def start_tls(
             self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
         ) -> Any:
-            with _mapped(core.ConnectTimeout, core.ConnectError):
-                return Stream(await _within(timeout, self._connection.start_tls(ssl_context, server_hostname)))
+            with mapped(core.ConnectTimeout, core.ConnectError):
+                return Stream(await within(timeout, self._connection.start_tls(ssl_context, server_hostname)))
 
         def get_extra_info(self, info: str) -> Any:
             if info == "is_readable":
@@ -76,7 +76,8 @@ def _stream_class(core: ModuleType) -> Any:
     return Stream
 
 
-async def _within(seconds: float | None, awaited: Awaitable[T]) -> T:
+async def within(seconds: float | None, awaited: Awaitable[T]) -> T:
+    """Return what `awaited` gives; `TimeoutError` if it takes longer than so many seconds. Since: 0.2."""
     if seconds is None:
         return await awaited
     async with asyncio.timeout(seconds):
@@ -84,7 +85,11 @@ async def _within(seconds: float | None, awaited: Awaitable[T]) -> T:
 
 
 @contextlib.contextmanager
-def _mapped(timeout: type[Exception], failure: type[Exception]) -> Iterator[None]:
+def mapped(timeout: type[Exception], failure: type[Exception]) -> Iterator[None]:
+    """Raise a `timeout` in place of `TimeoutError`, and a `failure` in place of any other error of the network.
+
+    Since: 0.2.
+    """
     try:
         yield
     except TimeoutError as error:  # which is an `OSError`, too

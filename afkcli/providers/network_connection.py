@@ -20,9 +20,6 @@ from afkcli.providers.chunked_body import FRAME_BYTES, ChunkJoiner
 MAX_UNREAD_BYTES = 256 * 1024
 """How much is received ahead of the reader, about; then the server waits."""
 
-SENT_TOGETHER_BYTES = 64 * 1024
-"""Of a request: a smaller one is sent at once, and not head and body each by itself."""
-
 ATTEMPT_SECONDS = 0.25
 """How long one address of a host is tried before the next one is tried beside it (RFC 8305, section 5)."""
 
@@ -54,8 +51,7 @@ class Connection(asyncio.Protocol):
         self._is_paused = False
         self._readable: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
-        self._takes_writes = True
-        self._unsent: list[bytes] = []
+        self.takes_writes = True
         self._joiner = ChunkJoiner()
         self._has_answered = False  # the request that was written last
         self._has_served = False  # a request before that one
@@ -84,40 +80,36 @@ class Connection(asyncio.Protocol):
         _wake(self._writable)
 
     def pause_writing(self) -> None:
-        self._takes_writes = False
+        self.takes_writes = False
 
     def resume_writing(self) -> None:
-        self._takes_writes = True
+        self.takes_writes = True
         _wake(self._writable)
 
     # -- the reader's side ---------------------------------------------------------------------------------------------
 
     @property
     def is_readable(self) -> bool:
-        """Whether a read returns at once; for a connection that is idle this means that it is of no more use.
-
-        What the event loop has not seen yet is looked for when the next request is written: a pool asks this of all
-        its connections for each request.
-        """
-        return bool(self._received) or self._has_ended or self._is_closed
+        """Whether a read returns at once; for a connection that is idle this means that it is of no more use."""
+        return bool(self._received) or self._has_ended or self._is_closed or _has_input(self.transport)
 
     def information(self, name: str) -> Any:
         """Return what asyncio tells of the connection under a name; None once it is closed."""
         return None if self._is_closed else self.transport.get_extra_info(name)
 
     async def read(self, most: int) -> bytes:
+        """As `receive`, with the chunks of a body joined."""
+        while data := await self.receive(max(1, most - FRAME_BYTES)):
+            if joined := self._joiner.feed(data):
+                return joined
+        return self._joiner.rest()
+
+    async def receive(self, most: int) -> bytes:
         """Return what has arrived, at most so many bytes; wait if nothing has. Empty at the end.
 
         Raises:
             OSError: the connection broke; `LostRequestError` where another one would take the request.
         """
-        while data := await self._take(max(1, most - FRAME_BYTES)):
-            if joined := self._joiner.feed(data):
-                return joined
-        return self._joiner.rest()
-
-    async def _take(self, most: int) -> bytes:
-        self._send()
         while not self._received:
             if self._has_ended and self._has_served and not self._has_answered:
                 raise LostRequestError("the connection was closed before the request") from self._error
@@ -144,19 +136,22 @@ class Connection(asyncio.Protocol):
         return data
 
     async def write(self, data: bytes) -> None:
-        """Send bytes of a request, at the latest when its answer is read; wait while the other side takes none.
-
-        Raises as `read`.
-        """
+        """Send bytes of a request; wait while the other side takes none. Raises as `read`."""
         self._joiner.begin()
+        self.put(data)
+        await self.drained()
+
+    def put(self, data: bytes) -> None:
+        """Send bytes of a request, without waiting. Raises as `read`."""
         if self._has_answered:
             self._begin_next()
         if self._has_ended or self._is_closed:
             raise self._error or ConnectionResetError("the connection was closed")
-        self._unsent.append(data)
-        if len(data) > SENT_TOGETHER_BYTES or sum(map(len, self._unsent)) > SENT_TOGETHER_BYTES:
-            self._send()
-        while not self._takes_writes:
+        self.transport.write(data)
+
+    async def drained(self) -> None:
+        """Wait while the other side takes nothing. Raises as `read`."""
+        while not self.takes_writes:
             if self._has_ended:
                 raise self._error or ConnectionResetError("the connection was closed")
             self._writable = asyncio.get_running_loop().create_future()
@@ -166,16 +161,10 @@ class Connection(asyncio.Protocol):
                 self._writable = None
 
     def _begin_next(self) -> None:
-        """Begin another request; one that the server has closed the connection for is not sent."""
+        """Begin another request; none is sent on a connection on which something came unasked."""
         self._has_answered, self._has_served = False, True
-        self._has_ended = self._has_ended or bool(self._received) or _has_input(self.transport)
+        self._has_ended = self._has_ended or bool(self._received)
         self._received.clear()
-
-    def _send(self) -> None:
-        """Send what was written so far; a connection that is closed drops it, which its reader learns of."""
-        if self._unsent and not (self._has_ended or self._is_closed):
-            self.transport.write(b"".join(self._unsent))
-        self._unsent.clear()
 
     async def start_tls(self, context: ssl.SSLContext, host: str | None) -> Connection:
         """Return the connection inside of TLS, which takes the place of this one.
@@ -183,7 +172,6 @@ class Connection(asyncio.Protocol):
         Raises:
             OSError: the other side has no TLS, or a certificate that is not valid.
         """
-        self._send()
         inner = Connection(has_tls=True)
         try:
             inner.transport = await asyncio.get_running_loop().start_tls(

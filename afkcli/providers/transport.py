@@ -1,4 +1,4 @@
-"""The transport of a provider's HTTP client: the library's connection pool on a network backend of ours.
+"""The transport of a provider's HTTP client behind a proxy: the library's pool on a network backend of ours.
 
 The library's own transport makes the same pool, but gives it no network backend. `AsyncBaseTransport` and the
 parameters of the pools are interfaces that the libraries document for this.
@@ -13,14 +13,11 @@ from types import ModuleType
 from typing import Any
 
 from afkcli.providers.network_backend import make_network_backend
-from afkcli.providers.network_connection import LostRequestError, SocketOption
-
-MAX_LOST = 3
-"""How often a request is sent anew that was lost on a connection which the server had closed."""
+from afkcli.providers.network_connection import SocketOption
 
 
 def pooled_transport(
-    library: ModuleType, *, context: Any, limits: Any, socket_options: Sequence[SocketOption], proxy: Any = None
+    library: ModuleType, *, context: Any, limits: Any, socket_options: Sequence[SocketOption], proxy: Any
 ) -> Any:
     """Return a transport for HTTP/1.1 over pooled connections.
 
@@ -29,7 +26,7 @@ def pooled_transport(
         context: the TLS context.
         limits: a `Limits` of the library.
         socket_options: set on each connection.
-        proxy: a `Proxy` of the library; by default a server is asked directly.
+        proxy: a `Proxy` of the library.
 
     Since: 0.2.
     """
@@ -39,8 +36,16 @@ def pooled_transport(
 
     class Pooled(base):  # type: ignore[misc]  # a class that is known when it is made
         async def handle_async_request(self, request: Any) -> Any:
+            url = request.url
+            sent = core.Request(
+                method=request.method,
+                url=core.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+                headers=request.headers.raw,
+                content=request.stream,
+                extensions=request.extensions,
+            )
             with mapped():
-                response = await _response(core, pool, request)
+                response = await pool.handle_async_request(sent)
             return library.Response(
                 response.status,
                 headers=response.headers,
@@ -86,8 +91,6 @@ def _pool(core: ModuleType, context: Any, limits: Any, backend: Any, proxy: Any)
         "keepalive_expiry": limits.keepalive_expiry,
         "network_backend": backend,
     }
-    if proxy is None:
-        return core.AsyncConnectionPool(**options)
     url = proxy.url
     options["proxy_url"] = core.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
     options["proxy_auth"] = proxy.raw_auth
@@ -96,29 +99,6 @@ def _pool(core: ModuleType, context: Any, limits: Any, backend: Any, proxy: Any)
     if url.scheme == "https":
         options["proxy_ssl_context"] = proxy.ssl_context
     return core.AsyncHTTPProxy(**options, proxy_headers=proxy.headers.raw)
-
-
-async def _response(core: ModuleType, pool: Any, request: Any) -> Any:
-    """Return the pool's response to a request of the library; one that was lost is sent anew."""
-    url = request.url
-    for left in reversed(range(MAX_LOST + 1)):
-        sent = core.Request(
-            method=request.method,
-            url=core.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-            headers=request.headers.raw,
-            content=request.stream,
-            extensions=request.extensions,
-        )
-        try:
-            return await pool.handle_async_request(sent)
-        except core.ReadError as error:
-            if not left or not _was_lost(error):
-                raise
-    raise AssertionError("unreachable")
-
-
-def _was_lost(error: BaseException) -> bool:
-    return isinstance(error.__cause__ or error.__context__, LostRequestError)
 
 
 def _as_of(library: ModuleType, error: Exception) -> Exception | None:

@@ -149,3 +149,52 @@ def test_a_server_that_loses_every_request_is_not_asked_for_ever() -> None:
     assert first == b"data: 1\n\n"
     assert second in ("RemoteProtocolError", "ReadError")
     assert server.requests == 3
+
+
+def test_a_connection_is_not_kept_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("afkcli.providers.direct_transport.IDLE_SECONDS", -1.0)
+    server = Counted(answers_all)
+    assert ask(server, "http", 3) == [b"data: 1\n\n"] * 3
+    assert server.connections == 3
+
+
+def test_a_client_that_is_closed_closes_all_of_its_connections() -> None:
+    left = threading.Event()
+
+    def answers_and_waits(server: Counted, connection: socket.socket) -> None:
+        server.read(connection)
+        connection.sendall(HEAD + chunk(b"data: 1\n\n"))
+        connection.recv(1)
+        left.set()
+
+    server = Counted(answers_all, answers_and_waits)
+
+    async def task(client: Any, library: Any) -> None:
+        await client.get(url)
+        streams = [client.stream("GET", url), client.stream("GET", url)]
+        for stream in streams:
+            await stream.__aenter__()
+        await client.aclose()
+        assert await asyncio.to_thread(left.wait, 30)
+        for stream in streams:
+            await stream.__aexit__(None, None, None)
+
+    with serving(server.talk) as port:
+        url = f"http://127.0.0.1:{port}/"
+        use(url, task)
+    assert server.connections == 2
+
+
+def test_requests_at_once_have_connections_of_their_own_and_share_them_later() -> None:
+    server = Counted(answers_all)
+
+    async def task(client: Any, library: Any) -> None:
+        for _ in range(3):
+            found = await asyncio.gather(*(client.get(url) for _ in range(5)))
+            assert [one.content for one in found] == [b"data: 1\n\n"] * 5
+
+    with serving(server.talk) as port:
+        url = f"http://127.0.0.1:{port}/"
+        use(url, task)
+    assert server.connections == 5
+    assert server.requests == 15

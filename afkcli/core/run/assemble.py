@@ -27,7 +27,7 @@ from afkcli.core.run.handle import EventChannel
 from afkcli.core.run.imports import Imports
 from afkcli.core.run.limits import Limits
 from afkcli.core.run.model_call import ModelCalls
-from afkcli.core.run.models import Models, WindowLookup, resolve_models
+from afkcli.core.run.models import Models, Prices, WindowLookup, resolve_models
 from afkcli.core.run.native import Native
 from afkcli.core.run.opening import Begun, Opener, Opening, Replaces
 from afkcli.core.run.outlet import Outlet
@@ -62,6 +62,7 @@ class Resources(FrozenStruct, kw_only=True):
         sinks: get every event.
         config: how the runner behaves.
         wiring: what surrounds the runner.
+        prices: the prices of the models.
     """
 
     providers: Mapping[str, Provider]
@@ -70,6 +71,7 @@ class Resources(FrozenStruct, kw_only=True):
     sinks: Sequence[SinkWorker]
     config: RunnerConfig
     wiring: Wiring
+    prices: Prices
 
     async def count(self, counter: str, amount: float) -> float:
         """Add `amount` to a counter of the store and return its new value."""
@@ -170,7 +172,7 @@ async def _check(
     )
     tools = as_tools(agent.tools)
     output, unchecked = _output_of(agent)
-    models = resolve_models(agent, providers, wiring.look_up_price)
+    models = resolve_models(agent, providers, resources.prices)
     if asked is not None and asked.contents:
         refuse_what_the_model_cannot_take(asked.message, models[0].full_name, models[0].capabilities)
     calls = resources.store_worker.of(thread.key)

@@ -142,10 +142,16 @@ class Spending:
         self._spent += usd
 
     def look_up(self, model: Model) -> asyncio.Future[Price | None]:
-        """Look up the price of a model in an executor, once."""
-        if model.full_name not in self._prices:
-            self._prices[model.full_name] = asyncio.get_running_loop().run_in_executor(None, model.price)
-        return self._prices[model.full_name]
+        """Look up the price of a model once: in an executor, unless another run has done so of late."""
+        name = model.full_name
+        if name not in self._prices:
+            loop, known = asyncio.get_running_loop(), model.known_price()
+            if known is None:
+                self._prices[name] = loop.run_in_executor(None, model.price)
+            else:
+                self._prices[name] = loop.create_future()
+                self._prices[name].set_result(known[0])
+        return self._prices[name]
 
     async def total_usd(self) -> float | None:
         """Return the cost of all calls together, or None if a part of it is unknown."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -14,6 +15,33 @@ from afkcli.core.contract.tasks import contained
 
 PriceLookup = Callable[[str, Capabilities], Price | None]
 """Returns the price of the model `provider/model`, or None if it is unknown; it is called on any thread."""
+
+
+PRICE_SECONDS = 3600.0
+"""How long a price that was looked up is kept: a list of prices may have others by the hour."""
+
+
+class Prices:
+    """The prices of models, shared by the runs of a runner, so that not each of them looks them up.
+
+    Args:
+        look_up: returns the price of a model; it may import a price list, and is called on any thread.
+    """
+
+    def __init__(self, look_up: PriceLookup) -> None:
+        self._look_up = look_up
+        self._found: dict[str, tuple[float, Capabilities, Price | None]] = {}
+
+    def known(self, full_name: str, capabilities: Capabilities) -> tuple[Price | None] | None:
+        """Return the price alone in a tuple if it was looked up of late, else None."""
+        when, of, price = self._found.get(full_name, (-PRICE_SECONDS, None, None))
+        return (price,) if of == capabilities and time.monotonic() - when < PRICE_SECONDS else None
+
+    def look_up(self, full_name: str, capabilities: Capabilities) -> Price | None:
+        """Return the price, or None if it is unknown."""
+        price = self._look_up(full_name, capabilities)
+        self._found[full_name] = (time.monotonic(), capabilities, price)
+        return price
 
 
 class WindowLookup:
@@ -56,7 +84,7 @@ class Model(FrozenStruct, kw_only=True):
     provider: Provider
     name: str
     capabilities: Capabilities
-    look_up_price: PriceLookup
+    prices: Prices
 
     @property
     def full_name(self) -> str:
@@ -64,7 +92,11 @@ class Model(FrozenStruct, kw_only=True):
 
     def price(self) -> Price | None:
         """Return the price, or None if it is unknown; the first look-up may import a price list."""
-        return self.look_up_price(self.full_name, self.capabilities)
+        return self.prices.look_up(self.full_name, self.capabilities)
+
+    def known_price(self) -> tuple[Price | None] | None:
+        """Return the price alone in a tuple if it was looked up of late, else None."""
+        return self.prices.known(self.full_name, self.capabilities)
 
 
 class Models:
@@ -90,20 +122,20 @@ class Models:
         del self._models[0]
 
 
-def resolve_models(agent: Agent, providers: Mapping[str, Provider], look_up_price: PriceLookup) -> list[Model]:
+def resolve_models(agent: Agent, providers: Mapping[str, Provider], prices: Prices) -> list[Model]:
     """Return the model of `agent` and its fallback models, each of which takes its options.
 
     Raises:
         UsageError: a model is not known, or does not take an option.
     """
     names = (agent.model, *agent.fail_safe.fallback_models)
-    models = [_resolve(name, providers, look_up_price) for name in names]
+    models = [_resolve(name, providers, prices) for name in names]
     for model in models:
         check_options(agent.options, agent.extra, model.full_name, model.capabilities)
     return models
 
 
-def _resolve(full_name: str | None, providers: Mapping[str, Provider], look_up_price: PriceLookup) -> Model:
+def _resolve(full_name: str | None, providers: Mapping[str, Provider], prices: Prices) -> Model:
     """Return the model named `provider/model`, its provider loaded."""
     if full_name is None:
         raise UsageError("the agent has no model; set one as provider/model")
@@ -119,7 +151,7 @@ def _resolve(full_name: str | None, providers: Mapping[str, Provider], look_up_p
     if not name:
         raise UsageError(f"the provider {provider_name!r} has no default model; name one as {provider_name}/MODEL")
     capabilities = _capabilities(provider, provider_name, name)
-    return Model(provider=provider, name=name, capabilities=capabilities, look_up_price=look_up_price)
+    return Model(provider=provider, name=name, capabilities=capabilities, prices=prices)
 
 
 def _capabilities(provider: Provider, provider_name: str, model: str) -> Capabilities:

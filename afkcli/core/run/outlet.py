@@ -79,13 +79,14 @@ class Outlet(Struct, kw_only=True, eq=False):
             seq=self._seq,
             ts=self.clock.timestamp(),
             step=self.step,
-            **{name: value if type(value) is str else own_copy(value) for name, value in values.items()},
+            **values,
         )
         self._seq += 1
         self._ended = kind is Completed
         for sink in self.sinks:
-            sink.put(event)
-        self.channel.put(event, pieces)
+            sink.put(event)  # which copies it
+        if self.channel.is_read:
+            self.channel.put(own_copy(event), pieces)
 
     async def emit(self, kind: Callable[..., Event], /, **values: Any) -> None:
         """Post the pending warnings and the next event, then wait until the reader keeps up.

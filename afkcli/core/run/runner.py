@@ -23,6 +23,7 @@ from afkcli.core.run.closing import see_through
 from afkcli.core.run.config import RunnerConfig, Wiring
 from afkcli.core.run.handle import RunHandle
 from afkcli.core.run.loop import work
+from afkcli.core.run.models import Prices
 from afkcli.core.run.opening import Opener, Replaces
 from afkcli.core.run.run import Run
 from afkcli.core.run.sink_worker import SinkWorker
@@ -71,6 +72,7 @@ class Runner:
             sinks=self._sinks,
             config=self.config,
             wiring=self._wiring,
+            prices=Prices(self._wiring.look_up_price),
         )
         self._runs: set[Run] = set()
         self.threads = Threads(self.store, self._calls, self._wiring.owner)

@@ -36,7 +36,8 @@ _SHOWN = 60  # characters of a question
 def undo(name: str | None, count: int, as_json: bool) -> None:
     """Undo the last question of the thread NAME with its answer; without NAME, of the thread last used in this folder.
 
-    What is undone is set aside: it is not sent to the model any more. Nothing is deleted, and `redo` takes it back.
+    What is undone is set aside: it is not sent to the model any more. Nothing is deleted, and `redo` takes it back. If
+    `compact` was used after the last question, that is undone first.
     """
     with opened_store() as store:
         info = find_thread(store, name) if name is not None else last_used(store, invocation().folder)
@@ -63,8 +64,19 @@ def _report(kind: str, changed: Changed, as_json: bool) -> None:
         messages.say(f"turn {turn.turn} of {thread.name!r} is set aside: {_question(turn)}")
     for turn in changed.back:
         messages.say(f"turn {turn.turn} of {thread.name!r} is back: {_question(turn)}")
+    for compaction in changed.gone_compactions:
+        messages.say(f"the summary of the turns of {thread.name!r} up to {compaction.through} is not sent any more")
+    for compaction in changed.back_compactions:
+        messages.say(f"the summary of the turns of {thread.name!r} up to {compaction.through} is back")
     if as_json:
-        _write(kind, thread, set_aside=_numbers(changed.gone), back=_numbers(changed.back))
+        more = {
+            name: [compaction.id for compaction in compactions]
+            for name, compactions in (
+                ("compactions_set_aside", changed.gone_compactions),
+                ("compactions_back", changed.back_compactions),
+            )
+        }
+        _write(kind, thread, set_aside=_numbers(changed.gone), back=_numbers(changed.back), **more)
 
 
 def _question(turn: SealedTurn) -> str:

@@ -16,6 +16,7 @@ _COMMANDS = {
     "rename": "thread_rename:rename",
     "undo": "thread_changes:undo",
     "redo": "thread_changes:redo",
+    "compact": "thread_compact:compact",
     "fork": "thread_changes:fork",
     "tag": "thread_changes:tag",
     "export": "thread_export:export",

@@ -86,6 +86,7 @@ def _prepared(invocation: Invocation, request: TurnRequest) -> _Turn:
         options=request.options,
         schema=_schema(request),
         context=request.context,
+        context_model=request.context_model,
     )
     setup = load_setup(invocation, project=True, plugin_files=request.plugins, notify=messages.say)
     tapes: Tapes | None = None

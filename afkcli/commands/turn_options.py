@@ -107,6 +107,11 @@ _OPTIONS = (
         type=click.Choice(CONTEXT_POLICIES),
         help="What to do with a conversation that does not fit into the model's window; trim by default.",
     ),
+    click.option(
+        "--context-model",
+        metavar="MODEL",
+        help="The model that makes summaries with --context compact; the model of the run by default.",
+    ),
     click.option("--json", "json", is_flag=True, help="Write every event as one line of JSON."),
     click.option("--reasoning", is_flag=True, help="Show the model's reasoning on stderr while it streams."),
     click.option("--quiet", "-q", is_flag=True, help="Leave out the line on a terminal about what the run took."),

@@ -20,6 +20,7 @@ class TurnRequest(FrozenStruct, kw_only=True):
         agent, model, instructions, tools, schema: what runs; `schema` is a file or JSON.
         options: options of the model by name; None removes what the config sets.
         context: what is done with a conversation that does not fit into the model's window.
+        context_model: the model that makes summaries of it, with the policy `compact`.
         limits: limits by their fields in `FailSafeConfig`, only those that were given.
         approvals: `ask`, `deny` or `stdin`; None as the config says.
         busy, busy_timeout: what to do while another run holds the thread, and for how many seconds to wait.
@@ -52,6 +53,7 @@ class TurnRequest(FrozenStruct, kw_only=True):
     options: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, float] = field(default_factory=dict)
     context: str | None = None
+    context_model: str | None = None
     approvals: str | None = None
     busy: str | None = None
     busy_timeout: float | None = None

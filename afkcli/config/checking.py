@@ -30,7 +30,12 @@ SAMPLING_KEYS: Mapping[str, tuple[type, ...]] = {
 }
 OPTION_KEYS: Mapping[str, tuple[type, ...]] = {**SAMPLING_KEYS, "reasoning_effort": (str,)}
 PRICE_KEYS = frozenset({"input", "output", "cache_read", "cache_write", "cache_write_1h"})
-CONTEXT_KEYS: Mapping[str, tuple[type, ...]] = {"policy": (str,), "keep": (int, float)}
+CONTEXT_KEYS: Mapping[str, tuple[type, ...]] = {
+    "policy": (str,),
+    "keep": (int, float),
+    "model": (str,),
+    "instructions": (str,),
+}
 AGENT_KEYS: Mapping[str, tuple[type, ...]] = {
     "model": (str,),
     "instructions": (str,),

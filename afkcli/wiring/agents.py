@@ -32,6 +32,7 @@ class Flags(FrozenStruct, kw_only=True):
     options: Mapping[str, Any] = field(default_factory=dict)
     schema: JsonObject | None = None
     context: str | None = None
+    context_model: str | None = None
 
 
 def choose_agent(setup: Setup, explicit: Choice | None, thread: ThreadInfo | None) -> AgentConfig:
@@ -74,6 +75,8 @@ def agent_for(setup: Setup, flags: Flags, thread: ThreadInfo | None) -> Agent:
     context = {**setup.config.context(), **described.context}
     if flags.context is not None:
         context["policy"] = flags.context
+    if flags.context_model is not None:
+        context["model"] = flags.context_model
     return Agent(
         name=described.name,
         model=model.value,
@@ -84,8 +87,15 @@ def agent_for(setup: Setup, flags: Flags, thread: ThreadInfo | None) -> Agent:
         extra=described.extra,
         tools=tuple(dict.fromkeys((*described.tools, *flags.tools))),
         output_type=flags.schema,
-        context=ContextConfig(**context),
+        context=with_full_model(setup, ContextConfig(**context)),
     )
+
+
+def with_full_model(setup: Setup, context: ContextConfig) -> ContextConfig:
+    """Return `context` with the name of its model, if it has one, as `provider/model`."""
+    if context.model is None:
+        return context
+    return dataclasses.replace(context, model=full_model_name(setup, context.model))
 
 
 def _choice(value: str | None, source: str) -> Choice | None:

@@ -21,6 +21,7 @@ from afkcli.core.run.handle import RunHandle
 from afkcli.core.run.runner import Runner as CoreRunner
 from afkcli.core.thread.attachments import Attachment
 from afkcli.host.invocation import Invocation
+from afkcli.wiring.agents import with_full_model
 from afkcli.wiring.assembly import load_setup
 from afkcli.wiring.models import NOTHING_NAMED, choose_model, full_model_name
 from afkcli.wiring.plugin_objects import make_provider, make_sinks, open_store
@@ -153,6 +154,9 @@ class Runner(CoreRunner):
             replaces="last",
         )
 
+    def _chosen(self, agent: Agent, thread: ThreadInfo) -> Agent:
+        return self._choice_of(agent)(thread)
+
     def _choice_of(self, agent: Agent) -> Callable[[ThreadInfo], Agent]:
         """Return what gives `agent` its model, once the thread is known."""
 
@@ -165,6 +169,7 @@ class Runner(CoreRunner):
                 model=model.value,
                 remember_model=agent.remember_model and model.source != NOTHING_NAMED,
                 fail_safe=dataclasses.replace(agent.fail_safe, fallback_models=fallback),
+                context=with_full_model(self.setup, agent.context),
             )
 
         return choose

@@ -84,7 +84,7 @@ def test_a_server_that_refuses_is_asked_once_more_with_less(keyed: Shell, server
         ('[windows]\n"openai/x" = 10\n', "line 2: 'windows.openai/x' must be a number of tokens"),
         (
             '[context]\npolicy = "cut"\n',
-            "line 2: 'context.policy' the context policy must be one of trim, native, refuse",
+            "line 2: 'context.policy' the context policy must be one of trim, compact, native, refuse",
         ),
         ("[context]\nkeep = 3\n", "line 2: 'context.keep' keep must be a number from 0.1 to 0.9"),
         ("[agents.a.context]\nkept = 3\n", "unknown key 'agents.a.context.kept'; did you mean 'keep'?"),

@@ -71,9 +71,11 @@ class ContextEvent(Header, kw_only=True):
 
     `dropped_through` is the number of the last turn that is left out, and `marked_through` that of the last one whose
     tool results are; None if there is none. `own_results` are results of tools that are left out of the turn itself.
-    `tokens_before` and `tokens_after` are the estimated sizes of the request, `window` that of the model. `message`
-    says it in words. `compacted_through` is the number of the last turn in whose place a compaction is sent. With
-    `by_server` the server did it by itself, and says so with its answer; `window` is 0 if it is not known. Since: 0.2.
+    `compacted_through` is the number of the last turn in whose place a summary, or a compaction of the server, is sent.
+    If the run made that summary, `compaction_model`, `compaction_usage` and `compaction_cost_usd` (None: unknown) say
+    by what and for how much. `tokens_before` and `tokens_after` are the estimated sizes of the request, `window` that
+    of the model. `message` says it in words. With `by_server` the server did it by itself, and says so with its answer;
+    `window` is 0 if it is not known. Since: 0.2.
     """
 
     message: str
@@ -84,6 +86,9 @@ class ContextEvent(Header, kw_only=True):
     marked_through: int | None = None
     own_results: int = 0
     compacted_through: int | None = None
+    compaction_usage: Usage | None = None
+    compaction_cost_usd: float | None = None
+    compaction_model: str | None = None
     by_server: bool = False
     brief: ClassVar[tuple[str, ...]] = ("message",)
     type: Literal["context"] = "context"

@@ -27,7 +27,7 @@ from afkcli.core.run.handle import EventChannel
 from afkcli.core.run.imports import Imports
 from afkcli.core.run.limits import Limits
 from afkcli.core.run.model_call import ModelCalls
-from afkcli.core.run.models import Models, Prices, WindowLookup, resolve_models
+from afkcli.core.run.models import Model, Models, Prices, WindowLookup, resolve_models, resolve_summary_model
 from afkcli.core.run.native import Native
 from afkcli.core.run.opening import Begun, Opener, Opening, Replaces
 from afkcli.core.run.outlet import Outlet
@@ -43,7 +43,7 @@ from afkcli.core.run.turn_size import TurnSize
 from afkcli.core.thread.attachments import Asked, refuse_what_the_model_cannot_take
 from afkcli.core.thread.contents import Contents, read_content
 from afkcli.core.thread.sending import history_warnings, sent_turns
-from afkcli.core.thread.store_worker import StoreWorker
+from afkcli.core.thread.store_worker import StoreCalls, StoreWorker
 
 if TYPE_CHECKING:
     from afkcli.core.run.answer import StructuredOutput
@@ -85,6 +85,7 @@ class _Plan(FrozenStruct, kw_only=True):
     tools: Tools
     finding: Coroutine[Any, Any, FoundTools] | None
     models: Models
+    summary_model: Model | None
     output: StructuredOutput | None
     spending: Spending
     contents: Contents
@@ -142,12 +143,13 @@ async def assemble(
         raise
     imports.begin()
     outlet.pending_warnings += history_warnings(begun.history)
-    run = _compose(plan, begun, stopping, outlet, preparing, listing, resources.count, tape)
+    calls = resources.store_worker.of(plan.spec.thread_key)
+    run = _compose(plan, begun, stopping, outlet, preparing, listing, resources.count, calls, tape)
     if tape is not None:
         records = await _history_for(tape, resources, begun, opening.thread)
         tape.begin(run.spec, run.models.current.full_name, records, outlet, stopping)
     if begun.unsaved is not None:
-        calls, wiring = resources.store_worker.of(run.spec.thread_key), resources.wiring
+        wiring = resources.wiring
         await calls.call(begin_rescue, run, calls, wiring.rescue, wiring.rescue_more, on_problem)
     return run
 
@@ -178,7 +180,8 @@ async def _check(
     calls = resources.store_worker.of(thread.key)
     budgets = Reservations(wiring.budgets, thread.key, resources.store, calls)
     spending = Spending(agent.fail_safe, budgets)
-    warnings = await spending.check_prices(models)
+    summary_model = resolve_summary_model(agent, providers, resources.prices)
+    warnings = await spending.check_prices(models if summary_model is None else [*models, summary_model])
     warnings += unchecked
     contents = Contents(
         read=lambda sha256: calls.call(lambda: read_content(resources.store(), thread.key, sha256)),
@@ -189,6 +192,7 @@ async def _check(
         tools=tools,
         finding=_find_tools(find_tools or wiring.find_tools, agent, tools),
         models=Models(models),
+        summary_model=summary_model,
         output=output,
         spending=spending,
         contents=contents,
@@ -226,12 +230,16 @@ def _compose(
     preparing: asyncio.Task[None],
     listing: asyncio.Task[FoundTools] | None,
     count: Callable[[str, float], Coroutine[Any, Any, float]],
+    calls: StoreCalls,
     tape: Tape | None,
 ) -> Run:
     spec, models, tally, limits = plan.spec, plan.models, Tally(), Limits(plan.spec.agent.fail_safe)
+    sent = sent_turns(begun.history, begun.beginning.resumes)
     transcript = Transcript(
         instructions=spec.agent.instructions,
-        history=sent_turns(begun.history, begun.beginning.resumes),
+        history=[turn for turn in sent if turn.compaction is None],
+        compaction=begun.history.compaction,
+        seen=[turn.turn for turn in begun.history.seen],
         beginning=begun.beginning,
         size=TurnSize(spec.agent.fail_safe.max_turn_mb),
         writer=begun.writer,
@@ -245,6 +253,21 @@ def _compose(
         look_up_window=plan.look_up_window,
         native=Native(outlet=outlet),
     )
+    if spec.agent.context.policy == "compact":
+        from afkcli.core.run.compacting import Compactor  # not at the top: few runs make summaries
+
+        context.compactor = Compactor(
+            spec=spec,
+            transcript=transcript,
+            outlet=outlet,
+            stopping=stopping,
+            tally=tally,
+            limits=limits,
+            spending=plan.spending,
+            look_up_window=plan.look_up_window,
+            calls=calls,
+            model=plan.summary_model,
+        )
     model_calls = ModelCalls(
         spec=spec,
         models=models,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from afkcli.core.contract.context import SMALLEST_WINDOW
 from afkcli.core.contract.errors import ErrorKind, ProviderError
@@ -12,31 +12,21 @@ from afkcli.core.contract.events import ContextEvent
 from afkcli.core.contract.jsonform import dumps
 from afkcli.core.contract.messages import ModelResponse
 from afkcli.core.contract.result import Usage
-from afkcli.core.contract.structs import Struct, field
+from afkcli.core.contract.structs import Struct, field, replace
 from afkcli.core.contract.tools import Tools
 from afkcli.core.run.models import Model, WindowLookup
 from afkcli.core.run.native import Native, is_compaction, takes_of, what_was_done
 from afkcli.core.run.outlet import Outlet
 from afkcli.core.run.spec import RunSpec
 from afkcli.core.run.transcript import Transcript
-from afkcli.core.thread.trimming import NOTHING, Room, Size, Trim, cut, kept_size, size_of, text_tokens
+from afkcli.core.run.window import ANSWER_TOKENS, LISTED_FROM_TOKENS, MORE, REFUSED_PART, window_said
+from afkcli.core.thread.changes import Compaction
+from afkcli.core.thread.compactions import message_of
+from afkcli.core.thread.trimming import NOTHING, Room, Size, Trim, covered, cut, kept_size, size_of, text_tokens
 from afkcli.core.thread.turns import TurnContext
 
-LISTED_FROM_TOKENS = 6_000
-"""A conversation of fewer tokens fits into nearly every model that a price list names, so the list is not imported for
-it; the refusal of a smaller one is read."""
-ANSWER_TOKENS = 4_096
-"""What is reserved for an answer whose length no option limits; never more than a quarter of the window."""
-_REFUSED_PART = 0.7
-"""The part of a refused request that a window is taken to have if the server does not name its size."""
-_MORE = 1.05
-
-_WINDOWS = (
-    re.compile(r"[\d,]+(?: tokens)? > ([\d,]+)"),  # Anthropic's API
-    re.compile(r"\blimit(?: is| of|:)? ([\d,]{3,})"),
-    re.compile(r"maximum number of (?:input )?tokens(?: allowed)?\D{0,20}([\d,]+)"),  # Google's API
-    re.compile(r"(?:maximum context length|context (?:window|length|size|limit)|n_ctx)\D{0,40}?([\d,]{3,})"),
-)  # the last one: OpenAI's API, vLLM, llama.cpp's server
+if TYPE_CHECKING:
+    from afkcli.core.run.compacting import Compactor
 
 
 class Context(Struct, kw_only=True):
@@ -47,6 +37,7 @@ class Context(Struct, kw_only=True):
         transcript: what the requests are made of.
         outlet: where it is said.
         look_up_window: says how many tokens the window of a model has.
+        compactor: makes summaries of old turns, where the policy is `compact`.
     """
 
     spec: RunSpec
@@ -54,6 +45,7 @@ class Context(Struct, kw_only=True):
     outlet: Outlet
     look_up_window: WindowLookup
     native: Native
+    compactor: Compactor | None = None
     _model: str = ""
     _windows: dict[str, int] = field(default_factory=dict)
     _told: dict[str, int] = field(default_factory=dict)
@@ -65,7 +57,8 @@ class Context(Struct, kw_only=True):
     _reported_at: int = 0
     _ratio: float = 1.0
     _done: str = ""
-    _said: tuple[Trim, int, int | None] = (NOTHING, 0, None)
+    _said: tuple[Trim, int, int | None, str | None] = (NOTHING, 0, None, None)
+    _made: Compaction | None = None
 
     async def fit(self, model: Model, tools: Tools) -> None:
         """Leave out of the next request to `model` what does not fit into its window, and say so.
@@ -80,9 +73,35 @@ class Context(Struct, kw_only=True):
         if window is None:
             return
         before, room = self._counted(), self._room(model, window)
-        if before > room.limit:
+        if before > room.limit and self.compactor is not None:
+            await self._compact(self.compactor, model, window, room)
+            room = self._room(model, window)
+        if self._counted() > room.limit:
             self._cut(room)
         await self._say(window, before)
+
+    async def _compact(self, compactor: Compactor, model: Model, window: int, room: Room) -> None:
+        """Have a summary take the place of old turns, and of the summary before them, where that saves something."""
+        from afkcli.core.run.summariser import summary_tokens
+
+        tokens, ratio = summary_tokens(room.limit), self._counted() / max(1, self._estimate())
+        history, before = self._history or [], self._compaction_tokens()
+        others = replace(room, fixed=room.fixed - before)
+        count = max(covered(history, others, self._own(), ratio, tokens), self.transcript.trim.dropped)
+        if sum(size.whole for size in history[:count]) + before < 2 * tokens:
+            return
+        made = await compactor.compact(count, tokens, model, window, ratio)
+        if made is not None:
+            self._made, self._ratio, self._reported, self._history = made, ratio, 0, None
+            self._measure_history()
+
+    def _compaction_tokens(self) -> int:
+        compaction = self.transcript.sent_compaction
+        return size_of([message_of(compaction)]).whole if compaction is not None else 0
+
+    def _compaction_id(self) -> str | None:
+        compaction = self.transcript.sent_compaction
+        return compaction.id if compaction is not None else None
 
     def native_from(self, model: Model) -> int | None:
         """Return from which size on the server is asked to shorten the next request by itself; None if it is not."""
@@ -117,7 +136,7 @@ class Context(Struct, kw_only=True):
                 window=self._windows.get(self._model) or 0,
                 tokens_before=max(before, after + left_out),
                 tokens_after=after,
-                compacted_through=self._stood_for(),
+                compacted_through=self._compacted_through(),
                 by_server=True,
             )
 
@@ -130,6 +149,7 @@ class Context(Struct, kw_only=True):
             window=self._told.get(self._model),
             dropped_through=turns[trim.dropped - 1].turn if trim.dropped else None,
             marked_through=self.spec.turn if self.transcript.own_marked else marked,
+            compaction=self._compaction_id(),
         )
         return None if found == TurnContext() else found
 
@@ -143,19 +163,29 @@ class Context(Struct, kw_only=True):
         if error.kind is not ErrorKind.CONTEXT_LENGTH or policy == "refuse" or model.full_name in self._refused:
             return False
         counted, named = self._counted(), window_said(f"{error.said} {error}")
-        window = named or max(SMALLEST_WINDOW, int(counted * _REFUSED_PART))
+        window = named or max(SMALLEST_WINDOW, int(counted * REFUSED_PART))
         self._refused.add(model.full_name)
         self._windows[model.full_name] = window
         if named is not None:  # a guess is for this run alone
             self._told[model.full_name] = named
         if counted <= window:  # the server counts more than the estimate says
-            self._ratio, self._reported = self._ratio * _MORE * window / max(1, counted), 0
-        before = (self.transcript.trim, self.transcript.own_marked)
+            self._ratio, self._reported = self._ratio * MORE * window / max(1, counted), 0
+        before, size = self._state(), (self._ratio, self._reported)
         try:
             self._cut(self._room(model, window))
         except ProviderError:  # nothing is left to be cut: what the server said is the answer
             return False
-        return (self.transcript.trim, self.transcript.own_marked) != before
+        changed = self._state() != before
+        if self.compactor is not None:  # the next request begins with a summary, where one can be made
+            self._restore(before)
+            self._ratio, self._reported = size
+        return changed
+
+    def _state(self) -> tuple[Trim, int, bool]:
+        return self.transcript.trim, self.transcript.own_marked, self.transcript.without_compaction
+
+    def _restore(self, state: tuple[Trim, int, bool]) -> None:
+        self.transcript.trim, self.transcript.own_marked, self.transcript.without_compaction = state
 
     def _begin(self, model: Model) -> None:
         """Begin where the last turn ended, if it had the same model: another one counts, and takes, other numbers."""
@@ -166,7 +196,7 @@ class Context(Struct, kw_only=True):
         if last is None or last.context is None or last.model != self._model:
             return
         before = last.context
-        self._reported = before.tokens or 0
+        self._reported = (before.tokens or 0) if before.compaction == self._compaction_id() else 0
         if self.spec.agent.context.policy != "refuse":
             counts = (
                 sum(turn.turn <= (through or 0) for turn in history)
@@ -180,10 +210,10 @@ class Context(Struct, kw_only=True):
         """Begin the requests with the last compaction that the model takes, of which the server has counted nothing."""
         transcript = self.transcript
         transcript.begin_with_compaction(takes_of(model))
-        transcript.trim, transcript.own_marked = NOTHING, 0
+        self._restore((NOTHING, 0, False))
         self._ratio, self._reported, self._reported_at, self._history = 1.0, 0, 0, None
         if transcript.begins_here:
-            self._said = (NOTHING, 0, transcript.compacted)  # the answer that has it says so
+            self._said = (NOTHING, 0, transcript.compacted, None)  # the answer that has it says so
 
     def begin_without(self, turn: int, model: Model) -> None:
         """Begin the requests with an earlier message if they began with a compaction in `turn`, which is left out."""
@@ -202,15 +232,20 @@ class Context(Struct, kw_only=True):
         if self._fixed[0] is not tools:
             specs = (f"{tool.spec.name}{tool.spec.description}{dumps(tool.spec.parameters)}" for tool in tools.values())
             self._fixed = (tools, text_tokens(self.spec.agent.instructions) + sum(map(text_tokens, specs)))
-        if self._history is None:
-            sent_of = self.transcript.sent_of
-            self._history = [size_of(sent_of(number)) for number in range(len(self.transcript.history))]
+        self._measure_history()
         for message in self.transcript.answer[len(self._answer) :]:
             self._answer.append(size_of([message]))
 
+    def _measure_history(self) -> None:
+        if self._history is None:
+            sent_of = self.transcript.sent_of
+            self._history = [size_of(sent_of(number)) for number in range(len(self.transcript.history))]
+
     def _room(self, model: Model, window: int) -> Room:
         return Room(
-            limit=window - self._reserved(model, window), keep=self.spec.agent.context.keep, fixed=self._fixed[1]
+            limit=window - self._reserved(model, window),
+            keep=self.spec.agent.context.keep,
+            fixed=self._fixed[1] + self._compaction_tokens(),
         )
 
     def _reserved(self, model: Model, window: int) -> int:
@@ -228,18 +263,19 @@ class Context(Struct, kw_only=True):
         """
         if self.spec.agent.context.policy == "refuse":
             raise self._too_long("the conversation", room, "start a new thread, or use the context policy `trim`")
-        transcript = self.transcript
-        before = transcript.trim, transcript.own_marked
+        transcript, before = self.transcript, self._state()
         self._ratio, self._reported = self._counted() / max(1, self._estimate()), 0
         transcript.trim = cut(self._history or (), transcript.trim, room, self._own(), self._ratio)
         if self._counted() > room.limit:
             transcript.mark_own_results()
+        if self._counted() > room.limit and transcript.sent_compaction is not None:
+            transcript.without_compaction = True
         if self._counted() > room.limit:
             mostly = (
                 "the message" if room.fixed <= self._own() else "the agent's instructions and tools with the message"
             )
             error = self._too_long(mostly, room, "shorten it, or use a model with a longer context")
-            transcript.trim, transcript.own_marked = before  # so the next turn need not leave out as much
+            self._restore(before)  # so the next turn need not leave out as much
             raise error
 
     def _too_long(self, what: str, room: Room, hint: str) -> ProviderError:
@@ -254,7 +290,8 @@ class Context(Struct, kw_only=True):
 
     def _estimate(self) -> int:
         """Return the estimated tokens of the next request as it is now."""
-        return self._fixed[1] + kept_size(self._history or (), self.transcript.trim) + self._own()
+        history = kept_size(self._history or (), self.transcript.trim)
+        return self._fixed[1] + self._compaction_tokens() + history + self._own()
 
     def _counted(self) -> int:
         """Return the size of the next request: the larger of the estimate and of what the server reported.
@@ -287,50 +324,63 @@ class Context(Struct, kw_only=True):
         return self._windows[name] or None
 
     async def _say(self, window: int, before: int) -> None:
-        """Emit a `context` event if something is left out that was not at the last one."""
-        trim, own = self.transcript.trim, self.transcript.own_marked
-        saying = (trim, own, self.transcript.compacted)
-        if saying in ((NOTHING, 0, None), self._said):
+        """Emit a `context` event if something is left out, or summarised, that was not at the last one."""
+        transcript, made = self.transcript, self._made
+        trim, own, without = transcript.trim, transcript.own_marked, transcript.without_compaction
+        saying = (trim, own, transcript.compacted, made.id if made is not None else "" if without else None)
+        if saying in ((NOTHING, 0, None, None), self._said):
             return
         self._said = saying
-        turns = [turn.turn for turn in self.transcript.history]
-        message = f"{self._model} gets a compaction that its server made, in place of what came before it"
-        if (trim, own) != (NOTHING, 0):
-            why = f"the conversation does not fit into the {window:,} tokens of {self._model}"
-            message = f"{_left_out(turns, trim, own)}: {why}"
+        turns = [turn.turn for turn in transcript.history]
+        through = self._compacted_through()
+        left_out = self._left_out(turns)
         await self.outlet.emit(
             ContextEvent,
-            message=message,
+            message=self._message(window, left_out),
             window=window,
             tokens_before=before,
             tokens_after=self._counted(),
-            dropped_through=turns[trim.dropped - 1] if trim.dropped else None,
+            dropped_through=turns[trim.dropped - 1] if trim.dropped else self._left_out_through(),
             marked_through=turns[trim.marked - 1] if trim.marked else None,
             own_results=own,
-            compacted_through=self._stood_for(),
+            compacted_through=through,
+            compaction_model=made.model if made is not None else None,
+            compaction_usage=made.usage if made is not None else None,
+            compaction_cost_usd=made.cost_usd if made is not None else None,
         )
 
+    def _message(self, window: int, left_out: Sequence[str]) -> str:
+        """Return in words what is left out, and what is sent in its place."""
+        said = [f"left out of the request: {', '.join(left_out)}"] if left_out else []
+        compaction = self.transcript.sent_compaction
+        if compaction is not None:
+            where = _span(compaction.covers[0][0], compaction.through)
+            said.insert(0, f"sent as a summary of about {text_tokens(compaction.summary):,} tokens: {where}")
+        if not said:
+            return f"{self._model} gets a compaction that its server made, in place of what came before it"
+        return f"{'; '.join(said)}: the conversation does not fit into the {window:,} tokens of {self._model}"
 
-def window_said(text: str) -> int | None:
-    """Return the size of the window that the refusal of a server names, or None."""
-    for pattern in _WINDOWS:
-        found = pattern.search(text.lower())
-        if found is not None:
-            window = int(found[1].replace(",", "") or 0)
-            return window if window >= SMALLEST_WINDOW else None
-    return None
+    def _left_out(self, turns: Sequence[int]) -> list[str]:
+        """Return in words each thing that is left out; `turns` are the numbers of the turns before."""
+        trim, through = self.transcript.trim, self._left_out_through()
+        said = [f"the summary of the turns up to {through}"] if through is not None else []
+        if trim.dropped:
+            said.append(_span(turns[0], turns[trim.dropped - 1]))
+        if trim.marked > trim.dropped:
+            said.append(f"the tool results of {_span(turns[trim.dropped], turns[trim.marked - 1])}")
+        if self.transcript.own_marked:
+            said.append("older tool results of this turn")
+        return said
 
+    def _left_out_through(self) -> int | None:
+        """Return the last turn of a summary that is left out; None if none is."""
+        compaction = self.transcript.compaction
+        return compaction.through if compaction is not None and self.transcript.without_compaction else None
 
-def _left_out(turns: Sequence[int], trim: Trim, own: int) -> str:
-    """Return in words what is left out."""
-    said = []
-    if trim.dropped:
-        said.append(_span(turns[0], turns[trim.dropped - 1]))
-    if trim.marked > trim.dropped:
-        said.append(f"the tool results of {_span(turns[trim.dropped], turns[trim.marked - 1])}")
-    if own:
-        said.append("older tool results of this turn")
-    return f"left out of the request: {', '.join(said)}"
+    def _compacted_through(self) -> int | None:
+        """Return the last turn that a summary, or a compaction of the server, stands for; None if there is none."""
+        compaction = self.transcript.sent_compaction
+        return compaction.through if compaction is not None else self._stood_for()
 
 
 def _span(first: int, last: int) -> str:

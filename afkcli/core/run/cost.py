@@ -153,6 +153,10 @@ class Spending:
                 self._prices[name].set_result(known[0])
         return self._prices[name]
 
+    async def cost_of(self, usage: Usage | None, model: Model) -> float | None:
+        """Return what one call cost, or None if that is unknown."""
+        return cost_of(usage, await seen_through(self.look_up(model)))
+
     async def total_usd(self) -> float | None:
         """Return the cost of all calls together, or None if a part of it is unknown."""
         total = 0.0

@@ -23,6 +23,11 @@ class Limits:
         """Raise `LimitReachedError` if one more model call would exceed the limit."""
         self._check("max_llm_calls", self.llm_calls, self.config.max_llm_calls)
 
+    def leaves(self, calls: int) -> bool:
+        """Return whether the limit allows that many model calls more."""
+        limit = self.config.max_llm_calls
+        return limit is None or self.llm_calls + calls <= limit
+
     def start_call(self) -> None:
         self.check_call()
         self.llm_calls += 1

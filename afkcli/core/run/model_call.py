@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,6 @@ from afkcli.core.contract.jsonform import JsonError, dumps
 from afkcli.core.contract.messages import (
     FinishReason,
     Message,
-    ModelEvent,
     ModelRequest,
     ModelResponse,
     ModelWarning,
@@ -57,6 +55,7 @@ from afkcli.core.run.request_hash import RequestHash
 from afkcli.core.run.retries import MAX_RETRY_AFTER_S, retry_delay
 from afkcli.core.run.spec import RunSpec
 from afkcli.core.run.stopping import Stopping
+from afkcli.core.run.streams import close_stream
 from afkcli.core.run.tally import Tally
 from afkcli.core.run.transcript import Transcript
 from afkcli.core.thread.contents import Contents
@@ -332,7 +331,7 @@ class _Attempt:
                 for piece in cut_piece(event):
                     await self._take(piece)
         finally:
-            await _close(events)
+            await close_stream(events)
         raise ProviderError(
             f"the answer of {self.model.full_name} ended without its end marker; the part that came is kept; run again",
             kind=ErrorKind.TRUNCATED,
@@ -394,14 +393,6 @@ def _without_texts(message: Message) -> Message:
             for part in message.parts
         ),
     )
-
-
-async def _close(events: AsyncIterator[ModelEvent]) -> None:
-    """Close the request. An error in it is ignored: the answer is there by then, or another error ended it."""
-    close = getattr(events, "aclose", None)
-    if close is not None:
-        with contextlib.suppress(Exception):
-            await close()
 
 
 def _of_history(error: ProviderError, model: Model, turn: int | None, left_out: set[int]) -> str:

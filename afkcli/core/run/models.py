@@ -129,13 +129,25 @@ def resolve_models(agent: Agent, providers: Mapping[str, Provider], prices: Pric
         UsageError: a model is not known, or does not take an option.
     """
     names = (agent.model, *agent.fail_safe.fallback_models)
-    models = [_resolve(name, providers, prices) for name in names]
+    models = [resolve_model(name, providers, prices) for name in names]
     for model in models:
         check_options(agent.options, agent.extra, model.full_name, model.capabilities)
     return models
 
 
-def _resolve(full_name: str | None, providers: Mapping[str, Provider], prices: Prices) -> Model:
+def resolve_summary_model(agent: Agent, providers: Mapping[str, Provider], prices: Prices) -> Model | None:
+    """Return the model that makes the summaries of the conversations of `agent`; None if that is its own, or none does.
+
+    Raises:
+        UsageError: the model is not known.
+    """
+    context = agent.context
+    if context.policy != "compact" or context.model is None:
+        return None
+    return resolve_model(context.model, providers, prices)
+
+
+def resolve_model(full_name: str | None, providers: Mapping[str, Provider], prices: Prices) -> Model:
     """Return the model named `provider/model`, its provider loaded."""
     if full_name is None:
         raise UsageError("the agent has no model; set one as provider/model")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.errors import UsageError
@@ -33,6 +34,9 @@ from afkcli.core.thread.attachments import Attachment, as_named, ask, attached_p
 from afkcli.core.thread.names import check_name
 from afkcli.core.thread.store_worker import StoreWorker
 
+if TYPE_CHECKING:
+    from afkcli.core.run.thread_compaction import Compacted
+
 STORE_CLOSE_SECONDS = 10.0
 """How long a store may take to close, which is a last write for some."""
 
@@ -47,7 +51,7 @@ class Runner:
         config: how the runner behaves.
         wiring: what surrounds the runner.
 
-    `threads` changes whole threads: undo, redo, rename, tag, fork (since 0.2).
+    `threads` changes whole threads: undo, redo, compact, rename, tag, fork (since 0.2).
     """
 
     def __init__(
@@ -75,7 +79,7 @@ class Runner:
             prices=Prices(self._wiring.look_up_price),
         )
         self._runs: set[Run] = set()
-        self.threads = Threads(self.store, self._calls, self._wiring.owner)
+        self.threads = Threads(self.store, self._calls, self._wiring.owner, self._compact)
 
     async def run(
         self,
@@ -272,6 +276,23 @@ class Runner:
             await handle.cancel()
             raise
         return handle
+
+    async def compact(self, choose: Callable[[ThreadInfo], Agent], *, thread_id: str, keep_turns: int = 1) -> Compacted:
+        """As `threads.compact`, but the agent is chosen when the thread (its last agent and model) is known."""
+        from afkcli.core.run.thread_compaction import compact_thread  # not at the top: few runners compact threads
+
+        return await compact_thread(self._resources, thread_id, choose, keep_turns)
+
+    async def _compact(self, thread_id: str, agent: Agent | None, keep_turns: int) -> Compacted:
+        return await self.compact(
+            lambda thread: self._chosen(agent or Agent(name=thread.agent or "afk"), thread),
+            thread_id=thread_id,
+            keep_turns=keep_turns,
+        )
+
+    def _chosen(self, agent: Agent, thread: ThreadInfo) -> Agent:
+        """Return `agent` with its model, or that of the thread if it names none."""
+        return agent if agent.model is not None else dataclasses.replace(agent, model=thread.model)
 
     async def last_thread(self) -> ThreadInfo | None:
         """Return the thread that was last used in the runner's folder, or None."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.ids import uuid7
 from afkcli.core.contract.protocols import Lease, Owner, Store, ThreadInfo
 from afkcli.core.thread import operations, undoing
@@ -12,7 +13,11 @@ from afkcli.core.thread.names import check_name
 from afkcli.core.thread.store_worker import StoreWorker
 from afkcli.core.thread.undoing import Changed
 
+if TYPE_CHECKING:
+    from afkcli.core.run.thread_compaction import Compacted
+
 T = TypeVar("T")
+Compactor: TypeAlias = "Callable[[str, Agent | None, int], Coroutine[Any, Any, Compacted]]"
 
 
 class Threads:
@@ -25,14 +30,18 @@ class Threads:
         store: returns the store; called on its worker.
         calls: makes all calls to the store.
         owner: returns who holds a lease, from an id.
+        compactor: compacts a thread, by its name, with an agent or that of the thread.
 
     Since: 0.2.
     """
 
-    def __init__(self, store: Callable[[], Store], calls: StoreWorker, owner: Callable[[str], Owner]) -> None:
+    def __init__(
+        self, store: Callable[[], Store], calls: StoreWorker, owner: Callable[[str], Owner], compactor: Compactor
+    ) -> None:
         self._store = store
         self._calls = calls
         self._owner = owner
+        self._compactor = compactor
 
     async def undo(self, thread_id: str, count: int = 1) -> Changed:
         """Set the last `count` questions aside, each with its answer; `UsageError` if there are fewer."""
@@ -41,6 +50,23 @@ class Threads:
     async def redo(self, thread_id: str) -> Changed:
         """Take back the last undo; `UsageError` if there is none, or if another question was asked since."""
         return await self._held(thread_id, undoing.redo)
+
+    async def compact(self, thread_id: str, agent: Agent | None = None, *, keep_turns: int = 1) -> Compacted:
+        """Have a model summarise the turns of a thread, and send the summary in their place from now on.
+
+        The turns stay in the thread. `undo` takes the summary back, as long as no other question was asked.
+
+        Args:
+            thread_id: the name of the thread.
+            agent: the agent whose `context.model`, or model, is asked, and whose limits count; by default the model of
+                the thread.
+            keep_turns: how many of the last questions stay whole, with their answers.
+
+        Raises:
+            UsageError: there is nothing to be summarised.
+            AfkError: no summary was made; its message says why.
+        """
+        return await self._compactor(thread_id, agent, keep_turns)
 
     async def rename(self, thread_id: str, new: str) -> ThreadInfo:
         """Give the thread the name `new`, and return it; `NameTakenError` if another thread has that name."""

@@ -11,6 +11,8 @@ from afkcli.core.contract.structs import Struct, field
 from afkcli.core.run.native import Takes, compaction_at, takes_nothing
 from afkcli.core.run.turn_size import TurnSize
 from afkcli.core.thread.attachments import attached_parts
+from afkcli.core.thread.changes import Compaction
+from afkcli.core.thread.compactions import message_of
 from afkcli.core.thread.sending import SentTurn, pair_tool_calls
 from afkcli.core.thread.trimming import NOTHING, Trim, marked
 from afkcli.core.thread.turns import Beginning, partial_message
@@ -36,11 +38,14 @@ class Transcript(Struct, kw_only=True):
         size: counts what is added; what does not fit is not kept.
         writer: writes the turn to its thread; None if the store cannot take it, for the reason `unsaved`.
         unsaved: why the turn cannot be saved.
+        compaction: the record of what is sent in place of turns before `history`; None if nothing is.
+        seen: the numbers of all turns of the thread that are not set aside.
 
     `left_out` are the numbers of the earlier turns that an API refused, and that are not sent any more. `trim` is what
     is left out of the earlier turns because they do not fit. `own_marked` is in how many messages of this turn the
     results of tools are left out. `compacted` is the place in `history` of the turn that has the compaction with which
     the requests begin; it is the number of all of them if the turn itself has it, and None if there is none.
+    `without_compaction` is whether `compaction` is left out because it does not fit either.
     `rescuer` journals a turn that cannot be saved in a rescue file. `answer` holds the messages that this run added.
     """
 
@@ -50,14 +55,17 @@ class Transcript(Struct, kw_only=True):
     size: TurnSize
     writer: TurnWriter | None = None
     unsaved: str | None = None
+    compaction: Compaction | None = None
+    seen: Sequence[int] = ()
     rescuer: RescueWriter | None = None
     answer: list[Message] = field(default_factory=list)
     left_out: set[int] = field(default_factory=set)
     trim: Trim = NOTHING
     own_marked: int = 0
     compacted: int | None = None
+    without_compaction: bool = False
     _takes: Takes = takes_nothing
-    _earlier: dict[tuple[bool, frozenset[int], Trim, int | None], Sequence[Message]] = field(default_factory=dict)
+    _earlier: dict[tuple[object, ...], Sequence[Message]] = field(default_factory=dict)
     _text: GrowingText = field(default_factory=GrowingText)
     _reasoning: GrowingText = field(default_factory=GrowingText)
 
@@ -100,10 +108,12 @@ class Transcript(Struct, kw_only=True):
 
     def _earlier_messages(self, with_tools: bool) -> Sequence[Message]:
         """Return the instructions and the messages of earlier turns: the same objects for each call."""
-        key = (with_tools, frozenset(self.left_out), self.trim, self.compacted)
+        compaction = self.sent_compaction
+        key = (with_tools, frozenset(self.left_out), self.trim, self.compacted, compaction and compaction.id)
         if key not in self._earlier:
-            note = LEFT_OUT_NOTE if self.trim.dropped > self.stood_for else ""
+            note = LEFT_OUT_NOTE if self.trim.dropped > self.stood_for or self.without_compaction else ""
             imported = next((turn.system for turn in reversed(self.history) if turn.system), "")
+            imported = imported or (self.compaction.system if self.compaction is not None else "")
             said = [self.instructions, imported, UNTRUSTED_NOTE if with_tools else "", note]
             instructions = "\n\n".join(text for text in said if text)
             system = [text_message(Role.SYSTEM, instructions)] if instructions else []
@@ -135,7 +145,21 @@ class Transcript(Struct, kw_only=True):
             index -= len(turn.messages)
         return None
 
+    @property
+    def sent_compaction(self) -> Compaction | None:
+        """The compaction, if it is sent: not if a compaction of the server stands for it, or if it does not fit."""
+        return None if self.without_compaction or self.compacted is not None else self.compaction
+
+    def compact(self, count: int, compaction: Compaction) -> None:
+        """Send a compaction in place of the first `count` turns of the history, and of the compaction before them."""
+        self.history, self.compaction, self.without_compaction = self.history[count:], compaction, False
+        self.trim = Trim(max(0, self.trim.dropped - count), max(0, self.trim.marked - count))
+        self.begin_with_compaction(self._takes)
+
     def _sent_history(self) -> Iterator[SentTurn]:
+        compaction = self.sent_compaction
+        if compaction is not None and compaction.through not in self.left_out:
+            yield SentTurn(compaction.through, (message_of(compaction),))
         for number, turn in enumerate(self.history):
             if number >= max(self.trim.dropped, self.stood_for) and turn.turn not in self.left_out:
                 turn = turn._replace(messages=self.sent_of(number))

@@ -74,9 +74,10 @@ def fits(compaction: Compaction, seen: Sequence[SealedTurn], aside: Iterable[int
 def message_of(compaction: Compaction) -> Message:
     """Return the message that is sent in place of the turns that a compaction covers.
 
-    It is the user's, and not an instruction of the system: a summary repeats what tools returned.
+    It is the user's, and not an instruction of the system: a summary repeats what tools returned. Its end is marked,
+    because some APIs get it and the question after it as one message.
     """
-    text = f"{INTRODUCTION}\n\n{compaction.summary}"
+    text = f"{INTRODUCTION}\n\n<summary>\n{compaction.summary}\n</summary>"
     return Message(role=Role.USER, parts=(TextPart(text=text, provider_data=compaction.provider_data),))
 
 

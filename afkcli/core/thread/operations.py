@@ -53,6 +53,15 @@ def holder_of(store: Store, name: str) -> str:
     return f" by process {holder.pid} on {holder.host}" if holder else ""
 
 
+def lease_of(store: Store, name: str, owner: Owner) -> Lease:
+    """Return the lease of the thread `name`, taken without waiting; raises as `held`."""
+    lease = store.acquire(name, owner, create=False)
+    if lease is None:
+        who = holder_of(store, name)
+        raise ThreadBusyError(f"the thread {name!r} is in use{who}; try again when its run has ended")
+    return lease
+
+
 @contextlib.contextmanager
 def held(store: Store, name: str, owner: Owner, *, seal: bool = True) -> Iterator[Lease]:
     """Hold the lease of the thread `name`, taken without waiting.
@@ -67,10 +76,7 @@ def held(store: Store, name: str, owner: Owner, *, seal: bool = True) -> Iterato
         ThreadBusyError: a run holds the thread.
         UnknownNameError: there is no such thread.
     """
-    lease = store.acquire(name, owner, create=False)
-    if lease is None:
-        who = holder_of(store, name)
-        raise ThreadBusyError(f"the thread {name!r} is in use{who}; try again when its run has ended")
+    lease = lease_of(store, name, owner)
     try:
         if seal and lease.thread.open_turn is not None:
             lease, _ = seal_interrupted(store, lease, load_history(store, lease.thread, no_messages))

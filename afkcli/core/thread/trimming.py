@@ -87,6 +87,28 @@ def cut(turns: Sequence[Size], trim: Trim, room: Room, rest: int, ratio: float =
     return kept.trim
 
 
+def covered(turns: Sequence[Size], room: Room, rest: int, ratio: float, summary: int) -> int:
+    """Return how many of the first turns a summary has to take the place of, so that a part of the room is kept.
+
+    The newest turn is one of them only if the request does not fit otherwise.
+
+    Args:
+        turns: the sizes of the turns, the oldest first.
+        room: what a request has room for; its `fixed` size is without a summary.
+        rest: the size of what follows the turns.
+        ratio: by how much the server counts more than these sizes say.
+        summary: the tokens of the summary.
+    """
+    limit = room.limit / ratio
+    rest += summary
+    kept = _Kept(turns, NOTHING, room.fixed)
+    goal = max(room.keep * limit - rest, (limit - rest) / 2)
+    kept.drop_until(len(turns) - 1, goal)
+    if kept.size + rest > limit:
+        kept.drop_until(len(turns), goal)
+    return kept.trim.dropped
+
+
 def kept_size(turns: Sequence[Size], trim: Trim) -> int:
     """Return the estimated tokens of what is sent of `turns`."""
     marked_ones = sum(size.marked for size in turns[trim.dropped : trim.marked])

@@ -42,6 +42,7 @@ class TurnContext(FrozenStruct, kw_only=True):
             which named it, or by a list.
         dropped_through: the last turn that was left out of the requests.
         marked_through: the last turn of which the results of tools were left out.
+        compaction: the id of the compaction that was sent; `tokens` counts with it alone.
 
     Since: 0.2.
     """
@@ -50,6 +51,7 @@ class TurnContext(FrozenStruct, kw_only=True):
     window: int | None = None
     dropped_through: int | None = None
     marked_through: int | None = None
+    compaction: str | None = None
 
 
 class SealedTurn(FrozenStruct, kw_only=True):

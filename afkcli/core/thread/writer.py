@@ -233,7 +233,7 @@ class TurnWriter(Journal):
         Raises:
             StoreError, LeaseLostError: it was not recorded.
         """
-        thread, record = with_compaction(self.thread, compaction, self.turn)
+        thread, record = with_compaction(self.thread, compaction, self.thread.turns)
         make_alone(self._append(thread, [record], NO_CONTENTS))  # not in steps: the journal is written between them
 
     def seal(self, turn: SealedTurn) -> Steps[None]:

@@ -18,9 +18,10 @@ from afkcli.core.contract.protocols import Capabilities
 from afkcli.core.contract.result import RunState, Usage
 from afkcli.core.contract.tools import tool
 from afkcli.core.run.config import Wiring
-from afkcli.core.run.context import window_said
 from afkcli.core.run.models import WindowLookup
+from afkcli.core.run.runner import Runner
 from afkcli.core.run.transcript import LEFT_OUT_NOTE
+from afkcli.core.run.window import window_said
 from afkcli.core.thread.attachments import Attachment
 from afkcli.core.thread.history import load_history
 from afkcli.core.thread.memory_store import MemoryStore
@@ -37,8 +38,10 @@ class Windowed(Scripted):
     It calls the tool `look` first where a question asks for it, and answers with 200 characters.
     """
 
-    def __init__(self, window: int = WINDOW, *, known: bool = True, characters: float = 4, says: bool = True) -> None:
-        super().__init__()
+    def __init__(
+        self, window: int = WINDOW, *, known: bool = True, characters: float = 4, says: bool = True, **options: Any
+    ) -> None:
+        super().__init__(**options)
         self.window = window
         self.known = known
         self.characters = characters
@@ -46,7 +49,7 @@ class Windowed(Scripted):
         self.refused: list[int] = []
 
     def capabilities(self, model: str) -> Capabilities:
-        return Capabilities(context_tokens=self.window if self.known else None)
+        return Capabilities(context_tokens=self.window if self.known else None, price=self.price)
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         tokens = int(len(form_of(request.messages)) / self.characters)
@@ -102,11 +105,15 @@ class Talk:
         self.model = model
         self.store = store or MemoryStore()
         self.wiring = wiring
+        self.others: Sequence[Scripted] = ()
+
+    def runner(self) -> Runner:
+        return runner_of(self.model, *self.others, store=self.store, wiring=self.wiring)
 
     def ask(self, *questions: str, attachment: bytes | None = None, **fields: Any) -> list[list[Event]]:
         async def run() -> list[list[Event]]:
             turns = []
-            async with runner_of(self.model, store=self.store, wiring=self.wiring) as runner:
+            async with self.runner() as runner:
                 for number, question in enumerate(questions):
                     files = [Attachment(data=b"%d " % number + attachment, name="note.txt")] if attachment else []
                     handle = await runner.run_stream(

@@ -86,7 +86,7 @@ def sent(store: MemoryStore, thread: ThreadInfo) -> tuple[str | None, list[int]]
         return None, [turn.turn for turn in turns]
     [message] = turns[0].messages
     assert message.text.startswith(INTRODUCTION)
-    return message.text.removeprefix(INTRODUCTION).strip(), [turn.turn for turn in turns[1:]]
+    return message.text.partition("<summary>\n")[2].removesuffix("\n</summary>"), [turn.turn for turn in turns[1:]]
 
 
 @dataclass

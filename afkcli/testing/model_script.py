@@ -68,8 +68,8 @@ class ScriptedCall:
 class ScriptedUsage:
     """The token counts that the server reports; `input_tokens` includes the cached ones.
 
-    `written_tokens` were written to a cache, `written_1h_tokens` of them to one that lasts an hour (both since 0.2; the
-    Messages API alone reports them).
+    `written_tokens` were written to a cache, `written_1h_tokens` of them to one that lasts an hour. Chat Completions
+    reports neither, and the Messages API alone the second (both since 0.2).
     """
 
     input_tokens: int = 12

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from afkcli.testing.model_server import Fault, ModelServer, Step
+from afkcli.testing.model_server import Fault, ModelServer, ScriptedUsage, Step
 from tests.e2e.shell import Shell
 
 KEY = "sk-ant-canary-0123456789"
@@ -126,3 +126,20 @@ def test_an_option_that_the_model_refuses_is_named_before_anything_is_sent(keyed
     assert done.err.count("\n") == 1, done.err
     assert server.requests == []
     assert keyed.afk("threads").out == ""
+
+
+def test_a_cache_that_lasts_an_hour_is_asked_for_and_paid_for(keyed: Shell, server: ModelServer) -> None:
+    config = keyed.home / "afk" / "config" / "config.toml"
+    config.parent.mkdir(parents=True)
+    price = '[prices."anthropic/claude-x"]\ninput = 4\noutput = 20\ncache_write = 5\n'
+    config.write_text(f'{price}[providers.anthropic]\ncache_ttl = "1h"\n')
+    used = ScriptedUsage(input_tokens=1_000, output_tokens=0, written_tokens=900, written_1h_tokens=700)
+    server.script(Step(text="one", usage=used))
+    done = keyed.in_process("run", "--json", "-m", "anthropic/claude-x", "-t", "t", "first")
+    [block] = server.bodies[0]["messages"][0]["content"]
+    assert block["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
+    result = done.events[-1]["result"]
+    assert result["usage"]["cache_creation_1h_input_tokens"] == 700
+    assert result["total_cost_usd"] == pytest.approx((100 * 4 + 200 * 5 + 700 * 8) / 1_000_000)
+    [thread] = keyed.in_process("threads", "--json").events
+    assert thread["total_cost_usd"] == pytest.approx(result["total_cost_usd"])

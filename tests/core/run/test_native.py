@@ -1,0 +1,185 @@
+"""The context policy `native` with any provider: what is asked for, and what begins with a compaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from afkcli.core.contract.context import ContextConfig
+from afkcli.core.contract.errors import ErrorKind, ProviderError
+from afkcli.core.contract.events import ContextEvent, Event
+from afkcli.core.contract.limits import FailSafeConfig
+from afkcli.core.contract.messages import (
+    ContextEdit,
+    FinishReason,
+    Message,
+    ModelEvent,
+    ModelRequest,
+    ModelResponse,
+    ProviderData,
+    ReasoningPart,
+    Role,
+    TextDelta,
+    TextPart,
+)
+from afkcli.core.contract.protocols import Capabilities
+from afkcli.core.contract.result import RunState, Usage
+from afkcli.core.thread.memory_store import MemoryStore
+from tests.core.run.test_context import WORDS, form_of
+from tests.core.scripted import Scripted, agent, collect, result_of, runner_of
+
+WINDOW = 4_000
+NATIVE = ContextConfig(policy="native")
+
+
+class Compacting(Scripted):
+    """A model whose server makes a compaction of a conversation that is longer than it is asked for.
+
+    It counts a token for four characters, and refuses what is too long for its window.
+    """
+
+    def __init__(self, name: str = "fake", *, native_from: int | None = 100) -> None:
+        super().__init__(name=name)
+        self.native_from = native_from
+        self.failing: list[ProviderError] = []
+        self.compacted: list[int] = []
+
+    def capabilities(self, model: str) -> Capabilities:
+        return Capabilities(context_tokens=WINDOW, native_context_from=self.native_from)
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        self.requests.append(request)
+        if self.failing:
+            raise self.failing.pop(0)
+        tokens = len(form_of(request.messages)) // 4
+        if tokens > WINDOW:
+            said = f"maximum context length is {WINDOW} tokens"
+            raise ProviderError("too long", kind=ErrorKind.CONTEXT_LENGTH, said=said)
+        parts: list[Any] = [TextPart(text=WORDS)]
+        threshold = request.native_context_from
+        size = None
+        if threshold is not None and tokens > threshold:
+            self.compacted.append(len(self.requests))
+            data = ProviderData(provider=self.name, api="any", model=request.model, payload="state")
+            parts.insert(0, ReasoningPart(text="", provider_data=data, compacts=True))
+            size = 100
+        yield TextDelta(WORDS)
+        yield ModelResponse(
+            message=Message(role=Role.ASSISTANT, parts=tuple(parts)),
+            finish_reason=FinishReason.STOP,
+            usage=Usage(input_tokens=tokens, output_tokens=50),
+            context_tokens=size,
+        )
+
+
+def talk(
+    provider: Compacting, *questions: str, store: MemoryStore, others: Sequence[Scripted] = (), **fields: Any
+) -> Any:
+    async def run() -> list[list[Event]]:
+        turns = []
+        async with runner_of(provider, *others, store=store) as runner:
+            for question in questions:
+                chosen = agent(**{"context": NATIVE, "model": f"{provider.name}/small", **fields})
+                turns.append(await collect(await runner.run_stream(chosen, user_message=question, thread_id="t")))
+        return turns
+
+    return asyncio.run(run())
+
+
+def begins_with_compaction(request: ModelRequest) -> bool:
+    first = next(message for message in request.messages if message.role is not Role.SYSTEM)
+    return any(isinstance(part, ReasoningPart) and part.compacts is True for part in first.parts)
+
+
+def questions_of(request: ModelRequest) -> list[str]:
+    return [message.text.split(" ")[0] for message in request.messages if message.role is Role.USER]
+
+
+def asked(count: int, first: int = 0) -> list[str]:
+    return [f"{number} {WORDS}" for number in range(first, first + count)]
+
+
+def compacted_thread() -> tuple[Compacting, MemoryStore, int]:
+    """Return a model, a store with a thread that has a compaction, and how many turns that thread has."""
+    model, store, turns = Compacting(), MemoryStore(), 0
+    while not model.compacted:
+        talk(model, *asked(1, turns), store=store)
+        turns += 1
+    return model, store, turns
+
+
+def test_a_provider_without_a_word_on_compactions_gets_its_own_back() -> None:
+    model, store, turns = compacted_thread()
+    talk(model, *asked(2, turns), store=store)
+    assert begins_with_compaction(model.requests[-1])
+    assert questions_of(model.requests[-1]) == [str(turns), str(turns + 1)]
+
+
+def test_another_model_of_the_provider_gets_the_turns() -> None:
+    model, store, turns = compacted_thread()
+    talk(model, *asked(1, turns), store=store, model="fake/large", context=ContextConfig(keep=0.9))
+    assert not begins_with_compaction(model.requests[-1])
+    assert len(questions_of(model.requests[-1])) > 10
+
+
+def test_a_fallback_model_gets_the_turns_and_the_next_run_the_compaction_again() -> None:
+    model, store, turns = compacted_thread()
+    other = Compacting("other", native_from=None)
+    model.failing = [ProviderError("wrong key", kind=ErrorKind.AUTH)]
+    [events] = talk(
+        model, *asked(1, turns), store=store, others=[other], fail_safe=FailSafeConfig(fallback_models=("other/x",))
+    )
+    assert result_of(events).state is RunState.COMPLETED
+    assert begins_with_compaction(model.requests[-1])
+    assert not begins_with_compaction(other.requests[-1])
+    assert len(questions_of(other.requests[-1])) > 10
+    codes = [event.code for event in events if event.type == "warning"]
+    assert codes == ["fallback", "native_unavailable"]
+    talk(model, *asked(1, turns + 1), store=store)
+    assert begins_with_compaction(model.requests[-1])
+
+
+def test_where_the_api_refuses_the_turn_with_the_compaction_the_turns_before_it_come_back() -> None:
+    model, store, turns = compacted_thread()
+    model.failing = [ProviderError("no such state", kind=ErrorKind.BAD_REQUEST, message_index=0)]
+    [events] = talk(model, *asked(1, turns), store=store)
+    assert result_of(events).state is RunState.COMPLETED
+    assert [event.code for event in events if event.type == "warning"] == ["turn_left_out"]
+    assert not begins_with_compaction(model.requests[-1])
+    assert len(questions_of(model.requests[-1])) > 10
+
+
+def test_the_size_that_the_server_says_is_taken_and_not_what_was_paid_for() -> None:
+    model, store, _ = compacted_thread()
+    [events] = talk(model, "x" * 8_000, store=store)
+    assert result_of(events).state is RunState.COMPLETED
+    assert all(event.dropped_through is None for event in events if isinstance(event, ContextEvent))
+
+
+def test_what_a_server_left_out_is_said_once_while_it_stays_the_same() -> None:
+    class Clearing(Compacting):
+        async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+            async for event in super().stream(request):
+                if isinstance(event, ModelResponse):
+                    left_out = ContextEdit(what="2 old files", tokens=70), ContextEdit(what="a search")
+                    event = ModelResponse(event.message, event.finish_reason, event.usage, edits=left_out)
+                yield event
+
+    model = Clearing()
+    [events] = talk(model, "hi", store=MemoryStore())
+    [said] = [event for event in events if isinstance(event, ContextEvent)]
+    assert said.message == "the server left out 2 old files (70 tokens) and left out a search"
+    assert (said.by_server, said.tokens_before - said.tokens_after) == (True, 70)
+
+
+def test_a_fault_of_the_provider_ends_the_run_and_not_afk() -> None:
+    class Faulty(Compacting):
+        def takes_compaction(self, model: str, data: ProviderData) -> bool:
+            raise KeyError("what")
+
+    _, store, turns = compacted_thread()
+    [events] = talk(Faulty(), *asked(1, turns), store=store)
+    result = result_of(events)
+    assert (result.state, result.error_kind) == (RunState.FAILED, ErrorKind.INTERNAL)
+    assert "the provider 'fake'" in (result.error or "")

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         loads,
         loads_object,
     )
+    from afkcli.core.contract.listing import ListingStore, ThreadFilter, ThreadPage
     from afkcli.core.contract.media_types import PDF, image_type_of
     from afkcli.core.contract.messages import (
         ContextEdit,
@@ -100,7 +101,6 @@ if TYPE_CHECKING:
         Fork,
         LargeRecord,
         Lease,
-        ListingStore,
         ModelInfo,
         OpenTurn,
         Operation,
@@ -127,6 +127,7 @@ if TYPE_CHECKING:
     from afkcli.core.contract.setting_sources import SettingSource, setting_source
     from afkcli.core.contract.structs import FrozenStruct, Struct, field, replace
     from afkcli.core.contract.structured import told
+    from afkcli.core.contract.suggestions import is_slip_of
     from afkcli.core.contract.tasks import started
     from afkcli.core.contract.text import one_line
     from afkcli.core.contract.tool_output import MAX_OUTPUT_CHARS, Image, bounded
@@ -144,6 +145,7 @@ if TYPE_CHECKING:
     from afkcli.core.thread.history import load_history
     from afkcli.core.thread.names import title_of
     from afkcli.core.thread.records import advance
+    from afkcli.core.thread.short_names import is_unnamed, may_end_a_name, reversed_end, short_name
     from afkcli.core.thread.turn_text import (
         TEXT_KINDS,
         TEXT_WEIGHTS,
@@ -178,6 +180,7 @@ if TYPE_CHECKING:
     from afkcli.providers.failures import http_error_kind
 
 _NAMES = {
+    "afkcli.core.contract.listing": ("ListingStore", "ThreadFilter", "ThreadPage"),
     "afkcli.core.contract.media_types": ("PDF", "image_type_of"),
     "afkcli.core.thread.attachments": (
         "attached_parts",
@@ -280,7 +283,6 @@ _NAMES = {
         "LEASE_SECONDS",
         "LargeRecord",
         "Lease",
-        "ListingStore",
         "ModelInfo",
         "NO_CONTENTS",
         "OpenTurn",
@@ -307,10 +309,12 @@ _NAMES = {
     "afkcli.core.contract.schemas": ("schema_problem",),
     "afkcli.core.contract.structs": ("FrozenStruct", "Struct", "field", "replace"),
     "afkcli.core.contract.structured": ("told",),
+    "afkcli.core.contract.suggestions": ("is_slip_of",),
     "afkcli.core.contract.tasks": ("started",),
     "afkcli.core.thread.history": ("load_history",),
     "afkcli.core.thread.names": ("title_of",),
     "afkcli.core.thread.records": ("advance",),
+    "afkcli.core.thread.short_names": ("is_unnamed", "may_end_a_name", "reversed_end", "short_name"),
     "afkcli.core.thread.turn_text": (
         "TEXT_KINDS",
         "TEXT_WEIGHTS",
@@ -494,7 +498,9 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "TextDelta",
     "TextDeltaEvent",
     "TextPart",
+    "ThreadFilter",
     "ThreadInfo",
+    "ThreadPage",
     "Tool",
     "ToolCallDelta",
     "ToolCallPart",
@@ -533,6 +539,8 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "hookimpl",
     "http_error_kind",
     "image_type_of",
+    "is_slip_of",
+    "is_unnamed",
     "keep_secret",
     "label",
     "left_out",
@@ -541,6 +549,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "loads_object",
     "make_private_folder",
     "mask_secrets",
+    "may_end_a_name",
     "message_from_json",
     "message_to_json",
     "names_text",
@@ -554,7 +563,9 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "rfc3339",
     "say_waiting",
     "setting_source",
+    "reversed_end",
     "schema_problem",
+    "short_name",
     "start_environment",
     "start_problem",
     "started",

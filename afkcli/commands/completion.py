@@ -9,14 +9,14 @@ from afkcli.host.invocation import Invocation
 
 
 def complete_thread(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names of threads that begin with `incomplete`, the last used first."""
-    from afkcli.core.thread.listing import thread_names
+    """Return the names of threads that `incomplete` may mean (their beginning or a short name), the last used first."""
+    from afkcli.core.thread.listing import names_meant
     from afkcli.wiring.assembly import load_setup
     from afkcli.wiring.plugin_objects import open_store
 
     try:
         store = open_store(load_setup(ctx.find_object(Invocation)))
-        names = list(thread_names(store, incomplete))
+        names = list(names_meant(store, incomplete))
         store.close()
     except AfkError:
         return []

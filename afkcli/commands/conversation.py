@@ -26,6 +26,7 @@ from afkcli.core.thread.history import History
 from afkcli.core.thread.listing import RUNNING
 from afkcli.core.thread.sending import messages_to_send
 from afkcli.core.thread.turns import SealedTurn, interrupted_turn, resumed_by, turn_to_json
+from afkcli.screen.spent import spent
 from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import BOLD, DIM, YELLOW
 from afkcli.screen.times import local_time
@@ -128,7 +129,8 @@ def turn_form(thread: ThreadInfo, shown: ShownTurn) -> JsonObject:
 def shown_turn(stdout: Stdout, shown: ShownTurn) -> Iterator[str]:
     """Yield the lines of a turn for a person."""
     turn = shown.turn
-    head = f"turn {turn.turn} · {local_time(turn.started)} · {shown.state} · {turn.model or '-'}"
+    took = spent(turn.model or "-", turn.usage, turn.cost_usd)
+    head = f"turn {turn.turn} · {local_time(turn.started)} · {shown.state} · {took}"
     yield stdout.styled(stdout.text(head), BOLD)
     for message in turn.messages if shown.resumed_as is None else ():
         for part in message.parts:

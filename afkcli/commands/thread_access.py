@@ -12,6 +12,8 @@ from afkcli.host.collecting import collect_again
 
 if TYPE_CHECKING:
     from afkcli.core.contract.protocols import Owner, Store, ThreadInfo
+    from afkcli.host.invocation import Invocation
+    from afkcli.screen.messages import Messages
 
 
 @contextlib.contextmanager
@@ -33,6 +35,20 @@ def last_used(store: Store, folder: str | None) -> ThreadInfo:
     for info in store.list(limit=1, folder=folder):
         return info
     raise UsageError(f"no thread was used in {folder} yet; name a thread")
+
+
+def last_used_anywhere(store: Store, invocation: Invocation, messages: Messages) -> ThreadInfo:
+    """Return the thread last used in the folder of `invocation`, else the one last used anywhere; say which it is.
+
+    Raises:
+        UsageError: there are no threads yet.
+    """
+    for folder in (invocation.folder, None):
+        for info in store.list(limit=1, folder=folder):
+            elsewhere = "" if folder is not None else f", last used in {info.folder or 'no folder'}"
+            messages.say(f"thread {info.name}{elsewhere}")
+            return info
+    raise UsageError("there are no threads yet; `afk run MESSAGE` starts one")
 
 
 def command_owner() -> Owner:

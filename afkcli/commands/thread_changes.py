@@ -15,9 +15,10 @@ from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.protocols import Store, ThreadInfo
 from afkcli.core.contract.text import collapsed
+from afkcli.core.thread.lookup import thread_meant
 from afkcli.core.thread.names import check_name, numbered_names
-from afkcli.core.thread.operations import find_thread, held, settled
 from afkcli.core.thread.operations import fork as fork_thread
+from afkcli.core.thread.operations import held, settled
 from afkcli.core.thread.operations import tag as tag_thread
 from afkcli.core.thread.turns import SealedTurn
 from afkcli.core.thread.undoing import Changed
@@ -40,7 +41,7 @@ def undo(name: str | None, count: int, as_json: bool) -> None:
     `compact` was used after the last question, that is undone first.
     """
     with opened_store() as store:
-        info = find_thread(store, name) if name is not None else last_used(store, invocation().folder)
+        info = thread_meant(store, name) if name is not None else last_used(store, invocation().folder)
         with held(store, info.name, command_owner()) as lease:
             changed = undo_turns(store, lease, count)
     _report("undone", changed, as_json)
@@ -52,7 +53,7 @@ def undo(name: str | None, count: int, as_json: bool) -> None:
 def redo(name: str | None, as_json: bool) -> None:
     """Take back the last undo of the thread NAME; without NAME, of the thread last used in this folder."""
     with opened_store() as store:
-        info = find_thread(store, name) if name is not None else last_used(store, invocation().folder)
+        info = thread_meant(store, name) if name is not None else last_used(store, invocation().folder)
         with held(store, info.name, command_owner()) as lease:
             changed = redo_turns(store, lease)
     _report("redone", changed, as_json)
@@ -99,7 +100,7 @@ def fork(name: str, new: str | None, at: int | None, as_json: bool) -> None:
     turns as they were when TURN was the last one.
     """
     with opened_store() as store:
-        info, _ = settled(store, find_thread(store, name), command_owner)
+        info, _ = settled(store, thread_meant(store, name), command_owner)
         wanted = check_name(new) if new is not None else _free_name(store, info.name)
         lease = fork_thread(store, info, wanted, command_owner(), at=at, must_have_turns=True)
         store.release(lease)
@@ -127,7 +128,7 @@ def _free_name(store: Store, name: str) -> str:
 def tag(name: str, tags: tuple[str, ...], remove: tuple[str, ...], as_json: bool) -> None:
     """Add each TAG to the thread NAME, and write all its tags to stdout."""
     with opened_store() as store:
-        thread = find_thread(store, name)
+        thread = thread_meant(store, name)
         if tags or remove:
             with held(store, thread.name, command_owner()) as lease:
                 thread = tag_thread(store, lease, tags, remove)

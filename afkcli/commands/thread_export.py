@@ -14,7 +14,8 @@ from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.protocols import Store
 from afkcli.core.contract.text import visible, visible_json
 from afkcli.core.thread.export import export_all, export_thread, snapshot
-from afkcli.core.thread.operations import find_thread, settled
+from afkcli.core.thread.lookup import thread_meant
+from afkcli.core.thread.operations import settled
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
 
@@ -58,7 +59,7 @@ def export(name: str | None, every: bool, output: str | None, form: str) -> None
 
 
 def _one(store: Store, name: str, form: str, messages: Messages, *, every: bool) -> Iterator[str]:
-    thread, state = settled(store, find_thread(store, name), command_owner)
+    thread, state = settled(store, thread_meant(store, name), command_owner)
     if form == "json":
         yield from export_thread(store, thread, messages.warn)
         return

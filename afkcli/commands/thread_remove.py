@@ -10,7 +10,8 @@ from afkcli.commands.json_option import json_option
 from afkcli.commands.thread_access import command_owner, opened_store
 from afkcli.core.contract.errors import EXIT_BUSY, ThreadBusyError
 from afkcli.core.contract.protocols import ThreadInfo
-from afkcli.core.thread.operations import find_thread, held
+from afkcli.core.thread.lookup import thread_meant
+from afkcli.core.thread.operations import held
 from afkcli.screen.messages import Messages
 from afkcli.screen.questions import confirmed
 from afkcli.screen.streams import Stdout
@@ -25,7 +26,7 @@ def remove(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
     messages, stdout = Messages(invocation()), Stdout(invocation())
     busy = 0
     with opened_store() as store:
-        threads = {info.key: info for info in (find_thread(store, name) for name in names)}
+        threads = {info.key: info for info in (thread_meant(store, name) for name in names)}
         if not confirmed(invocation(), _rm_question(list(threads.values())), yes=yes):
             messages.say("nothing was deleted")
             return

@@ -8,8 +8,9 @@ from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.commands.thread_access import command_owner, opened_store
+from afkcli.core.thread.lookup import thread_meant
 from afkcli.core.thread.names import check_name
-from afkcli.core.thread.operations import find_thread, held
+from afkcli.core.thread.operations import held
 from afkcli.core.thread.operations import rename as rename_thread
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
@@ -23,7 +24,7 @@ def rename(old: str, new: str, as_json: bool) -> None:
     """Give the thread OLD the name NEW."""
     new = check_name(new)
     with opened_store() as store:
-        info = find_thread(store, old)
+        info = thread_meant(store, old)
         with held(store, info.name, command_owner()) as lease:
             rename_thread(store, lease, new)
     Messages(invocation()).say(f"{info.name!r} is now {new!r}")

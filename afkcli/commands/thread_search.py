@@ -64,9 +64,9 @@ def search(
     with opened_store() as store:
         key = None
         if thread is not None:
-            from afkcli.core.thread.operations import find_thread
+            from afkcli.core.thread.lookup import thread_meant
 
-            key = find_thread(store, thread).key
+            key = thread_meant(store, thread).key
         wanted = TurnSearch(words=looked_for, thread=key, since=since or "", until=until or "~", every=every)
         width = stdout.columns() - len(_INDENT) if stdout.is_terminal else _WIDTH
         found = list(found_turns(store, wanted, limit + 1, max(20, width)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from afkcli.commands.json_option import json_option
+from afkcli.commands.moments import since_option, until_option
 from afkcli.commands.number_types import WholeNumber
 from afkcli.commands.subcommands import Subcommands
 from afkcli.core.contract.errors import UsageError
@@ -29,17 +30,29 @@ _COMMANDS = {
 @click.option("--limit", "-n", type=WholeNumber(min=1), metavar="N", help="Show only the N threads last used.")
 @click.option("--search", "-q", metavar="WORDS", help="Show only threads that contain all WORDS.")
 @click.option("--here", is_flag=True, help="Show only threads that were last used in this folder.")
-@click.option("--all", "every", is_flag=True, help="On a terminal, show all threads, also if they do not fit.")
+@since_option("threads that were used")
+@until_option("threads that were last used")
+@click.option("--agent", "-a", metavar="NAME", help="Show only threads that used this agent last.")
+@click.option("--model", "-m", metavar="MODEL", help="Show only threads that used this model last.")
+@click.option("--tag", metavar="TAG", help="Show only threads with this tag.")
+@click.option("--all", "every", is_flag=True, help="On a terminal, show all threads, page by page.")
 @json_option
 @click.pass_context
-def command(ctx: click.Context, limit: int | None, search: str | None, here: bool, every: bool, as_json: bool) -> None:
-    """List threads, the last used first."""
+def command(
+    ctx: click.Context, /, limit: int | None, here: bool, every: bool, as_json: bool, **wanted: str | None
+) -> None:
+    """List threads, the last used first.
+
+    Each command below takes, as NAME, a name, the beginning of one that no other thread has, or the short name that the
+    list shows of a thread without a name.
+    """
+    given = limit is not None or here or every or as_json or any(value is not None for value in wanted.values())
     if ctx.invoked_subcommand is not None:
-        if limit is not None or search is not None or here or every or as_json:
+        if given:
             raise UsageError(f"options before {ctx.invoked_subcommand!r} belong to the list; put yours after it")
         return
     if limit is not None and every:
         raise UsageError("use --limit or --all, not both")
     from afkcli.commands.thread_list import list_threads
 
-    list_threads(limit=limit, search=search, here=here, every=every, as_json=as_json)
+    list_threads(wanted, limit=limit, here=here, every=every, as_json=as_json)

@@ -306,6 +306,8 @@ class _Turn(Struct):
             self.messages.raw("".join(lines))
 
     async def _thread(self, runner: Runner) -> str | None:
+        if self.request.resume and self.request.thread is not None:
+            return (await runner.thread_meant(self.request.thread)).name
         if not self.request.continue_:
             return self.request.thread
         if not self.request.memory:

@@ -41,7 +41,7 @@ def show_all(invocation: Invocation, lines: Sequence[str]) -> bool:
     for start in range(0, len(wrapped), step):
         messages.raw("".join(f"{line}\n" for line in wrapped[start : start + step]))
         left = len(wrapped) - start - step
-        if left > 0 and not _goes_on(invocation, messages, left):
+        if left > 0 and not go_on(invocation, f"{left} more lines"):
             return False
     return True
 
@@ -61,8 +61,16 @@ def wrap(line: str, columns: int) -> list[str]:
     return [" " * (indent if number == 0 else indent + 4) + part for number, part in enumerate(parts)]
 
 
-def _goes_on(invocation: Invocation, messages: Messages, left: int) -> bool:
-    messages.raw(f"-- {left} more lines: Enter shows them, q and Enter leaves --")
+def go_on(invocation: Invocation, what: str) -> bool:
+    """Ask on the terminal whether to show more, and return the answer; True where nobody can be asked.
+
+    Args:
+        invocation: whose stderr and stdin are used.
+        what: what there is more of: `12 more lines`.
+    """
+    if not can_ask(invocation):
+        return True
+    Messages(invocation).raw(f"-- {what}: Enter shows them, q and Enter leaves --")
     stdin = invocation.stdin.text
     answer = stdin.readline() if stdin is not None else ""
     return answer.endswith("\n") and not answer.strip().lower().startswith("q")

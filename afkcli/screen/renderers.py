@@ -30,8 +30,9 @@ from afkcli.core.contract.events import (
 from afkcli.core.contract.jsonform import dumps
 from afkcli.core.contract.limits import CUT_BY
 from afkcli.core.contract.result import AgentResult, RunState
-from afkcli.core.contract.text import dollars, visible, visible_json
+from afkcli.core.contract.text import visible, visible_json
 from afkcli.screen.messages import Messages
+from afkcli.screen.spent import spent
 from afkcli.screen.streams import Output
 from afkcli.screen.text import brief
 
@@ -93,20 +94,6 @@ def final_answer(result: AgentResult) -> str:
 def structured_answer(result: AgentResult) -> str:
     """Return the validated answer as one line of JSON; "" if there is none."""
     return visible_json(dumps(result.output)) if result.state is RunState.COMPLETED else ""
-
-
-def spent(result: AgentResult, seconds: float | None) -> str:
-    """Return on one line what a run took: its model, tokens, cost and time, as far as they are known."""
-    usage, cost = result.usage, result.total_cost_usd
-    said = [result.model]
-    if usage.input_tokens or usage.output_tokens:
-        cached = f" ({usage.cache_read_input_tokens:,} cached)" if usage.cache_read_input_tokens else ""
-        said.append(f"{usage.input_tokens:,} in{cached}, {usage.output_tokens:,} out")
-    if cost is not None:
-        said.append(dollars(cost))
-    if seconds is not None:
-        said.append(f"{seconds:.1f} s")
-    return " · ".join(filter(None, said))
 
 
 def _seconds(began: str, ended: str) -> float | None:
@@ -259,7 +246,7 @@ class TextRenderer:
     def _last_lines(self, event: Completed) -> None:
         """Write what the run took, and how to go on with an answer that was cut."""
         result = event.result
-        self._messages.say(spent(result, _seconds(self._began, event.ts)))
+        self._messages.say(spent(result.model, result.usage, result.total_cost_usd, _seconds(self._began, event.ts)))
         if result.state in (RunState.DEGRADED, RunState.CANCELLED, RunState.INTERRUPTED) and result.saved:
             self._messages.say(f"`afk threads resume {shlex.quote(result.thread_id)}` continues it")
 

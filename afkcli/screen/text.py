@@ -16,16 +16,33 @@ def shortened(text: str, width: int) -> str:
     """Return `text` on at most `width` columns of a terminal, with an ellipsis where it is cut."""
     if width_of(text) <= width:
         return text
-    while text and width_of(text) >= width:
-        text = text[:-1]
-    return f"{text}…"
+    used, kept = 0, 0
+    for char in text:
+        used += width_of(char)
+        if used >= width:  # the ellipsis takes one
+            break
+        kept += 1
+    return f"{text[:kept]}…" if width > 0 else ""
+
+
+def padded(text: str, width: int, *, right: bool = False) -> str:
+    """Return `text` with blanks up to `width` columns, behind it or, with `right`, before it. Since: 0.2."""
+    blanks = " " * (width - width_of(text))
+    return f"{blanks}{text}" if right else f"{text}{blanks}"
 
 
 def width_of(text: str) -> int:
-    """Return the columns that `text` takes on a terminal: East Asian wide characters take two, combining ones 0."""
+    """Return the columns that `text` takes on a terminal: East Asian wide characters take two, combining ones none."""
     if text.isascii():
         return len(text)
-    return sum(_WIDTHS.get(unicodedata.east_asian_width(char), 1) for char in text if not unicodedata.combining(char))
+    return sum(map(_width, text))
+
+
+def _width(char: str) -> int:
+    if unicodedata.category(char) in _NO_WIDTH or "\u1160" <= char <= "\u11ff":  # the rest of a Hangul syllable
+        return 0
+    return _WIDTHS.get(unicodedata.east_asian_width(char), 1)
 
 
 _WIDTHS = {"W": 2, "F": 2}
+_NO_WIDTH = frozenset({"Mn", "Me", "Cf"})

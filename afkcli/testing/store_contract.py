@@ -61,13 +61,14 @@ from afkcli.core.contract.protocols import (
 from afkcli.core.contract.result import Usage
 from afkcli.core.thread.batch import apply
 from afkcli.core.thread.history import load_history
-from afkcli.core.thread.listing import each_thread, thread_count, thread_names
+from afkcli.core.thread.listing import each_thread
 from afkcli.core.thread.operations import fork
 from afkcli.core.thread.records import advance, next_record
 from afkcli.core.thread.searching import found_turns, search_turns
 from afkcli.core.thread.turn_text import words_of
 from afkcli.core.thread.undoing import redo, undo
 from afkcli.host.owner import current_owner
+from afkcli.testing.listing_contract import ListingContract
 from afkcli.testing.store_steps import (
     ShiftedTime,
     acquired,
@@ -99,7 +100,7 @@ def _found(store: Store, words: str, **limits: Any) -> list[tuple[str, int | Non
     return [(turn.thread.name, turn.turn) for turn in found]
 
 
-class StoreContract:
+class StoreContract(ListingContract):
     """Subclass it as `TestSomething` and give `make_store`; see the head of this module."""
 
     keeps_on_disk: ClassVar[bool] = True
@@ -492,24 +493,6 @@ class StoreContract:
         assert [info.name for info in store.list(limit=2)] == ["one", "three"]
         assert list(store.list(limit=0)) == []
         assert store.list()[0] == store.find("one")
-
-    def test_lists_of_what_is_shown_agree_with_the_list_of_all(self, store: Store) -> None:
-        made = [("one", "/a"), ("on", "/b"), ("two", "/a"), ("%n", None), ("One", None)]
-        for second, (name, folder) in enumerate(made):
-            lease = acquired(store, name)
-            lease = save(store, lease, with_meta(lease.thread, folder=folder))
-            save_turn(store, lease, f"An {'pear' if second % 2 else 'apple'} pie?", "answer", second)
-        assert thread_count(store) == 5
-        assert thread_count(store, folder="/a") == 2
-        assert thread_count(store, search="apple pie") == thread_count(store, search="Apple") == 3
-        assert thread_count(store, folder="/a", search="nowhere") == 0
-        assert [info.name for info in each_thread(store)] == ["One", "%n", "two", "on", "one"]
-        assert list(each_thread(store, folder="/a")) == list(store.list(folder="/a"))
-        assert list(each_thread(store, search="pear")) == list(store.list(search="pear"))
-        assert thread_names(store) == ["One", "%n", "two", "on", "one"]
-        assert thread_names(store, "on") == ["on", "one"]
-        assert thread_names(store, "%") == ["%n"]
-        assert list(thread_names(store, "nothing")) == list(thread_names(store, "on%")) == []
 
     def test_a_list_may_change_while_it_is_read(self, store: Store) -> None:
         for second in range(3):

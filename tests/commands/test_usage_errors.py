@@ -21,7 +21,7 @@ def refusal(shell: Shell, *arguments: str, **env: str) -> str:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("threads", "--since", "1d"),
+        ("threads", "--during", "1d"),
         ("run", "--all"),
         ("run", "--silent"),
         ("events", "tail", "--until", "x"),

@@ -151,7 +151,7 @@ class TestNothingToResume:
     def test_no_such_thread(self, keyed: Shell) -> None:
         done = keyed.in_process("threads", "resume", "nope")
 
-        assert (done.code, done.err) == (2, "afk: there is no thread 'nope'\n")
+        assert (done.code, done.err) == (2, "afk: there is no thread 'nope'; `afk threads` lists all threads\n")
         assert keyed.in_process("threads").out == ""
 
     def test_a_running_turn_is_busy(self, keyed: Shell, server: ModelServer) -> None:

@@ -5,7 +5,7 @@ These are the shapes that a plugin returns from its hook; `afkcli.hookspecs` is 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
@@ -470,28 +470,6 @@ class BatchStore(Store, Protocol):
         Raises:
             StoreError: the transaction failed as a whole; nothing was written.
         """
-        ...
-
-
-class ListingStore(Store, Protocol):
-    """A store whose lists cost what is shown of them. Each of the methods is optional. Since: 0.2.
-
-    Without them, afk calls `list` without a limit and takes from it what it needs.
-    """
-
-    def iterate(self, *, folder: str | None = None, search: str | None = None) -> Iterator[ThreadInfo]:
-        """Yield what `list` returns, each thread read when it is asked for; other methods are called in between.
-
-        A thread that is there from the first to the last is yielded once, also if it is used meanwhile.
-        """
-        ...
-
-    def count(self, *, folder: str | None = None, search: str | None = None) -> int:
-        """Return how many threads `list` would return."""
-        ...
-
-    def names(self, prefix: str) -> Sequence[str]:
-        """Return the names of the threads that begin with `prefix`, the last used first."""
         ...
 
 

@@ -26,6 +26,27 @@ def near_names(name: str, known: Iterable[str], most: int = 1) -> list[str]:
     return [item for rate, item in sorted(rated, key=lambda pair: (-pair[0], pair[1])) if rate >= _NEAR][:most]
 
 
+def is_slip_of(name: str, other: str) -> bool:
+    """Return whether `name` is `other` with one slip: a letter is wrong, missing or too much, or two are swapped.
+
+    Names that differ in a digit are those of a series (`day-1`, `day-2`), and very short ones are near to all others.
+    """
+    if name == other or abs(len(name) - len(other)) > 1 or min(len(name), len(other)) < _PREFIX_CHARS:
+        return False
+    pairs = enumerate(zip(name, other, strict=False))
+    start = next((at for at, (one, two) in pairs if one != two), min(len(name), len(other)))
+    rest, wanted = name[start:], other[start:]
+    if rest[1:] == wanted[1:]:
+        differing = rest[:1] + wanted[:1]
+    elif rest[1:] == wanted or rest == wanted[1:]:
+        differing = max(rest, wanted, key=len)[:1]
+    elif rest[:2] == wanted[1::-1] and rest[2:] == wanted[2:]:
+        differing = rest[:2]
+    else:
+        return False
+    return not differing.isdigit()
+
+
 def _plain(name: str) -> str:
     return name.lstrip("-").lower()
 

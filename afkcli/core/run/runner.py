@@ -31,6 +31,7 @@ from afkcli.core.run.sink_worker import SinkWorker
 from afkcli.core.run.stopping import CANCELLED, Outcome
 from afkcli.core.run.threads import Threads
 from afkcli.core.thread.attachments import Attachment, as_named, ask, attached_parts
+from afkcli.core.thread.lookup import near_threads, thread_meant
 from afkcli.core.thread.names import check_name
 from afkcli.core.thread.store_worker import StoreWorker
 
@@ -298,6 +299,14 @@ class Runner:
         """Return the thread that was last used in the runner's folder, or None."""
         threads = await self._calls.call(lambda: self.store().list(limit=1, folder=self._wiring.folder))
         return threads[0] if threads else None
+
+    async def thread_meant(self, text: str) -> ThreadInfo:
+        """Return the thread that `text` means, as `afkcli.core.thread.lookup.thread_meant` does. Since: 0.2."""
+        return await self._calls.call(lambda: thread_meant(self.store(), text))
+
+    async def near_threads(self, name: str) -> Sequence[str]:
+        """Return the names of threads that `name` is a slip of. Since: 0.2."""
+        return await self._calls.call(lambda: near_threads(self.store(), name))
 
     def store(self) -> Store:
         """Return the store, opened by the first call; only its worker may call this."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from afkcli.core.contract.errors import UnsupportedRecordError
 from afkcli.core.contract.jsonform import MAX_LINE_BYTES, JsonError, loads_object
@@ -70,6 +70,15 @@ def outline(thread: ThreadInfo, records: Iterable[Record]) -> History:
     return _found(thread, records, _Outline(thread.name), None)
 
 
+def latest(thread: ThreadInfo, records: Sequence[Record]) -> History:
+    """Return what the last `records` of `thread` say, as `fold` does for all of them.
+
+    Why turns are set aside is known for each of these turns, because the records that say so come after it. The link of
+    the first record to those before it is not checked. Since: 0.2.
+    """
+    return _found(thread, records, _Found(thread.name), None, Chain(thread.key, records[0] if records else None))
+
+
 def sealed_turns(thread: ThreadInfo, records: Iterable[Record]) -> Iterator[SealedTurn]:
     """Yield the turns that `outline` has, in the same order, with their messages. Since: 0.2."""
     for record in records:
@@ -80,12 +89,14 @@ def sealed_turns(thread: ThreadInfo, records: Iterable[Record]) -> Iterator[Seal
             yield from found.history().turns
 
 
-def _found(thread: ThreadInfo, records: Iterable[Record], found: _Found, wanted: Wanted | None) -> History:
+def _found(
+    thread: ThreadInfo, records: Iterable[Record], found: _Found, wanted: Wanted | None, chain: Chain | None = None
+) -> History:
     if thread.schema > THREAD_SCHEMA:
         raise UnsupportedRecordError(
             f"the thread {thread.name!r} was written by a newer afk (schema version {thread.schema}): upgrade afk"
         )
-    chain = Chain(thread.key)
+    chain = chain or Chain(thread.key)
     for record in records:
         if isinstance(record, LargeRecord):
             found.take_fault(record, chain.pass_over(record))

@@ -10,21 +10,20 @@ from afkcli.core.contract.errors import (
     LeaseLostError,
     StoreError,
     ThreadBusyError,
-    UnknownNameError,
     UsageError,
 )
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.protocols import THREAD_SCHEMA, Fork, Lease, Owner, Record, RecordKind, Store, ThreadInfo
 from afkcli.core.contract.result import RunState
 from afkcli.core.contract.structs import replace
-from afkcli.core.contract.suggestions import near_names
 from afkcli.core.thread.attachments import attached_parts
 from afkcli.core.thread.changes import Compaction, changed_body, compacted_body
 from afkcli.core.thread.compactions import compactions_in_force, fits
 from afkcli.core.thread.contents import stored_contents
 from afkcli.core.thread.fitting import fitted
 from afkcli.core.thread.history import History, load_history, no_messages
-from afkcli.core.thread.listing import RUNNING, thread_names
+from afkcli.core.thread.listing import RUNNING
+from afkcli.core.thread.lookup import unknown_thread
 from afkcli.core.thread.names import check_name, check_tag
 from afkcli.core.thread.records import advance, next_record
 from afkcli.core.thread.set_aside import changes_until, path_to
@@ -32,7 +31,7 @@ from afkcli.core.thread.turns import SealedTurn, after_seal, interrupted_turn, t
 
 
 def find_thread(store: Store, name: str) -> ThreadInfo:
-    """Return the thread `name`.
+    """Return the thread that has exactly the name `name`.
 
     Raises:
         UnknownNameError: there is no such thread; the error names those with similar names.
@@ -40,11 +39,9 @@ def find_thread(store: Store, name: str) -> ThreadInfo:
     """
     name = check_name(name)
     found = store.find(name)
-    if found is not None:
-        return found
-    near = near_names(name, thread_names(store), most=3)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "`afk threads` lists all threads"
-    raise UnknownNameError(f"there is no thread {name!r}; {hint}")
+    if found is None:
+        raise unknown_thread(store, name)
+    return found
 
 
 def holder_of(store: Store, name: str) -> str:

@@ -60,12 +60,15 @@ class Chain:
     """Follows the records of the thread `key` in order, and checks the hash of each and its link to those before it.
 
     This is the one check of the chain: the fold of a history continues after a fault, an import stops at it.
+
+    Args:
+        key: the thread.
+        first: the record that it begins with, where that is not the first one of the thread; its link is not checked.
     """
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, first: Record | None = None) -> None:
         self.key = key
-        self.head = ""
-        self.kept_head = ""
+        self.head = self.kept_head = first.prev if first is not None else ""
 
     def pass_over(self, record: LargeRecord) -> Fault | None:
         """Move on to a record whose body was not read, so that its hash cannot be checked; as `follow` otherwise."""

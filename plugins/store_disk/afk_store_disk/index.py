@@ -7,33 +7,38 @@ corrected by itself, and a list costs what it shows. The text of the threads has
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 from afk_store_disk.cache import ThreadCache
 from afk_store_disk.following import Difference, FollowingFile, checked_text, difference, transaction
+from afk_store_disk.lookups import names_meant, names_near, short_names, tags_text, where
 from afk_store_disk.problems import BUSY_SECONDS
 from afk_store_disk.repair import read_info
+from afkcli.plugin import ThreadFilter, is_unnamed, reversed_end
 
 T = TypeVar("T")
 
-INDEX_VERSION = 3
+INDEX_VERSION = 4
 
 _TABLES = """
-CREATE TABLE thread (id INTEGER PRIMARY KEY, key TEXT UNIQUE, number INTEGER, used TEXT, folder TEXT, name TEXT);
+CREATE TABLE thread (
+    id INTEGER PRIMARY KEY, key TEXT UNIQUE, number INTEGER, used TEXT, folder TEXT, name TEXT,
+    agent TEXT, model TEXT, tags TEXT, tail TEXT
+);
 CREATE INDEX thread_number ON thread (number, key);
-CREATE INDEX thread_used ON thread (used, key);
+CREATE INDEX thread_used ON thread (used, key, agent, model, tags);
 CREATE INDEX thread_folder ON thread (folder, used, key);
-CREATE INDEX thread_name ON thread (name, used, key)
+CREATE INDEX thread_name ON thread (name, used, key);
+CREATE INDEX thread_tail ON thread (tail, name, used, key) WHERE tail IS NOT NULL
 """
+_COLUMNS = ("key", "number", "used", "folder", "name", "agent", "model", "tags", "tail")
 _PUT_THREAD = (
-    "INSERT INTO thread (key, number, used, folder, name) VALUES (?, ?, ?, ?, ?) "
-    "ON CONFLICT (key) DO UPDATE SET number = excluded.number, used = excluded.used, folder = excluded.folder, "
-    "name = excluded.name"
+    f"INSERT INTO thread ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "  # noqa: S608
+    f"ON CONFLICT (key) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])}"
 )
-_LAST_CHARACTER = "\U0010ffff"
 
 Among = Collection[str] | None
 """The keys of the threads that count; None for all threads."""
@@ -52,11 +57,11 @@ class Listing:
         self._cache = cache
         self._file = FollowingFile(file, INDEX_VERSION, _make_tables)
 
-    def keys(self, folder: str | None, among: Among, limit: int | None = None, *, compare: bool = False) -> list[str]:
+    def keys(self, wanted: ThreadFilter, among: Among, limit: int | None = None, *, compare: bool = False) -> list[str]:
         """Return the keys of the threads that are wanted, the last used first.
 
         Args:
-            folder: the folder that the threads must have, if any.
+            wanted: which threads, but for their text.
             among: those that count.
             limit: how many to return.
             compare: whether to compare all of the index with the database first.
@@ -65,20 +70,35 @@ class Listing:
         def read(index: Index) -> list[str]:
             if compare:
                 index.follow(self._cache, compare=True)
-            found = index.keys(folder, limit if among is None else None)
-            return list(islice((key for key in found if among is None or key in among), limit))
+            return index.keys(wanted, among, limit)
 
         return self._read(read)
 
-    def count(self, folder: str | None, among: Among) -> int:
-        """Return how many threads `keys` would return."""
-        if among is not None:
-            return len(self.keys(folder, among))
-        return self._read(lambda index: index.count(folder))
+    def page(self, wanted: ThreadFilter, among: Among, limit: int, *, compare: bool = False) -> tuple[list[str], int]:
+        """Return the first `limit` keys that `keys` would return, and how many it would return in all."""
 
-    def names(self, prefix: str) -> list[str]:
-        """Return the names that begin with `prefix`, the last used first."""
-        return self._read(lambda index: index.names(prefix))
+        def read(index: Index) -> tuple[list[str], int]:
+            if compare:
+                index.follow(self._cache, compare=True)
+            return index.keys(wanted, among, limit), index.count(wanted, among)
+
+        return self._read(read)
+
+    def count(self, wanted: ThreadFilter, among: Among) -> int:
+        """Return how many threads `keys` would return."""
+        return self._read(lambda index: index.count(wanted, among))
+
+    def names_meant(self, text: str, limit: int | None) -> list[str]:
+        """Return the names that `text` may mean, the last used first."""
+        return self._read(lambda index: [checked_text(name) for name in names_meant(index.con, text, limit)])
+
+    def short_names(self, names: Sequence[str]) -> dict[str, str]:
+        """Return the short names of unnamed threads."""
+        return self._read(lambda index: short_names(index.con, names))
+
+    def names_near(self, name: str) -> list[str]:
+        """Return the names that `name` is a slip of."""
+        return self._read(lambda index: sorted(names_near(index.con, name)))
 
     def _read(self, read: Callable[[Index], T]) -> T:
         def use(con: sqlite3.Connection) -> T:
@@ -93,36 +113,34 @@ class Index:
     """The tables of an index, on an open connection."""
 
     def __init__(self, con: sqlite3.Connection) -> None:
-        self._con = con
+        self.con = con
 
     def follow(self, cache: ThreadCache, *, compare: bool = False) -> None:
         """Take over what changed in the database; with `compare` all rows are compared."""
-        if difference(self._con, cache, compare=compare) == Difference(frozenset(), {}):
+        if difference(self.con, cache, compare=compare) == Difference(frozenset(), {}):
             return
-        with transaction(self._con):
-            gone, changed = difference(self._con, cache, compare=compare)  # another process may have been faster
+        with transaction(self.con):
+            gone, changed = difference(self.con, cache, compare=compare)  # another process may have been faster
             for key in gone:
                 self._forget(key)
             for key, number in changed.items():
                 self._take(cache, key, number)
 
-    def keys(self, folder: str | None, limit: int | None) -> Iterator[str]:
-        """Yield the keys of the threads in `folder`, the last used first."""
-        where, values = _in(folder)
-        query = f"SELECT key FROM thread WHERE {where} ORDER BY used DESC, key DESC LIMIT ?"  # noqa: S608
-        for (key,) in self._con.execute(query, (*values, -1 if limit is None else limit)):
-            yield checked_text(key)
+    def keys(self, wanted: ThreadFilter, among: Among, limit: int | None) -> list[str]:
+        """Return the keys of the threads that are wanted, the last used first."""
+        condition, values = where(wanted)
+        query = f"SELECT key FROM thread WHERE {condition} ORDER BY used DESC, key DESC LIMIT ?"  # noqa: S608
+        most = -1 if limit is None or among is not None else limit
+        found = (checked_text(key) for (key,) in self.con.execute(query, (*values, most)))
+        return list(islice((key for key in found if among is None or key in among), limit))
 
-    def count(self, folder: str | None) -> int:
-        """Return how many threads `keys` would yield."""
-        where, values = _in(folder)
-        ((count,),) = self._con.execute(f"SELECT count(*) FROM thread WHERE {where}", values).fetchall()  # noqa: S608
+    def count(self, wanted: ThreadFilter, among: Among) -> int:
+        """Return how many threads `keys` would return."""
+        if among is not None:
+            return len(self.keys(wanted, among, None))
+        condition, values = where(wanted)
+        ((count,),) = self.con.execute(f"SELECT count(*) FROM thread WHERE {condition}", values).fetchall()  # noqa: S608
         return int(count)
-
-    def names(self, prefix: str) -> list[str]:
-        """Return the names that begin with `prefix`, the last used first."""
-        query = "SELECT name FROM thread WHERE name >= ? AND name < ? ORDER BY used DESC, key DESC"
-        return [checked_text(name) for (name,) in self._con.execute(query, (prefix, f"{prefix}{_LAST_CHARACTER}"))]
 
     def _take(self, cache: ThreadCache, key: str, number: int) -> None:
         row = read_info(cache, key)
@@ -130,17 +148,14 @@ class Index:
             self._forget(key)
             return
         info = row.info
-        self._con.execute(_PUT_THREAD, (key, number, info.used, info.folder, info.name))
+        tail = reversed_end(info.name) if is_unnamed(info.name) else None
+        about = (info.used, info.folder, info.name, info.agent, info.model, tags_text(info.tags), tail)
+        self.con.execute(_PUT_THREAD, (key, number, *about))
 
     def _forget(self, key: str) -> None:
-        self._con.execute("DELETE FROM thread WHERE key = ?", (key,))
+        self.con.execute("DELETE FROM thread WHERE key = ?", (key,))
 
 
 def _make_tables(con: sqlite3.Connection) -> None:
     for statement in _TABLES.split(";"):
         con.execute(statement)
-
-
-def _in(folder: str | None) -> tuple[str, tuple[str, ...]]:
-    """Return the condition that a thread is in `folder`, and its values."""
-    return ("1", ()) if folder is None else ("folder = ?", (folder,))

@@ -38,7 +38,9 @@ from afkcli.plugin import (
     Renew,
     Store,
     StoreError,
+    ThreadFilter,
     ThreadInfo,
+    ThreadPage,
     TurnMatch,
     TurnSearch,
     data_dir,
@@ -284,24 +286,40 @@ class DiskStore:
     def list(
         self, *, limit: int | None = None, folder: str | None = None, search: str | None = None
     ) -> Sequence[ThreadInfo]:
-        spooled, among = self._spool.read_all(), self._among(search)
-        with self._cache.snapshot():
-            found = [read_info(self._cache, key) for key in self._listing.keys(folder, among, limit)]
-            if None in found:  # the index is wrong
-                keys = self._listing.keys(folder, among, limit, compare=True)
-                found = [read_info(self._cache, key) for key in keys]
-            return [self._followed(row, spooled).info for row in found if row is not None]
+        wanted, among = ThreadFilter(folder=folder), self._among(search)
+        return self._read_listed(lambda compare: self._listing.keys(wanted, among, limit, compare=compare))
 
-    def iterate(self, *, folder: str | None = None, search: str | None = None) -> Iterator[ThreadInfo]:
-        keys = self._keys(folder, search)
+    def iterate(self, wanted: ThreadFilter, *, limit: int | None = None) -> Iterator[ThreadInfo]:
+        keys = self._keys(wanted, limit)
         for start in range(0, len(keys), _READ_AT_ONCE):
             yield from self._infos(keys[start : start + _READ_AT_ONCE])
 
     @_reading
-    def _keys(self, folder: str | None, search: str | None) -> Sequence[str]:
-        among = self._among(search)
+    def page(self, wanted: ThreadFilter, limit: int) -> ThreadPage:
+        among, total = self._among(wanted.search), 0
+
+        def keys(compare: bool) -> Sequence[str]:
+            nonlocal total
+            found, total = self._listing.page(wanted, among, limit, compare=compare)
+            return found
+
+        threads = self._read_listed(keys)
+        return ThreadPage(threads, total)
+
+    def _read_listed(self, keys: Callable[[bool], Sequence[str]]) -> Sequence[ThreadInfo]:
+        """Return the threads of the keys that `keys` returns; it is told to compare the index if that was wrong."""
+        spooled = self._spool.read_all()
         with self._cache.snapshot():
-            return self._listing.keys(folder, among)
+            found = [read_info(self._cache, key) for key in keys(False)]
+            if None in found:
+                found = [read_info(self._cache, key) for key in keys(True)]
+            return [self._followed(row, spooled).info for row in found if row is not None]
+
+    @_reading
+    def _keys(self, wanted: ThreadFilter, limit: int | None) -> Sequence[str]:
+        among = self._among(wanted.search)
+        with self._cache.snapshot():
+            return self._listing.keys(wanted, among, limit)
 
     @_reading
     def _infos(self, keys: Sequence[str]) -> Sequence[ThreadInfo]:
@@ -312,15 +330,25 @@ class DiskStore:
             return [self._followed(row, spooled).info for row in found if row is not None]
 
     @_reading
-    def count(self, *, folder: str | None = None, search: str | None = None) -> int:
-        among = self._among(search)
+    def count(self, wanted: ThreadFilter) -> int:
+        among = self._among(wanted.search)
         with self._cache.snapshot():
-            return self._listing.count(folder, among)
+            return self._listing.count(wanted, among)
 
     @_reading
-    def names(self, prefix: str) -> Sequence[str]:
+    def names_meant(self, text: str, *, limit: int | None = None) -> Sequence[str]:
         with self._cache.snapshot():
-            return self._listing.names(prefix)
+            return self._listing.names_meant(text, limit)
+
+    @_reading
+    def short_names(self, names: Sequence[str]) -> Mapping[str, str]:
+        with self._cache.snapshot():
+            return self._listing.short_names(names)
+
+    @_reading
+    def names_near(self, name: str) -> Sequence[str]:
+        with self._cache.snapshot():
+            return self._listing.names_near(name)
 
     @_reading
     def search_turns(self, search: TurnSearch, limit: int) -> Sequence[TurnMatch]:

@@ -12,6 +12,7 @@ import pytest
 from afk_store_disk import index
 from afk_store_disk.store import DiskStore
 
+from afkcli.plugin import ThreadFilter
 from afkcli.testing.store_steps import acquired, save, save_turn, with_meta
 
 
@@ -134,8 +135,8 @@ def test_an_index_with_wrong_rows_is_corrected(filled: DiskStore, folder: Path, 
     con.commit()
     con.close()
     check(filled)
-    assert filled.count() == 3
-    assert [info.name for info in filled.iterate()] == ["about okapi", "about quokka", "about zebra"]
+    assert filled.count(ThreadFilter()) == 3
+    assert [info.name for info in filled.iterate(ThreadFilter())] == ["about okapi", "about quokka", "about zebra"]
 
 
 def test_a_list_reads_the_threads_that_it_shows(filled: DiskStore, folder: Path) -> None:
@@ -152,9 +153,9 @@ def test_a_list_reads_the_threads_that_it_shows(filled: DiskStore, folder: Path)
 
     assert len(filled.list(limit=5)) == rows_read() == 5
     assert len(filled.list(limit=3, search="question")) == rows_read() == 3
-    assert len(filled.names("t-1")) == 11
-    assert filled.count() == 43
-    assert filled.count(search="animal") == 3
+    assert len(filled.names_meant("t-1")) == 11
+    assert filled.count(ThreadFilter()) == 43
+    assert filled.count(ThreadFilter(search="animal")) == 3
     assert rows_read() == 0
     use(filled, "t-0", 99)
     read.clear()

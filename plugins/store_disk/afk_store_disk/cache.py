@@ -7,7 +7,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,9 @@ LOG_BYTES = 8 * 1024 * 1024
 MOVE_SECONDS = 3.0
 """How often the log is moved to the database, by one of all processes, if nothing durable was written."""
 
+BUSY_MOVE_SECONDS = 1.0
+"""How often it is moved at most where several turns write: it costs two syncs, for which the other turns wait."""
+
 _EACH_CONNECTION = (
     "PRAGMA mmap_size = 0",
     "PRAGMA trusted_schema = OFF",
@@ -49,6 +52,7 @@ HEAD_BYTES = 4096
 """How much of a larger one is read: the line about the record."""
 
 _ROW = "SELECT mode, filename, value FROM Cache WHERE raw = 1 AND key = ?"
+_ROWS = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key IN ({keys})"
 _RANGE = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key >= ? AND key < ? ORDER BY key"
 _SCAN = _RANGE.replace("Cache", "Cache NOT INDEXED")
 _PLACES = "SELECT key, rowid FROM Cache WHERE raw = 1 AND key >= ? AND key < ? ORDER BY key"
@@ -65,6 +69,9 @@ _PUT_CONTENT = (  # what is there already, as with the seal of a turn, is compar
 )
 _DELETE = "DELETE FROM Cache WHERE rowid IN ({found}) AND ({same})"
 _IN_RANGE = "SELECT rowid FROM Cache WHERE raw = 1 AND key >= ? AND key < ?"
+_DELETE_KEYS = (
+    "DELETE FROM Cache WHERE rowid IN (SELECT rowid FROM Cache WHERE raw = 1 AND key IN ({keys})) AND +key IN ({keys})"
+)
 _SAME_RANGE = "+key >= ? AND +key < ?"  # a damaged index may lead to another row, so this is the key in the table ("+")
 _INSERT = (
     "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, access_count, tag, size, mode, filename, value)"
@@ -78,6 +85,7 @@ _PUT = _INSERT + (
 )
 _PUT_NEW = _INSERT + "DO NOTHING"
 _ROWS_AT_ONCE = 50
+_KEYS_AT_ONCE = 400
 _CHARS_AT_ONCE = 1 << 20
 _BY_INDEX = (
     "SELECT named.rowid, found.key FROM Cache AS named LEFT JOIN Cache AS found ON found.rowid = named.rowid"
@@ -209,17 +217,20 @@ class ThreadCache:
             raise
         con.execute("RELEASE operation")
 
-    def move_log(self) -> None:
+    def move_log(self, *, at_most_every: float = 0.0) -> None:
         """Copy what is in the log to the database: after this process wrote something durable, else every 3 s.
 
         What another process has copied meanwhile counts. The next write begins the log anew. Damage of the log then
         takes nothing of it, and no older page in the log can cover a newer one. It waits for no lock; if it fails, the
         log keeps what it has.
+
+        Args:
+            at_most_every: seconds that have to have passed since the last time.
         """
         moved, now = self._last_move(), time.time()
         if self._durable_at < moved <= now:
             self.to_move = False
-        if self.to_move or not 0 <= now - moved < MOVE_SECONDS:
+        if not 0 <= now - moved < (at_most_every if self.to_move else MOVE_SECONDS):
             self._checkpoint()
 
     def _last_move(self) -> float:
@@ -277,6 +288,17 @@ class ThreadCache:
                 raise
             places = self._con.execute(f"{_PLACES}{order} LIMIT ? OFFSET ?", (start, end, limit, done)).fetchall()
             yield from self._one_by_one(places)
+
+    def texts_of(self, keys: Collection[str]) -> Iterator[tuple[str, str | None]]:
+        """Yield key and text of the rows with these keys, in no order; the text of a row that is not ours is None."""
+        for group in _split(keys):
+            marks = ", ".join("?" * len(group))
+            for key, *row in self._con.execute(_ROWS.format(keys=marks), group).fetchall():
+                yield str(key), self._fetch_if_sound(key, *row)
+
+    def neighbours(self, first: str, last: str) -> dict[str, str | None]:
+        """Return the texts of the rows from `first` to `last`, which are few, by one statement."""
+        return dict(self.texts(first, f"{last}\0"))
 
     def scanned_texts(self, start: str, end: str) -> Iterator[tuple[str, str | None]]:
         """Yield the same by reading the whole table: slow, but it also finds rows that a damaged index hides."""
@@ -349,10 +371,14 @@ class ThreadCache:
         if refused:
             raise damaged(self.file, f"it has a row {' or '.join(refused)} already")
 
-    def _insert(self, statement: str, texts: Iterable[tuple[str, str]]) -> list[str]:
+    def write(self, texts: Mapping[str, str], *, new: bool) -> bool:
+        """Write rows as `put_new` or `put_all` does, by as few statements; return whether all were written."""
+        return not self._insert(_PUT_NEW if new else _PUT, texts.items(), most=_KEYS_AT_ONCE // 2)
+
+    def _insert(self, statement: str, texts: Iterable[tuple[str, str]], most: int = _ROWS_AT_ONCE) -> list[str]:
         """Write rows, and return the keys of the first statement that did not write all of its rows."""
         now = time.time()
-        for group in _groups(texts):
+        for group in _groups(texts, most):
             values = [value for key, text in group for value in (key, now, now, text)]
             rows = ", ".join([_NEW_ROW] * len(group))
             if self._con.execute(statement.format(rows=rows), values).rowcount != len(group):
@@ -398,6 +424,11 @@ class ThreadCache:
         """Delete the rows with these keys, as far as they are there."""
         self.drop(*((key, f"{key}\0") for key in keys))
 
+    def drop_exact(self, keys: Collection[str]) -> None:
+        """As `drop_rows`, for many keys."""
+        for group in _split(keys):
+            self._con.execute(_DELETE_KEYS.format(keys=", ".join("?" * len(group))), group * 2)
+
     def close(self) -> None:
         """Close the connection of this thread."""
         con: sqlite3.Connection | None = getattr(self._local, "con", None)
@@ -418,12 +449,20 @@ class ThreadCache:
             raise StoreError(f"the row {key!r} of {self.file} is refused: {error}") from None
 
 
-def _groups(texts: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    """Yield rows in groups for one statement each, which SQLite copies: few where they are large."""
+def _split(keys: Collection[str]) -> Iterator[list[str]]:
+    """Yield keys in groups for one statement each."""
+    left = list(keys)
+    while left:
+        yield left[:_KEYS_AT_ONCE]
+        left = left[_KEYS_AT_ONCE:]
+
+
+def _groups(texts: Iterable[tuple[str, str]], most: int) -> Iterator[list[tuple[str, str]]]:
+    """Yield rows in groups of at most `most` for one statement each, which SQLite copies: few where they are large."""
     group: list[tuple[str, str]] = []
     size = 0
     for key, text in texts:
-        if group and (len(group) == _ROWS_AT_ONCE or size + len(text) > _CHARS_AT_ONCE):
+        if group and (len(group) == most or size + len(text) > _CHARS_AT_ONCE):
             yield group
             group, size = [], 0
         group.append((key, text))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from afk_store_disk import rows
-from afk_store_disk.cache import ThreadCache
 from afk_store_disk.spool import Spool, follow, name_of
 from afkcli.plugin import LEASE_SECONDS, AfkError, Lease, LeaseLostError, Owner, boot_id, proven_dead
+
+if TYPE_CHECKING:
+    from afk_store_disk.buffer import Rows
 
 
 def keep_seconds() -> float:
@@ -30,12 +33,17 @@ class Leases:
     Args:
         cache: the database.
         spool: where leases are renewed while it is locked.
+        of_boot: the id of this boot, if it is known.
     """
 
-    def __init__(self, cache: ThreadCache, spool: Spool) -> None:
+    def __init__(self, cache: Rows, spool: Spool, of_boot: str | None = None) -> None:
         self._cache = cache
         self._spool = spool
-        self._boot_id = boot_id()
+        self._boot_id = boot_id() if of_boot is None else of_boot
+
+    def of(self, rows: Rows, spool: Spool) -> Leases:
+        """Return the leases as `rows` and `spool` have them."""
+        return Leases(rows, spool, self._boot_id)
 
     def holder(self, key: str) -> rows.Holder | None:
         """Return who holds the thread `key`, None if no one does or if the row is damaged."""

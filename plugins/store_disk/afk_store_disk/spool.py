@@ -231,6 +231,10 @@ class Spool:
             "afk: %s is damaged; text of a turn may be missing; a copy is kept at %s", self.folder / name, copy
         )
 
+    def listed(self) -> Spool:
+        """Return a spool for the operations of one transaction: a file that is not there now is not looked for."""
+        return _ListedSpool(self)
+
     def _put(self, name: str, forms: Sequence[JsonObject], after: ThreadInfo | None) -> None:
         line = b"".join(map(_line, forms))
         self._make_folder()
@@ -277,3 +281,19 @@ class Spool:
             import logging
 
             logging.getLogger("afkcli").warning("afk: %s is left out: %s", self.folder / name, why)
+
+
+class _ListedSpool(Spool):
+    """The spool as it is while a transaction holds the lock; what comes later, comes in with a later one."""
+
+    def __init__(self, spool: Spool) -> None:
+        super().__init__(spool.folder.parent)
+        self._known, self._said = spool._known, spool._said
+        self._there = set(spool.names())
+
+    def read(self, name: str) -> bytes:
+        return super().read(name) if name in self._there else b""
+
+    def remove(self, name: str) -> None:
+        if name in self._there:
+            super().remove(name)

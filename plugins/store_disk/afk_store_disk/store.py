@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from afk_store_disk import rows, write_lock
+from afk_store_disk.cache import BUSY_MOVE_SECONDS
 from afk_store_disk.creation import DATABASE, INDEX, TEXTS, open_database
 from afk_store_disk.index import Among, Listing
 from afk_store_disk.leases import ChangedError, Leases, keep_seconds
@@ -137,7 +138,14 @@ class DiskStore:
 
     Raises:
         StoreError: the database cannot be opened.
+
+    Attributes:
+        buffered_from: how many operations are worth to be read and written together, see buffer.py.
+        buffered_chars: how long all their records may be for that.
     """
+
+    buffered_from = 4
+    buffered_chars = 1 << 20
 
     def __init__(self, folder: Path, lock_timeout: float | None = None) -> None:
         self.file = folder / DATABASE
@@ -255,6 +263,8 @@ class DiskStore:
     @_reading
     def load(self, key: str, *, after: int = -1, limit: int | None = None, reverse: bool = False) -> Sequence[Record]:
         spooled = self._spool.read_all()
+        if limit is None and not reverse and not any(name.startswith(key) for name in spooled):
+            return read_records(self._cache, key, after=after)  # one statement is one moment
         with self._cache.snapshot():
             row = read_info(self._cache, key) if any(name.startswith(key) for name in spooled) else None
             if row is None:
@@ -392,7 +402,8 @@ class DiskStore:
         except sqlite3.Error as error:
             return self._while_locked(operations) if is_locked(error) else self._one_by_one(operations)
         if self._cache.to_move and not _is_durable(operations):
-            self._cache.move_log()
+            several = len({operation.lease.token for operation in operations if isinstance(operation, Append)}) > 1
+            self._cache.move_log(at_most_every=BUSY_MOVE_SECONDS if several else 0.0)
         return results
 
     def _together(self, operations: Sequence[Operation], *, at_once: bool = False) -> Sequence[OperationResult]:
@@ -403,13 +414,49 @@ class DiskStore:
         """
         keep = self._keeper(*(operation.lease for operation in operations if not isinstance(operation, Acquire | Add)))
         with self._cache.transaction(durable=_is_durable(operations), at_once=at_once, keep=keep):
-            done = [self._carried_out(operation) for operation in operations]
+            spool = self._spool.listed()
+            done = self._buffered(operations, spool) if self._is_worth_a_buffer(operations) else None
+            done = done or [self._carried_out(operation) for operation in operations]
         for operation, result in zip(operations, done, strict=True):
             if isinstance(operation, Append | Renew) and not isinstance(result, Exception):
-                self._spool.remove(name_of(operation.lease.thread.key, operation.lease.token))
+                spool.remove(name_of(operation.lease.thread.key, operation.lease.token))
         if any(isinstance(operation, Acquire | Release) for operation in operations):
             self._sweep()
         return [self._explained(result) if isinstance(result, ChangedError) else result for result in done]
+
+    def _is_worth_a_buffer(self, operations: Sequence[Operation]) -> bool:
+        """Return whether operations are many, and small enough to be in memory once more."""
+        if len(operations) < self.buffered_from:
+            return False
+        appends = [operation for operation in operations if isinstance(operation, Append)]
+        return sum(len(record.body) for append in appends for record in append.records) <= self.buffered_chars
+
+    def _buffered(self, operations: Sequence[Operation], spool: Spool) -> Sequence[OperationResult] | None:
+        """Carry out operations by a few statements, inside their transaction; None if that cannot be done.
+
+        Raises:
+            sqlite3.Error: the transaction has failed.
+        """
+        from afk_store_disk.buffer import Buffer, NotPlainError  # a single turn does not need it
+
+        buffer = Buffer(self._cache)
+        writes = Writes(self.file, buffer, spool, self._leases.of(buffer, spool))
+        done: list[OperationResult] = []
+        try:
+            with self._cache.savepoint():
+                buffer.read(operations)
+                for operation in operations:
+                    before = buffer.changes
+                    try:
+                        done.append(_carry_out(writes, operation))
+                    except AfkError as error:
+                        if buffer.changes != before:
+                            raise NotPlainError from None
+                        done.append(error)
+                buffer.write([result.thread.key for result in done if isinstance(result, Lease)])
+        except (NotPlainError, *UNSTORABLE):
+            return None
+        return done
 
     def _carried_out(self, operation: Operation) -> OperationResult:
         """Carry out one operation of several, inside their transaction; what fails for itself changes nothing.

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from afk_store_disk import rows
-from afk_store_disk.cache import ThreadCache
 from afk_store_disk.leases import ChangedError, Leases
 from afk_store_disk.problems import INDEX_DAMAGED, damaged
 from afk_store_disk.repair import find_thread, read_info, read_lease
@@ -34,6 +34,9 @@ from afkcli.plugin import (
     uuid7,
 )
 
+if TYPE_CHECKING:
+    from afk_store_disk.buffer import Rows
+
 
 def is_journal(records: Sequence[Record]) -> bool:
     """Return whether all that is appended is journal, which need not survive power loss."""
@@ -55,7 +58,7 @@ class Writes:
         leases: who may write.
     """
 
-    def __init__(self, file: Path, cache: ThreadCache, spool: Spool, leases: Leases) -> None:
+    def __init__(self, file: Path, cache: Rows, spool: Spool, leases: Leases) -> None:
         self._file = file
         self._cache = cache
         self._spool = spool
@@ -66,9 +69,10 @@ class Writes:
         row = find_thread(self._cache, name)
         if row is None and not create:
             raise UnknownNameError(f"there is no thread {name!r}")
+        is_new = row is None
         row = row or self._create(name, key)
         key = row.info.key
-        holder = self._leases.holder(key)
+        holder = self._leases.holder(key) if not is_new else None
         if holder is not None:
             if not self._leases.may_be_replaced(row, holder):
                 return None

@@ -14,6 +14,7 @@ from afk_store_disk.store import DiskStore
 from afkcli.core.thread.history import load_history
 from afkcli.plugin import HeadMismatchError, Lease, LeaseLostError, Renew, StoreError, ThreadInfo, current_owner
 from afkcli.testing.store_steps import acquired, appended, asked, save, save_turn, with_journal, with_question
+from plugins.store_disk.tests.buffered_store import Buffered
 
 INDEX = "Cache_key_raw"
 DAMAGED = r"threads\.db is damaged"
@@ -24,9 +25,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.fixture
-def store(folder: Path) -> Iterator[DiskStore]:
-    with closing(DiskStore(folder)) as store:
+@pytest.fixture(params=[DiskStore, Buffered])
+def store(folder: Path, request: pytest.FixtureRequest) -> Iterator[DiskStore]:
+    with closing(request.param(folder)) as store:
         yield store
 
 

@@ -116,6 +116,7 @@ def afk_sink(settings: Any) -> Sink | None:
 
     A sink whose log is in files of one JSON event a line (`event_to_json`) may also have `files() -> Sequence[Path]`:
     the existing files, oldest first; lines are only added to them. `afk events tail` reads the first sink that has it.
+    With `remove_threads` (`afkcli.plugin.LogSink`), `afk threads rm --logs` takes lines out of them.
 
     Args:
         settings: the dataclass of the annotation, filled from `[sinks.<name>]`.

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -18,8 +17,9 @@ from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
 from afkcli.commands.event_log import EventLog, LoggedEvent
 from afkcli.commands.json_option import json_option
+from afkcli.commands.logged_threads import log_files, log_sink
 from afkcli.commands.number_types import WholeNumber
-from afkcli.core.contract.errors import AfkError, ConfigError, UsageError
+from afkcli.core.contract.errors import AfkError, UsageError
 from afkcli.core.contract.events import EVENT_TYPES
 from afkcli.core.contract.jsonform import JsonObject, dumps
 from afkcli.core.contract.suggestions import near_names
@@ -31,7 +31,6 @@ from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import DIM, RED, YELLOW
 from afkcli.screen.text import shortened
 from afkcli.wiring.assembly import load_setup
-from afkcli.wiring.plugin_objects import make_sink
 
 _POLL_SECONDS = 0.2
 _ID_LENGTH = 8  # of a run's id, the end of which is random
@@ -89,20 +88,8 @@ def _log_files() -> Callable[[], Sequence[Path]]:
     Raises:
         ConfigError: no sink in use keeps such a log.
     """
-    setup = load_setup(invocation(), project=True)
-    reasons = []
-    for name in setup.config.sink_names():
-        try:
-            sink: Any = make_sink(setup, name)
-        except AfkError as error:
-            reasons.append(f"{name}: {error}")
-            continue
-        if callable(getattr(sink, "files", None)):
-            files: Callable[[], Sequence[Path]] = sink.files
-            return files
-        sink.close()
-    why = f" ({'; '.join(reasons)})" if reasons else ""
-    raise ConfigError(f"no sink in use keeps a log that can be read{why}; the sink `jsonl` does")
+    sink = log_sink(load_setup(invocation(), project=True))
+    return lambda: log_files(sink)
 
 
 def _check_types(types: Sequence[str]) -> None:

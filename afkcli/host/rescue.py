@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from afkcli.core.contract.errors import ConfigError
-from afkcli.core.contract.jsonform import JsonObject
+from afkcli.core.contract.jsonform import MAX_LINE_BYTES, JsonError, JsonObject, loads_object
 from afkcli.host.files import make_private_folder, replace_file
 from afkcli.host.paths import state_dir
 
 if TYPE_CHECKING:
     from afkcli.core.thread.turns import SealedTurn
+
+
+_SURELY_DEAD_SECONDS = 3600
+"""A run that died leaves an unfinished file; one that lives adds to its file more often than that."""
 
 
 def rescue(thread_id: str, turn: SealedTurn, contents: Mapping[str, bytes]) -> str | None:
@@ -46,6 +52,40 @@ def _folders() -> Iterator[Path]:
     from tempfile import gettempdir
 
     yield Path(gettempdir())
+
+
+class RescueFile(NamedTuple):
+    """A file that `rescue` wrote: the name of the thread, the run, and whether its run may still be writing to it."""
+
+    path: Path
+    thread_id: str
+    run_id: str
+    is_open: bool
+
+
+def rescue_files() -> Iterator[RescueFile]:
+    """Yield the rescue files of this user; one that cannot be read is left out. Since: 0.2."""
+    for folder in _folders():
+        with contextlib.suppress(OSError):
+            for path in sorted(folder.glob("afk-*.json")):
+                found = _read_file(path)
+                if found is not None:
+                    yield found
+
+
+def _read_file(path: Path) -> RescueFile | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or (os.name == "posix" and status.st_uid != os.geteuid()):
+                return None
+            form = loads_object(file.readline(MAX_LINE_BYTES + 1))
+        turn = form["turn"]
+        is_ended = turn["state"] != "interrupted" or time.time() - status.st_mtime > _SURELY_DEAD_SECONDS
+        return RescueFile(path, str(form["thread_id"]), str(turn["run_id"]), is_open=not is_ended)
+    except (OSError, JsonError, KeyError, TypeError):
+        return None
 
 
 def rescue_more(where: str, body: JsonObject, contents: Mapping[str, bytes]) -> None:

@@ -5,7 +5,7 @@ These are the shapes that a plugin returns from its hook; `afkcli.hookspecs` is 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
@@ -14,7 +14,9 @@ from afkcli.core.contract.jsonform import Json
 from afkcli.core.contract.result import Usage
 from afkcli.core.contract.structs import FrozenStruct, field
 
-if TYPE_CHECKING:  # a list of threads needs neither
+if TYPE_CHECKING:  # a list of threads needs none of these
+    from os import PathLike
+
     from afkcli.core.contract.events import Event
     from afkcli.core.contract.messages import ModelEvent, ModelRequest, ModelResponse, ProviderData
 
@@ -543,6 +545,33 @@ class BatchSink(Sink, Protocol):
 
     def emit_all(self, events: Sequence[Event]) -> None:
         """Take events in their order, at least one, which may be of several runs; as `emit`."""
+        ...
+
+
+class Removal(NamedTuple):
+    """What was done with a file of a log: from how many runs lines were taken out of it, or that it is in use."""
+
+    file: PathLike[str]
+    runs: int
+    in_use: bool
+
+
+class LogSink(Sink, Protocol):
+    """A sink that keeps a log in files, with one JSON event a line. Each of the methods is optional. Since: 0.2."""
+
+    def files(self) -> Sequence[PathLike[str]]:
+        """Return the files of the log, the oldest first; `afk events tail` and `afk threads rm` read them."""
+        ...
+
+    def remove_threads(self, keys: Collection[str]) -> Iterator[Removal]:
+        """Take the lines of the threads with `keys` out of the files that no process writes to.
+
+        Yields:
+            What was done with each file that has such lines.
+
+        Raises:
+            OSError: a file cannot be read or written.
+        """
         ...
 
 

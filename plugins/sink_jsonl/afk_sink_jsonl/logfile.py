@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 # O_NONBLOCK: a FIFO in the file's place must not block the open. Names that Windows does not have count as 0.
@@ -21,7 +23,11 @@ _OTHER_WRITER_SECONDS = 0.05  # how long another process may take between the fi
 
 
 class LogFile:
-    """A file that this and other processes append lines to."""
+    """A file that this and other processes append lines to.
+
+    While it is open it has a lock that is shared with other writers (`flock`), so that lines are taken out only of a
+    file that no process writes to (removal.py).
+    """
 
     def __init__(self, path: Path) -> None:
         """Open `path`, and create it with mode 0600 if it is missing.
@@ -30,15 +36,23 @@ class LogFile:
             OSError: a symbolic link, a FIFO, a device or another user's file is in its place, or it cannot be opened.
         """
         self._path = path
-        self._file = os.open(path, _FLAGS, 0o600)
-        try:
-            self._refuse_foreign(os.fstat(self._file))
-        except OSError:
-            os.close(self._file)
-            raise
+        self._file = self._opened()
         self._seen = 0  # the size at which the file last ended with a complete line
 
-    def _refuse_foreign(self, status: os.stat_result) -> None:
+    def _opened(self) -> int:
+        while True:
+            file = os.open(self._path, _FLAGS, 0o600)
+            try:
+                self._refuse_foreign(os.fstat(file), file)
+                share(file)
+                if os.fstat(file).st_nlink:
+                    return file
+            except OSError:
+                os.close(file)
+                raise
+            os.close(file)  # a file without some lines took its place just now
+
+    def _refuse_foreign(self, status: os.stat_result, file: int) -> None:
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(self._path))
         if not hasattr(os, "geteuid"):
@@ -46,7 +60,7 @@ class LogFile:
         if status.st_uid != os.geteuid():
             raise OSError(errno.EPERM, "the file belongs to another user", str(self._path))
         if stat.S_IMODE(status.st_mode) != 0o600:  # also where the umask left no permission to the user
-            os.fchmod(self._file, 0o600)
+            os.fchmod(file, 0o600)
 
     def usable(self, max_bytes: int) -> bool:
         """Return whether lines may still go here: below `max_bytes` (0 means no limit) and not deleted meanwhile."""
@@ -89,6 +103,20 @@ class LogFile:
 
     def close(self) -> None:
         os.close(self._file)
+
+
+if sys.platform == "win32":
+
+    def share(file: int) -> None:
+        """Do nothing: Windows has no such lock."""
+else:
+
+    def share(file: int) -> None:
+        """Take the lock of a writer; a file system without locks is written to without one."""
+        import fcntl
+
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_SH)
 
 
 def _write(file: int, pieces: Sequence[bytes]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from afkcli.plugin import ConfigError, Event, event_to_json_pieces, expand_user
 
 if TYPE_CHECKING:
     from afk_sink_jsonl.settings import Settings
+    from afkcli.plugin import Removal
 
 
 _LARGE_CHARS = 1 << 18
@@ -45,6 +46,16 @@ class JsonlSink:
     def files(self) -> list[Path]:
         """Return the files of the log, oldest first, for `afk events tail`."""
         return self._folder.files()
+
+    def remove_threads(self, keys: Collection[str]) -> Iterator[Removal]:
+        """Take all lines of the threads with `keys` out of the files that no process writes to; see `LogSink`.
+
+        Raises:
+            OSError: a file cannot be read or written.
+        """
+        from afk_sink_jsonl.removal import remove_lines
+
+        return remove_lines(self.files(), keys)
 
     def _file_for(self, day: str) -> LogFile:
         if self._file is not None and day == self._day and self._file.usable(self._max_bytes):

@@ -312,3 +312,80 @@ def run_python(code, *arguments):
         text=True,
         timeout=120,
     )
+
+
+def other_thread(seq, day=DAY):
+    return RunStarted(
+        run_id="other run",
+        thread_id="other",
+        thread_key="other key",
+        turn=1,
+        seq=seq,
+        ts=f"{day}T12:00:00.000Z",
+        step=0,
+        agent="a",
+        model="m",
+        message='about "key"',
+    )
+
+
+def test_the_lines_of_a_thread_are_taken_out_of_all_files(tmp_path):
+    sink = sink_in(tmp_path)
+    sink.emit_all([event(0, day="2026-01-30"), event(1), other_thread(2), event(3)])
+    sink.close()
+    done = [(one.file.name, one.runs, one.in_use) for one in sink_in(tmp_path).remove_threads(["key"])]
+    assert done == [("2026-01-30.jsonl", 1, False), (f"{DAY}.jsonl", 1, False)]
+    assert names(tmp_path) == [f"{DAY}.jsonl"]
+    assert lines(tmp_path / f"{DAY}.jsonl") == [event_to_json(other_thread(2)).encode()]
+    assert mode(tmp_path / f"{DAY}.jsonl") == 0o600
+    assert list(sink_in(tmp_path).remove_threads(["key"])) == []
+
+
+def test_a_file_that_another_process_has_open_is_left_alone(tmp_path):
+    code = """
+        import sys
+        from afk_sink_jsonl import Settings, afk_sink
+        sys.path.insert(0, sys.argv[2])
+        from test_sink_jsonl import event
+        sink = afk_sink(Settings(path=sys.argv[1], keep_days=0))
+        sink.emit(event(0)); print('open', flush=True); sys.stdin.readline()
+        sink.emit(event(1)); sink.close()
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path), str(Path(__file__).parent)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "open\n"
+    (done,) = sink_in(tmp_path).remove_threads(["key"])
+    assert done.in_use
+    process.communicate("go\n", timeout=60)
+    assert len(lines(tmp_path / f"{DAY}.jsonl")) == 2
+    (done,) = sink_in(tmp_path).remove_threads(["key"])
+    assert (done.runs, done.in_use) == (1, False)
+    assert names(tmp_path) == []
+
+
+def test_no_line_is_lost_while_lines_are_taken_out(tmp_path):
+    code = """
+        import sys
+        from afk_sink_jsonl import Settings, afk_sink
+        sys.path.insert(0, sys.argv[2])
+        from test_sink_jsonl import other_thread
+        for number in range(60):
+            sink = afk_sink(Settings(path=sys.argv[1], keep_days=0))
+            sink.emit(other_thread(number))
+            sink.close()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path), str(Path(__file__).parent)]
+    writers = [subprocess.Popen(command) for _ in range(3)]
+    while any(writer.poll() is None for writer in writers):
+        sink = sink_in(tmp_path)
+        sink.emit(event())
+        sink.close()
+        for _ in sink_in(tmp_path).remove_threads(["key"]):
+            pass
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    left = [line for path in tmp_path.iterdir() for line in lines(path)]
+    assert sum(b'"other key"' in line for line in left) == 180

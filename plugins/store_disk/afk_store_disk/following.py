@@ -60,13 +60,13 @@ class FollowingFile:
                     break
         return self._use(MEMORY, call, seconds)
 
-    def use_at_once(self, call: Callable[[sqlite3.Connection], T]) -> T:
-        """Return what `call` returns for an open connection; it waits for no other process and repairs nothing.
+    def use_once(self, call: Callable[[sqlite3.Connection], T], seconds: float) -> T:
+        """Return what `call` returns for an open connection to the file; nothing is repaired.
 
         Raises:
-            sqlite3.Error, OSError: the file cannot be used now.
+            sqlite3.Error, OSError: the file cannot be used within `seconds`.
         """
-        return self._use(str(self._created()), call, 0.0)
+        return self._use(str(self._created()), call, seconds)
 
     def remove(self) -> bool:
         """Remove the file, so that it is made again, and return whether it could be removed."""
@@ -87,6 +87,7 @@ class FollowingFile:
             con.text_factory = partial(str, encoding="utf-8", errors="replace")
             con.execute("PRAGMA synchronous = OFF")  # what a power loss breaks is made again
             con.execute("PRAGMA trusted_schema = OFF")
+            con.execute("PRAGMA secure_delete = ON")  # what is deleted is not in the file any more
             if _version_of(con) == 0:
                 with transaction(con):
                     if _version_of(con) == 0:  # no other process was first

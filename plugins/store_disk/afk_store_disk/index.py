@@ -100,6 +100,14 @@ class Listing:
         """Return the names that `name` is a slip of."""
         return self._read(lambda index: sorted(names_near(index.con, name)))
 
+    def forget(self, key: str) -> None:
+        """Take out a thread that was deleted.
+
+        Raises:
+            sqlite3.Error, OSError: that is not possible now.
+        """
+        self._file.use_once(lambda con: Index(con).forget(key), BUSY_SECONDS)
+
     def _read(self, read: Callable[[Index], T]) -> T:
         def use(con: sqlite3.Connection) -> T:
             index = Index(con)
@@ -122,7 +130,7 @@ class Index:
         with transaction(self.con):
             gone, changed = difference(self.con, cache, compare=compare)  # another process may have been faster
             for key in gone:
-                self._forget(key)
+                self.forget(key)
             for key, number in changed.items():
                 self._take(cache, key, number)
 
@@ -145,14 +153,15 @@ class Index:
     def _take(self, cache: ThreadCache, key: str, number: int) -> None:
         row = read_info(cache, key)
         if row is None:
-            self._forget(key)
+            self.forget(key)
             return
         info = row.info
         tail = reversed_end(info.name) if is_unnamed(info.name) else None
         about = (info.used, info.folder, info.name, info.agent, info.model, tags_text(info.tags), tail)
         self.con.execute(_PUT_THREAD, (key, number, *about))
 
-    def _forget(self, key: str) -> None:
+    def forget(self, key: str) -> None:
+        """Take out the thread `key`."""
         self.con.execute("DELETE FROM thread WHERE key = ?", (key,))
 
 

@@ -385,6 +385,16 @@ class DiskStore:
         with self._cache.transaction(durable=True):
             self._writes.delete(lease)
         self._sweep()
+        self._forget(lease.thread.key)
+
+    def _forget(self, key: str) -> None:
+        """Take a deleted thread out of the indexes too, as far as there are any; what fails is done by the next use."""
+        with suppress(sqlite3.Error, OSError, StoreError):
+            if self.file.with_name(INDEX).exists():
+                self._listing.forget(key)
+        with suppress(sqlite3.Error, OSError, StoreError):
+            if self.file.with_name(TEXTS).exists():
+                self._texts().forget(key)
 
     @_one_line_errors
     def add(self, counter: str, amount: float, limit: float | None = None) -> float:

@@ -19,7 +19,6 @@ it is read, and the order is that of `text_score`.
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -27,6 +26,7 @@ from typing import NamedTuple, TypeVar
 from afk_store_disk import rows
 from afk_store_disk.cache import ThreadCache
 from afk_store_disk.following import FollowingFile, checked_text, difference, transaction
+from afk_store_disk.problems import BUSY_SECONDS
 from afk_store_disk.repair import read_info
 from afk_store_disk.text_query import COLUMNS, TextQuery
 from afkcli.plugin import (
@@ -120,14 +120,13 @@ class TextSearch:
         search = TurnSearch(words=tuple(words), every=True)
         return self._read(lambda con: frozenset(TextQuery(con, search).keys_of_threads()))
 
-    def follow(self, seconds: float) -> bool:
-        """Bring the index up to date for about so long, if no other process does; return whether nothing is left.
+    def forget(self, key: str) -> None:
+        """Take out a thread that was deleted.
 
         Raises:
             sqlite3.Error, OSError: that is not possible now.
         """
-        end = time.monotonic() + seconds
-        return self._file.use_at_once(lambda con: TextIndex(con, self._cache).follow(lambda: time.monotonic() < end))
+        self._file.use_once(lambda con: TextIndex(con, self._cache).forget(key), BUSY_SECONDS)
 
     def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
         def use(con: sqlite3.Connection) -> T:
@@ -160,23 +159,20 @@ class TextIndex:
         self._cache = cache
         self._chars = 0  # that were taken in this step
 
-    def follow(self, may_continue: Callable[[], bool] = lambda: True, *, compare: bool = False) -> bool:
-        """Take over what changed in the database until now, step by step; return whether nothing is left.
-
-        Args:
-            may_continue: whether another step may follow.
-            compare: whether to compare all rows with the database first.
-        """
+    def follow(self, *, compare: bool = False) -> None:
+        """Take over what changed in the database until now, step by step; with `compare` all rows are compared."""
         with self._cache.snapshot():
             gone, changed = difference(self._con, self._cache, compare=compare)
         newest_last = sorted(changed.items(), key=lambda item: item[1])
         left: list[tuple[str, int | None]] = [*((key, None) for key in gone), *newest_last]
         while left:
-            if not may_continue():
-                return False
             with self._cache.snapshot(), transaction(self._con):
                 left = self._step(left)
-        return True
+
+    def forget(self, key: str) -> None:
+        """Take out the thread `key`."""
+        with transaction(self._con):
+            self._forget(key)
 
     def _step(self, left: list[tuple[str, int | None]]) -> list[tuple[str, int | None]]:
         """Take over some threads, given with the numbers of their changes, and return the others."""

@@ -63,7 +63,8 @@ TOOL_EVENTS = (ToolStarted, ToolProgress, ToolCompleted, ApprovalRequested, Appr
 NOT_OF_TOOLS = frozenset({"journal", "not_saved", "recording", "sink_left_out", "stderr_unread", "store_locked"})
 """Warnings that may come while tools run and that a replay raises for itself."""
 
-_MOST_HELD_CHARS = 4096
+MOST_HELD_CHARS = 4096
+"""How much of a text without a space is held."""
 
 
 class Recording:
@@ -251,7 +252,10 @@ class RunRecorder(Tape):
         self._write({"type": "request", "call": self._call, "kept": kept, **form})
 
     def gets(self, event: ModelEvent) -> None:
-        """Take note of what the provider yielded. A secret may come in pieces: what may be a part of one is held."""
+        """Take note of what the provider yielded.
+
+        A secret may come in pieces, and in any spelling, so the pieces of a word are written when it ends.
+        """
         if self._held and not _follows(event, self._held[-1]):
             self._release()
         if not isinstance(event, (TextDelta, ReasoningDelta, ToolCallDelta)):
@@ -259,7 +263,8 @@ class RunRecorder(Tape):
             return
         self._held.append(event)
         text = "".join(map(_text, self._held))
-        if len(text) > _MOST_HELD_CHARS or not self._recording.secrets.may_go_on(text):
+        has_ended = not text or text[-1].isspace() or len(text) > MOST_HELD_CHARS
+        if len(text) > 2 * MOST_HELD_CHARS or (has_ended and not self._recording.secrets.may_go_on(text)):
             self._release()
 
     def fails(self, error: Exception) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from afkcli.core.contract.credentials import MASK
@@ -74,14 +74,27 @@ def _with_masks(recorded: Json, now: Json) -> Json:
     if isinstance(recorded, str) and isinstance(now, str):
         if MASK not in recorded or recorded == now:
             return now
-        pattern = ".*".join(map(re.escape, recorded.split(MASK)))
-        return recorded if re.fullmatch(pattern, now, re.DOTALL) else now
+        return recorded if _fits(recorded.split(MASK), now) else now
     if isinstance(recorded, list) and isinstance(now, list):
         more = now[len(recorded) :]
         return [*map(_with_masks, recorded, now[: len(recorded)]), *more]
     if isinstance(recorded, dict) and isinstance(now, dict):
         return {key: _with_masks(recorded.get(key), value) for key, value in now.items()}
     return now
+
+
+def _fits(pieces: Sequence[str], text: str) -> bool:
+    """Return whether a text begins with the first piece, ends with the last one, and has the others between them."""
+    first, *middle, last = pieces
+    at, end = len(first), len(text) - len(last)
+    if not (text.startswith(first) and text.endswith(last)):
+        return False
+    for piece in middle:
+        found = text.find(piece, at)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return at <= end
 
 
 def _normalised(form: JsonObject, identity: Identity) -> JsonObject:

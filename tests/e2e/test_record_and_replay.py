@@ -19,6 +19,7 @@ import pytest
 from afkcli.testing.model_script import Fault, ScriptedCall, Step
 from afkcli.testing.model_server import ModelServer
 from benchmarks.isolation import NoNamespaceError, enter_namespace
+from tests.e2e.attended import attended_terminal
 from tests.e2e.shell import AFK, LIMIT, Finished, Shell, kill, wait_for_output
 from tests.e2e.test_approvals import PLUGIN, config, wants
 
@@ -368,6 +369,103 @@ def test_a_replay_starts_no_mcp_server(keyed: Shell, server: ModelServer, offlin
     assert "tool_completed" in recorded.types()
     assert same_events(recorded, replayed)
     assert note.read_text() == noted
+
+
+@pytest.mark.parametrize("api", ["chat", "responses", "messages"])
+def test_reasoning_and_opaque_data_of_each_api_go_back_as_they_were(
+    keyed: Shell, server: ModelServer, offline: Shell, file: str, api: str
+) -> None:
+    (keyed.folder / "pen.py").write_text(PLUGIN)
+    (keyed.folder / "written.txt").write_text("seen")
+    settings = f"[providers.openai]\napi = '{api}'\n" if api != "messages" else ""
+    config(keyed, settings)
+    model = "anthropic/claude-sonnet-5-5" if api == "messages" else "openai/gpt-5.2-mini"
+    keyed.env.update(ANTHROPIC_BASE_URL=server.base_url.removesuffix("/v1"), ANTHROPIC_API_KEY=KEY)
+    call = ScriptedCall(name="pen__read", pieces=2)
+    server.script(
+        Step(reasoning=["I look ", "it up."], text="Let me see.", tool_calls=[call]), Step(text="It was seen.")
+    )
+    run = ("run", "-n", "--json", "--tool", "pen.read", "-m", model)
+    recorded = keyed.afk(*run, "--record", file, "--plugin", "pen.py", "What?")
+    replayed = offline.afk(*run, "--replay", file, "What?")
+
+    assert recorded.code == 0, recorded.err
+    assert {"reasoning_delta", "tool_call_delta", "tool_completed"} <= set(recorded.types())
+    assert same_events(recorded, replayed)
+
+
+def test_progress_and_warnings_of_a_tool_are_given_again(
+    keyed: Shell, server: ModelServer, offline: Shell, file: str
+) -> None:
+    (keyed.folder / "slow.py").write_text(REPORTER)
+    server.script(Step(tool_calls=[ScriptedCall(name="slow__work")]), Step(text="Done."))
+    run = ("run", "-n", "--json", "--tool", "slow.work", "Go")
+    recorded = keyed.afk(*run, "--record", file, "--plugin", "slow.py")
+    replayed = offline.afk(*run, "--replay", file)
+
+    assert recorded.types().count("tool_progress") == 2
+    assert [event["code"] for event in recorded.events if event["type"] == "warning"] == ["odd"]
+    assert same_events(recorded, replayed)
+
+
+def test_a_person_at_the_terminal_is_not_asked_again(
+    pen: Shell, server: ModelServer, offline: Shell, file: str
+) -> None:
+    server.script(wants("a"), wants("b"), Step(text="Done."))
+    arguments = ("run", "-n", "--tool", "pen.write", "Write")
+    with attended_terminal() as terminal:
+        process = terminal.start(pen, *arguments, "--record", file, "--plugin", "pen.py")
+        for answer in ("y\n", "n\n"):
+            terminal.wait_for("with these arguments in this thread? ", after=len(terminal.seen))
+            terminal.type(answer)
+        assert process.wait(LIMIT) == 0
+    replayed = offline.afk(*arguments, "--json", "--replay", file)
+
+    decided = [(e["decision"], e["by"]) for e in replayed.events if e["type"] == "approval_resolved"]
+    assert decided == [("allow", "user"), ("deny", "user")]
+    assert replayed.events[-1]["result"]["final_text"] == "Done."
+
+
+def test_a_question_from_a_pipe(keyed: Shell, offline: Shell, file: str) -> None:
+    recorded = keyed.afk("run", "--record", file, "Summarise", stdin=b"beans\n")
+    replayed = offline.afk("run", "--replay", file, "Summarise", stdin=b"beans\n")
+
+    assert (replayed.code, replayed.out) == (0, recorded.out)
+
+
+def test_a_closed_pipe_ends_the_replay_by_the_same_signal(
+    keyed: Shell, server: ModelServer, offline: Shell, file: str
+) -> None:
+    server.script(Step(text="line\n", repeat=2000, delay_between=0.01))
+    process = keyed.start("run", "-n", "--record", file, "hi")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"line\n"
+    process.stdout.close()
+    process.wait(LIMIT)
+    replayed = offline.afk("run", "-n", "--replay", file, "hi")
+
+    assert process.returncode == replayed.code == -signal.SIGPIPE
+    assert replayed.out.startswith("line\n")
+
+
+REPORTER = """
+from afkcli import ToolContext, hookimpl, tool
+AFK_HOOKS = 1
+AFK_NAME = "slow"
+
+@tool(name="slow.work", changes=False)
+async def work(context: ToolContext) -> str:
+    context.progress("half")
+    context.warn("odd", "something is odd")
+    context.progress("whole")
+    import asyncio
+    await asyncio.sleep(0.05)
+    return "worked"
+
+@hookimpl
+def afk_tools(settings):
+    return [work]
+"""
 
 
 class TestThreads:

@@ -194,6 +194,8 @@ class TestDifference:
             ("at 2026-11-27T11:00:03.5Z", "at 2027-01-02T03:04:06Z"),
             ("at 2026-11-27T12:00:03+01:00", "at 2027-01-02 03:04:06"),
             ("the key is ***, I say", "the key is sk-anything-else, I say"),
+            ("*** and *** and ***", "a and b and c"),
+            ("***", ""),
             ("at 1999-01-01T00:00:00Z", "at 1999-01-01T00:00:00Z"),
         ],
     )
@@ -206,6 +208,8 @@ class TestDifference:
             ("at 1999-01-01T00:00:00Z", "at 1999-01-01T00:00:01Z"),
             ("on 2026-11-27", "on 2027-01-02"),
             ("the key is ***.", "the kei is ***."),
+            ("*** and *** and ***", "a and b"),
+            ("ab***ba", "aba"),
             ("hi", "hi "),
             ("a\\nb", "a\nb"),
         ],

@@ -53,7 +53,7 @@ from afkcli.core.contract.messages import (
     ToolSpec,
     text_message,
 )
-from afkcli.core.contract.protocols import Capabilities, Provider
+from afkcli.core.contract.protocols import Capabilities, Provider, SentRequest
 from afkcli.core.contract.result import Usage
 from afkcli.testing.model_server import Fault, ModelServer, ScriptedCall, ScriptedUsage, Step
 
@@ -268,6 +268,32 @@ class ScriptedProviderContract(ProviderContract):
         return events, error
 
     # What is sent
+
+    def test_a_preview_is_what_is_sent_then_and_sends_nothing(self) -> None:
+        """A provider need not have `preview`; then there is nothing to compare."""
+        request = self.request(text_message(Role.USER, "Grüße “x” 🎈\u2028"), tools=[TOOL])
+
+        async def use(provider: Provider) -> None:
+            preview = getattr(provider, "preview", None)
+            if preview is None:
+                return
+            shown: SentRequest = await preview(request)
+            assert self.server.requests == []
+            await _events(provider, request)
+            (sent,) = self.server.requests
+            assert shown.method == sent.method
+            assert shown.url is not None
+            assert shown.url.endswith(sent.path)
+            assert json.loads(shown.body) == sent.body
+            length = sent.headers.get("content-length")
+            assert length is None or len(shown.body.encode()) == int(length)
+            assert shown.headers is not None
+            own = {"connection", "content-length", "transfer-encoding"}
+            assert {name: shown.headers.get(name) for name in sent.headers if name not in own} == {
+                name: value for name, value in sent.headers.items() if name not in own
+            }
+
+        self.use(use)
 
     def test_the_whole_conversation_is_sent_in_order(self) -> None:
         roles = (Role.SYSTEM, Role.USER, Role.ASSISTANT, Role.USER)

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from afkcli.core.contract.credentials import MASK, SECRET_NAME
-from afkcli.core.contract.errors import MissingKeyError
+from afkcli.core.contract.errors import MissingKeyError, ProviderError
 from afkcli.core.contract.jsonform import JsonObject, dumps
 from afkcli.core.contract.messages import ModelEvent, ModelRequest
 from afkcli.core.contract.protocols import Capabilities, ModelInfo, Provider, Record, SentRequest, Store
 from afkcli.core.contract.result import RunState
 from afkcli.core.contract.tasks import contained
-from afkcli.core.contract.text import visible_json
+from afkcli.core.contract.text import error_line, visible_json
 from afkcli.core.run.outlet import Outlet
 from afkcli.core.run.spec import RunSpec
 from afkcli.core.run.stopping import Outcome, Stopping
@@ -100,19 +100,35 @@ class _DryTape(Tape):
         return make_provider_without_key(self._dry.setup, name)
 
     async def take(self, provider: Provider, request: ModelRequest) -> NoReturn:
-        """Keep the request, and end the run."""
-        preview = getattr(provider, "preview", None)
-        if preview is None:
+        """Keep the request, and end the run: no retry and no fallback model follows."""
+        outcome = Outcome(state=RunState.COMPLETED)
+        if not hasattr(provider, "preview"):
             line = f"the provider {provider.name!r} cannot say what it would send; this is the request as it gets it"
             self._dry.setup.notify(line)
             self._dry.keep(provider.name, request_form(f"{provider.name}/{request.model}", request))
         else:
-            with contained(f"the provider {provider.name!r}"):
-                self._dry.keep(provider.name, await preview(request))
+            try:
+                with contained(f"the provider {provider.name!r}"):
+                    self._dry.keep(provider.name, await self._preview(provider, request))
+            except ProviderError as error:
+                line = error_line(str(error), self._dry.setup.invocation.secrets.mask)
+                outcome = Outcome(state=RunState.FAILED, reason=error.kind, error=line, error_kind=error.kind)
         assert self._stopping is not None
-        self._stopping.stop(Outcome(state=RunState.COMPLETED))
+        self._stopping.stop(outcome)
         await asyncio.get_running_loop().create_future()  # until the run is cancelled
         raise AssertionError("unreachable")
+
+    async def _preview(self, provider: Any, request: ModelRequest) -> SentRequest:
+        """Return what would be sent; if it cannot be, perhaps because a key is missing, with a mask in its place."""
+        try:
+            sent: SentRequest = await provider.preview(request)
+        except ProviderError:
+            other: Any = self.without_key(provider.name)
+            try:
+                sent = await other.preview(request)
+            finally:
+                await other.aclose()
+        return sent
 
 
 class _DryProviders(Mapping[str, Provider]):

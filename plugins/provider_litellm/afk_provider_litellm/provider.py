@@ -103,6 +103,8 @@ class LiteLLMProvider:
         call = Call(litellm, exchange, route, lambda: False)
         try:
             await call.open(arguments(self._settings, route, request, ToolNames.of(request)))
+            if keeper.sent() is None:  # for some APIs LiteLLM sends when it is read
+                await call.read()
         except ProviderError:
             if keeper.sent() is None:
                 raise

@@ -20,6 +20,8 @@ DOCUMENTED_URL = "http://127.0.0.1:8080/v1"
 """The server in the pages; the scripted server takes its place."""
 
 SHELL_LANGUAGES = ("console", "sh")
+PROGRAMS = ("jq", "duckdb")
+"""What a page may use and a machine may not have."""
 
 # What a reader installs from a registry is installed already; `uv run` runs what is there.
 _SHIMS = {
@@ -47,6 +49,8 @@ class Terminal:
             (bin_folder / name).write_text(text)
             (bin_folder / name).chmod(0o755)
         warm.shim(bin_folder / "afk")
+        (self.home / ".local" / "state").mkdir(parents=True)  # where the pages say that the log is
+        (self.home / ".local" / "state" / "afk").symlink_to(self.home / "afk" / "state")
         (self.folder / "notes.md").write_text("# Notes\n\nBeans need sun. Spinach grows in the shade.\n")
         (self.folder / "questions.txt").write_text("What is a bean?\nWhat is spinach?\n")
         git = ["git", "-c", "user.name=A Reader", "-c", "user.email=reader@example.com"]
@@ -62,8 +66,9 @@ class Terminal:
         """
         if block.mark("not run") is not None:
             return
-        if re.search(r"\bjq\b", block.text) and block.language in SHELL_LANGUAGES and shutil.which("jq") is None:
-            self.left_out.append(f"{block.place} (jq is not installed)")
+        missing = [name for name in PROGRAMS if re.search(rf"\b{name} [-.]", block.text) and not self._has(name)]
+        if missing and block.language in SHELL_LANGUAGES:
+            self.left_out.append(f"{block.place} ({missing[0]} is not installed)")
             return
         self._write(block)
         if block.language == "console":
@@ -74,6 +79,9 @@ class Terminal:
             self._python(block)
         elif block.language == "toml" and block.mark("pyproject") is None:
             parse_config(block.text.encode(), Path(block.place))
+
+    def _has(self, program: str) -> bool:
+        return shutil.which(program, path=self._environment()["PATH"]) is not None
 
     def _write(self, block: Block) -> None:
         name = block.mark("file")

@@ -14,7 +14,7 @@ from afkcli.testing.model_server import ModelServer
 from tests.docs.pages import REPOSITORY, Block, blocks, pages, pages_to_run
 from tests.docs.terminal import Terminal
 
-NOT_RUN = 11
+NOT_RUN = 12
 """How many blocks are marked `not run`; raise this number when you add one."""
 
 LANGUAGES = {"console", "sh", "python", "toml", "json", "text"}

@@ -10,66 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from afkcli.testing.model_script import Fault, ScriptedCall, ScriptedUsage, Step
-from afkcli.testing.model_server import ModelServer
 from tests.core.contract.test_released_events import LOG as RELEASED_LOG
-from tests.e2e.shell import LIMIT, Shell
+from tests.e2e.shell import LIMIT
+from tests.made_log import made_log
 
 FOLDER = Path(os.environ["AFK_TEST_SCHEMA_TOOLS"])
 HERE = Path(__file__).parent
-
-TOOLS = """
-from afkcli import hookimpl, tool
-
-AFK_HOOKS = 1
-AFK_NAME = "garden"
-
-
-@tool(name="garden.look", changes=False)
-def look(bed: str, *, depth: float = 0.5) -> str:
-    if bed == "none":
-        raise ValueError("there is no such bed")
-    return f"beans in {bed}"
-
-
-@tool(name="garden.dig")
-def dig(bed: str) -> str:
-    return "dug"
-
-
-@hookimpl
-def afk_tools(settings):
-    return [look, dig]
-"""
-CALLS = [
-    ScriptedCall(name="garden.look", arguments={"bed": "north", "depth": 1.5}),
-    ScriptedCall(name="garden.look", arguments={"bed": "none"}),
-    ScriptedCall(name="garden.dig", arguments={"bed": "south"}),
-    ScriptedCall(name="garden.look", arguments="{not JSON"),
-]
-RUNS: list[tuple[list[Step], list[str]]] = [
-    ([Step(text="I look.", reasoning="Hm.", tool_calls=CALLS), Step(text="Beans.")], ["--tool", "garden.*", "Look."]),
-    ([Step(text="A note.", usage=ScriptedUsage(cached_tokens=4))], ["--attach", "notes.md", "What is this?"]),
-    ([Step(text="No."), Step(text='{"stars": [4, null]}')], ["--schema", '{"type": "object"}', "Rate it."]),
-    ([Step(status=503, body={"error": {"message": "busy"}}), Step(text="At last.")], ["Hello"]),
-    ([Step(text="Half an answer", fault=Fault.CUT, fault_after=1)], ["Hello"]),
-    ([Step(status=401, body={"error": {"message": "wrong key"}})], ["Hello"]),
-]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the schema, and with the log of runs that have most kinds of events."""
-    home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("work")
-    shell = Shell(home=home, folder=folder)
-    (folder / "garden.py").write_text(TOOLS)
-    (folder / "notes.md").write_text("Beans need sun.\n")
-    shell.env.update(OPENAI_API_KEY="sk-canary-0123456789", AFK_MODEL="gpt-5.2-mini")
-    for number, (steps, arguments) in enumerate(RUNS):
-        with ModelServer(steps) as server:
-            shell.env["OPENAI_BASE_URL"] = server.base_url
-            shell.in_process("run", "--plugin", "garden.py", "-t", f"t-{number}", *arguments)
-    assert {event["type"] for event in shell.log()} >= {"tool_completed", "approval_resolved", "retrying", "error"}
+    folder = tmp_path_factory.mktemp("work")
+    shell = made_log(tmp_path_factory.mktemp("home"), folder)
     lines = [json.dumps(event, ensure_ascii=False) for event in shell.log()]
     (folder / "log.jsonl").write_text("\n".join([*lines, RELEASED_LOG.read_text()]))
     (folder / "schema.json").write_text(shell.in_process("events", "schema").out)

@@ -58,11 +58,11 @@ def schema(as_json: bool) -> None:
 @click.option("--lines", "-n", type=WholeNumber(min=0), default=10, show_default=True, metavar="N", help="The last N.")
 @click.option("--thread", "-t", metavar="NAME", shell_complete=complete_thread, help="Only events of this thread.")
 @click.option("--run", metavar="ID", help="Only events of this run; the beginning or end of its id is enough.")
-@click.option("--type", "types", multiple=True, metavar="TYPE", help="Only events of this type; may be repeated.")
+@click.option("--type", "types", multiple=True, metavar="TYPE", help="Only events of this type (or A,B); repeatable.")
 @json_option
 def tail(follow: bool, lines: int, thread: str | None, run: str | None, types: tuple[str, ...], as_json: bool) -> None:
     """Show the last events of the log; with --json the lines unchanged."""
-    _check_types(types)
+    types = _checked_types(types)
     log = EventLog(_log_files(), _filter(thread, run, types))
     stdout, messages = Stdout(invocation()), Messages(invocation())
     show = _show_json if as_json else _show_text
@@ -92,13 +92,15 @@ def _log_files() -> Callable[[], Sequence[Path]]:
     return lambda: log_files(sink)
 
 
-def _check_types(types: Sequence[str]) -> None:
-    """Refuse a type that no event has."""
+def _checked_types(given: Sequence[str]) -> tuple[str, ...]:
+    """Return the types in what was given, each several with commas between; a type that no event has is refused."""
+    types = tuple(name.strip() for item in given for name in item.split(","))
     for name in types:
         if name not in EVENT_TYPES:
             near = near_names(name, EVENT_TYPES)
             hint = f"did you mean {near[0]!r}?" if near else f"types: {', '.join(EVENT_TYPES)}"
             raise UsageError(f"there is no event of the type {name!r}; {hint}")
+    return types
 
 
 def _filter(thread: str | None, run: str | None, types: Sequence[str]) -> Callable[[JsonObject], bool]:

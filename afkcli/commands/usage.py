@@ -11,19 +11,21 @@ from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.commands.moments import since_option, until_option
 from afkcli.commands.thread_access import opened_store
+from afkcli.commands.usage_budgets import budget_form, budgets_csv, say_budgets, write_budgets
+from afkcli.commands.usage_chart import Column, write_chart
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.result import Usage
 from afkcli.core.contract.text import dollars
 from afkcli.core.thread.usage import TurnUsage, each_usage
 from afkcli.screen.messages import Messages
+from afkcli.screen.spreadsheets import csv_line
 from afkcli.screen.streams import Stdout
-from afkcli.screen.tables import write_table
-from afkcli.wiring.budget_state import BudgetState, budget_states
+from afkcli.wiring.budget_state import budget_states
 
-KINDS = ("day", "model", "agent", "thread", "tag")
-_BAR = 24  # columns of the longest bar
-_EIGHTHS = " ▏▎▍▌▋▊▉"
+_NOT_REPORTED = Usage(unknown=("input_tokens", "cache_read_input_tokens", "output_tokens"))
+_AT_LEAST, _UNKNOWN = "≥", "?"
+KINDS = ("day", "model", "agent", "thread", "tag", "budget")
 
 
 class _Sum:
@@ -42,7 +44,8 @@ class _Sum:
     def add(self, turn: TurnUsage) -> None:
         self.turns += turn.turns
         self.parts += 1
-        self.usage += turn.usage
+        # A model call that costs something has tokens: of a turn without any, the server did not report them.
+        self.usage += turn.usage if turn.usage.total_tokens or turn.cost_usd is not None else _NOT_REPORTED
         self.cost = round(self.cost + (turn.cost_usd or 0.0), 12)
         self.unknown += turn.cost_usd is None
 
@@ -56,28 +59,28 @@ class _Sum:
 def command(by: str, since: str | None, until: str | None, as_csv: bool, as_json: bool) -> None:
     """Show what all turns took: tokens and cost, by day, model, agent, thread or tag; and what is left of budgets.
 
-    The turns of threads that were deleted are gone. What was undone still counts. A day is one where you are.
+    The turns of threads that were deleted are gone. What was undone still counts. A day is one where you are, but that
+    of a budget is one of UTC.
     """
     if as_csv and as_json:
         raise UsageError("--csv and --json are different output formats; use one of them")
+    if by == "budget" and (since or until):
+        raise UsageError("--by budget shows what is left now; leave out --since and --until")
     stdout, messages = Stdout(invocation()), Messages(invocation())
     with opened_store() as store:
-        sums = _summed(by, each_usage(store, messages.warn, since=since or "", until=until or "~"))
+        turns = each_usage(store, messages.warn, since=since or "", until=until or "~") if by != "budget" else ()
+        sums = _summed(by, turns)
         budgets = budget_states(invocation(), store)
     rows = sorted(sums.values(), key=lambda row: row.name if by == "day" else (-row.cost, -row.usage.total_tokens))
     if as_json:
-        stdout.objects([*(_form(by, row) for row in rows), *map(_budget_form, budgets)])
-        return
-    if as_csv:
-        stdout.lines(_csv(by, rows))
-        return
-    if rows:
-        _write(stdout, by, rows)
+        stdout.objects([*(_form(by, row) for row in rows), *map(budget_form, budgets.states)])
+    elif as_csv:
+        stdout.lines(budgets_csv(budgets) if by == "budget" else _csv(by, rows))
+    elif by == "budget":
+        write_budgets(stdout, messages, budgets)
     else:
-        messages.say("no turn matches" if since or until else "there are no turns yet")
-    for budget in budgets:
-        spent = f"{dollars(budget.spent)} of {dollars(budget.limit)} spent"
-        messages.say(f"budget {budget.name}: {spent}, {dollars(budget.left)} left")
+        _write(stdout, messages, by, rows, "no turn matches" if since or until else "there are no turns yet")
+        say_budgets(messages, budgets)
 
 
 def _summed(by: str, turns: Iterable[TurnUsage]) -> dict[str, _Sum]:
@@ -103,37 +106,37 @@ def _local_day(started: str) -> str:
         return started[:10]
 
 
-def _write(stdout: Stdout, by: str, rows: Sequence[_Sum]) -> None:
+def _write(stdout: Stdout, messages: Messages, by: str, rows: Sequence[_Sum], without: str) -> None:
+    if not rows:
+        messages.say(without)
+        return
     by_cost = any(row.cost for row in rows)
-    most = max((row.cost if by_cost else row.usage.total_tokens) for row in rows)
-    table = [
-        (
-            row.name,
-            f"{row.turns:,}",
-            f"{row.usage.input_tokens:,}",
-            f"{row.usage.cache_read_input_tokens:,}",
-            f"{row.usage.output_tokens:,}",
-            _cost(row),
-            *((_bar((row.cost if by_cost else row.usage.total_tokens), most),) if stdout.is_terminal else ()),
-        )
-        for row in rows
+    amounts = [row.cost if by_cost else float(row.usage.total_tokens) for row in rows]
+    columns = [
+        Column(head=by.upper(), cells=[row.name for row in rows]),
+        Column(head="TURNS", cells=[f"{row.turns:,}" for row in rows], rank=2),
+        Column(head="INPUT", cells=[_tokens(row, "input_tokens") for row in rows], rank=1),
+        Column(head="CACHED", cells=[_tokens(row, "cache_read_input_tokens") for row in rows], rank=3),
+        Column(head="OUTPUT", cells=[_tokens(row, "output_tokens") for row in rows], rank=1),
+        Column(head="COST", cells=[_cost(row) for row in rows]),
     ]
-    head = (by.upper(), "TURNS", "INPUT", "CACHED", "OUTPUT", "COST", *(("",) if stdout.is_terminal else ()))
-    write_table(stdout, head, table)
+    write_chart(stdout, columns, amounts, max(amounts))
+    if any(cell.startswith((_AT_LEAST, _UNKNOWN)) for column in columns[1:] for cell in column.cells):
+        messages.say(f"{_AT_LEAST} and {_UNKNOWN}: of some turns a count of tokens or a price is not known")
 
 
-def _bar(amount: float, most: float) -> str:
-    """Return a bar of eighths of a column; something is always seen of what is more than nothing."""
-    if not amount or not most:
-        return " "
-    eighths = max(1, round(amount / most * _BAR * 8))
-    return "█" * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
+def _tokens(row: _Sum, field: str) -> str:
+    """Return a sum of tokens, marked where a server did not report all of them."""
+    count: int = getattr(row.usage, field)
+    if field not in row.usage.unknown:
+        return f"{count:,}"
+    return f"{_AT_LEAST}{count:,}" if count else _UNKNOWN
 
 
 def _cost(row: _Sum) -> str:
-    if row.unknown == row.parts:
-        return "unknown"
-    return dollars(row.cost) + (f" + {row.unknown} unknown" if row.unknown else "")
+    if row.unknown == row.turns:
+        return _UNKNOWN
+    return f"{_AT_LEAST if row.unknown else ''}{dollars(row.cost)}"
 
 
 def _form(by: str, row: _Sum) -> JsonObject:
@@ -149,22 +152,8 @@ def _form(by: str, row: _Sum) -> JsonObject:
     }
 
 
-def _budget_form(budget: BudgetState) -> JsonObject:
-    return {
-        "v": 1,
-        "type": "budget",
-        "budget": budget.name,
-        "limit_usd": budget.limit,
-        "spent_usd": budget.spent,
-        "left_usd": budget.left,
-    }
-
-
 def _csv(by: str, rows: Sequence[_Sum]) -> Iterable[str]:
-    import csv
-    import io
-
-    head = (
+    yield csv_line(
         by,
         "turns",
         "input_tokens",
@@ -172,15 +161,9 @@ def _csv(by: str, rows: Sequence[_Sum]) -> Iterable[str]:
         "output_tokens",
         "cost_usd",
         "turns_of_unknown_cost",
+        "unknown_counts",
     )
-    yield ",".join(head)
     for row in rows:
-        usage, line = row.usage, io.StringIO()
-        numbers = (usage.input_tokens, usage.cache_read_input_tokens, usage.output_tokens, row.cost, row.unknown)
-        csv.writer(line, lineterminator="").writerow((_plain(row.name), row.turns, *numbers))
-        yield line.getvalue()
-
-
-def _plain(name: str) -> str:
-    """Return a name that no spreadsheet takes for a formula (https://owasp.org/www-community/attacks/CSV_Injection)."""
-    return f"'{name}" if name[:1] in ("=", "+", "-", "@") else name
+        usage = row.usage
+        counts = (usage.input_tokens, usage.cache_read_input_tokens, usage.output_tokens)
+        yield csv_line(row.name, row.turns, *counts, row.cost, row.unknown, " ".join(usage.unknown))

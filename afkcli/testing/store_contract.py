@@ -652,6 +652,19 @@ class StoreContract(ListingContract):
         _in_threads(add, 4)
         assert store.add("turns", 0) == 40
 
+    def test_counters_are_listed_without_being_made(self, store: Store) -> None:
+        """For stores that have `counters`."""
+        counters = getattr(store, "counters", None)
+        if counters is None:
+            return
+        assert counters("bud") == {}
+        store.add("budget.a", 0.25)
+        store.add("budget.b/c", 1)
+        store.add("budge", 3)
+        assert counters("budget.") == {"budget.a": 0.25, "budget.b/c": 1}
+        assert counters("budget.a") == {"budget.a": 0.25}
+        assert counters("budget.z") == counters("other") == {}
+
     # several operations at once
 
     def test_operations_are_carried_out_together_with_a_result_for_each(self, store: Store) -> None:

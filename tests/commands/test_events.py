@@ -53,6 +53,34 @@ class TestTail:
         assert "completed" in last
         assert "reply 3: Onion soup" in last
 
+    def test_is_of_several_types_with_commas_or_options(self, talked: Shell) -> None:
+        for given in (["--type", "run_started,completed"], ["--type", "completed", "--type", " run_started"]):
+            events = talked.in_process("events", "tail", "--json", "-n", "4", *given).events
+            assert [item["type"] for item in events] == ["run_started", "completed"] * 2
+
+    @pytest.mark.parametrize("wrong", ["complted", "completed,complted", "completed, complted", "Completed"])
+    def test_refuses_a_type_that_is_not_one_with_one_that_is_near(self, talked: Shell, wrong: str) -> None:
+        done = talked.in_process("events", "tail", "--type", wrong)
+        assert (done.code, done.out) == (2, "")
+        assert f"there is no event of the type {wrong.split(',')[-1].strip()!r}; did you mean 'completed'?" in done.err
+
+    @pytest.mark.parametrize("wrong", ["zzz", "", "completed,", ","])
+    def test_refuses_any_other_type_with_a_list_of_all(self, talked: Shell, wrong: str) -> None:
+        done = talked.in_process("events", "tail", "--type", wrong)
+        assert (done.code, done.out) == (2, "")
+        assert "types: run_started, " in done.err
+
+    def test_ends_without_a_message_when_its_reader_has_enough(self, talked: Shell) -> None:
+        line = event("long " * 2000) + "\n"
+        log_file(talked, number=1).write_text(line * 40)
+        process = talked.start("events", "tail", "--json", "-n", "40")
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(60) == -signal.SIGPIPE
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
     def test_of_no_log_is_empty(self, shell: Shell) -> None:
         done = shell.in_process("events", "tail")
         assert (done.code, done.out) == (0, "")
@@ -98,6 +126,20 @@ class TestFollow:
         _, err = kill(process, signal.SIGINT)
         assert process.returncode == -signal.SIGINT  # 130 to a shell
         assert err == b""
+
+    def test_shows_only_the_events_that_are_asked_for(self, talked: Shell) -> None:
+        process = talked.start("events", "tail", "-f", "-n", "1", "--thread", "x", "--type", "text_delta,error")
+        others = event("of another thread").replace('"x"', '"y"'), event("of another type").replace("text_delta", "odd")
+        with log_file(talked, number=1).open("a") as file:
+            file.write("\n".join([*others, event("wanted")]) + "\n")
+        seen = wait_for_output(process, b"wanted")
+        assert b"another" not in seen
+        assert seen.count(b"\n") == 1
+        log_file(talked, number=1).unlink()
+        log_file(talked, number=2).write_text(event("after a file was deleted") + "\n")
+        wait_for_output(process, b"after a file was deleted")
+        kill(process, signal.SIGTERM)
+        assert process.returncode == -signal.SIGTERM
 
     def test_ends_quietly_without_a_reader_even_if_nothing_comes(self, talked: Shell) -> None:
         process = self.follow(talked)

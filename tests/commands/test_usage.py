@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from afkcli.commands.moments import moment_of
+from afkcli.testing.model_script import Step
 from afkcli.testing.model_server import ModelServer
 from tests.commands.conftest import on_terminal
 from tests.e2e.shell import Shell
@@ -85,20 +90,115 @@ def test_on_a_terminal_it_draws_bars_that_fit(spent: Shell) -> None:
     assert code == 0
     assert head.split() == ["MODEL", "TURNS", "INPUT", "CACHED", "OUTPUT", "COST"]
     assert "█" in first
-    assert "unknown" in second
+    assert second.split()[:6] == ["openai/unlisted", "1", "12", "0", "7", "?"]
     assert max(map(len, (head, first, second))) <= 100
 
 
-def test_a_budget_of_the_day_says_what_is_left(spent: Shell) -> None:
-    config = spent.home / "afk" / "config" / "config.toml"
-    config.write_text(PRICES + "[budgets]\nday_usd = 5\n")
+@pytest.mark.parametrize("columns", [80, 40, 25])
+@pytest.mark.parametrize("by", ["day", "model", "agent", "thread", "tag", "budget"])
+def test_it_fits_a_terminal_whatever_stands_in_it(spent: Shell, by: str, columns: int) -> None:
+    set_config(spent, "[budgets]\nthread_usd = 5000\nday_usd = 5000\n")
+    assert spent.in_process("threads", "rename", "a", "a-very-long-name-of-a-thread-about-beans-and-spinach").code == 0
+    assert spent.in_process("run", "-t", "a-very-long-name-of-a-thread-about-beans-and-spinach", "hi").code == 0
+    code, seen = on_terminal(spent, "usage", "--by", by, NO_COLOR="1", columns=columns)
+    head, *lines = [line for line in seen.split("\r\n") if not line.startswith("afk: ") and line]
+    assert code == 0
+    assert lines
+    assert head.split()[-1] in ("COST", "LEFT", "RESETS", "OUTPUT", "CACHED")
+    assert "COST" in head or "LEFT" in head
+    assert max(map(len, [head, *lines])) <= columns
+    if by in ("day", "model", "agent", "tag"):  # the names of the others leave no room for bars
+        assert ("█" in seen) == (columns == 80)
+
+
+def set_config(shell: Shell, text: str) -> None:
+    (shell.home / "afk" / "config" / "config.toml").write_text(PRICES + text)
+
+
+def budgets(shell: Shell, *options: str) -> list[dict[str, Any]]:
+    return [row for row in shell.in_process("usage", "--json", *options).events if row["type"] == "budget"]
+
+
+def test_a_budget_of_the_day_says_what_is_left_and_when_it_resets(spent: Shell) -> None:
+    set_config(spent, "[budgets]\nday_usd = 5\n")
     assert spent.in_process("run", "-t", "a", "hi").code == 0
-    done = spent.in_process("usage")
-    assert "budget day_usd: $" in done.err
-    [budget] = [row for row in spent.in_process("usage", "--json").events if row["type"] == "budget"]
+    done = spent.in_process("usage", TZ="UTC")
+    [budget] = budgets(spent)
     assert budget["limit_usd"] == 5
     assert 0 < budget["spent_usd"] < 5
     assert budget["left_usd"] == pytest.approx(5 - budget["spent_usd"])
+    assert budget["thread_id"] is budget["thread_key"] is None
+    resets = datetime.fromisoformat(budget["resets"])
+    assert (resets.hour, resets.minute) == (0, 0)
+    assert timedelta(0) < resets - datetime.now(UTC) <= timedelta(days=1)
+    assert re.search(r"budget day_usd: \$0\.0\d+ of \$5\.00 spent, \$4\.\d\d left; it resets at 20..-..-.. ", done.err)
+
+
+def test_budgets_of_threads_show_those_that_spent_the_least_left_first(spent: Shell) -> None:
+    set_config(spent, "[budgets]\nthread_usd = 5\n")
+    assert "budget thread_usd: $5.00 for each thread; no thread has spent any yet" in spent.in_process("usage").err
+    assert budgets(spent) == []
+    for thread in ("b", "a", "a", "c", "d", "e"):
+        assert spent.in_process("run", "-t", thread, "hi").code == 0
+    first, *others = budgets(spent, "--by", "budget")
+    assert (first["budget"], first["thread_id"], first["limit_usd"], first["resets"]) == ("thread_usd", "a", 5, None)
+    assert sorted(row["thread_id"] for row in others) == ["b", "c", "d", "e"]
+    assert first["spent_usd"] == pytest.approx(2 * others[0]["spent_usd"])
+    said = spent.in_process("usage").err.splitlines()
+    assert said[1].startswith("afk: budget thread_usd of a: $")
+    assert said[-1] == "afk: 2 more threads have spent of theirs; `afk usage --by budget` shows all"
+    assert spent.in_process("threads", "rm", "a", "--yes").code == 0
+    assert "a" not in {row["thread_id"] for row in budgets(spent)}
+
+
+def test_budgets_have_rows_of_their_own(spent: Shell) -> None:
+    nothing = spent.in_process("usage", "--by", "budget")
+    assert (nothing.code, nothing.out) == (0, "")
+    assert nothing.err == "afk: no budget is set; set one in the config under [budgets]\n"
+    set_config(spent, "[budgets]\nthread_usd = 5\nday_usd = 2\n")
+    assert spent.in_process("run", "-t", "a", "hi").code == 0
+    day, thread = budgets(spent, "--by", "budget")
+    assert (day["budget"], thread["budget"]) == ("day_usd", "thread_usd")
+    head, *lines = csv.reader(io.StringIO(spent.in_process("usage", "--by", "budget", "--csv").out))
+    assert head == ["budget", "thread", "limit_usd", "spent_usd", "left_usd", "resets"]
+    assert [line[:3] for line in lines] == [["day_usd", "", "2"], ["thread_usd", "a", "5"]]
+    assert float(lines[0][3]) == day["spent_usd"]
+    code, seen = on_terminal(spent, "usage", "--by", "budget", NO_COLOR="1", columns=80)
+    assert code == 0
+    assert seen.split("\r\n")[0].split() == ["BUDGET", "LIMIT", "SPENT", "LEFT", "RESETS"]
+    assert seen.split("\r\n")[2].startswith("thread_usd of a  $5.00")
+    wrong = spent.in_process("usage", "--by", "budget", "--since", "1d")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "--by budget shows what is left now" in wrong.err
+
+
+def test_a_look_at_budgets_changes_nothing_in_the_store(spent: Shell) -> None:
+    set_config(spent, "[budgets]\nthread_usd = 5\nday_usd = 2\n")
+    assert spent.in_process("usage").code == 0
+    with closing(sqlite3.connect(spent.home / "afk" / "data" / "threads.db")) as database:
+        counters = database.execute("SELECT count(*) FROM Cache WHERE key LIKE 'counter/%'").fetchone()
+    assert counters == (0,)
+
+
+def test_what_is_not_known_has_a_mark(keyed: Shell, server: ModelServer) -> None:
+    server.script(Step(text="a", usage=None), Step(text="b"))
+    config = keyed.home / "afk" / "config" / "config.toml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    set_config(keyed, "")
+    assert keyed.in_process("run", "-t", "a", "hi").code == 0
+    only = keyed.in_process("usage")
+    assert only.out.split()[1:] == ["1", "?", "?", "?", "?"]
+    assert only.err == "afk: ≥ and ?: of some turns a count of tokens or a price is not known\n"
+    assert keyed.in_process("run", "-t", "a", "hi").code == 0
+    both = keyed.in_process("usage").out.split()
+    assert both[1:5] == ["2", "≥12", "?", "≥7"]
+    assert both[5].startswith("≥$0.0")
+    server.script(Step(status=401, body={"error": {"message": "wrong key"}}))
+    assert keyed.in_process("run", "-t", "b", "-m", "openai/unlisted", "hi").code == 4
+    assert keyed.in_process("usage", "--by", "thread").out.splitlines()[1].split() == ["b", "1", "0", "0", "0", "$0.00"]
+    [line] = list(csv.DictReader(io.StringIO(keyed.in_process("usage", "--csv").out)))
+    assert (line["turns_of_unknown_cost"], line["input_tokens"]) == ("1", "12")
+    assert "input_tokens" in line["unknown_counts"].split()
 
 
 def test_a_store_without_turns_says_so(shell: Shell, server: ModelServer) -> None:

@@ -98,3 +98,7 @@ class ListingStore(Store, Protocol):
     def names_near(self, name: str) -> Sequence[str]:
         """Return the names that `afkcli.plugin.is_slip_of` takes for `name` with one slip, in any order."""
         ...
+
+    def counters(self, prefix: str) -> Mapping[str, float]:
+        """Return the counters whose names begin with `prefix`; it makes none, as `add` would."""
+        ...

@@ -163,6 +163,10 @@ class MemoryStore:
             self._counters[counter] = value
             return value
 
+    def counters(self, prefix: str) -> Mapping[str, float]:
+        with self._lock:
+            return {name: value for name, value in self._counters.items() if name.startswith(prefix)}
+
     def apply(self, operations: Sequence[Operation]) -> Sequence[OperationResult]:
         with self._lock:  # other threads see all of them or none
             return [self._result(operation) for operation in operations]

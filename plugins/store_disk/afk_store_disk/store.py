@@ -361,6 +361,13 @@ class DiskStore:
             return self._listing.names_near(name)
 
     @_reading
+    def counters(self, prefix: str) -> Mapping[str, float]:
+        start = rows.counter_key(prefix)
+        with self._cache.snapshot():
+            found = {key: rows.number_from_text(text) for key, text in self._cache.texts(start, f"{start}\U0010ffff")}
+        return {key.partition("/")[2]: value for key, value in found.items() if value is not None}
+
+    @_reading
     def search_turns(self, search: TurnSearch, limit: int) -> Sequence[TurnMatch]:
         return self._texts().matches(search, limit)
 

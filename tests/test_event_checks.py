@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +53,11 @@ def test_a_line_of_a_log_is_checked_unless_it_is_torn_or_no_event(tmp_path: Path
     log.write_text(f"{line}\n{other}\n")
     EVENTS.check_logs([log])
     assert found() == ["text_delta: text_delta: None is not of type 'string'"]
+
+
+def test_what_is_no_file_is_left_out(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.jsonl")
+    (tmp_path / "folder.jsonl").mkdir()
+    (tmp_path / "link.jsonl").symlink_to("/dev/zero")
+    EVENTS.check_logs(tmp_path.glob("*.jsonl"))
+    assert found() == []

@@ -19,6 +19,7 @@ from afkcli.commands.event_log import EventLog, LoggedEvent
 from afkcli.commands.json_option import json_option
 from afkcli.commands.logged_threads import log_files, log_sink
 from afkcli.commands.number_types import WholeNumber
+from afkcli.commands.thread_access import opened_store
 from afkcli.core.contract.errors import AfkError, UsageError
 from afkcli.core.contract.events import EVENT_TYPES
 from afkcli.core.contract.jsonform import JsonObject, dumps
@@ -63,14 +64,15 @@ def schema(as_json: bool) -> None:
 def tail(follow: bool, lines: int, thread: str | None, run: str | None, types: tuple[str, ...], as_json: bool) -> None:
     """Show the last events of the log; with --json the lines unchanged."""
     types = _checked_types(types)
-    log = EventLog(_log_files(), _filter(thread, run, types))
     stdout, messages = Stdout(invocation()), Messages(invocation())
+    threads, unsure = _threads(thread) if thread is not None else (None, "")
+    log = EventLog(_log_files(), _filter(threads, run, types))
     show = _show_json if as_json else _show_text
     try:
         events = log.last(lines)
         show(stdout, events)
         if not events and not follow:
-            messages.say("no event matches" if thread or run or types else "the event log is empty")
+            messages.say(unsure or ("no event matches" if thread or run or types else "the event log is empty"))
         _say_left_out(log, messages)
         while follow:
             _wait(stdout)
@@ -103,11 +105,23 @@ def _checked_types(given: Sequence[str]) -> tuple[str, ...]:
     return types
 
 
-def _filter(thread: str | None, run: str | None, types: Sequence[str]) -> Callable[[JsonObject], bool]:
+def _threads(text: str) -> tuple[set[str], str]:
+    """Return the names and keys by which events of the thread `text` are known, and why it means no thread, or ""."""
+    from afkcli.core.thread.lookup import thread_meant
+
+    try:
+        with opened_store() as store:
+            meant = thread_meant(store, text)
+    except AfkError as error:  # the log may have a thread that was deleted, or will begin
+        return {text}, str(error)
+    return {text, meant.name, meant.key}, ""
+
+
+def _filter(threads: set[str] | None, run: str | None, types: Sequence[str]) -> Callable[[JsonObject], bool]:
     def wanted(event: JsonObject) -> bool:
         if types and event.get("type") not in types:
             return False
-        if thread is not None and thread not in (event.get("thread_id"), event.get("thread_key")):
+        if threads is not None and threads.isdisjoint((event.get("thread_id"), event.get("thread_key"))):
             return False
         run_id = str(event.get("run_id", ""))
         return run is None or run_id.startswith(run) or run_id.endswith(run)

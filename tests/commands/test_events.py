@@ -53,6 +53,27 @@ class TestTail:
         assert "completed" in last
         assert "reply 3: Onion soup" in last
 
+    def test_takes_the_beginning_of_a_name_and_follows_a_rename(self, talked: Shell) -> None:
+        of_trip = talked.in_process("events", "tail", "--json", "-n", "99", "-t", "trip").events
+        assert talked.in_process("events", "tail", "--json", "-n", "99", "-t", "tr").events == of_trip
+        assert talked.in_process("threads", "rename", "trip", "journey").code == 0
+        assert talked.in_process("events", "tail", "--json", "-n", "99", "-t", "journey").events == of_trip
+        assert talked.in_process("threads", "rm", "journey", "--yes").code == 0
+        assert talked.in_process("events", "tail", "--json", "-n", "99", "-t", "trip").events == of_trip
+
+    def test_says_why_a_name_means_no_thread(self, talked: Shell) -> None:
+        talked.in_process("threads", "rename", "soup", "trout")
+        several = talked.in_process("events", "tail", "-t", "tr")
+        assert (several.code, several.out) == (0, "")
+        assert "'tr' may mean several threads: " in several.err
+        wrong = talked.in_process("events", "tail", "-t", "tirp")
+        assert "there is no thread 'tirp'; did you mean 'trip'?" in wrong.err
+
+    def test_shows_a_log_when_the_store_cannot_be_opened(self, talked: Shell) -> None:
+        of_trip = talked.in_process("events", "tail", "--json", "-n", "99", "-t", "trip").events
+        talked.env["AFK_STORE"] = "nowhere"
+        assert talked.in_process("events", "tail", "--json", "-n", "99", "-t", "trip").events == of_trip
+
     def test_is_of_several_types_with_commas_or_options(self, talked: Shell) -> None:
         for given in (["--type", "run_started,completed"], ["--type", "completed", "--type", " run_started"]):
             events = talked.in_process("events", "tail", "--json", "-n", "4", *given).events

@@ -76,7 +76,8 @@ def _line(compacted: Compacted) -> str:
     )
     tokens = f"{made.usage.input_tokens:,} + {made.usage.output_tokens:,} tokens"
     paid = f", {dollars(made.cost_usd)}" if made.cost_usd is not None else ""
-    return f"a summary is sent in place of {where} of {name!r}: {made.model}, {tokens}{paid}"
+    what = "a summary" if made.summary else "a compaction of the server"
+    return f"{what} is sent in place of {where} of {name!r}: {made.model}, {tokens}{paid}"
 
 
 def _form(compacted: Compacted) -> JsonObject:
@@ -89,6 +90,7 @@ def _form(compacted: Compacted) -> JsonObject:
         "id": made.id,
         "covers": made.covers,
         "summary": made.summary,
+        "by_server": not made.summary,
         "model": made.model,
         "usage": made.usage,
         "total_cost_usd": made.cost_usd,

@@ -11,6 +11,7 @@ from typing import Any
 import afk_provider_anthropic
 import afk_provider_openai
 import pytest
+from openai.types.responses.response_compact_params import ResponseCompactParams
 
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.context import ContextConfig
@@ -381,6 +382,67 @@ class TestOnTheCommandLine:
         assert questions_in(sent_of(server.bodies[-1])) == list(range(5))
         assert compactions_in(server.bodies[-1])
         assert "eye__look" in json.dumps(sent_of(server.bodies[-1]))  # with a result, as the server checks
+
+    def test_a_thread_is_compacted_by_the_server_when_it_is_asked(self, keyed: Shell, server: CompactingServer) -> None:
+        self.talk(keyed, "openai", range(6))
+        asked_before = len(server.bodies)
+        done = keyed.in_process("threads", "compact", "t", "--json", AFK_MODEL=MODELS["openai"])
+        assert done.code == 0, done.err
+        [form] = done.events
+        assert (form["by_server"], form["summary"], form["covers"]) == (True, "", [[1, 5]])
+        assert form["usage"]["input_tokens"] == 12
+        assert "a compaction of the server is sent in place of turns 1 to 5 of 't'" in done.err
+        request = server.requests[asked_before]
+        assert request.path == "/v1/responses/compact"
+        assert questions_in(request.body["input"]) == list(range(5))
+        assert set(request.body) <= set(ResponseCompactParams.__annotations__)
+        said = self.talk(keyed, "openai", [6])
+        body = server.bodies[-1]
+        assert questions_in(sent_of(body)) == [*range(5), 5, 6]
+        assert [item["type"] for item in sent_of(body)[:6]] == [*["message"] * 5, "compaction"]
+        assert "gets a compaction that its server made" in said
+        self.talk(keyed, "anthropic", [7])
+        assert compactions_in(server.bodies[-1]) == []
+        assert questions_in(sent_of(server.bodies[-1])) == list(range(8))
+        exported = keyed.in_process("threads", "export", "t").out
+        assert keyed.in_process("threads", "rm", "t", "--yes").code == 0
+        assert keyed.in_process("threads", "import", "-", stdin=exported.encode()).code == 0
+        self.talk(keyed, "openai", [8])
+        assert questions_in(sent_of(server.bodies[-1])) == list(range(9))
+        assert len(compactions_in(server.bodies[-1])) == 1
+
+    def test_a_compaction_that_was_asked_for_is_taken_back_by_undo(
+        self, keyed: Shell, server: CompactingServer
+    ) -> None:
+        self.talk(keyed, "openai", range(4))
+        assert keyed.in_process("threads", "compact", "t").code == 0
+        again = keyed.in_process("threads", "compact", "t")
+        assert again.code == 2
+        assert "there is nothing more to summarise" in again.err
+        assert keyed.in_process("threads", "undo", "t").code == 0
+        self.talk(keyed, "openai", [4])
+        assert compactions_in(server.bodies[-1]) == []
+        assert questions_in(sent_of(server.bodies[-1])) == list(range(5))
+        assert keyed.in_process("threads", "compact", "t", "--keep", "0").code == 0
+        self.talk(keyed, "openai", [5, 6])
+        assert keyed.in_process("threads", "compact", "t", "--keep", "0").code == 0
+        [made] = compactions_in(server.bodies[-1])
+        assert len(server.bodies[-1]["input"]) == 5 + 1 + 4  # what was compacted, the compaction, two turns after it
+        self.talk(keyed, "openai", [7])
+        assert sent_of(server.bodies[-1])[-1]["role"] == "user"
+        assert made not in sent_of(server.bodies[-1])
+
+    @pytest.mark.parametrize("name", MODELS)
+    def test_a_server_without_such_an_endpoint_gets_the_thread_summarised(
+        self, name: str, keyed: Shell, server: CompactingServer
+    ) -> None:
+        self.talk(keyed, name, range(4))
+        refusal = Step(status=404, body={"error": {"message": "Invalid URL (POST /v1/responses/compact)"}})
+        server.next_steps = [refusal] * (name == "openai") + [Step(text="They said words.")]
+        done = keyed.in_process("threads", "compact", "t")
+        assert (done.code, done.out) == (0, "They said words.\n"), done.err
+        assert f"the server of {MODELS[name]} makes no compaction" in done.err
+        assert "a summary is sent in place of turns 1 to 3 of 't'" in done.err
 
     def test_chat_completions_has_no_such_thing_which_is_said(self, shell: Shell) -> None:
         with ModelServer([Step(text="yes")]) as chat:

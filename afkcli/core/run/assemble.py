@@ -237,7 +237,7 @@ def _compose(
     sent = sent_turns(begun.history, begun.beginning.resumes)
     transcript = Transcript(
         instructions=spec.agent.instructions,
-        history=[turn for turn in sent if turn.compaction is None],
+        history=[turn for turn in sent if turn.compaction is None or turn.is_native],
         compaction=begun.history.compaction,
         seen=[turn.turn for turn in begun.history.seen],
         beginning=begun.beginning,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.errors import LimitReachedError, StoreError, UsageError
@@ -19,6 +19,7 @@ from afkcli.core.run.compacting import window_of
 from afkcli.core.run.cost import Spending
 from afkcli.core.run.limits import Limits
 from afkcli.core.run.models import Model, resolve_model
+from afkcli.core.run.native_compaction import NativeCompactor
 from afkcli.core.run.summariser import INSTRUCTIONS, MOST_SUMMARY_TOKENS, Summariser, summary_tokens
 from afkcli.core.thread.changes import Compaction, spans
 from afkcli.core.thread.history import History, load_history
@@ -136,6 +137,15 @@ async def _summary(
     spending = Spending(agent.fail_safe, budgets)
     for _, line in await spending.check_prices([model]):
         resources.wiring.notify(line)
+    seconds = agent.fail_safe.max_wall_time_s
+    if agent.context.policy == "native" and agent.context.model in (None, agent.model):
+        native = NativeCompactor(
+            model=model, spending=spending, limits=Limits(agent.fail_safe), notify=resources.wiring.notify
+        )
+        async with _limited(seconds):
+            compacted = await native.compact(agent, turns, [turn.turn for turn in held.history.seen])
+        if compacted is not None:
+            return compacted
     window = await window_of(resources.wiring.look_up_window, model)
     config = resources.config
     summariser = Summariser(
@@ -151,12 +161,8 @@ async def _summary(
     before = held.history.compaction
     new = [turn for turn in turns if turn.compaction is None]
     tokens = summary_tokens(window) if window is not None else MOST_SUMMARY_TOKENS
-    seconds = agent.fail_safe.max_wall_time_s
-    try:
-        async with asyncio.timeout(seconds):
-            text = await summariser.summarise(before.summary if before is not None else "", new, tokens)
-    except TimeoutError:
-        raise LimitReachedError(f"the limit max_wall_time_s={seconds:g} was reached", limit="max_wall_time_s") from None
+    async with _limited(seconds):
+        text = await summariser.summarise(before.summary if before is not None else "", new, tokens)
     system = next((turn.system for turn in reversed(turns) if turn.system), "")
     return Compaction(
         id=uuid7(),
@@ -170,6 +176,16 @@ async def _summary(
         cost_usd=summariser.cost_usd,
         system=system,
     )
+
+
+@contextlib.asynccontextmanager
+async def _limited(seconds: float | None) -> AsyncIterator[None]:
+    """Raise `LimitReachedError` if the block takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise LimitReachedError(f"the limit max_wall_time_s={seconds:g} was reached", limit="max_wall_time_s") from None
 
 
 def _model(resources: Resources, agent: Agent) -> Model:

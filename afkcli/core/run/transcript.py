@@ -162,6 +162,8 @@ class Transcript(Struct, kw_only=True):
             yield SentTurn(compaction.through, (message_of(compaction),))
         for number, turn in enumerate(self.history):
             if number >= max(self.trim.dropped, self.stood_for) and turn.turn not in self.left_out:
+                if turn.is_native and number != self.compacted:  # another model made it, or a later one stands for it
+                    continue
                 turn = turn._replace(messages=self.sent_of(number))
                 yield turn._replace(messages=marked(turn.messages)) if number < self.trim.marked else turn
 
@@ -172,7 +174,7 @@ class Transcript(Struct, kw_only=True):
             number: its place in `history`.
         """
         messages = self.history[number].messages
-        if number < self.stood_for:
+        if number < self.stood_for or (self.history[number].is_native and number != self.compacted):
             return ()
         return messages[compaction_at(messages, self._takes) :] if number == self.compacted else messages
 

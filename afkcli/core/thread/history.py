@@ -10,7 +10,7 @@ from afkcli.core.contract.protocols import THREAD_SCHEMA, LargeRecord, Record, R
 from afkcli.core.contract.structs import FrozenStruct, replace
 from afkcli.core.contract.text import in_mb
 from afkcli.core.thread.changes import Change, Compaction, read_change
-from afkcli.core.thread.compactions import compaction_of
+from afkcli.core.thread.compactions import compaction_of, compactions_in_force, fits
 from afkcli.core.thread.fitting import MOST_BYTES, fitted
 from afkcli.core.thread.records import Chain, Fault, record_hash
 from afkcli.core.thread.seals import Seal
@@ -47,6 +47,16 @@ class History(FrozenStruct, kw_only=True):
         if not any(isinstance(change, Compaction) for change in self.changes):
             return None
         return compaction_of(self.seen, self.set_aside, self.changes)
+
+    @property
+    def native_compactions(self) -> tuple[Compaction, ...]:
+        """The compactions that servers made when they were asked, which are sent to their models. Since: 0.2."""
+        if not any(isinstance(change, Compaction) and not change.summary for change in self.changes):
+            return ()
+        seen, aside = self.seen, self.set_aside
+        return tuple(
+            made for made in compactions_in_force(self.changes) if not made.summary and fits(made, seen, aside)
+        )
 
 
 def fold(thread: ThreadInfo, records: Iterable[Record], wanted: Wanted | None = None) -> History:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from afkcli.core.contract.errors import HISTORY_REFUSED, REFUSED_KINDS, ErrorKind
 from afkcli.core.contract.limits import CUT_WHY
-from afkcli.core.contract.messages import Message, Role, TextPart, ToolCallPart, ToolResultPart
+from afkcli.core.contract.messages import Message, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart
 from afkcli.core.contract.result import RunState
 from afkcli.core.thread.changes import Compaction
 from afkcli.core.thread.compactions import message_of
@@ -26,7 +26,8 @@ class SentTurn(NamedTuple):
     """What is sent of the turn with the number `turn`, its model, and what was known of the conversation at its end.
 
     `system` is the system prompt that an imported turn begins with; it is sent with the instructions (since 0.2).
-    `compaction` is the id of the compaction that this is sent of, in place of all turns up to `turn` (since 0.2).
+    `compaction` is the id of the compaction that this is sent of, in place of all turns up to `turn`. One of a server
+    (`is_native`) comes behind these turns, because only the model that made it takes it (both since 0.2).
     """
 
     turn: int
@@ -35,12 +36,13 @@ class SentTurn(NamedTuple):
     context: TurnContext | None = None
     system: str = ""
     compaction: str | None = None
+    is_native: bool = False
 
 
 def sent_turns(history: History, resumes: str | None = None) -> list[SentTurn]:
     """Return what the next turn sends of the turns of `history` before its own messages.
 
-    Where a compaction is used, it is the first of them.
+    Where a compaction is used, it is the first of them. Those that servers made when they were asked are among them.
 
     Args:
         history: the thread's history.
@@ -50,7 +52,22 @@ def sent_turns(history: History, resumes: str | None = None) -> list[SentTurn]:
     resumed, through = resumed_by(seen), compaction.through if compaction is not None else 0
     turns = (turn for position, turn in enumerate(seen) if position not in resumed and turn.turn > through)
     sent = [_sent(turn) for turn in turns if resumes is None or turn.run_id != resumes]
+    for made in history.native_compactions:
+        if made.through > through:
+            sent.insert(sum(turn.turn <= made.through for turn in sent), _sent_behind(made))
     return sent if compaction is None else [_sent_in_place(compaction), *sent]
+
+
+def _sent_behind(compaction: Compaction) -> SentTurn:
+    """Return the compaction of a server, to be sent in place of what comes before it."""
+    part = ReasoningPart(text="", provider_data=compaction.provider_data, compacts=True)
+    return SentTurn(
+        turn=compaction.through,
+        messages=(Message(role=Role.ASSISTANT, parts=(part,)),),
+        model=compaction.model,
+        compaction=compaction.id,
+        is_native=True,
+    )
 
 
 def _sent_in_place(compaction: Compaction) -> SentTurn:

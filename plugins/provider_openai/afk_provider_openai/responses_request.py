@@ -131,10 +131,10 @@ def input_items(server: Server, request: ModelRequest, names: ToolNames) -> Iter
                 for part in results
             ]
         elif message.role is Role.ASSISTANT:
-            yield list(_assistant_items(message, names, origin, ids, taken, reasons=reasons))
+            items = _compacted_items(message, origin)
+            yield items or list(_assistant_items(message, names, origin, ids, taken, reasons=reasons))
         else:
-            said = [{"role": message.role.value, "content": user_content(request, message, _part)}]
-            yield _compacted_items(message, origin) or said
+            yield [{"role": message.role.value, "content": user_content(request, message, _part)}]
 
 
 def _compacted_items(message: Message, origin: Origin) -> list[JsonObject] | None:

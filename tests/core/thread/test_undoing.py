@@ -81,7 +81,7 @@ def compacted(store: MemoryStore, lease: Lease, made: Compaction, turn: int | No
 
 def sent(store: MemoryStore, thread: ThreadInfo) -> tuple[str | None, list[int]]:
     """Return the summary that the next turn sends, and the numbers of the turns after it."""
-    turns = sent_turns(load_history(store, thread))
+    turns = [turn for turn in sent_turns(load_history(store, thread)) if not turn.is_native]
     if not turns or turns[0].compaction is None:
         return None, [turn.turn for turn in turns]
     [message] = turns[0].messages
@@ -406,6 +406,8 @@ class TestCompaction:
         lease = compacted(store, lease, compaction([1, 2], "", provider_data=opaque))
         history = load_history(store, lease.thread)
         assert (history.compaction, sent(store, lease.thread)) == (None, (None, [1, 2, 3]))
+        behind = [(turn.turn, turn.is_native) for turn in sent_turns(history)]
+        assert behind == [(1, False), (2, False), (2, True), (3, False)]
         used = compaction_of(history.seen, history.set_aside, history.changes, lambda made: True)
         assert used is not None
         assert used.provider_data == opaque

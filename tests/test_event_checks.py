@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from afkcli.core.contract.events import StepCompleted, TextDeltaEvent, event_to_json
 from afkcli.core.contract.messages import FinishReason, Role, text_message
 from afkcli.core.contract.result import Usage
@@ -55,6 +57,7 @@ def test_a_line_of_a_log_is_checked_unless_it_is_torn_or_no_event(tmp_path: Path
     assert found() == ["text_delta: text_delta: None is not of type 'string'"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs")
 def test_what_is_no_file_is_left_out(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.jsonl")
     (tmp_path / "folder.jsonl").mkdir()

@@ -83,6 +83,6 @@ class Metrics:
 
     def run(self, agent: Attributes, seconds: float, error: Attributes, inference_calls: int, tool_calls: int) -> None:
         """Record a run: the attributes of its agent, and those of its error, if it has one."""
-        self._run_seconds.record(seconds, {names.OPERATION_NAME: names.INVOKE_AGENT, **agent, **error})
+        self._run_seconds.record(seconds, {**agent, **error})
         self._inference_calls.record(inference_calls, agent)
         self._tool_calls.record(tool_calls, agent)

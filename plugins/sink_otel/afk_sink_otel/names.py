@@ -1,8 +1,9 @@
 """The names that the GenAI semantic conventions give to what is sent, and the few of our own.
 
-From https://github.com/open-telemetry/semantic-conventions-genai, tag v0.1.0. The names in the package
-`opentelemetry-semantic-conventions` are older and are deprecated there. What the conventions have no name for begins
-with `afk.`.
+From https://github.com/open-telemetry/semantic-conventions-genai, tag v0.1.0. They were compared, name by name, with a
+copy of its documents of autumn 2026: client inference and token metrics (which refer to version 1.44.0 of the general
+conventions), agents and tools (1.42.0). The names in the package `opentelemetry-semantic-conventions` are older and are
+deprecated there. What the conventions have no name for begins with `afk.`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ CONVENTIONS = "v0.1.0"
 OPERATION_NAME = "gen_ai.operation.name"
 PROVIDER_NAME = "gen_ai.provider.name"
 CONVERSATION_ID = "gen_ai.conversation.id"
+COMPACTED = "gen_ai.conversation.compacted"
 AGENT_NAME = "gen_ai.agent.name"
 REQUEST_MODEL = "gen_ai.request.model"
 REQUEST_STREAM = "gen_ai.request.stream"

@@ -66,6 +66,7 @@ class RunSpans:
         self._agent = {names.AGENT_NAME: started.agent}
         self._model = started.model
         self._conversation = started.thread_key
+        self._compacted = False
         self._call: _Open | None = None
         self._tools: dict[str, _Open] = {}
         self._calls = self._tool_calls = 0
@@ -123,6 +124,7 @@ class RunSpans:
         self._call = self._begin(event, names.CHAT, model, about, self.context, kind=kind)
         self._call.metric[names.OPERATION_NAME] = names.CHAT
         self._call.span.set_attribute(names.STEP, event.step)
+        self._say_compacted()
         if self._content:
             self._call.span.set_attribute(names.INPUT_MESSAGES, list(self._messages))
         self._calls += 1
@@ -182,6 +184,15 @@ class RunSpans:
         tool.end(nanoseconds(event.ts), error, masked(event.tool_error) if self._content else None)
         self._metrics.tool_call(tool.metric, event.latency_ms / 1000)  # without the wait for an approval
 
+    def _context(self, event: Any) -> None:
+        if event.compacted_through is not None:
+            self._compacted = True
+            self._say_compacted()  # a server may compact the conversation of the call that it answers
+
+    def _say_compacted(self) -> None:
+        if self._compacted and self._call is not None:
+            self._call.span.set_attribute(names.COMPACTED, True)
+
     def _retrying(self, event: Any) -> None:
         if self._call is not None:
             said = {names.ATTEMPT: event.attempt, names.DELAY: event.delay_s}
@@ -230,6 +241,7 @@ class RunSpans:
 
 
 _HANDLERS: Mapping[str, Callable[[RunSpans, Any], None]] = {
+    "context": RunSpans._context,
     "step_started": RunSpans._step_started,
     "step_completed": RunSpans._step_completed,
     "tool_started": RunSpans._tool_started,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 
 import afk_sink_otel.export
@@ -10,8 +11,9 @@ import pytest
 from afk_sink_otel import Settings, afk_sink
 from afk_sink_otel.names import provider_and_model
 
-from afkcli import Agent, FailSafeConfig, Runner, tool
-from afkcli.plugin import ConfigError
+from afkcli import Agent, AgentResult, FailSafeConfig, Runner, tool
+from afkcli.core.contract.events import Completed, ContextEvent, RunStarted, StepCompleted, StepStarted
+from afkcli.plugin import ConfigError, FinishReason, Role, RunState, Usage, text_message
 from afkcli.testing.model_server import Fault, ModelServer, ScriptedCall, ScriptedUsage, Step
 from tests.telemetry import receiving, tapped
 
@@ -163,7 +165,7 @@ def test_the_metrics_are_those_of_the_conventions(server, tap):
     assert metrics["gen_ai.invoke_agent.tool_calls"] == [{"attributes": agent, "count": 1, "sum": 1}]
     [whole] = metrics["gen_ai.invoke_agent.duration"]
     span = spans["invoke_agent gardener"]
-    assert whole["attributes"] == {**agent, "gen_ai.operation.name": "invoke_agent"}
+    assert whole["attributes"] == agent
     assert whole["sum"] == pytest.approx((span.end - span.start) / 1e9)
     [tool_calls] = metrics["gen_ai.execute_tool.duration"]
     assert tool_calls["attributes"]["gen_ai.tool.name"] == "garden.water"
@@ -461,3 +463,37 @@ def test_a_provider_has_the_name_of_the_conventions(model, named):
 
 def test_the_close_fits_into_the_time_that_afk_gives():
     assert afk_sink_otel.export.CLOSE_SECONDS < 1
+
+
+@pytest.mark.parametrize("by_server", [False, True])
+def test_calls_after_a_compaction_say_so(tap, by_server):
+    header = {"run_id": "0197", "thread_id": "t", "thread_key": "key", "turn": 3, "ts": "2026-01-01T00:00:00.000Z"}
+    numbers = itertools.count()
+
+    def emit(kind, step=1, **values):
+        sink.emit(kind(**header, seq=next(numbers), step=step, **values))
+
+    def call(step):
+        emit(StepStarted, step, attempt=1, request_sha256="00")
+        if by_server and step == 2:
+            emit(ContextEvent, step, **compaction)
+        answer = {"message": text_message(Role.ASSISTANT, "a"), "usage": Usage()}
+        emit(StepCompleted, step, finish_reason=FinishReason.STOP, **answer)
+
+    compaction = {"message": "m", "window": 4000, "tokens_before": 9, "tokens_after": 1, "compacted_through": 2}
+    sink = afk_sink(Settings(endpoint=tap.url))
+    emit(RunStarted, 0, agent="gardener", model="openai/small", message="hi")
+    emit(ContextEvent, 0, **{**compaction, "compacted_through": None, "dropped_through": 1})
+    call(1)
+    if not by_server:
+        emit(ContextEvent, 1, **compaction)
+    call(2)
+    call(3)
+    result = {"final_text": "a", "state": RunState.COMPLETED, "reason": None, "run_id": "0197", "thread_id": "t"}
+    counts = {"usage": Usage(), "total_cost_usd": None, "steps": 3, "tool_executions": (), "denied": 0}
+    emit(Completed, 3, result=AgentResult(**result, **counts, model="openai/small"))
+    sink.close()
+
+    spans = sorted(tap.wait_for("invoke_agent gardener"), key=lambda span: span.attributes.get("afk.step", 0))
+    found = [span.attributes.get("gen_ai.conversation.compacted") for span in spans]
+    assert found == [None, None, True, True]

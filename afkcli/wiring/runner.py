@@ -108,7 +108,7 @@ class Runner(CoreRunner):
         opens: Callable[[], Store] = partial(open_store, self.setup)
         if tapes is not None:
             wiring, opens = replace(wiring, tape=tapes.tape), tapes.store(opens)
-        if store == "memory" or (tapes is not None and not tapes.is_real):
+        if store == "memory" and (tapes is None or tapes.is_real):  # a replay counts for itself, from nothing
             wiring = replace(wiring, budgets=replace(wiring.budgets, kept=False))
         if sinks is None:
             sinks = make_sinks(self.setup) if tapes is None or tapes.is_real else ()

@@ -426,6 +426,23 @@ def test_a_person_at_the_terminal_is_not_asked_again(
     assert replayed.events[-1]["result"]["final_text"] == "Done."
 
 
+def test_a_summary_of_old_turns_is_made_again_from_the_recording(
+    keyed: Shell, server: ModelServer, offline: Shell, file: str
+) -> None:
+    for shell in (keyed, offline):
+        config(shell, '[windows]\n"openai/gpt-5.2-mini" = 4000\n[context]\npolicy = "compact"\n')
+    server.script(*[Step(text="word " * 1500)] * 2, Step(status=503), Step(text="They said words."), Step(text="Yes."))
+    for _ in range(2):
+        keyed.afk("run", "-n", "-t", "long", "More.")
+    recorded = keyed.afk("run", "-n", "--json", "-t", "long", "--record", file, "Really?")
+    replayed = offline.afk("run", "-n", "--json", "--replay", file, "Really?")
+
+    assert [line["type"] for line in lines(file)].count("request") == 3
+    assert recorded.events[-1]["result"]["final_text"] == "Yes."
+    assert "context" in recorded.types()
+    assert same_events(recorded, replayed)
+
+
 def test_a_question_from_a_pipe(keyed: Shell, offline: Shell, file: str) -> None:
     recorded = keyed.afk("run", "--record", file, "Summarise", stdin=b"beans\n")
     replayed = offline.afk("run", "--replay", file, "Summarise", stdin=b"beans\n")

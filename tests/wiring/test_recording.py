@@ -151,6 +151,54 @@ def test_the_requests_of_a_loop_do_not_repeat_what_was_sent_before(server: Model
     assert ["tools" in request for request in requests] == [True, *[False] * 5]
 
 
+def test_a_turn_that_is_resumed_is_replayed(server: ModelServer, home: Path) -> None:
+    """The first run is stopped during its call; the second makes it again, because the tool is idempotent."""
+    file, made = home / "resumed.jsonl", []
+
+    @tool(idempotent=True)
+    async def look() -> str:
+        made.append("look")
+        if len(made) == 1:
+            await asyncio.sleep(60)
+        return "seen"
+
+    agent = Agent(model=MODEL, tools=[look])
+
+    async def resumed(runner: Runner) -> AgentResult:
+        async with runner:
+            return await runner.resume(agent, thread_id="t")
+
+    async def stopped() -> None:
+        async with Runner() as runner:
+            handle = await runner.run_stream(agent, user_message="hi", thread_id="t")
+            async for event in handle:
+                if event.type == "tool_started":
+                    await handle.cancel()
+
+    server.script(Step(tool_calls=[ScriptedCall(name="look")]), Step(text="It is there."))
+    asyncio.run(stopped())
+    recorded = asyncio.run(resumed(Runner(record=file)))
+    replayed = asyncio.run(resumed(Runner(replay=file)))
+
+    assert made == ["look", "look"]
+    assert recorded.final_text == replayed.final_text == "It is there."
+    assert [call.tool_success for call in replayed.tool_executions] == [True]
+
+
+def test_a_price_list_and_a_budget_are_not_touched_by_a_replay(server: ModelServer, home: Path) -> None:
+    folder = home / "afk" / "config"
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text(
+        f'[prices]\n"openai/{MODEL}" = {{ input = 1, output = 1 }}\n[budgets]\nday_usd = 0.0001\n'
+    )
+    file = home / "run.jsonl"
+    recorded = asyncio.run(asked(Runner(record=file), "hi"))[0]
+    replays = [asyncio.run(asked(Runner(replay=file), "hi"))[0] for _ in range(10)]
+
+    assert recorded.state == "completed"
+    assert {(result.state, result.total_cost_usd) for result in replays} == {("completed", recorded.total_cost_usd)}
+
+
 class TestSecretsInPieces:
     @pytest.mark.parametrize(
         ("text", "goes_on"),

@@ -245,6 +245,7 @@ def _compose(
         writer=begun.writer,
         unsaved=begun.unsaved,
     )
+    pause = asyncio.sleep if tape is None else tape.pause
     approvals = Approvals(spec, outlet, tally, count)
     context = Context(
         spec=spec,
@@ -267,6 +268,7 @@ def _compose(
             look_up_window=plan.look_up_window,
             calls=calls,
             model=plan.summary_model,
+            pause=pause,
         )
     model_calls = ModelCalls(
         spec=spec,
@@ -280,7 +282,7 @@ def _compose(
         contents=plan.contents,
         output=plan.output,
         context=context,
-        pause=asyncio.sleep if tape is None else tape.pause,
+        pause=pause,
     )
     tool_calls = ToolCalls(
         spec=spec,

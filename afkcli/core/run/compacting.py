@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
 from afkcli.core.contract.errors import LeaseLostError
 from afkcli.core.contract.ids import rfc3339, uuid7
@@ -35,6 +36,7 @@ class Compactor(Struct, kw_only=True):
     Args:
         model: the model that makes summaries; None for that of the run.
         calls: makes the calls to the store.
+        pause: waits before a call is made again.
     """
 
     spec: RunSpec
@@ -47,6 +49,7 @@ class Compactor(Struct, kw_only=True):
     look_up_window: WindowLookup
     calls: StoreCalls
     model: Model | None
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     _failed: bool = False
 
     async def compact(self, count: int, tokens: int, model: Model, window: int, ratio: float) -> Compaction | None:
@@ -77,6 +80,7 @@ class Compactor(Struct, kw_only=True):
             ratio=ratio if own else 1.0,
             retries=self.spec.max_retries > 0,
             retry_delay_s=self.spec.retry_delay_s,
+            pause=self.pause,
         )
         before, turns = self.transcript.compaction, self.transcript.history[:count]
         try:

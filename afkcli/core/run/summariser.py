@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from afkcli.core.contract.context import SMALLEST_WINDOW
 from afkcli.core.contract.errors import EXIT_FAILED, RETRIED_KINDS, AfkError, ErrorKind, ProviderError
@@ -89,6 +89,7 @@ class Summariser(Struct, kw_only=True):
     spare_calls: int = 1
     retries: bool = True
     retry_delay_s: float = FIRST_DELAY_S
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     usage: Usage = field(default_factory=Usage)
     cost_usd: float | None = 0.0
     started: str = field(default_factory=lambda: rfc3339(time.time()))
@@ -164,7 +165,7 @@ class Summariser(Struct, kw_only=True):
             delay = retry_delay(1, error.retry_after, self.retry_delay_s)
             if error.kind not in RETRIED_KINDS or self._has_streamed or not self.retries or delay > _LONGEST_WAIT_S:
                 raise
-            await asyncio.sleep(delay)
+            await self.pause(delay)
             response = await self._call(request, tokens)
         return self._checked(response, tokens)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tests.faults import (
     commands,
+    compactions,
     damage,
     disk,
     endurance,
@@ -39,6 +40,7 @@ CASES = (
     _case("kill", kills.random_moments, [6], [200]),
     _case("boundaries", kills.write_boundaries, [8], [200]),
     _case("commands", commands.killed, [2], [60]),
+    _case("compaction", compactions.killed, [2], [200]),
     _case("race-one", races.race, [3, 2, 1, 1.5], [16, 25, 1, races.REAL_LEASE]),
     _case("race-eight", races.race, [4, 1, 8, 1.5], [16, 25, 8, races.REAL_LEASE]),
     _case("many-at-once", many.at_once, [60, 0], [200, 0, 5, True]),

@@ -50,6 +50,7 @@ def _commands(backup: Path) -> tuple[_Command, ...]:
         _Command("redo", ("threads", "redo", "whole"), _import_undone, _either([1], [1, 2])),
         _Command("retry", ("run", "--retry", "-t", "whole"), _import, _either([1, 2], [1, 3])),
         _Command("tag", ("threads", "tag", "whole", "a"), _import, _either([1, 2])),
+        _Command("compact", ("threads", "compact", "whole"), _import, _either([1, 2])),
         _Command("fork", ("threads", "fork", "whole", "copy"), _import, _check_fork),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,10 @@ class StampingServer(ModelServer):
         self._stamps: dict[int, Stamps] = {}
         self._hurried: set[str] = set()
         self._http.RequestHandlerClass = _StampingHandler
+
+    def answer_with(self, answer: Callable[[RecordedRequest], Step]) -> None:
+        """Answer each request with what `answer` returns, in place of the script."""
+        self._answer = answer
 
     def requests_of(self, message: str) -> list[RecordedRequest]:
         """Return the requests whose last user message is `message`."""

@@ -14,6 +14,7 @@ _COMMANDS = {
     "show": "thread_show:show",
     "search": "thread_search:search",
     "rm": "thread_remove:remove",
+    "gc": "thread_gc:gc",
     "rename": "thread_rename:rename",
     "undo": "thread_changes:undo",
     "redo": "thread_changes:redo",

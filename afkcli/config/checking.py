@@ -36,6 +36,7 @@ CONTEXT_KEYS: Mapping[str, tuple[type, ...]] = {
     "model": (str,),
     "instructions": (str,),
 }
+THREADS_KEYS: Mapping[str, tuple[type, ...]] = {"keep_unnamed_days": (int,)}
 AGENT_KEYS: Mapping[str, tuple[type, ...]] = {
     "model": (str,),
     "instructions": (str,),
@@ -77,6 +78,7 @@ TOP_LEVEL_KEYS: Mapping[str, tuple[type, ...]] = {
     "prices": (dict,),
     "windows": (dict,),
     "budgets": (dict,),
+    "threads": (dict,),
     **dict.fromkeys(PLUGIN_SECTIONS, (dict,)),
 }
 
@@ -106,6 +108,7 @@ def check_config(table: Mapping[str, Any], data: bytes, path: Path) -> None:
     check.table(table.get("budgets", {}), BUDGET_KEYS, ("budgets",))
     for name, usd in table.get("budgets", {}).items():
         check.not_negative(usd, ("budgets", name))
+    check.threads(table.get("threads", {}))
     for model, price in check.tables(table, "prices"):
         check.price(price, ("prices", model))
     for model, tokens in table.get("windows", {}).items():
@@ -199,6 +202,12 @@ class _Check(FrozenStruct):
             raise self._error(at, f'{which} needs a tool, such as "files.write", and a decision: allow, ask or deny')
         self.texts([*pins_of(rule)], (*at, "pin"))
         self.sendable(rule.get("arguments", {}), (*at, "arguments"))
+
+    def threads(self, table: Mapping[str, Any]) -> None:
+        """Check `[threads]`."""
+        self.table(table, THREADS_KEYS, ("threads",))
+        for name, days in table.items():
+            self.not_negative(days, ("threads", name))
 
     def tables(self, table: Mapping[str, Any], section: str) -> list[tuple[str, Mapping[str, Any]]]:
         """Return the tables of a section by name; refuse anything else in it."""

@@ -179,6 +179,13 @@ class Config(FrozenStruct, kw_only=True):
             merged.update(item.table.get("budgets", {}))
         return Budgets(**merged)
 
+    def keep_unnamed_days(self) -> int:
+        """Return after how many days `afk threads gc` deletes unnamed threads, 0 for never.
+
+        The user's own config alone decides: threads do not belong to a project.
+        """
+        return int(self.user.table.get("threads", {}).get("keep_unnamed_days", 0))
+
     def alias(self, name: str) -> str | None:
         """Return the full model name of a bare one in `[models]`, or None."""
         for item in self.files:

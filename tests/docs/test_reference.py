@@ -100,6 +100,7 @@ class TestConfig:
             ("Options", checking.OPTION_KEYS),
             ("Limits", checking.LIMIT_KEYS),
             ("Budgets", checking.BUDGET_KEYS),
+            ("Threads", checking.THREADS_KEYS),
         ],
     )
     def test_every_key_is_listed(self, heading: str, known: Mapping[str, object]) -> None:

@@ -548,6 +548,21 @@ class BatchSink(Sink, Protocol):
         ...
 
 
+class Leftovers(NamedTuple):
+    """What belongs to no thread: how many contents of attachments, and their bytes. Since: 0.2."""
+
+    contents: int
+    size: int
+
+
+class TidyStore(Store, Protocol):
+    """A store that finds what belongs to no thread, as a fault may leave it. The method is optional. Since: 0.2."""
+
+    def drop_leftovers(self, *, dry_run: bool) -> Leftovers:
+        """Delete what belongs to no thread, unless `dry_run`, and return what it was."""
+        ...
+
+
 class Removal(NamedTuple):
     """What was done with a file of a log: from how many runs lines were taken out of it, or that it is in use."""
 

@@ -407,6 +407,11 @@ class ThreadCache:
             return None
         return row[0] if isinstance(row[0], bytes) else b""
 
+    def sizes_of_contents(self) -> dict[str, tuple[int, int]]:
+        """Return how many contents each thread has, by its key, and their bytes."""
+        found = self._con.execute("SELECT thread, count(*), total(length(data)) FROM Content GROUP BY thread")
+        return {str(thread): (count, int(size)) for thread, count, size in found}
+
     def drop_contents(self, thread: str) -> None:
         """Delete all contents of a thread."""
         self._con.execute("DELETE FROM Content WHERE thread = ?", (thread,))

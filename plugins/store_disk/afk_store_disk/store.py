@@ -30,6 +30,7 @@ from afkcli.plugin import (
     Append,
     HeadMismatchError,
     Lease,
+    Leftovers,
     Operation,
     OperationResult,
     Owner,
@@ -370,6 +371,20 @@ class DiskStore:
     @_reading
     def search_turns(self, search: TurnSearch, limit: int) -> Sequence[TurnMatch]:
         return self._texts().matches(search, limit)
+
+    @_one_line_errors
+    def drop_leftovers(self, *, dry_run: bool) -> Leftovers:
+        """Delete the contents of threads of which no row is left, neither by the index of keys nor in the table."""
+        with self._cache.snapshot():
+            sizes = self._cache.sizes_of_contents()
+            lost = [key for key in sizes if not any(self._cache.keys(rows.thread_prefix(key)))]
+            lost = [key for key in lost if not any(self._cache.scanned_texts(*rows.all_under(rows.thread_prefix(key))))]
+        if lost and not dry_run:
+            with self._cache.transaction(durable=True):
+                for key in lost:
+                    if not any(self._cache.keys(rows.thread_prefix(key))):  # an import may just have brought it
+                        self._cache.drop_contents(key)
+        return Leftovers(sum(sizes[key][0] for key in lost), sum(sizes[key][1] for key in lost))
 
     def _among(self, search: str | None) -> Among:
         """Return the keys of the threads that have all words of `search`; None if there are no words."""

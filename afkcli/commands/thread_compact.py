@@ -48,7 +48,7 @@ def compact(name: str | None, model: str | None, keep_turns: int, as_json: bool)
         try:
             return await runner.compact(
                 lambda thread: agent_for(setup, Flags(context_model=model), thread),
-                thread_id=name if name is not None else await _last_used(runner),
+                thread_id=await _thread(runner, name),
                 keep_turns=keep_turns,
             )
         finally:
@@ -62,7 +62,9 @@ def compact(name: str | None, model: str | None, keep_turns: int, as_json: bool)
         stdout.lines([stdout.text(line) for line in compacted.compaction.summary.splitlines()])
 
 
-async def _last_used(runner: Runner) -> str:
+async def _thread(runner: Runner, name: str | None) -> str:
+    if name is not None:
+        return (await runner.thread_meant(name)).name
     last = await runner.last_thread()
     if last is None:
         raise UsageError(f"no thread was used in {invocation().folder} yet; name a thread")

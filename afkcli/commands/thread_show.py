@@ -143,6 +143,9 @@ def _found(store: Store, taken: Snapshot, state: str | None, part: _Part, messag
     elif part.is_all() and len(shown) < len(found):
         aside = len(found) - len(shown)
         messages.say(f"{aside} turn{' is' if aside == 1 else 's are'} set aside; `--all` shows all turns")
+    if part.is_all() and history.compaction is not None:
+        through = history.compaction.through
+        messages.say(f"a summary is sent in place of the turns up to {through}; it is one of the records (`--raw`)")
     if latest is not None:
         return _Found(shown, shown, latest.records)
     numbers = {turn.turn.turn for turn in shown}

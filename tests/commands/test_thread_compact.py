@@ -54,6 +54,19 @@ def test_writes_the_summary_which_is_sent_from_then_on(asked: Shell, server: Mod
     assert shown(asked) == ["q1", "a1", "q2", "a2", "q3", "a3", "q4", "next"]
 
 
+def test_show_says_that_there_is_one_and_raw_shows_it(asked: Shell) -> None:
+    asked.in_process("threads", "compact", "t")
+    said = "afk: a summary is sent in place of the turns up to 2; it is one of the records (`--raw`)\n"
+    assert asked.in_process("threads", "show", "t").err == said
+    raw = [json.loads(record["body"]) for record in asked.in_process("threads", "show", "t", "--raw").events]
+    assert [body["summary"] for body in raw if body.get("kind") == "compacted"] == ["short\nand clear"]
+
+
+def test_takes_the_beginning_of_a_name(asked: Shell) -> None:
+    asked.in_process("threads", "rename", "t", "kitchen")
+    assert asked.in_process("threads", "compact", "kit").code == 0
+
+
 def test_undo_takes_it_back_and_redo_brings_it_back(asked: Shell, server: ModelServer) -> None:
     asked.in_process("threads", "compact", "t")
     done = asked.in_process("threads", "undo", "t")

@@ -40,6 +40,31 @@ _DELTAS: Mapping[str, type[ModelEvent]] = {
 _NAMES = {kind: name for name, kind in _DELTAS.items()}
 
 
+_FIELDS: Mapping[str, Mapping[str, type]] = {
+    "run": {"run_id": str, "thread_id": str, "thread_key": str, "started": str, "model": str, "capabilities": dict},
+    "record": {"index": int, "kind": str, "turn": int, "body": dict},
+    "question": {"text": str},
+    "tools": {"tools": list},
+    "tools_left_out": {"problems": list},
+    "content": {"sha256": str, "base64": str},
+    "request": {"call": int, "kept": int, "model": str, "messages": list, "options": dict, "extra": dict},
+    "event": {"kind": str},
+    "error": {"error": str},
+    "tool": {"event": str, "values": dict},
+    "result": {"position": int, "result": dict},
+    "end": {"state": str},
+}
+"""The fields that a reader needs of the lines of a type, each with the type of its value."""
+
+
+def wrong_field(line: JsonObject) -> str | None:
+    """Return the name of a field that is missing in a line, or that is of a wrong type; None if there is none."""
+    if type(line.get("run")) is not int and line.get("type") != "content":
+        return "run"
+    wanted = _FIELDS.get(str(line.get("type")), {})
+    return next((name for name, kind in wanted.items() if type(line.get(name)) is not kind), None)
+
+
 def each_text(value: Json, change: Callable[[str], str]) -> Json:
     """Return a JSON value with each of its texts, keys included, as `change` returns it."""
     if isinstance(value, str):

@@ -13,7 +13,7 @@ from afkcli.core.contract.jsonform import MAX_LINE_BYTES, JsonError, JsonObject,
 from afkcli.core.contract.protocols import Store
 from afkcli.core.run.tape import Tape
 from afkcli.host.secrets import Secrets
-from afkcli.wiring.recording_form import HEADER, VERSION
+from afkcli.wiring.recording_form import HEADER, VERSION, wrong_field
 from afkcli.wiring.replaying import RECORD_AGAIN, RunReplay
 from afkcli.wiring.thread_copies import RecordedThreads
 
@@ -108,7 +108,10 @@ class Replay:
         if not line.endswith(b"\n"):
             raise self._wrong(f"is cut in line {number}", "its run was killed; record it again")
         kind, run = form.get("type"), form.get("run")
-        if kind == "content" and isinstance(form.get("sha256"), str):
+        wrong = wrong_field(form)
+        if wrong is not None:
+            raise self._wrong(f"is damaged in line {number}: the field {wrong!r}", "record it again")
+        if kind == "content":
             self._contents[form["sha256"]] = form
         elif kind == "run" and run == len(self._runs) + 1:
             self._runs.append([form])

@@ -84,6 +84,7 @@ class RunReplay(Tape):
         self._aside = [line for line in lines[1:] if line["type"] in _ASIDE]
         self._lines = [line for line in lines[1:] if line["type"] not in _ASIDE]
         self._next = 0
+        self._is_damaged = False
         self._messages: list[Any] = []
         self._tools: Any = []
         self._stopping: Stopping | None = None
@@ -133,6 +134,8 @@ class RunReplay(Tape):
         return outcome
 
     def _check_rest(self, error: AfkError | None) -> None:
+        if self._is_damaged:  # which is what the error says
+            return
         rest = [line for line in self._lines[self._next :] if line["type"] not in ("end", "count")]
         if rest:
             calls = sum(line["type"] == "request" for line in rest)
@@ -248,6 +251,7 @@ class RunReplay(Tape):
 
     def damaged(self, error: Exception) -> ProviderError:
         """Return the error for a line of a wrong form."""
+        self._is_damaged = True
         line = f"the recording {self._replay.path} is damaged: {error}; record it again"
         return ProviderError(line, kind=ErrorKind.BAD_REQUEST)
 

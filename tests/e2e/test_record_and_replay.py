@@ -625,9 +625,9 @@ class TestFiles:
             (b'{"v":1,"type":"run_started","run_id":"x"}\n', "is not a recording"),
             (b'{"type":"recording","v":2}\n', "is of version 2, and this afk reads up to 1; upgrade afk"),
             (b'{"type":"recording","v":1}\n', "has no run"),
-            (b'{"type":"recording","v":1}\n{"type":"run","run":1}\nnonsense\n', "is damaged in line 3"),
+            (b'{"type":"recording","v":1}\nnonsense\n', "is damaged in line 2"),
             (b'{"type":"recording","v":1}\n{"type":"request","run":1}\n', "is damaged in line 2"),
-            (b'{"type":"recording","v":1}\n{"type":"run","run":1}\n{"type":"requ', "is cut in line 3"),
+            (b'{"type":"recording","v":1}\n{"type":"run","ru', "is cut in line 2"),
             (b"\x00\xff\xfe" * 1000, "is not a recording"),
         ],
         ids=["empty", "text", "log", "newer", "no run", "damaged", "no head", "torn", "binary"],
@@ -670,6 +670,28 @@ class TestFiles:
         assert done.code in (2, 4)
         assert "Traceback" not in done.err
         assert file in done.err.splitlines()[-1]
+
+    def test_no_cut_and_no_damage_ends_in_a_traceback(
+        self, pen: Shell, server: ModelServer, offline: Shell, file: str
+    ) -> None:
+        config(pen, '[[approvals.rules]]\ntool = "pen.write"\ndecision = "allow"\narguments = { text = "a" }\n')
+        server.script(Step(status=503), wants("a", "b"), Step(text="Done."))
+        pen.afk("run", "-n", "--record", file, "--plugin", "pen.py", "--tool", "pen.*", "Write")
+        data = Path(file).read_bytes()
+        rows = data.splitlines(keepends=True)
+        damaged = [b"".join(rows[:n]) for n in range(len(rows))]
+        damaged += [b"".join([*rows[:n], *rows[n + 1 :]]) for n in range(len(rows))]
+        damaged += [data[:n] for n in range(0, len(data), 211)]
+        for number, row in enumerate(rows):
+            for name in json.loads(row):
+                other = json.dumps({**json.loads(row), name: 7 if name != "position" else "x"}).encode()
+                damaged.append(b"".join([*rows[:number], other + b"\n", *rows[number + 1 :]]))
+        for content in damaged[::3]:
+            Path(file).write_bytes(content)
+            done = offline.in_process("run", "-n", "--replay", file, "--tool", "pen.*", "Write")
+            assert done.code in (0, 2, 4), done.err
+            assert "Traceback" not in done.err
+            assert done.code == 0 or file in done.err.splitlines()[-1]
 
     @pytest.mark.parametrize(
         "options", [("--record", "a", "--replay", "b"), ("--record", "a", "--dry-run"), ("--dry-run", "--json")]

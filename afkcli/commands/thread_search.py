@@ -5,7 +5,7 @@ Since: 0.2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -19,6 +19,7 @@ from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.protocols import TurnSearch
 from afkcli.core.contract.text import collapsed
+from afkcli.core.thread.listing import short_names
 from afkcli.core.thread.searching import FoundTurn, found_turns
 from afkcli.core.thread.turn_text import words_of
 from afkcli.screen.marked import marked_line
@@ -70,30 +71,33 @@ def search(
         wanted = TurnSearch(words=looked_for, thread=key, since=since or "", until=until or "~", every=every)
         width = stdout.columns() - len(_INDENT) if stdout.is_terminal else _WIDTH
         found = list(found_turns(store, wanted, limit + 1, max(20, width)))
-    _write(stdout, found[:limit], as_json=as_json)
+        on_terminal = stdout.is_terminal and not as_json
+        short = short_names(store, [turn.thread.name for turn in found]) if on_terminal else {}
+    _write(stdout, found[:limit], short, as_json=as_json)
     if not found:
         messages.say(f"no turn has {'this word' if len(looked_for) == 1 else 'these words'}")
     elif len(found) > limit:
         messages.say(f"these are the best {limit}; `--limit N` shows more")
 
 
-def _write(stdout: Stdout, found: Sequence[FoundTurn], *, as_json: bool) -> None:
+def _write(stdout: Stdout, found: Sequence[FoundTurn], short: Mapping[str, str], *, as_json: bool) -> None:
     if as_json:
         stdout.objects(map(_form, found))
     elif stdout.is_terminal:
-        stdout.lines(line for turn in found for line in _lines(stdout, turn))
+        stdout.lines(line for turn in found for line in _lines(stdout, turn, short))
     elif found:
         rows = [(turn.thread.name, _number(turn), local_time(turn.date), turn.kind, _text(turn)[0]) for turn in found]
         write_table(stdout, ("THREAD", "TURN", "BEGUN", "IN", "TEXT"), rows)
 
 
-def _lines(stdout: Stdout, found: FoundTurn) -> tuple[str, str]:
+def _lines(stdout: Stdout, found: FoundTurn, short: Mapping[str, str]) -> tuple[str, str]:
     """Return what a terminal shows of a turn: where it is, and a piece of its text with the words marked."""
+    called = short.get(found.thread.name, found.thread.name)
     columns = stdout.columns()
     turn = f"turn {found.turn} · " if found.turn is not None else ""
     left_out = f" · {found.left_out}" if found.left_out else ""
     rest = f" · {turn}{local_time(found.date)} · {found.kind}{left_out}"
-    name = shortened(stdout.text(collapsed(found.thread.name)), max(8, columns - len(rest)))
+    name = shortened(stdout.text(collapsed(called)), max(8, columns - len(rest)))
     text, marked = _text(found)
     line = marked_line(stdout, text, marked, columns - len(_INDENT))
     return f"{stdout.styled(name, BOLD)}{shortened(rest, max(1, columns - 8))}", f"{_INDENT}{line}"

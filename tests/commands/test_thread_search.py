@@ -58,6 +58,16 @@ def test_a_terminal_without_colours_gets_what_fits(keyed: Shell, columns: int) -
         assert sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in line) <= columns
 
 
+def test_a_terminal_gets_the_short_name_of_an_unnamed_thread(keyed: Shell) -> None:
+    keyed.in_process("run", "A needle without a name")
+    ((name, *_),) = found(keyed, "needle")
+    _, seen = on_terminal(keyed, "threads", "search", "needle", NO_COLOR="1")
+    short = seen.split()[0]
+    assert name.endswith(short)
+    assert len(short) < 12
+    assert keyed.in_process("threads", "show", short).code == 0
+
+
 def test_a_pipe_and_json_have_no_escape_sequences_of_ours(talked: Shell) -> None:
     talked.env["TERM"] = "xterm"
     for options in ((), ("--json",)):

@@ -51,6 +51,7 @@ class Context(Struct, kw_only=True):
     _told: dict[str, int] = field(default_factory=dict)
     _refused: set[str] = field(default_factory=set)
     _history: list[Size] | None = None
+    _native_size: int = 0
     _answer: list[Size] = field(default_factory=list)
     _fixed: tuple[Tools | None, int] = (None, 0)
     _reported: int = 0
@@ -98,6 +99,9 @@ class Context(Struct, kw_only=True):
     def _compaction_tokens(self) -> int:
         compaction = self.transcript.sent_compaction
         return size_of([message_of(compaction)]).whole if compaction is not None else 0
+
+    def _native_tokens(self) -> int:
+        return 0 if self.transcript.without_compaction else self._native_size
 
     def _compaction_id(self) -> str | None:
         compaction = self.transcript.sent_compaction
@@ -240,12 +244,17 @@ class Context(Struct, kw_only=True):
         if self._history is None:
             sent_of = self.transcript.sent_of
             self._history = [size_of(sent_of(number)) for number in range(len(self.transcript.history))]
+            native = self.transcript.native_compaction
+            self._native_size = size_of([native]).whole if native is not None else 0
+            if native is not None:  # it is sent also where its turn is left out
+                size = self._history[self.transcript.stood_for]
+                self._history[self.transcript.stood_for] = Size(*(tokens - self._native_size for tokens in size))
 
     def _room(self, model: Model, window: int) -> Room:
         return Room(
             limit=window - self._reserved(model, window),
             keep=self.spec.agent.context.keep,
-            fixed=self._fixed[1] + self._compaction_tokens(),
+            fixed=self._fixed[1] + self._compaction_tokens() + self._native_tokens(),
         )
 
     def _reserved(self, model: Model, window: int) -> int:
@@ -268,7 +277,7 @@ class Context(Struct, kw_only=True):
         transcript.trim = cut(self._history or (), transcript.trim, room, self._own(), self._ratio)
         if self._counted() > room.limit:
             transcript.mark_own_results()
-        if self._counted() > room.limit and transcript.sent_compaction is not None:
+        if self._counted() > room.limit and (transcript.sent_compaction or transcript.native_compaction) is not None:
             transcript.without_compaction = True
         if self._counted() > room.limit:
             mostly = (
@@ -291,7 +300,7 @@ class Context(Struct, kw_only=True):
     def _estimate(self) -> int:
         """Return the estimated tokens of the next request as it is now."""
         history = kept_size(self._history or (), self.transcript.trim)
-        return self._fixed[1] + self._compaction_tokens() + history + self._own()
+        return self._fixed[1] + self._compaction_tokens() + self._native_tokens() + history + self._own()
 
     def _counted(self) -> int:
         """Return the size of the next request: the larger of the estimate and of what the server reported.
@@ -365,7 +374,8 @@ class Context(Struct, kw_only=True):
         trim, through = self.transcript.trim, self._left_out_through()
         said = [f"the summary of the turns up to {through}"] if through is not None else []
         if trim.dropped:
-            said.append(_span(turns[0], turns[trim.dropped - 1]))
+            first = self.transcript.stood_for if self.transcript.native_compaction is not None else 0
+            said.append(_span(turns[min(first, trim.dropped - 1)], turns[trim.dropped - 1]))
         if trim.marked > trim.dropped:
             said.append(f"the tool results of {_span(turns[trim.dropped], turns[trim.marked - 1])}")
         if self.transcript.own_marked:

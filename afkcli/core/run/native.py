@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from afkcli.core.contract.messages import ContextEdit, Message, ModelResponse, ProviderData, ReasoningPart, Role
-from afkcli.core.contract.structs import Struct, field
+from afkcli.core.contract.structs import Struct, field, replace
 from afkcli.core.contract.tasks import contained
 from afkcli.core.run.models import Model
 from afkcli.core.run.outlet import Outlet
@@ -53,6 +53,12 @@ def compaction_at(messages: Sequence[Message], takes: Takes) -> int | None:
     The whole message is sent, because a call in it may come before the compaction, and its result follows.
     """
     return next((at for at in reversed(range(len(messages))) if is_compaction(messages[at], takes)), None)
+
+
+def compaction_alone(message: Message) -> Message:
+    """Return a message with its compaction and nothing else."""
+    parts = tuple(part for part in message.parts if isinstance(part, ReasoningPart) and part.compacts is True)
+    return replace(message, parts=parts)
 
 
 class Native(Struct, kw_only=True):

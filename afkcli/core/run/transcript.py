@@ -8,7 +8,7 @@ from afkcli.core.contract.growing import GrowingText
 from afkcli.core.contract.memory import give_back_memory
 from afkcli.core.contract.messages import Message, Role, ToolCallDelta, ToolResultPart, text_message
 from afkcli.core.contract.structs import Struct, field
-from afkcli.core.run.native import Takes, compaction_at, takes_nothing
+from afkcli.core.run.native import Takes, compaction_alone, compaction_at, takes_nothing
 from afkcli.core.run.turn_size import TurnSize
 from afkcli.core.thread.attachments import attached_parts
 from afkcli.core.thread.changes import Compaction
@@ -45,7 +45,7 @@ class Transcript(Struct, kw_only=True):
     is left out of the earlier turns because they do not fit. `own_marked` is in how many messages of this turn the
     results of tools are left out. `compacted` is the place in `history` of the turn that has the compaction with which
     the requests begin; it is the number of all of them if the turn itself has it, and None if there is none.
-    `without_compaction` is whether `compaction` is left out because it does not fit either.
+    `without_compaction` is whether the compaction is left out because it does not fit either.
     `rescuer` journals a turn that cannot be saved in a rescue file. `answer` holds the messages that this run added.
     """
 
@@ -150,6 +150,16 @@ class Transcript(Struct, kw_only=True):
         """The compaction, if it is sent: not if a compaction of the server stands for it, or if it does not fit."""
         return None if self.without_compaction or self.compacted is not None else self.compaction
 
+    @property
+    def native_compaction(self) -> Message | None:
+        """The compaction of a server alone, if the requests begin with it and an earlier turn has it.
+
+        It is sent also where the rest of that turn is left out.
+        """
+        if self.compacted is None or self.begins_here or self.without_compaction:
+            return None
+        return compaction_alone(self.sent_of(self.compacted)[0])
+
     def compact(self, count: int, compaction: Compaction) -> None:
         """Send a compaction in place of the first `count` turns of the history, and of the compaction before them."""
         self.history, self.compaction, self.without_compaction = self.history[count:], compaction, False
@@ -160,6 +170,9 @@ class Transcript(Struct, kw_only=True):
         compaction = self.sent_compaction
         if compaction is not None and compaction.through not in self.left_out:
             yield SentTurn(compaction.through, (message_of(compaction),))
+        native = self.native_compaction if self.trim.dropped > self.stood_for else None
+        if native is not None:
+            yield SentTurn(self.history[self.stood_for].turn, (native,))
         for number, turn in enumerate(self.history):
             if number >= max(self.trim.dropped, self.stood_for) and turn.turn not in self.left_out:
                 if turn.is_native and number != self.compacted:  # another model made it, or a later one stands for it

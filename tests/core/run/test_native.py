@@ -25,6 +25,7 @@ from afkcli.core.contract.messages import (
 )
 from afkcli.core.contract.protocols import Capabilities
 from afkcli.core.contract.result import RunState, Usage
+from afkcli.core.run.transcript import LEFT_OUT_NOTE
 from afkcli.core.thread.memory_store import MemoryStore
 from tests.core.run.test_context import WORDS, form_of
 from tests.core.scripted import Scripted, agent, collect, result_of, runner_of
@@ -39,9 +40,10 @@ class Compacting(Scripted):
     It counts a token for four characters, and refuses what is too long for its window.
     """
 
-    def __init__(self, name: str = "fake", *, native_from: int | None = 100) -> None:
+    def __init__(self, name: str = "fake", *, native_from: int | None = 100, state: str = "state") -> None:
         super().__init__(name=name)
         self.native_from = native_from
+        self.state = state
         self.failing: list[ProviderError] = []
         self.compacted: list[int] = []
 
@@ -61,7 +63,7 @@ class Compacting(Scripted):
         size = None
         if threshold is not None and tokens > threshold:
             self.compacted.append(len(self.requests))
-            data = ProviderData(provider=self.name, api="any", model=request.model, payload="state")
+            data = ProviderData(provider=self.name, api="any", model=request.model, payload=self.state)
             parts.insert(0, ReasoningPart(text="", provider_data=data, compacts=True))
             size = 100
         yield TextDelta(WORDS)
@@ -100,9 +102,9 @@ def asked(count: int, first: int = 0) -> list[str]:
     return [f"{number} {WORDS}" for number in range(first, first + count)]
 
 
-def compacted_thread() -> tuple[Compacting, MemoryStore, int]:
+def compacted_thread(state: str = "state") -> tuple[Compacting, MemoryStore, int]:
     """Return a model, a store with a thread that has a compaction, and how many turns that thread has."""
-    model, store, turns = Compacting(), MemoryStore(), 0
+    model, store, turns = Compacting(state=state), MemoryStore(), 0
     while not model.compacted:
         talk(model, *asked(1, turns), store=store)
         turns += 1
@@ -148,6 +150,42 @@ def test_where_the_api_refuses_the_turn_with_the_compaction_the_turns_before_it_
     assert [event.code for event in events if event.type == "warning"] == ["turn_left_out"]
     assert not begins_with_compaction(model.requests[-1])
     assert len(questions_of(model.requests[-1])) > 10
+
+
+def long_thread(state: str = "state") -> tuple[Compacting, MemoryStore]:
+    """Return a model, and a store with a thread that has a compaction and eight turns behind it."""
+    model, store, turns = compacted_thread(state)
+    talk(model, *asked(8, turns), store=store)
+    assert begins_with_compaction(model.requests[-1])
+    return model, store
+
+
+def notes_of(request: ModelRequest) -> list[str]:
+    return [message.text for message in request.messages if message.role is Role.SYSTEM]
+
+
+def test_a_long_message_leaves_out_turns_and_not_the_compaction() -> None:
+    model, store = long_thread()
+    [events] = talk(model, "x" * 8_000, store=store)
+    assert result_of(events).state is RunState.COMPLETED
+    request = model.requests[-1]
+    assert begins_with_compaction(request)
+    assert len(questions_of(request)) < 5
+    assert notes_of(request) == [LEFT_OUT_NOTE]
+    [said] = [event for event in events if isinstance(event, ContextEvent) and not event.by_server]
+    assert said.compacted_through is not None
+    assert said.dropped_through is not None
+    assert said.message.startswith(f"left out of the request: turns {said.compacted_through + 1} to ")
+    talk(model, "and now?", store=store)
+    assert begins_with_compaction(model.requests[-1])
+
+
+def test_a_compaction_that_does_not_fit_either_is_left_out() -> None:
+    model, store = long_thread("s" * 5_000)
+    [events] = talk(model, "x" * 8_000, store=store)
+    assert result_of(events).state is RunState.COMPLETED
+    assert not begins_with_compaction(model.requests[-1])
+    assert notes_of(model.requests[-1]) == [LEFT_OUT_NOTE]
 
 
 def test_the_size_that_the_server_says_is_taken_and_not_what_was_paid_for() -> None:

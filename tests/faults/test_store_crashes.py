@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import afk_store_disk.store
+import afk_store_disk.aside
 import afk_store_disk.write_lock
 import pytest
 from afk_store_disk.store import DiskStore
@@ -212,7 +212,7 @@ def _in_a_process(point: int, call: Callable[[], object]) -> bool:
         try:
             os.environ["AFK_TEST_KILL_AT"] = str(point)
             faulty_store.FaultyConnection.passed = 0
-            vars(afk_store_disk.store)["is_this_process"] = lambda owner: True  # it writes with its parent's lease
+            vars(afk_store_disk.aside)["is_this_process"] = lambda owner: True  # it writes with its parent's lease
             faulty_store.watch()  # the store opens a connection of its own after a fork
             call()
             code = 0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import wraps
@@ -12,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from afk_store_disk import rows, write_lock
+from afk_store_disk.aside import Aside
 from afk_store_disk.cache import BUSY_MOVE_SECONDS
 from afk_store_disk.creation import DATABASE, INDEX, TEXTS, open_database
 from afk_store_disk.index import Among, Listing
-from afk_store_disk.leases import ChangedError, Leases, keep_seconds
+from afk_store_disk.leases import ChangedError, Leases
 from afk_store_disk.problems import INDEX_DAMAGED, UNSTORABLE, damaged, is_locked, store_errors, unstorable
 from afk_store_disk.repair import find_thread, read_info, read_records
-from afk_store_disk.spool import KINDS, Files, Followed, Spool, follow, name_of
+from afk_store_disk.spool import Files, Followed, Spool, follow, name_of
 from afk_store_disk.write_lock import patiently
 from afk_store_disk.writes import Writes, is_journal
 from afkcli.plugin import (
@@ -28,7 +27,6 @@ from afkcli.plugin import (
     Add,
     AfkError,
     Append,
-    HeadMismatchError,
     Lease,
     Leftovers,
     Operation,
@@ -47,23 +45,16 @@ from afkcli.plugin import (
     TurnSearch,
     data_dir,
     expand_user,
-    replace,
 )
 
 if TYPE_CHECKING:
     from afk_store_disk.text_index import TextSearch
 
-_SWEPT_AT_ONCE = 50
 _READ_AT_ONCE = 200
 """How many threads of a long list are read in one go."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def is_this_process(owner: Owner) -> bool:
-    """Return whether `owner` is this process, so that no other process writes with its lease."""
-    return owner.pid == os.getpid()
 
 
 def _is_durable(operations: Sequence[Operation]) -> bool:
@@ -156,6 +147,7 @@ class DiskStore:
         self._spool = Spool(folder)
         self._leases = Leases(self._cache, self._spool)
         self._writes = Writes(self.file, self._cache, self._spool, self._leases)
+        self._aside = Aside(self._cache, self._spool, self._leases, self._writes)
         self._listing = Listing(self._cache, folder / INDEX)
         self._text_search: TextSearch | None = None
 
@@ -165,7 +157,7 @@ class DiskStore:
             return None
         with self._cache.transaction(durable=False):
             lease = self._writes.acquire(name, owner, create=create, key=key)
-        self._sweep()
+        self._aside.sweep()
         return lease
 
     def _is_held(self, name: str) -> bool:
@@ -198,10 +190,10 @@ class DiskStore:
         except sqlite3.OperationalError as error:
             if not is_locked(error):
                 raise
-            return self._renew_aside(lease) or self._renew(lease)
+            return self._aside.renew(lease) or self._renew(lease)
 
     def _renew(self, lease: Lease, *, at_once: bool = False) -> Lease:
-        with self._cache.transaction(durable=False, at_once=at_once, keep=self._keeper(lease)):
+        with self._cache.transaction(durable=False, at_once=at_once, keep=self._aside.keeper(lease)):
             renewed = self._writes.renew(lease)
         self._spool.remove(name_of(lease.thread.key, lease.token))
         return renewed
@@ -217,13 +209,13 @@ class DiskStore:
         except sqlite3.OperationalError as error:
             if not is_locked(error):
                 raise
-            if not self._end_aside(lease):
+            if not self._aside.release(lease):
                 self._release(lease)
 
     def _release(self, lease: Lease, *, at_once: bool = False) -> None:
         with self._cache.transaction(durable=False, at_once=at_once):
             self._writes.release(lease)
-        self._sweep()
+        self._aside.sweep()
 
     @_one_line_errors
     def append(
@@ -242,7 +234,7 @@ class DiskStore:
         except sqlite3.OperationalError as error:
             if not is_locked(error):
                 raise
-            aside = self._append_aside(thread, records, expected_head, lease, contents)
+            aside = self._aside.append(thread, records, expected_head, lease, contents)
             if not (aside and journal_only):  # a seal is put aside too, for it may be killed while it waits
                 self._append(thread, records, expected_head, lease, contents)
 
@@ -257,7 +249,7 @@ class DiskStore:
         at_once: bool = False,
     ) -> None:
         durable = not is_journal(records)
-        with self._cache.transaction(durable=durable, at_once=at_once, keep=self._keeper(lease)):
+        with self._cache.transaction(durable=durable, at_once=at_once, keep=self._aside.keeper(lease)):
             self._writes.append(thread, records, expected_head, lease, contents)
         self._spool.remove(name_of(lease.thread.key, lease.token))
 
@@ -406,7 +398,7 @@ class DiskStore:
     def delete(self, lease: Lease) -> None:
         with self._cache.transaction(durable=True):
             self._writes.delete(lease)
-        self._sweep()
+        self._aside.sweep()
         self._forget(lease.thread.key)
 
     def _forget(self, key: str) -> None:
@@ -444,7 +436,9 @@ class DiskStore:
         Raises:
             sqlite3.Error: the transaction has failed.
         """
-        keep = self._keeper(*(operation.lease for operation in operations if not isinstance(operation, Acquire | Add)))
+        keep = self._aside.keeper(
+            *(operation.lease for operation in operations if not isinstance(operation, Acquire | Add))
+        )
         with self._cache.transaction(durable=_is_durable(operations), at_once=at_once, keep=keep):
             spool = self._spool.listed()
             done = self._buffered(operations, spool) if self._is_worth_a_buffer(operations) else None
@@ -453,7 +447,7 @@ class DiskStore:
             if isinstance(operation, Append | Renew) and not isinstance(result, Exception):
                 spool.remove(name_of(operation.lease.thread.key, operation.lease.token))
         if any(isinstance(operation, Acquire | Release) for operation in operations):
-            self._sweep()
+            self._aside.sweep()
         return [self._explained(result) if isinstance(result, ChangedError) else result for result in done]
 
     def _is_worth_a_buffer(self, operations: Sequence[Operation]) -> bool:
@@ -529,11 +523,11 @@ class DiskStore:
         try:
             with store_errors(self.file, self._lock_timeout):
                 match operation:
-                    case Append() if self._append_aside(*operation) and is_journal(operation.records):
+                    case Append() if self._aside.append(*operation) and is_journal(operation.records):
                         return [None]
-                    case Renew() if renewed := self._renew_aside(operation.lease):
+                    case Renew() if renewed := self._aside.renew(operation.lease):
                         return [renewed]
-                    case Release() if self._end_aside(operation.lease):
+                    case Release() if self._aside.release(operation.lease):
                         return [None]
         except ChangedError as changed:
             return [self._explained(changed)]
@@ -568,113 +562,10 @@ class DiskStore:
     def close(self) -> None:
         self._cache.close()
 
-    def _append_aside(
-        self,
-        thread: ThreadInfo,
-        records: Sequence[Record],
-        expected_head: str,
-        lease: Lease,
-        contents: Mapping[str, bytes],
-    ) -> bool:
-        """Put what was to be appended aside, if it belongs to an open turn; return whether it did."""
-        name = name_of(lease.thread.key, lease.token)
-        with self._cache.snapshot():
-            holder, row = self._writes.held_info(lease)
-        info = self._spool.now(name, row.info)
-        kinds = {record.kind for record in records}
-        if not is_this_process(
-            holder.owner
-        ):  # two that write with one lease are kept apart by the database's lock alone
-            return False
-        if info.open_turn is None or not kinds or not kinds <= KINDS or thread.name != info.name:
-            return False
-        if info.head != expected_head:
-            error = HeadMismatchError(f"thread {thread.name!r} has changed since it was read")
-            raise ChangedError(lease.thread.key, error)
-        self._spool.put_records(name, thread, records, contents)
-        self._check_held(lease)
-        return True
-
-    def _renew_aside(self, lease: Lease) -> Lease | None:
-        """Put the renewal of a lease aside; None if another process may write with the lease."""
-        name = name_of(lease.thread.key, lease.token)
-        with self._cache.snapshot():
-            holder = self._leases.renewed(lease)
-            row = self._writes.info(lease)
-        if not is_this_process(holder.owner):
-            return None
-        info = self._spool.now(name, row.info)
-        self._spool.put_renewal(name, holder)
-        self._check_held(lease)
-        return replace(lease, thread=info, expires=holder.expires)
-
-    def _end_aside(self, lease: Lease) -> bool:
-        """Put aside that a lease is over; return whether it did."""
-        with self._cache.snapshot():
-            holder = self._leases.holder(lease.thread.key)
-        if holder is None or holder.token != lease.token:
-            return True
-        if not is_this_process(holder.owner):
-            return False
-        self._spool.put_renewal(name_of(lease.thread.key, lease.token), rows.ended(holder))
-        return True
-
-    def _keeper(self, *leases: Lease) -> Callable[[], None]:
-        """Return what keeps leases while their owner waits for the write lock, which may take longer than they last.
-
-        A lease that is lost ends the wait, unless others wait too: then it is found when the lock is taken.
-        """
-        every = keep_seconds()
-        kept = time.monotonic()
-
-        def keep() -> None:
-            nonlocal kept
-            if time.monotonic() - kept >= every:
-                for lease in leases:
-                    with suppress(*([AfkError] if len(leases) > 1 else [])):
-                        self._renew_aside(lease)
-                kept = time.monotonic()
-
-        return keep
-
-    def _check_held(self, lease: Lease) -> None:
-        """Raise `LeaseLostError` if the lease was taken over, so that what was put aside will not be brought in."""
-        with self._cache.snapshot():
-            self._leases.held(lease)
-
     def _followed(self, row: rows.InfoRow, spooled: Files) -> Followed:
         """Return a thread as it is with what its owner put aside."""
         holder = self._leases.holder(row.info.key) if spooled and row.info.open_turn is not None else None
         return follow(row.info, spooled.get(name_of(row.info.key, holder.token), b"") if holder is not None else b"")
-
-    def _sweep(self) -> None:
-        """Remove the files of leases that are over; what they held was brought in when they ended."""
-        names = self._spool.names()
-        if not names:
-            return
-        with self._cache.snapshot():
-            holders = {name: self._leases.holder(name.partition(".")[0]) for name in names}
-        ended: list[str] = []
-        for name, holder in holders.items():
-            if holder is None or name != name_of(name.partition(".")[0], holder.token):
-                self._spool.remove(name)
-            elif len(ended) < _SWEPT_AT_ONCE and self._is_ended(name):
-                ended.append(name)
-        if ended:
-            self._end(ended)
-
-    def _is_ended(self, name: str) -> bool:
-        with self._cache.snapshot():
-            row = read_info(self._cache, name.partition(".")[0])
-        renewed = follow(row.info, self._spool.read(name)).renewed if row is not None else None
-        return renewed is not None and rows.is_ended(renewed)
-
-    def _end(self, names: Sequence[str]) -> None:
-        """End the leases whose owners put aside that they are over, if the database is not locked."""
-        with suppress(sqlite3.OperationalError), self._cache.transaction(durable=False, at_once=True):
-            for name in names:
-                key, _, token = name.partition(".")
-                self._writes.end(key, token)
 
     def _explained(self, changed: ChangedError) -> AfkError:
         """Return why a thread is not as its writer left it: another run wrote to it, or the database is damaged.

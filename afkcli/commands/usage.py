@@ -24,6 +24,7 @@ from afkcli.screen.streams import Stdout
 from afkcli.wiring.budget_state import budget_states
 
 _NOT_REPORTED = Usage(unknown=("input_tokens", "cache_read_input_tokens", "output_tokens"))
+_LEAST_SHOWN = 0.0001  # US dollars: "at least below $0.0001" says nothing
 _AT_LEAST, _UNKNOWN = "≥", "?"
 KINDS = ("day", "model", "agent", "thread", "tag", "budget")
 
@@ -136,7 +137,9 @@ def _tokens(row: _Sum, field: str) -> str:
 def _cost(row: _Sum) -> str:
     if row.unknown == row.turns:
         return _UNKNOWN
-    return f"{_AT_LEAST if row.unknown else ''}{dollars(row.cost)}"
+    if not row.unknown:
+        return dollars(row.cost)
+    return f"{_AT_LEAST}{dollars(row.cost if row.cost >= _LEAST_SHOWN else 0.0)}"
 
 
 def _form(by: str, row: _Sum) -> JsonObject:

@@ -193,11 +193,16 @@ def test_what_is_not_known_has_a_mark(keyed: Shell, server: ModelServer) -> None
     both = keyed.in_process("usage").out.split()
     assert both[1:5] == ["2", "≥12", "?", "≥7"]
     assert both[5].startswith("≥$0.0")
+    set_config(keyed, PRICES.replace("gpt-5.2-mini", "cheap").replace("000.0", ".0"))
+    server.script(Step(text="a"), Step(text="b", usage=None))
+    for _ in range(2):
+        assert keyed.in_process("run", "-t", "c", "-m", "openai/cheap", "hi").code == 0
+    assert keyed.in_process("usage", "--by", "model", "--since", "1d").out.splitlines()[1].split()[5] == "≥$0.00"
     server.script(Step(status=401, body={"error": {"message": "wrong key"}}))
     assert keyed.in_process("run", "-t", "b", "-m", "openai/unlisted", "hi").code == 4
-    assert keyed.in_process("usage", "--by", "thread").out.splitlines()[1].split() == ["b", "1", "0", "0", "0", "$0.00"]
+    assert keyed.in_process("usage", "--by", "thread").out.splitlines()[-1].split() == ["b", "1", "0", "0", "0", "$0.00"]
     [line] = list(csv.DictReader(io.StringIO(keyed.in_process("usage", "--csv").out)))
-    assert (line["turns_of_unknown_cost"], line["input_tokens"]) == ("1", "12")
+    assert (line["turns_of_unknown_cost"], line["input_tokens"]) == ("2", "24")
     assert "input_tokens" in line["unknown_counts"].split()
 
 

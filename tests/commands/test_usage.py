@@ -200,7 +200,8 @@ def test_what_is_not_known_has_a_mark(keyed: Shell, server: ModelServer) -> None
     assert keyed.in_process("usage", "--by", "model", "--since", "1d").out.splitlines()[1].split()[5] == "≥$0.00"
     server.script(Step(status=401, body={"error": {"message": "wrong key"}}))
     assert keyed.in_process("run", "-t", "b", "-m", "openai/unlisted", "hi").code == 4
-    assert keyed.in_process("usage", "--by", "thread").out.splitlines()[-1].split() == ["b", "1", "0", "0", "0", "$0.00"]
+    failed = keyed.in_process("usage", "--by", "thread").out.splitlines()[-1]
+    assert failed.split() == ["b", "1", "0", "0", "0", "$0.00"]
     [line] = list(csv.DictReader(io.StringIO(keyed.in_process("usage", "--csv").out)))
     assert (line["turns_of_unknown_cost"], line["input_tokens"]) == ("2", "24")
     assert "input_tokens" in line["unknown_counts"].split()

@@ -21,6 +21,7 @@ from afkcli.core.contract.errors import ProviderError
 from afkcli.core.contract.jsonform import JsonObject, loads
 from afkcli.core.contract.protocols import SentRequest
 from afkcli.core.contract.structs import FrozenStruct
+from afkcli.core.contract.tasks import started
 from afkcli.providers.answer_events import AnswerEvents
 from afkcli.providers.base_url import split_base_url
 from afkcli.providers.bodies import BodyTooLongError, unread_encoding
@@ -85,15 +86,24 @@ class Connection(Generic[AnyServer]):
         self._sdk = sdk
         self._errors = server.errors
         self._client: Any = None
+        self._base = ""
+        self._making: asyncio.Task[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def client(self) -> Any:
         """Return the client of the running event loop; the first call imports the SDK, off the loop."""
         loop = asyncio.get_running_loop()
-        if self._client is None or self._loop is not loop:
-            client = await asyncio.to_thread(self._sdk.make_client, self._server)
-            if self._client is None or self._loop is not loop:
-                self._client, self._loop = client, loop
+        if self._loop is not loop:
+            self._client = self._making = None
+            self._loop = loop
+        if self._client is not None:
+            return self._client
+        if self._making is None or self._making.done():  # many runs may begin at once
+            self._making = started(asyncio.to_thread(self._sdk.make_client, self._server))
+        client = await asyncio.shield(self._making)
+        if self._client is None:
+            # The SDK takes apart and puts together a path below its base URL, for each request; not a whole address.
+            self._client, self._base = client, str(client.base_url).rstrip("/") + "/"
         return self._client
 
     @contextlib.asynccontextmanager
@@ -198,7 +208,7 @@ class Connection(Generic[AnyServer]):
                 options["headers"] = headers
         try:
             async with asyncio.timeout(progress.remaining):
-                return await call(path, **arguments)
+                return await call(self._base + path.lstrip("/"), **arguments)
         except TimeoutError:
             raise self._errors.timeout(f"did not answer within {progress.limit:g} s") from None
         except sdk.APIStatusError as error:

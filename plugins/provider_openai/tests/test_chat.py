@@ -7,7 +7,7 @@ import base64
 from typing import Any
 
 import pytest
-from afk_provider_openai import Settings, afk_provider
+from afk_provider_openai import Settings, afk_provider, connection
 from afk_provider_openai.chat import ChatReader, request_body
 from afk_provider_openai.settings import server_from
 from openai.types.chat import ChatCompletionUserMessageParam
@@ -342,6 +342,34 @@ def test_a_body_is_the_same_where_the_sdk_takes_no_bytes(
 
 
 ABOUT_BODY = ("content-type", "content-length", "accept")
+
+
+def test_calls_that_begin_at_once_share_one_client(model_server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    real = connection.connection.client_options
+
+    def counted(*arguments: Any) -> dict[str, Any]:
+        made.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(connection.connection, "client_options", counted)
+
+    async def run() -> None:
+        provider = afk_provider(Settings(base_url=model_server.base_url))
+
+        async def one() -> None:
+            await provider.prepare()
+            assert [event async for event in provider.stream(REQUEST)]
+
+        await asyncio.gather(*(one() for _ in range(20)))
+        await provider.aclose()
+        await one()
+        await provider.aclose()
+
+    asyncio.run(run())
+    assert len(made) == 2
+    assert {request.path for request in model_server.requests} == {"/v1/chat/completions"}
+    assert len(model_server.requests) == 21
 
 
 def test_the_next_call_uses_the_same_connection(model_server: ModelServer) -> None:

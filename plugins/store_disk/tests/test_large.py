@@ -208,7 +208,7 @@ def test_a_legacy_turn_that_is_larger_than_a_turn_may_be_is_named_and_its_beginn
 
     assert [turn.turn for turn in history.turns] == [1, 2]
     assert 40_000 < len(history.turns[0].messages[-1].text) < 50_000
-    assert "turn 1 of thread 't' (record 2) is 0.0959 MB" in history.damage[0]
+    assert "turn 1 of thread 't' (record 2) is 0.096 MB" in history.damage[0]
     said: list[str] = []
     lines = "".join(export_thread(store, found(store), said.append)).encode().splitlines()
     [item] = list(read_lines(lines))

@@ -24,7 +24,7 @@ from afkcli.core.thread.operations import fork, rename, tag
 from afkcli.core.thread.searching import found_turns
 from afkcli.core.thread.turn_text import words_of
 from afkcli.core.thread.undoing import redo, undo
-from afkcli.plugin import current_owner
+from afkcli.plugin import ThreadFilter, current_owner
 from afkcli.testing.store_steps import acquired, save_turn
 
 ANIMALS = ("zebra", "quokka", "okapi")
@@ -60,7 +60,7 @@ def test_a_run_never_touches_the_index(store: DiskStore, folder: Path) -> None:
 
 def test_a_list_never_touches_the_index_of_texts(filled: DiskStore, folder: Path) -> None:
     (folder / "search.db").unlink()
-    assert len(filled.list()) == filled.count() == 3
+    assert len(filled.list()) == filled.count(ThreadFilter()) == 3
     assert not (folder / "search.db").exists()
 
 

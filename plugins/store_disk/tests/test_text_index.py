@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 from afk_store_disk import text_index, text_query
 from afk_store_disk.store import DiskStore
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from afkcli.core.contract.protocols import TurnMatch, TurnSearch
 from afkcli.core.thread.operations import fork, rename, tag
-from afkcli.core.thread.searching import found_turns
+from afkcli.core.thread.searching import _Reading, found_turns
 from afkcli.core.thread.turn_text import words_of
 from afkcli.core.thread.undoing import redo, undo
 from afkcli.plugin import ThreadFilter, current_owner
@@ -200,6 +202,25 @@ def test_without_fts5_the_same_turns_are_found(
     monkeypatch.setattr(text_index, "_TEXT", "CREATE VIRTUAL TABLE text USING no_such_module(text)")
     check(filled)
     assert {words: names(filled, words) for words in found} == found
+
+
+ODD = "aAbß İıK\u212aéé日本語の\U0001f600\u200dש.*\"'%_\\\n\t-(){}\u3000ﬁ①Ǆ\u0345σς"  # noqa: RUF001
+
+
+@settings(max_examples=20)
+@given(data=st.data())
+def test_the_index_finds_what_reading_all_turns_finds(data: st.DataObject, tmp_path_factory: Any) -> None:
+    """A store without an index of its own is read; the text of any characters, and any words."""
+    words = st.text(ODD, min_size=1, max_size=4)
+    with closing(DiskStore(tmp_path_factory.mktemp("odd"))) as store:
+        for number in range(4):
+            texts = data.draw(st.tuples(st.text(ODD, max_size=30), st.text(ODD, max_size=30)))
+            store.release(save_turn(store, acquired(store, f"{number}"), *texts, number))
+        for _ in range(5):
+            search = TurnSearch(words=words_of(" ".join(data.draw(st.lists(words, min_size=1, max_size=3)))))
+            places = {(match.thread.key, match.record) for match in store.search_turns(search, 99)}
+            read = {(match.thread.key, match.record) for match in _Reading(store, search).matches(99)}
+            assert places == read, search.words
 
 
 def test_a_word_that_begins_many_trigrams_is_found(filled: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:

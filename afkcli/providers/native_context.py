@@ -8,7 +8,8 @@ from afkcli.core.contract.errors import ErrorKind, ProviderError
 from afkcli.core.contract.messages import ModelEvent, ModelRequest, ModelWarning
 from afkcli.core.contract.structs import replace
 
-_STATUSES = (400, 422)
+_STATUSES = (400, 422, None)
+"""Without a status it is an error that came as an event of a stream."""
 _SAYS_NOTHING = frozenset({"", "bad request", "invalid request", "invalid_request_error", "unprocessable entity"})
 
 
@@ -63,5 +64,7 @@ class NativeContext:
         if error.kind is not ErrorKind.BAD_REQUEST or error.status not in _STATUSES:
             return False
         text = f"{error.said} {error}".lower()
-        says_nothing = error.said.strip(" .").lower() in _SAYS_NOTHING and error.message_index is None
+        says_nothing = (
+            error.status is not None and error.said.strip(" .").lower() in _SAYS_NOTHING and error.message_index is None
+        )
         return says_nothing or any(word in text for word in self._words)

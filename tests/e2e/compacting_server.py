@@ -33,7 +33,7 @@ EDITS: Mapping[str, Any] = {
     "clear_tool_uses_20250919": BetaClearToolUses20250919EditParam,
 }
 
-_QUESTION = re.compile(r"\bq(\d+) ")
+_QUESTION = re.compile(r"(?:\b|\\n)q(\d+) ")  # also behind a line break in JSON
 
 
 _adapter = cache(TypeAdapter)

@@ -22,6 +22,7 @@ from afkcli.core.contract.tools import tool
 from afkcli.core.run.config import Wiring
 from afkcli.core.run.models import WindowLookup
 from afkcli.core.run.runner import Runner
+from afkcli.core.thread.attachments import Attachment
 from afkcli.core.thread.history import load_history
 from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.testing.model_server import Fault, ModelServer, ScriptedCall, ScriptedUsage, Step
@@ -64,14 +65,18 @@ class Talk:
         self.store = MemoryStore()
         self.wiring = Wiring(look_up_window=WindowLookup(dict.fromkeys(MODELS.values(), window)))
 
-    def ask(self, name: str, *questions: str, **fields: Any) -> list[list[Event]]:
+    def ask(
+        self, name: str, *questions: str, attachments: Sequence[Attachment] = (), **fields: Any
+    ) -> list[list[Event]]:
         async def run() -> list[list[Event]]:
             providers = {name: provider_of(name, self.server)}
             turns = []
             async with Runner(providers=providers, store=self.store, wiring=self.wiring) as runner:
                 for question in questions:
                     said = {"name": "a", "model": MODELS[name], "context": NATIVE, **fields}
-                    handle = await runner.run_stream(Agent(**said), user_message=question, thread_id="t")
+                    handle = await runner.run_stream(
+                        Agent(**said), user_message=question, thread_id="t", attachments=attachments
+                    )
                     turns.append(await collect(handle))
             return turns
 
@@ -184,6 +189,41 @@ class TestBothApis:
             assert [warnings(events) for events in turns] == [["native_refused"], []]
             assert ["context_management" in body for body in server.bodies] == [True, False, False]
             assert sent_of(server.bodies[0]) == sent_of(server.bodies[1])
+
+    @pytest.mark.parametrize(
+        "refusal",
+        [
+            Step(status=422, body={"detail": [{"loc": ["body", "context_management"], "msg": "extra_forbidden"}]}),
+            Step(status=400, body="context_management is not supported"),
+            Step(
+                fault=Fault.ERROR_EVENT,
+                body={
+                    "type": "invalid_request_error",
+                    "code": "invalid_request_error",
+                    "message": "Unknown parameter: 'context_management'.",
+                },
+            ),
+        ],
+        ids=["details", "text", "event"],
+    )
+    def test_a_refusal_of_another_form_is_one_too(self, name: str, refusal: Step) -> None:
+        with ModelServer([refusal, Step(text="first")]) as server:
+            [events] = Talk(server).ask(name, "one")
+            assert result_of(events).final_text == "first"
+            assert warnings(events) == ["native_refused"]
+            assert ["context_management" in body for body in server.bodies] == [True, False]
+
+    def test_attachments_of_turns_that_a_compaction_stands_for_are_not_sent(
+        self, name: str, server: CompactingServer
+    ) -> None:
+        talk = Talk(server)
+        note = Attachment(data=b"text " * 60, name="note.txt")
+        turns = talk.ask(name, *asked(0, 30), attachments=[note])
+        assert {result_of(events).state for events in turns} == {RunState.COMPLETED}
+        assert server.compacted
+        talk.ask(name, *asked(30, 1))
+        assert questions_in(sent_of(server.bodies[-1])) == list(range(31))
+        assert 0 < json.dumps(sent_of(server.bodies[-1])).count("note.txt") < 20
 
     def test_another_refusal_stays_one(self, name: str) -> None:
         refusal = Step(status=400, body={"error": {"message": "temperature: must be at most 1"}})

@@ -13,6 +13,7 @@ import click
 
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
+from afkcli.commands.thread_access import thread_in_logs
 from afkcli.core.contract.errors import AfkError, UsageError
 from afkcli.core.contract.events import EVENT_TYPES, VERSION, Event, RunStarted
 from afkcli.core.contract.jsonform import MAX_LINE_BYTES, JsonError, JsonObject, loads_object
@@ -77,9 +78,11 @@ def _opened(file: str) -> IO[bytes]:
 
 
 def _wanted(run: str | None, thread: str | None) -> Callable[[JsonObject], bool]:
+    threads = thread_in_logs(thread) if thread is not None else None
+
     def wanted(form: JsonObject) -> bool:
         run_id = str(form.get("run_id", ""))
-        of_the_thread = thread is None or thread in (form.get("thread_id"), form.get("thread_key"))
+        of_the_thread = threads is None or not threads.isdisjoint((form.get("thread_id"), form.get("thread_key")))
         return of_the_thread and (run is None or run_id.startswith(run) or run_id.endswith(run))
 
     return wanted

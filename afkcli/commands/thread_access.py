@@ -30,6 +30,29 @@ def opened_store() -> Iterator[Store]:
         store.close()
 
 
+def thread_in_logs(text: str) -> frozenset[str]:
+    """Return what events may call the thread that `text` means: `text` itself, and the name and the key of the thread.
+
+    A log may have threads that were deleted, or that are of another place: so a text that means no thread is no error.
+
+    Raises:
+        UsageError: `text` may mean several threads.
+    """
+    from afkcli.core.contract.errors import AfkError, UnknownNameError
+    from afkcli.core.thread.lookup import thread_meant
+
+    try:
+        with opened_store() as store:
+            thread = thread_meant(store, text)
+    except UnknownNameError:
+        return frozenset({text})
+    except UsageError:
+        raise
+    except AfkError:  # the log can be read without the store
+        return frozenset({text})
+    return frozenset({text, thread.name, thread.key})
+
+
 def last_used(store: Store, folder: str | None) -> ThreadInfo:
     """Return the thread that was last used in `folder`; `UsageError` if there is none."""
     for info in store.list(limit=1, folder=folder):

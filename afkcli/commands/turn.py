@@ -32,6 +32,7 @@ from afkcli.screen.streams import Output, is_disconnected
 
 if TYPE_CHECKING:
     from afkcli.commands.edit_question import Edited
+    from afkcli.commands.new_thread import NewThreadLine
     from afkcli.core.contract.jsonform import JsonObject
     from afkcli.core.run.config import InteractionMode
     from afkcli.core.run.handle import RunHandle
@@ -231,7 +232,7 @@ class _Turn(Struct):
             raise
         if thread_id is None and self.request.memory and self._is_real:
             self.messages.say(f"thread {handle.thread_id}")
-        showing = asyncio.ensure_future(self._show(handle))
+        showing = asyncio.ensure_future(self._show(handle, runner))
         stopping: list[asyncio.Task[None]] = []
         self._cancel = lambda: stopping.append(asyncio.ensure_future(_stop(handle, showing)))
         if self._signal is not None:  # it came while the run was opened
@@ -265,12 +266,13 @@ class _Turn(Struct):
             self._said_unread = True
             handle.warn("stderr_unread", "lines for a person are left out, because nobody reads stderr")
 
-    async def _show(self, handle: RunHandle) -> None:
-        renderer = self._renderer()
+    async def _show(self, handle: RunHandle, runner: Runner) -> None:
+        renderer, new_thread = self._renderer(), self._new_thread_line(runner)
         failed = False
         async for event in handle:
             if event.type == "step_started":
                 collect_again()
+            await new_thread.take(event)
             if self._approver is not None and event.type in ("run_started", "approval_requested", "approval_resolved"):
                 self._approver.take(handle, event)
             self._say_unread(handle)
@@ -318,6 +320,13 @@ class _Turn(Struct):
         self.messages.say(f"thread {last.name}")
         return last.name
 
+    def _new_thread_line(self, runner: Runner) -> NewThreadLine:
+        from afkcli.commands.new_thread import NewThreadLine
+
+        request, is_seen = self.request, self.invocation.stderr.is_terminal and not self.request.quiet
+        may_begin = request.memory and self._is_real and self.text is not None and self.replaces is None
+        return NewThreadLine(runner, self.messages, request.thread if is_seen and may_begin else None)
+
     def _renderer(self) -> Renderer:
         output = self._output = Output(self.invocation.answer_descriptor())
         if self.request.json:
@@ -330,8 +339,15 @@ class _Turn(Struct):
         if self.request.schema is not None and not self.request.dry_run:
             answer = structured_answer
         seen = output.is_terminal and self.invocation.stderr.is_terminal
-        attended = seen and self._is_real and not self.request.quiet
-        return TextRenderer(output, self.messages, answer=answer, reasoning=reasoning, attended=attended)
+        tells = self._is_real and not self.request.quiet
+        return TextRenderer(
+            output,
+            self.messages,
+            answer=answer,
+            reasoning=reasoning,
+            attended=seen and tells,
+            resumable=tells and self.request.memory,
+        )
 
     def _listen(self) -> None:
         """Have the stop signals cancel the run."""

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import click
 
+from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.commands.moments import since_option, until_option
@@ -15,8 +16,10 @@ from afkcli.commands.usage_budgets import budget_form, budgets_csv, say_budgets,
 from afkcli.commands.usage_chart import Column, write_chart
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.jsonform import JsonObject
+from afkcli.core.contract.protocols import Store
 from afkcli.core.contract.result import Usage
 from afkcli.core.contract.text import dollars
+from afkcli.core.thread.lookup import thread_meant
 from afkcli.core.thread.usage import TurnUsage, each_usage
 from afkcli.screen.messages import Messages
 from afkcli.screen.spreadsheets import csv_line
@@ -53,11 +56,12 @@ class _Sum:
 
 @click.command("usage")
 @click.option("--by", type=click.Choice(KINDS), default="day", show_default=True, help="What each row shows.")
+@click.option("--thread", "-t", metavar="NAME", shell_complete=complete_thread, help="Only turns of this thread.")
 @since_option("turns")
 @until_option("turns")
 @click.option("--csv", "as_csv", is_flag=True, help="Write comma-separated values with a head.")
 @json_option
-def command(by: str, since: str | None, until: str | None, as_csv: bool, as_json: bool) -> None:
+def command(by: str, thread: str | None, since: str | None, until: str | None, as_csv: bool, as_json: bool) -> None:
     """Show what all turns took: tokens and cost, by day, model, agent, thread or tag; and what is left of budgets.
 
     The turns of threads that were deleted are gone. What was undone still counts. A day is one where you are, but that
@@ -65,12 +69,11 @@ def command(by: str, since: str | None, until: str | None, as_csv: bool, as_json
     """
     if as_csv and as_json:
         raise UsageError("--csv and --json are different output formats; use one of them")
-    if by == "budget" and (since or until):
-        raise UsageError("--by budget shows what is left now; leave out --since and --until")
+    if by == "budget" and (since or until or thread):
+        raise UsageError("--by budget shows what is left now; leave out --since, --until and --thread")
     stdout, messages = Stdout(invocation()), Messages(invocation())
     with opened_store() as store:
-        turns = each_usage(store, messages.warn, since=since or "", until=until or "~") if by != "budget" else ()
-        sums = _summed(by, turns)
+        sums = _summed(by, _turns(store, messages, thread, since, until)) if by != "budget" else {}
         budgets = budget_states(invocation(), store)
     rows = sorted(sums.values(), key=lambda row: row.name if by == "day" else (-row.cost, -row.usage.total_tokens))
     if as_json:
@@ -80,8 +83,15 @@ def command(by: str, since: str | None, until: str | None, as_csv: bool, as_json
     elif by == "budget":
         write_budgets(stdout, messages, budgets)
     else:
-        _write(stdout, messages, by, rows, "no turn matches" if since or until else "there are no turns yet")
+        _write(stdout, messages, by, rows, "no turn matches" if since or until or thread else "there are no turns yet")
         say_budgets(messages, budgets)
+
+
+def _turns(
+    store: Store, messages: Messages, thread: str | None, since: str | None, until: str | None
+) -> Iterable[TurnUsage]:
+    named = thread_meant(store, thread) if thread is not None else None
+    return each_usage(store, messages.warn, thread=named, since=since or "", until=until or "~")
 
 
 def _summed(by: str, turns: Iterable[TurnUsage]) -> dict[str, _Sum]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol, assert_never
 
+from afkcli.core.contract.errors import ErrorKind
 from afkcli.core.contract.events import (
     ApprovalRequested,
     ApprovalResolved,
@@ -104,6 +105,13 @@ def _seconds(began: str, ended: str) -> float | None:
         return None
 
 
+def _is_cut(result: AgentResult) -> bool:
+    """Return whether a run ended before its answer did, so that it can be resumed."""
+    if result.state is RunState.FAILED:
+        return result.error_kind is ErrorKind.TRUNCATED
+    return result.state is not RunState.COMPLETED
+
+
 class Renderer(Protocol):
     async def show(self, event: Event, *, more: bool) -> None:
         """Show one event. With `more`, the next one has already arrived, so both may be written together."""
@@ -131,8 +139,8 @@ class TextRenderer:
     Args:
         answer: gives the text to show once the run has ended, instead of what is generated.
         reasoning: show the model's reasoning too, on stderr.
-        attended: whether a person reads stderr; it then gets a line about what the run took, and the command that goes
-            on with an answer that was cut.
+        attended: whether a person reads stderr; it then gets a line about what the run took.
+        resumable: whether the turn is kept, so that the command is named that goes on with an answer that was cut.
     """
 
     def __init__(
@@ -143,12 +151,14 @@ class TextRenderer:
         answer: Callable[[AgentResult], str] | None = None,
         reasoning: Reasoning | None = None,
         attended: bool = False,
+        resumable: bool = False,
     ) -> None:
         self._output = output
         self._messages = messages
         self._answer = answer
         self._reasoning = reasoning
         self._attended = attended
+        self._resumable = resumable
         self._began = ""
         self._step = 0
         self._retried = ""
@@ -177,8 +187,7 @@ class TextRenderer:
             self._end_line()
             await self._output.flush()
             self._ending(event.result)
-            if self._attended:
-                self._last_lines(event)
+            self._last_lines(event)
         elif event.type != "tool_call_delta":
             await self._output.flush()
             self._status(event)
@@ -246,8 +255,10 @@ class TextRenderer:
     def _last_lines(self, event: Completed) -> None:
         """Write what the run took, and how to go on with an answer that was cut."""
         result = event.result
-        self._messages.say(spent(result.model, result.usage, result.total_cost_usd, _seconds(self._began, event.ts)))
-        if result.state in (RunState.DEGRADED, RunState.CANCELLED, RunState.INTERRUPTED) and result.saved:
+        if self._attended:
+            seconds = _seconds(self._began, event.ts)
+            self._messages.say(spent(result.model, result.usage, result.total_cost_usd, seconds))
+        if self._resumable and result.saved and _is_cut(result):
             self._messages.say(f"`afk threads resume {shlex.quote(result.thread_id)}` continues it")
 
     def _ending(self, result: AgentResult) -> None:

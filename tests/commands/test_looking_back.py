@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import signal
 import sqlite3
 import unicodedata
 from pathlib import Path
@@ -15,7 +17,7 @@ from afkcli.core.contract.structs import replace
 from afkcli.testing.model_server import Fault, ModelServer, Step
 from afkcli.testing.store_steps import acquired, save_turn
 from tests.commands.conftest import on_terminal
-from tests.e2e.shell import Shell
+from tests.e2e.shell import Shell, kill, wait_for_output
 
 UNNAMED = ["01a21c5a-f8a6-7273-9b29-33e33c8d2b10", "01a21c5a-f8a6-7273-9b29-44aa01020304"]
 ODD_NAMES = [
@@ -260,3 +262,84 @@ class TestAPartOfAThread:
         done = five.in_process("threads", "show", "five", "-n", "1", "--json")
         assert [turn["turn"] for turn in done.events] == [4]
         assert re.match(r"afk: turn 5 of thread 'five' \(record \d+\) is damaged", done.err)
+
+    @pytest.mark.parametrize("text", ["tri", "trip"])
+    def test_of_its_name_chooses_events_and_usage(self, talked: Shell, text: str) -> None:
+        events = talked.in_process("events", "tail", "--json", "-n", "1000", "-t", text).events
+        assert {event["thread_id"] for event in events} == {"trip"}
+        (log,) = (talked.home / "afk" / "state" / "events").glob("*.jsonl")
+        assert "To Paris" in talked.in_process("replay", str(log), "-t", text).err
+        (row,) = talked.in_process("usage", "--json", "-t", text, "--by", "thread").events
+        assert (row["thread"], row["turns"]) == ("trip", 2)
+
+    def test_of_a_name_finds_the_events_of_a_deleted_thread(self, talked: Shell) -> None:
+        talked.in_process("threads", "rm", "-y", "trip")
+        assert talked.in_process("events", "tail", "--json", "-t", "trip").events
+        assert talked.in_process("usage", "-t", "trip").code == 2
+
+
+class TestANewThread:
+    @pytest.mark.parametrize("name", ["gardne", "grden", "gardden", "Garden"])
+    def test_is_said_on_a_terminal_with_the_name_that_was_meant(
+        self, keyed: Shell, server: ModelServer, name: str
+    ) -> None:
+        fill(keyed, "garden", "kitchen")
+        _, seen = on_terminal(keyed, "run", "-n", "-t", name, "hi", NO_COLOR="1")
+        assert f"afk: new thread {name!r}; did you mean 'garden'?\r\n" in seen
+        assert seen.index("new thread") < seen.index("reply 1")
+        assert len(server.bodies) == 1
+        _, seen = on_terminal(keyed, "run", "-n", "-t", name, "hi", NO_COLOR="1")
+        assert "new thread" not in seen
+
+    @pytest.mark.parametrize("name", ["orchard", "day-2", "gard"])
+    def test_with_no_near_name_is_said_alone(self, keyed: Shell, name: str) -> None:
+        fill(keyed, "garden", "day-1")
+        _, seen = on_terminal(keyed, "run", "-n", "-t", name, "hi", NO_COLOR="1")
+        assert f"afk: new thread {name!r}\r\n" in seen
+
+    def test_is_not_said_when_quiet_nor_in_a_pipe_nor_without_memory(self, keyed: Shell) -> None:
+        assert "new thread" not in on_terminal(keyed, "run", "-q", "-n", "-t", "one", "hi")[1]
+        assert "new thread" not in keyed.in_process("run", "-t", "two", "hi").err
+        assert "new thread" not in on_terminal(keyed, "run", "--no-memory", "-n", "-t", "three", "hi")[1]
+        assert "new thread" not in on_terminal(keyed, "run", "-n", "hi")[1]  # its name was not written by anybody
+
+
+class TestAfterACut:
+    @pytest.mark.parametrize("name", ["story", "it's late", "a b", "$HOME"])
+    def test_the_command_that_continues_is_named_and_works(self, keyed: Shell, server: ModelServer, name: str) -> None:
+        server.script(Step(text=["Half an ", "answer"], fault=Fault.CUT, fault_after=1), Step(text="answer"))
+        done = keyed.in_process("run", "-t", name, "Go on")
+        assert done.code == 4
+        line = done.err.splitlines()[-1]
+        command = shlex.split(line.removeprefix("afk: `").removesuffix("` continues it"))
+        assert command == ["afk", "threads", "resume", name]
+        assert keyed.in_process(*command[1:]).code == 0
+
+    def test_of_an_unnamed_thread_it_is_named_too(self, keyed: Shell, server: ModelServer) -> None:
+        server.script(Step(text="Once upon a", finish_reason="length"))
+        done = keyed.in_process("run", "Tell me a story")
+        (thread,) = keyed.in_process("threads", "--json").events
+        assert done.code == 3
+        assert done.err.endswith(f"afk: `afk threads resume {thread['thread_id']}` continues it\n")
+
+    def test_by_ctrl_c_it_is_named(self, keyed: Shell, server: ModelServer) -> None:
+        server.script(Step(text=["So far ", "so good"], fault=Fault.HANG, fault_after=1))
+        process = keyed.start("run", "-t", "story", "Go")
+        wait_for_output(process, b"So far")
+        _, err = kill(process, signal.SIGINT)
+        assert process.returncode == -signal.SIGINT
+        assert err.decode().endswith("afk: `afk threads resume story` continues it\n")
+        server.release()
+
+    @pytest.mark.parametrize("options", [("-q",), ("--no-memory",), ("--json",)])
+    def test_it_is_not_named_where_it_is_not_wanted_or_cannot_work(
+        self, keyed: Shell, server: ModelServer, options: tuple[str, ...]
+    ) -> None:
+        server.script(Step(text=["Half an ", "answer"], fault=Fault.CUT, fault_after=1))
+        assert "resume" not in keyed.in_process("run", "-t", "story", *options, "Go on").err
+
+    def test_of_a_failure_before_any_answer_it_is_not_named(self, keyed: Shell, server: ModelServer) -> None:
+        server.script(Step(status=401, body={"error": {"message": "bad key"}}))
+        done = keyed.in_process("run", "-t", "story", "Go on")
+        assert done.code == 4
+        assert "resume" not in done.err

@@ -311,7 +311,9 @@ class TestEndings:
 
         assert done.code == 4
         assert done.out == "some text \n" or fault is Fault.END
-        assert done.err.count("\n") == 1
+        error, resume = done.err.splitlines()
+        assert error.startswith("afk: the answer of the server")
+        assert resume == "afk: `afk threads resume t` continues it"
         keyed.afk("run", "-t", "t", "go on")
         assert "cut off" in roles_and_texts(server.bodies[1])[1][1]
 

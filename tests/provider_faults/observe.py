@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -120,9 +121,13 @@ def measured(shell: Shell, *arguments: str) -> tuple[Finished, int]:
     return Finished(done.returncode, done.stdout.decode(), done.stderr.decode()), kilobytes // 1024
 
 
+_RESUME = re.compile(r"afk: `afk threads resume \S+` continues it")
+
+
 def _judge_turn(found: Found, done: Finished, log: list[dict[str, Any]], server: ModelServer) -> None:
     fault, row = found.fault, found.fault.row
-    lines = done.err.splitlines()
+    said = done.err.splitlines()
+    lines = [line for line in said if not _RESUME.fullmatch(line)]
     result = log[-1]["result"]
     retries = [event for event in log if event["type"] == "retrying"]
     found.code, found.state, found.kind = done.code, result["state"], result["error_kind"]
@@ -140,6 +145,8 @@ def _judge_turn(found: Found, done: Finished, log: list[dict[str, Any]], server:
     found.expect("number of retrying events", len(retries), wanted_retries)
     found.expect("lines that announce a retry", sum("trying again in" in line for line in lines), wanted_retries)
     found.expect("lines on stderr", len(lines), wanted_retries + fault.other_lines)
+    is_cut = result["state"] == "degraded" or result["error_kind"] == "truncated"
+    found.expect("the last line says how to resume", len(said) > len(lines) and lines == said[:-1], is_cut)
     most = MAX_MEGABYTES + found.api.library_megabytes
     if found.megabytes > most:
         found.problems.append(f"it took {found.megabytes} MB, more than {most}")

@@ -31,7 +31,12 @@ class TurnUsage(FrozenStruct, kw_only=True):
 
 
 def each_usage(
-    store: Store, damaged: Callable[[str], None], *, since: str = "", until: str = "~"
+    store: Store,
+    damaged: Callable[[str], None],
+    *,
+    thread: ThreadInfo | None = None,
+    since: str = "",
+    until: str = "~",
 ) -> Iterator[TurnUsage]:
     """Yield what each turn and each compaction took, those that are set aside or undone too.
 
@@ -40,13 +45,14 @@ def each_usage(
     Args:
         store: where the threads are kept.
         damaged: called with one line for each turn that cannot be read.
+        thread: the one thread that counts; all threads by default.
         since, until: RFC 3339 times; only turns that started from the first and before the second.
 
     Raises:
         StoreError: the store failed.
     """
     seen: set[str] = set()
-    threads = [thread for thread in each_thread(store) if thread.used >= since]
+    threads = [thread] if thread is not None else [info for info in each_thread(store) if info.used >= since]
     for thread in sorted(threads, key=lambda thread: thread.key):  # by their age: a fork comes after its source
         for record in store.load(thread.key):
             try:

@@ -13,6 +13,7 @@ from afkcli.core.contract.errors import UnknownNameError
 from afkcli.core.contract.listing import ThreadFilter
 from afkcli.core.contract.text import dollars
 from afkcli.core.thread.listing import RUNNING, each_thread, short_names, thread_page
+from afkcli.host.ending import Ending
 from afkcli.screen.columns import Column, Columns
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
@@ -43,8 +44,11 @@ _LONGEST_NAME = 40
 
 def list_threads(
     wanted: Mapping[str, str | None], *, limit: int | None, here: bool, every: bool, as_json: bool
-) -> None:
-    """Write the list; the arguments are the options of the command, `wanted` those that are fields of a filter."""
+) -> Ending:
+    """Write the list, and return how the command ended.
+
+    The arguments are the options of the command, `wanted` those that are fields of a filter.
+    """
     threads = ThreadFilter(**wanted, folder=invocation().folder if here else None)
     stdout = Stdout(invocation())
     with opened_store() as store:
@@ -58,6 +62,9 @@ def list_threads(
             shown = _write_pages(store, stdout, each_thread(store, threads, limit=limit))
     if not shown:
         Messages(invocation()).say("no thread matches" if threads.is_narrow() else _NO_THREADS)
+    return Ending(
+        at_once=True
+    )  # all is written and closed, and to take the interpreter apart takes a tenth of the time
 
 
 _Seen: TypeAlias = "tuple[ThreadInfo, str | None]"

@@ -9,6 +9,7 @@ from afkcli.commands.moments import since_option, until_option
 from afkcli.commands.number_types import WholeNumber
 from afkcli.commands.subcommands import Subcommands
 from afkcli.core.contract.errors import UsageError
+from afkcli.host.ending import Ending
 
 _COMMANDS = {
     "show": "thread_show:show",
@@ -41,7 +42,7 @@ _COMMANDS = {
 @click.pass_context
 def command(
     ctx: click.Context, /, limit: int | None, here: bool, every: bool, as_json: bool, **wanted: str | None
-) -> None:
+) -> Ending | None:
     """List threads, the last used first.
 
     Each command below takes, as NAME, a name, the beginning of one that no other thread has, or the short name that the
@@ -51,9 +52,9 @@ def command(
     if ctx.invoked_subcommand is not None:
         if given:
             raise UsageError(f"options before {ctx.invoked_subcommand!r} belong to the list; put yours after it")
-        return
+        return None
     if limit is not None and every:
         raise UsageError("use --limit or --all, not both")
     from afkcli.commands.thread_list import list_threads
 
-    list_threads(wanted, limit=limit, here=here, every=every, as_json=as_json)
+    return list_threads(wanted, limit=limit, here=here, every=every, as_json=as_json)

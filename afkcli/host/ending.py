@@ -11,7 +11,8 @@ class Ending(NamedTuple):
     Args:
         code: the exit code.
         signal: the number of the signal that ended it, which the process then dies of; None for none.
-        at_once: whether code of a plugin or tool is still running that does not end, so that nothing may wait for it.
+        at_once: whether the process ends without waiting for anything: code of a plugin or tool is still running that
+            does not end, or there is nothing left to do.
 
     Since: 0.2.
     """

@@ -15,7 +15,7 @@ from afkcli.screen.tables import GAP
 from afkcli.screen.text import padded, shortened, width_of
 
 _LEAST_OF_LAST = 12
-"""The columns that the last column keeps before others are cut."""
+"""The columns that the last column keeps before others are cut, where a third of the width is not more."""
 
 
 class Column(NamedTuple):
@@ -72,7 +72,7 @@ class Columns:
         """Return the widths of the columns on a terminal: those that may be cut give way to the last one."""
         *others, last = widths
         room = self._room - len(GAP) * len(others)
-        wanted = min(last, _LEAST_OF_LAST)
+        wanted = min(last, max(_LEAST_OF_LAST, room // 3))
         for at, column in enumerate(self._columns[:-1]):
             too_much = sum(others) + wanted - room
             if column.least and too_much > 0:

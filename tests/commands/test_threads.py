@@ -112,7 +112,7 @@ class TestList:
     def test_imports_no_provider_and_no_sdk(self, talked: Shell, tmp_path: Path) -> None:
         script = tmp_path / "modules.py"
         script.write_text(
-            "import sys\nfrom afkcli.cli import main\nsys.argv = ['afk', 'threads']\n"
+            "import os, sys\nfrom afkcli.cli import main\nsys.argv = ['afk', 'threads']\nos._exit = sys.exit\n"
             "try:\n    main()\nexcept SystemExit:\n    pass\n"
             "print(sorted({name.partition('.')[0] for name in sys.modules}))\n"
         )

@@ -60,8 +60,7 @@ _PLACE = "SELECT key, mode, filename, value FROM Cache WHERE rowid = ?"
 _KEYS = "SELECT key FROM Cache WHERE raw = 1 AND key >= ? AND key < ? ORDER BY key"
 _LAST_KEY = f"{_KEYS} DESC LIMIT 1"
 _CHANGES = (  # the key is `changed/`, 16 digits, and more; see rows.py
-    "SELECT count(*), total(substr(key, 9, 16)), coalesce(max(key), '') "
-    "FROM Cache WHERE raw = 1 AND key >= ? AND key < ?"
+    "SELECT count(*), total(CAST(substr(key, 9, 16) AS INTEGER)) FROM Cache WHERE raw = 1 AND key >= ? AND key < ?"
 )
 _PUT_CONTENT = (  # what is there already, as with the seal of a turn, is compared and not written again
     "INSERT INTO Content (thread, sha256, data) VALUES (?, ?, ?) "
@@ -346,7 +345,8 @@ class ThreadCache:
 
     def changes(self) -> Changes:
         """Return what is under `changed/`, from the index alone."""
-        return Changes(*self._con.execute(_CHANGES, all_under(CHANGED)).fetchone())
+        count, total = self._con.execute(_CHANGES, all_under(CHANGED)).fetchone()
+        return Changes(count, total, self.last_key(CHANGED))  # max(key) would compare all of the keys
 
     def last_key(self, prefix: str) -> str:
         """Return the greatest key that starts with `prefix` and a slash, "" if there is none."""

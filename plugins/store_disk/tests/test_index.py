@@ -157,6 +157,13 @@ def test_a_list_reads_the_threads_that_it_shows(filled: DiskStore, folder: Path)
     assert filled.count(ThreadFilter()) == 43
     assert filled.count(ThreadFilter(search="animal")) == 3
     assert rows_read() == 0
+    page = filled.page(ThreadFilter(agent=None), 4)
+    assert (len(page.threads), page.total, rows_read()) == (4, 43, 4)
+    assert filled.names_near("t_1") == ["t-1"]
+    assert filled.short_names(["01a21c5a-f8a6-7273-9b29-33e33c8d2b10"]) == {
+        "01a21c5a-f8a6-7273-9b29-33e33c8d2b10": "8d2b10"
+    }
+    assert rows_read() == 0
     use(filled, "t-0", 99)
     read.clear()
     assert [info.name for info in filled.list(limit=2)] == ["t-0", "t-39"]
@@ -169,6 +176,8 @@ def test_a_list_reads_the_threads_that_it_shows(filled: DiskStore, folder: Path)
         ("SELECT key FROM thread WHERE 1 ORDER BY used DESC, key DESC LIMIT ?", (5,)),
         ("SELECT key FROM thread WHERE folder = ? ORDER BY used DESC, key DESC LIMIT ?", ("/a", 5)),
         ("SELECT name FROM thread WHERE name >= ? AND name < ? ORDER BY used DESC, key DESC", ("t", "u")),
+        ("SELECT key FROM thread WHERE agent = ? AND instr(tags, ?) ORDER BY used DESC, key DESC", ("a", "x")),
+        ("SELECT max(tail) FROM thread WHERE tail < ?", ("a",)),
     ],
 )
 def test_the_queries_of_a_list_use_an_index(filled: DiskStore, folder: Path, query: str, values: tuple[object]) -> None:

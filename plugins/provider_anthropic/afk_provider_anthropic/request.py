@@ -266,7 +266,10 @@ def _blocks(request: ModelRequest, parts: Iterable[Part]) -> Iterator[JsonObject
         ProviderError: `bad_request`, for a file of another kind.
     """
     for part in parts:
-        if isinstance(part, ImagePart) or (isinstance(part, FilePart) and part.media_type == PDF):
+        if type(part) is TextPart:  # as `_texts`, without a generator for each part
+            if part.text.strip():
+                yield {"type": "text", "text": part.text}
+        elif isinstance(part, ImagePart) or (isinstance(part, FilePart) and part.media_type == PDF):
             source = {"type": "base64", "media_type": part.media_type, "data": base64_content(request, part)}
             named = {"title": part.name} if isinstance(part, FilePart) and part.name else {}
             yield {"type": "image" if isinstance(part, ImagePart) else "document", "source": source, **named}
@@ -277,9 +280,12 @@ def _blocks(request: ModelRequest, parts: Iterable[Part]) -> Iterator[JsonObject
 def _answer(parts: Sequence[Part], names: ToolNames, own: OwnBlocks, ids: WireIds) -> Iterator[JsonObject]:
     """Yield the blocks of an answer in the order in which they came, with what only this API understands unchanged."""
     for part in parts:
-        block = own.of(part.provider_data)
+        block = own.of(part.provider_data) if part.provider_data is not None else None
         if block is not None:
             yield block
+        elif type(part) is TextPart:  # as in `_blocks`
+            if part.text.strip():
+                yield {"type": "text", "text": part.text}
         elif isinstance(part, ToolCallPart):
             call = {"id": ids.of_call(part), "name": names.to_wire(part.name), "input": sent_arguments(part)}
             yield {"type": "tool_use", **call}

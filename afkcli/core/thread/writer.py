@@ -234,15 +234,20 @@ class TurnWriter(Journal):
             StoreError, LeaseLostError: it was not recorded.
         """
         thread, record = with_compaction(self.thread, compaction, self.thread.turns)
-        make_alone(self._append(thread, [record], NO_CONTENTS))  # not in steps: the journal is written between them
+        self._writing = True  # a tick while the store waits would write what the record does not follow
+        try:
+            make_alone(self._append(thread, [record], NO_CONTENTS))  # not in steps: the same, between them
+        finally:
+            self._writing = False
 
     def seal(self, turn: SealedTurn) -> Steps[None]:
         """Seal the turn (as much of it as a record may hold), durably, with the contents of its images.
 
-        The lease is given back with it, also if it was not sealed, so that the next run need not wait.
+        The lease is given back with it, also if it was not sealed, so that the next run need not wait. If that fails it
+        ends by itself, and the turn is as it is.
 
-        They came with the journal already. They come again, for a store that keeps contents with durable records only,
-        and because a journal that failed may not have been written since.
+        The contents came with the journal already. They come again, for a store that keeps contents with durable
+        records only, and because a journal that failed may not have been written since.
 
         Raises:
             StoreError, LeaseLostError: it was not sealed.
@@ -250,14 +255,12 @@ class TurnWriter(Journal):
         try:
             append = self._append_of_seal(turn)
         except BaseException:
-            yield from one(self.store, Release(self.lease))
+            yield Batch(self.store, (Release(self.lease),))
             raise
-        sealed, released = yield Batch(self.store, (append, Release(self.lease)))
+        sealed, _ = yield Batch(self.store, (append, Release(self.lease)))
         if isinstance(sealed, Exception):
             raise sealed
         self.thread = append.thread
-        if isinstance(released, Exception):
-            raise released
 
     def _append_of_seal(self, turn: SealedTurn) -> Append:
         record = next_record(self.thread, RecordKind.SEAL, self.turn, turn_to_json(fitted(turn)))

@@ -115,7 +115,14 @@ class Aside:
             self._leases.held(lease)
 
     def sweep(self) -> None:
-        """Remove the files of leases that are over; what they held was brought in when they ended."""
+        """Remove the files of leases that are over; what they held was brought in when they ended.
+
+        It comes after what its caller wrote, which is not undone if this fails: a file that stays does no harm.
+        """
+        with suppress(sqlite3.Error, OSError, AfkError):
+            self._sweep()
+
+    def _sweep(self) -> None:
         names = self._spool.names()
         if not names:
             return

@@ -52,6 +52,10 @@ UNSTORABLE = (UnicodeError, JsonError, OverflowError)
 """What is raised for data that has no form in the database; other data is not concerned."""
 
 
+OF_THE_TRANSACTION = (sqlite3.Error, MemoryError)
+"""What may have ended the transaction in which it was raised, for all that was written in it."""
+
+
 def unstorable(error: Exception, file: Path) -> StoreError:
     """Return the error for data that raised one of `UNSTORABLE`."""
     return StoreError(f"this cannot be stored in {file}: {error}")
@@ -87,7 +91,18 @@ def store_errors(file: Path, lock_timeout: float = BUSY_SECONDS) -> Iterator[Non
         raise unstorable(error, file) from error
 
 
-def is_locked(error: sqlite3.Error) -> bool:
+def as_store_error(error: Exception, file: Path) -> Exception:
+    """Return what `store_errors` raises for `error`; what it does not know, as a `StoreError` too."""
+    try:
+        with store_errors(file):
+            raise error
+    except AfkError as known:
+        return known
+    except Exception as unknown:
+        return StoreError(_OTHER.format(file=file, error=f"{type(unknown).__name__}: {unknown}"))
+
+
+def is_locked(error: Exception) -> bool:
     """Return whether the write lock was not to be had in time."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 

@@ -289,11 +289,13 @@ class _ListedSpool(Spool):
     def __init__(self, spool: Spool) -> None:
         super().__init__(spool.folder.parent)
         self._known, self._said = spool._known, spool._said
-        self._there = set(spool.names())
+        self._there: set[str] | None = None  # where the folder cannot be read, each file is looked for
+        with suppress(OSError):
+            self._there = set(spool.names())
 
     def read(self, name: str) -> bytes:
-        return super().read(name) if name in self._there else b""
+        return super().read(name) if self._there is None or name in self._there else b""
 
     def remove(self, name: str) -> None:
-        if name in self._there:
+        if self._there is None or name in self._there:
             super().remove(name)

@@ -15,7 +15,14 @@ from afk_store_disk.cache import BUSY_MOVE_SECONDS
 from afk_store_disk.creation import DATABASE, INDEX, TEXTS, open_database
 from afk_store_disk.index import Among, Listing
 from afk_store_disk.leases import ChangedError, Leases
-from afk_store_disk.problems import INDEX_DAMAGED, UNSTORABLE, damaged, is_locked, store_errors, unstorable
+from afk_store_disk.problems import (
+    INDEX_DAMAGED,
+    OF_THE_TRANSACTION,
+    as_store_error,
+    damaged,
+    is_locked,
+    store_errors,
+)
 from afk_store_disk.repair import find_thread, read_info, read_records
 from afk_store_disk.spool import Files, Followed, Spool, follow, name_of
 from afk_store_disk.write_lock import patiently
@@ -419,22 +426,29 @@ class DiskStore:
     def apply(self, operations: Sequence[Operation]) -> Sequence[OperationResult]:
         if any(isinstance(operation, Renew) for operation in operations):
             self._cache.move_log()  # as `renew` does
-        if all(isinstance(operation, Acquire) and self._is_held(operation.name) for operation in operations):
+        if self._all_are_held(operations):
             return [None] * len(operations)  # as in `acquire`
         try:
             results = self._together(operations, at_once=True)
-        except sqlite3.Error as error:
+        except OF_THE_TRANSACTION as error:
             return self._while_locked(operations) if is_locked(error) else self._one_by_one(operations)
         if self._cache.to_move and not _is_durable(operations):
             several = len({operation.lease.token for operation in operations if isinstance(operation, Append)}) > 1
             self._cache.move_log(at_most_every=BUSY_MOVE_SECONDS if several else 0.0)
         return results
 
+    def _all_are_held(self, operations: Sequence[Operation]) -> bool:
+        """Return whether all operations ask for threads that others hold; what fails here, fails with its own one."""
+        with suppress(AfkError, sqlite3.Error, OSError):
+            return all(isinstance(operation, Acquire) and self._is_held(operation.name) for operation in operations)
+        return False
+
     def _together(self, operations: Sequence[Operation], *, at_once: bool = False) -> Sequence[OperationResult]:
         """Carry out operations in one transaction.
 
         Raises:
-            sqlite3.Error: the transaction has failed.
+            sqlite3.Error, MemoryError: the transaction has failed; nothing was written.
+            OSError: what was written may not survive power loss.
         """
         keep = self._aside.keeper(
             *(operation.lease for operation in operations if not isinstance(operation, Acquire | Add))
@@ -461,7 +475,7 @@ class DiskStore:
         """Carry out operations by a few statements, inside their transaction; None if that cannot be done.
 
         Raises:
-            sqlite3.Error: the transaction has failed.
+            sqlite3.Error, MemoryError: the transaction has failed.
         """
         from afk_store_disk.buffer import Buffer, NotPlainError  # a single turn does not need it
 
@@ -480,7 +494,9 @@ class DiskStore:
                             raise NotPlainError from None
                         done.append(error)
                 buffer.write([result.thread.key for result in done if isinstance(result, Lease)])
-        except (NotPlainError, *UNSTORABLE):
+        except OF_THE_TRANSACTION:
+            raise
+        except Exception:  # found again with the operation that it comes from
             return None
         return done
 
@@ -488,15 +504,15 @@ class DiskStore:
         """Carry out one operation of several, inside their transaction; what fails for itself changes nothing.
 
         Raises:
-            sqlite3.Error: the transaction has failed.
+            sqlite3.Error, MemoryError: the transaction has failed.
         """
         try:
             with self._cache.savepoint():
                 return _carry_out(self._writes, operation)
-        except AfkError as error:
-            return error
-        except UNSTORABLE as error:
-            return unstorable(error, self.file)
+        except OF_THE_TRANSACTION:
+            raise
+        except Exception as error:
+            return as_store_error(error, self.file)
 
     def _while_locked(self, operations: Sequence[Operation]) -> Sequence[OperationResult]:
         """Put operations aside, for the database is locked; those that cannot be put aside wait together."""
@@ -541,7 +557,7 @@ class DiskStore:
             with store_errors(self.file, self._lock_timeout):
                 try:
                     return self._together(operations)
-                except sqlite3.Error as error:
+                except OF_THE_TRANSACTION as error:
                     if is_locked(error):
                         raise
                     return self._one_by_one(operations)
@@ -554,7 +570,7 @@ class DiskStore:
         for operation in operations:
             try:
                 results.append(_carry_out(self, operation))
-            except AfkError as error:
+            except Exception as error:  # others were written already
                 results.append(error)
         return results
 

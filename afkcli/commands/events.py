@@ -71,7 +71,7 @@ def tail(follow: bool, lines: int, thread: str | None, run: str | None, types: t
     try:
         events = log.last(lines)
         show(stdout, events)
-        if not events and not follow:
+        if not events and lines and not follow:
             messages.say(unsure or ("no event matches" if thread or run or types else "the event log is empty"))
         _say_left_out(log, messages)
         while follow:

@@ -52,6 +52,8 @@ def command(file: str, run: str | None, thread: str | None, reasoning: bool, fin
             if is_disconnected(error):
                 raise EndedError(Ending(signal=SIGPIPE)) from None
             raise AfkError(f"{file} cannot be shown: {error.strerror}") from None
+    if events.is_recording and not events.runs:
+        raise UsageError(f"{file} is a recording, not an event log; `afk run --replay FILE` answers from it")
     if events.left_out:
         messages.warn(f"{events.left_out} line(s) of {file} are not events that this afk knows, and were left out")
     if not events.runs:
@@ -91,7 +93,8 @@ def _wanted(run: str | None, thread: str | None) -> Callable[[JsonObject], bool]
 class _Events:
     """The events of a log, those of each run together: of runs at the same time, the first to begin comes first.
 
-    `runs` counts the runs, and `left_out` the lines that are not events that this afk knows.
+    `runs` counts the runs, and `left_out` the lines that are not events that this afk knows. `is_recording` is whether
+    one of these begins a recording.
     """
 
     def __init__(self, wanted: Callable[[JsonObject], bool]) -> None:
@@ -99,6 +102,7 @@ class _Events:
         self._waiting: dict[str, list[Event]] = {}
         self.runs = 0
         self.left_out = 0
+        self.is_recording = False
 
     def of(self, file: IO[bytes]) -> Iterator[Event]:
         current: str | None = None
@@ -131,6 +135,7 @@ class _Events:
         while line := file.readline(MAX_LINE_BYTES + 1):
             if not line.strip():
                 continue
+            form: JsonObject = {}
             try:
                 form = loads_object(line)
                 kind = EVENT_TYPES.get(str(form.get("type")))
@@ -140,6 +145,7 @@ class _Events:
                     yield from_json(kind, {name: value for name, value in form.items() if name != "v"})
             except JsonError:
                 self.left_out += 1
+                self.is_recording = self.is_recording or form.get("type") == "recording"
 
 
 async def _show(events: Iterator[Event], messages: Messages, reasoning: bool, final: bool) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from afkcli.core.contract.result import AgentResult, RunState
 from afkcli.screen.messages import Messages
-from afkcli.screen.streams import Output
+from afkcli.screen.streams import Output, unwritable
 from afkcli.wiring.setup import Setup
 from afkcli.wiring.tapes import Tapes, tapes_of
 
@@ -33,5 +33,8 @@ async def ended(tapes: Tapes, result: AgentResult, output: Output | None) -> int
     if shown is not None and output is not None:
         for piece in shown(is_terminal=output.is_terminal):
             output.put(piece)
-        await output.flush()
+        try:
+            await output.flush()
+        except OSError as error:
+            raise unwritable(error) from None
     return tapes.signal if result.state is RunState.CANCELLED else None

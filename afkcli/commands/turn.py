@@ -209,6 +209,11 @@ class _Turn(Struct):
     def _is_real(self) -> bool:
         return self.tapes is None or self.tapes.is_real
 
+    @property
+    def _kept(self) -> str:
+        """What a message about a lost answer says of where it is."""
+        return "; the answer is kept in the thread" if self.request.memory and self._is_real else ""
+
     async def _stream(self, runner: Runner) -> None:
         from afkcli.wiring.agents import agent_for
 
@@ -256,7 +261,7 @@ class _Turn(Struct):
                 line = (
                     f"stdout was not read for {UNREAD_SECONDS:g} s after the time limit, so the answer was not written"
                 )
-                self.messages.error(f"{line} to its end; it is kept in the thread")
+                self.messages.error(f"{line} to its end{self._kept}")
                 showing.cancel()
                 return
 
@@ -286,8 +291,7 @@ class _Turn(Struct):
                     self._stopped_by(self._signal or SIGPIPE)
                     await handle.cancel()
                 else:
-                    what = f"stdout cannot be written: {error.strerror}"
-                    self.messages.error(f"{what}; the answer is kept in the thread")
+                    self.messages.error(f"stdout cannot be written: {error.strerror}{self._kept}")
                     self._code = EXIT_INTERNAL
 
     async def _end(self, handle: RunHandle) -> None:

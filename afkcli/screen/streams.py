@@ -124,6 +124,13 @@ async def writable(descriptor: int) -> None:
         loop.remove_writer(descriptor)
 
 
+def unwritable(error: OSError) -> EndedError | AfkError:
+    """Return what a failed write to stdout ends a command with: SIGPIPE if its reader has gone, else an error."""
+    if is_disconnected(error):
+        return EndedError(Ending(signal=SIGPIPE))
+    return AfkError(f"stdout cannot be written: {error.strerror}")
+
+
 class Stdout:
     """stdout as UTF-8, for data only. Colours and shortened lines are for terminals."""
 
@@ -144,9 +151,7 @@ class Stdout:
         try:
             write_all(self.descriptor, text.encode("utf-8", "replace"))
         except OSError as error:
-            if is_disconnected(error):
-                raise EndedError(Ending(signal=SIGPIPE)) from None
-            raise AfkError(f"stdout cannot be written: {error.strerror}") from None
+            raise unwritable(error) from None
 
     def lines(self, lines: Iterable[str]) -> int:
         """Write each of `lines` with a newline: all at once, or in pieces where they are many. Return how many."""

@@ -68,7 +68,7 @@ MOST_HELD_CHARS = 4096
 
 
 class Recording:
-    """A file that takes what the runs of one runner ask and get. It is made when the first run begins.
+    """A file that takes what the runs of one runner ask and get. It is made for the first run.
 
     Args:
         path: the file. It must not exist.
@@ -86,8 +86,9 @@ class Recording:
         self._descriptor: int | None = None
         self._lock = threading.Lock()
         self._kept: set[str] = set()
+        self._error: OSError | None = None
         if os.path.lexists(self.path):
-            raise UsageError(f"the recording {path} exists already; name another file, or delete it first")
+            raise self._exists()
         if not self.path.parent.is_dir():
             raise UsageError(f"the recording {path} cannot be written: there is no folder {self.path.parent}")
 
@@ -98,14 +99,25 @@ class Recording:
         return opens
 
     def tape(self) -> Tape:
-        """Return what records the next run."""
+        """Return what records the next run; make the file if it is the first one.
+
+        Raises:
+            UsageError: the file cannot be made, so no model is asked.
+        """
+        with self._lock:
+            if self._descriptor is None:
+                try:
+                    self._descriptor = private_file(self.path, new=True)
+                except FileExistsError:  # another run was faster
+                    raise self._exists() from None
+                except OSError as error:
+                    raise UsageError(f"the recording {self.path} cannot be written: {error.strerror}") from None
         return RunRecorder(self)
 
     def begin_run(self) -> int:
-        """Return the number of the run that begins, from 1; make the file if it is the first one."""
+        """Return the number of the run that begins, from 1; `OSError` if nothing can be written."""
         with self._lock:
-            if self._descriptor is None:
-                self._descriptor = private_file(self.path, new=True)
+            if self._runs == 0:
                 self._write({"type": HEADER, "v": VERSION, "afk": __version__})
             self._runs += 1
             return self._runs
@@ -128,19 +140,31 @@ class Recording:
             self._write({**form, "base64": base64.b64encode(shown).decode()}, is_plain=True)
 
     def close(self) -> None:
-        """Close the file; nothing more is written."""
+        """Close the file, and delete it if no run began; nothing more is written."""
         with self._lock:
             if self._descriptor is not None:
                 os.close(self._descriptor)
                 self._descriptor = None
+                if self._runs == 0:
+                    with suppress(OSError):
+                        self.path.unlink()
+
+    def _exists(self) -> UsageError:
+        return UsageError(f"the recording {self.path} exists already; name another file, or delete it first")
 
     def _write(self, form: JsonObject, *, is_plain: bool = False) -> None:
         if self._descriptor is None:
             return
+        if self._error is not None:  # a line may be cut, so no line can follow
+            raise self._error
         line = dumps(form if is_plain else each_text(form, self.secrets.mask))
         data = memoryview(f"{line}\n".encode())
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError as error:
+            self._error = error
+            raise
 
 
 class RunRecorder(Tape):

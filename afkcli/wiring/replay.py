@@ -106,11 +106,14 @@ class Replay:
             self._check_header(form)
             return
         if not line.endswith(b"\n"):
-            raise self._wrong(f"is cut in line {number}", "its run was killed; record it again")
+            raise self._wrong(f"is cut in line {number}", "its run was killed, or a disk was full; record it again")
+        if not form:
+            raise self._wrong(f"is damaged in line {number}: it is not a JSON object", "record it again")
         kind, run = form.get("type"), form.get("run")
         wrong = wrong_field(form)
         if wrong is not None:
-            raise self._wrong(f"is damaged in line {number}: the field {wrong!r}", "record it again")
+            what = f"is damaged in line {number}: the field {wrong!r} is missing, or has a wrong type"
+            raise self._wrong(what, "record it again")
         if kind == "content":
             self._contents[form["sha256"]] = form
         elif kind == "run" and run == len(self._runs) + 1:

@@ -55,6 +55,8 @@ from afkcli.wiring.request_diff import difference, identity_of
 RECORD_AGAIN = "record it again if the change is meant"
 _ASIDE = frozenset({"question", "record", "tools", "tools_left_out"})
 """Lines of a run that are not played in their order."""
+_PLAYED = frozenset({"count", "request", "event", "error", "ended", "stopped", "tool", "result", "end"})
+"""Lines that are. A later afk may add other types, which this one leaves out."""
 _OF_TOOLS = frozenset({"tool", "result"})
 _FROM_OUTSIDE = frozenset({"max_wall_time_s", "budget_thread", "budget_day"})
 """Reasons for the end of a run that a replay cannot reach by itself: it takes no time and costs nothing."""
@@ -82,7 +84,7 @@ class RunReplay(Tape):
         self._replay = replay
         self._head = lines[0]
         self._aside = [line for line in lines[1:] if line["type"] in _ASIDE]
-        self._lines = [line for line in lines[1:] if line["type"] not in _ASIDE]
+        self._lines = [line for line in lines[1:] if line["type"] in _PLAYED]
         self._next = 0
         self._is_damaged = False
         self._messages: list[Any] = []
@@ -228,7 +230,8 @@ class RunReplay(Tape):
         end = self._lines[self._next] if self._peek() == "end" else None
         path = self._replay.path
         if end is None and self._next == len(self._lines):
-            await self.fail(f"the recording {path} is unfinished, because its run was killed: {what}; record it again")
+            why = "its run was killed, or a disk was full"
+            await self.fail(f"the recording {path} is unfinished: {what} ({why}); record it again")
         state, reason = (end or {}).get("state"), (end or {}).get("reason")
         if state == RunState.CANCELLED or reason in _FROM_OUTSIDE:
             number = (end or {}).get("signal")

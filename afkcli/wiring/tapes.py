@@ -51,6 +51,9 @@ def tapes_of(
     """
     if record is not None and replay is not None:
         raise UsageError("record and replay exclude each other; use one of them")
+    for path in (record, replay):
+        if path is not None and os.fspath(path) in ("", "-"):
+            raise UsageError("a recording needs the name of a file; it can be neither stdin nor stdout")
     if record is not None:
         from afkcli.wiring.recording import Recording
 

@@ -102,6 +102,10 @@ class TestTail:
         assert process.stderr is not None
         assert process.stderr.read() == b""
 
+    def test_of_the_last_zero_lines_is_empty(self, talked: Shell) -> None:
+        done = talked.in_process("events", "tail", "-n", "0")
+        assert (done.code, done.out, done.err) == (0, "", "")
+
     def test_of_no_log_is_empty(self, shell: Shell) -> None:
         done = shell.in_process("events", "tail")
         assert (done.code, done.out) == (0, "")

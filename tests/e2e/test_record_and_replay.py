@@ -126,7 +126,10 @@ class TestRecording:
         assert [line["type"] for line in lines(file)][-2:] == ["event", "event"]
         done = offline.afk("run", "--replay", file, "hi")
         assert (done.code, done.out) == (4, "one two \n")
-        assert f"the recording {file} is unfinished, because its run was killed" in done.err
+        assert (
+            f"the recording {file} is unfinished: the answer is cut (its run was killed, or a disk was full)"
+            in done.err
+        )
 
     def test_a_full_disk_costs_the_recording_and_not_the_answer(self, keyed: Shell, file: str) -> None:
         script = (

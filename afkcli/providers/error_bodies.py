@@ -69,7 +69,11 @@ _CODES: Mapping[ErrorKind, str] = {
 }
 _KIND_BY_CODE = {code: kind for kind, codes in _CODES.items() for code in codes.split()}
 _TELLING = frozenset({ErrorKind.AUTH, ErrorKind.NOT_FOUND, ErrorKind.CONTEXT_LENGTH, ErrorKind.CONTENT_FILTER})
-_BAD_REQUEST_CODE = re.compile(r"^invalid_|^unsupported_|image")
+_BAD_REQUEST_CODE = re.compile(
+    r"^invalid_|^unsupported_|image|_(?:above_max|below_min)_|_(?:too_long|too_short|forbidden)$"
+    r"|^(?:unknown|unexpected|unrecognized|missing|extra|duplicate|conflicting)_(?:\w+_)?"
+    r"(?:parameters?|params?|fields?|arguments?|args?|keys?|propert(?:y|ies)|values?|inputs?)$"
+)
 
 _ACCOUNT_WORDS = re.compile(
     r"insufficient[ _](?:quota|balance|credits|funds)|credit balance is too low|specified API usage limits"
@@ -107,6 +111,11 @@ _MODEL_WORDS = re.compile(
     r"(?:model|deployment)\b(?! (?:output|response|parameter|option|config))"
     r"|not a valid model|no models? (?:is |are )?loaded"
     r"|no endpoints found for|deployment[^.;]{0,80} does not exist",
+    re.IGNORECASE,
+)
+_REQUEST_WORDS = re.compile(
+    r"\b(?:unknown|unsupported|unexpected|unrecognized|unrecognised|extra|missing)\b[^.:;]{0,30}?"
+    r"\b(?:parameters?|params?|fields?|arguments?|propert(?:y|ies)|inputs?)\b",
     re.IGNORECASE,
 )
 _RATE_WORDS = re.compile(r"rate[ _-]?limit|too many requests|quota exceeded", re.IGNORECASE)
@@ -332,7 +341,7 @@ def _kind(status: int | None, found: _Found, text: str) -> ErrorKind:
     if telling is not None:
         return telling
     if status is None:
-        return _kind_without_status(kinds, found.codes, text)
+        return _kind_without_status(kinds, found, text)
     kind = http_error_kind(status)
     if status >= 500:
         return next((kind for kind in kinds if kind in RETRIED_KINDS), kind)
@@ -360,9 +369,13 @@ def _kind_by_words(status: int | None, found: _Found, text: str) -> ErrorKind | 
     return ErrorKind.NOT_FOUND if found.names_model and status in (None, 400, 422) else None
 
 
-def _kind_without_status(kinds: Sequence[ErrorKind], codes: Sequence[str], text: str) -> ErrorKind:
+def _kind_without_status(kinds: Sequence[ErrorKind], found: _Found, text: str) -> ErrorKind:
     if kinds:
         return kinds[0]
-    if any(_BAD_REQUEST_CODE.search(code) for code in codes):
+    if any(_BAD_REQUEST_CODE.search(code) for code in found.codes):
         return ErrorKind.BAD_REQUEST
-    return ErrorKind.RATE_LIMIT if _RATE_WORDS.search(text) else ErrorKind.OVERLOADED
+    if _RATE_WORDS.search(text):
+        return ErrorKind.RATE_LIMIT
+    # An error that names a parameter is about the request, which fails again as it is.
+    about_request = any(found.parameters) or _REQUEST_WORDS.search(text) is not None
+    return ErrorKind.BAD_REQUEST if about_request else ErrorKind.OVERLOADED

@@ -203,8 +203,12 @@ class TestBothApis:
                     "message": "Unknown parameter: 'context_management'.",
                 },
             ),
+            Step(
+                fault=Fault.ERROR_EVENT,
+                body={"type": "unknown_parameter", "code": "unknown_parameter", "message": "context_management"},
+            ),
         ],
-        ids=["details", "text", "event"],
+        ids=["details", "text", "event", "unknown parameter"],
     )
     def test_a_refusal_of_another_form_is_one_too(self, name: str, refusal: Step) -> None:
         with ModelServer([refusal, Step(text="first")]) as server:

@@ -494,7 +494,7 @@ class TestOnTheCommandLine:
             done = shell.in_process("run", "--context", "native", "-m", "openai/other", "hi")
             assert "context_management" not in chat.bodies[0]
         assert (done.code, done.out) == (0, "yes\n")
-        line = "the server of openai/other cannot shorten a conversation by itself; it is trimmed where it does not fit"
+        line = "the server of openai/other cannot shorten a conversation by itself; afk does it where it does not fit"
         assert done.err.count(line) == 1
 
 

@@ -24,8 +24,9 @@ class ContextConfig:
 
     Args:
         policy: `trim` replaces old tool results by a mark, then leaves old turns out; `compact` sends a summary in
-            place of old turns; `native` has the server of the model shorten the conversation by itself; both trim where
-            that cannot be done; `refuse` ends the run with the error `context_length` before anything is sent.
+            place of old turns; `native` has the server of the model shorten the conversation by itself, and a summary
+            is sent to a model that cannot read what another server made; both trim where that cannot be done; `refuse`
+            ends the run with the error `context_length` before anything is sent.
         keep: the part of the window that is left full afterwards, from 0.1 to 0.9.
         model: the model that makes summaries, as `provider/model`; the run's own by default.
         instructions: what that model is told to do, in place of afk's own words.

@@ -64,7 +64,7 @@ WARNINGS: tuple[WarningRow, ...] = (
     ),
     WarningRow(
         "native_unavailable",
-        "the context policy is `native`, and the model's server cannot shorten a conversation by itself; afk trims it",
+        "the context policy is `native`, and the model's server cannot shorten a conversation by itself; afk does it",
         "0.2",
     ),
     WarningRow(

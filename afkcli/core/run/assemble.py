@@ -254,7 +254,7 @@ def _compose(
         look_up_window=plan.look_up_window,
         native=Native(outlet=outlet),
     )
-    if spec.agent.context.policy == "compact":
+    if spec.agent.context.policy in ("compact", "native"):
         from afkcli.core.run.compacting import Compactor  # not at the top: few runs make summaries
 
         context.compactor = Compactor(

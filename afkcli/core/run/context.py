@@ -37,7 +37,8 @@ class Context(Struct, kw_only=True):
         transcript: what the requests are made of.
         outlet: where it is said.
         look_up_window: says how many tokens the window of a model has.
-        compactor: makes summaries of old turns, where the policy is `compact`.
+        compactor: makes summaries of old turns, where the policy is `compact`; with `native` in place of a compaction
+            of a server that the model does not take.
     """
 
     spec: RunSpec
@@ -74,12 +75,19 @@ class Context(Struct, kw_only=True):
         if window is None:
             return
         before, room = self._counted(), self._room(model, window)
-        if before > room.limit and self.compactor is not None:
-            await self._compact(self.compactor, model, window, room)
+        compactor = self._compactor() if before > room.limit else None
+        if compactor is not None:
+            await self._compact(compactor, model, window, room)
             room = self._room(model, window)
         if self._counted() > room.limit:
             self._cut(room)
         await self._say(window, before)
+
+    def _compactor(self) -> Compactor | None:
+        """Return what makes a summary for the next request; None if old turns are left out of it."""
+        if self.spec.agent.context.policy == "native" and not self.transcript.lacks_compaction:
+            return None
+        return self.compactor
 
     async def _compact(self, compactor: Compactor, model: Model, window: int, room: Room) -> None:
         """Have a summary take the place of old turns, and of the summary before them, where that saves something."""
@@ -180,7 +188,7 @@ class Context(Struct, kw_only=True):
         except ProviderError:  # nothing is left to be cut: what the server said is the answer
             return False
         changed = self._state() != before
-        if self.compactor is not None:  # the next request begins with a summary, where one can be made
+        if self._compactor() is not None:  # the next request begins with a summary, where one can be made
             self._restore(before)
             self._ratio, self._reported = size
         return changed

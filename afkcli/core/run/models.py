@@ -142,7 +142,7 @@ def resolve_summary_model(agent: Agent, providers: Mapping[str, Provider], price
         UsageError: the model is not known.
     """
     context = agent.context
-    if context.policy != "compact" or context.model is None:
+    if context.policy not in ("compact", "native") or context.model is None:
         return None
     return resolve_model(context.model, providers, prices)
 

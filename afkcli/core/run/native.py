@@ -19,6 +19,11 @@ def takes_nothing(data: ProviderData) -> bool:
     return False
 
 
+def takes_any(data: ProviderData) -> bool:
+    """Take any compaction, to find out whether there is one."""
+    return True
+
+
 def takes_of(model: Model) -> Takes:
     """Return what says which compactions go back to a model: its provider, else all of this provider and model do."""
     ask = getattr(model.provider, "takes_compaction", None)
@@ -102,7 +107,7 @@ class Native(Struct, kw_only=True):
     def _warn(self, model: Model, line: str) -> None:
         if model.full_name not in self._warned:
             self._warned.add(model.full_name)
-            self.outlet.warn("native_unavailable", f"{line}; it is trimmed where it does not fit")
+            self.outlet.warn("native_unavailable", f"{line}; afk does it where it does not fit")
 
 
 def what_was_done(response: ModelResponse, *, compacted: bool) -> str:

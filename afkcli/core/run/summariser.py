@@ -132,7 +132,7 @@ class Summariser(Struct, kw_only=True):
 
     async def _in_pieces(self, summary: str, turns: Sequence[SentTurn], tokens: int) -> str:
         most = self._most_bytes(tokens)
-        texts = [turn_text(turn.turn, turn.messages) for turn in turns if turn.messages]
+        texts = [turn_text(turn.turn, turn.messages) for turn in turns if turn.messages and not turn.is_native]
         parts = list(pieces(texts, most)) if most is not None else ["\n\n".join(texts)]
         if len(parts) > _MOST_PIECES:
             raise SummaryError(

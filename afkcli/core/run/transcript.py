@@ -8,7 +8,7 @@ from afkcli.core.contract.growing import GrowingText
 from afkcli.core.contract.memory import give_back_memory
 from afkcli.core.contract.messages import Message, Role, ToolCallDelta, ToolResultPart, text_message
 from afkcli.core.contract.structs import Struct, field
-from afkcli.core.run.native import Takes, compaction_alone, compaction_at, takes_nothing
+from afkcli.core.run.native import Takes, compaction_alone, compaction_at, takes_any, takes_nothing
 from afkcli.core.run.turn_size import TurnSize
 from afkcli.core.thread.attachments import attached_parts
 from afkcli.core.thread.changes import Compaction
@@ -76,6 +76,14 @@ class Transcript(Struct, kw_only=True):
     def begins_here(self) -> bool:
         """Whether the requests begin with a compaction in the turn itself."""
         return self.compacted is not None and self.compacted == len(self.history)
+
+    @property
+    def lacks_compaction(self) -> bool:
+        """Whether a server has made a compaction of the conversation, and the model takes none."""
+        if self.compacted is not None:
+            return False
+        messages = [message for turn in self.history for message in turn.messages]
+        return compaction_at([*messages, *self.beginning.messages, *self.answer], takes_any) is not None
 
     @property
     def stood_for(self) -> int:

@@ -25,7 +25,9 @@ from afkcli.core.contract.messages import (
 )
 from afkcli.core.contract.protocols import Capabilities
 from afkcli.core.contract.result import RunState, Usage
+from afkcli.core.run.summariser import INSTRUCTIONS
 from afkcli.core.run.transcript import LEFT_OUT_NOTE
+from afkcli.core.thread.compactions import INTRODUCTION
 from afkcli.core.thread.memory_store import MemoryStore
 from tests.core.run.test_context import WORDS, form_of
 from tests.core.scripted import Scripted, agent, collect, result_of, runner_of
@@ -98,6 +100,14 @@ def questions_of(request: ModelRequest) -> list[str]:
     return [message.text.split(" ")[0] for message in request.messages if message.role is Role.USER]
 
 
+def is_for_summary(request: ModelRequest) -> bool:
+    return request.messages[0].text == INSTRUCTIONS
+
+
+def contexts(events: Sequence[Event]) -> list[ContextEvent]:
+    return [event for event in events if isinstance(event, ContextEvent)]
+
+
 def asked(count: int, first: int = 0) -> list[str]:
     return [f"{number} {WORDS}" for number in range(first, first + count)]
 
@@ -140,6 +150,85 @@ def test_a_fallback_model_gets_the_turns_and_the_next_run_the_compaction_again()
     assert codes == ["fallback", "native_unavailable"]
     talk(model, *asked(1, turns + 1), store=store)
     assert begins_with_compaction(model.requests[-1])
+
+
+def outgrown_thread() -> tuple[Compacting, MemoryStore, int]:
+    """Return what `compacted_thread` does, with so many more turns that all of them fit into no window."""
+    model, store, turns = compacted_thread()
+    talk(model, *asked(10, turns), store=store)
+    return model, store, turns + 10
+
+
+class TestAfterAChangeOfModel:
+    def test_a_summary_takes_the_place_of_turns_that_do_not_fit(self) -> None:
+        _, store, turns = outgrown_thread()
+        other = Compacting("other", native_from=None)
+        events = talk(other, *asked(3, turns), store=store)
+        assert list(map(is_for_summary, other.requests)) == [True, True, False, False, False]  # in two pieces
+        assert "[Turn 1]" in other.requests[0].messages[1].text
+        said = [contexts(of_turn) for of_turn in events]
+        through = said[0][0].compacted_through
+        assert through is not None
+        assert said[0][0].compaction_model == "other/small"
+        assert said[0][0].message.startswith("sent as a summary of about ")
+        for number in range(3):
+            request = other.requests[number + 2]
+            assert request.messages[0].text.startswith(INTRODUCTION)
+            assert questions_of(request)[1:] == [str(n) for n in range(through, turns + number + 1)]
+        assert said[0][0].dropped_through is None
+        assert said[1:] == [[], []]
+
+    def test_the_first_model_gets_its_compaction_again(self) -> None:
+        model, store, turns = outgrown_thread()
+        other = Compacting("other", native_from=None)
+        talk(other, *asked(1, turns), store=store)
+        asked_before = len(model.requests)
+        talk(model, *asked(1, turns + 1), store=store)
+        assert len(model.requests) == asked_before + 1
+        assert begins_with_compaction(model.requests[-1])
+
+        async def undo() -> None:
+            async with runner_of(model, store=store) as runner:
+                await runner.threads.undo("t", 2)
+
+        asyncio.run(undo())
+        talk(model, *asked(1, turns), store=store)
+        assert begins_with_compaction(model.requests[-1])
+        assert questions_of(model.requests[-1]) == [*map(str, range(turns - 10, turns + 1))]
+
+    def test_a_fallback_model_in_the_turn_gets_one_too(self) -> None:
+        model, store, turns = outgrown_thread()
+        other = Compacting("other", native_from=None)
+        model.failing = [ProviderError("wrong key", kind=ErrorKind.AUTH)]
+        fail_safe = FailSafeConfig(fallback_models=("other/x",))
+        [events] = talk(model, *asked(1, turns), store=store, others=[other], fail_safe=fail_safe)
+        assert result_of(events).state is RunState.COMPLETED
+        assert [is_for_summary(request) for request in other.requests] == [True, True, False]
+        assert other.requests[2].messages[0].text.startswith(INTRODUCTION)
+
+    def test_a_summary_that_fails_leaves_old_turns_out(self) -> None:
+        _, store, turns = outgrown_thread()
+        other = Compacting("other", native_from=None)
+        other.failing = [ProviderError("no", kind=ErrorKind.AUTH)]
+        [events] = talk(other, *asked(1, turns), store=store)
+        assert result_of(events).state is RunState.COMPLETED
+        codes = [event.code for event in events if event.type == "warning"]
+        assert codes == ["compaction_failed", "native_unavailable"]
+        assert contexts(events)[0].dropped_through
+
+    def test_without_a_compaction_of_a_server_old_turns_are_left_out(self) -> None:
+        other, store = Compacting("other", native_from=None), MemoryStore()
+        turns = talk(other, *asked(30), store=store)
+        assert not any(map(is_for_summary, other.requests))
+        assert contexts(turns[-1])[0].dropped_through
+
+    def test_the_model_of_the_context_makes_the_summary(self) -> None:
+        _, store, turns = outgrown_thread()
+        other, cheap = Compacting("other", native_from=None), Compacting("cheap")
+        context = ContextConfig(policy="native", model="cheap/x")
+        talk(other, *asked(1, turns), store=store, others=[cheap], context=context)
+        assert list(map(is_for_summary, cheap.requests)) == [True, True]
+        assert other.requests[0].messages[0].text.startswith(INTRODUCTION)
 
 
 def test_where_the_api_refuses_the_turn_with_the_compaction_the_turns_before_it_come_back() -> None:

@@ -19,7 +19,7 @@ from afkcli.commands.event_log import EventLog, LoggedEvent
 from afkcli.commands.json_option import json_option
 from afkcli.commands.logged_threads import log_files, log_sink
 from afkcli.commands.number_types import WholeNumber
-from afkcli.commands.thread_access import opened_store
+from afkcli.commands.thread_access import LoggedThread, thread_in_logs
 from afkcli.core.contract.errors import AfkError, UsageError
 from afkcli.core.contract.events import EVENT_TYPES
 from afkcli.core.contract.jsonform import JsonObject, dumps
@@ -65,14 +65,14 @@ def tail(follow: bool, lines: int, thread: str | None, run: str | None, types: t
     """Show the last events of the log; with --json the lines unchanged."""
     types = _checked_types(types)
     stdout, messages = Stdout(invocation()), Messages(invocation())
-    threads, unsure = _threads(thread) if thread is not None else (None, "")
-    log = EventLog(_log_files(), _filter(threads, run, types))
+    threads = thread_in_logs(thread) if thread is not None else None
+    log = EventLog(_log_files(), _filter(threads.names if threads is not None else None, run, types))
     show = _show_json if as_json else _show_text
     try:
         events = log.last(lines)
         show(stdout, events)
-        if not events and lines and not follow:
-            messages.say(unsure or ("no event matches" if thread or run or types else "the event log is empty"))
+        if not events and (lines or follow):
+            _say_empty(messages, threads, follow, is_filtered=bool(thread or run or types))
         _say_left_out(log, messages)
         while follow:
             _wait(stdout)
@@ -82,6 +82,14 @@ def tail(follow: bool, lines: int, thread: str | None, run: str | None, types: t
         raise EndedError(Ending(signal=signal.SIGINT)) from None
     except OSError as error:
         raise AfkError(f"the event log {error.filename} cannot be read: {error.strerror}") from None
+
+
+def _say_empty(messages: Messages, threads: LoggedThread | None, follow: bool, *, is_filtered: bool) -> None:
+    """Say why no event is shown; with --follow only what will not change by itself: a name that no thread has."""
+    if threads is not None and threads.unknown:
+        messages.say(threads.unknown)
+    elif not follow:
+        messages.say("no event matches" if is_filtered else "the event log is empty")
 
 
 def _log_files() -> Callable[[], Sequence[Path]]:
@@ -105,19 +113,7 @@ def _checked_types(given: Sequence[str]) -> tuple[str, ...]:
     return types
 
 
-def _threads(text: str) -> tuple[set[str], str]:
-    """Return the names and keys by which events of the thread `text` are known, and why it means no thread, or ""."""
-    from afkcli.core.thread.lookup import thread_meant
-
-    try:
-        with opened_store() as store:
-            meant = thread_meant(store, text)
-    except AfkError as error:  # the log may have a thread that was deleted, or will begin
-        return {text}, str(error)
-    return {text, meant.name, meant.key}, ""
-
-
-def _filter(threads: set[str] | None, run: str | None, types: Sequence[str]) -> Callable[[JsonObject], bool]:
+def _filter(threads: frozenset[str] | None, run: str | None, types: Sequence[str]) -> Callable[[JsonObject], bool]:
     def wanted(event: JsonObject) -> bool:
         if types and event.get("type") not in types:
             return False

@@ -13,7 +13,7 @@ import click
 
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
-from afkcli.commands.thread_access import thread_in_logs
+from afkcli.commands.thread_access import LoggedThread, thread_in_logs
 from afkcli.core.contract.errors import AfkError, UsageError
 from afkcli.core.contract.events import EVENT_TYPES, VERSION, Event, RunStarted
 from afkcli.core.contract.jsonform import MAX_LINE_BYTES, JsonError, JsonObject, loads_object
@@ -41,7 +41,8 @@ def command(file: str, run: str | None, thread: str | None, reasoning: bool, fin
     The answers go to stdout, everything else to stderr. No model is asked and no tool is called.
     """
     messages = Messages(invocation())
-    events = _Events(_wanted(run, thread))
+    threads = thread_in_logs(thread) if thread is not None else None
+    events = _Events(_wanted(run, threads))
     with ExitStack() as stack:
         opened = invocation().stdin.binary() if file == "-" else _opened(file)
         try:
@@ -57,7 +58,8 @@ def command(file: str, run: str | None, thread: str | None, reasoning: bool, fin
     if events.left_out:
         messages.warn(f"{events.left_out} line(s) of {file} are not events that this afk knows, and were left out")
     if not events.runs:
-        messages.say("no run matches" if run or thread else f"there is no run in {file}")
+        unknown = threads.unknown if threads is not None else ""
+        messages.say(unknown or ("no run matches" if run or thread else f"there is no run in {file}"))
 
 
 @contextmanager
@@ -79,12 +81,12 @@ def _opened(file: str) -> IO[bytes]:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from None
 
 
-def _wanted(run: str | None, thread: str | None) -> Callable[[JsonObject], bool]:
-    threads = thread_in_logs(thread) if thread is not None else None
+def _wanted(run: str | None, thread: LoggedThread | None) -> Callable[[JsonObject], bool]:
+    names = thread.names if thread is not None else None
 
     def wanted(form: JsonObject) -> bool:
         run_id = str(form.get("run_id", ""))
-        of_the_thread = threads is None or not threads.isdisjoint((form.get("thread_id"), form.get("thread_key")))
+        of_the_thread = names is None or not names.isdisjoint((form.get("thread_id"), form.get("thread_key")))
         return of_the_thread and (run is None or run_id.startswith(run) or run_id.endswith(run))
 
     return wanted

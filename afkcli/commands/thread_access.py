@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from afkcli.commands.context import invocation
 from afkcli.core.contract.errors import UsageError
@@ -30,13 +30,21 @@ def opened_store() -> Iterator[Store]:
         store.close()
 
 
-def thread_in_logs(text: str) -> frozenset[str]:
-    """Return what events may call the thread that `text` means: `text` itself, and the name and the key of the thread.
+class LoggedThread(NamedTuple):
+    """The names and keys by which events of a thread are known, and why no thread was found in the store, or ""."""
 
-    A log may have threads that were deleted, or that are of another place: so a text that means no thread is no error.
+    names: frozenset[str]
+    unknown: str = ""
+
+
+def thread_in_logs(text: str) -> LoggedThread:
+    """Return by what events of the thread that `text` means are known: `text`, and its name and key if it is stored.
+
+    A log may have threads that were deleted, that will begin, or that are of another place, and it can be read without
+    the store: so a text that means no stored thread is no error.
 
     Raises:
-        UsageError: `text` may mean several threads.
+        UsageError: `text` may mean several threads, or is not a valid name.
     """
     from afkcli.core.contract.errors import AfkError, UnknownNameError
     from afkcli.core.thread.lookup import thread_meant
@@ -44,13 +52,11 @@ def thread_in_logs(text: str) -> frozenset[str]:
     try:
         with opened_store() as store:
             thread = thread_meant(store, text)
-    except UnknownNameError:
-        return frozenset({text})
-    except UsageError:
-        raise
-    except AfkError:  # the log can be read without the store
-        return frozenset({text})
-    return frozenset({text, thread.name, thread.key})
+    except AfkError as error:
+        if isinstance(error, UsageError) and not isinstance(error, UnknownNameError):
+            raise
+        return LoggedThread(frozenset({text}), str(error))
+    return LoggedThread(frozenset({text, thread.name, thread.key}))
 
 
 def last_used(store: Store, folder: str | None) -> ThreadInfo:

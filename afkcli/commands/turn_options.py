@@ -114,7 +114,9 @@ _OPTIONS = (
     ),
     click.option("--json", "json", is_flag=True, help="Write every event as one line of JSON."),
     click.option("--reasoning", is_flag=True, help="Show the model's reasoning on stderr while it streams."),
-    click.option("--quiet", "-q", is_flag=True, help="Leave out the line on a terminal about what the run took."),
+    click.option(
+        "--quiet", "-q", is_flag=True, help="On a terminal, do not say that a thread is new, or what the run took."
+    ),
     click.option("--final", is_flag=True, help="Write only the text of the last step, once it is complete."),
     click.option(
         "--busy",

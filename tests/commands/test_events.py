@@ -63,16 +63,25 @@ class TestTail:
 
     def test_says_why_a_name_means_no_thread(self, talked: Shell) -> None:
         talked.in_process("threads", "rename", "soup", "trout")
-        several = talked.in_process("events", "tail", "-t", "tr")
-        assert (several.code, several.out) == (0, "")
-        assert "'tr' may mean several threads: " in several.err
-        wrong = talked.in_process("events", "tail", "-t", "tirp")
-        assert "there is no thread 'tirp'; did you mean 'trip'?" in wrong.err
+        log = next(talked.home.rglob("events/*.jsonl"))
+        for command in (("events", "tail"), ("replay", str(log))):
+            several = talked.in_process(*command, "-t", "tr")
+            assert (several.code, several.out) == (2, "")
+            assert "'tr' may mean several threads: " in several.err
+            wrong = talked.in_process(*command, "-t", "tirp")
+            assert (wrong.code, wrong.out) == (0, "")
+            assert "there is no thread 'tirp'; did you mean 'trip'?" in wrong.err
+            for text in ("", "-t", "a\nb"):
+                invalid = talked.in_process(*command, "-t", text)
+                assert (invalid.code, invalid.out) == (2, "")
+                assert "the thread name " in invalid.err
 
     def test_shows_a_log_when_the_store_cannot_be_opened(self, talked: Shell) -> None:
         of_trip = talked.in_process("events", "tail", "--json", "-n", "99", "-t", "trip").events
         talked.env["AFK_STORE"] = "nowhere"
         assert talked.in_process("events", "tail", "--json", "-n", "99", "-t", "trip").events == of_trip
+        log = next(talked.home.rglob("events/*.jsonl"))
+        assert "trip, turn 1" in talked.in_process("replay", str(log), "-t", "trip").err
 
     def test_is_of_several_types_with_commas_or_options(self, talked: Shell) -> None:
         for given in (["--type", "run_started,completed"], ["--type", "completed", "--type", " run_started"]):

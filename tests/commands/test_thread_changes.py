@@ -151,7 +151,7 @@ class TestRetry:
             (("--retry",), "needs a thread"),
             (("-t", "t", "--retry", "--no-memory"), "needs memory"),
             (("-t", "t", "--retry", "--attach", "x"), "leave --attach out"),
-            (("-t", "new", "--retry"), "there is no thread 'new'"),
+            (("-t", "new", "--retry"), "there is no thread 'new'; `afk threads` lists all threads"),
         ],
     )
     def test_what_makes_no_sense_is_refused(self, asked: Shell, arguments: tuple[str, ...], said: str) -> None:
@@ -159,6 +159,14 @@ class TestRetry:
         assert (done.code, done.out) == (2, "")
         assert said in done.err
         assert [info["thread_id"] for info in asked.in_process("threads", "--json").events] == ["t"]
+
+    @pytest.mark.parametrize("option", ["--retry", "--edit"])
+    @pytest.mark.parametrize("slip", ["gardn", "gadren", "gardenn", "Garden", "gard"])
+    def test_of_a_name_with_a_slip_names_the_thread(self, asked: Shell, option: str, slip: str) -> None:
+        asked.in_process("threads", "rename", "t", "garden")
+        done = asked.in_process("run", "-t", slip, option)
+        assert (done.code, done.out) == (2, "")
+        assert done.err == f"afk: there is no thread {slip!r}; did you mean 'garden'?\n"
 
     def test_of_a_thread_without_a_turn_is_refused(self, asked: Shell) -> None:
         asked.in_process("threads", "undo", "t", "-n", "2")

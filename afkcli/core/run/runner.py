@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from afkcli.core.contract.agent import Agent
-from afkcli.core.contract.errors import UsageError
+from afkcli.core.contract.errors import UnknownNameError, UsageError
 from afkcli.core.contract.events import RunStarted
 from afkcli.core.contract.ids import is_uuid7, uuid7
 from afkcli.core.contract.jsonform import clean_text
@@ -31,7 +31,7 @@ from afkcli.core.run.sink_worker import SinkWorker
 from afkcli.core.run.stopping import CANCELLED, Outcome
 from afkcli.core.run.threads import Threads
 from afkcli.core.thread.attachments import Attachment, as_named, ask, attached_parts
-from afkcli.core.thread.lookup import near_threads, thread_meant
+from afkcli.core.thread.lookup import near_threads, thread_meant, unknown_thread
 from afkcli.core.thread.names import check_name
 from afkcli.core.thread.store_worker import StoreWorker
 
@@ -252,7 +252,10 @@ class Runner:
             busy_timeout_s=self.config.busy_timeout_s,
             folder=self._wiring.folder,
         )
-        opening = await opener.open(name, self._wiring.owner(run_id), create=create, must_be_new=must_be_new)
+        try:
+            opening = await opener.open(name, self._wiring.owner(run_id), create=create, must_be_new=must_be_new)
+        except UnknownNameError:  # of the store, which does not look for similar names
+            raise await self._calls.call(lambda: unknown_thread(self.store(), name)) from None
         try:
             agent = choose(opening.thread)
             run = await assemble(self._resources, opener, opening, agent, run_id, asked, replaces)

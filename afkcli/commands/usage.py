@@ -19,6 +19,7 @@ from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.protocols import Store
 from afkcli.core.contract.result import Usage
 from afkcli.core.contract.text import dollars
+from afkcli.core.thread.listing import short_names
 from afkcli.core.thread.lookup import thread_meant
 from afkcli.core.thread.usage import TurnUsage, each_usage
 from afkcli.screen.messages import Messages
@@ -75,6 +76,7 @@ def command(by: str, thread: str | None, since: str | None, until: str | None, a
     with opened_store() as store:
         sums = _summed(by, _turns(store, messages, thread, since, until)) if by != "budget" else {}
         budgets = budget_states(invocation(), store)
+        short = short_names(store, list(sums)) if by == "thread" and stdout.is_terminal else {}
     rows = sorted(sums.values(), key=lambda row: row.name if by == "day" else (-row.cost, -row.usage.total_tokens))
     if as_json:
         stdout.objects([*(_form(by, row) for row in rows), *map(budget_form, budgets.states)])
@@ -83,7 +85,15 @@ def command(by: str, thread: str | None, since: str | None, until: str | None, a
     elif by == "budget":
         write_budgets(stdout, messages, budgets)
     else:
-        _write(stdout, messages, by, rows, "no turn matches" if since or until or thread else "there are no turns yet")
+        names = [short.get(row.name, row.name) for row in rows]
+        _write(
+            stdout,
+            messages,
+            by,
+            names,
+            rows,
+            "no turn matches" if since or until or thread else "there are no turns yet",
+        )
         say_budgets(messages, budgets)
 
 
@@ -117,14 +127,16 @@ def _local_day(started: str) -> str:
         return started[:10]
 
 
-def _write(stdout: Stdout, messages: Messages, by: str, rows: Sequence[_Sum], without: str) -> None:
+def _write(
+    stdout: Stdout, messages: Messages, by: str, names: Sequence[str], rows: Sequence[_Sum], without: str
+) -> None:
     if not rows:
         messages.say(without)
         return
     by_cost = any(row.cost for row in rows)
     amounts = [row.cost if by_cost else float(row.usage.total_tokens) for row in rows]
     columns = [
-        Column(head=by.upper(), cells=[row.name for row in rows]),
+        Column(head=by.upper(), cells=names),
         Column(head="TURNS", cells=[f"{row.turns:,}" for row in rows], rank=2),
         Column(head="INPUT", cells=[_tokens(row, "input_tokens") for row in rows], rank=1),
         Column(head="CACHED", cells=[_tokens(row, "cache_read_input_tokens") for row in rows], rank=3),

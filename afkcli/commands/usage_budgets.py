@@ -65,7 +65,7 @@ def say_budgets(messages: Messages, budgets: BudgetStates) -> None:
             messages.say(_line(budget))
     if len(of_threads) > _MOST_LINES:
         more = len(of_threads) - _MOST_LINES
-        messages.say(f"{more} more threads have spent of theirs; `afk usage --by budget` shows all")
+        messages.say(f"{more} more threads have spent some of their budgets; `afk usage --by budget` shows all")
     _say_limit_of_threads(messages, budgets)
 
 

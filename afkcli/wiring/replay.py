@@ -105,6 +105,8 @@ class Replay:
         if number == 1:
             self._check_header(form)
             return
+        if line.isspace():  # an editor may leave one
+            return
         if not line.endswith(b"\n"):
             raise self._wrong(f"is cut in line {number}", "its run was killed, or a disk was full; record it again")
         if not form:

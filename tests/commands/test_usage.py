@@ -111,6 +111,20 @@ def test_it_fits_a_terminal_whatever_stands_in_it(spent: Shell, by: str, columns
         assert ("█" in seen) == (columns == 80)
 
 
+def test_on_a_terminal_an_unnamed_thread_has_its_short_name(spent: Shell) -> None:
+    assert spent.in_process("run", "hi").code == 0
+    [name] = {row["thread"] for row in spent.in_process("usage", "--by", "thread", "--json").events} - {
+        "a",
+        "b",
+        "=1+2",
+    }
+    code, seen = on_terminal(spent, "usage", "--by", "thread", NO_COLOR="1", columns=40)
+    assert code == 0
+    assert name not in seen
+    assert name[-6:] in {line.split()[0] for line in seen.split("\r\n") if line.strip()}
+    assert name in spent.in_process("usage", "--by", "thread").out
+
+
 def set_config(shell: Shell, text: str) -> None:
     (shell.home / "afk" / "config" / "config.toml").write_text(PRICES + text)
 
@@ -146,7 +160,7 @@ def test_budgets_of_threads_show_those_that_spent_the_least_left_first(spent: Sh
     assert first["spent_usd"] == pytest.approx(2 * others[0]["spent_usd"])
     said = spent.in_process("usage").err.splitlines()
     assert said[1].startswith("afk: budget thread_usd of a: $")
-    assert said[-1] == "afk: 2 more threads have spent of theirs; `afk usage --by budget` shows all"
+    assert said[-1] == "afk: 2 more threads have spent some of their budgets; `afk usage --by budget` shows all"
     assert spent.in_process("threads", "rm", "a", "--yes").code == 0
     assert "a" not in {row["thread_id"] for row in budgets(spent)}
 

@@ -93,6 +93,15 @@ def test_lines_of_a_later_afk_are_left_out(keyed: Shell, file: Path) -> None:
     assert (done.code, done.out) == (0, recorded.out)
 
 
+@pytest.mark.parametrize("changed", [b"%s\n", b"%s \r\n\r\n"], ids=["blank line", "blank lines and CRLF"])
+def test_a_recording_that_an_editor_saved_is_replayed(keyed: Shell, file: Path, changed: bytes) -> None:
+    recorded = keyed.afk("run", "-n", "--record", str(file), "hi")
+    file.write_bytes(changed.replace(b"%s", file.read_bytes()))
+    done = keyed.afk("run", "-n", "--replay", str(file), "hi")
+
+    assert (done.code, done.out) == (0, recorded.out)
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

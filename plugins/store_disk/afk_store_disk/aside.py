@@ -89,13 +89,17 @@ class Aside:
         self._spool.put_renewal(name_of(lease.thread.key, lease.token), rows.ended(holder))
         return True
 
-    def keeper(self, *held: Lease) -> Callable[[], None]:
+    def keeper(self, *held: Lease, others_wait: bool = False) -> Callable[[], None]:
         """Return what keeps leases while their owner waits for the write lock, which may take longer than they last.
 
         A lease that is lost ends the wait, unless others wait too: then it is found when the lock is taken.
+
+        Args:
+            held: the leases.
+            others_wait: whether operations without a lease wait as well.
         """
         leases = {lease.token: lease for lease in held}.values()
-        ignored = (AfkError, OSError) if len(leases) > 1 else ()
+        ignored = (AfkError, OSError) if others_wait or len(leases) > 1 else ()
         every = keep_seconds()
         kept = time.monotonic()
 

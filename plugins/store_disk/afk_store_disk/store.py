@@ -450,9 +450,8 @@ class DiskStore:
             sqlite3.Error, MemoryError: the transaction has failed; nothing was written.
             OSError: what was written may not survive power loss.
         """
-        keep = self._aside.keeper(
-            *(operation.lease for operation in operations if not isinstance(operation, Acquire | Add))
-        )
+        leases = [operation.lease for operation in operations if not isinstance(operation, Acquire | Add)]
+        keep = self._aside.keeper(*leases, others_wait=len(leases) < len(operations))
         with self._cache.transaction(durable=_is_durable(operations), at_once=at_once, keep=keep):
             spool = self._spool.listed()
             done = self._buffered(operations, spool) if self._is_worth_a_buffer(operations) else None
@@ -561,6 +560,8 @@ class DiskStore:
                     if is_locked(error):
                         raise
                     return self._one_by_one(operations)
+        except ChangedError as changed:  # all of them are of one lease, which was lost meanwhile
+            return [self._explained(changed)] * len(operations)
         except AfkError as error:
             return [error] * len(operations)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from afk_store_disk.leases import ChangedError
 from afk_store_disk.spool import Spool
 from afk_store_disk.store import DiskStore
 from afk_store_disk.writes import Writes
@@ -24,6 +25,7 @@ from afkcli.plugin import (
     Acquire,
     Add,
     Lease,
+    LeaseLostError,
     Operation,
     Release,
     Renew,
@@ -145,6 +147,53 @@ def test_a_turn_is_saved_also_if_its_lease_cannot_be_given_back(
     make_alone(writer.seal(load_history(store, save_turn(store, acquired(store, "other"), "a", "b").thread).turns[0]))
     assert store.find("t-42").open_turn is None  # type: ignore[union-attr]
     assert isinstance(apply(store, [Release(lease), Renew(lease)])[1], Lease)
+
+
+@pytest.fixture
+def lost_while_it_waits(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> Lease:
+    """The lease of a turn that is lost as soon as its owner waits for the lock of the database."""
+    lease = asked(store, "lost")
+
+    def renew(renewed: Lease) -> Lease:
+        assert renewed == lease
+        raise ChangedError(lease.thread.key, LeaseLostError("another run took over the thread 'lost'"))
+
+    monkeypatch.setattr("afk_store_disk.aside.keep_seconds", lambda: 0.0)
+    monkeypatch.setattr(store._aside, "renew", renew)
+    return lease
+
+
+def test_a_seal_that_waits_is_told_that_its_lease_is_lost(
+    store: DiskStore, folder: Path, lost_while_it_waits: Lease
+) -> None:
+    with locked(folder):
+        results = apply(store, sealed_and_released(lost_while_it_waits))
+    assert [type(result) for result in results] == [LeaseLostError, LeaseLostError]
+
+
+def test_a_lease_that_is_lost_does_not_end_the_wait_of_another_thread_that_has_none_yet(
+    store: DiskStore, folder: Path, lost_while_it_waits: Lease
+) -> None:
+    waits = threading.Event()
+
+    def while_waiting() -> bool:
+        waits.set()
+        return False
+
+    def hold() -> None:
+        with locked(folder):
+            held.set()
+            waits.wait(60)
+
+    held, holder = threading.Event(), threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("afk_store_disk.write_lock.while_waiting", while_waiting)
+        operations = [*sealed_and_released(lost_while_it_waits), Acquire("new", current_owner("run"))]
+        results = apply(store, operations)
+    holder.join()
+    assert isinstance(results[2], Lease)
 
 
 def test_a_compaction_that_waits_for_the_lock_is_recorded_though_there_is_output_to_journal(

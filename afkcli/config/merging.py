@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from afkcli.config.checking import AGENT_KEYS
 from afkcli.config.reading import ConfigFile, relative_to
 from afkcli.core.contract.errors import ConfigError
-from afkcli.core.contract.limits import FailSafeConfig
 from afkcli.core.contract.structs import FrozenStruct, field, replace
 from afkcli.core.contract.text import decoded
 from afkcli.host.permissions import UnsafeFileError, read_own_file
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a list of threads needs no limits
+    from afkcli.core.contract.limits import FailSafeConfig
     from afkcli.core.contract.protocols import Price
     from afkcli.core.run.budgets import Budgets
 
@@ -127,6 +125,8 @@ class Config(FrozenStruct, kw_only=True):
 
     def default_agent(self) -> AgentConfig:
         """Return the agent that the top-level keys describe."""
+        from afkcli.config.checking import AGENT_KEYS
+
         tables = [{key: item.table[key] for key in AGENT_KEYS if key in item.table} for item in self.files]
         agent = self._agent(DEFAULT_AGENT, tables)
         return replace(agent, model=None)  # the top-level model is chosen elsewhere, after the thread's model
@@ -251,6 +251,10 @@ def _agent_table(file: ConfigFile, name: str) -> Mapping[str, Any]:
 
 def fail_safe(limits: Mapping[str, Any], base: FailSafeConfig | None = None) -> FailSafeConfig:
     """Return the limits as a `FailSafeConfig`; with a cost limit of the config, an unknown price is refused."""
+    import dataclasses
+
+    from afkcli.core.contract.limits import FailSafeConfig
+
     names = {item.name for item in dataclasses.fields(FailSafeConfig)}
     known = {name: value for name, value in limits.items() if name in names}
     if "max_total_cost_usd" in known:

@@ -1,4 +1,4 @@
-"""Reads config files into checked tables."""
+"""Reads config files into checked tables. The checks are imported where there is a file to check."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from afkcli.config.checking import check_config, line_of
 from afkcli.core.contract.errors import ConfigError
 from afkcli.core.contract.structs import FrozenStruct, field
 from afkcli.host.permissions import UnsafeFileError, read_own_file
@@ -38,6 +37,8 @@ class ConfigFile(FrozenStruct, kw_only=True):
 
     def place_of(self, at: Sequence[str]) -> tuple[int, str]:
         """Return how many keys of the path `at` the file has, and the file and line of the last of them."""
+        from afkcli.config.checking import line_of
+
         value: Any = self.table
         for depth, key in enumerate(at):
             if not isinstance(value, dict) or key not in value:
@@ -70,6 +71,8 @@ def parse_config(data: bytes, path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the message has the file, the line and what was expected.
     """
+    from afkcli.config.checking import check_config
+
     table = parse_toml(data, path)
     check_config(table, data, path)
     return table

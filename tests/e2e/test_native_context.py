@@ -252,6 +252,30 @@ class TestBothApis:
         assert compactions_in(server.bodies[-1])
         assert questions_in(sent_of(server.bodies[-1])) == list(range(24))
 
+    def test_another_provider_gets_a_summary_of_a_long_conversation_with_tools_and_attachments(
+        self, name: str, server: CompactingServer
+    ) -> None:
+        talk = Talk(server)
+        note = Attachment(data=b"text " * 60, name="note.txt")
+        talk.ask(name, *asked(0, 30), tools=[look], attachments=[note])
+        assert server.compacted
+        calls = len(server.bodies)
+        other = next(item for item in MODELS if item != name)
+        [events, after] = talk.ask(other, *asked(30, 2), tools=[look])
+        assert [result_of(found).state for found in (events, after)] == [RunState.COMPLETED] * 2
+        summaries = [body for body in server.bodies[calls:] if "[Turn " in json.dumps(body)]
+        assert 1 < len(summaries) < len(server.bodies) - calls
+        assert "text text" not in json.dumps(summaries)  # attachments by their names
+        assert "note.txt" in json.dumps(summaries)
+        [said] = contexts(events)
+        assert (said.dropped_through, said.compaction_model) == (None, MODELS[other])
+        assert said.compacted_through is not None
+        for number, body in enumerate(server.bodies[calls + len(summaries) :]):
+            assert compactions_in(body) == []
+            assert questions_in(sent_of(body)) == list(range(said.compacted_through, 31 + number // 2))
+        assert server.refused == []
+        assert contexts(after) == []
+
     def test_another_server_of_the_same_name_gets_the_turns_themselves(
         self, name: str, server: CompactingServer
     ) -> None:

@@ -157,7 +157,7 @@ def _tokens(row: _Sum, field: str) -> str:
 
 
 def _cost(row: _Sum) -> str:
-    if row.unknown == row.turns:
+    if row.unknown == row.parts:
         return _UNKNOWN
     if not row.unknown:
         return dollars(row.cost)

@@ -113,6 +113,17 @@ def test_what_it_cost_counts_in_the_thread_and_the_usage(asked: Shell) -> None:
     assert (row["turns"], row["total_cost_usd"]) == (3, pytest.approx(after["total_cost_usd"]))
 
 
+def test_what_a_model_that_made_summaries_alone_cost_is_shown(asked: Shell) -> None:
+    prices = '[prices."openai/cheaper"]\ninput = 1\noutput = 1000\n'
+    config = asked.home / "afk" / "config" / "config.toml"
+    config.write_text(config.read_text() + prices)
+    made = asked.in_process("threads", "compact", "t", "-m", "openai/cheaper")
+    assert "$0.007" in made.err
+    rows = {line.split()[0]: line.split() for line in asked.in_process("usage", "--by", "model").out.splitlines()}
+    cells = rows["openai/cheaper"]
+    assert (cells[1], cells[-1][:6]) == ("0", "$0.007")
+
+
 def test_export_import_and_fork_have_it(asked: Shell, server: ModelServer) -> None:
     asked.in_process("threads", "compact", "t")
     exported = asked.in_process("threads", "export", "t").out

@@ -75,6 +75,8 @@ def _interruptible() -> Iterator[None]:
 
 
 def _opened(file: str) -> IO[bytes]:
+    if not file:  # a path that is empty means the folder
+        raise UsageError("the name of the file is empty; name an event log, or use - for stdin")
     try:
         return Path(file).open("rb")
     except OSError as error:

@@ -137,8 +137,9 @@ def _say(
     dry_run: bool,
 ) -> None:
     if not days:
-        messages.say(f"unnamed threads are kept: {_KEY} is not set in your config")
-    what = [_counted(len(threads), f"unnamed thread that was not used for {days} days")] if days else []
+        messages.say(f"unnamed threads are kept: {_KEY} is 0; set it in your config to delete old ones")
+    age = "1 day" if days == 1 else f"{days} days"
+    what = [_counted(len(threads), f"unnamed thread that was not used for {age}")] if days else []
     what += [_counted(len(files), "rescue file whose turn was restored")] if files else []
     if dropped is not None:
         what.append(f"{_counted(dropped.contents, 'attachment')} without a thread ({in_mb(dropped.size)})")

@@ -151,6 +151,8 @@ def _opened(file: str) -> Iterator[IO[bytes]]:
 
 
 def _readable(file: str) -> IO[bytes]:
+    if not file:  # a path that is empty means the folder
+        raise UsageError("the name of the file is empty; name a file, or pipe an export into stdin")
     try:
         return Path(file).open("rb")
     except OSError as error:

@@ -47,6 +47,12 @@ def test_a_run_or_a_thread_is_chosen(keyed: Shell, logged: Path) -> None:
     assert (nothing.code, nothing.out, nothing.err) == (0, "", "afk: no run matches\n")
 
 
+def test_an_empty_name_of_a_file_is_refused(keyed: Shell) -> None:
+    done = keyed.in_process("replay", "")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "afk: the name of the file is empty; name an event log, or use - for stdin\n"
+
+
 def test_only_the_last_step_or_the_reasoning_too(keyed: Shell, logged: Path) -> None:
     assert keyed.in_process("replay", str(logged), "-t", "b", "--final").out == "last\n"
     assert "hm" in keyed.in_process("replay", str(logged), "-t", "b", "--reasoning").err

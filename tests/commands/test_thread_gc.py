@@ -67,11 +67,15 @@ def names(store: DiskStore) -> set[str]:
     return {info.name for info in store.list()}
 
 
-def test_without_a_rule_nothing_is_deleted_and_a_line_says_so(keyed: Shell, store: DiskStore) -> None:
+@pytest.mark.parametrize("config", ["", "[threads]\nkeep_unnamed_days = 0\n"])
+def test_without_a_rule_nothing_is_deleted_and_a_line_says_so(keyed: Shell, store: DiskStore, config: str) -> None:
+    configure(keyed, config)
     store.release(old_thread(store, days=4000))
     done = keyed.in_process("threads", "gc")
     assert (done.code, done.out) == (0, "")
-    assert done.err == "afk: unnamed threads are kept: [threads] keep_unnamed_days is not set in your config\n"
+    assert done.err == (
+        "afk: unnamed threads are kept: [threads] keep_unnamed_days is 0; set it in your config to delete old ones\n"
+    )
     assert len(names(store)) == 1
 
 
@@ -106,6 +110,15 @@ def test_old_unnamed_threads_are_deleted_and_all_others_stay(keyed: Shell, store
     assert done.err == "afk: deleted 1 unnamed thread that was not used for 30 days\n"
     assert names(store) == wanted
     assert keyed.in_process("threads", "gc").out == ""
+
+
+@pytest.mark.parametrize(("rule", "said"), [(1, "1 day"), (2, "2 days")])
+def test_the_age_of_the_rule_is_named(keyed: Shell, store: DiskStore, rule: int, said: str) -> None:
+    configure(keyed, f"[threads]\nkeep_unnamed_days = {rule}\n")
+    for _ in range(2):
+        store.release(old_thread(store))
+    done = keyed.in_process("threads", "gc", "--dry-run")
+    assert done.err == f"afk: would delete 2 unnamed threads that were not used for {said}\n"
 
 
 def test_the_list_fits_a_terminal(keyed: Shell, store: DiskStore) -> None:

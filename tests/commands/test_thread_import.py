@@ -163,6 +163,7 @@ class TestNames:
         ("arguments", "said"),
         [
             (["import", "no-such-file"], "no-such-file cannot be read"),
+            (["import", ""], "the name of the file is empty"),
             (["import", "."], "cannot be read"),
             (["export"], "name a thread, or use --all"),
             (["export", "--all", "trip"], "name a thread, or use --all"),

@@ -164,8 +164,10 @@ def test_a_model_that_fails_changes_nothing(asked: Shell, server: ModelServer) -
         server.script(step)
         done = asked.in_process("threads", "compact", "t")
         assert (done.code, done.out) == (code, "")
+        assert "the thread 't' could not be summarised, and stays as it is: " in done.err
         assert said in done.err
         assert asked.in_process("threads", "export", "t").out == before
+    assert "answered with no text (it took 12 + 7 tokens, $" in done.err
     assert asked.in_process("run", "-t", "t", "q4").code == 0  # the thread is free
 
 

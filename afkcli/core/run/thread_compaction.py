@@ -13,6 +13,7 @@ from afkcli.core.contract.ids import rfc3339, uuid7
 from afkcli.core.contract.protocols import ThreadInfo
 from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.tasks import seen_through
+from afkcli.core.contract.text import dollars, error_text
 from afkcli.core.run.assemble import Resources
 from afkcli.core.run.budgets import Reservations
 from afkcli.core.run.compacting import window_of
@@ -20,7 +21,7 @@ from afkcli.core.run.cost import Spending
 from afkcli.core.run.limits import Limits
 from afkcli.core.run.models import Model, resolve_model
 from afkcli.core.run.native_compaction import NativeCompactor
-from afkcli.core.run.summariser import INSTRUCTIONS, MOST_SUMMARY_TOKENS, Summariser, summary_tokens
+from afkcli.core.run.summariser import INSTRUCTIONS, MOST_SUMMARY_TOKENS, Summariser, SummaryError, summary_tokens
 from afkcli.core.thread.changes import Compaction, spans
 from afkcli.core.thread.history import History, load_history
 from afkcli.core.thread.names import check_name
@@ -161,8 +162,14 @@ async def _summary(
     before = held.history.compaction
     new = [turn for turn in turns if turn.compaction is None]
     tokens = summary_tokens(window) if window is not None else MOST_SUMMARY_TOKENS
-    async with _limited(seconds):
-        text = await summariser.summarise(before.summary if before is not None else "", new, tokens)
+    try:
+        async with _limited(seconds):
+            text = await summariser.summarise(before.summary if before is not None else "", new, tokens)
+    except SummaryError as error:
+        said = f"the thread {thread.name!r} could not be summarised, and stays as it is: {error_text(error)}"
+        failed = SummaryError(f"{said}{_paid(summariser)}")
+        failed.exit_code = error.exit_code
+        raise failed from error
     system = next((turn.system for turn in reversed(turns) if turn.system), "")
     return Compaction(
         id=uuid7(),
@@ -176,6 +183,15 @@ async def _summary(
         cost_usd=summariser.cost_usd,
         system=system,
     )
+
+
+def _paid(summariser: Summariser) -> str:
+    """Return in words what a summary that failed took: no record has it."""
+    usage, cost = summariser.usage, summariser.cost_usd
+    if not usage.total_tokens:
+        return ""
+    paid = f", {dollars(cost)}" if cost is not None else ""
+    return f" (it took {usage.input_tokens:,} + {usage.output_tokens:,} tokens{paid})"
 
 
 @contextlib.asynccontextmanager

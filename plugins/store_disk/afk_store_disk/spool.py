@@ -45,7 +45,7 @@ FOLDER = "spool"
 KINDS = frozenset({RecordKind.JOURNAL, RecordKind.SEAL})
 """What can be put aside: records of a turn that is open."""
 
-_NAME = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([0-9a-f]{32})")
+_NAME = r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([0-9a-f]{32})"  # compiled where there is a file
 _SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 Files = dict[str, bytes]
@@ -156,7 +156,7 @@ class Spool:
     def names(self) -> list[str]:
         """Return the names of the files."""
         try:
-            return [file.name for file in self.folder.iterdir() if _NAME.fullmatch(file.name)]
+            return [file.name for file in self.folder.iterdir() if re.fullmatch(_NAME, file.name)]
         except (FileNotFoundError, NotADirectoryError):
             return []
 

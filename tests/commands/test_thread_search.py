@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import unicodedata
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -223,3 +225,16 @@ def test_a_thread_that_a_newer_afk_changed_is_found_with_all(talked: Shell) -> N
     assert found(talked, "train") == []
     (row,) = talked.in_process("threads", "search", "train", "--all", "--json").events
     assert row["left_out"] == "changed by a newer afk"
+
+
+@pytest.mark.parametrize("step", [Step(text="It digs."), Step(status=400)])
+def test_the_end_of_a_run_adds_its_turn_to_the_index_of_earlier_searches(
+    talked: Shell, server: ModelServer, step: Step
+) -> None:
+    assert found(talked, "wombat") == []
+    server.script(step)
+    done = talked.afk("run", "-m", "gpt-5.2-mini", "-t", "animals", "What is a wombat?")
+    assert (done.code == 0) == (step.status == 200), done.err
+    with closing(sqlite3.connect(talked.home / "afk" / "data" / "search.db")) as con:
+        rows = con.execute("SELECT count(*) FROM text WHERE question LIKE '%wombat%'").fetchone()
+    assert rows == (1,)

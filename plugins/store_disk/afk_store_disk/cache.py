@@ -158,6 +158,11 @@ class ThreadCache:
             raise
         return con
 
+    @property
+    def has_written(self) -> bool:
+        """Whether this process has written something durable."""
+        return self._durable_at > 0.0
+
     @contextmanager
     def transaction(
         self, *, durable: bool, at_once: bool = False, keep: Callable[[], None] = lambda: None

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -159,10 +160,19 @@ def difference(con: sqlite3.Connection, cache: ThreadCache, *, compare: bool = F
     return Difference(frozenset(known.keys() - now.keys()), changed)
 
 
+def newer_threads(con: sqlite3.Connection, cache: ThreadCache, most: int) -> dict[str, int]:
+    """Return up to `most` threads with a number behind the last one that is known, the least number first."""
+    return rows.changed_threads(islice(cache.keys_after(rows.CHANGED, _last_known(con)), most))
+
+
 def _changes(con: sqlite3.Connection) -> Changes:
     ((count, total),) = con.execute("SELECT count(*), total(number) FROM thread").fetchall()
+    return Changes(count, total, _last_known(con))
+
+
+def _last_known(con: sqlite3.Connection) -> str:
     last = con.execute("SELECT number, key FROM thread ORDER BY number DESC, key DESC LIMIT 1").fetchone()
-    return Changes(count, total, rows.changed_key(*last) if last is not None else "")
+    return rows.changed_key(*last) if last is not None else ""
 
 
 def _with(con: sqlite3.Connection, here: Changes, newer: Mapping[str, int]) -> Changes:

@@ -577,6 +577,9 @@ class DiskStore:
 
     @_one_line_errors
     def close(self) -> None:
+        with suppress(Exception):  # the next search does what this does not
+            if self._cache.has_written and self.file.with_name(TEXTS).exists():
+                self._texts().keep()
         self._cache.close()
 
     def _followed(self, row: rows.InfoRow, spooled: Files) -> Followed:

@@ -1,10 +1,10 @@
 """Search: a third SQLite file beside the database, with the text of all sealed turns, by trigrams.
 
-It follows the database as following.py says, when somebody searches. So no seal waits for it, and a search reads only
-what was sealed since. It is brought up to date in steps, each in a transaction of its own and in its own snapshot of
-the database: a process that is killed loses one step, and no log of the database grows meanwhile. What it finds is a
-place alone: the thread, the record and the order. The text that is shown is read from the thread itself, so a wrong
-index shows nothing wrong.
+The first search makes it. It follows the database as following.py says: when somebody searches, and when a store that
+has written is closed (`TextSearch.keep`), so that a search has little to read. No seal waits for it. It is brought up
+to date in steps, each in a transaction of its own and in its own snapshot of the database: a process that is killed
+loses one step, and no log of the database grows meanwhile. What it finds is a place alone: the thread, the record and
+the order. The text that is shown is read from the thread itself, so a wrong index shows nothing wrong.
 
     thread    how far a thread is indexed: the record to come, and the hash of the one before
     place     a sealed turn (`record` is the index of its seal), or what a thread is called (`record` is -1)
@@ -21,11 +21,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 from afk_store_disk import rows
 from afk_store_disk.cache import ThreadCache
-from afk_store_disk.following import FollowingFile, checked_text, difference, transaction
+from afk_store_disk.following import FollowingFile, checked_text, difference, newer_threads, transaction
 from afk_store_disk.problems import BUSY_SECONDS
 from afk_store_disk.repair import read_info
 from afk_store_disk.text_query import COLUMNS, TextQuery
@@ -53,6 +53,11 @@ WAIT_SECONDS = 60.0
 """How long a search waits for another process that writes to the index: it does what the search would have to do."""
 STEP_CHARS = 4 << 20
 STEP_THREADS = 500
+KEPT_RECORDS = 64
+KEPT_CHARS = 256 << 10
+"""How much of the threads is taken over when a store is closed: a shell waits for it."""
+KEPT_PLACES = 1000
+"""A thread of more places than these is left to a search, if all of them have to be compared."""
 ENDING = "\n\n"
 
 _TABLES = """
@@ -128,6 +133,15 @@ class TextSearch:
         """
         self._file.use_once(lambda con: TextIndex(con, self._cache).forget(key), BUSY_SECONDS)
 
+    def keep(self) -> None:
+        """Take over a little of what was sealed, if no other process writes to the index.
+
+        Raises:
+            sqlite3.Error, OSError, ValueError, TypeError, StoreError: that is not possible now, or the index is
+                damaged, which the next search repairs.
+        """
+        self._file.use_once(lambda con: TextIndex(con, self._cache).keep(), 0.0)
+
     def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
         def use(con: sqlite3.Connection) -> T:
             TextIndex(con, self._cache).follow()
@@ -158,6 +172,8 @@ class TextIndex:
         self._con = con
         self._cache = cache
         self._chars = 0  # that were taken in this step
+        self._records = 0  # that were read in this step
+        self._is_keeping = False
 
     def follow(self, *, compare: bool = False) -> None:
         """Take over what changed in the database until now, step by step; with `compare` all rows are compared."""
@@ -169,6 +185,17 @@ class TextIndex:
             with self._cache.snapshot(), transaction(self._con):
                 left = self._step(left)
 
+    def keep(self) -> None:
+        """Take over a little of what was written since the last change that is known, in one step.
+
+        It does not compare the sums: that costs what there is of threads. What it does not see, a search does.
+        """
+        self._is_keeping = True
+        with self._cache.snapshot(), transaction(self._con):
+            newer: list[tuple[str, int | None]] = [*newer_threads(self._con, self._cache, KEPT_RECORDS).items()]
+            if newer:
+                self._step(newer)
+
     def forget(self, key: str) -> None:
         """Take out the thread `key`."""
         with transaction(self._con):
@@ -176,7 +203,7 @@ class TextIndex:
 
     def _step(self, left: list[tuple[str, int | None]]) -> list[tuple[str, int | None]]:
         """Take over some threads, given with the numbers of their changes, and return the others."""
-        self._chars = 0
+        self._chars = self._records = 0
         for done, (key, number) in enumerate(left):
             if done == STEP_THREADS or self._chars >= STEP_CHARS:
                 return left[done:]
@@ -240,17 +267,34 @@ class TextIndex:
         """Add what is sealed from the first record on that was not taken yet."""
         decides = taken.number == 0  # whether something that was taken decides what is left out
         for row, text in self._cache.texts(*rows.kept_from(info.key, taken.next_record)):
+            if self._is_enough(len(text or "")):
+                self._end_step(taken.id)
             record = rows.record_from_text(row, text)
-            if self._chars >= STEP_CHARS:
-                self._con.execute("UPDATE thread SET number = 0 WHERE id = ?", (taken.id,))
-                raise _StepEnd
             decides |= self._add_record(taken.id, record)
             self._con.execute(
                 "UPDATE thread SET next_record = ?, last_record = ?, last_hash = ? WHERE id = ?",
                 (record.index + 1, record.index, record.hash, taken.id),
             )
         if decides or self._con.execute("SELECT 1 FROM change WHERE thread = ? LIMIT 1", (taken.id,)).fetchone():
+            if self._is_keeping and self._has_many_places(taken.id):
+                self._end_step(taken.id)
             self._put_left_out(taken.id, info)
+
+    def _is_enough(self, chars: int) -> bool:
+        """Return whether a record of `chars` characters is left to the next step."""
+        if not self._is_keeping:
+            return self._chars >= STEP_CHARS
+        self._records += 1
+        return self._records > KEPT_RECORDS or self._chars + chars > KEPT_CHARS
+
+    def _end_step(self, thread: int) -> NoReturn:
+        """End a step within a thread: the next one finds that some of it is left."""
+        self._con.execute("UPDATE thread SET number = 0 WHERE id = ?", (thread,))
+        raise _StepEnd
+
+    def _has_many_places(self, thread: int) -> bool:
+        query = "SELECT 1 FROM place WHERE thread = ? LIMIT 1 OFFSET ?"
+        return bool(self._con.execute(query, (thread, KEPT_PLACES)).fetchone())
 
     def _add_record(self, thread: int, record: Record) -> bool:
         """Add a record, and return whether it decides what is left out."""

@@ -392,6 +392,155 @@ def test_a_search_reads_what_changed(filled: DiskStore) -> None:
     assert len(matches(filled, "quokka")) == 2
 
 
+def closed_after(folder: Path, *turns: tuple[str, str], answer: str = "answer") -> None:
+    """Write turns, given by thread and question, with a store that is closed then, as at the end of a run."""
+    store = DiskStore(folder)
+    for thread, question in turns:
+        store.release(save_turn(store, acquired(store, thread), question, answer))
+    store.close()
+
+
+def is_written(folder: Path, words: str) -> bool:
+    """Return whether the file alone has the words, without what a search would add."""
+    with closing(sqlite3.connect(folder / "search.db")) as con:
+        return bool(text_query.TextQuery(con, TurnSearch(words=words_of(words))).places(20))
+
+
+def test_a_search_after_several_runs_reads_no_thread_anew(filled: DiskStore, folder: Path) -> None:
+    few = rows_read(filled, lambda: matches(filled, "okapi"))
+    for number in range(20):
+        closed_after(folder, (f"t-{number % 7}", f"What is a wombat{number}?"))
+        assert is_written(folder, f"wombat{number}")
+    assert rows_read(filled, lambda: matches(filled, "okapi")) == few
+    assert len(matches(filled, "wombat")) == 20
+
+
+def test_a_run_makes_no_index_where_there_was_no_search(folder: Path) -> None:
+    closed_after(folder, ("t-1", "What is a wombat?"))
+    assert not (folder / "search.db").exists()
+
+
+def test_a_store_that_wrote_nothing_leaves_the_index_alone(filled: DiskStore, folder: Path) -> None:
+    filled.release(save_turn(filled, acquired(filled, "t-1"), "What is a wombat?", "answer"))
+    reader = DiskStore(folder)
+    assert len(reader.list()) == 4
+    reader.close()
+    assert not is_written(folder, "wombat")
+
+
+def test_the_end_of_a_run_takes_over_a_little_and_the_next_ones_continue(
+    filled: DiskStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_index, "KEPT_RECORDS", 3)
+    lease = acquired(filled, "long")
+    for number in range(5):
+        lease = save_turn(filled, lease, f"What is a wombat{number}?", "answer")
+    filled.release(lease)
+    closed_after(folder, ("t-1", "What is a numbat?"))
+    assert [is_written(folder, f"wombat{number}") for number in range(5)] == [True] * 3 + [False] * 2
+    closed_after(folder, ("t-2", "What is a dingo?"))
+    assert is_written(folder, "wombat4 What")
+    assert is_written(folder, "numbat")
+    check(filled)
+    assert len(matches(filled, "wombat")) == 5
+    assert names(filled, "dingo") == ["t-2"]
+
+
+def test_a_turn_that_is_too_long_for_the_end_of_a_run_is_left_to_the_search(filled: DiskStore, folder: Path) -> None:
+    closed_after(folder, ("t-1", "What is a wombat?"), answer="long " * text_index.KEPT_CHARS)
+    assert not is_written(folder, "wombat")
+    assert names(filled, "wombat long") == ["t-1"]
+    closed_after(folder, ("t-2", "What is a numbat?"))
+    assert is_written(folder, "numbat")
+
+
+def test_a_long_thread_with_an_undo_is_left_to_the_search(
+    filled: DiskStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_index, "KEPT_PLACES", 3)
+    lease = acquired(filled, "long")
+    for number in range(5):
+        lease = save_turn(filled, lease, f"What is a wombat{number}?", "answer")
+    filled.release(undo(filled, lease).lease)
+    filled.close()
+    assert names(filled, "wombat4") == []
+    assert names(filled, "wombat4", every=True) == ["long"]
+    assert names(filled, "wombat3") == ["long"]
+
+
+def test_a_run_ends_at_once_where_another_process_writes_to_the_index(filled: DiskStore, folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "search.db", isolation_level=None)) as con:
+        con.execute("BEGIN IMMEDIATE")
+        closed_after(folder, ("t-1", "What is a wombat?"))  # a test that waits here fails by its limit of time
+        con.execute("ROLLBACK")
+    assert not is_written(folder, "wombat")
+    assert names(filled, "wombat") == ["t-1"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"rubbish" * 2000, b"SQLite format 3\0" + b"\0" * 5000, "folder", "version"])
+def test_a_run_ends_well_where_the_index_is_damaged(
+    filled: DiskStore, folder: Path, capfd: pytest.CaptureFixture[str], damage: bytes | str
+) -> None:
+    file = folder / "search.db"
+    if damage == "version":
+        with closing(sqlite3.connect(file)) as con:
+            con.execute("PRAGMA user_version = 99")
+    else:
+        file.unlink()
+        file.mkdir() if damage == "folder" else file.write_bytes(damage if isinstance(damage, bytes) else b"")
+    closed_after(folder, ("t-1", "What is a wombat?"))
+    assert capfd.readouterr() == ("", "")
+    assert [record.kind for record in filled.load(filled.find("t-1").key)][-1] == "seal"  # type: ignore[union-attr]
+    assert names(filled, "wombat") == ["t-1"]
+    check(filled)
+
+
+def test_runs_that_end_at_once_lose_nothing_of_the_index(filled: DiskStore, folder: Path, start_python) -> None:
+    code = """
+for number in range(4):
+    store = DiskStore(folder)
+    store.release(save_turn(store, acquired(store, sys.argv[2]), f'{sys.argv[2]} wombat{number}', 'answer', number))
+    store.close()
+"""
+    for process in [start_python(code, f"writer{number}") for number in range(8)]:
+        output, errors = process.communicate(timeout=60)
+        assert (process.returncode, output, errors) == (0, "", "")
+    assert names(filled, "wombat3") == [f"writer{number}" for number in range(8)]
+    assert len(matches(filled, "wombat", 100)) == 32
+    with closing(sqlite3.connect(folder / "search.db")) as con:
+        assert con.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert con.execute("SELECT count(*) FROM place WHERE record >= 0").fetchone() == (35,)
+
+
+@pytest.mark.parametrize("statement", range(1, 26, 4))
+def test_a_run_that_is_killed_at_its_end_leaves_a_sound_index(
+    filled: DiskStore, folder: Path, start_python, statement: int
+) -> None:
+    code = """
+import sqlite3
+from afk_store_disk import following
+class Killed(sqlite3.Connection):
+    done = 0
+    def execute(self, *args):
+        Killed.done += 1
+        if Killed.done > int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().execute(*args)
+store = DiskStore(folder)
+store.release(save_turn(store, acquired(store, 't-1'), 'What is a wombat?', 'answer'))
+connect = sqlite3.connect
+sqlite3.connect = lambda *args, **options: connect(*args, **options, factory=Killed)
+store.close()
+"""
+    process = start_python(code, str(statement))
+    assert process.wait(60) == -signal.SIGKILL, process.stderr.read()
+    check(filled)
+    assert names(filled, "wombat") == ["t-1"]
+    with closing(sqlite3.connect(folder / "search.db")) as con:
+        assert con.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert con.execute("SELECT count(*), count(DISTINCT thread) FROM place WHERE record >= 0").fetchone() == (4, 4)
+
+
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_AS"), reason="needs a limit on memory")
 def test_a_large_thread_is_indexed_in_bounded_memory(folder: Path, store: DiskStore) -> None:
     lease = acquired(store)

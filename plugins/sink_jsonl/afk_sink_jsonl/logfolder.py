@@ -13,6 +13,8 @@ from pathlib import Path
 from afk_sink_jsonl.logfile import LogFile
 from afkcli.plugin import make_private_folder
 
+COPY = re.compile(r"(\d{4}-\d{2}-\d{2})(-\d+)?\.jsonl\.\d+-[0-9a-f]{8}\.new")
+"""A copy that was left behind by a process that was killed; see removal.py."""
 _NAME = re.compile(r"(\d{4}-\d{2}-\d{2})(-\d+)?\.jsonl")
 
 
@@ -72,7 +74,7 @@ class LogFolder:
         # A failed deletion does not matter: another process may be deleting the same files.
         with suppress(OSError), os.scandir(self._path) as entries:
             for entry in entries:
-                match = _NAME.fullmatch(entry.name)
+                match = _NAME.fullmatch(entry.name) or COPY.fullmatch(entry.name)
                 if match and match[1] < oldest and entry.is_file(follow_symlinks=False):
                     with suppress(OSError):
                         Path(entry.path).unlink()

@@ -16,6 +16,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from afk_sink_jsonl.logfolder import COPY
 from afkcli.plugin import Removal, private_file, sync_folder
 
 _SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -29,10 +30,30 @@ def remove_lines(files: Sequence[Path], keys: Collection[str]) -> Iterator[Remov
         OSError: a file cannot be read or written.
     """
     wanted = [json.dumps(key).encode() for key in keys]
+    for folder in {file.parent for file in files}:
+        _remove_unfinished(folder)
     for file in files:
         with suppress(FileNotFoundError):  # it was deleted because it was old
             if _has_one(file, wanted):
                 yield _without(file, frozenset(keys), wanted)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove the copies of processes that were killed while they made them: they have lines of other threads."""
+    for copy in folder.glob("*.new"):
+        if not COPY.fullmatch(copy.name):
+            continue
+        file = folder / f"{copy.name.partition('.jsonl.')[0]}.jsonl"
+        with suppress(OSError):  # of another user
+            if not file.exists():
+                copy.unlink()
+                continue
+            descriptor = os.open(file, os.O_RDWR | _SAFE)
+            try:
+                if _take_alone(descriptor, file):  # whoever makes a copy has this lock
+                    copy.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def _has_one(file: Path, wanted: Sequence[bytes]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -339,6 +340,48 @@ def test_the_lines_of_a_thread_are_taken_out_of_all_files(tmp_path):
     assert lines(tmp_path / f"{DAY}.jsonl") == [event_to_json(other_thread(2)).encode()]
     assert mode(tmp_path / f"{DAY}.jsonl") == 0o600
     assert list(sink_in(tmp_path).remove_threads(["key"])) == []
+
+
+def test_a_process_that_is_killed_while_it_takes_lines_out_leaves_the_log_whole_and_the_next_one_cleans_up(tmp_path):
+    sink = sink_in(tmp_path)
+    sink.emit_all([event(0), other_thread(1), event(2)])
+    sink.close()
+    before = (tmp_path / f"{DAY}.jsonl").read_bytes()
+    code = """
+        import os, signal, sys
+        from pathlib import Path
+        from afk_sink_jsonl import removal
+        removal.os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+        list(removal.remove_lines([Path(sys.argv[1])], ["key"]))
+    """
+    process = start_python(code, str(tmp_path / f"{DAY}.jsonl"))
+    assert process.wait(60) == -signal.SIGKILL
+    process.communicate()
+    assert (tmp_path / f"{DAY}.jsonl").read_bytes() == before
+    assert len(names(tmp_path)) == 2
+    assert list(sink_in(tmp_path).remove_threads(["unknown"])) == []
+    assert names(tmp_path) == [f"{DAY}.jsonl"]
+    (done,) = sink_in(tmp_path).remove_threads(["key"])
+    assert (done.runs, done.in_use) == (1, False)
+    assert lines(tmp_path / f"{DAY}.jsonl") == [event_to_json(other_thread(1)).encode()]
+
+
+def test_the_copy_of_a_process_that_still_takes_lines_out_is_left_alone(tmp_path):
+    file, copy = tmp_path / f"{DAY}.jsonl", tmp_path / f"{DAY}.jsonl.1-0a1b2c3d.new"
+    sink = sink_in(tmp_path)
+    sink.emit(event())  # its shared lock, as the exclusive one of the other process, keeps the file
+    copy.write_bytes(b"{}")
+    assert list(sink_in(tmp_path).remove_threads(["unknown"])) == []
+    assert sorted(names(tmp_path)) == [file.name, copy.name]
+    sink.close()
+
+
+def test_an_old_copy_is_deleted_with_the_files_of_its_day(tmp_path):
+    (tmp_path / "2020-01-30-2.jsonl.17-0a1b2c3d.new").write_bytes(b"{}")
+    sink = sink_in(tmp_path, keep_days=30)
+    sink.emit(event())
+    sink.close()
+    assert "2020-01-30-2.jsonl.17-0a1b2c3d.new" not in names(tmp_path)
 
 
 def test_a_file_that_another_process_has_open_is_left_alone(tmp_path):

@@ -13,7 +13,7 @@ from afkcli.testing.model_server import ModelServer
 from tests.commands.conftest import add_distribution
 from tests.e2e.shell import AFK, LIMIT, Shell
 
-SDKS = {"openai", "anthropic", "mcp", "litellm", "httpx", "httpx2", "xllamacpp"}
+SDKS = {"openai", "anthropic", "mcp", "litellm", "httptools", "httpx", "httpx2", "xllamacpp"}
 NOT_FOR_THE_VERSION = {"pluggy", "asyncio", "sqlite3", "importlib.metadata", "dataclasses", "json", "msgspec"}
 DATACLASSES = {"Agent", "ContextConfig", "FailSafeConfig", "RunnerConfig", "Settings", "Tool"}
 """Classes that users subclass, that have a table in the metadata of their fields, or that afk fills from a config."""

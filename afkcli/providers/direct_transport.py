@@ -197,7 +197,7 @@ async def _head_of(library: ModuleType, connection: Connection, response: Respon
 async def _received(library: ModuleType, connection: Connection, response: Response, seconds: float | None) -> bytes:
     """Return what comes next of the body of a response."""
     with mapped(library.ReadTimeout, library.ReadError):
-        data = await within(seconds, connection.receive(_READ_BYTES))
+        data = await within(seconds, connection.read(_READ_BYTES))
     try:
         if data:
             return response.feed(data)

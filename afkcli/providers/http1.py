@@ -1,29 +1,24 @@
 """HTTP/1.1 as a client speaks it (RFC 9112): the head of a request, and one response as its bytes arrive.
 
-The HTTP libraries have parsers of their own, which take an object for each chunk and pass it through several layers: a
-short answer cost more there than everything that is done with it.
+Responses are parsed by `httptools`, which is llhttp, the parser of Node.js. The HTTP libraries have a parser in Python,
+which makes an object of each chunk: for a short answer that cost more than everything that is done with it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, NoReturn
 
-MAX_HEAD_BYTES = 100 * 1024
-"""Of the head of a response, and of the trailers behind a body in chunks."""
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-_MAX_FRAME = 8 * 1024
-"""Of the line before a chunk."""
+MAX_FRAMING_BYTES = 100 * 1024
+"""How much may come that is not of the body before the next piece of it does: a head, lines before chunks, trailers."""
 
-_HEAD_END = re.compile(rb"\n\r?\n")
-_STATUS = re.compile(rb"HTTP/(1\.[01]) ([0-9]{3})(?: (.*))?", re.DOTALL)
-_FIELD = re.compile(rb"([-!#$%&'*+.^_`|~0-9A-Za-z]+):[ \t]*([^\x00\r\n]*?)[ \t]*")
 _NAME = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(rb"(?:[^\x00\s](?:[^\x00\r\n\x0b\x0c]*[^\x00\s])?)?")
-_FIRST_FRAME = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[^\r\n]*|[ \t]*)\r\n")
-_NEXT_FRAME = re.compile(rb"\r\n([0-9A-Fa-f]{1,15})(?:;[^\r\n]*|[ \t]*)\r\n")
-_WITHOUT_BODY = (204, 304)
+_SWITCHES = 101
+_WITHOUT_BODY = (_SWITCHES, 204, 304)
 
 Fields = Sequence[tuple[bytes, bytes]]
 
@@ -55,11 +50,6 @@ class Head(NamedTuple):
     reason: bytes
     fields: Fields
 
-    def values(self, name: bytes) -> list[bytes]:
-        """Return the values of a field, in lower case, those of a list one by one."""
-        found = (value for field, value in self.fields if field.lower() == name)
-        return [item.strip().lower() for value in found for item in value.split(b",")]
-
 
 class Response:
     """One response: `head` once it is there, `is_whole` when nothing more belongs to it.
@@ -74,10 +64,21 @@ class Response:
         self.is_whole = False
         self.may_follow = False
         self._has_body = method != "HEAD"
-        self._held = b""
-        self._left = 0
-        self._frame = _FIRST_FRAME
-        self._take: Callable[[bytes], bytes] = self._of_head
+        self._ends_with_connection = False
+        self._reason = b""
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._pieces: list[bytes] = []
+        self._framing = 0
+        self._refused_for = ""
+        self.on_body = self._pieces.append
+        self._parser: Any = HttpResponseParser(self)
+        # What servers send and h11 takes, too. Both a length and chunks: the chunks count.
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True,  # lines that go on, and control characters
+            lenient_chunked_length=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
+        )
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes that arrived, and return what they have of the body.
@@ -85,128 +86,82 @@ class Response:
         Raises:
             BadResponseError: they are no response.
         """
-        return self._take(data)
+        if self.is_whole:
+            self.may_follow = False  # no request was made for them
+            return b""
+        self._parse(data)
+        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
+        self._framing = 0 if body else self._framing + len(data)
+        if self._framing > MAX_FRAMING_BYTES and not self.is_whole:
+            raise BadResponseError("the head of the response, or what frames its body, is too long")
+        return body
 
     def end(self) -> None:
         """Take the end of the connection; `BadResponseError` if the response is not whole then."""
         self.may_follow = False
         if self.head is None:
             raise BadResponseError("the server closed the connection without a response")
-        if not self.is_whole and self._take != self._until_end:
+        if not self.is_whole and not self._ends_with_connection:
             raise BadResponseError("the server closed the connection before the end of the body")
         self.is_whole = True
 
-    def _of_head(self, data: bytes) -> bytes:
-        data = self._held + data
-        while (end := _HEAD_END.search(data)) is not None:
-            head, data = _head(data[: end.start()]), data[end.end() :]
-            if not 100 <= head.status < 200 or head.status == 101:
-                self.head, self._held = head, b""
-                self._begin_body(head)
-                return self._take(data)
-        if len(data) > MAX_HEAD_BYTES:
-            raise BadResponseError("the head of the response is too long")
-        self._held = data
-        return b""
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            self.may_follow = False
+            if not self.is_whole:
+                raise BadResponseError(f"not a response of HTTP/1.1: {self._refused_for or error}") from None
+        if self.is_whole:
+            self._parser = None  # which has references to the methods below
 
-    def _begin_body(self, head: Head) -> None:
-        """Find out how the body ends (RFC 9112, section 6.3)."""
-        self.may_follow = head.version == b"1.1" and b"close" not in head.values(b"connection")
-        coding, lengths = head.values(b"transfer-encoding"), set(head.values(b"content-length"))
-        if not self._has_body or head.status in _WITHOUT_BODY or head.status == 101:
-            self._end_of_body(b"")
-        elif coding:
-            if coding != [b"chunked"]:
-                raise BadResponseError("the body has a transfer encoding that was not asked for")
-            self._take = self._in_chunks
-        elif lengths:
-            [length] = lengths if len(lengths) == 1 else [b""]
-            if not length.isdigit() or len(length) > 20:
-                raise BadResponseError("the length of the body is not a number")
-            self._left, self._take = int(length), self._of_length
-            if not self._left:
-                self._end_of_body(b"")
+    def _refuse(self, reason: str) -> NoReturn:
+        """Stop the parser, in what it calls."""
+        self._refused_for = reason
+        raise BadResponseError(reason)
+
+    # -- what the parser calls -----------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self.is_whole:
+            self._refuse("more than one response")
+        self._reason, self._fields = b"", []  # what came was informational
+
+    def on_status(self, part: bytes) -> None:
+        self._reason += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name[-1:] in b" \t" or b"\0" in value:
+            self._refuse("a header that cannot be read")
+        if self.head is None:  # otherwise it is a trailer
+            self._fields.append((name, value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        status, version = self._parser.get_status_code(), self._parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            self._refuse(f"version {version}")
+        if 100 <= status < 200 and status != _SWITCHES:
+            return
+        self.head = Head(version.encode("ascii"), status, self._reason, self._fields)
+        if not self._has_body:
+            self.is_whole = True
+            self._refuse("what follows is no body")
+        if status not in _WITHOUT_BODY:
+            self._check_body(self._fields)
+
+    def on_message_complete(self) -> None:
+        if self.head is None:  # it is informational: how many of them may come is a matter of time
+            self._framing = 0
         else:
-            self.may_follow, self._take = False, self._until_end
+            self.is_whole, self.may_follow = True, self._parser.should_keep_alive()
 
-    def _until_end(self, data: bytes) -> bytes:
-        return data
+    def _check_body(self, fields: Fields) -> None:
+        """Find out whether the body ends with the connection (RFC 9112, section 6.3), and refuse other encodings.
 
-    def _of_length(self, data: bytes) -> bytes:
-        body, rest = data[: self._left], data[self._left :]
-        self._left -= len(body)
-        if not self._left:
-            self._end_of_body(rest)
-        return body
-
-    def _in_chunks(self, data: bytes) -> bytes:
-        if self._held:
-            data, self._held = self._held + data, b""
-        pieces: list[bytes] = []
-        at, end = 0, len(data)
-        while at < end:
-            if self._left:
-                piece = data[at : at + self._left]
-                pieces.append(piece)
-                at += len(piece)
-                self._left -= len(piece)
-                continue
-            found = self._frame.match(data, at)
-            if found is None:
-                self._hold(data[at:])
-                break
-            self._left, self._frame, at = int(found[1], 16), _NEXT_FRAME, found.end()
-            if not self._left:
-                self._take = self._of_trailers
-                self._of_trailers(data[at:])
-                break
-        return b"".join(pieces)
-
-    def _hold(self, data: bytes) -> None:
-        """Keep the beginning of what frames a chunk."""
-        line = data.removeprefix(b"\r\n") if self._frame is _NEXT_FRAME else data
-        if b"\n" in line or len(line) > _MAX_FRAME:
-            raise BadResponseError("the body is not in chunks as it should be")
-        self._held = data
-
-    def _of_trailers(self, data: bytes) -> bytes:
-        data = b"\n" + self._held + data  # a blank line ends them, also where there are none
-        end = _HEAD_END.search(data)
-        if end is not None:
-            self._end_of_body(data[end.end() :])
-        elif len(data) > MAX_HEAD_BYTES:
-            raise BadResponseError("what follows the body is too long")
-        else:
-            self._held = data[1:]
-        return b""
-
-    def _end_of_body(self, rest: bytes) -> None:
-        self.is_whole, self._held, self._take = True, b"", self._behind
-        self._behind(rest)
-
-    def _behind(self, data: bytes) -> bytes:
-        """Take what no request was made for: the connection is of no more use."""
-        self.may_follow = self.may_follow and not data
-        return b""
-
-
-def _head(data: bytes) -> Head:
-    first, *lines = data.split(b"\n")
-    status = _STATUS.fullmatch(first.removesuffix(b"\r"))
-    if status is None:
-        raise BadResponseError("what the server sent is no response of HTTP/1.1")
-    return Head(status[1], int(status[2]), status[3] or b"", _fields(lines))
-
-
-def _fields(lines: Iterable[bytes]) -> Fields:
-    fields: list[tuple[bytes, bytes]] = []
-    for line in lines:
-        line = line.removesuffix(b"\r")
-        if line[:1] in (b" ", b"\t") and fields:  # an old way to continue a line
-            name, value = fields.pop()
-            line = b"%b: %b %b" % (name, value, line.strip())
-        found = _FIELD.fullmatch(line)
-        if found is None:
-            raise BadResponseError("the response has a header that cannot be read")
-        fields.append((found[1], found[2]))
-    return fields
+        The parser knows, but does not tell. Without `chunked` it would read a body until the end of the connection.
+        """
+        codings = [value.lower() for name, value in fields if name.lower() == b"transfer-encoding"]
+        if codings and codings != [b"chunked"]:
+            self._refuse("the body has a transfer encoding that was not asked for")
+        self._ends_with_connection = not codings and all(name.lower() != b"content-length" for name, _ in fields)

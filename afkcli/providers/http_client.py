@@ -17,7 +17,6 @@ from typing import Any
 from afkcli.core.contract.errors import ConfigError
 from afkcli.providers.bodies import BodyTooLongError, unread_encoding
 from afkcli.providers.certificates import tls_context
-from afkcli.providers.direct_transport import direct_transport
 from afkcli.providers.network import needs_certificates
 from afkcli.providers.proxies import Proxy
 from afkcli.providers.redirects import guarded_transport
@@ -56,6 +55,9 @@ def make_http_client(library: ModuleType, url: str, timeout: Any, proxy: Proxy |
 def _transport(library: ModuleType, url: str, proxy: Proxy | None) -> Any:
     context, options = _context(library, url, proxy), _keepalive()
     if proxy is None:
+        # Not at the top: what asks no server needs no parser.
+        from afkcli.providers.direct_transport import direct_transport
+
         return direct_transport(library, context=context, socket_options=options)
     limits = _limits(library, keeps_connections=url.startswith("https:"))
     named = _proxy(library, proxy)

@@ -13,9 +13,8 @@ import select
 import socket
 import ssl
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any, TypeAlias
-
-from afkcli.providers.chunked_body import FRAME_BYTES, ChunkJoiner
 
 MAX_UNREAD_BYTES = 256 * 1024
 """How much is received ahead of the reader, about; then the server waits."""
@@ -23,19 +22,25 @@ MAX_UNREAD_BYTES = 256 * 1024
 ATTEMPT_SECONDS = 0.25
 """How long one address of a host is tried before the next one is tried beside it (RFC 8305, section 5)."""
 
+LOST_SECONDS = 2.0
+"""How long after a request the end of a connection can mean that the server had closed it before: a round trip.
+
+A server that closes it later may have worked on the request, and be paid for it.
+"""
+
 SocketOption: TypeAlias = tuple[int, int, int]
 _Address: TypeAlias = tuple[int, Any]
 
 
 class LostRequestError(ConnectionResetError):
-    """A request was sent over a connection that had served others, and that the server closed without a word of answer.
+    """A request was sent over a connection that had served others, and that ended soon without a byte of the answer.
 
     Servers close a connection that is idle, some without announcing it. What is sent meanwhile is not read by them.
     """
 
 
 class Connection(asyncio.Protocol):
-    """One connection: what it has received and its reader has not taken yet. Chunks of bodies are joined.
+    """One connection: what it has received and its reader has not taken yet.
 
     Since: 0.2.
     """
@@ -52,9 +57,9 @@ class Connection(asyncio.Protocol):
         self._readable: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self.takes_writes = True
-        self._joiner = ChunkJoiner()
         self._has_answered = False  # the request that was written last
         self._has_served = False  # a request before that one
+        self._sent_at = 0.0
 
     # -- asyncio's side ------------------------------------------------------------------------------------------------
 
@@ -98,20 +103,13 @@ class Connection(asyncio.Protocol):
         return None if self._is_closed else self.transport.get_extra_info(name)
 
     async def read(self, most: int) -> bytes:
-        """As `receive`, with the chunks of a body joined."""
-        while data := await self.receive(max(1, most - FRAME_BYTES)):
-            if joined := self._joiner.feed(data):
-                return joined
-        return self._joiner.rest()
-
-    async def receive(self, most: int) -> bytes:
         """Return what has arrived, at most so many bytes; wait if nothing has. Empty at the end.
 
         Raises:
             OSError: the connection broke; `LostRequestError` where another one would take the request.
         """
         while not self._received:
-            if self._has_ended and self._has_served and not self._has_answered:
+            if self._has_ended and self._is_lost():
                 raise LostRequestError("the connection was closed before the request") from self._error
             if self._error is not None:
                 raise self._error
@@ -137,7 +135,6 @@ class Connection(asyncio.Protocol):
 
     async def write(self, data: bytes) -> None:
         """Send bytes of a request; wait while the other side takes none. Raises as `read`."""
-        self._joiner.begin()
         self.put(data)
         await self.drained()
 
@@ -145,6 +142,7 @@ class Connection(asyncio.Protocol):
         """Send bytes of a request, without waiting. Raises as `read`."""
         if self._has_answered:
             self._begin_next()
+        self._sent_at = monotonic()
         if self._has_ended or self._is_closed:
             raise self._error or ConnectionResetError("the connection was closed")
         self.transport.write(data)
@@ -159,6 +157,10 @@ class Connection(asyncio.Protocol):
                 await self._writable
             finally:
                 self._writable = None
+
+    def _is_lost(self) -> bool:
+        """Return whether the end of the connection means that the server has not read the request."""
+        return self._has_served and not self._has_answered and monotonic() - self._sent_at < LOST_SECONDS
 
     def _begin_next(self) -> None:
         """Begin another request; none is sent on a connection on which something came unasked."""

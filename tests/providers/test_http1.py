@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afkcli.providers.http1 import BadRequestError, BadResponseError, Response, request_head
+from afkcli.providers.http1 import MAX_FRAMING_BYTES, BadRequestError, BadResponseError, Response, request_head
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -46,7 +46,6 @@ CHUNKS = b"5\r\nhello\r\n6;name=value\r\n world\r\n0\r\n\r\n"
 WHOLE = {
     "of a length": OK + b"content-length: 5\r\n\r\nhello",
     "of length 0": OK + b"Content-Length: 0\r\n\r\n",
-    "of the same length twice": OK + b"content-length: 5\r\ncontent-length: 5\r\n\r\nhello",
     "in chunks": OK + b"transfer-encoding: chunked\r\n\r\n" + CHUNKS,
     "in chunks, in capitals": OK + b"Transfer-Encoding:   Chunked  \r\n\r\nA\r\n0123456789\r\n0\r\n\r\n",
     "in chunks and of a length": OK + b"content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n" + CHUNKS,
@@ -62,6 +61,20 @@ WHOLE = {
     "with a line that goes on": OK + b"x: a\r\n  b\r\ncontent-length: 2\r\n\r\nhi",
     "with lines that end in a line feed alone": b"HTTP/1.1 200 OK\ncontent-length: 2\n\nhi",
     "of an error": b"HTTP/1.1 500 Oh, No\r\ncontent-length: 2\r\n\r\nhi",
+    "in chunks with spaces": OK + b"transfer-encoding: chunked\r\n\r\n5  \r\nhello\r\n0 \r\n\r\n",
+    "in chunks with zeros": OK + b"transfer-encoding: chunked\r\n\r\n0005\r\nhello\r\n000\r\n\r\n",
+    "of a length and in chunks": OK + b"transfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n" + CHUNKS,
+    "in chunks behind an empty field": OK + b"transfer-encoding: chunked\r\nx:\r\n\r\n" + CHUNKS,
+    "with an empty trailer": OK + b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\na:\r\n\r\n",
+    "with a length on a line that goes on": OK + b"content-length:\r\n 2\r\n\r\nhi",
+    "with a control character": OK + b"x: a\x01b\r\ncontent-length: 2\r\n\r\nhi",
+    "with bytes that are not ASCII": b"HTTP/1.1 200 \xe9\r\nx: \xe9\xff\r\ncontent-length: 2\r\n\r\nhi",
+    "not changed, of a length": b"HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n",
+    "without content, in chunks": b"HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n",
+    "with an offer of another protocol": OK + b"connection: upgrade\r\nupgrade: h2c\r\ncontent-length: 2\r\n\r\nhi",
+    "behind an early hint with a length": b"HTTP/1.1 103 Early Hints\r\ncontent-length: 3\r\n\r\n"
+    + OK
+    + b"content-length: 5\r\n\r\nhello",
     "with an empty field": OK + b"x:\r\ncontent-length: 2\r\n\r\nhi",
 }
 
@@ -100,6 +113,18 @@ BAD = {
     "chunks without an end": OK + b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",
     "chunks without a length": OK + b"transfer-encoding: chunked\r\n\r\nhello\r\n0\r\n\r\n",
     "a chunk that is longer than it says": OK + b"transfer-encoding: chunked\r\n\r\n2\r\nhello\r\n0\r\n\r\n",
+    "a space behind the name of a field": OK + b"content-length : 5\r\n\r\nhello",
+    "a carriage return within a field": OK + b"x: a\rb\r\ncontent-length: 0\r\n\r\n",
+    "a length with a sign": OK + b"content-length: +5\r\n\r\nhello",
+    "a length without digits": OK + b"content-length:\r\n\r\nhello",
+    "a length of 30 digits": OK + b"content-length: " + b"9" * 30 + b"\r\n\r\nhello",
+    "a chunk's length of 30 digits": OK + b"transfer-encoding: chunked\r\n\r\n" + b"f" * 30 + b"\r\nhello",
+    "a negative chunk": OK + b"transfer-encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n",
+    "chunks with line feeds alone": OK + b"transfer-encoding: chunked\r\n\r\n5\nhello\n0\n\n",
+    "chunks in another encoding": OK + b"transfer-encoding: gzip, chunked\r\n\r\n" + CHUNKS,
+    "chunks twice": OK + b"transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n" + CHUNKS,
+    "a parameter of chunks": OK + b"transfer-encoding: chunked;q=1\r\n\r\n" + CHUNKS,
+    "another protocol": b"ICY 200 OK\r\n\r\n",
     "another encoding": OK + b"transfer-encoding: gzip\r\n\r\nhello",
     "a head without an end": OK + b"x: " + b"y" * 200_000,
     "a frame without an end": OK + b"transfer-encoding: chunked\r\n\r\n5;" + b"y" * 20_000,
@@ -116,6 +141,69 @@ def test_what_is_no_whole_response_is_refused_as_the_library_does(data: bytes) -
 
 
 @pytest.mark.parametrize(
+    "data",
+    [
+        OK + b"content-length: 5\r\ncontent-length: 5\r\n\r\nhello",
+        OK + b"content-length: 5, 5\r\n\r\nhello",
+        b"HTTP/2.0 200 OK\r\ncontent-length: 5\r\n\r\nhello",
+        OK + b"transfer-encoding: chunked\t\r\n\r\n" + CHUNKS,
+        OK + b"transfer-encoding: chunked\r\n\r\n5;a b=c\r\nhello\r\n0\r\n\r\n",
+    ],
+)
+def test_what_only_the_library_takes_is_refused(data: bytes) -> None:
+    """RFC 9110 and 9112 allow both; clients in JavaScript refuse it by the same parser."""
+    assert by_library(data) == (200, b"hello") or CHUNKS in data
+    with pytest.raises(BadResponseError):
+        read(data)
+
+
+CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (b"HTTP/1.1 100 Continue\r\n", b"x: " + b"y" * 100 + b"\r\n"),
+        (OK, b"x: " + b"y" * 100 + b"\r\n"),
+        (OK + b"x", b"y"),
+        (OK + b"x: ", b"y"),
+        (b"HTTP/1.1 200 ", b"y"),
+        (b"", b"\r\n"),
+        (CHUNKED + b"5;a", b"y"),
+        (CHUNKED + b"5;a=", b"y"),
+        (CHUNKED + b"5", b" "),
+        (CHUNKED, b"0"),
+        (CHUNKED + b"5\r\nhello\r\n0\r\n", b"x: " + b"y" * 100 + b"\r\n"),
+        (CHUNKED + b"5\r\nhello\r\n0\r\nx", b"y"),
+    ],
+)
+def test_what_has_no_end_is_refused_before_it_fills_the_memory(begin: bytes, more: bytes) -> None:
+    response = Response("POST")
+    response.feed(begin)
+    taken = 0
+    with pytest.raises(BadResponseError):
+        while taken < 3 * MAX_FRAMING_BYTES:
+            response.feed(more * (1000 // len(more)))
+            taken += 1000 // len(more) * len(more)
+    assert taken < 1.1 * MAX_FRAMING_BYTES
+
+
+def test_chunks_that_arrive_together_become_one_piece() -> None:
+    response = Response("POST")
+    assert response.feed(CHUNKED + CHUNKS[:12]) == b"hello"
+    assert response.feed(CHUNKS[12:30] + b"\r\n1\r\n!\r\n2\r\n?") == b" world!?"
+    assert response.feed(b"?\r\n0\r\n\r\n") == b"?"
+    assert response.is_whole
+
+
+@pytest.mark.parametrize("fields", [b"", b"connection: upgrade\r\nupgrade: websocket\r\n"])
+def test_another_protocol_is_not_spoken(fields: bytes) -> None:
+    response, body = read(b"HTTP/1.1 101 Switching Protocols\r\n" + fields + b"\r\nhello")
+    assert response.head is not None
+    assert (response.head.status, body, response.may_follow) == (101, b"", False)
+
+
+@pytest.mark.parametrize(
     ("data", "kept"),
     [
         (OK + b"content-length: 2\r\n\r\nhi", True),
@@ -126,14 +214,21 @@ def test_what_is_no_whole_response_is_refused_as_the_library_does(data: bytes) -
         (OK + b"\r\nhi", False),
         (b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nhi", False),
         (b"HTTP/1.1 204 No Content\r\n\r\n", True),
+        (OK + b"content-length: 2\r\n\r\nhi" + OK + b"\r\nmore", False),
     ],
 )
 def test_a_connection_is_kept_where_both_sides_know_its_state(data: bytes, kept: bool) -> None:
     assert read(data)[0].may_follow is kept
 
 
+def test_a_second_response_is_no_part_of_the_first() -> None:
+    response, body = read(OK + b"content-length: 2\r\n\r\nhi" + OK + b"\r\nmore")
+    assert (body, response.may_follow) == (b"hi", False)
+    assert response.feed(b"and more") == b""
+
+
 def test_the_answer_to_a_head_request_has_no_body() -> None:
-    response, body = read(OK + b"content-length: 5\r\n\r\n", method="HEAD")
+    response, body = read(OK + b"content-length: 5\r\n\r\nhello", method="HEAD")
     assert (response.is_whole, body) == (True, b"")
 
 

@@ -151,6 +151,31 @@ def test_a_server_that_loses_every_request_is_not_asked_for_ever() -> None:
     assert server.requests == 3
 
 
+@SCHEMES
+@pytest.mark.parametrize("way", ["end", "reset"])
+@pytest.mark.parametrize(("seconds", "sent"), [(1.0, 3), (3.0, 2), (60.0, 2)])
+def test_a_request_that_a_server_had_time_to_work_on_is_not_sent_again(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, way: str, seconds: float, sent: int
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("afkcli.providers.network_connection.monotonic", lambda: now[0])
+
+    def closes_later(server: Counted, connection: socket.socket) -> None:
+        server.read(connection)
+        connection.sendall(ANSWER)
+        server.read(connection)
+        now[0] += seconds
+        if way == "reset":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            socket.close(connection.detach())
+
+    server = Counted(closes_later, answers_all)
+    first, second = ask(server, scheme, 2)
+    assert first == b"data: 1\n\n"
+    assert server.requests == sent
+    assert second in ([b"data: 1\n\n"] if sent == 3 else ["RemoteProtocolError", "ReadError"])
+
+
 def test_a_connection_is_not_kept_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("afkcli.providers.direct_transport.IDLE_SECONDS", -1.0)
     server = Counted(answers_all)

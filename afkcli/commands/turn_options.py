@@ -110,7 +110,7 @@ _OPTIONS = (
     click.option(
         "--context-model",
         metavar="MODEL",
-        help="The model that makes summaries with --context compact; the model of the run by default.",
+        help="The model that makes summaries with --context compact or native; the model of the run by default.",
     ),
     click.option("--json", "json", is_flag=True, help="Write every event as one line of JSON."),
     click.option("--reasoning", is_flag=True, help="Show the model's reasoning on stderr while it streams."),

@@ -83,6 +83,7 @@ class ListingContract:
             ("d2b10", unnamed[::-1]),
             ("33e33c8d2b10", [unnamed[0]]),
             ("44E33c8d2b10", [unnamed[1]]),
+            ("8d2", unnamed[::-1]),
             ("b10", []),
             ("%", []),
             ("tea%", []),

@@ -127,7 +127,7 @@ class TestAPartOfAName:
         ("resume", "NAME"),
     )
 
-    @pytest.mark.parametrize("text", ["gar", "8d2b10", "01a21c5a-f8a6-7273-9b29-3", "33E33C8D2B10"])
+    @pytest.mark.parametrize("text", ["gar", "8d2b10", "8d2", "8D2B1", "01a21c5a-f8a6-7273-9b29-3", "33E33C8D2B10"])
     @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
     def test_that_no_other_thread_has_means_it(self, keyed: Shell, command: tuple[str, ...], text: str) -> None:
         fill(keyed, "garden", *UNNAMED)
@@ -159,7 +159,7 @@ class TestAPartOfAName:
         fill(keyed, *UNNAMED)
         assert "'020304' or '8d2b10'; write more" in keyed.in_process("threads", "show", "01a2").err
 
-    @pytest.mark.parametrize("text", ["b10", "arden", "2b1", "den"])
+    @pytest.mark.parametrize("text", ["b10", "arden", "2b1", "den", "8d"])
     def test_of_other_kinds_means_no_thread(self, keyed: Shell, text: str) -> None:
         fill(keyed, "garden", UNNAMED[0])
         assert keyed.in_process("threads", "show", text).code == 2
@@ -170,7 +170,8 @@ class TestAPartOfAName:
         assert [row["thread_id"] for row in keyed.in_process("threads", "--json").events] == ["gar", "garden"]
 
     @pytest.mark.parametrize(
-        ("begun", "names"), [("gar", ["garden"]), ("8d2b10", UNNAMED[:1]), ("01a2", UNNAMED[::-1])]
+        ("begun", "names"),
+        [("gar", ["garden"]), ("8d2b10", UNNAMED[:1]), ("8d2", UNNAMED[:1]), ("01a2", UNNAMED[::-1])],
     )
     def test_is_completed_by_the_tab_key(self, shell: Shell, begun: str, names: list[str]) -> None:
         fill(shell, "garden", *UNNAMED)

@@ -7,7 +7,13 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from afkcli.core.contract.listing import ALL_THREADS, ThreadFilter, ThreadPage
-from afkcli.core.thread.short_names import is_unnamed, may_end_a_name, short_names_among
+from afkcli.core.thread.short_names import (
+    SHORTEST,
+    is_unnamed,
+    may_begin_a_short_name,
+    may_end_a_name,
+    short_names_among,
+)
 
 if TYPE_CHECKING:
     from afkcli.core.contract.protocols import Store, ThreadInfo
@@ -60,7 +66,8 @@ def thread_names(store: Store, prefix: str = "") -> Sequence[str]:
 def names_meant(store: Store, text: str, *, limit: int | None = None) -> Sequence[str]:
     """Return the names of the threads that `text` may mean, the last used first.
 
-    They are the names that begin with it, and those of unnamed threads that end with it.
+    They are the names that begin with it, and those of unnamed threads that end with it. If there are none, they are
+    those of unnamed threads whose last six characters, which a list shows as their short name, begin with it.
 
     Args:
         store: where they are kept.
@@ -70,10 +77,18 @@ def names_meant(store: Store, text: str, *, limit: int | None = None) -> Sequenc
     Since: 0.2.
     """
     meant = getattr(store, "names_meant", None)
+    found: Sequence[str]
     if meant is not None:
-        found: Sequence[str] = meant(text, limit=limit)
+        found = meant(text, limit=limit)
+    else:
+        found = list(islice((info.name for info in store.list() if _means(text, info.name)), limit))
+    if found or not may_begin_a_short_name(text):
         return found
-    return list(islice((info.name for info in store.list() if _means(text, info.name)), limit))
+    return list(islice((name for name in names_meant(store, "") if _has_short_name(name, text)), limit))
+
+
+def _has_short_name(name: str, beginning: str) -> bool:
+    return is_unnamed(name) and name[-SHORTEST:].lower().startswith(beginning.lower())
 
 
 def _means(text: str, name: str) -> bool:

@@ -17,6 +17,7 @@ SHORTEST = 6
 """The characters of a short name, where they are enough."""
 _LEAST = 4
 """The fewest characters that are taken for the end of a name."""
+_BEGINNING = LazyPattern(rf"[0-9a-fA-F]{{3,{SHORTEST}}}")
 _UUID = LazyPattern(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 _END = LazyPattern(rf"[0-9a-fA-F-]{{{_LEAST},36}}")
 
@@ -29,6 +30,11 @@ def is_unnamed(name: str) -> bool:
 def may_end_a_name(text: str) -> bool:
     """Return whether `text` may be the end of an unnamed name: four or more of its characters, in any letter case."""
     return _END.compiled.fullmatch(text) is not None
+
+
+def may_begin_a_short_name(text: str) -> bool:
+    """Return whether a short name may begin with `text`: three or more of its characters, in any letter case."""
+    return _BEGINNING.compiled.fullmatch(text) is not None
 
 
 def reversed_end(text: str) -> str:

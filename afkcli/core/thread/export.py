@@ -44,14 +44,18 @@ def export_thread(store: Store, thread: ThreadInfo, warn: Say) -> Iterator[str]:
         warn: called for each thing that is missing, or that an import will refuse.
 
     Raises:
+        UnknownNameError: the first turn of the thread has not begun yet, so that there is nothing to export.
         StoreError: the store failed, or the thread changes all the time.
     """
-    yield from _lines(store, snapshot(store, thread), warn)
+    taken = snapshot(store, thread)
+    if taken.is_empty:
+        raise UnknownNameError(f"the first turn of the thread {thread.name!r} has not begun yet; export it later")
+    yield from _lines(store, taken, warn)
     yield end_line(1)
 
 
 def export_all(store: Store, warn: Say) -> Iterator[str]:
-    """Yield the lines of all threads, the oldest first, and the closing line. Nothing is written to the store.
+    """Yield the lines of all threads that have a turn, the oldest first, and the closing line. It writes nothing.
 
     Args:
         store: where they are kept.
@@ -60,7 +64,7 @@ def export_all(store: Store, warn: Say) -> Iterator[str]:
     count = 0
     for info in sorted(store.list(), key=lambda info: info.key):
         taken = _taken(store, info)
-        if taken is None:
+        if taken is None or taken.is_empty:
             continue
         yield from _lines(store, taken, warn)
         count += 1
@@ -75,6 +79,11 @@ class Snapshot(NamedTuple):
 
     thread: ThreadInfo
     opened: tuple[Record, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no record yet: a run has taken a new thread, and has not written its question."""
+        return not (self.thread.next_index or self.thread.head)
 
     def records(self, store: Store) -> Iterator[Record]:
         """Yield all records as they were then."""

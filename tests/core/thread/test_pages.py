@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from afkcli.core.contract.errors import UnknownNameError
 from afkcli.core.contract.messages import Role, text_message
 from afkcli.core.contract.protocols import LargeRecord, Lease, Record, ThreadInfo
 from afkcli.core.contract.structs import replace
-from afkcli.core.thread.export import export_thread, snapshot
+from afkcli.core.thread.export import export_all, export_thread, snapshot
 from afkcli.core.thread.history import fold, outline, sealed_turns
 from afkcli.core.thread.memory_store import MemoryStore
 from afkcli.core.thread.pages import records_in_pages
@@ -121,6 +122,17 @@ def test_an_export_is_of_one_moment_while_a_run_writes() -> None:
     lease = save_turn(store, lease, "another", "one")
 
     assert [*begun, *lines] == at_once
+
+
+def test_a_thread_whose_first_turn_has_not_begun_is_left_out_of_an_export() -> None:
+    store = MemoryStore()
+    talked(store)
+    alone = list(export_all(store, pytest.fail))
+    lease = acquired(store, "new")
+
+    assert list(export_all(store, pytest.fail)) == alone
+    with pytest.raises(UnknownNameError, match="the first turn of the thread 'new' has not begun yet"):
+        list(export_thread(store, lease.thread, pytest.fail))
 
 
 def test_a_snapshot_is_read_again_as_it_was() -> None:

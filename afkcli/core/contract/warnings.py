@@ -93,6 +93,8 @@ WARNINGS: tuple[WarningRow, ...] = (
         "a server found the request too long all the same; more was left out, and it was asked once more",
         "0.2",
     ),
+    WarningRow("compaction_failed", "old turns could not be summarised; they are left out instead", "0.2"),
+    WarningRow("compaction_not_saved", "the store could not keep a summary; it is used by this run alone", "0.2"),
     WarningRow("context_trimmed", "the local model's context is full, so the oldest messages were left out"),
     WarningRow("finish_reason", "the server stopped for an unknown or unusual reason"),
     WarningRow(

@@ -11,7 +11,7 @@ from afkcli.core.contract.credentials import MASK, SECRET_NAME
 from afkcli.core.contract.errors import MissingKeyError, ProviderError
 from afkcli.core.contract.jsonform import JsonObject, dumps
 from afkcli.core.contract.messages import ModelEvent, ModelRequest
-from afkcli.core.contract.protocols import Capabilities, ModelInfo, Provider, Record, SentRequest, Store
+from afkcli.core.contract.protocols import Provider, Record, SentRequest, Store
 from afkcli.core.contract.result import RunState
 from afkcli.core.contract.tasks import contained
 from afkcli.core.contract.text import error_line, visible_json
@@ -23,6 +23,7 @@ from afkcli.wiring.plugin_objects import make_provider_without_key
 from afkcli.wiring.recording_form import estimated_tokens, request_form
 from afkcli.wiring.setup import Setup
 from afkcli.wiring.thread_copies import ThreadCopies
+from afkcli.wiring.wrapped_providers import ProviderWrapper, WrappedProviders
 
 SHORTENED_CHARS = 1000
 """A longer text of base64 is shortened on a terminal."""
@@ -91,7 +92,13 @@ class _DryTape(Tape):
         self._stopping: Stopping | None = None
 
     def providers(self, providers: Mapping[str, Provider]) -> Mapping[str, Provider]:
-        return _DryProviders(providers, self)
+        def dry(name: str) -> Provider:
+            try:
+                return _DryProvider(providers[name], self)
+            except MissingKeyError:
+                return _DryProvider(self.without_key(name), self)
+
+        return WrappedProviders(providers, dry)
 
     def begin(self, spec: RunSpec, model: str, records: Sequence[Record], outlet: Outlet, stopping: Stopping) -> None:
         self._stopping = stopping
@@ -131,58 +138,19 @@ class _DryTape(Tape):
         return sent
 
 
-class _DryProviders(Mapping[str, Provider]):
-    def __init__(self, providers: Mapping[str, Provider], tape: _DryTape) -> None:
-        self._providers = providers
-        self._tape = tape
-
-    def __getitem__(self, name: str) -> Provider:
-        try:
-            return _DryProvider(self._providers[name], self._tape)
-        except MissingKeyError:
-            return _DryProvider(self._tape.without_key(name), self._tape)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._providers)
-
-    def __len__(self) -> int:
-        return len(self._providers)
-
-
-class _DryProvider:
-    """A provider that asks no server."""
+class _DryProvider(ProviderWrapper):
+    """A provider that asks no server, and needs no connection."""
 
     def __init__(self, provider: Provider, tape: _DryTape) -> None:
-        self._provider = provider
+        super().__init__(provider)
         self._tape = tape
-
-    @property
-    def name(self) -> str:
-        return self._provider.name
-
-    @property
-    def default_model(self) -> str | None:
-        return self._provider.default_model
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         await self._tape.take(self._provider, request)
         yield  # it is a generator
 
-    def capabilities(self, model: str) -> Capabilities:
-        return self._provider.capabilities(model)
-
-    async def list_models(self) -> Sequence[ModelInfo]:
-        return await self._provider.list_models()
-
     async def count_tokens(self, request: ModelRequest) -> int:
         return estimated_tokens(request)
 
     async def prepare(self) -> None:
-        """Prepare nothing: no connection is needed."""
-
-    async def aclose(self) -> None:
-        """Leave the provider open: it belongs to the runner."""
-
-    def __getattr__(self, name: str) -> Any:
-        """Return an optional method of the provider; `AttributeError` if it has none of that name."""
-        return getattr(self._provider, name)
+        """Prepare nothing."""

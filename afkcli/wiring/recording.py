@@ -35,7 +35,7 @@ from afkcli.core.contract.messages import (
     ToolResultPart,
     ToolSpec,
 )
-from afkcli.core.contract.protocols import Capabilities, ModelInfo, Provider, Record, Store
+from afkcli.core.contract.protocols import Capabilities, Provider, Record, Store
 from afkcli.core.contract.structs import replace
 from afkcli.core.contract.tools import FoundTools
 from afkcli.core.run.outlet import Outlet
@@ -56,6 +56,7 @@ from afkcli.wiring.recording_form import (
     event_form,
     request_form,
 )
+from afkcli.wiring.wrapped_providers import ProviderWrapper, WrappedProviders
 
 TOOL_EVENTS = (ToolStarted, ToolProgress, ToolCompleted, ApprovalRequested, ApprovalResolved, Warned)
 """The events of tool calls that a replay gives again."""
@@ -186,7 +187,7 @@ class RunRecorder(Tape):
         self._calls_tools = False
 
     def providers(self, providers: Mapping[str, Provider]) -> Mapping[str, Provider]:
-        return _RecordedProviders(providers, self)
+        return WrappedProviders(providers, lambda name: RecordedProvider(providers[name], self))
 
     def find_tools(self, find: FindTools) -> FindTools:
         def recorded(names: Sequence[str]) -> Coroutine[Any, Any, FoundTools]:
@@ -350,35 +351,12 @@ def _follows(event: ModelEvent, before: ModelEvent) -> bool:
     return not isinstance(event, ToolCallDelta) or event.id == getattr(before, "id", None)
 
 
-class _RecordedProviders(Mapping[str, Provider]):
-    def __init__(self, providers: Mapping[str, Provider], recorder: RunRecorder) -> None:
-        self._providers = providers
-        self._recorder = recorder
-
-    def __getitem__(self, name: str) -> Provider:
-        return RecordedProvider(self._providers[name], self._recorder)
-
-    def __iter__(self) -> Any:
-        return iter(self._providers)
-
-    def __len__(self) -> int:
-        return len(self._providers)
-
-
-class RecordedProvider:
+class RecordedProvider(ProviderWrapper):
     """A provider whose requests and answers are recorded; all else is the provider's own."""
 
     def __init__(self, provider: Provider, recorder: RunRecorder) -> None:
-        self._provider = provider
+        super().__init__(provider)
         self._recorder = recorder
-
-    @property
-    def name(self) -> str:
-        return self._provider.name
-
-    @property
-    def default_model(self) -> str | None:
-        return self._provider.default_model
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         recorder = self._recorder
@@ -409,9 +387,6 @@ class RecordedProvider:
             self._recorder.knows(f"{self.name}/{model}", known)
         return known
 
-    async def list_models(self) -> Sequence[ModelInfo]:
-        return await self._provider.list_models()
-
     async def count_tokens(self, request: ModelRequest) -> int:
         tokens = None
         try:
@@ -419,13 +394,3 @@ class RecordedProvider:
         finally:
             self._recorder.counted(tokens)
         return tokens
-
-    async def prepare(self) -> None:
-        await self._provider.prepare()
-
-    async def aclose(self) -> None:
-        """Leave the provider open: it belongs to the runner."""
-
-    def __getattr__(self, name: str) -> Any:
-        """Return an optional method of the provider; `AttributeError` if it has none of that name."""
-        return getattr(self._provider, name)

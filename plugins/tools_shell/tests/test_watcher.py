@@ -253,6 +253,25 @@ def wait_for(file):
         time.sleep(0.01)
 
 
+def wait_for_stop(pid):
+    """Wait until a process and those that it started are suspended, or have ended."""
+    until = time.monotonic() + LIMIT
+    while any(state not in ("T", "Z") for state in states_of(pid)):
+        assert time.monotonic() < until, f"not all are suspended: {states_of(pid)}"
+        time.sleep(0.01)
+
+
+def states_of(pid):
+    """Return the states of a process and of those that it started, as /proc shows them."""
+    states = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            state, parent = file.read_text().rpartition(")")[2].split()[:2]
+            if pid in (int(file.parent.name), int(parent)):
+                states.append(state)
+    return states
+
+
 def test_no_process_is_left_if_afk_is_killed_and_a_fork_of_it_lives(marked):
     """As a program with worker processes has them: the socket to the supervisor does not close with afk."""
     afk = start_afk(marked, "touch READY; FOREVER", how="forked")
@@ -267,7 +286,8 @@ def test_no_process_is_left_if_afk_is_killed_and_a_fork_of_it_lives(marked):
 
 def test_no_process_is_left_if_the_supervisor_is_suspended_and_afk_killed(marked):
     """One after the other, with no time for afk between them: the kernel continues the supervisor."""
-    afk = start_afk(marked, "kill -STOP $(cut -d' ' -f4 /proc/$PPID/stat); kill -STOP $PPID; touch READY; FOREVER")
+    afk = start_afk(marked, "touch READY; kill -STOP $(cut -d' ' -f4 /proc/$PPID/stat); kill -STOP $PPID; FOREVER")
+    wait_for_stop(afk.pid)  # a thread of afk may still see that the supervisor is suspended, and end the command
     afk.kill()
     afk.wait(LIMIT)
     marked.wait_until_none_runs()

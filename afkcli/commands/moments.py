@@ -20,7 +20,7 @@ _FIRST_YEAR = 1970
 _DAYS = {"today": 0, "yesterday": 1}
 
 
-class Moment(click.ParamType[str]):
+class Moment(click.ParamType):  # type: ignore[type-arg]  # it takes no argument in the lowest click
     """A moment as RFC 3339 in UTC, so that it can be compared with the times of records as a text.
 
     It is written as `2026-11-27`, `2026-11-27 14:30`, in RFC 3339, as `today` or `yesterday`, or as how long ago:

@@ -27,7 +27,7 @@ from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
 
 
-class TurnRange(click.ParamType[range]):
+class TurnRange(click.ParamType):  # type: ignore[type-arg]  # as in moments
     """Numbers of turns: `5`, `3-7`, `3-` (to the last one), `-7` (from the first one)."""
 
     name = "turns"

@@ -80,7 +80,7 @@ def _extras(plugins: Sequence[Plugin]) -> Iterator[str]:
         if plugin.not_in_all is not None:
             yield f"# Not in `all`: {plugin.not_in_all}"
         yield f"{plugin.extra} = {_array([plugin.distribution, *plugin.extra_needs])}"
-    names = ",".join(plugin.extra for plugin in plugins if plugin.not_in_all is None)
+    names = ",".join(["chat", *(plugin.extra for plugin in plugins if plugin.not_in_all is None)])
     yield f"all = {_array([f'afkcli[{names}]'])}"
 
 

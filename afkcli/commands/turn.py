@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import os
 import signal
-from collections.abc import Callable, Sequence
-from types import FrameType
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
-from afkcli.commands.approvals import Approver, approver, interaction_mode
+from afkcli.commands.question import Question, asked, edited
+from afkcli.commands.session import LAST_WORDS_SECONDS, Session, are_left_behind
 from afkcli.commands.turn_checks import check_output, check_sources
 from afkcli.commands.turn_request import TurnRequest
 from afkcli.core.contract.errors import EXIT_DEGRADED, EXIT_DENIED, EXIT_INTERNAL, EXIT_OK, UsageError
-from afkcli.core.contract.structs import Struct, replace
+from afkcli.core.contract.structs import Struct
 from afkcli.host.collecting import collect_again, pause_collecting
 from afkcli.host.ending import Ending
 from afkcli.host.invocation import STDOUT_ASIDE, Invocation
-from afkcli.host.signals import SIGPIPE, die_of
+from afkcli.host.signals import SIGPIPE
 from afkcli.screen.messages import Messages
 from afkcli.screen.renderers import (
     JsonRenderer,
@@ -31,19 +29,14 @@ from afkcli.screen.renderers import (
 from afkcli.screen.streams import Output, is_disconnected
 
 if TYPE_CHECKING:
-    from afkcli.commands.edit_question import Edited
     from afkcli.commands.new_thread import NewThreadLine
     from afkcli.core.contract.jsonform import JsonObject
-    from afkcli.core.run.config import InteractionMode
+    from afkcli.core.contract.result import AgentResult
     from afkcli.core.run.handle import RunHandle
-    from afkcli.core.run.opening import Replaces
-    from afkcli.core.thread.attachments import Attachment
     from afkcli.wiring.agents import Flags
-    from afkcli.wiring.runner import Runner
     from afkcli.wiring.setup import Setup
     from afkcli.wiring.tapes import Tapes
 
-LAST_WORDS_SECONDS = 0.5
 UNREAD_SECONDS = 5.0
 """How long the end of a run whose time is over waits for a reader of stdout that takes nothing."""
 
@@ -65,20 +58,66 @@ def run_turn(invocation: Invocation, request: TurnRequest) -> Ending:
         collect_again()
 
 
-def _prepared(invocation: Invocation, request: TurnRequest) -> _Turn:
+class TurnEnded(NamedTuple):
+    """How a turn ended: its exit code, and its result if it was started."""
+
+    code: int
+    result: AgentResult | None = None
+
+
+async def take_turn(session: Session, request: TurnRequest, question: Question, flags: Flags) -> TurnEnded:
+    """Take one turn of a session, and return how it ended; `session.signals.number` is the signal that stopped it.
+
+    Args:
+        session: whose stop signals are listened to.
+        request: the thread, and the form of the output.
+        question: what is asked.
+        flags: what `request` says of the agent; see `flags_of`.
+
+    Raises:
+        AfkError: the turn could not be started.
+    """
+    return await _Turn(session, request, question, flags).run()
+
+
+class _Prepared(NamedTuple):
+    """A session of one turn before its event loop is there."""
+
+    invocation: Invocation
+    setup: Setup
+    messages: Messages
+    request: TurnRequest
+    question: Question
+    flags: Flags
+    tapes: Tapes | None
+
+
+def _prepared(invocation: Invocation, request: TurnRequest) -> _Prepared:
     """Read what the request names: stdin, attachments, the schema, the config and the plugins."""
     messages = Messages(invocation)
     check_sources(request)
-    text: str | None = None
-    attachments: Sequence[Attachment] = ()
-    if not (request.resume or request.retry or request.edit):
-        text, attachments = _message(invocation, request, messages)
+    question = asked(invocation, request, messages)
     check_output(request)
+    flags = flags_of(request)
 
-    from afkcli.wiring.agents import Flags
     from afkcli.wiring.assembly import load_setup
 
-    flags = Flags(
+    setup = load_setup(invocation, project=True, plugin_files=request.plugins, notify=messages.say)
+    tapes: Tapes | None = None
+    if request.is_taped:
+        from afkcli.commands.taped_turn import tapes_for
+
+        tapes = tapes_for(request, setup, messages)
+    if request.edit:
+        request, question = edited(invocation, setup, request)
+    return _Prepared(invocation, setup, messages, request, question, flags, tapes)
+
+
+def flags_of(request: TurnRequest) -> Flags:
+    """Return what `request` says of the agent; `UsageError` if its schema cannot be read."""
+    from afkcli.wiring.agents import Flags
+
+    return Flags(
         model=request.model,
         agent=request.agent,
         instructions=request.instructions,
@@ -89,43 +128,6 @@ def _prepared(invocation: Invocation, request: TurnRequest) -> _Turn:
         context=request.context,
         context_model=request.context_model,
     )
-    setup = load_setup(invocation, project=True, plugin_files=request.plugins, notify=messages.say)
-    tapes: Tapes | None = None
-    if request.is_taped:
-        from afkcli.commands.taped_turn import tapes_for
-
-        tapes = tapes_for(request, setup, messages)
-    replaces: Replaces | None = "last" if request.retry else None
-    if request.edit:
-        text, replaces, thread = _edited(invocation, request, setup)
-        request = replace(request, thread=thread, continue_=False)  # another thread may be the last one by now
-    return _Turn(invocation, request, setup, flags, text, messages, attachments, replaces, tapes)
-
-
-def _edited(invocation: Invocation, request: TurnRequest, setup: Setup) -> Edited:
-    from afkcli.commands.edit_question import edited_question
-    from afkcli.wiring.plugin_objects import open_store
-
-    store = open_store(setup)
-    try:
-        return edited_question(invocation, store, request.thread)
-    finally:
-        store.close()
-
-
-def _message(invocation: Invocation, request: TurnRequest, messages: Messages) -> tuple[str, Sequence[Attachment]]:
-    from afkcli.commands.stdin import message_with_stdin
-
-    taken = "-" in request.attach or request.approvals == "stdin"  # by a file, or by decisions
-    text = message_with_stdin(
-        request.words, invocation.stdin, read_stdin=request.read_stdin and not taken, notify=messages.say
-    )
-    if not request.attach:
-        return text, ()
-    from afkcli.commands.attach import attached
-
-    found = attached(request.attach, invocation.stdin, may_read_stdin=request.read_stdin, notify=messages.say)
-    return text, found
 
 
 def _schema(request: TurnRequest) -> JsonObject | None:
@@ -136,13 +138,13 @@ def _schema(request: TurnRequest) -> JsonObject | None:
     return read_schema(request.schema)
 
 
-def _run(turn: _Turn) -> Ending:
+def _run(prepared: _Prepared) -> Ending:
     """Run a turn in an event loop of its own, and restore the signal handlers."""
-    before = {number: signal.getsignal(number) for number in turn.invocation.stop_signals}
+    before = {number: signal.getsignal(number) for number in prepared.invocation.stop_signals}
     loops = asyncio.Runner()
     at_once = False
     try:
-        ending = loops.run(turn.run())
+        ending = loops.run(_only_turn(prepared))
         at_once = ending.at_once
         return ending
     finally:
@@ -153,94 +155,84 @@ def _run(turn: _Turn) -> Ending:
                     signal.signal(number, handler)
 
 
-class _Turn(Struct):
-    """One turn while it runs. Without `text` it resumes the thread's last, or asks its question again (`replaces`)."""
+async def _only_turn(prepared: _Prepared) -> Ending:
+    """Run the one turn of a session, which is closed then."""
+    session = Session(prepared.invocation, prepared.setup, prepared.messages, prepared.request, prepared.tapes)
+    session.signals.listen()
+    try:
+        ended = await take_turn(session, prepared.request, prepared.question, prepared.flags)
+    finally:
+        await session.aclose()
+    number = session.signals.number
+    return Ending(ended.code, number, at_once=await are_left_behind(stopped=number is not None))
 
-    invocation: Invocation
+
+class _Turn(Struct):
+    """One turn while it runs."""
+
+    session: Session
     request: TurnRequest
-    setup: Setup
+    question: Question
     flags: Flags
-    text: str | None
-    messages: Messages
-    attachments: Sequence[Attachment] = ()
-    replaces: Replaces | None = None
-    tapes: Tapes | None = None
     _code: int = EXIT_OK
-    _signal: int | None = None
+    _result: AgentResult | None = None
     _cancel: Callable[[], object] = lambda: None
-    _approver: Approver | None = None
-    _unserved: int | None = None
     _output: Output | None = None
     _said_unread: bool = False
 
-    async def run(self) -> Ending:
-        from afkcli.wiring.runner import Runner
-        from afkcli.wiring.surroundings import runner_config
-
-        mode: InteractionMode = "headless"
-        if self._is_real:  # nobody is asked again about what was recorded
-            mode = interaction_mode(self.request.approvals or self.setup.config.approval("mode"), self.invocation)
-            self._approver = approver(mode, self.invocation, self.messages)
-        runner = Runner(
-            dataclasses.replace(
-                runner_config(self.setup, self.request.busy, self.request.busy_timeout), interaction_mode=mode
-            ),
-            store=None if self.request.memory else "memory",
-            sinks=None if self.request.memory else (),
-            setup=self.setup,
-            tapes=self.tapes,
-        )
-        self._listen()
+    async def run(self) -> TurnEnded:
+        self.session.signals.reset(self._on_signal)
         try:
             with STDOUT_ASIDE:  # what plugins and tools print is not the answer
-                await self._stream(runner)
+                await self._stream()
         except asyncio.CancelledError:
-            if self._signal is None:
+            if self.session.signals.number is None:
                 raise
         finally:
-            if self._approver is not None:
-                self._approver.close()
-            await runner.aclose()
+            self._cancel = lambda: None
+            if self.session.approver is not None:
+                self.session.approver.close()
             if self._output is not None:
                 self._output.close()
-        return Ending(self._code, self._signal, at_once=await _are_left_behind(stopped=self._signal is not None))
+        return TurnEnded(self._code, self._result)
 
     @property
-    def _is_real(self) -> bool:
-        return self.tapes is None or self.tapes.is_real
+    def messages(self) -> Messages:
+        return self.session.messages
 
     @property
     def _kept(self) -> str:
         """What a message about a lost answer says of where it is."""
-        return "; the answer is kept in the thread" if self.request.memory and self._is_real else ""
+        return "; the answer is kept in the thread" if self.request.memory and self.session.is_real else ""
 
-    async def _stream(self, runner: Runner) -> None:
+    async def _stream(self) -> None:
         from afkcli.wiring.agents import agent_for
 
+        session, question = self.session, self.question
         task = asyncio.current_task()
         assert task is not None
         self._cancel = task.cancel
-        thread_id = await self._thread(runner)
+        thread_id = await self._thread()
         try:
-            handle = await runner.start(
-                lambda thread: agent_for(self.setup, self.flags, thread),
-                user_message=self.text,
+            handle = await session.runner.start(
+                lambda thread: agent_for(session.setup, self.flags, thread),
+                user_message=question.text,
                 thread_id=thread_id,
-                create=self.text is not None and self.replaces is None,
-                attachments=self.attachments,
+                create=question.is_new,
+                attachments=question.attachments,
                 run_id=self.request.run_id,
-                replaces=self.replaces,
+                replaces=question.replaces,
             )
         except BaseException:
             if self.request.edit:  # what was typed is nowhere else
-                self.messages.raw(f"afk: the edited question, which was not asked:\n{self.text}\n")
+                self.messages.raw(f"afk: the edited question, which was not asked:\n{question.text}\n")
             raise
-        if thread_id is None and self.request.memory and self._is_real:
+        if thread_id is None and self.request.memory and session.is_real:
             self.messages.say(f"thread {handle.thread_id}")
-        showing = asyncio.ensure_future(self._show(handle, runner))
+        showing = asyncio.ensure_future(self._show(handle))
         stopping: list[asyncio.Task[None]] = []
         self._cancel = lambda: stopping.append(asyncio.ensure_future(_stop(handle, showing)))
-        if self._signal is not None:  # it came while the run was opened
+        if session.signals.number is not None:  # it came while the run was opened
             self._cancel()
         limiting = asyncio.ensure_future(self._stop_showing_after_time_limit(handle, showing))
         await asyncio.wait({showing})
@@ -267,19 +259,20 @@ class _Turn(Struct):
 
     def _say_unread(self, handle: RunHandle) -> None:
         """Note in the events, once, that lines for a person were left out."""
-        if not self._said_unread and self.invocation.stderr.left_out:
+        if not self._said_unread and self.session.invocation.stderr.left_out:
             self._said_unread = True
             handle.warn("stderr_unread", "lines for a person are left out, because nobody reads stderr")
 
-    async def _show(self, handle: RunHandle, runner: Runner) -> None:
-        renderer, new_thread = self._renderer(), self._new_thread_line(runner)
+    async def _show(self, handle: RunHandle) -> None:
+        approver = self.session.approver
+        renderer, new_thread = self._renderer(), self._new_thread_line()
         failed = False
         async for event in handle:
             if event.type == "step_started":
                 collect_again()
             await new_thread.take(event)
-            if self._approver is not None and event.type in ("run_started", "approval_requested", "approval_resolved"):
-                self._approver.take(handle, event)
+            if approver is not None and event.type in ("run_started", "approval_requested", "approval_resolved"):
+                approver.take(handle, event)
             self._say_unread(handle)
             if failed:
                 continue
@@ -288,7 +281,7 @@ class _Turn(Struct):
             except OSError as error:
                 failed = True
                 if is_disconnected(error):
-                    self._stopped_by(self._signal or SIGPIPE)
+                    self._stopped_by(self.session.signals.number or SIGPIPE)
                     await handle.cancel()
                 else:
                     self.messages.error(f"stdout cannot be written: {error.strerror}{self._kept}")
@@ -297,12 +290,13 @@ class _Turn(Struct):
     async def _end(self, handle: RunHandle) -> None:
         from afkcli.core.contract.result import exit_code
 
-        result = await handle.wait()
+        result = self._result = await handle.wait()
         self._code = exit_code(result) or self._code
-        if self.tapes is not None:
+        if self.session.tapes is not None:
             from afkcli.commands.taped_turn import ended
 
-            self._signal = await ended(self.tapes, result, self._output) or self._signal
+            signals = self.session.signals
+            signals.number = await ended(self.session.tapes, result, self._output) or signals.number
         if self.request.fail_on_denied and result.denied and self._code in (EXIT_OK, EXIT_DEGRADED):
             self._code = EXIT_DENIED
         if self.request.debug and handle.exception is not None:
@@ -311,39 +305,41 @@ class _Turn(Struct):
             lines = traceback.format_exception(handle.exception)
             self.messages.raw("".join(lines))
 
-    async def _thread(self, runner: Runner) -> str | None:
+    async def _thread(self) -> str | None:
         if self.request.resume and self.request.thread is not None:
-            return (await runner.thread_meant(self.request.thread)).name
+            return (await self.session.runner.thread_meant(self.request.thread)).name
         if not self.request.continue_:
             return self.request.thread
         if not self.request.memory:
             raise UsageError("--continue needs memory, which --no-memory turns off; use one of them")
-        last = await runner.last_thread()
+        last = await self.session.runner.last_thread()
         if last is None:
-            raise UsageError(f"no thread was used in {self.invocation.folder} yet; start one with --thread NAME")
+            raise UsageError(
+                f"no thread was used in {self.session.invocation.folder} yet; start one with --thread NAME"
+            )
         self.messages.say(f"thread {last.name}")
         return last.name
 
-    def _new_thread_line(self, runner: Runner) -> NewThreadLine:
+    def _new_thread_line(self) -> NewThreadLine:
         from afkcli.commands.new_thread import NewThreadLine
 
-        request, is_seen = self.request, self.invocation.stderr.is_terminal and not self.request.quiet
-        may_begin = request.memory and self._is_real and self.text is not None and self.replaces is None
-        return NewThreadLine(runner, self.messages, request.thread if is_seen and may_begin else None)
+        request, is_seen = self.request, self.session.invocation.stderr.is_terminal and not self.request.quiet
+        may_begin = request.memory and self.session.is_real and self.question.is_new
+        return NewThreadLine(self.session.runner, self.messages, request.thread if is_seen and may_begin else None)
 
     def _renderer(self) -> Renderer:
-        output = self._output = Output(self.invocation.answer_descriptor())
+        output = self._output = Output(self.session.invocation.answer_descriptor())
         if self.request.json:
             return JsonRenderer(output)
         reasoning = None
         if self.request.reasoning:
-            shared = self.invocation.same_output()
-            reasoning = Reasoning(self.messages, Output(self.invocation.stderr.descriptor) if shared else None)
+            shared = self.session.invocation.same_output()
+            reasoning = Reasoning(self.messages, Output(self.session.invocation.stderr.descriptor) if shared else None)
         answer = final_answer if self.request.final else None
         if self.request.schema is not None and not self.request.dry_run:
             answer = structured_answer
-        seen = output.is_terminal and self.invocation.stderr.is_terminal
-        tells = self._is_real and not self.request.quiet
+        seen = output.is_terminal and self.session.invocation.stderr.is_terminal
+        tells = self.session.is_real and not self.request.quiet
         return TextRenderer(
             output,
             self.messages,
@@ -353,34 +349,14 @@ class _Turn(Struct):
             resumable=tells and self.request.memory,
         )
 
-    def _listen(self) -> None:
-        """Have the stop signals cancel the run."""
-        loop = asyncio.get_running_loop()
-        for number in self.invocation.stop_signals:
-            try:
-                loop.add_signal_handler(number, self._on_signal, number)
-                # The loop is still woken. `signal.signal` has a system call interrupted, not restarted: where a write
-                # of a plugin blocks the loop, the second signal has to be seen.
-                signal.signal(number, self._on_unserved)
-            except NotImplementedError:  # Windows: only Ctrl-C, and not through the loop
-                signal.signal(number, lambda got, frame: loop.call_soon_threadsafe(self._on_signal, got))
-
-    def _on_unserved(self, number: int, frame: FrameType | None) -> None:
-        """Die of the second signal if the event loop has not handled the first: a tool blocks it."""
-        if self._unserved is not None and self._signal is None:
-            die_of(number)
-        self._unserved = number
-
     def _on_signal(self, number: int) -> None:
-        if self._signal is not None:
-            os._exit(128 + number) if os.name == "nt" else die_of(number)
         self._stopped_by(number)
         self._cancel()
 
     def _stopped_by(self, number: int) -> None:
-        self._signal = number
-        if self.tapes is not None:
-            self.tapes.signal = number
+        self.session.signals.number = number
+        if self.session.tapes is not None:
+            self.session.tapes.signal = number
 
 
 async def _stop(handle: RunHandle, showing: asyncio.Task[None]) -> None:
@@ -388,16 +364,3 @@ async def _stop(handle: RunHandle, showing: asyncio.Task[None]) -> None:
     await handle.cancel()
     await asyncio.wait({showing}, timeout=LAST_WORDS_SECONDS)
     showing.cancel()
-
-
-async def _are_left_behind(*, stopped: bool) -> bool:
-    """Cancel what plugins and tools left on the event loop; return whether a task of it, or a thread, does not end."""
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
-        task.cancel()
-    if left and (await asyncio.wait(left, timeout=LAST_WORDS_SECONDS))[1]:
-        return True
-    from afkcli.core.contract.tasks import CLOSE_SECONDS
-
-    ending = asyncio.ensure_future(asyncio.get_running_loop().shutdown_default_executor())
-    return bool((await asyncio.wait({ending}, timeout=LAST_WORDS_SECONDS if stopped else CLOSE_SECONDS))[1])

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 
-from afkcli.front_page import front_page
+from afkcli.front_page import first_page, front_page
 from afkcli.host.collecting import pause_collecting
 from afkcli.host.ending import Ending
 from afkcli.host.invocation import Invocation, drop_unwritten, open_standard_descriptors, unblock_stderr
@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+EXIT_USAGE = 2
+"""As in `afkcli.core.contract.errors`, which the front page does not import."""
 _LAST_LINES_SECONDS = 0.5
 """How long the end waits for a reader of stderr that takes nothing."""
 
@@ -54,12 +56,17 @@ def main() -> NoReturn:
 
 
 def _called(invocation: Invocation) -> object:
-    """Print the front page, or have click call the command, and return what the command returns."""
+    """Print a front page, or have click call the command, and return what the command returns."""
     page = front_page(invocation)
     if page is not None:
         if invocation.stdout.text is not None:
             invocation.stdout.text.write(page)
         return None
+    page = first_page(invocation)
+    if page is not None:
+        if invocation.stderr.text is not None:
+            invocation.stderr.text.write(page)
+        return EXIT_USAGE
     from afkcli.command_group import cli
 
     return cli.main(list(invocation.arguments), prog_name="afk", standalone_mode=False, obj=invocation)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import click
 
-from afkcli.front_page import COMMANDS, EXAMPLES, FROM_A_PLUGIN, INTRODUCTION, MAX_COLUMNS, plugin_commands
+from afkcli.commands.base import Group
+from afkcli.front_page import COMMANDS, EXAMPLES, INTRODUCTION, command_sections, plugin_commands
 from afkcli.host.collecting import collect_again
+from afkcli.screen.help_text import MAX_COLUMNS
 from afkcli.version import __version__
 
 _IMPORT_MORE = ("run", "threads")
 """Commands that say themselves when they have imported what they need: see `afkcli.host.collecting`."""
 
 
-class Commands(click.Group):
+class Commands(Group):
     """The group of commands. Showing its help loads no command; an unknown name may be a command of a plugin."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -31,15 +33,15 @@ class Commands(click.Group):
         return _plugin_command(ctx, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = list(COMMANDS.items())
-        rows += [(name, FROM_A_PLUGIN) for name in plugin_commands()]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
+        for group, rows in command_sections(plugin_commands()).items():
+            with formatter.section(group):
+                formatter.write_dl(rows)
 
 
 @click.group(
     cls=Commands,
-    help="\n".join((INTRODUCTION, "", "\b", *EXAMPLES)),
+    help=INTRODUCTION,
+    examples=EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": MAX_COLUMNS},
 )
 @click.version_option(__version__, "--version", "-V", prog_name="afk", message="%(prog)s %(version)s")

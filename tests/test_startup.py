@@ -90,11 +90,18 @@ START = {
     "afkcli.host.search_path",
     "afkcli.version",
 }
-CLICK = START | {"afkcli.command_group", "afkcli.commands", "afkcli.commands.context"}
+CLICK = START | {
+    "afkcli.command_group",
+    "afkcli.commands",
+    "afkcli.commands.base",
+    "afkcli.commands.context",
+    "afkcli.screen",
+    "afkcli.screen.help_text",
+}
 ERRORS = {"afkcli.core", "afkcli.core.contract", "afkcli.core.contract.errors"}
 OF_A_COMMAND = {
     "--version": START,
-    "--help": START | {"afkcli.loading", "afkcli.loading.entry_points"},
+    "--help": START | {"afkcli.loading", "afkcli.loading.entry_points", "afkcli.screen", "afkcli.screen.help_text"},
     "run --help": CLICK
     | ERRORS
     | {

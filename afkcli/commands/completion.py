@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from afkcli.commands.base import Command
 from afkcli.core.contract.errors import AfkError
 from afkcli.host.invocation import Invocation
 
@@ -23,16 +24,18 @@ def complete_thread(ctx: click.Context, param: click.Parameter, incomplete: str)
     return names
 
 
-@click.command("completion")
+@click.command(
+    "completion",
+    cls=Command,
+    examples=(
+        ('eval "$(afk completion bash)"', "in ~/.bashrc"),
+        ('eval "$(afk completion zsh)"', "in ~/.zshrc"),
+        ("afk completion fish | source", "in ~/.config/fish/config.fish"),
+    ),
+)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
-    """Print the completion script for SHELL.
-
-    \b
-    bash:  eval "$(afk completion bash)"      in ~/.bashrc
-    zsh:   eval "$(afk completion zsh)"       in ~/.zshrc
-    fish:  afk completion fish | source       in ~/.config/fish/config.fish
-    """
+    """Print the completion script for SHELL, which completes commands, options and the names of threads."""
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell)

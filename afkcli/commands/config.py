@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from afkcli.commands.base import Group
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.config.project import find_project_file
@@ -35,12 +36,22 @@ class Place:
     trust: str | None = None
 
 
-@click.group("config")
+@click.group(
+    "config",
+    cls=Group,
+    examples=(
+        ("afk config path", "the files and folders"),
+        ("afk config show", "every value that is set"),
+    ),
+)
 def command() -> None:
     """Show the config and where it comes from."""
 
 
-@command.command("path")
+@command.command(
+    "path",
+    examples=(("afk config path", "the files and folders, a line each"),),
+)
 @json_option
 def path(as_json: bool) -> None:
     """Show which files and folders afk uses, which of them exist, and whether the project's afk.toml is trusted."""
@@ -101,7 +112,13 @@ def _status(place: Place) -> str:
     return place.trust or "there"
 
 
-@command.command("show")
+@command.command(
+    "show",
+    examples=(
+        ("afk config show", "every value, and where it is set"),
+        ("afk config show --json", "the same as JSON"),
+    ),
+)
 @json_option
 def show(as_json: bool) -> None:
     """Show every value that is set, and where it is set; secrets are masked."""

@@ -16,16 +16,3 @@ def invocation() -> Invocation:
 def invocation_of(context: click.Context) -> Invocation:
     """Return the invocation of a command by its context."""
     return context.find_object(Invocation) or Invocation.of_process()
-
-
-class EnvironmentOption(click.Option):
-    """An option that takes its value from a variable of the invocation's environment where it is not given."""
-
-    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        return invocation_of(ctx).environment.get(str(self.envvar)) or None if self.envvar else None
-
-    def get_error_hint(self, ctx: click.Context | None, *arguments: object) -> str:
-        """Return what an error calls this option: its variable, if the wrong value came from that."""
-        if ctx is not None and ctx.get_parameter_source(str(self.name)) is click.core.ParameterSource.ENVIRONMENT:
-            return f"'{self.envvar}'"
-        return super().get_error_hint(ctx)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from afkcli.commands.base import Command
 from afkcli.commands.config import places
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
@@ -47,7 +48,14 @@ class Finding:
     detail: str
 
 
-@click.command("doctor")
+@click.command(
+    "doctor",
+    cls=Command,
+    examples=(
+        ("afk doctor", "a line for each thing that is checked"),
+        ("afk doctor --json", "the same as JSON"),
+    ),
+)
 @json_option
 def command(as_json: bool) -> None:
     """Check the installation. The exit code is 0 if `afk run` with nothing configured by flags would work, else 1."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from afkcli.commands.base import Group
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
 from afkcli.commands.event_log import EventLog, LoggedEvent
@@ -39,12 +40,25 @@ _STYLES = {"error": RED, "warning": YELLOW, "retrying": YELLOW, "text_delta": DI
 _LINE_LENGTH = 200
 
 
-@click.group("events")
+@click.group(
+    "events",
+    cls=Group,
+    examples=(
+        ("afk events tail -f", "the log, as it is written"),
+        ("afk events schema", "the JSON Schema of its lines"),
+    ),
+)
 def command() -> None:
     """Read the event log; print the events' JSON Schema."""
 
 
-@command.command("schema")
+@command.command(
+    "schema",
+    examples=(
+        ("afk events schema", "indented"),
+        ("afk events schema --json", "on one line"),
+    ),
+)
 @json_option
 def schema(as_json: bool) -> None:
     """Print the JSON Schema of one line of the event stream."""
@@ -54,7 +68,14 @@ def schema(as_json: bool) -> None:
     Stdout(invocation()).lines([dumps(form) if as_json else json.dumps(form, indent=2, ensure_ascii=False)])
 
 
-@command.command("tail")
+@command.command(
+    "tail",
+    examples=(
+        ("afk events tail -n 50", "the last 50 events"),
+        ("afk events tail -f --type error", "errors, as they are logged"),
+        ("afk events tail -t trip --json", "of one thread, as JSON"),
+    ),
+)
 @click.option("--follow", "-f", is_flag=True, help="Keep showing events as they are logged.")
 @click.option("--lines", "-n", type=WholeNumber(min=0), default=10, show_default=True, metavar="N", help="The last N.")
 @click.option("--thread", "-t", metavar="NAME", shell_complete=complete_thread, help="Only events of this thread.")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from afkcli.commands.base import Command
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.config.project import FILE_NAME
@@ -90,7 +91,11 @@ def template() -> str:
     return _TEMPLATE.replace("LIMITS", "".join(f"#{limit.field} = {limit.example}\n" for limit in LIMITS), 1)
 
 
-@click.command("init")
+@click.command(
+    "init",
+    cls=Command,
+    examples=(("afk init", "write afk.toml into this folder"),),
+)
 @json_option
 def command(as_json: bool) -> None:
     """Write a commented afk.toml here. An existing one is not changed."""

@@ -12,26 +12,36 @@ import click
 _SHOWN_CHARS = 40
 
 
-class WholeNumber(click.IntRange):
+class WholeNumber(click.ParamType):  # type: ignore[type-arg]  # it takes no argument in the lowest click
     """A whole number of at least `min`."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    name = "N"
+
+    def __init__(self, min: int = 0) -> None:  # noqa: A002
+        self.min = min
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
-            return super().convert(value, param, ctx)
-        except click.BadParameter:
+            number = int(value)
+        except ValueError:
+            number = self.min - 1
+        if number < self.min:
             self.fail(f"must be a whole number of at least {self.min} (got {_shown(value)})", param, ctx)
+        return number
 
 
-class Number(click.types.FloatParamType):
+class Number(click.ParamType):  # type: ignore[type-arg]
     """A number; `bound` says in words which ones are valid, such as `greater than 0`. Another check enforces it."""
+
+    name = "NUMBER"
 
     def __init__(self, bound: str) -> None:
         self._bound = bound
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
-            return super().convert(value, param, ctx)
-        except click.BadParameter:
+            return float(value)
+        except ValueError:
             self.fail(f"must be a number {self._bound} (got {_shown(value)})", param, ctx)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from afkcli.commands.base import Command
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.commands.plugin_check import check_plugins
@@ -35,7 +36,14 @@ class Row:
     reason: str | None = None
 
 
-@click.command("plugins")
+@click.command(
+    "plugins",
+    cls=Command,
+    examples=(
+        ("afk plugins", "all plugins, and what is wrong with them"),
+        ("afk plugins --plugin my_tool.py", "a plugin file, too"),
+    ),
+)
 @click.option(
     "--plugin",
     "files",

@@ -11,6 +11,7 @@ from typing import IO
 
 import click
 
+from afkcli.commands.base import Command
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
 from afkcli.commands.thread_access import LoggedThread, thread_in_logs
@@ -29,7 +30,14 @@ from afkcli.screen.styles import BOLD
 _QUESTION = 200  # characters of a question that are shown
 
 
-@click.command("replay")
+@click.command(
+    "replay",
+    cls=Command,
+    examples=(
+        ("afk replay run.jsonl", "what `afk run --json > run.jsonl` kept"),
+        ("afk replay run.jsonl --final", "only the last text of each run"),
+    ),
+)
 @click.argument("file", type=click.Path(allow_dash=True, dir_okay=False))
 @click.option("--run", metavar="ID", help="Only this run; the beginning or end of its id is enough.")
 @click.option("--thread", "-t", metavar="NAME", shell_complete=complete_thread, help="Only runs of this thread.")

@@ -6,33 +6,75 @@ from typing import Any
 
 import click
 
+from afkcli.commands.base import CONVERSATION, MESSAGE, TESTING, Command, option
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
 from afkcli.commands.turn_options import request_of, turn_options
 from afkcli.host.ending import Ending
 
 
-@click.command("run")
-@click.argument("message", nargs=-1, metavar="[MESSAGE]...")
-@click.option(
-    "--thread", "-t", metavar="NAME", shell_complete=complete_thread, help="The thread to continue, or to start."
+@click.command(
+    "run",
+    cls=Command,
+    examples=(
+        ('afk run "Why is the sky blue?"', "ask, in a new thread"),
+        ('afk run -t trip "And at sunset?"', "ask, in a thread with a name"),
+        ('afk run -c "In one sentence"', "continue the thread last used here"),
+        ('git diff | afk run "Review this"', "a message, and piped text"),
+        ('afk run --attach cat.png "What is it?"', "a message, and a file"),
+        ('afk run -m openai/gpt-5.2 "Hello"', "choose the model"),
+    ),
 )
-@click.option("--continue", "-c", "continue_", is_flag=True, help="Continue the thread last used in this folder.")
-@click.option("--retry", is_flag=True, help="Ask the last question of the thread again, and set its answer aside.")
-@click.option("--edit", is_flag=True, help="As --retry, with the question changed in your editor first.")
+@click.argument("message", nargs=-1, metavar="[MESSAGE]...")
+@option(
+    "--thread",
+    "-t",
+    group=CONVERSATION,
+    metavar="NAME",
+    shell_complete=complete_thread,
+    help="The thread to continue, or to start.",
+)
+@option(
+    "--continue",
+    "-c",
+    "continue_",
+    group=CONVERSATION,
+    is_flag=True,
+    help="Continue the thread last used in this folder.",
+)
+@option(
+    "--retry",
+    group=CONVERSATION,
+    is_flag=True,
+    help="Ask the last question of the thread again, and set its answer aside.",
+)
+@option("--edit", group=CONVERSATION, is_flag=True, help="As --retry, with the question changed in your editor first.")
 @turn_options
-@click.option(
+@option(
     "--attach",
+    group=MESSAGE,
     multiple=True,
     type=click.Path(allow_dash=True),
     metavar="FILE|URL|-",
     help="Attach an image, a PDF or a text: a file, a URL, or `-` for stdin; may be given more than once.",
 )
-@click.option("--record", metavar="FILE", help="Keep what the run asks models and tools, and their answers, in FILE.")
-@click.option("--replay", metavar="FILE", help="Answer from the recording FILE, instead of a model and tools.")
-@click.option("--dry-run", is_flag=True, help="Write the request that would be sent as JSON, and send nothing.")
-@click.option("--no-memory", is_flag=True, help="Do not read or write threads or logs; nothing is written to disk.")
-@click.option("--no-stdin", "-n", is_flag=True, help="Do not read stdin, for example in `while read` loops.")
+@option(
+    "--record",
+    group=TESTING,
+    metavar="FILE",
+    help="Keep what the run asks models and tools, and their answers, in FILE.",
+)
+@option("--replay", group=TESTING, metavar="FILE", help="Answer from the recording FILE, instead of a model and tools.")
+@option(
+    "--dry-run", group=TESTING, is_flag=True, help="Write the request that would be sent as JSON, and send nothing."
+)
+@option(
+    "--no-memory",
+    group=CONVERSATION,
+    is_flag=True,
+    help="Do not read or write threads or logs; nothing is written to disk.",
+)
+@option("--no-stdin", "-n", group=MESSAGE, is_flag=True, help="Do not read stdin, for example in `while read` loops.")
 def command(message: tuple[str, ...], no_memory: bool, no_stdin: bool, **options: Any) -> Ending:
     """Run an agent on MESSAGE and stream its answer to stdout.
 

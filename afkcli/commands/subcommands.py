@@ -8,13 +8,15 @@ from typing import Any
 
 import click
 
+from afkcli.commands.base import Group
 
-class Subcommands(click.Group):
+
+class Subcommands(Group):
     """A group of commands in modules of their own.
 
     Args:
         places: by the name of a command, the module in `afkcli.commands` and the name there: `thread_show:show`.
-        attributes: those of `click.Group`.
+        attributes: those of `Group`.
     """
 
     def __init__(self, *arguments: Any, places: Mapping[str, str], **attributes: Any) -> None:
@@ -22,7 +24,7 @@ class Subcommands(click.Group):
         self.places = places
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(self.places)
+        return list(self.places)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         place = self.places.get(cmd_name)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 
+from afkcli.commands.base import Command
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
@@ -30,7 +31,14 @@ from afkcli.screen.streams import Stdout
 _SHOWN = 60  # characters of a question
 
 
-@click.command("undo")
+@click.command(
+    "undo",
+    cls=Command,
+    examples=(
+        ("afk threads undo", "the last question in this folder"),
+        ("afk threads undo trip -n 2", "the last two of the thread `trip`"),
+    ),
+)
 @click.argument("name", required=False, shell_complete=complete_thread)
 @click.option("--number", "-n", "count", type=WholeNumber(min=1), default=1, metavar="N", help="Undo N questions.")
 @json_option
@@ -47,7 +55,14 @@ def undo(name: str | None, count: int, as_json: bool) -> None:
     _report("undone", changed, as_json)
 
 
-@click.command("redo")
+@click.command(
+    "redo",
+    cls=Command,
+    examples=(
+        ("afk threads redo", "take back the last undo in this folder"),
+        ("afk threads redo trip", "that of the thread `trip`"),
+    ),
+)
 @click.argument("name", required=False, shell_complete=complete_thread)
 @json_option
 def redo(name: str | None, as_json: bool) -> None:
@@ -88,7 +103,14 @@ def _numbers(turns: Sequence[SealedTurn]) -> list[int]:
     return [turn.turn for turn in turns]
 
 
-@click.command("fork")
+@click.command(
+    "fork",
+    cls=Command,
+    examples=(
+        ("afk threads fork trip", "a copy, named `trip-2`"),
+        ("afk threads fork trip alps --at 3", "of the first three turns, named `alps`"),
+    ),
+)
 @click.argument("name", shell_complete=complete_thread)
 @click.argument("new", required=False)
 @click.option("--at", type=WholeNumber(min=1), metavar="TURN", help="The last turn to take over; the last by default.")
@@ -120,7 +142,15 @@ def _free_name(store: Store, name: str) -> str:
     raise UsageError(f"all numbered names of {name!r} are taken; give the fork a name")
 
 
-@click.command("tag")
+@click.command(
+    "tag",
+    cls=Command,
+    examples=(
+        ("afk threads tag trip travel", "add the tag `travel`"),
+        ("afk threads tag trip -r travel", "remove it"),
+        ("afk threads tag trip", "show all tags"),
+    ),
+)
 @click.argument("name", shell_complete=complete_thread)
 @click.argument("tags", nargs=-1, metavar="[TAG]...")
 @click.option("--remove", "-r", multiple=True, metavar="TAG", help="Remove this tag; may be given more than once.")

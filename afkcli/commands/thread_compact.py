@@ -6,6 +6,7 @@ import asyncio
 
 import click
 
+from afkcli.commands.base import Command
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
@@ -21,7 +22,14 @@ from afkcli.wiring.assembly import load_setup
 from afkcli.wiring.runner import Runner
 
 
-@click.command("compact")
+@click.command(
+    "compact",
+    cls=Command,
+    examples=(
+        ("afk threads compact", "summarise the thread last used here"),
+        ("afk threads compact trip -k 3", "all but the last 3 questions of `trip`"),
+    ),
+)
 @click.argument("name", required=False, shell_complete=complete_thread)
 @click.option("--model", "-m", metavar="MODEL", help="The model that is asked; by default as for a run of the thread.")
 @click.option(

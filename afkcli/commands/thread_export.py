@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import click
 
+from afkcli.commands.base import Command
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
 from afkcli.commands.output_file import write_file
@@ -20,7 +21,15 @@ from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
 
 
-@click.command("export")
+@click.command(
+    "export",
+    cls=Command,
+    examples=(
+        ("afk threads export trip -o trip.jsonl", "one thread, into a file"),
+        ("afk threads export --all -o all.jsonl", "a backup of all threads"),
+        ("afk threads export trip --format markdown", "for people"),
+    ),
+)
 @click.argument("name", required=False, shell_complete=complete_thread)
 @click.option(
     "--all",

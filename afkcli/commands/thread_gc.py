@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from afkcli.commands.base import Command
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.commands.thread_access import command_owner, opened_store
@@ -33,7 +34,14 @@ _DAY = 86400
 _KEY = "[threads] keep_unnamed_days"
 
 
-@click.command("gc")
+@click.command(
+    "gc",
+    cls=Command,
+    examples=(
+        ("afk threads gc --dry-run", "show what would be deleted"),
+        ("afk threads gc", "delete it"),
+    ),
+)
 @click.option("--dry-run", is_flag=True, help="Delete nothing; show what would be deleted.")
 @json_option
 def gc(dry_run: bool, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import IO
 
 import click
 
+from afkcli.commands.base import Command
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.commands.thread_access import command_owner, opened_store
@@ -30,7 +31,14 @@ from afkcli.screen.streams import Stdout
 _PIECE = 1 << 20
 
 
-@click.command("import")
+@click.command(
+    "import",
+    cls=Command,
+    examples=(
+        ("afk threads import trip.jsonl", "an export of afk"),
+        ("afk threads import logs.db", "the conversations of `llm`"),
+    ),
+)
 @click.argument("file", required=False, default="-", metavar="[FILE]")
 @click.option(
     "--rename", is_flag=True, help="If a thread's name is taken, import it under that name with a number appended."

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from afkcli.commands.base import Command
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
@@ -31,7 +32,14 @@ from afkcli.screen.streams import Stdout
 from afkcli.wiring.assembly import load_setup
 
 
-@click.command("rm")
+@click.command(
+    "rm",
+    cls=Command,
+    examples=(
+        ("afk threads rm trip soup", "after asking"),
+        ("afk threads rm trip --logs --yes", "with its runs in the event log, unasked"),
+    ),
+)
 @click.argument("names", shell_complete=complete_thread, nargs=-1, required=True, metavar="NAME...")
 @click.option("--logs", is_flag=True, help="Take their runs out of the event log, too.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from afkcli.commands.base import Command
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
@@ -16,7 +17,11 @@ from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
 
 
-@click.command("rename")
+@click.command(
+    "rename",
+    cls=Command,
+    examples=(("afk threads rename trip alps", "`trip` is now `alps`"),),
+)
 @click.argument("old", shell_complete=complete_thread)
 @click.argument("new")
 @json_option

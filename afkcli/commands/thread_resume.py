@@ -6,13 +6,21 @@ from typing import Any
 
 import click
 
+from afkcli.commands.base import Command
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
 from afkcli.commands.turn_options import request_of, turn_options
 from afkcli.host.ending import Ending
 
 
-@click.command("resume")
+@click.command(
+    "resume",
+    cls=Command,
+    examples=(
+        ("afk threads resume trip", "the rest of the answer that was cut"),
+        ("afk threads resume trip --max-steps 80", "with a higher limit"),
+    ),
+)
 @click.argument("name", shell_complete=complete_thread)
 @turn_options
 def resume(name: str, **options: Any) -> Ending:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
+from afkcli.commands.base import Command
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
@@ -35,7 +36,14 @@ _WIDTH = 160
 _INDENT = "    "
 
 
-@click.command("search")
+@click.command(
+    "search",
+    cls=Command,
+    examples=(
+        ("afk threads search onion soup", "turns that have both words"),
+        ("afk threads search soup --since 2w", "of the last two weeks"),
+    ),
+)
 @click.argument("words", nargs=-1, required=True, metavar="WORDS...")
 @click.option("--limit", "-n", type=WholeNumber(min=1), default=20, show_default=True, metavar="N", help="The best N.")
 @click.option("--thread", "-t", metavar="NAME", shell_complete=complete_thread, help="Search only the thread NAME.")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from afkcli.commands.base import Command
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
 from afkcli.commands.conversation import ShownTurn, shown_turn, turn_form, turns_of, with_messages
@@ -74,7 +75,15 @@ class _Part(NamedTuple):
         return self.last is not None and len(self.of(turns_of(thread, history, None))) + opened >= self.last
 
 
-@click.command("show")
+@click.command(
+    "show",
+    cls=Command,
+    examples=(
+        ("afk threads show trip", "the thread `trip`"),
+        ("afk threads show trip -n 2", "its last two turns"),
+        ("afk threads show --json", "the thread last used here, as JSON"),
+    ),
+)
 @click.argument("name", required=False, shell_complete=complete_thread)
 @click.option("--number", "-n", "count", type=WholeNumber(min=1), metavar="N", help="Show the last N turns.")
 @click.option("--turn", "turns", type=TurnRange(), metavar="TURNS", help="Show these turns: 5, 3-7, 3-.")

@@ -14,21 +14,32 @@ from afkcli.host.ending import Ending
 _COMMANDS = {
     "show": "thread_show:show",
     "search": "thread_search:search",
-    "rm": "thread_remove:remove",
-    "gc": "thread_gc:gc",
-    "rename": "thread_rename:rename",
+    "resume": "thread_resume:resume",
     "undo": "thread_changes:undo",
     "redo": "thread_changes:redo",
-    "compact": "thread_compact:compact",
     "fork": "thread_changes:fork",
+    "rename": "thread_rename:rename",
     "tag": "thread_changes:tag",
+    "compact": "thread_compact:compact",
     "export": "thread_export:export",
     "import": "thread_import:import_threads",
-    "resume": "thread_resume:resume",
+    "rm": "thread_remove:remove",
+    "gc": "thread_gc:gc",
 }
 
 
-@click.group("threads", cls=Subcommands, places=_COMMANDS, invoke_without_command=True)
+@click.group(
+    "threads",
+    cls=Subcommands,
+    places=_COMMANDS,
+    invoke_without_command=True,
+    examples=(
+        ("afk threads", "the threads last used"),
+        ("afk threads show trip", "the conversation of one"),
+        ("afk threads -q soup --since 2w", "those with a word, of two weeks"),
+        ("afk threads undo", "undo the last question here"),
+    ),
+)
 @click.option("--limit", "-n", type=WholeNumber(min=1), metavar="N", help="Show only the N threads last used.")
 @click.option("--search", "-q", metavar="WORDS", help="Show only threads that contain all WORDS.")
 @click.option("--here", is_flag=True, help="Show only threads that were last used in this folder.")

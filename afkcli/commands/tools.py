@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from afkcli.commands.base import Group
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.core.contract.errors import AfkError, UnknownNameError
@@ -36,7 +37,15 @@ _plugin_option = click.option(
 )
 
 
-@click.group("tools", invoke_without_command=True)
+@click.group(
+    "tools",
+    invoke_without_command=True,
+    cls=Group,
+    examples=(
+        ("afk tools", "all tools, and the decision on their calls"),
+        ("afk tools show files.read", "one tool, with its arguments"),
+    ),
+)
 @_plugin_option
 @json_option
 @click.pass_context
@@ -61,7 +70,10 @@ def command(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
     write_table(stdout, ("NAME", "CALLS", "DESCRIPTION"), rows, [_STYLES[decided] for _, decided, _ in rows])
 
 
-@command.command("show")
+@command.command(
+    "show",
+    examples=(("afk tools show files.read", "the tool `read` of the plugin `files`"),),
+)
 @click.argument("name")
 @_plugin_option
 @json_option

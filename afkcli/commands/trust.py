@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from afkcli.commands.base import Command
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.commands.trust_page import Page, page_of
@@ -34,7 +35,15 @@ from afkcli.wiring.models import configured_models
 NOT_NEEDED = "not needed"
 
 
-@click.command("trust")
+@click.command(
+    "trust",
+    cls=Command,
+    examples=(
+        ("afk trust", "show what would count, and ask"),
+        ("afk trust --check", "exit code 0 if all of it counts"),
+        ("afk trust --remove", "revoke trust"),
+    ),
+)
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--check", is_flag=True, help="Only say whether all of the file counts: exit 0 if so, 2 if not.")
 @click.option("--remove", is_flag=True, help="Revoke trust.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from afkcli.commands.context import EnvironmentOption
+from afkcli.commands.base import CONVERSATION, MODEL, OUTPUT, RUN_LIMITS, TESTING, TOOLS, EnvironmentOption, option
 from afkcli.commands.number_types import Number, WholeNumber
 from afkcli.core.contract.context import CONTEXT_POLICIES
 from afkcli.core.contract.limits import LIMITS, Limit
@@ -57,7 +57,7 @@ def _option_of(limit: Limit) -> Callable[[F], F]:
             raise click.BadParameter(wrong, ctx, param)
         return value
 
-    return click.option(
+    return option(
         str(limit.option),
         limit.field,
         type=_number(limit),
@@ -66,67 +66,86 @@ def _option_of(limit: Limit) -> Callable[[F], F]:
         envvar=limit.variable,
         metavar=limit.metavar,
         help=limit.help,
+        group=RUN_LIMITS,
     )
 
 
 _OPTIONS = (
-    click.option("--model", "-m", metavar="MODEL", help="The model, as provider/model or a name that a plugin knows."),
-    click.option("--agent", "-a", metavar="NAME", help="The agent, by its name in the config."),
-    click.option("--instructions", "-s", metavar="TEXT", help="Instructions (the system message) for this run."),
-    click.option(
+    option(
+        "--model",
+        "-m",
+        group=MODEL,
+        metavar="MODEL",
+        help="The model, as provider/model or a name that a plugin knows.",
+    ),
+    option("--agent", "-a", group=MODEL, metavar="NAME", help="The agent, by its name in the config."),
+    option("--instructions", "-s", group=MODEL, metavar="TEXT", help="Instructions (the system message) for this run."),
+    option(
         "--schema",
+        group=OUTPUT,
         metavar="FILE|JSON",
         help="The answer must be JSON that matches this JSON Schema; nothing else is written to stdout.",
     ),
-    click.option(
+    option(
         "--tool",
         "tools",
+        group=TOOLS,
         multiple=True,
         metavar="NAME",
         help="Give the agent this tool of a plugin too, or namespace.* for all of one; may be given more than once.",
     ),
-    click.option(
+    option(
         "--approvals",
+        group=TOOLS,
         type=click.Choice(["ask", "deny", "stdin"]),
         cls=EnvironmentOption,
         envvar="AFK_APPROVALS",
         help="Who decides on tool calls without a rule: ask on the terminal, deny, or read decisions from stdin.",
     ),
-    click.option("--fail-on-denied", is_flag=True, help="Exit with code 6 if a tool call was denied."),
-    click.option(
+    option("--fail-on-denied", group=TOOLS, is_flag=True, help="Exit with code 6 if a tool call was denied."),
+    option(
         "--option",
         "-o",
         "options",
+        group=MODEL,
         multiple=True,
         callback=_options_of_the_model,
         metavar="NAME=VALUE",
         help="An option of the model, such as temperature=0; may be given more than once.",
     ),
-    click.option(
+    option(
         "--context",
+        group=CONVERSATION,
         type=click.Choice(CONTEXT_POLICIES),
         help="What to do with a conversation that does not fit into the model's window; trim by default.",
     ),
-    click.option(
+    option(
         "--context-model",
+        group=CONVERSATION,
         metavar="MODEL",
         help="The model that makes summaries with --context compact or native; the model of the run by default.",
     ),
-    click.option("--json", "json", is_flag=True, help="Write every event as one line of JSON."),
-    click.option("--reasoning", is_flag=True, help="Show the model's reasoning on stderr while it streams."),
-    click.option(
-        "--quiet", "-q", is_flag=True, help="On a terminal, do not say that a thread is new, or what the run took."
+    option("--json", "json", group=OUTPUT, is_flag=True, help="Write every event as one line of JSON."),
+    option("--reasoning", group=OUTPUT, is_flag=True, help="Show the model's reasoning on stderr while it streams."),
+    option(
+        "--quiet",
+        "-q",
+        group=OUTPUT,
+        is_flag=True,
+        help="On a terminal, do not say that a thread is new, or what the run took.",
     ),
-    click.option("--final", is_flag=True, help="Write only the text of the last step, once it is complete."),
-    click.option(
+    option("--final", group=OUTPUT, is_flag=True, help="Write only the text of the last step, once it is complete."),
+    option(
         "--busy",
+        group=CONVERSATION,
         type=click.Choice(["wait", "fail", "fork"]),
         cls=EnvironmentOption,
         envvar="AFK_BUSY",
         help="What to do while another run holds the thread; wait by default.",
     ),
-    click.option(
+    option(
         "--busy-timeout",
+        group=CONVERSATION,
         type=Number("of at least 0"),
         callback=_not_negative,
         cls=EnvironmentOption,
@@ -135,22 +154,23 @@ _OPTIONS = (
         help="How long to wait for the thread; 60 by default.",
     ),
     *map(_option_of, (limit for limit in LIMITS if limit.option is not None)),
-    click.option(
+    option(
         "--plugin",
         "plugins",
+        group=TOOLS,
         multiple=True,
         type=click.Path(),
         metavar="FILE",
         help="Use this plugin file too; may be given more than once.",
     ),
-    click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+    option("--debug", group=TESTING, is_flag=True, help="Show the traceback of an error."),
 )
 
 
 def turn_options(function: F) -> F:
     """Give a command the options of a turn; their values are for `request_of`."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
+    for declared in reversed(_OPTIONS):
+        function = declared(function)
     return function
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import click
 
+from afkcli.commands.base import Command
 from afkcli.commands.completion import complete_thread
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
@@ -55,7 +56,15 @@ class _Sum:
         self.unknown += turn.cost_usd is None
 
 
-@click.command("usage")
+@click.command(
+    "usage",
+    cls=Command,
+    examples=(
+        ("afk usage", "by day"),
+        ("afk usage --by model --since 30d", "of the last 30 days, by model"),
+        ("afk usage --by budget", "what is left of the budgets"),
+    ),
+)
 @click.option("--by", type=click.Choice(KINDS), default="day", show_default=True, help="What each row shows.")
 @click.option("--thread", "-t", metavar="NAME", shell_complete=complete_thread, help="Only turns of this thread.")
 @since_option("turns")

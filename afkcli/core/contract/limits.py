@@ -93,6 +93,7 @@ class FailSafeConfig:
             kind=int,
             option="--max-steps",
             variable="AFK_MAX_STEPS",
+            metavar="N",
             help="At most this many model calls.",
             example="20",
         ),
@@ -103,6 +104,7 @@ class FailSafeConfig:
             kind=int,
             option="--max-llm-calls",
             variable="AFK_MAX_LLM_CALLS",
+            metavar="N",
             help="At most this many model calls, retries and fallbacks included.",
             example="40",
         ),
@@ -114,6 +116,7 @@ class FailSafeConfig:
             may_be_zero=True,  # an agent that must not call a tool
             option="--max-tool-calls",
             variable="AFK_MAX_TOOL_CALLS",
+            metavar="N",
             help="At most this many tool calls.",
             example="50",
         ),

@@ -65,7 +65,7 @@ seen["file"] = shown()[0][0]
 allowed, inert = without_trust({"limits": {"max_naps": 4}}, lambda model: True, {})
 print(json.dumps({
     **seen,
-    "help": " ".join(help_.partition("--max-naps")[2].partition("--plugin")[0].split()),
+    "help": " ".join(help_.partition("--max-naps")[2].partition("\\n\\n")[0].split()),
     "init": "#max_naps = 7" in template(),
     "inert": list(inert),
 }))
@@ -83,7 +83,7 @@ def test_one_row_is_all_that_the_command_line_and_the_config_need(tmp_path: Path
         "variable": [["5", "environment AFK_MAX_NAPS"]],
         "refused": "'limits.max_naps' must be greater than 0 (got 0)",
         "file": 4,
-        "help": "INTEGER RANGE At most this many naps. [x>=1]",
+        "help": "N At most this many naps.",
         "init": True,
         "inert": ["limits.max_naps"],
     }

@@ -1,0 +1,149 @@
+"""The base classes of commands, groups of commands and options: what their `--help` shows, and how.
+
+A command gives its examples, an option the group in which the help of a long command shows it:
+
+    @click.command("run", cls=Command, examples=(('afk run "Hello"', "ask"),))
+    @option("--thread", "-t", group=CONVERSATION, metavar="NAME", help="The thread to continue.")
+
+Since: 0.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from afkcli.commands.context import invocation_of
+from afkcli.screen.help_text import example_lines, help_width, table, usage_lines
+
+F = TypeVar("F", bound=Callable[..., Any])
+Examples = Sequence[tuple[str, str]]
+"""Command lines that can be typed as they are, each with what it does."""
+
+MESSAGE = "Message"
+CONVERSATION = "Conversation"
+MODEL = "Model and agent"
+TOOLS = "Tools"
+OUTPUT = "Output"
+RUN_LIMITS = "Limits"
+TESTING = "Tests and errors"
+OTHER = "Options"
+_GROUPS = (MESSAGE, CONVERSATION, MODEL, TOOLS, OUTPUT, RUN_LIMITS, TESTING)
+"""The order in which a help shows the groups of options. Those that are not listed follow, and `OTHER` is last."""
+
+_SHORT_HELP_CHARS = 400
+
+
+class HelpFormatter(click.HelpFormatter):
+    """Lays out tables as the front page does, on narrow terminals too."""
+
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        self.write("".join(f"{line}\n" for line in usage_lines(f"{prog} {args}", self.width, _width_of)))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], *arguments: Any, **attributes: Any) -> None:
+        self.write("".join(f"{line}\n" for line in table(list(rows), self.width, measure=_width_of)))
+
+    def write_examples(self, examples: Examples) -> None:
+        self.write("".join(f"{line}\n" for line in example_lines(examples, self.width, _width_of)))
+
+
+class Context(click.Context):
+    """A context whose help is as wide as the terminal of the invocation."""
+
+    def make_formatter(self) -> click.HelpFormatter:
+        return HelpFormatter(width=help_width(invocation_of(self).columns()))
+
+
+class Option(click.Option):
+    """An option that belongs to a group of the help.
+
+    Args:
+        group: the heading of the group, one of those above or another; those without one are under `OTHER`.
+        attributes: those of `click.Option`.
+    """
+
+    def __init__(self, *arguments: Any, group: str = OTHER, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self.group = group
+
+
+class EnvironmentOption(Option):
+    """An option that takes its value from a variable of the invocation's environment where it is not given."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        return invocation_of(ctx).environment.get(str(self.envvar)) or None if self.envvar else None
+
+    def get_error_hint(self, ctx: click.Context | None, *arguments: object) -> str:
+        """Return what an error calls this option: its variable, if the wrong value came from that."""
+        if ctx is not None and ctx.get_parameter_source(str(self.name)) is click.core.ParameterSource.ENVIRONMENT:
+            return f"'{self.envvar}'"
+        return super().get_error_hint(ctx)
+
+
+def option(*names: str, cls: type[Option] = Option, **attributes: Any) -> Callable[[F], F]:
+    """Declare an option as `click.option` does; `group` says where the help shows it."""
+    return click.option(*names, cls=cls, **attributes)
+
+
+class Command(click.Command):
+    """A command whose help has examples, and its options in groups.
+
+    Args:
+        examples: what can be typed, and what that does.
+        attributes: those of `click.Command`.
+    """
+
+    context_class = Context
+
+    def __init__(self, *arguments: Any, examples: Examples = (), **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self.examples = tuple(examples)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_usage(ctx, formatter)
+        self.format_help_text(ctx, formatter)
+        if self.examples and isinstance(formatter, HelpFormatter):
+            with formatter.section("Examples"):
+                formatter.write_examples(self.examples)
+        self.format_options(ctx, formatter)
+        self.format_epilog(ctx, formatter)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options by their groups; those of each group in the order in which they were declared."""
+        groups: dict[str, list[tuple[str, str]]] = {group: [] for group in _GROUPS}
+        others: list[tuple[str, str]] = []
+        for param in self.get_params(ctx):
+            row = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+            if row is not None:
+                group = getattr(param, "group", OTHER)
+                (others if group == OTHER else groups.setdefault(group, [])).append(row)
+        for group, rows in (*groups.items(), (OTHER, others)):
+            if rows:
+                with formatter.section(group):
+                    formatter.write_dl(rows)
+
+
+class Group(Command, click.Group):
+    """A group of commands; its help lists them before its options."""
+
+    command_class = Command
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_commands(ctx, formatter)
+        Command.format_options(self, ctx, formatter)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, found.get_short_help_str(_SHORT_HELP_CHARS)) for name, found in commands if found is not None]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _width_of(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    from afkcli.screen.text import width_of
+
+    return width_of(text)

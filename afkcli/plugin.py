@@ -145,6 +145,7 @@ if TYPE_CHECKING:
     )
     from afkcli.core.contract.typed_json import from_json
     from afkcli.core.contract.waiting import say_waiting, while_waiting
+    from afkcli.core.contract.waits import waiting_for
     from afkcli.core.thread.attachments import attached_parts, label
     from afkcli.core.thread.history import load_history
     from afkcli.core.thread.names import title_of
@@ -354,6 +355,7 @@ _NAMES = {
         "tool_context",
     ),
     "afkcli.core.contract.waiting": ("say_waiting", "while_waiting"),
+    "afkcli.core.contract.waits": ("waiting_for",),
     "afkcli.hookspecs": (
         "HOOKS_VERSION",
         "hookimpl",
@@ -596,6 +598,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "usage_from_json",
     "usage_to_json",
     "uuid7",
+    "waiting_for",
     "while_waiting",
     "words_of",
 ]

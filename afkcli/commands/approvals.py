@@ -16,6 +16,7 @@ from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.events import ApprovalRequested, Event
 from afkcli.core.contract.jsonform import Json, JsonError, loads_object
 from afkcli.core.contract.rules import Decision
+from afkcli.core.contract.waits import waiting_for
 from afkcli.core.run.config import InteractionMode
 from afkcli.core.run.handle import RunHandle
 from afkcli.host.invocation import TERMINAL, Invocation, Stream
@@ -147,16 +148,18 @@ async def _terminal(invocation: Invocation, messages: Messages) -> AsyncIterator
     if invocation.stderr.is_terminal:
         own = os.open(os.ttyname(invocation.stderr.descriptor), os.O_RDWR | os.O_NOCTTY)
     try:
-        said = False
-        while True:
-            try:
-                fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not said:
-                    messages.say("waiting for another afk that is asking on this terminal")
-                    said = True
-                await asyncio.sleep(0.2)
+        with contextlib.ExitStack() as waiting:
+            said = False
+            while True:
+                try:
+                    fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if not said:
+                        messages.say("waiting for another afk that is asking on this terminal")
+                        waiting.enter_context(waiting_for("another afk, which is asking on this terminal"))
+                        said = True
+                    await asyncio.sleep(0.2)
         yield descriptor
     finally:
         os.close(own)

@@ -71,7 +71,7 @@ class Session:
             setup=setup,
             tapes=tapes,
         )
-        self.signals = StopSignals(invocation.stop_signals, patience=patience)
+        self.signals = StopSignals(invocation.stop_signals, patience=patience, before_death=invocation.erase_transient)
 
     @property
     def is_real(self) -> bool:
@@ -90,16 +90,24 @@ class StopSignals:
 
     Work that does not react to the first signal does not return, so nothing else could end it.
 
-    `number` is the signal that came, or that stands for what ended the work; None for none. `stop` is called with it.
+    `number` is the signal that came, or that stands for what ended the work; None for none. `stop` is called with it,
+    and `before_death` just before a signal ends the process.
     """
 
-    def __init__(self, numbers: Sequence[int], *, patience: float = 0.0) -> None:
+    def __init__(
+        self,
+        numbers: Sequence[int],
+        *,
+        patience: float = 0.0,
+        before_death: Callable[[], object] = lambda: None,
+    ) -> None:
         self.number: int | None = None
         self.stop: Callable[[int], object] = lambda number: None
         self._numbers = numbers
         self._patience = patience
         self._came = 0.0
         self._unserved = False
+        self._before_death = before_death
 
     def listen(self) -> None:
         """Take the signals in the running event loop, until the loop is closed or somebody else takes them."""
@@ -122,6 +130,7 @@ class StopSignals:
         if not self._unserved:
             self._unserved, self._came = True, time.monotonic()
         elif self.number is None and self._is_over():
+            self._before_death()
             die_of(number)
 
     def _on_signal(self, number: int) -> None:
@@ -130,6 +139,7 @@ class StopSignals:
             self.number = number
             self.stop(number)
         elif self._is_over():
+            self._before_death()
             os._exit(128 + number) if os.name == "nt" else die_of(number)
 
     def _is_over(self) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from afkcli.commands.question import Question, asked, edited
@@ -17,6 +18,7 @@ from afkcli.host.collecting import collect_again, pause_collecting
 from afkcli.host.ending import Ending
 from afkcli.host.invocation import STDOUT_ASIDE, Invocation
 from afkcli.host.signals import SIGPIPE
+from afkcli.screen.display import wait_form
 from afkcli.screen.messages import Messages
 from afkcli.screen.renderers import (
     JsonRenderer,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from afkcli.core.contract.jsonform import JsonObject
     from afkcli.core.contract.result import AgentResult
     from afkcli.core.run.handle import RunHandle
+    from afkcli.screen.run_activity import RunActivity
     from afkcli.wiring.agents import Flags
     from afkcli.wiring.setup import Setup
     from afkcli.wiring.tapes import Tapes
@@ -65,7 +68,13 @@ class TurnEnded(NamedTuple):
     result: AgentResult | None = None
 
 
-async def take_turn(session: Session, request: TurnRequest, question: Question, flags: Flags) -> TurnEnded:
+async def take_turn(
+    session: Session,
+    request: TurnRequest,
+    question: Question,
+    flags: Flags,
+    activity: RunActivity | None = None,
+) -> TurnEnded:
     """Take one turn of a session, and return how it ended; `session.signals.number` is the signal that stopped it.
 
     Args:
@@ -73,11 +82,36 @@ async def take_turn(session: Session, request: TurnRequest, question: Question, 
         request: the thread, and the form of the output.
         question: what is asked.
         flags: what `request` says of the agent; see `flags_of`.
+        activity: shows what the turn waits for; one of its own by default.
 
     Raises:
         AfkError: the turn could not be started.
     """
-    return await _Turn(session, request, question, flags).run()
+    if activity is not None:
+        return await _Turn(session, request, question, flags, activity).run()
+    with turn_activity(session.invocation, session.messages, request) as activity:
+        return await _Turn(session, request, question, flags, activity).run()
+
+
+@contextmanager
+def turn_activity(invocation: Invocation, messages: Messages, request: TurnRequest) -> Iterator[RunActivity | None]:
+    """Show what a turn waits for on stderr, if that is a terminal.
+
+    Nothing is shown with `--quiet`, and between lines of JSON on the same terminal.
+    """
+    form = wait_form(invocation)
+    if form is None or request.quiet or (request.json and invocation.stdout.is_terminal):
+        yield None
+        return
+    from afkcli.screen.activity import Activity  # not at the top: a script's run has no terminal
+    from afkcli.screen.run_activity import RunActivity
+
+    with Activity(invocation, messages, form) as activity:
+        yield RunActivity(
+            activity,
+            shows_answer=invocation.stdout.is_terminal and not request.final and request.schema is None,
+            shows_reasoning=request.reasoning,
+        )
 
 
 class _Prepared(NamedTuple):
@@ -157,14 +191,16 @@ def _run(prepared: _Prepared) -> Ending:
 
 async def _only_turn(prepared: _Prepared) -> Ending:
     """Run the one turn of a session, which is closed then."""
-    session = Session(prepared.invocation, prepared.setup, prepared.messages, prepared.request, prepared.tapes)
-    session.signals.listen()
-    try:
-        ended = await take_turn(session, prepared.request, prepared.question, prepared.flags)
-    finally:
-        await session.aclose()
-    number = session.signals.number
-    return Ending(ended.code, number, at_once=await are_left_behind(stopped=number is not None))
+    invocation, setup, messages, request, question, flags, tapes = prepared
+    with turn_activity(invocation, messages, request) as activity:
+        session = Session(invocation, setup, messages, request, tapes)
+        session.signals.listen()
+        try:
+            ended = await take_turn(session, request, question, flags, activity)
+        finally:
+            await session.aclose()
+        number = session.signals.number
+        return Ending(ended.code, number, at_once=await are_left_behind(stopped=number is not None))
 
 
 class _Turn(Struct):
@@ -174,6 +210,7 @@ class _Turn(Struct):
     request: TurnRequest
     question: Question
     flags: Flags
+    activity: RunActivity | None
     _code: int = EXIT_OK
     _result: AgentResult | None = None
     _cancel: Callable[[], object] = lambda: None
@@ -270,6 +307,8 @@ class _Turn(Struct):
         async for event in handle:
             if event.type == "step_started":
                 collect_again()
+            if self.activity is not None:
+                self.activity.take(event)
             await new_thread.take(event)
             if approver is not None and event.type in ("run_started", "approval_requested", "approval_resolved"):
                 approver.take(handle, event)
@@ -328,17 +367,18 @@ class _Turn(Struct):
         return NewThreadLine(self.session.runner, self.messages, request.thread if is_seen and may_begin else None)
 
     def _renderer(self) -> Renderer:
-        output = self._output = Output(self.session.invocation.answer_descriptor())
+        invocation = self.session.invocation
+        output = self._output = Output(invocation.answer_descriptor(), invocation.transient)
         if self.request.json:
             return JsonRenderer(output)
         reasoning = None
         if self.request.reasoning:
-            shared = self.session.invocation.same_output()
-            reasoning = Reasoning(self.messages, Output(self.session.invocation.stderr.descriptor) if shared else None)
+            stderr = Output(invocation.stderr.descriptor, invocation.transient)
+            reasoning = Reasoning(self.messages, stderr if invocation.same_output() else None)
         answer = final_answer if self.request.final else None
         if self.request.schema is not None and not self.request.dry_run:
             answer = structured_answer
-        seen = output.is_terminal and self.session.invocation.stderr.is_terminal
+        seen = output.is_terminal and invocation.stderr.is_terminal
         tells = self.session.is_real and not self.request.quiet
         return TextRenderer(
             output,
@@ -354,6 +394,8 @@ class _Turn(Struct):
         self._cancel()
 
     def _stopped_by(self, number: int) -> None:
+        if self.activity is not None:
+            self.activity.stopping()
         self.session.signals.number = number
         if self.session.tapes is not None:
             self.session.tapes.signal = number

@@ -76,6 +76,16 @@ def wait_writable(descriptor: int) -> None:
         select.select([], [descriptor], [])
 
 
+def is_writable(descriptor: int) -> bool:
+    """Return whether a write to `descriptor` takes something now, or fails."""
+    import select
+
+    try:
+        return bool(select.select([], [descriptor], [], 0)[1])
+    except (OSError, ValueError):
+        return False
+
+
 class WriteWorker:
     """A thread that writes to one descriptor, piece by piece; it does not keep the process from ending."""
 
@@ -127,6 +137,8 @@ class LinesForPeople(io.RawIOBase):
         self._stalled = False
         self.left_out = 0
         """How many lines were left out so far."""
+        self.before_write: Callable[[], str] | None = None
+        """Returns what is written in front of a text: what erases a transient line. Since: 0.2."""
 
     @property
     def unread(self) -> int:
@@ -149,10 +161,12 @@ class LinesForPeople(io.RawIOBase):
         Raises:
             OSError: it cannot be written: the reader has gone, or the disk is full.
         """
-        data = bytes(data)
+        taken, data = len(data), bytes(data)
+        if self.before_write is not None:
+            data = self.before_write().encode() + data
         if sys.is_finalizing():  # no thread can be started any more, and waiting for one would take for ever
             write_all(self._descriptor, data)
-            return len(data)
+            return taken
         with self._lock:
             if not self._opened:
                 self._opened, self._own = True, own_descriptor(self._descriptor)
@@ -163,7 +177,33 @@ class LinesForPeople(io.RawIOBase):
         if worker is not None and self._own is None and not self._stalled:
             worker.join(WAIT_SECONDS)  # so that it stays in order with what is written to stdout
             self._stalled = worker.is_alive()
-        return len(data)
+        return taken
+
+    def write_now(self, data: bytes) -> bool:
+        """Write `data` if it can be written at once, and return whether it was; what nothing reads is left out.
+
+        It may be called by a signal handler. Since: 0.2.
+        """
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self._worker is not None or not is_writable(self._descriptor):
+                return False
+            if not self._opened:
+                self._opened, self._own = True, own_descriptor(self._descriptor)
+            if self._own is None:  # a terminal that is writable takes a line without blocking
+                rest = data[os.write(self._descriptor, data) :]
+            else:
+                rest = self._without_waiting(self._own, data)
+            if rest == data:
+                return False
+            if rest:
+                self._keep(rest)
+            return True
+        except OSError:
+            return False
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
         """Close what was opened to write, not the descriptor itself; what is kept then is lost."""

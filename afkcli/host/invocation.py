@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import IO, TextIO
 
     from afkcli.host.secrets import Secrets
+    from afkcli.host.transient import TransientLine
 
 TERMINAL = "/dev/tty"
 """The controlling terminal of a process (termios(4), tty(4))."""
@@ -95,6 +96,8 @@ class Invocation:
         secrets: the secrets that are known; what is loaded later is added.
         owns_process: whether this process is afk's own, and not one of a program that uses afk as a library.
 
+    `transient` is the line of the terminal that is drawn for a moment, None while there is none.
+
     Since: 0.2.
     """
 
@@ -124,6 +127,7 @@ class Invocation:
         self._secrets = secrets
         self._umask: int | None = None
         self._answers: int | None = None
+        self.transient: TransientLine | None = None
 
     @classmethod
     def of_process(cls, *, owns_process: bool = False) -> Invocation:
@@ -194,6 +198,11 @@ class Invocation:
                 self._answers = os.dup(1)
                 os.dup2(self.stderr.descriptor, 1)
         return self._answers
+
+    def erase_transient(self) -> None:
+        """Erase the line of the terminal that is drawn for a moment, if there is one. Since: 0.2."""
+        if self.transient is not None:
+            self.transient.erase()
 
     def same_output(self) -> bool:
         """Return whether stdout and stderr are one file, so that a reader who stops reading one stops reading both."""

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from typing import Literal
+
 from afkcli.host.invocation import Invocation
+
+WaitForm = Literal["line", "appended"]
+"""How a person is shown that something is waited for: by a line that is drawn again, or by lines that are appended."""
 
 
 def is_append_only(invocation: Invocation, *, plain: bool = False) -> bool:
@@ -15,3 +21,19 @@ def is_append_only(invocation: Invocation, *, plain: bool = False) -> bool:
     """
     environment = invocation.environment
     return plain or bool(environment.get("ACCESSIBLE")) or environment.get("TERM") == "dumb"
+
+
+def wait_form(invocation: Invocation, *, plain: bool = False) -> WaitForm | None:
+    """Return how a wait is shown on stderr, None if it is not: stderr is not a terminal.
+
+    Lines are appended where `is_append_only` says so, where the terminal is that of a job (the variable `CI`), and
+    where nothing is known of it.
+
+    Since: 0.2.
+    """
+    if not invocation.stderr.is_terminal:
+        return None
+    environment = invocation.environment
+    is_job = environment.get("CI", "").lower() not in ("", "0", "false")
+    is_unknown = os.name == "nt" or environment.get("TERM", "unknown") in ("", "unknown")
+    return "appended" if is_job or is_unknown or is_append_only(invocation, plain=plain) else "line"

@@ -17,7 +17,7 @@ class Messages:
     """
 
     def __init__(self, invocation: Invocation | None = None) -> None:
-        invocation = invocation or Invocation.of_process()
+        self._invocation = invocation = invocation or Invocation.of_process()
         self._stderr = invocation.stderr
         self._secrets = invocation.secrets
         self.colours = shows_styles(invocation, invocation.stderr)
@@ -27,14 +27,24 @@ class Messages:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Hold lines back while a question is open on the terminal, and write them afterwards."""
+        """Hold lines back while a question is open on the terminal, and write them afterwards.
+
+        A transient line is erased, and not drawn meanwhile.
+        """
         self._held = []
+        transient = self._invocation.transient
         try:
-            yield
+            with transient.hidden() if transient is not None else contextlib.nullcontext():
+                yield
         finally:
             lines, self._held = self._held, None
             for line, style in lines:
                 self.say(line, style)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether lines are held back now."""
+        return self._held is not None
 
     def styled(self, text: str, style: str = DIM) -> str:
         """Return `text` with an SGR parameter of ECMA-48 (2 dim, 31 red, 33 yellow) where stderr shows colours."""

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from afkcli.core.contract.errors import AfkError
 from afkcli.core.contract.jsonform import dumps
@@ -16,6 +17,9 @@ from afkcli.host.invocation import Invocation
 from afkcli.host.signals import SIGPIPE
 from afkcli.screen.styles import shows_styles, styled
 
+if TYPE_CHECKING:
+    from afkcli.host.transient import TransientLine
+
 _WORKER_CHUNK = 1 << 16
 _PIECE = 1 << 16
 _CHUNK = 4096  # PIPE_BUF on Linux: a line up to this size stays whole in a pipe that several processes write to
@@ -25,12 +29,18 @@ _ENCODED_CHARS = 1 << 20  # a long text is not in memory a second time as bytes
 class Output:
     """stdout, written without blocking the event loop: signals and leases work while nothing reads it.
 
+    Args:
+        descriptor: of stdout.
+        transient: a line that may be drawn on the terminal, and is erased before anything is written. Since: 0.2.
+
     `written` is how many bytes were written so far.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, transient: TransientLine | None = None) -> None:
         self._own: int | None = None
         self._descriptor = descriptor
+        self._transient = transient
+        self._before_write = transient.before_writes_to(descriptor) if transient is not None else None
         self._texts: list[str] = []
         self._worker: WriteWorker | None = None
         self.is_terminal = os.isatty(descriptor)
@@ -55,6 +65,8 @@ class Output:
                 await self._write(text[start : start + _ENCODED_CHARS].encode("utf-8", "replace"))
 
     async def _write(self, data: bytes) -> None:
+        if self._before_write is not None and data:
+            data = self._before_write().encode() + data
         if self._own is None and self._worker is None:
             self._own = own_descriptor(self._descriptor)
         if self._own is None:
@@ -76,7 +88,8 @@ class Output:
             try:
                 taken = os.write(own, data[:_CHUNK])
             except BlockingIOError:
-                await writable(own)
+                with _nothing_transient(self._transient):
+                    await writable(own)
             else:
                 data = data[taken:]
                 self.written += taken
@@ -90,6 +103,11 @@ class Output:
             if error is not None:
                 raise error
             self.written += len(piece)
+
+
+def _nothing_transient(transient: TransientLine | None) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which no transient line is drawn, because text for the terminal waits to be written."""
+    return transient.hidden() if transient is not None else contextlib.nullcontext()
 
 
 async def _written_by(worker: WriteWorker, piece: bytes) -> OSError | None:
@@ -140,15 +158,19 @@ class Stdout:
         self.columns = invocation.columns
         self.lines_shown = invocation.lines
         self._styled = shows_styles(invocation, invocation.stdout)
+        self._invocation = invocation
 
     def write(self, text: str) -> None:
-        """Write `text`.
+        """Write `text`; a transient line on the terminal is erased before.
 
         Raises:
             EndedError: the reader has gone, so the process dies of SIGPIPE without a message, as `yes | head` does.
             AfkError: it cannot be written (a full disk).
         """
+        transient = self._invocation.transient
+        before_write = transient.before_writes_to(self.descriptor) if transient is not None and text else None
         try:
+            text = before_write() + text if before_write is not None else text
             write_all(self.descriptor, text.encode("utf-8", "replace"))
         except OSError as error:
             raise unwritable(error) from None

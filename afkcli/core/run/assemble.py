@@ -17,6 +17,7 @@ from afkcli.core.contract.rules import Decider
 from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.tasks import contained, started
 from afkcli.core.contract.tools import FoundTools, Tools, as_tools
+from afkcli.core.contract.waits import waiting_for
 from afkcli.core.run.approvals import Approvals
 from afkcli.core.run.budgets import Reservations
 from afkcli.core.run.closing import begin_rescue
@@ -348,5 +349,5 @@ def _threadsafe(take: Callable[[Exception], None]) -> Callable[[Exception], None
 
 
 async def _prepare(provider: Provider) -> None:
-    with contained(f"the provider {provider.name!r}"):
+    with contained(f"the provider {provider.name!r}"), waiting_for(f"the provider {provider.name!r} to load"):
         await provider.prepare()

@@ -22,6 +22,7 @@ from afkcli.core.contract.messages import (
 from afkcli.core.contract.result import Usage
 from afkcli.core.contract.structs import FrozenStruct, replace
 from afkcli.core.contract.tasks import contained
+from afkcli.core.contract.waits import waiting_for
 from afkcli.core.run.cost import Spending
 from afkcli.core.run.limits import Limits
 from afkcli.core.run.models import Model
@@ -96,7 +97,8 @@ class NativeCompactor(FrozenStruct, kw_only=True):
         self.limits.start_call()
         cost = await self.spending.start_call(self.model, request)
         try:
-            with contained(f"the provider {self.model.provider.name!r}"):
+            waiting = waiting_for(f"a compaction by the server of {self.model.full_name}")
+            with contained(f"the provider {self.model.provider.name!r}"), waiting:
                 response = await compact(request)  # type: ignore[misc]  # an optional method of the provider
         except Exception:
             cost.fail()

@@ -21,6 +21,7 @@ from afkcli.core.contract.messages import Message
 from afkcli.core.contract.protocols import Acquire, Lease, Owner, Store, ThreadInfo
 from afkcli.core.contract.result import RunState
 from afkcli.core.contract.structs import FrozenStruct, replace
+from afkcli.core.contract.waits import waiting_for
 from afkcli.core.run.config import BusyMode
 from afkcli.core.run.spec import RunSpec
 from afkcli.core.thread.attachments import Asked
@@ -205,23 +206,31 @@ class Opener:
 
     async def _acquire(self, name: str, owner: Owner, create: bool) -> Lease:
         deadline = time.monotonic() + self._busy_timeout_s
-        said = False
-        while True:
-            lease = await self._leased(self._own.submit_steps(self._taken, name, owner, create))
+        lease = await self._leased(self._own.submit_steps(self._taken, name, owner, create))
+        if lease is not None:
+            return lease
+        who = await self._calls.call(lambda: holder_of(self._store(), name))
+        if self._busy == "fork":
+            return await self._fork(name, owner, who)
+        if self._busy == "wait" and time.monotonic() < deadline:
+            self._notify(f"the thread {name!r} is in use{who}; waiting up to {self._busy_timeout_s:g} s")
+            with waiting_for(f"the thread {name!r}, which is in use{who}"):
+                lease = await self._acquire_until(deadline, name, owner, create)
             if lease is not None:
                 return lease
             who = await self._calls.call(lambda: holder_of(self._store(), name))
-            if self._busy == "fork":
-                return await self._fork(name, owner, who)
-            if self._busy == "fail" or time.monotonic() >= deadline:
-                waited = "" if self._busy == "fail" else f" after {self._busy_timeout_s:g} s"
-                raise ThreadBusyError(
-                    f"the thread {name!r} is still in use{who}{waited}; try again later, or with --busy wait or fork"
-                )
-            if not said:
-                said = True
-                self._notify(f"the thread {name!r} is in use{who}; waiting up to {self._busy_timeout_s:g} s")
+        waited = "" if self._busy == "fail" else f" after {self._busy_timeout_s:g} s"
+        raise ThreadBusyError(
+            f"the thread {name!r} is still in use{who}{waited}; try again later, or with --busy wait or fork"
+        )
+
+    async def _acquire_until(self, deadline: float, name: str, owner: Owner, create: bool) -> Lease | None:
+        while time.monotonic() < deadline:
             await asyncio.sleep(_POLL_SECONDS)
+            lease = await self._leased(self._own.submit_steps(self._taken, name, owner, create))
+            if lease is not None:
+                return lease
+        return None
 
     async def _acquire_new(self, name: str, owner: Owner) -> Lease:
         lease = await self._leased(self._own.submit_steps(self._taken, name, owner, True))

@@ -24,6 +24,7 @@ from afkcli.core.contract.result import Usage
 from afkcli.core.contract.structs import Struct, field
 from afkcli.core.contract.tasks import contained
 from afkcli.core.contract.text import error_text
+from afkcli.core.contract.waits import waiting_for
 from afkcli.core.run.cost import CallCost, Spending
 from afkcli.core.run.limits import Limits
 from afkcli.core.run.models import Model
@@ -109,20 +110,24 @@ class Summariser(Struct, kw_only=True):
             SummaryError: the call failed, a limit was reached, or what came is not a summary.
         """
         try:
-            for _ in range(_MOST_REFUSALS):
-                try:
-                    return await self._in_pieces(earlier, turns, tokens)
-                except ProviderError as error:
-                    if error.kind is not ErrorKind.CONTEXT_LENGTH:
-                        raise
-                    self._take_refusal(error, turns)
-            return await self._in_pieces(earlier, turns, tokens)
+            with waiting_for(f"a summary of {len(turns)} earlier turns by {self.model.full_name}"):
+                return await self._after_refusals(earlier, turns, tokens)
         except SummaryError:
             raise
         except AfkError as error:
             failed = SummaryError(error_text(error))
             failed.exit_code = error.exit_code
             raise failed from error
+
+    async def _after_refusals(self, earlier: str, turns: Sequence[SentTurn], tokens: int) -> str:
+        for _ in range(_MOST_REFUSALS):
+            try:
+                return await self._in_pieces(earlier, turns, tokens)
+            except ProviderError as error:
+                if error.kind is not ErrorKind.CONTEXT_LENGTH:
+                    raise
+                self._take_refusal(error, turns)
+        return await self._in_pieces(earlier, turns, tokens)
 
     def _take_refusal(self, error: ProviderError, turns: Sequence[SentTurn]) -> None:
         """Take what a server that found a request too long said of its window, or guess."""

@@ -10,7 +10,7 @@ from afk_tools_mcp.connection import Connection
 from afk_tools_mcp.lists import ListedTool, ListFile
 from afk_tools_mcp.results import Piece, result_pieces, text_of
 from afk_tools_mcp.settings import ServerSettings
-from afkcli.plugin import ConfigError, Image, JsonObject, Tool, ToolError, started, tool_context
+from afkcli.plugin import ConfigError, Image, JsonObject, Tool, ToolError, started, tool_context, waiting_for
 
 
 class McpToolset:
@@ -123,6 +123,10 @@ class Server:
 
     async def _connect(self) -> Connection:
         """Start the server where it is not running, and read its list of tools."""
+        with waiting_for(f"the MCP server {self.name!r} to start"):
+            return await self._started()
+
+    async def _started(self) -> Connection:
         await on_thread(import_sdk)
         connection = self._connection
         if connection is None or not connection.alive:

@@ -5,17 +5,16 @@ Since: 0.2.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import click
 
+from afkcli.core.contract.durations import seconds_of
+
 F = TypeVar("F", bound=Callable[..., Any])
 
-_AGO = re.compile(r"(\d{1,5}) ?(min|h|d|w)")
-_SECONDS = {"min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _FIRST_YEAR = 1970
 _DAYS = {"today": 0, "yesterday": 1}
 
@@ -24,7 +23,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg]  # it takes no argument
     """A moment as RFC 3339 in UTC, so that it can be compared with the times of records as a text.
 
     It is written as `2026-11-27`, `2026-11-27 14:30`, in RFC 3339, as `today` or `yesterday`, or as how long ago:
-    `90min`, `12h`, `3d`, `2w`. A time without a zone is that of the user's place.
+    `90s`, `5m`, `12h`, `3d`, `2w`, `2 days ago`. A time without a zone is that of the user's place.
     """
 
     name = "moment"
@@ -32,7 +31,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg]  # it takes no argument
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         moment = moment_of(str(value), datetime.now().astimezone())
         if moment is None or moment.year < _FIRST_YEAR:
-            what = "a day (2026-11-27), a day and a time, or how long ago (12h, 3d, 2w)"
+            what = "a day (2026-11-27), a day and a time, or how long ago (5m, 12h, 3d, 2w)"
             self.fail(f"must be {what} (got {value!r})", param, ctx)
         return f"{moment:%Y-%m-%dT%H:%M:%S}.000Z"
 
@@ -40,12 +39,13 @@ class Moment(click.ParamType):  # type: ignore[type-arg]  # it takes no argument
 def moment_of(text: str, now: datetime) -> datetime | None:
     """Return the moment that a text names, in UTC, or None. `now` has the zone of the user's place."""
     text = text.strip()
-    word, ago = text.lower(), _AGO.fullmatch(text.lower())
+    word = text.lower()
+    ago = None if text[-1:].isdecimal() else seconds_of(word.removesuffix(" ago"))
     try:
         if word in _DAYS:
             said = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=_DAYS[word])
         elif ago is not None:
-            said = now - timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
+            said = now - timedelta(seconds=ago)
         else:
             said = datetime.fromisoformat(text)
         return said.astimezone(UTC)

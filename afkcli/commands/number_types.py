@@ -45,6 +45,20 @@ class Number(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"must be a number {self._bound} (got {_shown(value)})", param, ctx)
 
 
+class Seconds(click.ParamType):  # type: ignore[type-arg]
+    """A length of time: seconds, or `90s`, `5m`, `1h`. Another check enforces its range."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from afkcli.core.contract.durations import IN_WORDS, seconds_of
+
+        seconds = seconds_of(str(value))
+        if seconds is None:
+            self.fail(f"must be {IN_WORDS} (got {_shown(value)})", param, ctx)
+        return seconds
+
+
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from afkcli.commands.base import CONVERSATION, MODEL, OUTPUT, RUN_LIMITS, TESTING, TOOLS, EnvironmentOption, option
-from afkcli.commands.number_types import Number, WholeNumber
+from afkcli.commands.number_types import Number, Seconds, WholeNumber
 from afkcli.core.contract.context import CONTEXT_POLICIES
 from afkcli.core.contract.limits import LIMITS, Limit
 
@@ -42,7 +42,9 @@ def _options_of_the_model(ctx: click.Context, param: click.Parameter, value: tup
     return options
 
 
-def _number(limit: Limit) -> WholeNumber | Number:
+def _number(limit: Limit) -> WholeNumber | Number | Seconds:
+    if limit.is_time:
+        return Seconds()
     if limit.kind is int:
         return WholeNumber(min=0 if limit.may_be_zero else 1)
     return Number("of at least 0" if limit.may_be_zero else "greater than 0")
@@ -146,12 +148,12 @@ _OPTIONS = (
     option(
         "--busy-timeout",
         group=CONVERSATION,
-        type=Number("of at least 0"),
+        type=Seconds(),
         callback=_not_negative,
         cls=EnvironmentOption,
         envvar="AFK_BUSY_TIMEOUT",
-        metavar="SECONDS",
-        help="How long to wait for the thread; 60 by default.",
+        metavar="TIME",
+        help="How long to wait for the thread: seconds, or 90s, 5m, 1h; 60 seconds by default.",
     ),
     *map(_option_of, (limit for limit in LIMITS if limit.option is not None)),
     option(

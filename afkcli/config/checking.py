@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from afkcli.core.contract.context import SMALLEST_WINDOW, ContextConfig
+from afkcli.core.contract.durations import IN_WORDS
 from afkcli.core.contract.errors import ConfigError, UsageError
 from afkcli.core.contract.jsonform import JsonError, dumps
 from afkcli.core.contract.limits import BUDGETS, LIMITS
@@ -17,6 +18,8 @@ from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.suggestions import near_names
 
 PLUGIN_SECTIONS = ("providers", "stores", "sinks", "tools", "commands")
+_TIMES = frozenset({"busy_timeout", "retry_delay", "timeout", "max_wall_time_s"})
+"""Keys that hold a length of time."""
 LIMIT_KEYS: Mapping[str, tuple[type, ...]] = {
     limit.field: (int,) if limit.kind is int else (int, float) for limit in LIMITS
 }
@@ -240,7 +243,8 @@ class _Check(FrozenStruct):
 
     def wrong(self, at: Sequence[str], kinds: tuple[type, ...]) -> ConfigError:
         words = {str: "a string", int: "an integer", float: "a number", dict: "a table", list: "an array"}
-        return self._error(at, f"must be {words[kinds[-1]]}")
+        what = f"{IN_WORDS} (in quotes if it has a unit)" if at[-1] in _TIMES else words[kinds[-1]]
+        return self._error(at, f"must be {what}")
 
     def _unknown(self, key: str, known: Mapping[str, Any], at: Sequence[str]) -> ConfigError:
         near = near_names(key, known)

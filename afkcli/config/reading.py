@@ -83,7 +83,7 @@ def parse_toml(data: bytes, path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
-        return tomllib.loads(data.decode("utf-8-sig"))
+        return _with_seconds(tomllib.loads(data.decode("utf-8-sig")))
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from None
@@ -97,6 +97,24 @@ def parse_toml(data: bytes, path: Path) -> dict[str, Any]:
         elif what.endswith("(at end of document)"):
             where = f", line {len(data.splitlines())}"
         raise ConfigError(f"{path}{where}: not valid TOML: {what}") from None
+
+
+_TIMES = (("", "busy_timeout"), ("", "retry_delay"), ("approvals", "timeout"), ("limits", "max_wall_time_s"))
+"""The keys that hold a length of time, each with its table below the top level or an agent."""
+
+
+def _with_seconds(table: dict[str, Any]) -> dict[str, Any]:
+    """Return a table with lengths of time such as `"5m"` in seconds; the check of the config refuses others."""
+    agents = table.get("agents")
+    for owner in (table, *(agents.values() if isinstance(agents, dict) else ())):
+        for section, key in _TIMES:
+            holder = owner.get(section) if section and isinstance(owner, dict) else owner
+            if isinstance(holder, dict) and isinstance(value := holder.get(key), str):
+                from afkcli.core.contract.durations import seconds_of
+
+                seconds = seconds_of(value)
+                holder[key] = value if seconds is None else seconds
+    return table
 
 
 def relative_to(file: Path, text: str) -> Path:

@@ -76,16 +76,54 @@ def test_a_whole_number_is_described_in_words(shell: Shell, value: str) -> None:
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("--timeout", "must be a number greater than 0"),
         ("--max-cost", "must be a number of at least 0"),
         ("--max-turn-mb", "must be a number greater than 0"),
-        ("--busy-timeout", "must be a number of at least 0"),
     ],
 )
 @pytest.mark.parametrize("value", ["x", "1h", "1,5", ""])
 def test_another_number_is_described_in_words(shell: Shell, option: str, words: str, value: str) -> None:
     line = refusal(shell, "run", option, value, "hi")
     assert line.startswith(f"afk: Invalid value for '{option}': {words} (got {value!r})")
+
+
+@pytest.mark.parametrize("option", ["--timeout", "--busy-timeout"])
+@pytest.mark.parametrize("value", ["x", "5 parsecs", "1,5", "", "-5m"])
+def test_a_length_of_time_is_described_in_words(shell: Shell, option: str, value: str) -> None:
+    line = refusal(shell, "run", option, value, "hi")
+    assert line.startswith(f"afk: Invalid value for '{option}': must be seconds, or 90s, 5m, 1h (got {value!r})")
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "0m", "nan", "inf"])
+def test_a_length_of_time_that_is_none_is_refused(shell: Shell, value: str) -> None:
+    assert "must be greater than 0" in refusal(shell, "run", "--timeout", value, "hi")
+
+
+@pytest.mark.parametrize("value", ["5m", "1h", "90s", "300", "1h30m"])
+def test_a_length_of_time_has_units(keyed: Shell, value: str) -> None:
+    assert keyed.in_process("run", "--timeout", value, "--busy-timeout", value, "hi").code == 0
+    assert keyed.in_process("run", "hi", AFK_TIMEOUT=value, AFK_BUSY_TIMEOUT=value).code == 0
+    assert keyed.in_process("threads", "--since", value if value != "300" else "300s").code == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "shown"),
+    [
+        ('busy_timeout = "5m"\n', "300"),
+        ('retry_delay = "500ms"\n', "0.5"),
+        ('[limits]\nmax_wall_time_s = "1h"\n', "3600"),
+        ('[agents.a.limits]\nmax_wall_time_s = "1h30m"\n', "5400"),
+        ('[approvals]\ntimeout = "2 min"\n', "120"),
+    ],
+)
+def test_a_length_of_time_in_the_config_has_units(shell: Shell, config: str, shown: str) -> None:
+    path = shell.home / "afk" / "config" / "config.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(config)
+    done = shell.in_process("config", "show")
+    assert (done.code, done.err) == (0, "")
+    assert f" {shown}" in done.out
+    path.write_text(config.replace(' = "', ' = "x'))
+    assert "must be seconds, or 90s, 5m, 1h (in quotes if it has a unit)" in refusal(shell, "config", "show")
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ class Limit(NamedTuple):  # cheaper to import than a dataclass; every run import
         most: the greatest value; None if there is none.
         option: the option of the command line; None where there is none.
         variable: the environment variable that sets the option.
-        metavar: how help texts name the value of the option; None for the default of click.
+        is_time: whether the value is a length of time in seconds, which people may also write as `5m`.
+        metavar: how help texts name the value of the option.
         help: the help text of the option.
         example: the value in the file that `afk init` writes, as TOML.
         met: what cut the answer, for a person, after "the answer was cut by"; the name of the limit by default.
@@ -46,6 +47,7 @@ class Limit(NamedTuple):  # cheaper to import than a dataclass; every run import
     most: float | None = None
     option: str | None = None
     variable: str | None = None
+    is_time: bool = False
     metavar: str | None = None
     help: str = ""
     met: str = ""
@@ -140,8 +142,9 @@ class FailSafeConfig:
             kind=float,
             option="--timeout",
             variable="AFK_TIMEOUT",
-            metavar="SECONDS",
-            help="At most this long; what came until then is kept.",
+            is_time=True,
+            metavar="TIME",
+            help="At most this long: seconds, or 90s, 5m, 1h; what came until then is kept.",
             example="600",
             told="the time limit was reached",
         ),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 COMMAND_GROUPS: dict[str, dict[str, str]] = {
     "Ask": {
         "run": "Run an agent on a message and stream its answer.",
+        "prompts": "List, show, edit and make prompts with variables.",
     },
     "Look back": {
         "threads": "List, show, rename, export and delete threads.",
@@ -28,6 +29,7 @@ COMMAND_GROUPS: dict[str, dict[str, str]] = {
         "replay": "Show the runs of an event log again.",
     },
     "Models and tools": {
+        "agents": "List the agents of the config.",
         "tools": "List the tools of plugins and servers, and the decision on their calls.",
         "plugins": "List plugins and their problems.",
     },

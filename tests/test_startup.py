@@ -20,8 +20,13 @@ DATACLASSES = {"Agent", "ContextConfig", "FailSafeConfig", "RunnerConfig", "Sett
 NOT_FOR_A_RUN = {
     "afk_provider_openai.responses",
     "afkcli.commands.config",
+    "afkcli.commands.prompt_lookup",
+    "afkcli.commands.run_prompt",
     "afkcli.commands.taped_turn",
     "afkcli.commands.threads",
+    "afkcli.config.front_matter",
+    "afkcli.config.prompt_file",
+    "afkcli.config.prompt_folders",
     "afkcli.core.contract.schemas",
     "afkcli.core.run.answer",
     "afkcli.core.run.tape",
@@ -37,6 +42,7 @@ NOT_FOR_A_RUN = {
     "platformdirs",
     "sqlite3.dump",
     "unittest",
+    "yaml",
 }
 """What a plain question to a server that speaks Chat Completions does not use, and an answer without an error."""
 
@@ -109,6 +115,7 @@ OF_A_COMMAND = {
         "afkcli.commands.number_types",
         "afkcli.commands.run",
         "afkcli.commands.turn_options",
+        "afkcli.commands.variable_option",
         "afkcli.core.contract.context",
         "afkcli.core.contract.limits",
     },

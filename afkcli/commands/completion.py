@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from afkcli.commands.base import Command
 from afkcli.core.contract.errors import AfkError
 from afkcli.host.invocation import Invocation
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 def complete_thread(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -22,6 +27,22 @@ def complete_thread(ctx: click.Context, param: click.Parameter, incomplete: str)
     except AfkError:
         return []
     return names
+
+
+def complete_prompt(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the prompts whose name begins so, with their descriptions; files where a path is typed."""
+    from click.shell_completion import CompletionItem
+
+    if "/" in incomplete:
+        return [CompletionItem(incomplete, type="file")]
+    from afkcli.commands.prompt_lookup import Prompts
+
+    try:
+        found = list(Prompts(ctx.find_object(Invocation) or Invocation.of_process()).listed())
+    except AfkError:
+        return []
+    usable = {item.name: item.prompt.description for item in found if item.prompt is not None and not item.is_hidden}
+    return [CompletionItem(name, help=text or None) for name, text in usable.items() if name.startswith(incomplete)]
 
 
 @click.command(

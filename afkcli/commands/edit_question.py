@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 from typing import NamedTuple
 
-import click
-
+from afkcli.commands.editor import edited_text
 from afkcli.commands.thread_access import command_owner, last_used
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.protocols import Store
@@ -39,27 +37,7 @@ def edited_question(invocation: Invocation, store: Store, name: str | None) -> E
     if not group or not group[-1].messages:
         raise UsageError(f"there is nothing to edit: the thread {thread.name!r} has no question")
     question = group[-1].messages[0].text
-    edited = _in_editor(invocation, question)
+    edited = edited_text(invocation, question)
     if edited is None or edited.strip() in ("", question.strip()):
         raise UsageError("the question was not changed, so nothing was asked; `--retry` asks it as it is")
     return Edited(edited.rstrip("\n"), group[-1].turn, thread.name)
-
-
-def _in_editor(invocation: Invocation, text: str) -> str | None:
-    """Return `text` after the user's editor; None if it was not saved. Ctrl-C belongs to the editor meanwhile."""
-    environment = invocation.environment
-    if not invocation.stdout.is_terminal:
-        invocation.answer_descriptor()  # what the editor draws is not the answer: it goes to stderr
-    before = signal.signal(signal.SIGINT, lambda number, frame: None)  # a handler, because an editor inherits SIG_IGN
-    try:
-        return click.edit(text, editor=environment.get("VISUAL") or environment.get("EDITOR") or None, extension=".md")
-    except click.ClickException as error:
-        raise UsageError(f"{error.format_message()}; set EDITOR to an editor that works") from None
-    except UnicodeDecodeError:
-        raise UsageError("the editor left a file that is not UTF-8; nothing was asked") from None
-    except FileNotFoundError:
-        raise UsageError("the editor removed the file with the question; nothing was asked") from None
-    except ValueError as error:
-        raise UsageError(f"EDITOR or VISUAL cannot be read: {error}") from None
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -5,7 +5,7 @@ Since: 0.2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from afkcli.commands.turn_request import TurnRequest
@@ -32,19 +32,34 @@ class Question(NamedTuple):
         return self.text is not None and self.replaces is None
 
 
-def asked(invocation: Invocation, request: TurnRequest, messages: Messages) -> Question:
+def asked(
+    invocation: Invocation,
+    request: TurnRequest,
+    messages: Messages,
+    place: Callable[[str, str], str] | None = None,
+) -> Question:
     """Return what `request` asks, from its words and attachments and from stdin; see `edited` for `edit`.
+
+    Args:
+        invocation: whose stdin is read.
+        request: what is asked for.
+        messages: takes lines for a person.
+        place: makes the message of the words and of what is piped in; by default that follows after an empty line.
 
     Raises:
         UsageError: there is no message, or something cannot be read or attached.
     """
     if request.resume or request.retry or request.edit:
         return Question(replaces="last" if request.retry else None)
-    from afkcli.commands.stdin import message_with_stdin
+    from afkcli.commands.stdin import joined, message_with_stdin
 
     taken = "-" in request.attach or request.approvals == "stdin"  # by a file, or by decisions
     text = message_with_stdin(
-        request.words, invocation.stdin, read_stdin=request.read_stdin and not taken, notify=messages.say
+        request.words,
+        invocation.stdin,
+        read_stdin=request.read_stdin and not taken,
+        notify=messages.say,
+        place=place or joined,
     )
     return Question(text, attachments(invocation, request, messages))
 

@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from afkcli.commands.base import CONVERSATION, MESSAGE, TESTING, Command, option
-from afkcli.commands.completion import complete_thread
+from afkcli.commands.completion import complete_prompt, complete_thread
 from afkcli.commands.context import invocation
 from afkcli.commands.turn_options import request_of, turn_options
+from afkcli.commands.variable_option import variable_option
 from afkcli.host.ending import Ending
 
 
@@ -21,11 +22,21 @@ from afkcli.host.ending import Ending
         ('afk run -t trip "And at sunset?"', "ask, in a thread with a name"),
         ('afk run -c "In one sentence"', "continue the thread last used here"),
         ('git diff | afk run "Review this"', "a message, and piped text"),
+        ("git diff | afk run -p review --var lang=de", "a prompt of yours, and piped text"),
         ('afk run --attach cat.png "What is it?"', "a message, and a file"),
         ('afk run -m openai/gpt-5.2 "Hello"', "choose the model"),
     ),
 )
 @click.argument("message", nargs=-1, metavar="[MESSAGE]...")
+@option(
+    "--prompt",
+    "-p",
+    group=MESSAGE,
+    metavar="NAME",
+    shell_complete=complete_prompt,
+    help="The prompt NAME (see `afk prompts`), or a file whose path has a slash.",
+)
+@variable_option
 @option(
     "--thread",
     "-t",

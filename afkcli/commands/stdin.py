@@ -17,14 +17,27 @@ SILENCE_SECONDS = 3.0
 _CHUNK = 1 << 16
 
 
-def message_with_stdin(words: Sequence[str], stdin: Stream, *, read_stdin: bool, notify: Callable[[str], None]) -> str:
-    """Return the message: the words, a blank line, then stdin if it is a pipe or a file.
+def joined(words: str, piped: str) -> str:
+    """Return what was typed, a blank line, then what is piped in."""
+    return "\n\n".join(part for part in (words, piped) if part.strip())
+
+
+def message_with_stdin(
+    words: Sequence[str],
+    stdin: Stream,
+    *,
+    read_stdin: bool,
+    notify: Callable[[str], None],
+    place: Callable[[str, str], str] = joined,
+) -> str:
+    """Return the message, made of the words and of stdin if that is a pipe or a file.
 
     Args:
         words: the arguments; `-` alone means stdin.
         stdin: the standard input.
         read_stdin: whether stdin may be read.
         notify: called with a line if stdin sends nothing for 3 s.
+        place: makes the message of the words and the text of stdin.
 
     Raises:
         UsageError: there is no message, or stdin is too long or not text.
@@ -38,7 +51,7 @@ def message_with_stdin(words: Sequence[str], stdin: Stream, *, read_stdin: bool,
     piped = ""
     if read_stdin and (dash or is_piped(stdin)):
         piped = _text(read_all(stdin, MAX_STDIN_BYTES, notify))
-    text = "\n\n".join(part for part in (message, piped) if part.strip())
+    text = place(message, piped)
     if not text:
         raise UsageError('no message was given; use afk run "MESSAGE", or pipe a message in')
     try:

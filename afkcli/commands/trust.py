@@ -13,11 +13,13 @@ from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.commands.trust_page import Page, page_of
 from afkcli.config.project import FILE_NAME, ProjectFile, find_project_file, read_project_file
+from afkcli.config.prompt_folders import project_prompts, prompts_beside, shown_settings
 from afkcli.config.reading import load_user_config, parse_config
 from afkcli.config.trust import (
     TrustState,
     distrust,
     fingerprint,
+    prompt_states,
     record_file,
     trust,
     trust_state,
@@ -51,7 +53,8 @@ NOT_NEEDED = "not needed"
 def command(file: Path | None, check: bool, remove: bool, as_json: bool) -> None:
     """Trust the afk.toml of this project, or FILE: all of it counts from then on, until it changes.
 
-    It first shows what that turns on, and asks on a terminal. Trust covers the files that it references too.
+    It first shows what that turns on, and asks on a terminal. Trust covers the files that it references too, and the
+    prompts in the folder `prompts` beside it.
 
     With --check the exit code is 0 when all of the file counts (it is trusted, or needs no trust) or there is none to
     trust, and 2 when it is not trusted, has changed since, is refused, or is named and not there.
@@ -123,14 +126,31 @@ def _remove(project: ProjectFile, as_json: bool) -> None:
 
 def _state(project: ProjectFile) -> tuple[str, dict[str, Any]]:
     """Return the state of the file, and the keys in it that do not count, with their values."""
-    state = trust_state(project, record_file(invocation().environment))
-    if state in (TrustState.TRUSTED, TrustState.REFUSED):
-        return state, {}
     start = invocation()
+    state = trust_state(project, record_file(start.environment))
+    if state == TrustState.REFUSED:
+        return state, {}
+    prompts, are_trusted = _prompts(project)
+    if state == TrustState.TRUSTED:
+        if are_trusted:
+            return state, {}
+        state = TrustState.CHANGED
     user = load_user_config(config_file(start.environment))
     table = parse_config(project.data, project.path)
     _, inert = without_trust(table, configured_models(start, user, discover(start)), user.table)
-    return (state, inert) if inert else (NOT_NEEDED, {})
+    if prompts:
+        inert = {**inert, "prompts": prompts}
+    return (state, inert) if inert and not (are_trusted and set(inert) == {"prompts"}) else (NOT_NEEDED, {})
+
+
+def _prompts(project: ProjectFile) -> tuple[dict[str, dict[str, Any]], bool]:
+    """Return the prompts of the project as settings, by name, and whether all of them are trusted as they are."""
+    if not prompts_beside(project.path).is_dir():
+        return {}, True
+    found = project_prompts(project)
+    states = prompt_states(project, record_file(invocation().environment), {item.name: item.hashes for item in found})
+    are_trusted = all(state is TrustState.TRUSTED for state in states.values())
+    return {item.name: shown_settings(item) for item in found}, are_trusted
 
 
 def _page(project: ProjectFile, inert: dict[str, Any]) -> Page | None:

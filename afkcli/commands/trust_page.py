@@ -148,7 +148,17 @@ def _references(project: ProjectFile, settings: Sequence[Setting]) -> dict[str, 
         paths = [str(relative_to(project.path, text)) for text in texts if isinstance(text, str)]
         if setting.key.rpartition(".")[2] in ("instructions_file", "paths", "modules"):
             found[setting.key] = [path for path in paths if path in known]
-    return found
+    return {**found, **_files_of_prompts(project, settings)}
+
+
+def _files_of_prompts(project: ProjectFile, settings: Sequence[Setting]) -> dict[str, list[str]]:
+    """Return the files of the prompts, by the key of their last setting."""
+    last = {name: item.key for item in settings if (name := item.prompt) is not None}
+    if not last:
+        return {}
+    from afkcli.config.prompt_folders import project_prompts
+
+    return {last[found.name]: list(found.hashes) for found in project_prompts(project) if found.name in last}
 
 
 def _named_files(project: ProjectFile, setting: Setting) -> list[str]:

@@ -130,7 +130,12 @@ def _prepared(invocation: Invocation, request: TurnRequest) -> _Prepared:
     """Read what the request names: stdin, attachments, the schema, the config and the plugins."""
     messages = Messages(invocation)
     check_sources(request)
-    question = asked(invocation, request, messages)
+    place: Callable[[str, str], str] | None = None
+    if request.prompt is not None:
+        from afkcli.commands.run_prompt import prompted  # not at the top: few runs have a prompt of a file
+
+        request, place = prompted(invocation, request, messages.say)
+    question = asked(invocation, request, messages, place)
     check_output(request)
     flags = flags_of(request)
 

@@ -14,6 +14,8 @@ def check_sources(request: TurnRequest) -> None:
     """Refuse two threads, two questions, two uses of stdin, and two of `--record`, `--replay` and `--dry-run`."""
     if request.is_taped:
         _check_taped(request)
+    if request.variables and request.prompt is None:
+        raise UsageError("--var fills a variable of a prompt; name the prompt with --prompt NAME")
     if request.retry or request.edit:
         _check_asked_again(request)
     if request.continue_ and request.thread is not None:

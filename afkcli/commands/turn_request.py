@@ -25,6 +25,8 @@ class TurnRequest(FrozenStruct, kw_only=True):
         approvals: `ask`, `deny` or `stdin`; None as the config says.
         busy, busy_timeout: what to do while another run holds the thread, and for how many seconds to wait.
         plugins: plugin files to load.
+        prompt: the name of a prompt, or the path of its file; None without one.
+        variables: values of its variables by name.
         attach: files, URLs, or `-` for stdin.
         memory: whether thread and log are read and written.
         read_stdin: whether stdin may be read.
@@ -58,6 +60,8 @@ class TurnRequest(FrozenStruct, kw_only=True):
     busy: str | None = None
     busy_timeout: float | None = None
     plugins: tuple[Path, ...] = ()
+    prompt: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
     attach: tuple[str, ...] = ()
     memory: bool = True
     read_stdin: bool = True

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,13 @@ class Setting(FrozenStruct, kw_only=True):
         key: its dotted name; a server is one setting, and so is a rule.
         value: what the file says, with dates as texts.
         risk: why it is a risk, one of `RISKS`; None if it is none.
+        prompt: the name of the prompt whose setting it is; None for a setting of the config.
     """
 
     key: str
     value: Any
     risk: str | None = None
+    prompt: str | None = None
 
     @property
     def digest(self) -> str:
@@ -72,7 +74,8 @@ def _settings(file: Path, path: tuple[str, ...], value: Any) -> Iterator[Setting
             yield from _settings(file, (*path, name), item)
     else:
         key = ".".join([path[0], *map(_quoted, path[1:])])
-        yield Setting(key=key, value=value, risk=_risk(file, path, value))
+        prompt = path[1] if path[0] == "prompts" and len(path) > 2 else None
+        yield Setting(key=key, value=value, risk=_risk(file, path, value), prompt=prompt)
 
 
 def _is_server(value: Mapping[str, Any]) -> bool:
@@ -94,7 +97,10 @@ _FIXED = {
 }
 
 
-def _risk(file: Path, path: Sequence[str], value: Any) -> str | None:
+_OF_A_PROMPT = {"tools": LETS, "model": SENDS}
+
+
+def _risk(file: Path, path: tuple[str, ...], value: Any) -> str | None:
     """Return why a setting is a risk, by its key and value. In an agent's table the name of the agent may be anything,
     so that any part of the key counts."""
     parts = [part for name in path for part in name.split(".")]
@@ -106,8 +112,10 @@ def _risk(file: Path, path: Sequence[str], value: Any) -> str | None:
         if "instructions_file" in parts[2:]:
             return _risk_of_instructions(file, value)
         return next((_FIXED[part] for part in parts[2:] if part in _FIXED), None)
-    if parts[0] == "instructions_file":
+    if parts[0] == "instructions_file" or (path[0] == "prompts" and path[2:] == ("schema",)):
         return _risk_of_instructions(file, value)
+    if path[0] == "prompts":
+        return _OF_A_PROMPT.get(path[2]) if len(path) == 3 else None
     return _risk_of_tools(value) if parts[0] == "tools" else _FIXED.get(parts[0])
 
 

@@ -2,7 +2,8 @@
 
 Trust applies to the real path, the owner and the SHA-256 of the file, of the files that it references, and of the files
 that the programs which it starts name. When one of the first changes, the trust ends; a program is not started when one
-of its own has changed.
+of its own has changed. The prompts of the project are trusted with it, each with its own hashes: a prompt that has
+changed is not used, and the rest is.
 """
 
 from __future__ import annotations
@@ -93,6 +94,29 @@ def trust_state(file: ProjectFile, record: Path) -> TrustState:
     return state
 
 
+def prompt_states(file: ProjectFile, record: Path, hashes: Mapping[str, Mapping[str, str]]) -> dict[str, TrustState]:
+    """Return whether the user trusts each prompt of a project as it is now.
+
+    Args:
+        file: the project file.
+        record: the record of trusted files.
+        hashes: the hashes of a prompt's files, by its name.
+
+    Since: 0.2.
+    """
+    known = _read_record(record)
+    state, _ = _compared(file, known)
+    before = _table(_table(known.get(str(file.path))).get("prompts"))
+    return {
+        name: state if state is not TrustState.TRUSTED or before.get(name) == now else _of_a_new_one(name, before)
+        for name, now in hashes.items()
+    }
+
+
+def _of_a_new_one(name: str, before: Mapping[str, Any]) -> TrustState:
+    return TrustState.CHANGED if name in before else TrustState.UNTRUSTED
+
+
 def changed_files(file: ProjectFile, record: Path) -> list[str]:
     """Return the files that are not as they were when the file was trusted, those that are new included.
 
@@ -103,6 +127,10 @@ def changed_files(file: ProjectFile, record: Path) -> list[str]:
         return []
     before = {**_table(recorded.get("references"))}
     now = dict(read_references(file).hashes)
+    for hashes in _table(recorded.get("prompts")).values():
+        before |= hashes
+    for hashes in _hashes_of_prompts(file).values():
+        now |= hashes
     for hashes in _table(recorded.get("starts")).values():
         before |= hashes
     for hashes in _hashes_of_starts(file).values():
@@ -143,16 +171,22 @@ def _hashes_of_starts(file: ProjectFile) -> dict[str, dict[str, str]]:
     return {key: dict(bound.digests) for key, bound in bind_starts(file).items()}
 
 
+def _hashes_of_prompts(file: ProjectFile) -> dict[str, dict[str, str]]:
+    from afkcli.config.prompt_folders import project_prompts  # not at the top: a run without a prompt needs no YAML
+
+    return {prompt.name: dict(prompt.hashes) for prompt in project_prompts(file) if prompt.hashes}
+
+
 def fingerprint(file: ProjectFile) -> dict[str, Any]:
-    """Return what trust applies to: the owner, and the SHA-256 of the file, of each file that it references, and of
-    those that the programs which it starts name.
+    """Return what trust applies to: the owner, and the SHA-256 of the file, of each file that it references, of those
+    that the programs which it starts name, and of the prompts of the project.
 
     Raises:
         ConfigError: a referenced file cannot be read, or another user owns it or can write it.
     """
     form = _form(file, read_references(file))
-    starts = _hashes_of_starts(file)
-    return {key: value for key, value in {**form, "starts": starts}.items() if value != {}}
+    more = {"starts": _hashes_of_starts(file), "prompts": _hashes_of_prompts(file)}
+    return {key: value for key, value in {**form, **more}.items() if value != {}}
 
 
 def trust(

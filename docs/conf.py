@@ -2,8 +2,8 @@
 
 The source folder is the repository, so the relative links of the pages hold as they are, there and on a code host. The
 navigation is made of the index page, docs/README.md: its headings are the groups, its links the pages. A page that the
-index does not name, a link or an anchor that leads nowhere and an unknown language of a code block are warnings, and the
-command makes errors of them.
+index does not name, a link or an anchor that leads nowhere, and an unknown language of a code block are warnings, which
+the command makes errors of.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ _LINK = re.compile(r"\[([^\]]+)\]\(([^)\s#]+)(?:#[^)]*)?\)")
 
 
 def _version() -> str:
-    found = re.search(r'^__version__ = "(.+)"', (ROOT / "afkcli" / "version.py").read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.search(
+        r'^__version__ = "(.+)"', (ROOT / "afkcli" / "version.py").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert found is not None
     return found[1]
 
@@ -86,8 +88,13 @@ def write_front_page(app: Sphinx, error: Exception | None) -> None:
     """Let the folder of the site open at its index page."""
     if error is None and app.builder.format == "html":
         target = app.builder.get_target_uri(INDEX)
-        page = f'<!doctype html><meta charset="utf-8"><title>afk</title><meta http-equiv="refresh" content="0; url={target}">'
-        (Path(app.outdir) / "index.html").write_text(f'{page}<a href="{target}">afk</a>\n', encoding="utf-8")
+        page = f"""<!doctype html>
+<meta charset="utf-8">
+<meta http-equiv="refresh" content="0; url={target}">
+<title>{project}</title>
+<a href="{target}">{project}</a>
+"""
+        (Path(app.outdir) / "index.html").write_text(page, encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

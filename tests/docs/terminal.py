@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -62,9 +63,13 @@ class Terminal:
         """Run, check or write a block, by its language and marks; `AssertionError` if it differs from the page.
 
         Marks: `file: NAME` writes it, `user config` writes it as the user's config, `not run: REASON` leaves it out,
-        `embedded model` runs it without a key, so that the embedded model answers.
+        `embedded model` runs it without a key, so that the embedded model answers, `signature` only parses it (the
+        generated reference).
         """
         if block.mark("not run") is not None:
+            return
+        if block.mark("signature") is not None:
+            ast.parse(block.text)
             return
         missing = [name for name in PROGRAMS if re.search(rf"\b{name} [-.]", block.text) and not self._has(name)]
         if missing and block.language in SHELL_LANGUAGES:

@@ -18,7 +18,7 @@ NOT_RUN = 12
 """How many blocks are marked `not run`; raise this number when you add one."""
 
 LANGUAGES = {"console", "sh", "python", "toml", "json", "text"}
-MARKS = {"file", "user config", "pyproject", "not run", "embedded model"}
+MARKS = {"file", "user config", "pyproject", "not run", "embedded model", "signature"}
 
 ALL_BLOCKS = [block for page in pages() for block in blocks(page)]
 

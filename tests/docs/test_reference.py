@@ -7,11 +7,14 @@ import importlib.util
 import inspect
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 import click
 import pytest
 
+import afkcli
+import afkcli.plugin
 from afkcli.command_group import cli
 from afkcli.config import checking
 from afkcli.core.contract.errors import ErrorKind
@@ -21,6 +24,7 @@ from afkcli.core.contract.result import AgentResult, RunState, ToolExecution, Us
 from afkcli.front_page import COMMANDS
 from afkcli.loading.discovery import discover, section
 from afkcli.loading.settings import settings_type
+from tests.docs import api_reference
 from tests.docs.pages import REPOSITORY, first_column, sections
 
 REFERENCE = REPOSITORY / "docs" / "reference"
@@ -160,3 +164,39 @@ class TestCommandLine:
         assert usage.replace("[COMMAND]", "COMMAND") in section.replace("[COMMAND]", "COMMAND")  # as click writes it
         for option in options:
             assert option.envvar is None or f"`{option.envvar}`" in section
+
+
+class TestPythonApi:
+    @pytest.mark.parametrize("path", api_reference.pages(), ids=lambda path: path.name)
+    def test_a_generated_page_is_up_to_date(self, path: Path) -> None:
+        assert path.read_text(encoding="utf-8") == api_reference.pages()[path], f"run: {api_reference.COMMAND}"
+
+    def test_every_public_name_has_its_section(self) -> None:
+        python, plugin = sections(REFERENCE / "api.md"), sections(REFERENCE / "plugin-api.md")
+
+        assert {*afkcli.__all__} - {"__version__"} <= set(python)
+        assert {*afkcli.plugin.__all__, *api_reference.HOOKS} <= set(plugin)
+
+    def test_a_docstring_keeps_its_arguments_errors_and_version(self) -> None:
+        text = api_reference.text_of(
+            """Dig a bed.
+
+            Args:
+                number: which bed,
+                    counted from 1.
+
+            Raises:
+                ToolError: there is no such bed.
+
+            Since: 0.2.
+            """
+        )
+
+        assert text.split("\n\n") == [
+            "Dig a bed.",
+            "Takes:",
+            "- `number`: which bed, counted from 1.",
+            "Raises:",
+            "- `ToolError`: there is no such bed.",
+            "Since 0.2.",
+        ]

@@ -14,6 +14,7 @@ _FENCE = re.compile(r"^(`{3,})(\w*)\s*$")
 _MARK = re.compile(r"^<!-- (.+) -->$")
 _HEADING = re.compile(r"^(#+) (.+)$")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_LIST_ITEM = re.compile(r"([-*]|\d+\.) ")
 _CODE = re.compile(r"`([^`]+)`")
 
 
@@ -80,6 +81,17 @@ def blocks(page: Path) -> Iterator[Block]:
 def without_blocks(text: str) -> str:
     """Return the text of a page without its fenced blocks."""
     return re.sub(r"^(`{3,}).*?^\1$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def indented_code(page: Path) -> Iterator[str]:
+    """Yield the lines of a page that are code because they are indented, and not the continuation of a list."""
+    before, in_list = "", False
+    for line in without_blocks(page.read_text(encoding="utf-8")).splitlines():
+        if line.startswith("    ") and not before.strip() and not in_list:
+            yield line
+        if line.strip() and not line.startswith(" "):
+            in_list = bool(_LIST_ITEM.match(line))
+        before = line
 
 
 def links(page: Path) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from afkcli.config.reading import parse_config
 from afkcli.testing.model_server import ModelServer
+from tests.docs import other_programs
 from tests.docs.pages import Block
 from tests.e2e import warm
 
@@ -21,7 +22,7 @@ DOCUMENTED_URL = "http://127.0.0.1:8080/v1"
 """The server in the pages; the scripted server takes its place."""
 
 SHELL_LANGUAGES = ("console", "sh")
-PROGRAMS = ("jq", "duckdb")
+PROGRAMS = ("jq", "duckdb", "sqlite3")
 """What a page may use and a machine may not have."""
 
 # What a reader installs from a registry is installed already; `uv run` runs what is there.
@@ -50,8 +51,13 @@ class Terminal:
             (bin_folder / name).write_text(text)
             (bin_folder / name).chmod(0o755)
         warm.shim(bin_folder / "afk")
-        (self.home / ".local" / "state").mkdir(parents=True)  # where the pages say that the log is
-        (self.home / ".local" / "state" / "afk").symlink_to(self.home / "afk" / "state")
+        for kind, folder in (
+            ("state", "state"),
+            ("share", "data"),
+        ):  # where the pages say that the log and the store are
+            (self.home / ".local" / kind).mkdir(parents=True)
+            (self.home / ".local" / kind / "afk").symlink_to(self.home / "afk" / folder)
+        other_programs.prepare(self.home)
         (self.folder / "notes.md").write_text("# Notes\n\nBeans need sun. Spinach grows in the shade.\n")
         (self.folder / "questions.txt").write_text("What is a bean?\nWhat is spinach?\n")
         git = ["git", "-c", "user.name=A Reader", "-c", "user.email=reader@example.com"]
@@ -62,20 +68,22 @@ class Terminal:
     def run(self, block: Block) -> None:
         """Run, check or write a block, by its language and marks; `AssertionError` if it differs from the page.
 
-        Marks: `file: NAME` writes it, `user config` writes it as the user's config, `not run: REASON` leaves it out,
-        `embedded model` runs it without a key, so that the embedded model answers, `signature` only parses it (the
-        generated reference).
+        Marks: `file: NAME` writes it, `user config` writes it as the user's config, `run by: FILE` leaves it to another
+        test, `embedded model` runs it without a key, so that the embedded model answers, `after a run` runs it when
+        there is a thread, `signature` only parses it (the generated reference).
         """
-        if block.mark("not run") is not None:
+        if block.mark("run by") is not None:
             return
         if block.mark("signature") is not None:
             ast.parse(block.text)
             return
-        missing = [name for name in PROGRAMS if re.search(rf"\b{name} [-.]", block.text) and not self._has(name)]
+        missing = [name for name in PROGRAMS if re.search(rf"\b{name} [-.~]", block.text) and not self._has(name)]
         if missing and block.language in SHELL_LANGUAGES:
             self.left_out.append(f"{block.place} ({missing[0]} is not installed)")
             return
         self._write(block)
+        if block.mark("after a run") is not None:
+            self._succeeds(block, 'afk run -n -t earlier "Hello"')
         if block.language == "console":
             self._console(block)
         elif block.language == "sh":
@@ -154,6 +162,7 @@ class Terminal:
             environment |= {"OPENAI_BASE_URL": self.server.base_url, "OPENAI_API_KEY": "sk-documented-0123456789"}
             if "anthropic" in text.lower():  # else every command would say which of the two it uses
                 environment |= {"ANTHROPIC_BASE_URL": self.server.base_url}
+            environment |= {"GROQ_API_BASE": self.server.base_url, "GROQ_API_KEY": "gsk-documented"}  # LiteLLM's page
         return environment
 
 

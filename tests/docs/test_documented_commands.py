@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,22 +12,26 @@ from pathlib import Path
 import pytest
 
 from afkcli.testing.model_server import ModelServer
-from tests.docs.pages import REPOSITORY, Block, blocks, pages, pages_to_run
-from tests.docs.terminal import Terminal
-
-NOT_RUN = 12
-"""How many blocks are marked `not run`; raise this number when you add one."""
+from tests.docs.pages import REPOSITORY, Block, blocks, indented_code, pages, pages_to_run
+from tests.docs.terminal import SHELL_LANGUAGES, Terminal
 
 LANGUAGES = {"console", "sh", "python", "toml", "json", "text"}
-MARKS = {"file", "user config", "pyproject", "not run", "embedded model", "signature"}
+MARKS = {"file", "user config", "pyproject", "run by", "embedded model", "signature", "after a run"}
 
 ALL_BLOCKS = [block for page in pages() for block in blocks(page)]
 
 needs_bash = pytest.mark.skipif(os.name == "nt" or shutil.which("bash") is None, reason="the pages are for bash")
 
 
+COMMAND_LINE = re.compile(r"\$ |(afk|uv|uvx|pip|pipx|jq|git|python3?|curl|llm|ollama) ")
+
+
 def place(page: Path) -> str:
     return str(page.relative_to(REPOSITORY))
+
+
+def str_place(block: Block) -> str:
+    return block.place
 
 
 @pytest.fixture
@@ -52,13 +57,37 @@ def test_a_block_has_a_known_language_and_marks(block: Block) -> None:
     assert block.language in LANGUAGES, f"{block.place}: a block is one of {sorted(LANGUAGES)}, to be run or checked"
     for mark in block.marks:
         assert mark.partition(":")[0] in MARKS, f"{block.place}: unknown mark {mark!r}"
-    assert block.mark("not run") != "", f"{block.place}: say why it is not run"
 
 
-def test_the_number_of_blocks_that_are_not_run_is_known() -> None:
-    not_run = [f"{block.place}: {block.mark('not run')}" for block in ALL_BLOCKS if block.mark("not run")]
+@pytest.mark.parametrize("block", [block for block in ALL_BLOCKS if block.mark("run by") is not None], ids=str_place)
+def test_a_block_that_another_test_runs_is_in_that_test(block: Block) -> None:
+    runner = REPOSITORY / (block.mark("run by") or "")
 
-    assert len(not_run) == NOT_RUN, "\n".join(not_run)
+    assert runner.is_file(), f"{block.place}: name the file that runs it: <!-- run by: FILE -->"
+    text = "".join(path.read_text(encoding="utf-8") for path in [runner, *modules_of(runner)])
+    whole = all(line in text for line in block.text.splitlines())
+    assert whole or block.page.name in text, f"{block.place}: {runner.name} has neither its lines nor reads its page"
+
+
+def modules_of(script: Path) -> list[Path]:
+    """Return the files of our modules that a script starts by `python -m`."""
+    found = re.findall(r"python -m (tests[.\w]+)", script.read_text(encoding="utf-8"))
+    return [REPOSITORY / (name.replace(".", "/") + ".py") for name in found]
+
+
+@pytest.mark.parametrize("page", pages(), ids=place)
+def test_a_command_is_in_a_block_that_is_run(page: Path) -> None:
+    indented = list(indented_code(page))
+    shown = [
+        f"{block.place}: {line}"
+        for block in blocks(page)
+        if block.language not in SHELL_LANGUAGES and block.mark("file") is None
+        for line in block.text.splitlines()
+        if COMMAND_LINE.match(line) and "[OPTIONS]" not in line
+    ]
+
+    assert indented == [], "write code in a fenced block with a language; an indented one is not run"
+    assert shown == [], "write commands in a block of sh or console, which is run"
 
 
 def test_json_blocks_are_valid_json() -> None:

@@ -145,7 +145,7 @@ if TYPE_CHECKING:
     )
     from afkcli.core.contract.typed_json import from_json
     from afkcli.core.contract.waiting import say_waiting, while_waiting
-    from afkcli.core.contract.waits import waiting_for
+    from afkcli.core.contract.waits import Progress, progress, waiting_for
     from afkcli.core.thread.attachments import attached_parts, label
     from afkcli.core.thread.history import load_history
     from afkcli.core.thread.names import title_of
@@ -355,7 +355,7 @@ _NAMES = {
         "tool_context",
     ),
     "afkcli.core.contract.waiting": ("say_waiting", "while_waiting"),
-    "afkcli.core.contract.waits": ("waiting_for",),
+    "afkcli.core.contract.waits": ("Progress", "progress", "waiting_for"),
     "afkcli.hookspecs": (
         "HOOKS_VERSION",
         "hookimpl",
@@ -474,6 +474,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "PreviewingProvider",
     "Price",
     "PriceTier",
+    "Progress",
     "Provider",
     "ProviderData",
     "ProviderError",
@@ -571,6 +572,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "owner_from_json",
     "owner_to_json",
     "private_file",
+    "progress",
     "proven_dead",
     "replace",
     "replace_file",

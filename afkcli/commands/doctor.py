@@ -27,6 +27,8 @@ from afkcli.host.invocation import Invocation
 from afkcli.host.paths import config_dir, data_dir, state_dir
 from afkcli.loading.discovery import KNOWN, Plugins, discover, foreign_afk_package
 from afkcli.processes.sandbox import mechanisms, readers_use_landlock
+from afkcli.screen.display import shown_activity
+from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import GREEN, RED, YELLOW
 from afkcli.version import __version__
@@ -60,7 +62,8 @@ class Finding:
 def command(as_json: bool) -> None:
     """Check the installation. The exit code is 0 if `afk run` with nothing configured by flags would work, else 1."""
     start = invocation()
-    findings = [replace(item, detail=start.secrets.mask(item.detail)) for item in examine(start)]
+    with shown_activity(start, Messages(start), "checking"):
+        findings = [replace(item, detail=start.secrets.mask(item.detail)) for item in examine(start)]
     stdout = Stdout(start)
     if as_json:
         stdout.objects(

@@ -17,17 +17,25 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def opened_store() -> Iterator[Store]:
-    """Open the store that `afk run` uses in this folder, and close it at the end."""
+def opened_store(doing: str = "reading the threads") -> Iterator[Store]:
+    """Open the store that `afk run` uses in this folder, and close it at the end.
+
+    Args:
+        doing: what a terminal shows where that takes long.
+    """
+    from afkcli.screen.display import shown_activity
+    from afkcli.screen.messages import Messages
     from afkcli.wiring.assembly import load_setup
     from afkcli.wiring.plugin_objects import open_store
 
-    store = open_store(load_setup(invocation(), project=True))
-    collect_again()  # what is imported is there
-    try:
-        yield store
-    finally:
-        store.close()
+    start = invocation()
+    with shown_activity(start, Messages(start), doing):
+        store = open_store(load_setup(start, project=True))
+        collect_again()  # what is imported is there
+        try:
+            yield store
+        finally:
+            store.close()
 
 
 class LoggedThread(NamedTuple):

@@ -15,6 +15,7 @@ from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.text import dollars
 from afkcli.core.run.thread_compaction import KEPT_TURNS, Compacted
+from afkcli.screen.display import shown_activity
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
 from afkcli.wiring.agents import Flags, agent_for
@@ -62,7 +63,8 @@ def compact(name: str | None, model: str | None, keep_turns: int, as_json: bool)
         finally:
             await runner.aclose()
 
-    compacted = asyncio.run(work())
+    with shown_activity(invocation(), messages, "compacting"):
+        compacted = asyncio.run(work())
     messages.say(_line(compacted))
     if as_json:
         stdout.objects([_form(compacted)])

@@ -54,7 +54,7 @@ def export(name: str | None, every: bool, output: str | None, form: str) -> None
     if form != "json" and name is None:
         raise UsageError("name one thread for Markdown; --all without a name writes JSON")
     messages = Messages(invocation())
-    with opened_store() as store:
+    with opened_store("exporting") as store:
         pieces = (
             _one(store, name, form, messages, every=every) if name is not None else export_all(store, messages.warn)
         )

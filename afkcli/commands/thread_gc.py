@@ -18,6 +18,7 @@ from afkcli.commands.thread_access import command_owner, opened_store
 from afkcli.core.contract.ids import rfc3339
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.text import in_mb
+from afkcli.core.contract.waits import progress
 from afkcli.core.thread.aging import delete_forgotten, forgotten_threads, is_restored
 from afkcli.core.thread.exchange import RescuedTurn, read_lines
 from afkcli.host.rescue import RescueFile, rescue_files
@@ -53,7 +54,7 @@ def gc(dry_run: bool, as_json: bool) -> None:
     """
     stdout, messages = Stdout(invocation()), Messages(invocation())
     days = load_setup(invocation(), project=True).config.keep_unnamed_days()
-    with opened_store() as store:
+    with opened_store("looking for threads to delete") as store:
         restored, waiting = _rescued(store)
         threads = list(_threads(store, days, waiting, dry_run=dry_run)) if days else []
         dropped = _drop_leftovers(store, dry_run=dry_run)
@@ -69,12 +70,15 @@ def gc(dry_run: bool, as_json: bool) -> None:
 def _threads(store: Store, days: int, waiting: set[str], *, dry_run: bool) -> Iterator[ThreadInfo]:
     """Yield the threads that are deleted, or would be."""
     before = rfc3339(time.time() - days * _DAY)
-    for info in list(forgotten_threads(store, before, waiting)):
-        if dry_run:
-            if store.holder(info.name) is None:
+    found = list(forgotten_threads(store, before, waiting))
+    with progress("looking at old threads" if dry_run else "deleting threads") as tell:
+        for number, info in enumerate(found):
+            tell(number, len(found))
+            if dry_run:
+                if store.holder(info.name) is None:
+                    yield info
+            elif delete_forgotten(store, info, before, command_owner):
                 yield info
-        elif delete_forgotten(store, info, before, command_owner):
-            yield info
 
 
 def _rescued(store: Store) -> tuple[list[RescueFile], set[str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,7 @@ from afkcli.core.contract.errors import (
     UsageError,
 )
 from afkcli.core.contract.jsonform import MAX_LINE_BYTES
+from afkcli.core.contract.waits import progress
 from afkcli.core.thread.exchange import ExportedThread, Incomplete, Item, Refused, RescuedTurn
 from afkcli.core.thread.restore import Restored, Restorer
 from afkcli.screen.messages import Messages
@@ -55,7 +58,7 @@ def import_threads(file: str, rename: bool, as_json: bool) -> None:
     from afkcli.commands.conversation_import import items_of
 
     importer = Import(file, Messages(invocation()), Stdout(invocation()) if as_json else None)
-    with _opened(file) as stream, opened_store() as store:
+    with _opened(file) as stream, opened_store("importing") as store:
         restorer = Restorer(store, command_owner, rename=rename)
         try:
             for item in items_of(file, stream, _lines(stream), importer):
@@ -174,13 +177,23 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
         UsageError: it cannot be read any further.
     """
     try:
+        yield from _told_lines(stream)
+    except OSError as error:
+        raise UsageError(f"the import cannot be read any further: {error.strerror}") from None
+
+
+def _told_lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield the lines, and tell how much of a file was read."""
+    status = os.fstat(stream.fileno())
+    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+    with progress("importing", in_bytes=True) as tell:
         while line := stream.readline(MAX_LINE_BYTES + 1):
+            if size:
+                tell(stream.tell(), size)
             yield line
             if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
                 del line
                 _skip_line(stream)
-    except OSError as error:
-        raise UsageError(f"the import cannot be read any further: {error.strerror}") from None
 
 
 def _skip_line(stream: IO[bytes]) -> None:

@@ -70,7 +70,7 @@ def search(
     if not looked_for:
         raise UsageError("there is nothing to search for: name a word")
     stdout, messages = Stdout(invocation()), Messages(invocation())
-    with opened_store() as store:
+    with opened_store("searching") as store:
         key = None
         if thread is not None:
             from afkcli.core.thread.lookup import thread_meant

@@ -16,6 +16,7 @@ from afkcli.core.contract.errors import AfkError, UnknownNameError
 from afkcli.core.contract.rules import RuleDecision, rule_decision
 from afkcli.core.contract.text import visible
 from afkcli.core.contract.tools import Tool, ToolContext, in_tool_context
+from afkcli.screen.display import shown_activity
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import DIM, RED, YELLOW
@@ -128,7 +129,8 @@ def _listed(setup: Setup, names: Sequence[str] | None, messages: Messages) -> Se
         finally:
             await toolbox.aclose()
 
-    return asyncio.run(work())
+    with shown_activity(invocation(), messages, "listing the tools"):
+        return asyncio.run(work())
 
 
 def _all_names(toolbox: Toolbox, setup: Setup, messages: Messages) -> list[str]:

@@ -18,7 +18,7 @@ from afkcli.host.collecting import collect_again, pause_collecting
 from afkcli.host.ending import Ending
 from afkcli.host.invocation import STDOUT_ASIDE, Invocation
 from afkcli.host.signals import SIGPIPE
-from afkcli.screen.display import wait_form
+from afkcli.screen.display import shown_activity
 from afkcli.screen.messages import Messages
 from afkcli.screen.renderers import (
     JsonRenderer,
@@ -99,14 +99,15 @@ def turn_activity(invocation: Invocation, messages: Messages, request: TurnReque
 
     Nothing is shown with `--quiet`, and between lines of JSON on the same terminal.
     """
-    form = wait_form(invocation)
-    if form is None or request.quiet or (request.json and invocation.stdout.is_terminal):
+    if request.quiet or (request.json and invocation.stdout.is_terminal):
         yield None
         return
-    from afkcli.screen.activity import Activity  # not at the top: a script's run has no terminal
-    from afkcli.screen.run_activity import RunActivity
+    with shown_activity(invocation, messages, "starting") as activity:
+        if activity is None:
+            yield None
+            return
+        from afkcli.screen.run_activity import RunActivity  # not at the top: a script's run has no terminal
 
-    with Activity(invocation, messages, form) as activity:
         yield RunActivity(
             activity,
             shows_answer=invocation.stdout.is_terminal and not request.final and request.schema is None,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from afkcli.core.contract.text import collapsed
+from afkcli.core.contract.waits import progress
 from afkcli.foreign.conversation import Conversation, ForeignError, ForeignTurn, Notes, Parts
 from afkcli.foreign.llm_database import LlmDatabase, ulid_time
 from afkcli.foreign.llm_responses import OlderTables
@@ -32,17 +33,19 @@ def read_llm(database: LlmDatabase, notes: Notes) -> Iterator[Conversation | Unr
     names: dict[str, str] = {}
     for id_, name in found:
         names[id_] = name or names.get(id_, "")
-    for id_ in sorted(names):  # ULIDs sort by time
-        parts = Parts(notes)
-        try:
-            with database.moment():
-                turns = newer.turns(id_, older.turns(id_, parts), parts)
-        except ForeignError as error:
-            yield Unread(id_, str(error))
-        except sqlite3.Error as error:
-            yield Unread(id_, f"it cannot be read: {collapsed(str(error), 200)}")
-        else:
-            yield _conversation(id_, names[id_], turns, parts)
+    with progress("importing conversations") as tell:
+        for number, id_ in enumerate(sorted(names)):  # ULIDs sort by time
+            tell(number, len(names))
+            parts = Parts(notes)
+            try:
+                with database.moment():
+                    turns = newer.turns(id_, older.turns(id_, parts), parts)
+            except ForeignError as error:
+                yield Unread(id_, str(error))
+            except sqlite3.Error as error:
+                yield Unread(id_, f"it cannot be read: {collapsed(str(error), 200)}")
+            else:
+                yield _conversation(id_, names[id_], turns, parts)
 
 
 def _conversation(id_: str, name: str, turns: list[ForeignTurn], parts: Parts) -> Conversation:

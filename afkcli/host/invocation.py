@@ -19,6 +19,7 @@ from afkcli.host.descriptors import LinesForPeople, unblocked_text
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from typing import IO, TextIO
 
     from afkcli.host.secrets import Secrets
@@ -198,6 +199,12 @@ class Invocation:
                 self._answers = os.dup(1)
                 os.dup2(self.stderr.descriptor, 1)
         return self._answers
+
+    def without_transient(self) -> AbstractContextManager[None]:
+        """Return a context in which no line is drawn for a moment: a person is asked something there. Since: 0.2."""
+        import contextlib
+
+        return self.transient.hidden() if self.transient is not None else contextlib.nullcontext()
 
     def erase_transient(self) -> None:
         """Erase the line of the terminal that is drawn for a moment, if there is one. Since: 0.2."""

@@ -14,16 +14,17 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Self
 
-from afkcli.core.contract.text import one_line
-from afkcli.core.contract.waits import observed_waits
+from afkcli.core.contract.text import in_mb, one_line
+from afkcli.core.contract.waits import observed
 from afkcli.host.descriptors import LinesForPeople
 from afkcli.host.invocation import Invocation, Stream
 from afkcli.host.transient import TransientLine, is_in_foreground
-from afkcli.screen.display import WaitForm
+from afkcli.screen.bars import bar
 from afkcli.screen.messages import Messages
 from afkcli.screen.styles import DIM
 from afkcli.screen.text import shortened
@@ -36,29 +37,73 @@ SAID_AFTER_SECONDS = (10, 30, 60, 120, 300, 600)
 """After which seconds of a wait a line says so where output is only appended; then every ten minutes."""
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _ASCII_FRAMES = "|/-\\"
+_BAR_COLUMNS = 20
+_LEAST_FOR_BAR = 60
 
 
 class _Wait:
-    """Something that is waited for, since when, and for how long if that is known; `then` comes after it."""
+    """Something that is waited for.
 
-    __slots__ = ("_since_written", "since", "then", "until", "what")
+    Args:
+        text: what it is, without the seconds.
+        waits: all waits, from which it is taken at its end.
+        in_bytes: whether what is done is counted in bytes.
+    """
 
-    def __init__(
-        self, what: str, lasts: float | None = None, since_written: bool = False, then: _Wait | None = None
-    ) -> None:
-        self.what = what
+    __slots__ = ("_counted", "_waits", "done", "since", "text", "total")
+
+    def __init__(self, text: str, waits: list[_Wait] | None = None, *, in_bytes: bool = False) -> None:
+        self.text = text
         self.since = time.monotonic()
-        self.until = self.since + lasts if lasts is not None else None
-        self.then = then
-        self._since_written = since_written
+        self.done = self.total = 0.0
+        self._waits = waits
+        self._counted: Callable[[float], str] = (lambda size: in_mb(int(size))) if in_bytes else "{:,.0f}".format
+
+    def tell(self, done: float, total: float) -> None:
+        self.done, self.total = done, total
+
+    def end(self) -> None:
+        if self._waits is not None and self in self._waits:
+            self._waits.remove(self)
+
+    def counted(self) -> str:
+        """Return in words how far it has come, "" where that is not known."""
+        return f" {self._counted(min(self.done, self.total))} of {self._counted(self.total)}" if self.total else ""
 
     def seconds(self, written_at: float) -> str:
-        """Return the words for the seconds, those that are left if it is known how long it lasts."""
-        now = time.monotonic()
-        if self.until is not None:
-            return f" in {max(0, self.until - now):.0f} s"
-        since = max(self.since, written_at) if self._since_written else self.since
-        return f" ({max(0, now - since):.0f} s)"
+        """Return the words for the seconds; the last text was written on the terminal at `written_at`."""
+        return f" ({time.monotonic() - self.since:.0f} s)"
+
+    def now(self) -> _Wait:
+        """Return what is waited for now: this, or what has come after it."""
+        return self
+
+
+class _Silence(_Wait):
+    """A wait that began when something was written last."""
+
+    __slots__ = ()
+
+    def seconds(self, written_at: float) -> str:
+        return f" ({time.monotonic() - max(self.since, written_at):.0f} s)"
+
+
+class _Countdown(_Wait):
+    """A wait for a time; `then` comes after it."""
+
+    __slots__ = ("_then", "_until")
+
+    def __init__(self, text: str, seconds: float, then: str) -> None:
+        super().__init__(text)
+        self._until = self.since + seconds
+        self._then = _Wait(then)
+        self._then.since = self._until
+
+    def seconds(self, written_at: float) -> str:
+        return f" in {max(0, self._until - time.monotonic()):.0f} s"
+
+    def now(self) -> _Wait:
+        return self if time.monotonic() < self._until else self._then
 
 
 class Activity:
@@ -67,19 +112,19 @@ class Activity:
     Args:
         invocation: the terminal is its stderr.
         messages: the lines on it.
-        form: how a wait is shown, see `wait_form`.
+        appended: whether lines are appended, and none is drawn again.
         quiet_s: how long nothing has to be written before a line is drawn.
 
-    What `waiting_for` says in this context comes first, and of several waits the one that began last; else what was
-    said by `wait_for` or `show`.
+    What `waiting_for` and `progress` say in this context comes first, and of several the one that began last; else what
+    `show` was called with last.
     """
 
     def __init__(
-        self, invocation: Invocation, messages: Messages, form: WaitForm, *, quiet_s: float | None = None
+        self, invocation: Invocation, messages: Messages, *, appended: bool, quiet_s: float | None = None
     ) -> None:
         self._invocation = invocation
         self._messages = messages
-        self._form = form
+        self._appended = appended
         self._quiet_s = QUIET_SECONDS if quiet_s is None else quiet_s
         self._base: _Wait | None = None
         self._waits: list[_Wait] = []
@@ -91,11 +136,11 @@ class Activity:
         self._observed: AbstractContextManager[None] | None = None
 
     def __enter__(self) -> Self:
-        if self._form == "line":
+        if not self._appended:
             if not self._begin_line():
                 return self
             self._catch_suspension()
-        self._observed = observed_waits(self)
+        self._observed = observed(self)
         self._observed.__enter__()
         threading.Thread(target=self._run, name="afk-activity", daemon=True).start()
         return self
@@ -116,38 +161,23 @@ class Activity:
             self._line = self._invocation.transient = _transient_line(self._invocation.stderr)
         return self._line is not None
 
-    def begin(self, what: str) -> object:
-        wait = _Wait(f"waiting for {what}")
+    def begin(self, text: str, *, in_bytes: bool = False) -> _Wait:
+        wait = _Wait(text, self._waits, in_bytes=in_bytes)
         self._waits.append(wait)
         return wait
 
-    def end(self, wait: object) -> None:
-        assert isinstance(wait, _Wait)
-        self._waits.remove(wait)
+    def show(self, text: str) -> None:
+        """Say what goes on where nothing else is waited for: the whole text, without the seconds."""
+        if self._base is None or self._base.text != text:
+            self._base = _Wait(text)
 
-    def wait_for(self, what: str | None) -> None:
-        """Say what is waited for where nothing else is; None for nothing."""
-        self.show(f"waiting for {what}" if what is not None else None)
+    def show_silence(self, text: str) -> None:
+        """As `show`; the seconds count from what was written last."""
+        self._base = _Silence(text)
 
-    def show(
-        self, text: str | None, *, since_written: bool = False, seconds: float | None = None, then: str | None = None
-    ) -> None:
-        """As `wait_for`, with a text that is not about a wait.
-
-        Args:
-            text: the whole text, without the seconds.
-            since_written: whether the seconds count from what was written last.
-            seconds: how long it lasts, to show the seconds that are left.
-            then: the text after that.
-        """
-        base = self._base
-        if text is None:
-            self._base = None
-        elif base is None or base.what != text or seconds is not None:
-            after = _Wait(then) if then is not None else None
-            if after is not None and seconds is not None:
-                after.since += seconds
-            self._base = _Wait(text, seconds, since_written, after)
+    def count_down(self, text: str, seconds: float, then: str) -> None:
+        """As `show`, with the seconds that are left; then it is as if `show(then)` was called."""
+        self._base = _Countdown(text, seconds, then)
 
     def _run(self) -> None:
         delay = LOOK_SECONDS
@@ -163,8 +193,7 @@ class Activity:
     def _now(self) -> _Wait | None:
         waits = tuple(self._waits)  # other threads change it
         wait = waits[-1] if waits else self._base
-        is_over = wait is not None and wait.until is not None and time.monotonic() >= wait.until
-        return wait.then if wait is not None and is_over else wait
+        return wait.now() if wait is not None else None
 
     def _draw(self, line: TransientLine, wait: _Wait) -> float:
         """Draw the line where it is time, and return when to look again."""
@@ -172,14 +201,15 @@ class Activity:
             return LOOK_SECONDS
         frames = _FRAMES if line.encoding == "utf-8" else _ASCII_FRAMES
         self._frame += 1
-        what, seconds = f"{frames[self._frame % len(frames)]} {self._shown(wait)}", wait.seconds(line.written_at)
-        text = _fitted(line.encodable(what), seconds, line.columns() - 1)
+        what = f"{frames[self._frame % len(frames)]} {self._shown(wait)}"
+        counted = f"{_bar(wait, line)}{wait.counted()}{wait.seconds(line.written_at)}"
+        text = _fitted(line.encodable(what), counted, line.columns() - 1)
         mid_line = bool(self._messages.before) or not self._invocation.stdout.is_terminal
         line.draw(self._messages.styled(text, DIM), quiet_s=self._quiet_s, mid_line=mid_line)
         return FRAME_SECONDS
 
     def _shown(self, wait: _Wait) -> str:
-        return one_line(self._invocation.secrets.mask(wait.what))
+        return one_line(self._invocation.secrets.mask(wait.text))
 
     def _say(self, wait: _Wait) -> None:
         """Append a line, at growing intervals."""
@@ -189,7 +219,7 @@ class Activity:
         is_due = time.monotonic() - wait.since >= said_after(count)
         if is_due and not self._messages.is_held and is_in_foreground(self._invocation.stderr.descriptor):
             self._said = (wait, count + 1)
-            self._messages.say(f"{self._shown(wait)}{wait.seconds(wait.since)}")
+            self._messages.say(f"{self._shown(wait)}{wait.counted()}{wait.seconds(wait.since)}")
 
     def _catch_suspension(self) -> None:
         """Erase the line before Ctrl-Z suspends this process, as the shell writes its prompt then."""
@@ -211,6 +241,15 @@ def said_after(count: int) -> int:
     return SAID_AFTER_SECONDS[min(count, last)] + 600 * max(0, count - last)
 
 
+def _bar(wait: _Wait, line: TransientLine) -> str:
+    """Return a bar where it is known how far something has come, and there is room for one."""
+    if not wait.total or line.columns() < _LEAST_FOR_BAR:
+        return ""
+    filled = min(wait.done / wait.total, 1.0)
+    drawn = bar(filled, 1.0, _BAR_COLUMNS) if line.encoding == "utf-8" else "#" * int(filled * _BAR_COLUMNS)
+    return f" [{drawn.ljust(_BAR_COLUMNS)}]"
+
+
 def _transient_line(stderr: Stream) -> TransientLine | None:
     """Return the transient line of stderr; None where afk does not write to it without waiting."""
     lines = getattr(stderr.text, "buffer", None)
@@ -219,7 +258,7 @@ def _transient_line(stderr: Stream) -> TransientLine | None:
     return TransientLine(stderr.descriptor, stderr.text.encoding, lines)
 
 
-def _fitted(what: str, seconds: str, columns: int) -> str:
-    """Return both on so many columns; what does not fit is cut from the words before the seconds."""
-    room = columns - len(seconds)
-    return f"{shortened(what, room)}{seconds}" if room > 0 else shortened(seconds.strip(), columns)
+def _fitted(what: str, counted: str, columns: int) -> str:
+    """Return both on so many columns; what does not fit is cut from the words, then from the numbers behind them."""
+    room = columns - len(counted)
+    return f"{shortened(what, room)}{counted}" if room > 0 else shortened(counted.strip(), columns)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
 
 from afkcli.host.invocation import Invocation
+
+if TYPE_CHECKING:
+    from afkcli.screen.activity import Activity
+    from afkcli.screen.messages import Messages
 
 WaitForm = Literal["line", "appended"]
 """How a person is shown that something is waited for: by a line that is drawn again, or by lines that are appended."""
@@ -37,3 +43,28 @@ def wait_form(invocation: Invocation, *, plain: bool = False) -> WaitForm | None
     is_job = environment.get("CI", "").lower() not in ("", "0", "false")
     is_unknown = os.name == "nt" or environment.get("TERM", "unknown") in ("", "unknown")
     return "appended" if is_job or is_unknown or is_append_only(invocation, plain=plain) else "line"
+
+
+@contextmanager
+def shown_activity(
+    invocation: Invocation, messages: Messages, text: str, *, plain: bool = False
+) -> Iterator[Activity | None]:
+    """Show what is waited for inside the block, where stderr is a terminal.
+
+    Args:
+        invocation: the terminal is its stderr.
+        messages: the lines on it.
+        text: what goes on where nothing else is waited for.
+        plain: whether output is only to be appended.
+
+    Since: 0.2.
+    """
+    form = wait_form(invocation, plain=plain)
+    if form is None:
+        yield None
+        return
+    from afkcli.screen.activity import Activity  # not at the top: a script has no terminal
+
+    with Activity(invocation, messages, appended=form == "appended") as activity:
+        activity.show(text)
+        yield activity

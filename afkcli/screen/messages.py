@@ -32,9 +32,8 @@ class Messages:
         A transient line is erased, and not drawn meanwhile.
         """
         self._held = []
-        transient = self._invocation.transient
         try:
-            with transient.hidden() if transient is not None else contextlib.nullcontext():
+            with self._invocation.without_transient():
                 yield
         finally:
             lines, self._held = self._held, None

@@ -19,7 +19,8 @@ def confirmed(invocation: Invocation, question: str, *, yes: bool) -> bool:
         return True
     if not can_ask(invocation):
         raise UsageError(f"nothing was done: asking {one_line(question)!r} needs a terminal; use --yes")
-    return click.confirm(one_line(question), err=True)
+    with invocation.without_transient():
+        return click.confirm(one_line(question), err=True)
 
 
 def can_ask(invocation: Invocation) -> bool:

@@ -32,7 +32,6 @@ class RunActivity:
         self._tools: dict[str, str] = {}
         self._last = ""
         self._is_stopping = False
-        activity.show("starting")
 
     def take(self, event: Event) -> None:
         """Take the next event of the run; a line that is written changes nothing of what is waited for."""
@@ -49,13 +48,13 @@ class RunActivity:
         elif event.type == "tool_call_delta":
             self._activity.show(f"the model is writing a call of {event.tool_name}")
         elif event.type == "retrying":
-            self._activity.show("trying again", seconds=event.delay_s, then=_TEXTS["step_started"])
+            self._activity.count_down("trying again", event.delay_s, then=_TEXTS["step_started"])
         else:
             self._take_tool(event)
 
     def _take_tool(self, event: Event) -> None:
         if event.type == "approval_requested":
-            self._activity.wait_for(f"a decision on {event.tool_name}")
+            self._activity.show(f"waiting for a decision on {event.tool_name}")
         elif event.type == "tool_started":
             self._tools[event.tool_call_id] = event.tool_name
             self._wait_for_tools()
@@ -72,15 +71,15 @@ class RunActivity:
 
     def _stream(self, what: str, *, is_shown: bool) -> None:
         if is_shown:
-            self._activity.show("waiting for more of the answer", since_written=True)
+            self._activity.show_silence("waiting for more of the answer")
         else:
             self._activity.show(what)
 
     def _wait_for_tools(self) -> None:
         names = list(self._tools.values())
         if len(names) > _MANY:
-            self._activity.wait_for(f"{len(names)} tools")
+            self._activity.show(f"waiting for {len(names)} tools")
         elif names:
-            self._activity.wait_for(f"the tool{'s' if len(names) > 1 else ''} {' and '.join(names)}")
+            self._activity.show(f"waiting for the tool{'s' if len(names) > 1 else ''} {' and '.join(names)}")
         else:
             self._activity.show("starting the next step")

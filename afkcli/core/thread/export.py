@@ -14,6 +14,7 @@ from afkcli.core.contract.errors import StoreError, UnknownNameError
 from afkcli.core.contract.jsonform import JsonError, to_plain
 from afkcli.core.contract.protocols import Record, Store, ThreadInfo
 from afkcli.core.contract.text import collapsed, in_mb
+from afkcli.core.contract.waits import progress
 from afkcli.core.thread.contents import LostContentError, read_content
 from afkcli.core.thread.exchange import (
     ThreadChecker,
@@ -62,12 +63,15 @@ def export_all(store: Store, warn: Say) -> Iterator[str]:
         warn: as in `export_thread`.
     """
     count = 0
-    for info in sorted(store.list(), key=lambda info: info.key):
-        taken = _taken(store, info)
-        if taken is None or taken.is_empty:
-            continue
-        yield from _lines(store, taken, warn)
-        count += 1
+    found = sorted(store.list(), key=lambda info: info.key)
+    with progress("exporting threads") as tell:
+        for number, info in enumerate(found):
+            tell(number, len(found))
+            taken = _taken(store, info)
+            if taken is None or taken.is_empty:
+                continue
+            yield from _lines(store, taken, warn)
+            count += 1
     yield end_line(count)
 
 

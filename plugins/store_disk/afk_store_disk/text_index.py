@@ -41,6 +41,7 @@ from afkcli.plugin import (
     folded,
     left_out,
     names_text,
+    progress,
     turn_text,
 )
 
@@ -181,9 +182,12 @@ class TextIndex:
             gone, changed = difference(self._con, self._cache, compare=compare)
         newest_last = sorted(changed.items(), key=lambda item: item[1])
         left: list[tuple[str, int | None]] = [*((key, None) for key in gone), *newest_last]
-        while left:
-            with self._cache.snapshot(), transaction(self._con):
-                left = self._step(left)
+        total = len(left)
+        with progress("making the search index, threads") as tell:
+            while left:
+                tell(total - len(left), total)
+                with self._cache.snapshot(), transaction(self._con):
+                    left = self._step(left)
 
     def keep(self) -> None:
         """Take over a little of what was written since the last change that is known, in one step.

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from afk_store_disk.problems import is_locked
 from afk_store_disk.queue import Place
-from afkcli.plugin import say_waiting, while_waiting
+from afkcli.plugin import say_waiting, waiting_for, while_waiting
 
 T = TypeVar("T")
 
@@ -83,22 +83,23 @@ class WriteLock:
 
         wait = _Wait(self._file, self.timeout)
         past_queue = wait.began + _PAST_QUEUE_SECONDS
-        while True:
-            if while_waiting():
-                place.leave()  # the others need not wait for what this process imports
-                time.sleep(SHORT_SECONDS)
-                first = False
-            else:
-                first = place.wait(_SLICE_SECONDS)
-            keep()
-            if first or time.monotonic() >= past_queue:
-                if self._is_taken(con, SHORT_SECONDS if first else 0.0):
-                    self._out_of_reach = False
+        with waiting_for(f"{self._file.name}, which another process has locked"):
+            while True:
+                if while_waiting():
+                    place.leave()  # the others need not wait for what this process imports
+                    time.sleep(SHORT_SECONDS)
+                    first = False
+                else:
+                    first = place.wait(_SLICE_SECONDS)
+                keep()
+                if first or time.monotonic() >= past_queue:
+                    if self._is_taken(con, SHORT_SECONDS if first else 0.0):
+                        self._out_of_reach = False
+                        return
+                    past_queue = time.monotonic() + _RETRY_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311
+                if wait.is_over():
+                    self._begin(con, 0.0)
                     return
-                past_queue = time.monotonic() + _RETRY_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311
-            if wait.is_over():
-                self._begin(con, 0.0)
-                return
 
     def _is_taken(self, con: sqlite3.Connection, seconds: float) -> bool:
         try:

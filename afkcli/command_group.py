@@ -10,7 +10,7 @@ from afkcli.host.collecting import collect_again
 from afkcli.screen.help_text import MAX_COLUMNS
 from afkcli.version import __version__
 
-_IMPORT_MORE = ("run", "threads")
+_IMPORT_MORE = ("chat", "run", "threads")
 """Commands that say themselves when they have imported what they need: see `afkcli.host.collecting`."""
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 COMMAND_GROUPS: dict[str, dict[str, str]] = {
     "Ask": {
         "run": "Run an agent on a message and stream its answer.",
+        "chat": "Talk with an agent on the terminal, turn by turn.",
         "prompts": "List, show, edit and make prompts with variables.",
     },
     "Look back": {

@@ -22,6 +22,7 @@ from afkcli.host.signals import die_of
 from afkcli.screen.messages import Messages
 
 if TYPE_CHECKING:
+    from afkcli.core.contract.events import Event
     from afkcli.core.run.config import InteractionMode
     from afkcli.wiring.runner import Runner
     from afkcli.wiring.setup import Setup
@@ -40,6 +41,9 @@ class Session:
         request: says who decides on tool calls, whether threads are kept, and what to do while a thread is held.
         tapes: what stands between the turns and their model and tools.
         patience: for so many seconds after the first stop signal, more of them do not end the process.
+
+    `observe` is called with each event of a turn. `names_resume` is whether a turn that was cut names the command that
+    continues it.
     """
 
     def __init__(
@@ -72,6 +76,8 @@ class Session:
             tapes=tapes,
         )
         self.signals = StopSignals(invocation.stop_signals, patience=patience, before_death=invocation.erase_transient)
+        self.observe: Callable[[Event], object] | None = None
+        self.names_resume = True
 
     @property
     def is_real(self) -> bool:
@@ -120,6 +126,15 @@ class StopSignals:
                 signal.signal(number, self._on_unserved)
             except NotImplementedError:  # Windows: only Ctrl-C, and not through the loop
                 signal.signal(number, lambda got, frame: loop.call_soon_threadsafe(self._on_signal, got))
+
+    def unlisten(self) -> None:
+        """Leave the signals to what they do by default."""
+        loop = asyncio.get_running_loop()
+        for number in self._numbers:
+            try:
+                loop.remove_signal_handler(number)
+            except NotImplementedError:  # Windows
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
     def reset(self, stop: Callable[[int], object]) -> None:
         """Forget what came, and call `stop` for the next signal."""

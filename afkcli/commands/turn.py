@@ -315,6 +315,8 @@ class _Turn(Struct):
                 collect_again()
             if self.activity is not None:
                 self.activity.take(event)
+            if self.session.observe is not None:
+                self.session.observe(event)
             await new_thread.take(event)
             if approver is not None and event.type in ("run_started", "approval_requested", "approval_resolved"):
                 approver.take(handle, event)
@@ -392,7 +394,7 @@ class _Turn(Struct):
             answer=answer,
             reasoning=reasoning,
             attended=seen and tells,
-            resumable=tells and self.request.memory,
+            resumable=tells and self.request.memory and self.session.names_resume,
         )
 
     def _on_signal(self, number: int) -> None:

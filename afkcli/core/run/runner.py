@@ -24,7 +24,7 @@ from afkcli.core.run.closing import see_through
 from afkcli.core.run.config import RunnerConfig, Wiring
 from afkcli.core.run.handle import RunHandle
 from afkcli.core.run.loop import work
-from afkcli.core.run.models import Prices
+from afkcli.core.run.models import Prices, resolve_model
 from afkcli.core.run.opening import Opener, Replaces
 from afkcli.core.run.run import Run
 from afkcli.core.run.sink_worker import SinkWorker
@@ -310,6 +310,16 @@ class Runner:
     async def near_threads(self, name: str) -> Sequence[str]:
         """Return the names of threads that `name` is a slip of. Since: 0.2."""
         return await self._calls.call(lambda: near_threads(self.store(), name))
+
+    async def window_of(self, model: str) -> int | None:
+        """Return the tokens of the window of `provider/model`, None where they are not known. Since: 0.2.
+
+        Raises:
+            UsageError: there is no such model.
+        """
+        found = resolve_model(model, self._resources.providers, self._resources.prices)
+        look_up = self._wiring.look_up_window
+        return look_up.known(found) or await asyncio.to_thread(look_up.listed, found)
 
     def store(self) -> Store:
         """Return the store, opened by the first call; only its worker may call this."""

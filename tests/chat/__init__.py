@@ -1,0 +1,1 @@
+"""Tests of the chat: what is read, completed, kept and shown."""

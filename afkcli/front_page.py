@@ -36,6 +36,7 @@ COMMAND_GROUPS: dict[str, dict[str, str]] = {
     },
     "Set up": {
         "doctor": "Check the installation; show which model a bare run would use.",
+        "keys": "Keep the keys of providers, and show where each key comes from.",
         "config": "Show the config and where it comes from.",
         "init": "Write a commented afk.toml here.",
         "trust": "Trust the afk.toml of this project.",
@@ -62,7 +63,7 @@ _FIRST_COMMANDS = (
 )
 _FIRST_KEY = (
     "No key is set, so a small demonstration model on this computer answers. For another model set its key, as in"
-    " `export OPENAI_API_KEY=...`; `afk doctor` says what it finds."
+    " `afk keys set openai`; `afk doctor` says what it finds."
 )
 _ALL_COMMANDS = "`afk --help` lists all commands, `afk run --help` all options of a question."
 
@@ -132,7 +133,7 @@ def _has_model(environment: Mapping[str, str]) -> bool:
     if any(value and (name.endswith("_API_KEY") or name in _MODEL_VARIABLES) for name, value in environment.items()):
         return True
     folder = _config_folder(environment)
-    return any(os.path.exists(os.path.join(folder, name)) for name in ("config.toml", "keys.toml"))  # noqa: PTH110,PTH118
+    return any(os.path.exists(os.path.join(folder, name)) for name in ("config.toml", "keys.json"))  # noqa: PTH110,PTH118
 
 
 def _config_folder(environment: Mapping[str, str]) -> str:

@@ -126,6 +126,7 @@ if TYPE_CHECKING:
         TurnMatch,
         TurnSearch,
     )
+    from afkcli.core.contract.references import expand_references, references
     from afkcli.core.contract.result import RunState, Usage, usage_from_json
     from afkcli.core.contract.schemas import schema_problem
     from afkcli.core.contract.setting_sources import SettingSource, setting_source
@@ -201,6 +202,7 @@ _NAMES = {
     "afkcli.core.contract.text": ("one_line",),
     "afkcli.core.contract.typed_json": ("from_json",),
     "afkcli.core.contract.credentials": ("address_secrets",),
+    "afkcli.core.contract.references": ("expand_references", "references"),
     "afkcli.core.contract.setting_sources": ("SettingSource", "setting_source"),
     "afkcli.core.contract.errors": (
         "AfkError",
@@ -544,6 +546,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "dumps",
     "event_to_json",
     "event_to_json_pieces",
+    "expand_references",
     "expand_user",
     "keep_place",
     "own_places",
@@ -574,6 +577,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "private_file",
     "progress",
     "proven_dead",
+    "references",
     "replace",
     "replace_file",
     "rfc3339",

@@ -45,6 +45,18 @@ def complete_prompt(ctx: click.Context, param: click.Parameter, incomplete: str)
     return [CompletionItem(name, help=text or None) for name, text in usable.items() if name.startswith(incomplete)]
 
 
+def complete_key(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of the keys that may be set: those of installed providers, and those that are kept."""
+    from afkcli.loading.discovery import discover
+
+    try:
+        plugins = discover(ctx.find_object(Invocation))
+        names = {*plugins.names("provider"), *plugins.stored_keys()}
+    except AfkError:
+        return []
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
 @click.command(
     "completion",
     cls=Command,

@@ -13,6 +13,7 @@ from afkcli.commands.json_option import json_option
 from afkcli.config.project import find_project_file
 from afkcli.config.trust import TrustState, record_file, trust_state
 from afkcli.core.contract.jsonform import dumps
+from afkcli.host.keys import keys_file
 from afkcli.host.paths import config_file, data_dir, state_dir
 from afkcli.host.permissions import UnsafeFileError, read_own_file
 from afkcli.screen.messages import Messages
@@ -91,6 +92,7 @@ def places() -> list[Place]:
         ("threads", data_dir(environment)),
         ("state", state_dir(environment)),
         ("trusted files", record),
+        ("keys", keys_file(environment)),
     ):
         found.append(Place(what=what, path=place, exists=place.exists()))
     return found

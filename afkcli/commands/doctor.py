@@ -7,8 +7,8 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -25,7 +25,8 @@ from afkcli.core.contract.text import one_line
 from afkcli.core.thread.listing import thread_count
 from afkcli.host.invocation import Invocation
 from afkcli.host.paths import config_dir, data_dir, state_dir
-from afkcli.loading.discovery import KNOWN, Plugins, discover, foreign_afk_package
+from afkcli.loading.discovery import Plugins, discover, foreign_afk_package
+from afkcli.loading.secret_sources import PendingCommand
 from afkcli.processes.sandbox import mechanisms, readers_use_landlock
 from afkcli.screen.display import shown_activity
 from afkcli.screen.messages import Messages
@@ -34,6 +35,7 @@ from afkcli.screen.styles import GREEN, RED, YELLOW
 from afkcli.version import __version__
 from afkcli.wiring.agents import Flags, agent_and_model
 from afkcli.wiring.assembly import load_setup
+from afkcli.wiring.key_origins import COMMAND_OUTPUT, Origin, all_settings, origins
 from afkcli.wiring.plugin_objects import make_provider, make_sink, open_store
 from afkcli.wiring.setup import Setup
 
@@ -56,14 +58,23 @@ class Finding:
     examples=(
         ("afk doctor", "a line for each thing that is checked"),
         ("afk doctor --json", "the same as JSON"),
+        ("afk doctor --key-commands", "run the commands that print keys, too"),
     ),
 )
+@click.option(
+    "--key-commands",
+    is_flag=True,
+    help="Also run the commands of the config that print keys (api_key_command), and say whether they print one.",
+)
 @json_option
-def command(as_json: bool) -> None:
+def command(key_commands: bool, as_json: bool) -> None:
     """Check the installation. The exit code is 0 if `afk run` with nothing configured by flags would work, else 1."""
     start = invocation()
-    with shown_activity(start, Messages(start), "checking"):
-        findings = [replace(item, detail=start.secrets.mask(item.detail)) for item in examine(start)]
+    # A command that prints a key may ask for a passphrase on the terminal, where nothing else may be drawn then.
+    shown = nullcontext() if key_commands else shown_activity(start, Messages(start), "checking")
+    with shown:
+        examined = examine(start, key_commands=key_commands)
+        findings = [replace(item, detail=start.secrets.mask(item.detail)) for item in examined]
     stdout = Stdout(start)
     if as_json:
         stdout.objects(
@@ -80,8 +91,8 @@ def command(as_json: bool) -> None:
         raise click.exceptions.Exit(EXIT_INTERNAL)
 
 
-def examine(start: Invocation) -> Iterator[Finding]:
-    """Yield what each check finds."""
+def examine(start: Invocation, *, key_commands: bool = False) -> Iterator[Finding]:
+    """Yield what each check finds; `key_commands` is whether the commands that print keys are run."""
     yield Finding(check="afk", status=OK, detail=f"{__version__}, {Path(__file__).parents[1]}")
     yield Finding(
         check="python", status=OK, detail=f"{platform.python_version()}, {sys.executable}, {platform.platform()}"
@@ -95,14 +106,19 @@ def examine(start: Invocation) -> Iterator[Finding]:
     try:
         setup = load_setup(start, project=True, notify=notices.append)
     except AfkError as error:
-        yield _keys(start, None, [])
-        yield from _plugins(plugin_rows(discover(start)))
+        plugins = discover(start)
+        yield from _keys(start, plugins, None, [])
+        yield from _plugins(plugin_rows(plugins))
         yield Finding(check="config", status=FAIL, detail=str(error))
         return
     yield from _config()
     yield from (Finding(check="config", status=WARN, detail=line) for line in notices)
+    setup.plugins.runs_key_commands = False
     rows = plugin_rows(setup.plugins)
-    yield _keys(start, setup.config, _key_settings(setup.plugins, [row.id for row in rows if row.status == OK]))
+    usable = [row.id for row in rows if row.status == OK]
+    yield from _keys(start, setup.plugins, setup.config, usable)
+    if key_commands:
+        yield from _key_commands(setup, usable)
     yield from _plugins(rows)
     yield from _store(setup)
     yield from _sinks(setup)
@@ -132,64 +148,44 @@ def _folder(check: str, folder: Path, *, needed: bool) -> Finding:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Key:
-    """Where the key of a provider can be set: a variable, and a setting of the provider's table."""
-
-    provider: str
-    setting: str
-    variable: str | None
-
-
-_KNOWN_KEYS = [
-    _Key(provider=id_.partition(".")[2], setting="api_key", variable=plugin.key)
-    for id_, plugin in KNOWN.items()
-    if plugin.key
-]
-
-
-def _key_settings(plugins: Plugins, usable: Sequence[str]) -> list[_Key]:
-    """Return the secret settings, other than headers, of the providers among `usable` that have settings."""
-    keys: list[_Key] = []
-    for id_ in usable:
-        kind, _, name = id_.partition(".")
-        settings = None
-        with suppress(AfkError):
-            settings = plugins.settings_type(kind, name) if kind == "provider" else None
-        keys += [
-            _Key(provider=name, setting=item.name, variable=item.metadata.get("env"))
-            for item in (fields(settings) if settings is not None else ())
-            if item.metadata.get("secret") and item.name != "headers"
-        ]
-    return keys
+def _keys(start: Invocation, plugins: Plugins, config: Config | None, usable: Sequence[str]) -> Iterator[Finding]:
+    """Say where each key comes from, and what it replaces; no command is run."""
+    settings = all_settings(plugins, usable, config)
+    try:
+        plugins.stored_keys()
+        found = [(setting, origins(start, plugins, config, setting)) for setting in settings]
+    except AfkError as error:
+        yield Finding(check="keys", status=FAIL, detail=str(error))
+        return
+    variables = ", ".join(setting.variable for setting in settings if setting.variable)
+    none = f"no key is set ({variables}; or api_key under [providers.NAME]; `afk keys set NAME` keeps one)"
+    said = [_where_set(places) for _, places in found if places]
+    yield Finding(check="keys", status=OK, detail=", ".join(said) or none)
 
 
-def _keys(start: Invocation, config: Config | None, keys: Sequence[_Key]) -> Finding:
-    """Say which keys are set, and where: in the environment, or in the config where no variable replaces them."""
-    keys = list(dict.fromkeys((*_KNOWN_KEYS, *keys)))
-    read = {key.provider for key in keys}
-    tables = config.configured("providers") if config is not None else []
-    keys += [_Key(provider=name, setting="api_key", variable=None) for name in tables if name not in read]
-    said = [line for line in (_where_set(start, config, key) for key in keys) if line is not None]
-    variables = [key.variable for key in keys if key.variable]
-    none = f"no key is set ({', '.join(variables)}; or api_key under [providers.NAME])"
-    return Finding(check="keys", status=OK, detail=", ".join(said) or none)
+def _key_commands(setup: Setup, usable: Sequence[str]) -> Iterator[Finding]:
+    """Run the commands whose keys are used, and say what came of each."""
+    for setting in all_settings(setup.plugins, usable, setup.config):
+        places = origins(setup.invocation, setup.plugins, setup.config, setting)
+        if not places or places[0].source != COMMAND_OUTPUT:
+            continue
+        check = f"key of {setting.name}"
+        try:
+            setup.plugins.secret_sources().run(PendingCommand(places[0].words, f"{setting.table} {setting.setting}"))
+        except AfkError as error:
+            yield Finding(check=check, status=FAIL, detail=str(error))
+        else:
+            yield Finding(check=check, status=OK, detail=f"{places[0].where} prints a key ({MASK})")
 
 
-def _where_set(start: Invocation, config: Config | None, key: _Key) -> str | None:
-    table = config.plugin_table("providers", key.provider) if config is not None else {}
-    configured = _is_text(table.get(key.setting))
-    where = f"{key.setting} under [providers.{key.provider}]"
-    given = start.environment.get(key.variable, "") if key.variable else ""
-    if not given:
-        return f"{where} is set ({MASK})" if configured else None
-    if not given.strip():
-        return f"{key.variable} is blank" + (f", and replaces {where}" if configured else "")
-    return f"{key.variable} is set ({MASK})" + (f", and replaces {where}" if configured else "")
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+def _where_set(places: Sequence[Origin]) -> str:
+    first, *others = places
+    after = f", and replaces {' and '.join(other.where for other in others)}" if others else ""
+    if first.is_blank:
+        return f"{first.where} is blank{after}"
+    if first.source == COMMAND_OUTPUT:
+        return f"{first.where} prints it when it is needed{after}"
+    return f"{first.where} is set ({MASK}){after}"
 
 
 def _sandbox() -> Finding:

@@ -15,8 +15,10 @@ from afkcli.core.contract.credentials import MASK, SECRET_NAME, query_secrets, u
 from afkcli.core.contract.errors import AfkError
 from afkcli.core.contract.jsonform import Json
 from afkcli.core.contract.limits import LIMITS
+from afkcli.host.keys import keys_file
 from afkcli.loading.discovery import KNOWN
 from afkcli.loading.settings import masked_settings
+from afkcli.wiring.key_origins import KEYS_FILE, all_settings, origins
 from afkcli.wiring.setup import Setup
 
 DEFAULT = "default"
@@ -86,6 +88,12 @@ def _of_plugins(setup: Setup) -> Iterator[Value]:
         named = [name for file in setup.config.files for name in file.table.get(section, {})]
         for name in dict.fromkeys([*setup.plugins.names(kind), *named]):
             yield from _settings_of(setup, section, name)
+    usable = [id_ for id_ in setup.plugins.found if id_.startswith("provider.")]
+    for setting in all_settings(setup.plugins, usable, setup.config):
+        places = origins(setup.invocation, setup.plugins, setup.config, setting)
+        if places and places[0].source == KEYS_FILE:
+            key = f"{setting.table.strip('[]')}.{setting.setting}"
+            yield Value(key=key, value=MASK, source=str(keys_file(setup.invocation.environment)))
     for plugin in KNOWN.values():
         if plugin.key and setup.invocation.environment.get(plugin.key):
             yield Value(key=plugin.key, value=MASK, source="environment")

@@ -17,6 +17,9 @@ from afkcli.host.invocation import process_environment
 
 _RUNS_FILES = re.compile(r"(python|pypy|node|bun|deno|ruby|perl|php|lua|(ba|da|z|k|fi)?sh|pwsh)[\d.]*(\.exe)?")
 
+_WITH_KEYS = ("providers", "stores", "sinks", "tools", "commands")
+"""The tables of plugins, any of which may have a secret setting."""
+
 
 class References(FrozenStruct, kw_only=True):
     """The files that a project file references, read once: their bytes and hashes, by path."""
@@ -54,17 +57,33 @@ def read_references(file: ProjectFile) -> References:
 
 
 def starts_of(table: Mapping[str, Any]) -> dict[str, Start]:
-    """Return the programs that a project starts: those of servers, and those that an approval rule allows, by key.
+    """Return the programs that a project starts, by key: those of servers, those that print keys, and those that an
+    approval rule allows.
 
     A table in `[tools]` with a `command` is a server, whatever the plugin: [tools.mcp.servers.NAME], for instance.
     """
     found = dict(_servers(_table(table.get("tools")), "tools"))
+    for section in _WITH_KEYS:
+        found |= _key_commands(_table(table.get(section)), section, section)
     rules = _table(table.get("approvals")).get("rules")
     for number, rule in enumerate(rules if isinstance(rules, list) else [], 1):
         start = start_of_rule(_table(rule), _table(_table(table.get("tools")).get("shell")))
         if start is not None:
             found[rule_key(number)] = start
     return found
+
+
+def is_key_command(section: str, key: str, value: object) -> bool:
+    """Return whether a setting of a plugin is the command that prints one of its keys: `api_key_command`."""
+    return section in _WITH_KEYS and key.endswith("_command") and isinstance(value, list)
+
+
+def _key_commands(table: Mapping[str, Any], section: str, key: str) -> Iterator[tuple[str, Start]]:
+    for name, value in table.items():
+        if is_key_command(section, name, value) and value and all(isinstance(word, str) for word in value):
+            yield f"{key}.{name}", Start(command=value[0], args=value[1:])
+        elif isinstance(value, dict):
+            yield from _key_commands(value, section, f"{key}.{name}")
 
 
 def rule_key(number: int) -> str:

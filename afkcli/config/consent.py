@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from afkcli.config.binding import rule_key
+from afkcli.config.binding import is_key_command, rule_key
 from afkcli.config.reading import relative_to
 from afkcli.core.contract.jsonform import canonical
 from afkcli.core.contract.structs import FrozenStruct
@@ -106,6 +106,8 @@ def _risk(file: Path, path: tuple[str, ...], value: Any) -> str | None:
     parts = [part for name in path for part in name.split(".")]
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return None
+    if is_key_command(parts[0], parts[-1], value):
+        return STARTS
     if parts[0] == "agents":
         if "tools" in parts[2:]:
             return LETS

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from afkcli.core.contract.errors import AfkError, PluginContractError, PluginError, UnknownNameError
 from afkcli.core.contract.structs import FrozenStruct, Struct, field
 from afkcli.host.invocation import STDOUT_ASIDE, Invocation, process_environment
+from afkcli.host.paths import config_file
 from afkcli.host.permissions import MAX_OWN_BYTES, UnsafeFileError, read_file_once
 from afkcli.host.secrets import Secrets
 from afkcli.loading.checking import checked
@@ -25,6 +26,8 @@ from afkcli.loading.settings import Locate, fill_settings, settings_type
 
 if TYPE_CHECKING:
     import pluggy
+
+    from afkcli.loading.secret_sources import PendingCommand, SecretSources
 
 _MARK = "afk_impl"
 """What pluggy's marker of the project `afk` sets on a function."""
@@ -91,7 +94,11 @@ class Plugin(FrozenStruct, kw_only=True):
 
 
 class Plugins(Struct):
-    """All plugins that were found. `conflicts` and `failures` give the reason by id, `prefix_conflicts` by prefix."""
+    """All plugins that were found. `conflicts` and `failures` give the reason by id, `prefix_conflicts` by prefix.
+
+    `secrets`, `terminal`, `stdin` and `runs_key_commands` are for keys that are not in the environment: what is masked,
+    where a command asks for a passphrase, and whether commands may run.
+    """
 
     found: dict[str, Plugin] = field(default_factory=dict)
     prefixes: dict[str, str] = field(default_factory=dict)
@@ -99,6 +106,11 @@ class Plugins(Struct):
     failures: dict[str, str] = field(default_factory=dict)
     prefix_conflicts: dict[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=process_environment)
+    secrets: Secrets = field(default_factory=Secrets)
+    terminal: str | None = None
+    stdin: int | None = None
+    runs_key_commands: bool = True
+    _sources: SecretSources | None = None
     _modules: dict[str, ModuleType] = field(default_factory=dict)
     _manager: pluggy.PluginManager | None = None
 
@@ -201,11 +213,12 @@ class Plugins(Struct):
         secrets: Secrets,
         context: Callable[[Any], Any] | None = None,
         locate: Locate = lambda *keys: "",
+        defer: Callable[[PendingCommand], None] | None = None,
     ) -> Any:
         """Return what the hook of the plugin `<kind>.<name>` makes, its settings filled from `table`.
 
         `context` returns what a command's hook takes as `context`, from its settings; `locate` the file and line of a
-        key of `table`.
+        key of `table`; `defer` takes a command that has to run before a setting has its value.
 
         Raises:
             UnknownNameError, PluginError: as `load`; also for a hook that raises.
@@ -218,7 +231,10 @@ class Plugins(Struct):
         _check_mark(module, kind, f"{kind}.{name}")
         factory = inspect.unwrap(getattr(module, f"afk_{kind}"))
         try:
-            settings = fill_settings(factory, table, f"[{section(kind)}.{name}]", secrets, self.environment, locate)
+            where = f"[{section(kind)}.{name}]"
+            settings = fill_settings(
+                factory, table, where, secrets, self.environment, locate, self.secret_sources, defer
+            )
         except PluginContractError as error:
             raise PluginContractError(f"the plugin {kind}.{name}: {error}") from None
         arguments = {"settings": settings}
@@ -230,6 +246,23 @@ class Plugins(Struct):
         except PluginError as error:
             self.failures[f"{kind}.{name}"] = str(error)
             raise
+
+    def secret_sources(self) -> SecretSources:
+        """Return the keys file and the commands that print keys; both are looked at when a key is asked for."""
+        if self._sources is None:
+            from afkcli.loading.secret_sources import SecretSources
+
+            self._sources = SecretSources(self.environment, self.secrets, self.terminal, self.stdin)
+        self._sources.runs_commands = self.runs_key_commands
+        return self._sources
+
+    def stored_keys(self) -> Mapping[str, str]:
+        """Return the keys of the keys file by name; `ConfigError` if there is one that cannot be used."""
+        try:
+            there = os.path.lexists(config_file(self.environment).with_name("keys.json"))
+        except AfkError:  # no home folder
+            return {}
+        return self.secret_sources().keys() if there else {}
 
     def _register(self, module: ModuleType, name: str) -> None:
         if self._hooks().is_registered(module):
@@ -280,7 +313,12 @@ def discover(invocation: Invocation | None = None) -> Plugins:
     """
     invocation = invocation or Invocation.of_process()
     _know_keys(invocation)
-    plugins = Plugins(environment=invocation.environment)
+    plugins = Plugins(
+        environment=invocation.environment,
+        secrets=invocation.secrets,
+        terminal=invocation.terminal,
+        stdin=invocation.stdin.descriptor,
+    )
     for (group, name), points in claims((GROUP, MODELS_GROUP)).items():
         if len(points) > 1:
             what = "plugin name" if group == GROUP else "model prefix"

@@ -7,7 +7,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from afkcli.core.contract.credentials import MASK
 from afkcli.core.contract.errors import ConfigError
@@ -17,6 +17,9 @@ from afkcli.core.contract.suggestions import near_names
 from afkcli.host.invocation import process_environment
 from afkcli.host.secrets import Secrets
 from afkcli.loading.setting_types import ARRAYS, TABLES, check_type, classes, is_settings, items_of, plain_type, words
+
+if TYPE_CHECKING:
+    from afkcli.loading.secret_sources import PendingCommand, SecretSources
 
 Locate = Callable[..., str]
 """Returns the file and line of the key of a plugin's table that the arguments lead to, or an empty text."""
@@ -50,8 +53,13 @@ def fill_settings(
     secrets: Secrets,
     environment: Mapping[str, str] | None = None,
     locate: Locate = lambda *keys: "",
+    sources: Callable[[], SecretSources | None] = lambda: None,
+    defer: Callable[[PendingCommand], None] | None = None,
 ) -> Any:
     """Return the settings of a hook: environment before config before the dataclass's defaults.
+
+    What is marked secret comes from the environment, the keys file, the config, or the command `NAME_command` of the
+    config, the first that has it. `${NAME}` in the config is filled in there.
 
     Args:
         factory: the hook, whose `settings` annotation names the dataclass; without one a plain namespace is returned.
@@ -60,6 +68,9 @@ def fill_settings(
         secrets: is given the values of the fields that are marked secret, those of nested dataclasses included.
         environment: fills the fields that name a variable; that of the process by default.
         locate: returns the file and line of a key of the table, or of the table itself, or an empty text.
+        sources: returns the keys file and the commands; without it neither counts. Since: 0.2.
+        defer: takes a command that has to run, whose setting is then the mask of a secret; without it, it is run here.
+            Since: 0.2.
 
     Raises:
         ConfigError: an unknown key, a value of the wrong type, a missing one, or one that the dataclass refuses.
@@ -69,7 +80,24 @@ def fill_settings(
     if kind is None:
         return types.SimpleNamespace(**table)
     environment = process_environment() if environment is None else environment
-    return _filled(kind, table, _Place(table=where, secrets=secrets, environment=environment, locate=locate))
+    return _filled(
+        kind,
+        table,
+        _Place(table=where, secrets=secrets, environment=environment, locate=locate, sources=sources, defer=defer),
+    )
+
+
+def secret_texts(kind: Any) -> dict[str, dataclasses.Field[Any]]:
+    """Return the fields of a dataclass of settings that hold a secret text, by name: the keys file may have them.
+
+    Raises:
+        ConfigError: its annotations cannot be read.
+
+    Since: 0.2.
+    """
+    hints = _hints(kind, None, f"the settings {kind.__qualname__}")
+    secret = {name: field for name, field in fields_of(kind).items() if field.metadata.get("secret")}
+    return {name: field for name, field in secret.items() if str in classes(hints[name])}
 
 
 def masked_settings(kind: Any, table: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,6 +139,8 @@ class _Place(FrozenStruct, kw_only=True):
     path: str = ""
     keys: tuple[str, ...] = ()
     locate: Locate = lambda *keys: ""
+    sources: Callable[[], SecretSources | None] = lambda: None
+    defer: Callable[[PendingCommand], None] | None = None
 
     def at(self, key: object) -> _Place:
         """Return the place of the value `key` below this one."""
@@ -128,10 +158,10 @@ class _Place(FrozenStruct, kw_only=True):
         where = self.locate(*self.keys)
         return ConfigError(f"{where}: {what}" if where else what)
 
-    def source(self, variable: str | None, *, given: bool) -> SettingSource:
-        """Return where the value at this place came from: a variable, the config if it was `given` there, a default."""
-        place = self.locate(*self.keys) if given and variable is None else ""
-        return SettingSource(name=self.path, table=self.table, variable=variable, place=place)
+    def source(self, variable: str | None, *, given: bool, stored: str = "") -> SettingSource:
+        """Return where the value at this place came from: a variable, the keys file, the config, or a default."""
+        place = self.locate(*self.keys) if given and variable is None and not stored else ""
+        return SettingSource(name=self.path, table=self.table, variable=variable, place=place, stored=stored)
 
     def __str__(self) -> str:
         return f"{self.table} {self.path}"
@@ -141,21 +171,25 @@ def _filled(kind: Any, table: Mapping[str, Any], place: _Place) -> Any:
     """Return an instance of the dataclass `kind` filled from `table`, which is at `place`."""
     where = place.table
     hints = _hints(kind, None, where)
-    fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
+    fields = fields_of(kind)
     for name, field in fields.items():  # before an error can name a value
         _keep_secrets(field, table.get(name), place)
-    _refuse_unknown(table, fields, place)
+    secret = {name for name, field in fields.items() if field.metadata.get("secret")}
+    texts = [name for name in fields if name in secret and str in classes(hints[name])]
+    _refuse_unknown(table, [*fields, *(f"{name}_command" for name in texts)], place)
     values: dict[str, Any] = {}
     sources: dict[str, SettingSource] = {}
     for name, field in fields.items():
-        secret = bool(field.metadata.get("secret"))
         variable = field.metadata.get("env")
         given = place.environment.get(variable) if variable else None
         sources[name] = place.at(name).source(variable if given else None, given=name in table)
         if variable and given:
-            values[name] = _from_text(given, hints[name], variable, secret=secret)
+            values[name] = _from_text(given, hints[name], variable, secret=name in secret)
+        elif name in secret and (found := _secret(name, texts, fields, hints, table, place)) is not None:
+            value, sources[name] = found
+            values[name] = _from_table(value, hints[name], place.at(name), secret=True)
         elif name in table:
-            values[name] = _from_table(table[name], hints[name], place.at(name), secret=secret)
+            values[name] = _from_table(table[name], hints[name], place.at(name), secret=name in secret)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise place.error(f"{where} needs the key {name!r}: {words(hints[name])}")
     try:
@@ -176,7 +210,38 @@ def _keep_secrets(field: dataclasses.Field[Any], value: object, place: _Place) -
     keep(place.environment.get(variable) if variable else None)
 
 
-def _refuse_unknown(table: Mapping[str, Any], fields: Mapping[str, Any], place: _Place) -> None:
+def _secret(
+    name: str,
+    texts: Sequence[str],
+    fields: Mapping[str, dataclasses.Field[Any]],
+    hints: Mapping[str, Any],
+    table: Mapping[str, Any],
+    place: _Place,
+) -> tuple[Any, SettingSource] | None:
+    """Return a secret setting that no variable gives, and where it came from; None where its default counts."""
+    if name not in texts and name not in table:
+        return None
+    from afkcli.loading import secret_settings  # not at the top: most keys are in the environment
+
+    found = secret_settings.outside_config(place, name, texts)
+    if found is None and name in table and not secret_settings.is_left_to_command(table, name):
+        nested = any(is_settings(kind) for kind in classes(hints[name], deep=True))
+        is_expanded = fields[name].metadata.get("expand", True) and not nested
+        value = secret_settings.expanded(table[name], place.at(name)) if is_expanded else table[name]
+        found = value, place.at(name).source(None, given=True)
+    if found is None and name in texts:
+        found = secret_settings.from_command(table, place, name)
+    if found is not None:
+        place.secrets.add(found[0])
+    return found
+
+
+def fields_of(kind: Any) -> dict[str, dataclasses.Field[Any]]:
+    """Return the fields of a dataclass of settings that are filled, by name."""
+    return {field.name: field for field in dataclasses.fields(kind) if field.init}
+
+
+def _refuse_unknown(table: Mapping[str, Any], fields: Sequence[str], place: _Place) -> None:
     unknown = sorted(set(table) - set(fields))
     if unknown:
         near = near_names(unknown[0], fields)
@@ -204,6 +269,14 @@ def _hints(thing: Any, names: dict[str, Any] | None, where: str) -> dict[str, An
 
 def _from_text(text: str, hint: Any, variable: str, *, secret: bool) -> Any:
     """Return the value of an environment variable, as the first of the annotation's classes that takes it."""
+    if secret and text.startswith("${"):
+        from afkcli.core.contract.references import is_reference
+
+        if is_reference(text):
+            raise ConfigError(
+                f"the environment variable {variable} is a reference to another one (${{NAME}}), which nothing has "
+                f"filled in; set {variable} to the value itself"
+            )
     place = _Place(
         table=variable, secrets=Secrets(), environment={}
     )  # a variable holds no table, so the place is never named

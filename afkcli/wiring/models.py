@@ -75,6 +75,8 @@ def _model_of_key(setup: Setup) -> Choice | None:
     """Return the default model of the first known provider that was given a key, a server or settings."""
     given = {id_.partition(".")[2]: why_given(setup, id_, plugin) for id_, plugin in KNOWN.items()}
     reasons = {name: why for name, why in given.items() if why is not None}
+    if not reasons:  # a kept key does not change what a variable or the config decides
+        reasons = {name: f"`afk keys` keeps the key {name!r}" for name in given if is_key_kept(setup, name)}
     if not reasons:
         return None
     provider, why = next(iter(reasons.items()))
@@ -95,6 +97,11 @@ def why_given(setup: Setup, id_: str, plugin: KnownPlugin) -> str | None:
     if variable is not None:
         return f"{variable} is set"
     return f"[providers.{name}] is in the config" if setup.config.plugin_table("providers", name) else None
+
+
+def is_key_kept(setup: Setup, provider: str) -> bool:
+    """Return whether the keys file has a key of a provider; `ConfigError` if that file cannot be used. Since: 0.2."""
+    return any(name == provider or name.startswith(f"{provider}.") for name in setup.plugins.stored_keys())
 
 
 def _demonstration(setup: Setup) -> Choice:
@@ -120,6 +127,7 @@ def configured_models(invocation: Invocation, user: ConfigFile, plugins: Plugins
             return False
         known = KNOWN.get(f"provider.{provider}")
         given = known is not None and why_given(alone, f"provider.{provider}", known) is not None
-        return given or provider == DEMO_PROVIDER or provider in user.table.get("providers", {})
+        named = given or provider == DEMO_PROVIDER or provider in user.table.get("providers", {})
+        return named or is_key_kept(alone, provider)
 
     return configured

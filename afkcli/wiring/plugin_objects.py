@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,11 +15,23 @@ from afkcli.wiring.setup import Setup
 if TYPE_CHECKING:
     from afkcli.core.contract.protocols import Provider, Sink, Store
     from afkcli.core.contract.tools import Tool, Toolset
+    from afkcli.loading.secret_sources import PendingCommand
 
 
 def make_provider(setup: Setup, name: str) -> Provider:
-    """Return a new provider; `UnknownNameError`, `PluginError` or the provider's own `AfkError` if it cannot be."""
-    return cast("Provider", _make(setup, "provider", name, setup.config.plugin_table("providers", name)))
+    """Return a new provider; `UnknownNameError`, `PluginError` or the provider's own `AfkError` if it cannot be.
+
+    A command that prints its key is not run here, but for its first request.
+    """
+    table = setup.config.plugin_table("providers", name)
+    commands: list[PendingCommand] = []
+    made = cast("Provider", _make(setup, "provider", name, table, defer=commands.append))
+    if not commands:
+        return made
+    from afkcli.wiring.key_commands import ProviderWithoutKey  # not at the top: most keys are not printed by commands
+
+    sources = setup.plugins.secret_sources()
+    return ProviderWithoutKey(made, commands, sources, lambda: cast("Provider", _make(setup, "provider", name, table)))
 
 
 def make_provider_without_key(setup: Setup, name: str) -> Provider:
@@ -32,7 +44,8 @@ def make_provider_without_key(setup: Setup, name: str) -> Provider:
     kind: Any = setup.plugins.settings_type("provider", name)
     fields = dataclasses.fields(kind) if kind is not None else ()
     keys = {field.name: MASK for field in fields if field.metadata.get("secret") and field.type in ("str", str)}
-    return cast("Provider", _make(setup, "provider", name, {**keys, **setup.config.plugin_table("providers", name)}))
+    table = {**keys, **setup.config.plugin_table("providers", name)}
+    return cast("Provider", _make(setup, "provider", name, table, defer=lambda command: None))
 
 
 def open_store(setup: Setup) -> Store:
@@ -87,6 +100,12 @@ def make_sinks(setup: Setup) -> list[Sink]:
     return sinks
 
 
-def _make(setup: Setup, kind: str, name: str, table: Mapping[str, Any]) -> Any:
+def _make(
+    setup: Setup,
+    kind: str,
+    name: str,
+    table: Mapping[str, Any],
+    defer: Callable[[PendingCommand], None] | None = None,
+) -> Any:
     locate = partial(setup.config.place, section(kind), name)
-    return setup.plugins.make(kind, name, table, setup.invocation.secrets, locate=locate)
+    return setup.plugins.make(kind, name, table, setup.invocation.secrets, locate=locate, defer=defer)

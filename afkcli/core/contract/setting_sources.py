@@ -14,6 +14,7 @@ class SettingSource(FrozenStruct, kw_only=True):
     """Where a value came from: `variable` of the environment, or the setting `name` of `table` in the config.
 
     `place` is the file and the line that set it, and empty for a default. As text it is what an error calls the value.
+    `stored` is its name in the keys file, if it came from there.
 
     Since: 0.2.
     """
@@ -22,15 +23,20 @@ class SettingSource(FrozenStruct, kw_only=True):
     table: str
     variable: str | None = None
     place: str = ""
+    stored: str = ""
 
     @property
     def to_change(self) -> str:
         """What a person changes, within a sentence: `OPENAI_BASE_URL`, or `base_url under [providers.openai]`."""
+        if self.stored:
+            return f"the key that `afk keys set {self.stored}` keeps"
         return self.variable or f"{self.name} under {self.table}"
 
     def __str__(self) -> str:
         if self.variable is not None:
             return self.variable
+        if self.stored:
+            return f"the key {self.stored!r} of the keys file"
         return f"{self.table} {self.name}" + (f" ({self.place})" if self.place else "")
 
 

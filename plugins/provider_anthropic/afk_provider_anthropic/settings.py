@@ -16,6 +16,8 @@ ANTHROPIC_HOST = "api.anthropic.com"
 
 TABLE = "[providers.anthropic]"
 
+_HOW_TO_SET = f"run `afk keys set anthropic`, or set ANTHROPIC_API_KEY, or api_key under {TABLE}"
+
 PLACEHOLDER_KEY = "none"
 """What is sent to a server that is not Anthropic's where no key is set: local servers need none, the SDK does."""
 
@@ -91,7 +93,7 @@ def server_from(settings: Settings) -> Server:
     errors = ProviderErrors(
         server=name,
         table=TABLE,
-        key="check ANTHROPIC_API_KEY, or api_key under [providers.anthropic], and the account",
+        key=_where_to_look(settings),
         secrets=(key, *settings.headers.values(), *address_secrets(url)),
         proxy=check_network(url),
         base_url=url_source,
@@ -99,12 +101,18 @@ def server_from(settings: Settings) -> Server:
     return Server(url=url, key=key, name=name, is_anthropic=is_anthropic, settings=settings, errors=errors)
 
 
+def _where_to_look(settings: Settings) -> str:
+    """Return what to do where the server does not take the key: to look at where the key came from, if there is one."""
+    source = setting_source(settings, "api_key", TABLE)
+    if not settings.api_key.strip():
+        return f"{_HOW_TO_SET}, and check the account"
+    return f"check {source.to_change}, and the account"
+
+
 def _key(settings: Settings, *, is_anthropic: bool) -> str:
     key = settings.api_key.strip()
     if not key and is_anthropic:
-        raise MissingKeyError(
-            "no key for Anthropic: set ANTHROPIC_API_KEY, or api_key under [providers.anthropic] in the config"
-        )
+        raise MissingKeyError(f"no key for Anthropic: {_HOW_TO_SET} in the config")
     if not (key.isascii() and (key.isprintable() or not key)):
         raise ConfigError(f"{setting_source(settings, 'api_key', TABLE)} holds a character that no key has")
     return key or PLACEHOLDER_KEY

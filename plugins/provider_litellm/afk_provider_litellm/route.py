@@ -47,7 +47,7 @@ class Route:
             proxy: through which the server was asked.
         """
         settings = self.settings
-        key = f"check its key in the environment, or api_key under {TABLE}, and the account"
+        key = f"check its key in the environment, `afk keys set litellm`, or api_key under {TABLE}, and the account"
         if self.missing_keys:
             key = f"set {' and '.join(self.missing_keys)}, or api_key under {TABLE}"
         hidden = (settings.api_key, *settings.headers.values(), *address_secrets(settings.base_url), *secrets)

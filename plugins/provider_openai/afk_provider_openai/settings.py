@@ -19,6 +19,8 @@ AZURE_PATH = "/openai/deployments/"
 
 TABLE = "[providers.openai]"
 
+_HOW_TO_SET = f"run `afk keys set openai`, or set OPENAI_API_KEY, or api_key under {TABLE}"
+
 PLACEHOLDER_KEY = "none"
 """What is sent to a server that is not OpenAI's where no key is set: local servers need none, the SDK does."""
 
@@ -100,7 +102,7 @@ def server_from(settings: Settings) -> Server:
     errors = ProviderErrors(
         server=name,
         table=TABLE,
-        key="check OPENAI_API_KEY, or api_key under [providers.openai], and the account",
+        key=_where_to_look(settings),
         secrets=(key, *settings.headers.values(), *address_secrets(url)),
         proxy=check_network(url),
         base_url=source,
@@ -125,12 +127,20 @@ def _is_or_is_below(host: str, domain: str) -> bool:
     return host == domain or host.endswith(f".{domain}")
 
 
+def _where_to_look(settings: Settings) -> str:
+    """Return what to do where the server does not take the key: to look at where the key came from, if there is one."""
+    source = setting_source(settings, "api_key", TABLE)
+    if not settings.api_key.strip():
+        return (
+            f"set a key with `afk keys set openai`, or OPENAI_API_KEY, or api_key under {TABLE}, and check the account"
+        )
+    return f"check {source.to_change}, and the account"
+
+
 def _key(settings: Settings, *, is_openai: bool) -> str:
     key = settings.api_key.strip()
     if not key and is_openai:
-        raise MissingKeyError(
-            "no key for OpenAI: set OPENAI_API_KEY, or api_key under [providers.openai] in the config"
-        )
+        raise MissingKeyError(f"no key for OpenAI: {_HOW_TO_SET} in the config")
     if not (key.isascii() and (key.isprintable() or not key)):
         raise ConfigError(f"{setting_source(settings, 'api_key', TABLE)} holds a character that no key has")
     return key or PLACEHOLDER_KEY

@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from afkcli.plugin import HIDDEN, MAX_OUTPUT_CHARS, SandboxMode, dumps, expand_user, keep_secret
+from afkcli.plugin import (
+    HIDDEN,
+    MAX_OUTPUT_CHARS,
+    SandboxMode,
+    dumps,
+    expand_references,
+    expand_user,
+    keep_secret,
+    references,
+)
 
 PASSED_ON = ("PATH", "HOME", "LANG", "TERM", "TMPDIR", "USER", "SHELL")
 """The variables of afk's own environment that a server is given, beside all `LC_*`; never a key."""
@@ -22,7 +31,6 @@ IDLE_SECONDS = 60.0
 
 _SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110
-_REFERENCE = re.compile(r"\$\{([^}]*)\}")
 _SECRET_NAME = re.compile(r"key|token|secret|passw|auth|credential|cookie|session", re.IGNORECASE)
 
 
@@ -49,7 +57,8 @@ class ServerSettings:
     Attributes:
         command: the program, by its path or looked up in PATH.
         args: its arguments.
-        env: variables that it is given beside the few of `PASSED_ON`; `${NAME}` in a value is afk's own variable.
+        env: variables that it is given beside the few of `PASSED_ON`; `${NAME}` in a value is afk's own variable,
+            `$${` the text `${`.
         cwd: the folder that it works in; afk's own by default.
         sandbox: "workspace" lets the program write in `cwd` and `writable` alone, "read-only" nowhere; "off", the
             default, runs it with all rights of the user.
@@ -75,7 +84,7 @@ class ServerSettings:
     writable: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=lambda: list(HIDDEN))
     url: str = ""
-    headers: dict[str, str] = field(default_factory=dict, metadata={"secret": True})
+    headers: dict[str, str] = field(default_factory=dict, metadata={"secret": True, "expand": False})
     read_only: list[str] = field(default_factory=list)
     start_timeout: float = 30.0
     timeout: float = 120.0
@@ -126,7 +135,7 @@ class ServerSettings:
         """Return (the key, the variable) of the first reference to a variable of afk's that is not set, or None."""
         for table, values in (("env", self.env), ("headers", self.headers)):
             for key, value in values.items():
-                missing = [name for name in _REFERENCE.findall(value) if name not in os.environ]
+                missing = [name for name in references(value) if name not in os.environ]
                 if missing:
                     return f"{table} {key}", missing[0]
         return None
@@ -166,9 +175,10 @@ def _check_headers(headers: Mapping[str, str]) -> None:
 
 
 def _check_references(where: str, value: str) -> None:
-    for name in _REFERENCE.findall(value):
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise ValueError(f"{where} refers to a variable by ${{...}}, but its text is not the name of one")
+    try:
+        references(value)
+    except ValueError as error:
+        raise ValueError(f"{where} {error}") from None
 
 
 def _check_url(url: str) -> None:
@@ -187,9 +197,9 @@ def _resolved(values: Mapping[str, str], *, secret: bool) -> dict[str, str]:
     """Return the values, the variables that they name filled in; those that are secret are masked from here on."""
     found = {}
     for name, value in values.items():
-        found[name] = _REFERENCE.sub(lambda reference: os.environ.get(reference[1], ""), value)
+        found[name] = expand_references(value, os.environ)
         _keep_secret(name, found[name], secret=secret)
-        for variable in _REFERENCE.findall(value):
+        for variable in references(value):
             _keep_secret(f"{name} {variable}", os.environ.get(variable), secret=secret)
     return found
 

@@ -137,8 +137,8 @@ class LinesForPeople(io.RawIOBase):
         self._stalled = False
         self.left_out = 0
         """How many lines were left out so far."""
-        self.before_write: Callable[[], str] | None = None
-        """Returns what is written in front of a text: what erases a transient line. Since: 0.2."""
+        self.before_write: Callable[[bytes], bytes] | None = None
+        """Returns what is written for a text: the same, behind what erases a transient line. Since: 0.2."""
 
     @property
     def unread(self) -> int:
@@ -163,7 +163,7 @@ class LinesForPeople(io.RawIOBase):
         """
         taken, data = len(data), bytes(data)
         if self.before_write is not None:
-            data = self.before_write().encode() + data
+            data = self.before_write(data)
         if sys.is_finalizing():  # no thread can be started any more, and waiting for one would take for ever
             write_all(self._descriptor, data)
             return taken

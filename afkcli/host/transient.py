@@ -22,17 +22,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_ERASE_FROM_CURSOR = "\x1b[J"
-_ERASE_BELOW = "\x1b7\x1b[B\r\x1b[J\x1b8"
+_ERASE = "\x1b[K\x1b7\x1b[B\r\x1b[J\x1b8"
+"""What is behind the cursor, where the line is if a person has pressed Enter, and all lines below. They are erased from
+the line below on, because some terminals take a screen that is erased from its first place as one to be kept.
+"""
 _ROOM_BELOW = "\x1bD\x1bM"
 """Down and up again by one line: at the last line of the screen this scrolls, so that there is a line below."""
 _LEAST_LINES = 2
+_MOST_KEPT = 1 << 16
 
 
 class TransientLine:
     """The one line of a terminal that is drawn for a moment. All methods may be called from any thread.
 
-    Whoever writes to the terminal calls `before_write` and writes what it returns in front of its own text.
+    Whoever writes to the terminal writes what `before_write` returns.
 
     Args:
         descriptor: of a terminal.
@@ -47,43 +50,55 @@ class TransientLine:
         self._lines = lines
         self.encoding = codecs.lookup(encoding).name
         self._lock = threading.RLock()  # a signal handler may come in while its own thread draws
-        self._drawn = ""
+        self._is_drawn = False
         self._hidden = 0
         self._closed = False
+        self._line = bytearray()  # what was written since the last newline
         self.written_at = time.monotonic()
         lines.before_write = self.before_write
 
-    def draw(self, text: str, *, quiet_s: float, mid_line: bool = False) -> None:
+    def draw(self, text: str, *, quiet_s: float, is_full: Callable[[str, int], bool]) -> None:
         """Draw the line, or draw it again with another text; a terminal that takes nothing now is left alone.
 
         Args:
             text: it must fit into one line of the terminal.
             quiet_s: for so many seconds nothing else may have been written; a line that is drawn already stays.
-            mid_line: whether the cursor may be behind text that must stay, in the last column of the terminal even,
-                where erasing from the cursor on would take the last character.
+            is_full: tells of the text before the cursor and the width of the terminal whether the cursor is in the last
+                column, behind its character: terminals forget that when they restore a cursor, and the next character
+                would take the place of the last one. Then nothing is drawn.
         """
         with self._lock:
             if self._closed or self._hidden or not self._may_draw():
                 return
-            if not self._drawn and time.monotonic() - self.written_at < quiet_s:
+            if not self._is_drawn and time.monotonic() - self.written_at < quiet_s:
                 return
-            erase = _ERASE_BELOW if mid_line else _ERASE_FROM_CURSOR
-            drawn = f"{self._drawn and erase}{_ROOM_BELOW}\x1b7\x1b[B\r{text}\x1b8"
+            before = self._line.decode("utf-8", "replace")
+            if len(self._line) > _MOST_KEPT or (before and is_full(before, self.columns())):
+                self.erase()
+                return
+            drawn = f"{_ERASE if self._is_drawn else ''}{_ROOM_BELOW}\x1b7\x1b[B\r{text}\x1b8"
             if self._lines.write_now(drawn.encode(self.encoding)):
-                self._drawn = erase
+                self._is_drawn = True
 
-    def before_write(self) -> str:
-        """Return what has to be written before other text: what erases the line, or ""."""
+    def before_write(self, data: bytes) -> bytes:
+        """Return what is to be written for `data`: the same, behind what erases the line."""
         with self._lock:
             self.written_at = time.monotonic()
-            erase, self._drawn = self._drawn, ""
-            return erase
+            end = data.rfind(b"\n")
+            if end >= 0:
+                self._line = bytearray(data[end + 1 :])
+            elif len(self._line) <= _MOST_KEPT:
+                self._line += data
+            if not self._is_drawn:
+                return data
+            self._is_drawn = False
+            return _ERASE.encode() + data
 
     def erase(self) -> None:
         """Erase the line, if it is drawn."""
         with self._lock:
-            if self._drawn and self._lines.write_now(self._drawn.encode(self.encoding)):
-                self._drawn = ""
+            if self._is_drawn and self._lines.write_now(_ERASE.encode()):
+                self._is_drawn = False
 
     @contextlib.contextmanager
     def hidden(self) -> Iterator[None]:
@@ -106,7 +121,7 @@ class TransientLine:
             if self._lines.before_write == self.before_write:
                 self._lines.before_write = None
 
-    def before_writes_to(self, descriptor: int) -> Callable[[], str] | None:
+    def before_writes_to(self, descriptor: int) -> Callable[[bytes], bytes] | None:
         """Return what is to be called before each write to stdout, as `before_write`; None if nothing is.
 
         What reads a pipe may write to the terminal at any time, so from the first write to a pipe on no line is drawn.
@@ -119,10 +134,10 @@ class TransientLine:
             return None
         return self._hand_over if stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode) else None
 
-    def _hand_over(self) -> str:
+    def _hand_over(self, data: bytes) -> bytes:
         if not self._closed:
             self.close()
-        return ""
+        return data
 
     def columns(self) -> int:
         """Return the width of the terminal as it is now, 0 if it does not say."""
@@ -136,7 +151,7 @@ class TransientLine:
 
     def is_due(self, quiet_s: float) -> bool:
         """Return whether the line is drawn, or nothing else was written for so many seconds."""
-        return bool(self._drawn) or time.monotonic() - self.written_at >= quiet_s
+        return self._is_drawn or time.monotonic() - self.written_at >= quiet_s
 
     def encodable(self, text: str) -> str:
         """Return `text` with a question mark for each character that the terminal's encoding does not have."""

@@ -27,7 +27,7 @@ from afkcli.host.transient import TransientLine, is_in_foreground
 from afkcli.screen.bars import bar
 from afkcli.screen.messages import Messages
 from afkcli.screen.styles import DIM
-from afkcli.screen.text import shortened
+from afkcli.screen.text import fills_line, shortened
 
 QUIET_SECONDS = 1.0
 """How long nothing has to be written before a line is drawn."""
@@ -204,8 +204,7 @@ class Activity:
         what = f"{frames[self._frame % len(frames)]} {self._shown(wait)}"
         counted = f"{_bar(wait, line)}{wait.counted()}{wait.seconds(line.written_at)}"
         text = _fitted(line.encodable(what), counted, line.columns() - 1)
-        mid_line = bool(self._messages.before) or not self._invocation.stdout.is_terminal
-        line.draw(self._messages.styled(text, DIM), quiet_s=self._quiet_s, mid_line=mid_line)
+        line.draw(self._messages.styled(text, DIM), quiet_s=self._quiet_s, is_full=fills_line)
         return FRAME_SECONDS
 
     def _shown(self, wait: _Wait) -> str:

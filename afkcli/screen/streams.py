@@ -66,7 +66,7 @@ class Output:
 
     async def _write(self, data: bytes) -> None:
         if self._before_write is not None and data:
-            data = self._before_write().encode() + data
+            data = self._before_write(data)
         if self._own is None and self._worker is None:
             self._own = own_descriptor(self._descriptor)
         if self._own is None:
@@ -169,9 +169,9 @@ class Stdout:
         """
         transient = self._invocation.transient
         before_write = transient.before_writes_to(self.descriptor) if transient is not None and text else None
+        data = text.encode("utf-8", "replace")
         try:
-            text = before_write() + text if before_write is not None else text
-            write_all(self.descriptor, text.encode("utf-8", "replace"))
+            write_all(self.descriptor, before_write(data) if before_write is not None else data)
         except OSError as error:
             raise unwritable(error) from None
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 
+from afkcli.core.contract.lazy_pattern import LazyPattern
+
 _BRIEF = 400
+_ESCAPES = LazyPattern(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
 
 
 def brief(text: str) -> str:
@@ -36,6 +39,23 @@ def width_of(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(map(_width, text))
+
+
+def fills_line(text: str, columns: int) -> bool:
+    """Return whether the last character of `text` is in the last column of a terminal that is `columns` wide.
+
+    Escape sequences in it count as styles do: they take no column.
+
+    Since: 0.2.
+    """
+    column = 0
+    for char in _ESCAPES.compiled.sub("", text.rpartition("\r")[2]):
+        if char == "\t":
+            column = min(columns - 1, column // 8 * 8 + 8)
+            continue
+        width = _width(char) if not char.isascii() else int(char >= " ")
+        column = column + width if column + width <= columns else width
+    return column >= columns
 
 
 def _width(char: str) -> int:

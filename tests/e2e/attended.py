@@ -6,10 +6,12 @@ import os
 import pty
 import select
 import subprocess
+import termios
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from tests.e2e.shell import AFK, LIMIT, Shell
 from tests.e2e.warm import start
@@ -34,24 +36,37 @@ class Attended:
         os.write(self.main, text.encode())
 
     def start(
-        self, shell: Shell, *arguments: str, program: Sequence[str | Path] = (AFK,), **env: str
+        self,
+        shell: Shell,
+        *arguments: str,
+        program: Sequence[str | Path] = (AFK,),
+        stderr: IO[bytes] | None = None,
+        **env: str,
     ) -> subprocess.Popen[bytes]:
-        """Start `afk` on this terminal, as a shell does in the foreground; `program` is put before the arguments."""
+        """Start `afk` on this terminal, as a shell does in the foreground.
+
+        Args:
+            program: put before the arguments.
+            stderr: a file in place of the terminal.
+        """
         return start(
             [*program, *arguments],
             cwd=shell.folder,
-            env=shell.environment(TERM="xterm", **env),
+            env=shell.environment(**{"TERM": "xterm", **env}),
             stdin=self.side,
             stdout=self.side,
-            stderr=self.side,
+            stderr=self.side if stderr is None else stderr,
             start_new_session=True,
             take_terminal=True,
         )
 
 
 @contextmanager
-def attended_terminal() -> Iterator[Attended]:
+def attended_terminal(columns: int = 0, lines: int = 24) -> Iterator[Attended]:
+    """Open a terminal that is so many columns wide; one that does not say its size by default."""
     main, side = pty.openpty()
+    if columns:
+        termios.tcsetwinsize(side, (lines, columns))
     try:
         yield Attended(main, side)
     finally:

@@ -58,8 +58,8 @@ _OPTIONS = (("-V, --version", "Show the version and exit."), ("-h, --help", "Sho
 
 _FIRST_COMMANDS = (
     ('afk run "Why is the sky blue?"', "ask, and get the answer here"),
+    ("afk chat", "talk, question after question"),
     ("afk threads", "list your conversations; `afk run -c` continues the last one"),
-    ("afk doctor", "check keys, config and plugins, and show which model answers"),
 )
 _FIRST_KEY = (
     "No key is set, so a small demonstration model on this computer answers. For another model set its key, as in"
@@ -82,10 +82,14 @@ def first_page(invocation: Invocation) -> str | None:
     """Return the short page that `afk` alone shows, with what to type first; None for any other call."""
     if "_AFK_COMPLETE" in invocation.environment or invocation.arguments:
         return None
-    from afkcli.screen.help_text import help_width, table, wrapped
+    from afkcli.screen.help_text import help_width, table, usage_lines, wrapped
 
     width = help_width(invocation.columns())
-    paragraphs = [[f"  {line}" for line in wrapped(INTRODUCTION, width - 2)], list(table(_FIRST_COMMANDS, width, 40))]
+    paragraphs = [
+        list(usage_lines("afk COMMAND [ARGS]...", width)),
+        [f"  {line}" for line in wrapped(INTRODUCTION, width - 2)],
+        ["Commands:", *table(_FIRST_COMMANDS, width, 40)],
+    ]
     if not _has_model(invocation.environment):
         paragraphs.append([f"  {line}" for line in wrapped(_FIRST_KEY, width - 2)])
     paragraphs.append([f"  {line}" for line in wrapped(_ALL_COMMANDS, width - 2)])

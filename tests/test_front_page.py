@@ -66,8 +66,8 @@ def test_afk_alone_shows_three_commands_and_where_all_are(shell: Shell) -> None:
         line.split('"')[0].split("  ")[1].strip() for line in done.err.splitlines() if line.startswith("  afk ")
     ] == [
         "afk run",
+        "afk chat",
         "afk threads",
-        "afk doctor",
     ]
     assert "`afk --help` lists all commands" in done.err
 

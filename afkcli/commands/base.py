@@ -61,12 +61,14 @@ class Option(click.Option):
 
     Args:
         group: the heading of the group, one of those above or another; those without one are under `OTHER`.
+        once: refuse two different values, of which click would use the last one.
         attributes: those of `click.Option`.
     """
 
-    def __init__(self, *arguments: Any, group: str = OTHER, **attributes: Any) -> None:
+    def __init__(self, *arguments: Any, group: str = OTHER, once: bool = False, **attributes: Any) -> None:
         super().__init__(*arguments, **attributes)
         self.group = group
+        self.once = once
 
 
 class EnvironmentOption(Option):
@@ -101,6 +103,20 @@ class Command(click.Command):
         super().__init__(*arguments, **attributes)
         self.examples = tuple(examples)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; refuse what click would take for something else than was meant."""
+        typed = list(args)
+        if not ctx.resilient_parsing and not isinstance(self, click.Group) and _may_be_mistaken(typed):
+            from afkcli.commands.typed import check_arguments
+
+            check_arguments(ctx, typed)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            from afkcli.commands.mistakes import improved
+
+            raise improved(ctx, error, typed) from error
+
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.format_usage(ctx, formatter)
         self.format_help_text(ctx, formatter)
@@ -130,6 +146,18 @@ class Group(Command, click.Group):
 
     command_class = Command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the first word names; an unknown one is refused with what may have been meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from afkcli.commands.mistakes import unknown_command
+
+            better = unknown_command(ctx, args[0], args[1:]) if not isinstance(error, click.NoSuchOption) else None
+            raise better or error from error
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.format_commands(ctx, formatter)
         Command.format_options(self, ctx, formatter)
@@ -139,6 +167,13 @@ class Group(Command, click.Group):
         rows = [(name, found.get_short_help_str(_SHORT_HELP_CHARS)) for name, found in commands if found is not None]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def _may_be_mistaken(arguments: Sequence[str]) -> bool:
+    """Return whether arguments need a closer look: not one option alone, and no plain text."""
+    options = [word for word in arguments if word.startswith("-")]
+    one_hyphen = any(word[1:2] not in ("", "-") and len(word) > len("-x") for word in options)
+    return len(options) > 1 or one_hyphen or not all(map(str.isascii, arguments))
 
 
 def _width_of(text: str) -> int:

@@ -41,6 +41,7 @@ from afkcli.host.ending import Ending
     "--thread",
     "-t",
     group=CONVERSATION,
+    once=True,
     metavar="NAME",
     shell_complete=complete_thread,
     help="The thread to continue, or to start.",
@@ -94,4 +95,8 @@ def command(message: tuple[str, ...], no_memory: bool, no_stdin: bool, **options
     """
     from afkcli.commands.turn import run_turn  # not at the top: `afk run --help` does not need it
 
+    if message and not options["quiet"] and invocation().stderr.is_terminal:
+        from afkcli.commands.taken_as_text import say_taken_as_text
+
+        say_taken_as_text(click.get_current_context(), invocation(), message)
     return run_turn(invocation(), request_of(options, words=message, memory=not no_memory, read_stdin=not no_stdin))

@@ -14,6 +14,7 @@ from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.core.contract.errors import AfkError, UnknownNameError
 from afkcli.core.contract.rules import RuleDecision, rule_decision
+from afkcli.core.contract.suggestions import near_names
 from afkcli.core.contract.text import visible
 from afkcli.core.contract.tools import Tool, ToolContext, in_tool_context
 from afkcli.screen.display import shown_activity
@@ -84,7 +85,7 @@ def show(name: str, files: tuple[Path, ...], as_json: bool) -> None:
     setup = load_setup(invocation(), project=True, plugin_files=files, notify=messages.say)
     found = [tool for tool in _listed(setup, [name], messages) if tool.name == name]
     if not found:
-        raise UnknownNameError(f"there is no tool {name!r}; `afk tools` lists them")
+        raise UnknownNameError(f"there is no tool {name!r}; {_near_tool(setup, name, messages)}")
     tool, decided = found[0], rule_decision(found[0], {}, wiring_of(setup).rules)
     if as_json:
         stdout.objects([_form(tool, decided)])
@@ -112,6 +113,14 @@ def show(name: str, files: tuple[Path, ...], as_json: bool) -> None:
 
 
 _WORDS: dict[RuleDecision, str] = {"allow": "allowed", "ask": "asked about", "deny": "denied"}
+
+
+def _near_tool(setup: Setup, name: str, messages: Messages) -> str:
+    """Return which tool a wrong name may mean: one of the same namespace, else a namespace."""
+    space, point, _ = name.rpartition(".")
+    others = [tool.name for tool in _listed(setup, [f"{space}.*"], messages)] if point else []
+    near = near_names(name, others) or near_names(space or name, setup.plugins.names("tools"))
+    return f"did you mean {near[0]!r}?" if near else "`afk tools` lists them"
 
 
 def _listed(setup: Setup, names: Sequence[str] | None, messages: Messages) -> Sequence[Tool]:

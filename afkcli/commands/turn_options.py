@@ -81,7 +81,14 @@ _OPTIONS = (
         help="The model, as provider/model or a name that a plugin knows.",
     ),
     option("--agent", "-a", group=MODEL, metavar="NAME", help="The agent, by its name in the config."),
-    option("--instructions", "-s", group=MODEL, metavar="TEXT", help="Instructions (the system message) for this run."),
+    option(
+        "--instructions",
+        "-s",
+        group=MODEL,
+        once=True,
+        metavar="TEXT",
+        help="Instructions (the system message) for this run.",
+    ),
     option(
         "--schema",
         group=OUTPUT,

@@ -300,7 +300,10 @@ def missing_line(kind: str, name: str, installed: Sequence[str]) -> str:
         return (
             f"the {what} {name!r} needs a plugin that is not installed; add it with: pip install {known.distribution}"
         )
-    return f"there is no {what} {name!r} ({have})"
+    from afkcli.core.contract.suggestions import near_names
+
+    near = near_names(name, installed)
+    return f"there is no {what} {name!r}" + (f"; did you mean {near[0]!r}?" if near else f" ({have})")
 
 
 def discover(invocation: Invocation | None = None) -> Plugins:

@@ -52,7 +52,11 @@ def choose_agent(setup: Setup, explicit: Choice | None, thread: ThreadInfo | Non
     if choice is None:
         return agents[DEFAULT_AGENT]
     if choice.value not in agents:
-        raise UnknownNameError(f"there is no agent {choice.value!r} (agents: {', '.join(sorted(agents))})")
+        from afkcli.core.contract.suggestions import near_names
+
+        near = near_names(choice.value, agents)
+        hint = f"; did you mean {near[0]!r}?" if near else f" (agents: {', '.join(sorted(agents))})"
+        raise UnknownNameError(f"there is no agent {choice.value!r}{hint}")
     return agents[choice.value]
 
 

@@ -35,8 +35,17 @@ def full_model_name(setup: Setup, name: str) -> str:
         return f"{name}/"
     provider = setup.plugins.provider_of_prefix(name)
     if provider is None:
-        known = ", ".join(setup.plugins.names("provider")) or "none"
-        raise UnknownNameError(f"unknown model {name!r}; write it as provider/model (providers: {known})")
+        from afkcli.core.contract.suggestions import near_names
+
+        providers = setup.plugins.names("provider")
+        aliases = [alias for item in setup.config.files for alias in item.table.get("models", {}) if alias != name]
+        near = near_names(name, [*aliases, *providers])
+        hint = (
+            f"did you mean {near[0]!r}?"
+            if near
+            else f"write it as provider/model (providers: {', '.join(providers) or 'none'})"
+        )
+        raise UnknownNameError(f"unknown model {name!r}; {hint}")
     return f"{provider}/{name}"
 
 

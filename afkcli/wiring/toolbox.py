@@ -105,8 +105,12 @@ class Toolbox:
         if f"tools.{namespace}" in KNOWN:
             raise UnknownNameError(missing_line("tools", namespace, setup.plugins.names("tools")))
         others = [name for toolset in offered.toolsets.values() for name in toolset.namespaces]
-        there = ", ".join((*setup.plugins.names("tools"), *others)) or "none"
-        raise UnknownNameError(f"no plugin and no server has tools named {namespace + '.*'!r} (namespaces: {there})")
+        there = [*setup.plugins.names("tools"), *others]
+        from afkcli.core.contract.suggestions import near_names
+
+        near = near_names(namespace, there)
+        hint = f"; did you mean {near[0] + '.*'!r}?" if near else f" (namespaces: {', '.join(there) or 'none'})"
+        raise UnknownNameError(f"no plugin and no server has tools named {namespace + '.*'!r}{hint}")
 
     def _make(self, plugin: str, offered: _Offered) -> None:
         if plugin in offered.tools or plugin in offered.toolsets:

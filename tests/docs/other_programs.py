@@ -1,13 +1,16 @@
-"""What a reader's machine has of other programs: conversations of `llm`, `codex` and `claude`, a model in a file."""
+"""What a reader's machine has beside afk: conversations of other programs, a model in a file, an MCP server, files."""
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+from tests.docs.pages import REPOSITORY, blocks
 
 _AT = "2026-05-01T10:00:00.000Z"
 _TABLES = """
@@ -19,6 +22,19 @@ CREATE TABLE prompt_attachments (response_id TEXT, attachment_id TEXT, "order" I
 INSERT INTO conversations VALUES ('c', 'About leeks', 'gpt-5.2');
 INSERT INTO responses VALUES ('r', 'gpt-5.2', 'Leeks?', NULL, 'In April.', 'c', 250, '2026-05-01T10:00:00', 12, 7);
 """
+
+
+_PIXEL = base64.b64decode("R0lGODlhAQABAIAAAP///wAAACwAAAAAAQABAAACAkQBADs=")
+_LOG = "10:00 started\n10:01 error: no water\n10:02 the pump was stopped\n"
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the files of a working folder: a picture, a log, and the MCP server that docs/how-to/mcp.md shows."""
+    page = REPOSITORY / "docs" / "how-to" / "mcp.md"
+    server = next(block for block in blocks(page) if block.mark("file") == "garden.py")
+    (folder / "garden.py").write_text(server.text)
+    (folder / "photo.png").write_bytes(_PIXEL)
+    (folder / "server.log").write_text(_LOG)
 
 
 def prepare(home: Path) -> None:

@@ -58,6 +58,7 @@ class Terminal:
             (self.home / ".local" / kind).mkdir(parents=True)
             (self.home / ".local" / kind / "afk").symlink_to(self.home / "afk" / folder)
         other_programs.prepare(self.home)
+        other_programs.prepare_folder(self.folder)
         (self.folder / "notes.md").write_text("# Notes\n\nBeans need sun. Spinach grows in the shade.\n")
         (self.folder / "questions.txt").write_text("What is a bean?\nWhat is spinach?\n")
         git = ["git", "-c", "user.name=A Reader", "-c", "user.email=reader@example.com"]

@@ -157,8 +157,13 @@ def resolve_model(full_name: str | None, providers: Mapping[str, Provider], pric
     try:
         provider = providers[provider_name]
     except KeyError:
-        known = ", ".join(sorted(providers)) or "none"
-        raise UnknownNameError(f"there is no provider {provider_name!r} (installed: {known})") from None
+        from afkcli.core.contract.suggestions import near_names
+
+        near = near_names(provider_name, providers)
+        hint = (
+            f"did you mean {f'{near[0]}/{name}'!r}?" if near else f"installed: {', '.join(sorted(providers)) or 'none'}"
+        )
+        raise UnknownNameError(f"there is no provider {provider_name!r}; {hint}") from None
     name = name or provider.default_model or ""
     if not name:
         raise UsageError(f"the provider {provider_name!r} has no default model; name one as {provider_name}/MODEL")

@@ -30,6 +30,7 @@ COMMAND_GROUPS: dict[str, dict[str, str]] = {
         "replay": "Show the runs of an event log again.",
     },
     "Models and tools": {
+        "models": "List the models of your providers, with window and price.",
         "agents": "List the agents of the config.",
         "tools": "List the tools of plugins and servers, and the decision on their calls.",
         "plugins": "List plugins and their problems.",

@@ -45,6 +45,28 @@ def complete_prompt(ctx: click.Context, param: click.Parameter, incomplete: str)
     return [CompletionItem(name, help=text or None) for name, text in usable.items() if name.startswith(incomplete)]
 
 
+def complete_provider(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of installed providers that begin so."""
+    from afkcli.loading.discovery import discover
+
+    names = discover(ctx.find_object(Invocation)).names("provider")
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return models that begin so: aliases, providers, and the lists that `afk models` has kept. Nothing is asked."""
+    from click.shell_completion import CompletionItem
+
+    from afkcli.wiring.assembly import load_setup
+    from afkcli.wiring.known_models import known_models
+
+    try:
+        known = known_models(load_setup(ctx.find_object(Invocation), project=True))
+    except AfkError:
+        return []
+    return [CompletionItem(name, help=text or None) for name, text in known.items() if name.startswith(incomplete)]
+
+
 def complete_key(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of the keys that may be set: those of installed providers, and those that are kept."""
     from afkcli.loading.discovery import discover

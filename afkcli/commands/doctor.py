@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -36,8 +37,12 @@ from afkcli.version import __version__
 from afkcli.wiring.agents import Flags, agent_and_model
 from afkcli.wiring.assembly import load_setup
 from afkcli.wiring.key_origins import COMMAND_OUTPUT, Origin, all_settings, origins
+from afkcli.wiring.local_servers import find_servers
 from afkcli.wiring.plugin_objects import make_provider, make_sink, open_store
 from afkcli.wiring.setup import Setup
+
+_MOST_NAMES = 5
+"""How many models of a server are named."""
 
 WARN, FAIL = "warn", "fail"
 _STYLES = {OK: GREEN, WARN: YELLOW, FAIL: RED}
@@ -45,11 +50,15 @@ _STYLES = {OK: GREEN, WARN: YELLOW, FAIL: RED}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What one check found. A `fail` keeps `afk run` from working; its detail says what to do."""
+    """What one check found. A `fail` keeps `afk run` from working; its detail says what to do.
+
+    `lines` can be typed in a shell to use what was found.
+    """
 
     check: str
     status: str
     detail: str
+    lines: tuple[str, ...] = ()
 
 
 @click.command(
@@ -78,15 +87,22 @@ def command(key_commands: bool, as_json: bool) -> None:
     stdout = Stdout(start)
     if as_json:
         stdout.objects(
-            {"v": 1, "type": "finding", "check": item.check, "status": item.status, "detail": item.detail}
+            {
+                "v": 1,
+                "type": "finding",
+                "check": item.check,
+                "status": item.status,
+                "detail": item.detail,
+                "lines": list(item.lines),
+            }
             for item in findings
         )
     else:
-        rows = [(item.check, item.status, item.detail) for item in findings]
-        width = max(len(row[0]) for row in rows)
-        for name, status, detail in rows:
-            line = f"{name:<{width}}  {stdout.styled(f'{status:<4}', _STYLES[status])}  {one_line(detail)}"
-            stdout.lines([line])
+        width = max(len(item.check) for item in findings)
+        for item in findings:
+            status = stdout.styled(f"{item.status:<4}", _STYLES[item.status])
+            stdout.lines([f"{item.check:<{width}}  {status}  {one_line(item.detail)}"])
+            stdout.lines([f"    {one_line(line)}" for line in item.lines])
     if any(item.status == FAIL for item in findings):
         raise click.exceptions.Exit(EXIT_INTERNAL)
 
@@ -122,7 +138,27 @@ def examine(start: Invocation, *, key_commands: bool = False) -> Iterator[Findin
     yield from _plugins(rows)
     yield from _store(setup)
     yield from _sinks(setup)
+    yield from _servers(setup)
     yield from _model(setup)
+
+
+def _servers(setup: Setup) -> Iterator[Finding]:
+    """Say which model servers run on this machine, with the two lines that use one."""
+    base_url = setup.config.plugin_table("providers", "openai").get("base_url", "")
+    used = (setup.invocation.environment.get("OPENAI_BASE_URL") or str(base_url)).rstrip("/")
+    for server in asyncio.run(find_servers()):
+        check = f"server {server.name}"
+        if server.model is None:
+            yield Finding(check=check, status=OK, detail=f"runs at {server.url}, and has no model that can answer")
+            continue
+        shown = ", ".join(server.models[:_MOST_NAMES]) + (", ..." if len(server.models) > _MOST_NAMES else "")
+        detail = f"runs at {server.url} with {shown}"
+        if used == server.url:
+            yield Finding(check=check, status=OK, detail=f"{detail}; [providers.openai] uses it")
+            continue
+        model = shlex.quote(f"openai/{server.model}")
+        lines = (f"export OPENAI_BASE_URL={server.url}", f"export AFK_MODEL={model}")
+        yield Finding(check=check, status=OK, detail=f"{detail}; to use it, type these two lines", lines=lines)
 
 
 def _folders(start: Invocation) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ import asyncio
 import click
 
 from afkcli.commands.base import Command
-from afkcli.commands.completion import complete_thread
+from afkcli.commands.completion import complete_model, complete_thread
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.commands.number_types import WholeNumber
@@ -32,7 +32,13 @@ from afkcli.wiring.runner import Runner
     ),
 )
 @click.argument("name", required=False, shell_complete=complete_thread)
-@click.option("--model", "-m", metavar="MODEL", help="The model that is asked; by default as for a run of the thread.")
+@click.option(
+    "--model",
+    "-m",
+    metavar="MODEL",
+    shell_complete=complete_model,
+    help="The model that is asked; by default as for a run of the thread.",
+)
 @click.option(
     "--keep",
     "-k",

@@ -12,7 +12,7 @@ from afkcli.commands.question import Question, asked, edited
 from afkcli.commands.session import LAST_WORDS_SECONDS, Session, are_left_behind
 from afkcli.commands.turn_checks import check_output, check_sources
 from afkcli.commands.turn_request import TurnRequest
-from afkcli.core.contract.errors import EXIT_DEGRADED, EXIT_DENIED, EXIT_INTERNAL, EXIT_OK, UsageError
+from afkcli.core.contract.errors import EXIT_DEGRADED, EXIT_DENIED, EXIT_INTERNAL, EXIT_OK, ErrorKind, UsageError
 from afkcli.core.contract.structs import Struct
 from afkcli.host.collecting import collect_again, pause_collecting
 from afkcli.host.ending import Ending
@@ -346,11 +346,21 @@ class _Turn(Struct):
             signals.number = await ended(self.session.tapes, result, self._output) or signals.number
         if self.request.fail_on_denied and result.denied and self._code in (EXIT_OK, EXIT_DEGRADED):
             self._code = EXIT_DENIED
+        if result.error_kind is ErrorKind.NOT_FOUND and not self.request.quiet:
+            self._say_near_models(result.model)
         if self.request.debug and handle.exception is not None:
             import traceback
 
             lines = traceback.format_exception(handle.exception)
             self.messages.raw("".join(lines))
+
+    def _say_near_models(self, model: str) -> None:
+        """Say which known models a name that the server does not know may mean."""
+        from afkcli.wiring.known_models import near_models
+
+        near = [name for name in near_models(self.session.setup, model) if name != model]
+        if near:
+            self.messages.say(f"did you mean {' or '.join(near)}? `afk models` lists what your providers offer")
 
     async def _thread(self) -> str | None:
         if self.request.resume and self.request.thread is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from afkcli.commands.base import CONVERSATION, MODEL, OUTPUT, RUN_LIMITS, TESTING, TOOLS, EnvironmentOption, option
+from afkcli.commands.completion import complete_model
 from afkcli.commands.number_types import Number, Seconds, WholeNumber
 from afkcli.core.contract.context import CONTEXT_POLICIES
 from afkcli.core.contract.limits import LIMITS, Limit
@@ -78,6 +79,7 @@ _OPTIONS = (
         "-m",
         group=MODEL,
         metavar="MODEL",
+        shell_complete=complete_model,
         help="The model, as provider/model or a name that a plugin knows.",
     ),
     option("--agent", "-a", group=MODEL, metavar="NAME", help="The agent, by its name in the config."),

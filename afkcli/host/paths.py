@@ -29,6 +29,11 @@ def config_dir(environment: Mapping[str, str] | None = None) -> Path:
     return _home("config", environment) or _platform("user_config_path")
 
 
+def cache_dir(environment: Mapping[str, str] | None = None) -> Path:
+    """Return the folder of what can be made again: `$AFK_HOME/cache`, or the platform's. Since: 0.2."""
+    return _home("cache", environment) or _platform("user_cache_path")
+
+
 def config_file(environment: Mapping[str, str] | None = None) -> Path:
     """Return the path of the user's config file."""
     return config_dir(environment) / "config.toml"
@@ -80,6 +85,7 @@ _XDG = {
     "user_data_path": ("XDG_DATA_HOME", ".local/share"),
     "user_state_path": ("XDG_STATE_HOME", ".local/state"),
     "user_config_path": ("XDG_CONFIG_HOME", ".config"),
+    "user_cache_path": ("XDG_CACHE_HOME", ".cache"),
 }
 """The variable and the default of each folder (XDG Base Directory Specification)."""
 

@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl
 
 from afkcli.core.contract.errors import ProviderError
 from afkcli.core.contract.jsonform import JsonObject, loads
-from afkcli.core.contract.protocols import SentRequest
+from afkcli.core.contract.protocols import ModelInfo, SentRequest
 from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.tasks import started
 from afkcli.providers.answer_events import AnswerEvents
@@ -162,6 +162,15 @@ class Connection(Generic[AnyServer]):
     async def get_json(self, path: str) -> Any:
         """Return the JSON of a GET request; `ProviderError` if there is none."""
         return await self._json("get", path, None)
+
+    def models(self, answer: Any) -> list[ModelInfo]:
+        """Return the models of a list that the server answered with; `ProviderError` if it is no list. Since: 0.2."""
+        from afkcli.providers.model_list import listed_models  # not at the top: a run asks for no list
+
+        try:
+            return listed_models(answer)
+        except ValueError as error:
+            raise self._errors.no_answer(f"answered the request for its models with something that {error}") from None
 
     async def post_json(self, path: str, body: JsonObject) -> Any:
         """Return the JSON that a POST request is answered with; `ProviderError` if there is none."""

@@ -204,6 +204,8 @@ class ProviderContract:
         async def use(provider: Provider) -> None:
             models = await provider.list_models()
             assert all(model.id and not model.id.startswith(f"{provider.name}/") for model in models)
+            assert len({model.id for model in models}) == len(models)
+            assert all(model.context_tokens is None or model.context_tokens > 0 for model in models)
 
         self.use(use)
 

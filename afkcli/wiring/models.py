@@ -35,11 +35,10 @@ def full_model_name(setup: Setup, name: str) -> str:
         return f"{name}/"
     provider = setup.plugins.provider_of_prefix(name)
     if provider is None:
-        from afkcli.core.contract.suggestions import near_names
+        from afkcli.wiring.known_models import near_models  # not at the top: a name is mostly right
 
         providers = setup.plugins.names("provider")
-        aliases = [alias for item in setup.config.files for alias in item.table.get("models", {}) if alias != name]
-        near = near_names(name, [*aliases, *providers])
+        near = [known for known in near_models(setup, name) if known != name]
         hint = (
             f"did you mean {near[0]!r}?"
             if near

@@ -89,10 +89,14 @@ class Capabilities(FrozenStruct, kw_only=True):
 
 
 class ModelInfo(FrozenStruct, kw_only=True):
-    """A model that a provider offers; `id` is the name without the provider."""
+    """A model that a provider offers; `id` is the name without the provider.
+
+    `context_tokens` is the window that the server says, in tokens (since 0.2).
+    """
 
     id: str
     description: str = ""
+    context_tokens: int | None = None
 
 
 class Provider(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from urllib.parse import urlencode
 
 from afk_provider_anthropic import models
 from afk_provider_anthropic.answer import AnswerReader
@@ -33,6 +34,8 @@ BYTES_PER_TOKEN = 4
 NO_SUCH_ENDPOINT = (404, 405, 501)
 COUNT_PATH = f"{PATH}/count_tokens"
 MODELS_PATH = "/v1/models?limit=1000"
+MAX_PAGES = 20
+"""Of a list of models; more are of a server that repeats itself."""
 
 
 class AnthropicProvider:
@@ -85,12 +88,18 @@ class AnthropicProvider:
         return origin(self._server, model).own(data) is not None
 
     async def list_models(self) -> Sequence[ModelInfo]:
-        """Return the models that the server lists, by name; `ProviderError` if it lists none."""
-        listed = await self._connection.get_json(MODELS_PATH)
-        found = listed.get("data") if isinstance(listed, dict) else None
-        named = [model for model in found or () if isinstance(model, dict) and isinstance(model.get("id"), str)]
-        infos = [ModelInfo(id=model["id"], description=str(model.get("display_name") or "")) for model in named]
-        return sorted(infos, key=lambda info: info.id)
+        """Return the models that the server lists, by name; `ProviderError` if it cannot be asked, or gives no list."""
+        found: dict[str, ModelInfo] = {}
+        path, seen = MODELS_PATH, {""}
+        for _ in range(MAX_PAGES):
+            page = await self._connection.get_json(path)
+            found |= {info.id: info for info in self._connection.models(page)}
+            last = page.get("last_id") if isinstance(page, dict) and page.get("has_more") is True else None
+            if not isinstance(last, str) or last in seen:
+                break
+            seen.add(last)
+            path = f"{MODELS_PATH}&{urlencode({'after_id': last})}"
+        return sorted(found.values(), key=lambda info: info.id)
 
     async def count_tokens(self, request: ModelRequest) -> int:
         """Return the server's own count; where it has none, an estimate: four bytes of the request's JSON to a token.

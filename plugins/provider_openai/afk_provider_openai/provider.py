@@ -146,11 +146,8 @@ class OpenAIProvider:
         return made
 
     async def list_models(self) -> Sequence[ModelInfo]:
-        """Return the models that the server lists, by name; `ProviderError` if it lists none."""
-        listed = await self._connection.get_json("/models")
-        models = listed.get("data") if isinstance(listed, dict) else None
-        names = [model.get("id") for model in models or () if isinstance(model, dict)]
-        return [ModelInfo(id=name) for name in sorted(name for name in names if isinstance(name, str))]
+        """Return the models that the server lists, by name; `ProviderError` if it cannot be asked, or gives no list."""
+        return self._connection.models(await self._connection.get_json("/models"))
 
     async def count_tokens(self, request: ModelRequest) -> int:
         """Return an estimate, four bytes of the request's JSON to a token: the API has no count without a call."""

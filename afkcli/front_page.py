@@ -33,7 +33,7 @@ COMMAND_GROUPS: dict[str, dict[str, str]] = {
         "models": "List the models of your providers, with window and price.",
         "agents": "List the agents of the config.",
         "tools": "List the tools of plugins and servers, and the decision on their calls.",
-        "plugins": "List plugins and their problems.",
+        "plugins": "List plugins and their problems, install and uninstall them.",
     },
     "Set up": {
         "doctor": "Check the installation; show which model a bare run would use.",

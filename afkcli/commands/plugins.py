@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from afkcli.commands.base import Command
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.commands.plugin_check import check_plugins
-from afkcli.core.contract.errors import AfkError
+from afkcli.commands.subcommands import Subcommands
+from afkcli.core.contract.errors import AfkError, UsageError
 from afkcli.loading.discovery import KINDS, KNOWN, Plugins, foreign_afk_package
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
@@ -36,11 +36,17 @@ class Row:
     reason: str | None = None
 
 
-@click.command(
+_COMMANDS = {"install": "plugin_install:install", "uninstall": "plugin_install:uninstall"}
+
+
+@click.group(
     "plugins",
-    cls=Command,
+    cls=Subcommands,
+    places=_COMMANDS,
+    invoke_without_command=True,
     examples=(
         ("afk plugins", "all plugins, and what is wrong with them"),
+        ("afk plugins install afk-tools-mcp", "install one"),
         ("afk plugins --plugin my_tool.py", "a plugin file, too"),
     ),
 )
@@ -53,8 +59,13 @@ class Row:
     help="Look at this plugin file too; may be given more than once.",
 )
 @json_option
-def command(files: tuple[Path, ...], as_json: bool) -> None:
+@click.pass_context
+def command(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
     """List plugins, and what is wrong with them: each module is imported once, the SDK that it uses is not."""
+    if ctx.invoked_subcommand is not None:
+        if files or as_json:
+            raise UsageError(f"options before {ctx.invoked_subcommand!r} belong to the list; put yours after it")
+        return
     messages, stdout = Messages(invocation()), Stdout(invocation())
     setup = load_setup(invocation(), project=True)
     broken = [_broken_file(path, reason) for path, reason in setup.plugins.failures.items()]
@@ -63,13 +74,18 @@ def command(files: tuple[Path, ...], as_json: bool) -> None:
     if as_json:
         stdout.objects({"v": 1, "type": "plugin", **_fields(row)} for row in rows)
     else:
-        table = [(row.id, row.distribution, row.version, _status(row)) for row in rows]
-        write_table(
-            stdout, ("ID", "DISTRIBUTION", "VERSION", "STATUS"), table, [_STYLES.get(row.status, "") for row in rows]
-        )
+        write_rows(stdout, rows)
     foreign = foreign_afk_package()
     if foreign is not None:
         messages.warn(foreign_line(foreign))
+
+
+def write_rows(stdout: Stdout, rows: Sequence[Row]) -> None:
+    """Write a table of plugins; nothing where there is no row."""
+    if rows:
+        table = [(row.id, row.distribution, row.version, _status(row)) for row in rows]
+        styles = [_STYLES.get(row.status, "") for row in rows]
+        write_table(stdout, ("ID", "DISTRIBUTION", "VERSION", "STATUS"), table, styles)
 
 
 def add_files(plugins: Plugins, files: Sequence[Path]) -> list[Row]:
@@ -83,7 +99,7 @@ def add_files(plugins: Plugins, files: Sequence[Path]) -> list[Row]:
     return broken
 
 
-def _is_own_command(name: str) -> bool:
+def is_own_command(name: str) -> bool:
     """Return whether afk has a command of this name, which comes before that of a plugin."""
     if not name.isidentifier() or importlib.util.find_spec(f"afkcli.commands.{name}") is None:
         return False
@@ -104,7 +120,7 @@ def plugin_rows(plugins: Plugins) -> list[Row]:
             reasons.get(plugin.id) if plugin.kind in KINDS else f"its kind is unknown; the kinds are {', '.join(KINDS)}"
         )
         status = BROKEN if reason else OK
-        if plugin.kind == "command" and _is_own_command(plugin.name):
+        if plugin.kind == "command" and is_own_command(plugin.name):
             status, reason = CONFLICT, f"afk {plugin.name} is a command of afk's own, so this one is never called"
         rows.append(
             Row(

@@ -1,0 +1,573 @@
+"""`afk plugins install` and `uninstall`, in real environments of pip, uv, uv tool and pipx, without a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from afkcli.core.contract.errors import UsageError
+from afkcli.installing.environment import find_environment
+from tests.docs.pages import REPOSITORY, blocks
+from tests.e2e.shell import LIMIT
+from tests.wheelhouse import afk_wheel, installed_wheel, make_wheel, needed_by
+
+HOOK = "from afkcli import hookimpl\nAFK_HOOKS = 1\n@hookimpl\ndef afk_{}(settings): return []\n"
+BIN = "Scripts" if os.name == "nt" else "bin"
+
+
+class World:
+    """A folder of wheels, the variables that have installers use it, and environments with afk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.wheels = folder / "wheels"
+        self.empty = folder / "empty"
+        for path in (self.wheels, self.empty):
+            path.mkdir()
+        for name in needed_by("afkcli"):
+            installed_wheel(self.wheels, name)
+        afk_wheel(self.wheels)
+        self.variables = {
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "HOME": str(folder / "home"),
+            "AFK_HOME": str(folder / "afk"),
+            "UV_CACHE_DIR": str(folder / "cache"),
+            "UV_FIND_LINKS": str(self.wheels),
+            "UV_NO_INDEX": "1",
+            "UV_OFFLINE": "1",
+            "UV_NO_CONFIG": "1",
+            "UV_TOOL_DIR": str(folder / "tools"),
+            "UV_TOOL_BIN_DIR": str(folder / "tool-bin"),
+            "PIP_FIND_LINKS": str(self.wheels),
+            "PIP_NO_INDEX": "1",
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIPX_HOME": str(folder / "pipx"),
+            "PIPX_BIN_DIR": str(folder / "pipx-bin"),
+            "PIPX_DEFAULT_BACKEND": "uv",
+        }
+        self.plugin("demo", requires=["afkcli>=0.1", "demo-lib"], headers=["Summary: Shows how", "License: MIT"])
+        make_wheel(self.wheels, "demo-lib", files={"demo_lib.py": ""})
+
+    def plugin(self, name: str, version: str = "1.0", **more: Any) -> Path:
+        """Write a wheel of a plugin with tools."""
+        more.setdefault("files", {f"afk_tools_{name}.py": HOOK.format("tools")})
+        more.setdefault("points", {"afk": {f"tools.{name}": f"afk_tools_{name}"}})
+        return make_wheel(self.wheels, f"afk-tools-{name}", version, **more)
+
+    def run(self, *command: str | Path, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            list(map(str, command)),
+            cwd=cwd or self.empty,
+            env={**self.variables, **env},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+        )
+
+    def made(self, *command: str | Path, **env: str) -> None:
+        done = self.run(*command, **env)
+        assert done.returncode == 0, done.stderr[-2000:]
+
+    def uv_environment(self, path: Path) -> Path:
+        """Make a virtual environment with afk by uv, and return its afk."""
+        self.made("uv", "venv", "-q", "--python", sys.executable, path)
+        self.made("uv", "pip", "install", "-q", "--python", path / BIN / "python", "afkcli")
+        return path / BIN / "afk"
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("installing"))
+
+
+@pytest.fixture(scope="session")
+def by_pip(world: World) -> Path:
+    path = world.folder / "by-pip"
+    world.made(sys.executable, "-m", "venv", path)
+    world.made(path / BIN / "python", "-m", "pip", "install", "-q", "afkcli")
+    return path / BIN / "afk"
+
+
+@pytest.fixture(scope="session")
+def by_uv(world: World) -> Path:
+    return world.uv_environment(world.folder / "by-uv")
+
+
+@pytest.fixture(scope="session")
+def by_uv_tool(world: World) -> Path:
+    world.made("uv", "tool", "install", "-q", "--python", sys.executable, "afkcli")
+    return world.folder / "tool-bin" / "afk"
+
+
+@pytest.fixture(scope="session")
+def by_pipx(world: World) -> Path:
+    world.made("pipx", "install", "--python", sys.executable, "afkcli")
+    return world.folder / "pipx-bin" / "afk"
+
+
+@pytest.fixture(params=["pip", "uv", "uv_tool", "pipx"])
+def afk(request: pytest.FixtureRequest) -> Path:
+    """The afk of each kind of environment."""
+    found: Path = request.getfixturevalue(f"by_{request.param}")
+    return found
+
+
+def versions(world: World, afk: Path) -> dict[str, str]:
+    """Return what is installed in an environment."""
+    script = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
+    done = world.run(afk.resolve().parent / "python", "-c", script)
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+class TestEachEnvironment:
+    def test_gets_the_plugin_that_was_shown_and_loses_it_again(self, world: World, afk: Path) -> None:
+        before = versions(world, afk)
+        done = world.run(afk, "plugins", "install", "afk-tools-demo", "--yes")
+        assert done.returncode == 0, done.stderr
+        for said in ("afk-tools-demo 1.0", "Shows how", "licence: MIT", "plugins: tools.demo"):
+            assert said in done.stderr
+        assert "needs: afkcli>=0.1, demo-lib" in done.stderr
+        assert "also installs: demo-lib 1.0" in done.stderr
+        assert done.stdout.split() == ["tools.demo", "afk-tools-demo", "1.0", "ok"]
+        assert versions(world, afk) == {**before, "afk-tools-demo": "1.0", "demo-lib": "1.0"}
+
+        again = world.run(afk, "plugins", "install", "afk-tools-demo", "--yes")
+        assert again.returncode == 0
+        assert "1.0 is installed already" in again.stderr
+
+        gone = world.run(afk, "plugins", "uninstall", "afk-tools-demo", "--yes")
+        assert gone.returncode == 0, gone.stderr
+        assert "its settings in the config and what it stored are left as they are" in gone.stderr
+        assert "afk-tools-demo" not in versions(world, afk)
+
+    def test_is_as_it_was_after_a_dry_run_and_without_an_answer(self, world: World, afk: Path) -> None:
+        before = versions(world, afk)
+        dry = world.run(afk, "plugins", "install", "afk-tools-demo", "--dry-run")
+        assert (dry.returncode, dry.stdout) == (0, "")
+        assert "nothing was installed: --dry-run" in dry.stderr
+        asked = world.run(afk, "plugins", "install", "afk-tools-demo")
+        assert asked.returncode == 2
+        assert "needs a terminal; use --yes" in asked.stderr
+        assert versions(world, afk) == before
+
+    def test_keeps_what_afk_needs(self, world: World, afk: Path) -> None:
+        world.plugin("greedy", requires=["click<8"])
+        make_wheel(world.wheels, "click", "7.0", files={"click/__init__.py": ""})
+        before = versions(world, afk)
+        done = world.run(afk, "plugins", "install", "afk-tools-greedy", "--yes")
+
+        assert done.returncode == 1
+        assert "click" in done.stderr
+        assert versions(world, afk) == before
+
+    def test_refuses_sdists_of_the_plugin_and_of_what_it_needs(self, world: World, afk: Path) -> None:
+        shutil.copy(sdist(world, "afk-tools-source"), world.wheels)
+        shutil.copy(sdist(world, "source-lib"), world.wheels)
+        world.plugin("sourced", requires=["source-lib"])
+        before = versions(world, afk)
+        own = world.run(afk, "plugins", "install", "afk-tools-source", "--yes")
+        needed = world.run(afk, "plugins", "install", "afk-tools-sourced", "--yes")
+
+        assert own.returncode == needed.returncode == 1
+        assert "(sdists are not taken, because building one runs its code)" in own.stderr
+        assert "source-lib" in needed.stderr.replace("_", "-")
+        assert versions(world, afk) == before
+        assert not (world.folder / "built").exists()
+
+
+def sdist(world: World, name: str) -> Path:
+    """Write an sdist that leaves a file behind when it is built."""
+    stem = f"{name.replace('-', '_')}-1.0"
+    folder = world.folder / "sources" / stem
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "setup.py").write_text(
+        f"from pathlib import Path\nPath({str(world.folder / 'built')!r}).touch()\n"
+        f"from setuptools import setup\nsetup(name={name!r}, version='1.0')\n"
+    )
+    (folder / "PKG-INFO").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    made = shutil.make_archive(str(world.folder / stem), "gztar", folder.parent, stem)
+    return Path(made)
+
+
+class TestTools:
+    def test_uv_tool_records_what_was_added_beside_what_was(self, world: World, by_uv_tool: Path) -> None:
+        world.plugin("second")
+        for name in ("afk-tools-demo", "afk-tools-second"):
+            done = world.run(by_uv_tool, "plugins", "install", name, "--yes")
+            assert done.returncode == 0, done.stderr
+        receipt = tomllib.loads((world.folder / "tools" / "afkcli" / "uv-receipt.toml").read_text())
+        assert [item["name"] for item in receipt["tool"]["requirements"]] == [
+            "afkcli",
+            "afk-tools-demo",
+            "afk-tools-second",
+        ]
+        assert world.run("uv", "tool", "upgrade", "afkcli").returncode == 0
+        assert {"afk-tools-demo", "afk-tools-second"} <= set(versions(world, by_uv_tool))
+        for name in ("afk-tools-demo", "afk-tools-second"):
+            world.run(by_uv_tool, "plugins", "uninstall", name, "--yes")
+        assert "afk-tools-demo" not in versions(world, by_uv_tool)
+
+    def test_uv_tool_keeps_the_version_of_afk_and_how_it_was_asked_for(self, world: World, tmp_path: Path) -> None:
+        env = {"UV_TOOL_DIR": str(tmp_path / "tools"), "UV_TOOL_BIN_DIR": str(tmp_path / "bin")}
+        newer = tmp_path / "newer"
+        newer.mkdir()
+        more = ("--find-links", world.wheels, "--find-links", newer, "--prerelease", "allow")
+        make_wheel(newer, "afk-sink-jsonl", points={"afk": {"sink.jsonl": "x"}})
+        world.made("uv", "tool", "install", "-q", "--python", sys.executable, *more, "afkcli[jsonl]<9", **env)
+        before = tomllib.loads((tmp_path / "tools" / "afkcli" / "uv-receipt.toml").read_text())["tool"]
+        afk_wheel(newer, "8.0")
+        done = world.run(tmp_path / "bin" / "afk", "plugins", "install", "afk-tools-demo", "--yes")
+        assert done.returncode == 0, done.stderr
+        after = tomllib.loads((tmp_path / "tools" / "afkcli" / "uv-receipt.toml").read_text())["tool"]
+
+        assert after["requirements"] == [*before["requirements"], {"name": "afk-tools-demo"}]
+        assert after["options"] == before["options"]
+        assert after["python"] == before["python"]
+        assert world.run(tmp_path / "bin" / "afk", "--version").stdout != "afk 8.0\n"
+        extra = world.run(tmp_path / "bin" / "afk", "plugins", "uninstall", "afk-sink-jsonl", "--yes")
+        assert extra.returncode == 1
+        assert "it came with afkcli[jsonl]" in extra.stderr
+
+    def test_pipx_records_what_was_injected(self, world: World, by_pipx: Path) -> None:
+        assert world.run(by_pipx, "plugins", "install", "afk-tools-demo", "--yes").returncode == 0
+        metadata = json.loads((world.folder / "pipx" / "venvs" / "afkcli" / "pipx_metadata.json").read_text())
+        assert metadata["injected_packages"]["afk-tools-demo"]["package_or_url"] == "afk-tools-demo"
+        assert metadata["injected_packages"]["afk-tools-demo"]["pip_args"] == []
+        world.run(by_pipx, "plugins", "uninstall", "afk-tools-demo", "--yes")
+
+    def test_pipx_finds_its_environment_wherever_the_variables_point(self, world: World, by_pipx: Path) -> None:
+        done = world.run(by_pipx, "plugins", "install", "afk-tools-demo", "--yes", PIPX_HOME=str(world.empty))
+        assert done.returncode == 0, done.stderr
+        world.run(by_pipx, "plugins", "uninstall", "afk-tools-demo", "--yes")
+
+    @pytest.mark.parametrize("kind", ["uv_tool", "pipx"])
+    def test_a_tool_that_is_not_on_the_path_is_named_with_the_line(
+        self, request: pytest.FixtureRequest, world: World, kind: str
+    ) -> None:
+        afk = request.getfixturevalue(f"by_{kind}")
+        done = world.run(afk, "plugins", "install", "afk-tools-demo", "--yes", PATH=str(world.empty))
+        lines = {
+            "uv_tool": "uv tool install afkcli --with afk-tools-demo",
+            "pipx": "pipx inject afkcli afk-tools-demo",
+        }
+
+        assert done.returncode == 2
+        assert f"is not on the PATH; add it, or use: {lines[kind]}" in done.stderr
+
+    def test_pip_installs_here_wherever_the_variables_point(self, world: World, by_pip: Path, tmp_path: Path) -> None:
+        (tmp_path / "pip").mkdir()
+        (tmp_path / "pip" / "__main__.py").write_text("raise SystemExit('the pip of the working folder')")
+        elsewhere = {"PIP_TARGET": str(tmp_path / "target"), "PIP_NO_DEPS": "1"}
+        done = world.run(by_pip, "plugins", "install", "afk-tools-demo", "--yes", cwd=tmp_path, **elsewhere)
+
+        assert done.returncode == 0, done.stderr
+        assert versions(world, by_pip)["demo-lib"] == "1.0"
+        assert not (tmp_path / "target").exists()
+        world.run(by_pip, "plugins", "uninstall", "afk-tools-demo", "--yes")
+
+
+class TestShown:
+    def test_a_newer_wheel_is_an_upgrade(self, world: World, by_uv: Path) -> None:
+        world.plugin("grown")
+        assert world.run(by_uv, "plugins", "install", "afk-tools-grown", "--yes").returncode == 0
+        world.plugin("grown", "1.1")
+        done = world.run(by_uv, "plugins", "install", "afk-tools-grown", "--yes")
+
+        assert "afk-tools-grown 1.1 (installed: 1.0)" in done.stderr
+        assert versions(world, by_uv)["afk-tools-grown"] == "1.1"
+
+    def test_a_file_of_a_wheel_is_installed(self, world: World, by_uv: Path, by_pip: Path, tmp_path: Path) -> None:
+        wheel = make_wheel(
+            tmp_path,
+            "afk-tools-filed",
+            files={"afk_tools_filed.py": HOOK.format("tools")},
+            points={"afk": {"tools.filed": "afk_tools_filed"}},
+        )
+        for afk in (by_uv, by_pip):
+            done = world.run(afk, "plugins", "install", f"./{wheel.name}", "--yes", "--json", cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+            said = json.loads(done.stdout)
+            assert (said["done"], said["status"]) == (True, {"tools.filed": "ok"})
+            assert (said["name"], said["version"], said["plugins"]) == ("afk-tools-filed", "1.0", ["tools.filed"])
+
+    def test_what_would_hide_or_run_by_itself_is_shown(self, world: World, by_uv: Path) -> None:
+        world.plugin(
+            "odd",
+            files={"afk_tools_odd.py": "", "odd.pth": "import os", "click/extra.py": "", "click/core.py": ""},
+            points={
+                "afk": {"tools.odd": "afk_tools_odd", "command.run": "afk_tools_odd", "engine.odd": "afk_tools_odd"},
+                "afk.models": {"odd-": "provider.odd"},
+                "console_scripts": {"odd": "afk_tools_odd:main"},
+            },
+        )
+        done = world.run(by_uv, "plugins", "install", "afk-tools-odd", "--dry-run", "--json")
+        (said,) = map(json.loads, done.stdout.splitlines())
+
+        assert "odd.pth may run code at each start of Python" in " ".join(said["warnings"])
+        assert "it overwrites click/core.py of what is installed" in " ".join(said["warnings"])
+        assert "afk run is a command of afk's own, so command.run is never called" in said["warnings"]
+        assert "engine.odd is of a kind that this afk does not know" in " ".join(said["warnings"])
+        assert "models that begin with: odd-" in done.stderr
+        assert "commands of the shell: odd" in done.stderr
+
+    def test_a_plugin_of_the_same_name_is_named(self, world: World, by_uv: Path) -> None:
+        world.plugin("shared")
+        world.plugin("rival", points={"afk": {"tools.shared": "afk_tools_rival"}})
+        assert world.run(by_uv, "plugins", "install", "afk-tools-shared", "--yes").returncode == 0
+        dry = world.run(by_uv, "plugins", "install", "afk-tools-rival", "--dry-run")
+        done = world.run(by_uv, "plugins", "install", "afk-tools-rival", "--yes")
+
+        assert "warning: afk-tools-shared has tools.shared too: then neither of the two is used" in dry.stderr
+        assert done.returncode == 1
+        assert "conflict" in done.stdout
+        assert world.run(by_uv, "plugins", "uninstall", "afk-tools-rival", "--yes").returncode == 0
+        assert "ok" in world.run(by_uv, "plugins").stdout.split("tools.shared", 1)[1].splitlines()[0]
+
+    def test_a_plugin_that_cannot_be_imported_is_named_and_the_exit_code_is_1(self, world: World, by_uv: Path) -> None:
+        world.plugin("broken", files={"afk_tools_broken.py": "raise RuntimeError('no luck')"})
+        done = world.run(by_uv, "plugins", "install", "afk-tools-broken", "--yes")
+
+        assert done.returncode == 1
+        assert "broken: " in done.stdout
+        assert "no luck" in done.stdout
+        world.run(by_uv, "plugins", "uninstall", "afk-tools-broken", "--yes")
+
+    def test_escape_sequences_of_a_wheel_do_not_reach_the_terminal(self, world: World, by_uv: Path) -> None:
+        world.plugin("loud", headers=["Summary: \x1b[2J\x1b]0;owned\x07 \u202ehidden"])
+        done = world.run(by_uv, "plugins", "install", "afk-tools-loud", "--dry-run")
+
+        assert "\x1b" not in done.stderr
+        assert "\u202e" not in done.stderr
+
+    def test_asks_on_a_terminal(self, world: World, by_uv: Path) -> None:
+        answers = {b"n\n": 2, b"y\n": 0}
+        for typed, wanted in answers.items():
+            code, seen = at_terminal(world, by_uv, typed)
+            assert code == wanted, seen
+            assert "Install afk-tools-demo 1.0?" in seen
+        world.run(by_uv, "plugins", "uninstall", "afk-tools-demo", "--yes")
+
+
+def at_terminal(world: World, afk: Path, typed: bytes) -> tuple[int, str]:
+    """Install the plugin on a terminal, and type an answer."""
+    import pty
+
+    main, side = pty.openpty()
+    command = [str(afk), "plugins", "install", "afk-tools-demo"]
+    env = {**world.variables, "TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen(
+        command, cwd=world.empty, env=env, stdin=side, stdout=side, stderr=side, start_new_session=True
+    )
+    os.close(side)
+    seen = b""
+    while b"Install afk" not in seen or b"]: " not in seen.rpartition(b"Install afk")[2]:
+        seen += os.read(main, 65536)
+    os.write(main, typed)
+    try:
+        while piece := os.read(main, 65536):
+            seen += piece
+    except OSError:  # Linux: EIO, when the other side is closed
+        pass
+    os.close(main)
+    return process.wait(LIMIT), seen.decode(errors="replace")
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [
+            ("--index-url=http://x.invalid", "No such option"),
+            ("-e", "No such option"),
+            ("git+https://x.invalid/a.git", "is neither the name of a distribution"),
+            ("https://x.invalid/a.whl", "there is no file"),
+            ("a @ file:///tmp/x", "is neither the name of a distribution"),
+            (".", "is neither the name of a distribution"),
+            ("./folder", "is neither the name of a distribution"),
+            ("../up", "is neither the name of a distribution"),
+            ("afk-tools-demo==1.0", "is neither the name of a distribution"),
+            ("afk-tools-demo[extra]", "is neither the name of a distribution"),
+            ("a b", "is neither the name of a distribution"),
+            ("", "is neither the name of a distribution"),
+            ("-", "is neither the name of a distribution"),
+            ("a\n--pre", "is neither the name of a distribution"),
+            ("none.whl", "there is no file none.whl"),
+            ("a-1.0.tar.gz", "is an sdist; building it runs its code"),
+            ("mcp", "is the name of a plugin; name what is installed: afk-tools-mcp"),
+            ("tools.files", "name what is installed: afk-tools-files"),
+            ("afkcli", "is afk itself"),
+            ("AFK_cli", "could be fetched"),
+        ],
+    )
+    def test_what_pip_could_take_for_something_else(self, world: World, by_uv: Path, name: str, said: str) -> None:
+        before = versions(world, by_uv)
+        done = world.run(by_uv, "plugins", "install", "--yes", name)
+
+        assert done.returncode in (1, 2)
+        assert said in done.stderr
+        assert len(done.stderr.splitlines()) <= 2
+        assert versions(world, by_uv) == before
+
+    def test_what_is_no_plugin(self, world: World, by_uv: Path) -> None:
+        done = world.run(by_uv, "plugins", "install", "demo-lib", "--yes")
+
+        assert done.returncode == 2
+        assert "demo-lib 1.0 is not a plugin of afk" in done.stderr
+
+    @pytest.mark.parametrize(
+        ("files", "points", "said"),
+        [
+            ({"afkcli/evil.py": ""}, {}, "the package afkcli"),
+            ({"afk/__init__.py": ""}, {}, "the package afk"),
+            ({"afk.py": ""}, {}, "the package afk"),
+            ({}, {"console_scripts": {"afk": "x:y"}}, "the command afk"),
+        ],
+    )
+    def test_what_would_damage_afk(
+        self, world: World, by_uv: Path, files: dict[str, str], points: dict[str, Any], said: str
+    ) -> None:
+        world.plugin("evil", files=files, points={"afk": {"tools.evil": "x"}, **points})
+        done = world.run(
+            by_uv, "plugins", "install", str(world.wheels / "afk_tools_evil-1.0-py3-none-any.whl"), "--yes"
+        )
+
+        assert done.returncode == 2
+        assert f"would overwrite {said}" in done.stderr
+
+    @pytest.mark.parametrize("data", [b"", b"PK\x03\x04 broken", b"text" * 100])
+    def test_a_file_that_is_no_wheel(self, world: World, by_uv: Path, tmp_path: Path, data: bytes) -> None:
+        (tmp_path / "a-1.0-py3-none-any.whl").write_bytes(data)
+        done = world.run(by_uv, "plugins", "install", "a-1.0-py3-none-any.whl", cwd=tmp_path)
+
+        assert done.returncode == 2
+        assert "cannot be read as a wheel" in done.stderr
+
+    def test_a_wheel_of_another_name(self, world: World, by_uv: Path, tmp_path: Path) -> None:
+        shutil.copy(world.plugin("real"), tmp_path / "afk_tools_other-1.0-py3-none-any.whl")
+        done = world.run(by_uv, "plugins", "install", "afk_tools_other-1.0-py3-none-any.whl", cwd=tmp_path)
+
+        assert "has the metadata of another distribution, afk-tools-real" in done.stderr
+
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [
+            ("click", "click is not a plugin: afk itself needs it"),
+            ("Pydantic_Core", "afk itself needs it"),
+            ("afkcli", "afk itself needs it"),
+            ("afk-tools-nowhere", "no plugin named 'afk-tools-nowhere' is installed"),
+            ("-r", "No such option"),
+            ("./x", "is not the name of a distribution"),
+        ],
+    )
+    def test_an_uninstall_of_what_is_no_plugin(self, world: World, by_uv: Path, name: str, said: str) -> None:
+        before = versions(world, by_uv)
+        done = world.run(by_uv, "plugins", "uninstall", "--yes", name)
+
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert versions(world, by_uv) == before
+
+
+@pytest.fixture(scope="session")
+def template(world: World) -> Path:
+    path = world.folder / "template"
+    world.uv_environment(path)
+    return path
+
+
+class TestManaged:
+    def environment_in(self, world: World, template: Path, path: Path) -> Path:
+        """Return the afk of a copy of an environment."""
+        shutil.copytree(template, path, symlinks=True)
+        script = path / BIN / "afk"
+        script.write_text(script.read_text().replace(str(template), str(path)))
+        return script
+
+    @pytest.mark.parametrize(
+        ("files", "line"),
+        [
+            ({"pyproject.toml": "[project]\nname = 'x'\n", "uv.lock": ""}, "uv add afk-tools-demo"),
+            ({"pyproject.toml": "[project]\nname = 'x'\n"}, "uv add afk-tools-demo"),
+            ({"pyproject.toml": "", "poetry.lock": ""}, "poetry add afk-tools-demo"),
+            ({"pyproject.toml": "", "pdm.lock": ""}, "pdm add afk-tools-demo"),
+            ({"Pipfile": "", "Pipfile.lock": ""}, "pipenv install afk-tools-demo"),
+        ],
+    )
+    def test_the_environment_of_a_project_is_refused_with_the_line(
+        self, world: World, template: Path, tmp_path: Path, files: dict[str, str], line: str
+    ) -> None:
+        for name, text in files.items():
+            (tmp_path / name).write_text(text)
+        afk = self.environment_in(world, template, tmp_path / ".venv")
+        done = world.run(afk, "plugins", "install", "afk-tools-demo", "--yes")
+
+        assert done.returncode == 2
+        assert f"belongs to the project {tmp_path}; use: {line}" in done.stderr
+
+    def test_an_environment_that_a_variable_gives_to_a_project_is_refused(
+        self, world: World, template: Path, tmp_path: Path
+    ) -> None:
+        afk = self.environment_in(world, template, tmp_path / "elsewhere")
+        env = {"UV_PROJECT_ENVIRONMENT": str(tmp_path / "elsewhere")}
+
+        assert "use: uv add afk-tools-demo" in world.run(afk, "plugins", "install", "afk-tools-demo", **env).stderr
+
+    def test_an_environment_of_one_call_is_refused(self, world: World, template: Path, tmp_path: Path) -> None:
+        afk = self.environment_in(world, template, tmp_path / "archive-v0" / "xyz")
+        done = world.run(afk, "plugins", "install", "afk-tools-demo", "--yes")
+
+        assert done.returncode == 2
+        assert "made for one call; use: uv tool install afkcli --with afk-tools-demo" in done.stderr
+
+    def test_a_project_beside_it_without_a_lock_leaves_another_environment_alone(
+        self, world: World, template: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+        afk = self.environment_in(world, template, tmp_path / "tools")
+
+        assert world.run(afk, "plugins", "install", "afk-tools-demo", "--dry-run").returncode == 0
+
+    def test_the_python_of_the_system_is_refused(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (tmp_path / "EXTERNALLY-MANAGED").touch()
+        monkeypatch.setattr(sys, "prefix", str(tmp_path))
+        monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
+        monkeypatch.setattr(sysconfig, "get_path", lambda name, *rest: str(tmp_path))
+
+        with pytest.raises(UsageError, match=r"belongs to the system \(PEP 668\).*uv tool install afkcli --with x"):
+            find_environment({"PATH": os.environ["PATH"]}, "x")
+
+    def test_an_afk_that_is_not_in_the_environment_is_refused(
+        self, world: World, template: Path, tmp_path: Path
+    ) -> None:
+        bare = tmp_path / "bare"
+        world.made("uv", "venv", "-q", "--python", sys.executable, bare)
+        packages = next(template.glob("lib/*/site-packages"))
+        command = (bare / BIN / "python", "-m", "afkcli", "plugins", "install", "afk-tools-demo")
+        done = world.run(*command, PYTHONPATH=str(packages))
+
+        assert done.returncode == 2
+        assert f"afk was not installed into {bare}" in done.stderr
+
+
+def test_the_commands_of_the_page_work_as_printed(world: World, by_uv: Path) -> None:
+    world.plugin("mcp")
+    (block,) = [
+        block
+        for block in blocks(REPOSITORY / "docs" / "how-to" / "install.md")
+        if block.mark("run by") == "tests/commands/test_plugin_install.py"
+    ]
+    done = world.run("sh", "-ec", block.text, PATH=f"{by_uv.parent}{os.pathsep}{world.variables['PATH']}")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("plugins: tools.mcp") == 2
+    assert "uninstalled afk-tools-mcp" in done.stderr

@@ -176,6 +176,10 @@ def _read_key(setting: SecretSetting) -> str:
     if start.stdin.is_terminal:
         import os
 
+        if os.name == "nt":  # it has no termios
+            from getpass import getpass
+
+            return getpass(f"Key for {one_line(setting.name)} (it is not shown): ")
         from afkcli.screen.hidden_prompt import read_hidden
 
         terminal = os.ttyname(start.stdin.descriptor)

@@ -104,6 +104,8 @@ async def _listed(setup: Setup, name: str, *, refresh: bool) -> Listed:
 
 async def _asked(setup: Setup, name: str, provider: Provider, server: str, kept: ModelList | None) -> Listed:
     try:
+        if hasattr(type(provider), "with_key"):  # a person may have to find a passphrase, which takes its own time
+            await provider.with_key()  # type: ignore[attr-defined]
         async with asyncio.timeout(LIST_SECONDS):
             models = tuple(_checked(await provider.list_models()))
     except TimeoutError:

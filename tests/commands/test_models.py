@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -423,3 +424,19 @@ def test_a_model_that_the_server_does_not_know_gets_the_near_one(shell: Shell) -
     assert done.code == 4
     assert "did you mean openai/qwen-coder? `afk models` lists what your providers offer" in done.err
     assert "did you mean" not in quiet.err
+
+
+def test_a_key_that_a_command_prints_is_got_once_and_its_failure_leaves_the_kept_list(shell: Shell) -> None:
+    ran = shell.folder / "ran"
+    words = [sys.executable, "-c", f"open({str(ran)!r}, 'a').write('x'); print('sk-1')"]
+    with serving({"data": [{"id": "small"}]}) as server:
+        shell.env["OPENAI_BASE_URL"] = server.url
+        user_config(shell, f"[providers.openai]\napi_key_command = {json.dumps(words)}\n")
+        assert "openai/small" in models(shell)
+        assert ran.read_text() == "x"
+        user_config(shell, "[providers.openai]\napi_key_command = ['false']\n")
+        done = shell.in_process("models")
+    assert done.code == 0
+    assert "openai: [providers.openai] api_key_command" in done.err
+    assert "it failed with exit code 1; this is its list of" in done.err
+    assert "openai/small" in done.out

@@ -49,6 +49,6 @@ class Route:
         settings = self.settings
         key = f"check its key in the environment, `afk keys set litellm`, or api_key under {TABLE}, and the account"
         if self.missing_keys:
-            key = f"set {' and '.join(self.missing_keys)}, or api_key under {TABLE}"
+            key = f"set {' and '.join(self.missing_keys)}, or run `afk keys set litellm`, or set api_key under {TABLE}"
         hidden = (settings.api_key, *settings.headers.values(), *address_secrets(settings.base_url), *secrets)
         return ProviderErrors(server=self.name, table=TABLE, key=key, secrets=hidden, proxy=proxy)

@@ -109,6 +109,31 @@ def test_a_variable_that_is_not_set_is_named(use_servers: Any, monkeypatch: pyte
     )
 
 
+@pytest.mark.parametrize(
+    ("value", "filled"),
+    [
+        ("x${FORGE}y", "xhammery"),
+        ("$${FORGE}", "${FORGE}"),
+        ("$$${FORGE}", "$${FORGE}"),
+        ("$FORGE $$ {FORGE}", "$FORGE $$ {FORGE}"),
+    ],
+)
+def test_two_dollars_before_a_brace_are_the_text_itself(
+    monkeypatch: pytest.MonkeyPatch, value: str, filled: str
+) -> None:
+    monkeypatch.setenv("FORGE", "hammer")
+    program = servers({"garden": {"command": "a", "env": {"A": value}}})["garden"]
+    server = servers({"garden": {"url": "http://127.0.0.1/mcp", "headers": {"A": value}}})["garden"]
+
+    assert program.environment()["A"] == filled
+    assert server.request_headers()["A"] == filled
+
+
+def test_a_reference_without_its_end_is_refused() -> None:
+    with pytest.raises(ConfigError, match="`headers` A refers to a variable by"):
+        servers({"garden": {"url": "http://127.0.0.1/mcp", "headers": {"A": "Bearer ${TOKEN"}}})
+
+
 def test_what_names_tell_is_masked_and_the_rest_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORGE_TOKEN", "canary-2222222222")
     monkeypatch.setenv("SOME_FOLDER", "folder-2222222222")

@@ -85,6 +85,7 @@ if TYPE_CHECKING:
         message_from_json,
         text_message,
     )
+    from afkcli.core.contract.previews import ChangePreview, CommandPreview, FileChange
     from afkcli.core.contract.protocols import (
         DURABLE_KINDS,
         KEPT_KINDS,
@@ -271,6 +272,7 @@ _NAMES = {
         "message_from_json",
         "text_message",
     ),
+    "afkcli.core.contract.previews": ("ChangePreview", "CommandPreview", "FileChange"),
     "afkcli.core.contract.protocols": (
         "Acquire",
         "Add",
@@ -424,7 +426,10 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "BatchSink",
     "BatchStore",
     "Capabilities",
+    "ChangePreview",
     "CommandContext",
+    "CommandPreview",
+    "FileChange",
     "CompactingProvider",
     "ConfigError",
     "ContextEdit",

@@ -80,6 +80,11 @@ class Session:
         self.names_resume = True
 
     @property
+    def asks_on_stderr(self) -> bool:
+        """Whether a person is asked about tool calls where the lines about tools are shown too."""
+        return self.approver is not None and self.approver.shows_calls and self.invocation.stderr.is_terminal
+
+    @property
     def is_real(self) -> bool:
         """Whether a model and tools answer, and not a recording."""
         return self.tapes is None or self.tapes.is_real

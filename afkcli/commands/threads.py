@@ -21,6 +21,7 @@ _COMMANDS = {
     "rename": "thread_rename:rename",
     "tag": "thread_changes:tag",
     "compact": "thread_compact:compact",
+    "rules": "thread_rules:rules",
     "export": "thread_export:export",
     "import": "thread_import:import_threads",
     "rm": "thread_remove:remove",

@@ -405,6 +405,7 @@ class _Turn(Struct):
             reasoning=reasoning,
             attended=seen and tells,
             resumable=tells and self.request.memory and self.session.names_resume,
+            asked=self.session.asks_on_stderr,
         )
 
     def _on_signal(self, number: int) -> None:

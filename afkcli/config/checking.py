@@ -65,6 +65,7 @@ RULE_KEYS: Mapping[str, tuple[type, ...]] = {
     "decision": (str,),
     "arguments": (dict,),
     "pin": (str, list),
+    "other_arguments": (bool,),
 }
 TOP_LEVEL_KEYS: Mapping[str, tuple[type, ...]] = {
     **AGENT_KEYS,
@@ -137,7 +138,7 @@ class _Check(FrozenStruct):
         for key, value in table.items():
             if key not in known:
                 raise self._unknown(key, known, at)
-            if not isinstance(value, known[key]) or isinstance(value, bool):
+            if not isinstance(value, known[key]) or (isinstance(value, bool) and bool not in known[key]):
                 raise self.wrong((*at, key), known[key])
 
     def sendable(self, table: Mapping[str, Any], at: Sequence[str]) -> None:

@@ -141,6 +141,7 @@ class TextRenderer:
         reasoning: show the model's reasoning too, on stderr.
         attended: whether a person reads stderr; it then gets a line about what the run took.
         resumable: whether the turn is kept, so that the command is named that goes on with an answer that was cut.
+        asked: whether a person is asked about calls on the same terminal, where the question shows them.
     """
 
     def __init__(
@@ -152,6 +153,7 @@ class TextRenderer:
         reasoning: Reasoning | None = None,
         attended: bool = False,
         resumable: bool = False,
+        asked: bool = False,
     ) -> None:
         self._output = output
         self._messages = messages
@@ -159,6 +161,7 @@ class TextRenderer:
         self._reasoning = reasoning
         self._attended = attended
         self._resumable = resumable
+        self._asked = asked
         self._began = ""
         self._step = 0
         self._retried = ""
@@ -219,6 +222,8 @@ class TextRenderer:
     def _status(self, event: Event) -> None:
         say = self._messages
         match event:
+            case ToolStarted() if event.asks and self._asked:
+                pass  # the question shows it
             case ToolStarted():
                 say.say(brief(f"tool {event.tool_name} {dumps(event.arguments)}"))
             case ToolProgress():

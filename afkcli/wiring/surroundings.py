@@ -80,6 +80,7 @@ def _rules(setup: Setup, file: ConfigFile | None) -> Iterator[ApprovalRule]:
             decision=rule["decision"],
             arguments=rule.get("arguments", {}),
             pins=pins_of(rule),
+            other_arguments=rule.get("other_arguments", True),
             **_bound(setup, file, number, rule),
         )
 

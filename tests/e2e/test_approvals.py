@@ -43,7 +43,7 @@ def afk_tools(settings):
     return [write, read]
 '''
 
-ASKED = "afk: run pen.write: [y]es, [n]o, or [a]lways, with these arguments in this thread? "
+ASKED = "afk: run pen.write: [y]es, [n]o, [a]lways here, [p]attern, [v]iew, [?] "
 
 
 @pytest.fixture
@@ -192,7 +192,9 @@ class TestSomebodyIsThere:
         server.script(wants("a"), Step(text="Done."))
         code, seen = self.answer(pen, line)
         assert (code, written(pen)) == (0, expected)
-        assert 'afk: pen.write asks to be called with\r\n{\r\n  "text": "a"\r\n}' in seen
+        assert "afk: pen.write asks to be called with:\x1b[0m\r\n  text  a\r\n" in seen
+        assert seen.count("pen.write asks") == 1
+        assert "tool pen.write {" not in seen  # the question shows the call already
         assert f"approval: {'allow' if expected else 'deny'} (user)" in seen
 
     def test_is_asked_again_after_an_invalid_answer(self, pen: Shell, server: ModelServer) -> None:
@@ -215,7 +217,8 @@ class TestSomebodyIsThere:
     def test_sees_every_character_and_no_control_of_the_terminal(self, pen: Shell, server: ModelServer) -> None:
         server.script(wants("a\x1b[2J\u202eb\u200b\u0301"), Step(text="Done."))
         _, seen = self.answer(pen, "n\n")
-        assert '"text": "a\\u001b[2J\\u202eb\\u200b\\u0301"' in seen
+        assert "text  a\\u001b[2J\\u202eb\\u200b\\u0301\r\n" in seen
+        assert "  ! invisible characters: shown as escapes" in seen
         assert "\x1b[2J" not in seen
 
     def test_decides_on_parallel_calls_one_after_the_other(self, pen: Shell, server: ModelServer) -> None:

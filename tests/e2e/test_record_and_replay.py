@@ -419,7 +419,7 @@ def test_a_person_at_the_terminal_is_not_asked_again(
     with attended_terminal() as terminal:
         process = terminal.start(pen, *arguments, "--record", file, "--plugin", "pen.py")
         for answer in ("y\n", "n\n"):
-            terminal.wait_for("with these arguments in this thread? ", after=len(terminal.seen))
+            terminal.wait_for("[v]iew, [?] ", after=len(terminal.seen))
             terminal.type(answer)
         assert process.wait(LIMIT) == 0
     replayed = offline.afk(*arguments, "--json", "--replay", file)

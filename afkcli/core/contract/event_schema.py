@@ -19,6 +19,8 @@ from afkcli.core.contract.messages import Part
 ADDED: Mapping[str, frozenset[str]] = {
     "RunStarted": frozenset({"replaces"}),
     "StepStarted": frozenset({"model"}),
+    "ApprovalResolved": frozenset({"reason", "kept"}),
+    "ToolStarted": frozenset({"asks"}),
     "ToolCompleted": frozenset({"attachments"}),
     "StepCompleted": frozenset({"model"}),
     "Usage": frozenset({"unknown", "cache_creation_1h_input_tokens"}),

@@ -145,21 +145,34 @@ class ApprovalRequested(Header, kw_only=True):
 
 
 class ApprovalResolved(Header, kw_only=True):
-    """A decision on a tool call; without an `approval_requested` before it, a rule decided."""
+    """A decision on a tool call; without an `approval_requested` before it, a rule decided.
+
+    `by` is who or what decided: `user`, `caller`, `headless`, `rule` (a rule of the config that denies), `always` (what
+    was said to an equal call that waited, too), `thread rule`, `config rule` (one that was written to the config during
+    this run), `time limit` or `run` (which was cancelled).
+    `reason` is what the user or the caller gave as the reason; the model gets it with a denial. `kept` is where the
+    decision was kept as a rule with patterns: `thread`, `config`, or "".
+    """
 
     approval_id: str
     decision: Literal["allow", "always", "deny", "timeout", "cancelled"]
     by: str
+    reason: str = ""
+    kept: Literal["", "thread", "config"] = ""
     brief: ClassVar[tuple[str, ...]] = ("decision", "by")
     type: Literal["approval_resolved"] = "approval_resolved"
 
 
 class ToolStarted(Header, kw_only=True):
-    """A tool is called; `tool_completed` follows."""
+    """A tool is called; `tool_completed` follows.
+
+    `asks` is whether an `approval_requested` follows first, which shows the call too.
+    """
 
     tool_name: str
     tool_call_id: str
     arguments: JsonObject
+    asks: bool = False
     brief: ClassVar[tuple[str, ...]] = ("tool_name", "arguments")
     type: Literal["tool_started"] = "tool_started"
 

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 from unicodedata import normalize
 
 from afkcli.core.contract.jsonform import Json, JsonObject
+from afkcli.core.contract.lazy_pattern import LazyPattern
 from afkcli.core.contract.structs import FrozenStruct, field
 from afkcli.core.contract.tools import Tool, ToolError
 
@@ -22,6 +23,8 @@ Decider: TypeAlias = Literal["headless", "user", "caller"]
 """Who decides in a run on the calls that the rules leave open: no one (they are denied), the user at the terminal, or
 the program that started the run. The event `approval_resolved` names it in `by`."""
 
+_WILDCARD = LazyPattern(r"[*?\[]")
+
 REST = "..."
 """As the last element of a pattern for a list: any number of further elements, also none."""
 
@@ -32,7 +35,8 @@ class ApprovalRule(FrozenStruct, kw_only=True):
     `tool` is a pattern of names (`*`, `?`, `[ab]`, as in a shell). `arguments` has a pattern for each argument that
     must match; other arguments may be anything. `pins` are fingerprints: a rule allows a tool that others may change
     (`Tool.pinned`) only if it names the fingerprint of the tool. `holds` says whether what the rule was trusted for is
-    unchanged; while it is not, the rule allows nothing. (Since: 0.2.)
+    unchanged; while it is not, the rule allows nothing. With `other_arguments=False` it allows only calls that have no
+    arguments besides those of `arguments`. (Since: 0.2.)
     """
 
     tool: str
@@ -40,6 +44,7 @@ class ApprovalRule(FrozenStruct, kw_only=True):
     arguments: Mapping[str, Json] = field(default_factory=dict)
     pins: tuple[str, ...] = ()
     holds: Callable[[], bool] = lambda: True
+    other_arguments: bool = True
 
     def matches(self, tool: Tool, arguments: JsonObject, taken: Callable[[], JsonObject]) -> bool:
         """Return whether the rule is about this call.
@@ -56,6 +61,8 @@ class ApprovalRule(FrozenStruct, kw_only=True):
 
     def _fit(self, arguments: JsonObject) -> bool:
         fits = _fits if self.decision == "allow" else _may_fit
+        if self.decision == "allow" and not self.other_arguments and arguments.keys() - self.arguments.keys():
+            return False
         return all(name in arguments and fits(arguments[name], pattern) for name, pattern in self.arguments.items())
 
 
@@ -83,6 +90,28 @@ def rule_decision(
             return rule.decision
     asks = tool.approval == "ask" or (tool.from_plugin and tool.changes)
     return "ask" if asks else "allow"
+
+
+def allows(rule: ApprovalRule, tool: Tool, arguments: JsonObject) -> bool:
+    """Return whether a rule allows a call, where no rule before it decides. Since: 0.2."""
+    matches = rule.decision == "allow" and rule.matches(tool, arguments, lambda: arguments)
+    return matches and not _is_void(tool, rule)
+
+
+def exact_pattern(value: Json) -> Json:
+    """Return the pattern of a rule that matches `value` alone. Since: 0.2.
+
+    A text with wildcards and with `..` or invisible characters is matched by nothing, which is narrower.
+    """
+    if isinstance(value, str):
+        return _WILDCARD.compiled.sub(r"[\g<0>]", value)
+    if isinstance(value, list):
+        return [*map(exact_pattern, value[:-1]), _exact_last(value[-1])] if value else []
+    return value
+
+
+def _exact_last(value: Json) -> Json:
+    return f"[.]{REST[1:]}" if value == REST else exact_pattern(value)
 
 
 def has_changed(tool: Tool, rules: Sequence[ApprovalRule]) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar, Union, get_args, 
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.jsonform import JsonObject, canonical
 from afkcli.core.contract.messages import ToolSpec
+from afkcli.core.contract.previews import Preview, preview_problem
 from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.tasks import started
 
@@ -131,8 +132,9 @@ class Tool:
     decides. `pinned` means that others may change the tool at any time (the tool of a server), so a rule that allows it
     must name its `fingerprint`. `parameters` is the JSON Schema of the arguments, for a function whose type hints do
     not give one. Such a function has the parameter `arguments` and gets all arguments in it, validated against the
-    schema (against its `outline` if the tool is pinned). afk sets `from_plugin` on the tools of plugins, which follow
-    the approval rules.
+    schema (against its `outline` if the tool is pinned). `preview` says how a call reads when a person is asked about
+    it; without one it is shown as fields (since 0.2). afk sets `from_plugin` on the tools of plugins, which follow the
+    approval rules.
     """
 
     name: str
@@ -145,6 +147,7 @@ class Tool:
     pinned: bool = False
     parameters: JsonObject | None = None
     from_plugin: bool = False
+    preview: Preview | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -375,6 +378,7 @@ def tool(
     timeout_s: float | None = None,
     idempotent: bool = False,
     changes: bool = True,
+    preview: Preview | None = None,
 ) -> Callable[[F], Tool]: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -385,6 +389,7 @@ def tool(
     timeout_s: float | None = None,
     idempotent: bool = False,
     changes: bool = True,
+    preview: Preview | None = None,
 ) -> Tool | Callable[[F], Tool]:
     """Make a tool of a typed function: `@tool` or `@tool(approval="ask", timeout_s=30)`.
 
@@ -395,6 +400,7 @@ def tool(
         timeout_s: seconds after which a call fails.
         idempotent: whether a call can be repeated without harm.
         changes: whether a call may change something; then the tool of a plugin needs approval if no rule decides.
+        preview: how a call reads when a person is asked about it: `CommandPreview` or `ChangePreview`. Since: 0.2.
     """
 
     def make(target: Callable[..., Any]) -> Tool:
@@ -406,6 +412,7 @@ def tool(
             timeout_s=timeout_s,
             idempotent=idempotent,
             changes=changes,
+            preview=preview,
         )
 
     return make(function) if function is not None else make
@@ -415,7 +422,7 @@ def as_tools(tools: Iterable[Tool | Callable[..., Any] | str]) -> dict[str, Tool
     """Return functions and tools as tools by name; the names of plugin tools are left out.
 
     Raises:
-        UsageError: two tools have the same name, or one has no name or no schema.
+        UsageError: two tools have the same name, or one has no name, no schema, or a preview that does not fit it.
     """
     named: dict[str, Tool] = {}
     for item in tools:
@@ -427,5 +434,8 @@ def as_tools(tools: Iterable[Tool | Callable[..., Any] | str]) -> dict[str, Tool
         if made.name in named:
             raise UsageError(f"two tools are named {made.name!r}; rename one with @tool(name=...)")
         named[made.name] = made
+        problem = None if made.preview is None else preview_problem(made.preview, made.spec.parameters)
+        if problem is not None:
+            raise UsageError(f"the preview of the tool {made.name!r} {problem}")
         _ = made.spec  # now, before the run starts
     return named

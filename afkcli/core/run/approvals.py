@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable
 
 from afkcli.core.contract.events import ApprovalRequested, ApprovalResolved
 from afkcli.core.contract.ids import rfc3339
-from afkcli.core.contract.jsonform import JsonObject, canonical
-from afkcli.core.contract.rules import Decision, has_changed, rule_decision
+from afkcli.core.contract.rules import RuleDecision, has_changed, rule_decision
 from afkcli.core.contract.tools import ToolError, ValidArguments
+from afkcli.core.run.decisions import Answer, Waiting
 from afkcli.core.run.outlet import Outlet
 from afkcli.core.run.spec import RunSpec
 from afkcli.core.run.tally import Tally
+from afkcli.core.run.thread_rules import ThreadRules
+from afkcli.core.thread.changes import Permission
+from afkcli.core.thread.permissions import permission_of_call, permission_of_rule
 
 MAX_UNKNOWN_APPROVALS = 100
 """How many decisions on unknown approvals are each reported as a warning; more would be a flood."""
@@ -32,30 +33,42 @@ class Approvals:
         spec: the rules, who decides, and how long.
         outlet: where approvals are requested and reported.
         tally: counts the denied calls.
-        count: adds to a counter of the store and returns its new value; counters remember `always`.
+        thread_rules: what was allowed for the thread.
     """
 
-    def __init__(
-        self, spec: RunSpec, outlet: Outlet, tally: Tally, count: Callable[[str, float], Awaitable[float]]
-    ) -> None:
+    def __init__(self, spec: RunSpec, outlet: Outlet, tally: Tally, thread_rules: ThreadRules) -> None:
         self._spec = spec
         self._outlet = outlet
         self._tally = tally
-        self._count = count
-        self._waiting: dict[str, asyncio.Future[Decision]] = {}
+        self._thread_rules = thread_rules
+        self._waiting: dict[str, Waiting] = {}
         self._unknown = 0
 
-    def decide(self, approval_id: str, decision: Decision) -> None:
+    def waiting(self, approval_id: str) -> Waiting | None:
+        """Return the call that waits for a decision, None if there is no such call."""
+        return self._waiting.get(approval_id)
+
+    def decide(self, approval_id: str, answer: Answer) -> None:
         """Decide on an approval that is waiting; an unknown id is ignored with a warning, up to a number of them."""
-        future = self._waiting.get(approval_id)
-        if future is not None and not future.done():
-            future.set_result(decision)
+        waiting = self._waiting.get(approval_id)
+        if waiting is not None and not waiting.answer.done():
+            waiting.answer.set_result(answer)
             return
         self._unknown += 1
         if self._unknown <= MAX_UNKNOWN_APPROVALS:
             last = " (further ones are ignored without a warning)" if self._unknown == MAX_UNKNOWN_APPROVALS else ""
             line = f"no approval {approval_id!r} is waiting; ignored{last}"
             self._outlet.pending_warnings.append(("unknown_approval", line))
+
+    async def is_asked(self, call: ValidArguments, *, again: bool) -> bool:
+        """Return whether `approve` requests a decision on a call; it emits nothing."""
+        decision = self._decision(call)
+        if decision == "deny" or (decision == "allow" and not (again and not call.tool.idempotent)):
+            return False
+        return again or await self._thread_rules.allowing(call) is None
+
+    def _decision(self, call: ValidArguments) -> RuleDecision:
+        return rule_decision(call.tool, call.given, self._spec.rules, lambda: call.taken)
 
     async def approve(self, call: ValidArguments, *, again: bool) -> None:
         """Return once a tool call is allowed.
@@ -68,27 +81,31 @@ class Approvals:
         Raises:
             DeniedError: the call is denied.
         """
-        tool = call.tool
-        decision = rule_decision(tool, call.given, self._spec.rules, lambda: call.taken)
+        decision = self._decision(call)
         if decision == "deny":
             self._tally.denied += 1
             approval_id = secrets.token_urlsafe(16)
             await self._outlet.emit(ApprovalResolved, approval_id=approval_id, decision="deny", by="rule")
             raise DeniedError("denied by an approval rule of the config")
-        if decision == "allow" and not (again and not tool.idempotent):
+        if decision == "allow" and not (again and not call.tool.idempotent):
             return
-        counter = _always_counter(self._spec.thread_key, call)
-        if again or not await self._is_remembered(counter):
-            await self._ask(call, counter, again)
+        by = None if again else await self._thread_rules.allowing(call)
+        if by is None:
+            await self._ask(call, again)
+        elif by != "always":
+            approval_id = secrets.token_urlsafe(16)
+            await self._outlet.emit(ApprovalResolved, approval_id=approval_id, decision="allow", by=by)
 
-    async def _ask(self, call: ValidArguments, counter: str, again: bool) -> None:
+    async def _ask(self, call: ValidArguments, again: bool) -> None:
         """Request an approval and wait for the decision."""
         spec, outlet = self._spec, self._outlet
         approval_id = secrets.token_urlsafe(16)
-        future = self._waiting[approval_id] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        waiting = Waiting(call=call, again=again, answer=future, settled=asyncio.Event())
+        self._waiting[approval_id] = waiting
         seconds = spec.approval_timeout_s
         expires = rfc3339(time.time() + seconds) if seconds is not None else None
-        decision, by = "cancelled", "run"
+        decision, by, answer = "cancelled", "run", None
         try:
             await outlet.emit(
                 ApprovalRequested,
@@ -101,20 +118,22 @@ class Approvals:
                 decision, by = "deny", spec.decider
             else:
                 async with asyncio.timeout(seconds):
-                    decision, by = await future, spec.decider
+                    answer = await future
+                decision, by = answer.decision, answer.by or spec.decider
         except TimeoutError:
             decision, by = "timeout", "time limit"
         finally:
             self._waiting.pop(approval_id, None)
-            outlet.post(ApprovalResolved, approval_id=approval_id, decision=decision, by=by)
-        if decision in ("allow", "always"):
-            if decision == "always":
-                await self._remember(counter)
-            return
-        self._tally.denied += 1
-        raise DeniedError(self._denial(call, decision, again))
+            outlet.post(ApprovalResolved, approval_id=approval_id, decision=decision, by=by, **_said(answer))
+        if answer is None or decision not in ("allow", "always"):
+            self._tally.denied += 1
+            raise DeniedError(self._denial(call, decision, again, answer.reason if answer is not None else ""))
+        try:
+            await self._take(call, answer)
+        finally:
+            waiting.settled.set()
 
-    def _denial(self, call: ValidArguments, decision: str, again: bool) -> str:
+    def _denial(self, call: ValidArguments, decision: str, again: bool, reason: str) -> str:
         """Return the error for the model. If no one could be asked, warn the user and say how to allow the tool."""
         tool, rules = call.tool, self._spec.rules
         if self._spec.decider == "headless":
@@ -127,24 +146,33 @@ class Approvals:
             )
         what = "not approved in time" if decision == "timeout" else "this call was not approved"
         repeated = " to be made again; it had not finished before" if again else ""
-        return f"denied: {what}{repeated}"
+        return f"denied: {what}{repeated}" + (f"; the reason given: {reason}" if reason else "")
 
-    async def _is_remembered(self, counter: str) -> bool:
-        try:
-            return await self._count(counter, 0.0) > 0
-        except Exception:  # the store is a plugin; if it cannot answer, the call is asked about
-            return False
+    async def _take(self, call: ValidArguments, answer: Answer) -> None:
+        """Keep what an answer allows from now on."""
+        if answer.rule is not None and answer.kept == "config":
+            self._thread_rules.follow(answer.rule)
+        elif answer.rule is not None:
+            await self._keep(permission_of_rule(answer.rule))
+        elif answer.decision == "always":
+            await self._keep(permission_of_call(call))
+        else:
+            return
+        for waiting in tuple(self._waiting.values()):  # no one is asked about what is allowed by now
+            by = None if waiting.again else await self._thread_rules.allowing(waiting.call)
+            if by is not None and not waiting.answer.done():
+                waiting.answer.set_result(Answer(decision="allow", by=by))
 
-    async def _remember(self, counter: str) -> None:
+    async def _keep(self, permission: Permission) -> None:
         try:
-            await self._count(counter, 1.0)
+            await self._thread_rules.keep(permission)
         except Exception as error:  # the store is a plugin
             line = f"could not remember this approval for the thread: {error}"
             self._outlet.warn("approval_not_kept", line)
 
 
-def _always_counter(thread_key: str, call: ValidArguments) -> str:
-    """Return the store's counter that remembers `always` for this tool with these arguments in this thread."""
-    given: JsonObject = call.given
-    said = canonical([call.tool.name, call.tool.fingerprint, given])
-    return f"always:{thread_key}:{hashlib.sha256(said.encode()).hexdigest()}"
+def _said(answer: Answer | None) -> dict[str, str]:
+    """Return the fields of `approval_resolved` that an answer adds."""
+    if answer is None:
+        return {}
+    return {"reason": answer.reason, "kept": answer.kept if answer.rule is not None else ""}

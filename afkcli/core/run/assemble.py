@@ -37,6 +37,7 @@ from afkcli.core.run.sink_worker import SinkWorker
 from afkcli.core.run.spec import RunSpec
 from afkcli.core.run.stopping import Stopping
 from afkcli.core.run.tally import Tally
+from afkcli.core.run.thread_rules import ThreadRules
 from afkcli.core.run.tool_calls import ToolCalls
 from afkcli.core.run.tool_reports import start_listing
 from afkcli.core.run.transcript import Transcript
@@ -247,7 +248,9 @@ def _compose(
         unsaved=begun.unsaved,
     )
     pause = asyncio.sleep if tape is None else tape.pause
-    approvals = Approvals(spec, outlet, tally, count)
+    approvals = Approvals(
+        spec, outlet, tally, ThreadRules(spec.thread_key, begun.history.changes, count, begun.writer, calls)
+    )
     context = Context(
         spec=spec,
         transcript=transcript,

@@ -7,12 +7,13 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.events import Event
 from afkcli.core.contract.result import AgentResult
-from afkcli.core.contract.rules import Decision
+from afkcli.core.contract.rules import ApprovalRule, Decision
+from afkcli.core.run.decisions import Answer, Waiting
 
 MAX_BUFFERED_EVENTS = 64
 """How many events a run may be ahead of its reader; then the run, and with it the provider's stream, waits.
@@ -116,7 +117,8 @@ class RunHandle:
         channel: EventChannel,
         drive: asyncio.Task[AgentResult],
         stop: Callable[[], None],
-        decide: Callable[[str, Decision], None],
+        decide: Callable[[str, Answer], None],
+        waiting: Callable[[str], Waiting | None],
         warn: Callable[[str, str], None],
         failure: Callable[[], BaseException | None],
     ) -> None:
@@ -126,6 +128,7 @@ class RunHandle:
         self._drive = drive
         self._stop = stop
         self._decide = decide
+        self._waiting = waiting
         self._warn = warn
         self._failure = failure
         self._loop = asyncio.get_running_loop()
@@ -188,9 +191,30 @@ class RunHandle:
         """Continue a paused run."""
         self._channel.resume()
 
-    def decide(self, approval_id: str, decision: Decision) -> None:
-        """Answer an `approval_requested`; an id that is not waiting is ignored with a warning event."""
-        self._decide(approval_id, decision)
+    def decide(
+        self,
+        approval_id: str,
+        decision: Decision,
+        *,
+        reason: str = "",
+        rule: ApprovalRule | None = None,
+        kept: Literal["thread", "config"] = "thread",
+    ) -> None:
+        """Answer an `approval_requested`; an id that is not waiting is ignored with a warning event.
+
+        Args:
+            approval_id: that of the event.
+            decision: the decision.
+            reason: why; the model gets it with a denial. Since: 0.2.
+            rule: with `allow`, a rule that allows later calls too. Since: 0.2.
+            kept: where the rule is kept: `thread` writes it to the thread; `config` means that the caller has written
+                it to the config, and this run follows it too. Since: 0.2.
+        """
+        self._decide(approval_id, Answer(decision=decision, reason=reason, rule=rule, kept=kept))
+
+    def waiting(self, approval_id: str) -> Waiting | None:
+        """Return the tool call that waits for a decision; None if no call waits by this id. Since: 0.2."""
+        return self._waiting(approval_id)
 
     def warn(self, code: str, message: str) -> None:
         """Add a `warning` event to the run, which comes before its next event; a run that has ended gets none.

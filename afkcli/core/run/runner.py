@@ -367,6 +367,7 @@ class Runner:
             drive=asyncio.ensure_future(self._drive(run, task)),
             stop=lambda: run.stopping.stop(CANCELLED),
             decide=run.approvals.decide,
+            waiting=run.approvals.waiting,
             warn=lambda code, message: run.outlet.pending_warnings.append((code, message)),
             failure=lambda: run.stopping.exception,
         )

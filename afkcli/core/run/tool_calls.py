@@ -14,7 +14,15 @@ from afkcli.core.contract.result import ToolExecution
 from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.tasks import contained
 from afkcli.core.contract.tool_output import MAX_OUTPUT_CHARS, NO_OUTPUT, ToolOutput, bounded
-from afkcli.core.contract.tools import FoundTools, Tool, ToolError, ToolInvocation, Tools, in_tool_context
+from afkcli.core.contract.tools import (
+    FoundTools,
+    Tool,
+    ToolError,
+    ToolInvocation,
+    Tools,
+    ValidArguments,
+    in_tool_context,
+)
 from afkcli.core.run.approvals import Approvals
 from afkcli.core.run.copies import own_copy
 from afkcli.core.run.limits import Limits
@@ -136,10 +144,14 @@ class _Call:
     async def make(self, answer: Callable[[ToolResultPart, Mapping[str, bytes]], None]) -> None:
         """Make the call. A cancelled call gets no result, so that a run that resumes the turn knows about it."""
         calls, call = self._calls, self._call
-        await calls.outlet.emit(ToolStarted, tool_name=call.name, tool_call_id=call.id, arguments=call.arguments)
+        arguments, wrong = self._validated()
+        asks = arguments is not None and await calls.approvals.is_asked(arguments, again=self._again)
+        await calls.outlet.emit(
+            ToolStarted, tool_name=call.name, tool_call_id=call.id, arguments=call.arguments, asks=asks
+        )
         output, error = NO_OUTPUT, "cancelled"
         try:
-            output, error = await self._outcome()
+            output, error = (NO_OUTPUT, wrong) if arguments is None else await self._outcome(arguments)
             error = bounded(clean_text(calls.outlet.redact(bounded(error, 2 * MAX_OUTPUT_CHARS))))
             parts = (TextPart(text=error),) if error else output.parts
             result = ToolResultPart(id=call.id, name=call.name, parts=parts, is_error=bool(error))
@@ -173,15 +185,25 @@ class _Call:
             return 0
         return int((time.monotonic() - self._invocation.started) * 1000)
 
-    async def _outcome(self) -> tuple[ToolOutput, str]:
-        """Return (output, "") or (no output, error)."""
+    def _validated(self) -> tuple[ValidArguments | None, str]:
+        """Return the arguments, or None and what is wrong with the call: no one is asked about an invalid one."""
         call, invocation = self._call, self._invocation
         if invocation is None:
-            return NO_OUTPUT, f"there is no tool {call.name!r}; the tools are: {', '.join(self._tools) or 'none'}"
+            return None, f"there is no tool {call.name!r}; the tools are: {', '.join(self._tools) or 'none'}"
         if call.invalid_arguments is not None:
-            return NO_OUTPUT, f"the arguments are not a JSON object: {call.invalid_arguments[:200]}"
+            return None, f"the arguments are not a JSON object: {call.invalid_arguments[:200]}"
         try:
-            arguments = invocation.tool.validate(own_copy(call.arguments))  # no one is asked about an invalid call
+            return invocation.tool.validate(own_copy(call.arguments)), ""
+        except ToolError as error:
+            return None, str(error) or "the tool failed"
+        except Exception as error:  # a tool is code of a plugin or a user; the model gets the error
+            return None, f"{type(error).__name__}: {error}"
+
+    async def _outcome(self, arguments: ValidArguments) -> tuple[ToolOutput, str]:
+        """Return (output, "") or (no output, error)."""
+        invocation = self._invocation
+        assert invocation is not None
+        try:
             await self._calls.approvals.approve(arguments, again=self._again)
             with in_tool_context(self._reports.context):
                 return await invocation.run(arguments), ""

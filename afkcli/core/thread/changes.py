@@ -23,6 +23,7 @@ VERSION = 1
 CHANGED = "changed"
 """The kind of a change of metadata, and of a record that names no kind (as all do that afk 0.1 wrote)."""
 UNDONE, REDONE, REPLACED, COMPACTED = "undone", "redone", "replaced", "compacted"
+ALLOWED, REVOKED = "allowed", "revoked"
 
 FIELDS = frozenset({"name", "title", "folder", "tags"})
 """The fields of `ThreadInfo` that a change may set."""
@@ -116,7 +117,42 @@ class Compaction(FrozenStruct, kw_only=True):
         return at >= 0 and number <= self.covers[at][1]
 
 
-Change: TypeAlias = ThreadChange | Undo | Redo | Replacement | Compaction
+class Permission(FrozenStruct, kw_only=True):
+    """Tool calls that a person allowed for the whole thread.
+
+    The record says what was allowed. It alone allows nothing, because a thread may come from a file: a call is allowed
+    only if the store has counted the permission here (`counter_name`).
+
+    Args:
+        tool: the name of the tool, or a pattern of names.
+        arguments: the arguments of the one call, or a pattern for each argument.
+        exact: whether it is one call with exactly these arguments, and not a rule with patterns.
+        pins: the fingerprints of the tool as it was.
+        other_arguments: whether a rule allows calls with other arguments besides those.
+        record: the index of its record.
+        turn: the number of the last turn that was opened before.
+
+    Since: 0.2.
+    """
+
+    tool: str
+    arguments: JsonObject
+    exact: bool = False
+    pins: tuple[str, ...] = ()
+    other_arguments: bool = True
+    record: int = -1
+    turn: int = 0
+
+
+class Revocation(NamedTuple):
+    """The permission in the record with the index `allowed` was removed."""
+
+    record: int
+    turn: int
+    allowed: int
+
+
+Change: TypeAlias = ThreadChange | Undo | Redo | Replacement | Compaction | Permission | Revocation
 
 
 def changed_body(was: JsonObject, now: JsonObject) -> JsonObject:
@@ -145,6 +181,17 @@ def compacted_body(compaction: Compaction) -> JsonObject:
     names = (name for name in Compaction.__struct_fields__ if name not in ("record", "turn"))
     form: JsonObject = {name: to_plain(getattr(compaction, name)) for name in names}
     return {"v": VERSION, "kind": COMPACTED, **form}
+
+
+def allowed_body(permission: Permission) -> JsonObject:
+    """Return the body of the record of a permission; its place in the thread is that of the record."""
+    names = (name for name in Permission.__struct_fields__ if name not in ("record", "turn"))
+    return {"v": VERSION, "kind": ALLOWED, **{name: to_plain(getattr(permission, name)) for name in names}}
+
+
+def revoked_body(permission: Permission) -> JsonObject:
+    """Return the body of the record that removes `permission`."""
+    return {"v": VERSION, "kind": REVOKED, "allowed": permission.record}
 
 
 def spans(numbers: Iterable[int]) -> tuple[tuple[int, int], ...]:
@@ -182,6 +229,8 @@ def read_change(thread: str, record: Record, body: JsonObject) -> Change:
         return Replacement(record.index, record.turn, _numbers(body, "turns"), _number(body, "by"))
     if version == VERSION and kind == COMPACTED:
         return _compaction(record, body)
+    if version == VERSION and kind in (ALLOWED, REVOKED):
+        return _permission(record, body, kind)
     raise _unsupported(thread, record, f"meta kind {kind!r}, version {version!r}")
 
 
@@ -202,6 +251,12 @@ def _compaction(record: Record, body: JsonObject) -> Compaction:
     if not ends or ends != sorted(ends) or any(len(span) != 2 for span in found.covers) or ends[-1] > record.turn:
         raise JsonError("a compaction does not cover spans of earlier turns in their order")
     return found
+
+
+def _permission(record: Record, body: JsonObject, kind: str) -> Permission | Revocation:
+    if kind == REVOKED:
+        return Revocation(record.index, record.turn, _number(body, "allowed"))
+    return from_json(Permission, {**body, "record": record.index, "turn": record.turn})
 
 
 def _number(body: JsonObject, name: str) -> int:

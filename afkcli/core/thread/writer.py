@@ -30,10 +30,11 @@ from afkcli.core.contract.protocols import (
 from afkcli.core.contract.structs import replace
 from afkcli.core.thread.attachments import attached_parts
 from afkcli.core.thread.batch import Batch, Steps, apply, make_alone, one
-from afkcli.core.thread.changes import Compaction
+from afkcli.core.thread.changes import Compaction, Permission
 from afkcli.core.thread.compactions import with_compaction
 from afkcli.core.thread.fitting import fitted
 from afkcli.core.thread.names import title_of
+from afkcli.core.thread.permissions import with_permission
 from afkcli.core.thread.records import advance, next_record
 from afkcli.core.thread.turns import Beginning, SealedTurn, after_seal, turn_to_json
 from afkcli.core.thread.undoing import replacement
@@ -233,7 +234,18 @@ class TurnWriter(Journal):
         Raises:
             StoreError, LeaseLostError: it was not recorded.
         """
-        thread, record = with_compaction(self.thread, compaction, self.thread.turns)
+        self._change(*with_compaction(self.thread, compaction, self.thread.turns))
+
+    def allow(self, permission: Permission) -> None:
+        """Record, durably, what a person allowed for the whole thread.
+
+        Raises:
+            StoreError, LeaseLostError: it was not recorded.
+        """
+        self._change(*with_permission(self.thread, permission))
+
+    def _change(self, thread: ThreadInfo, record: Record) -> None:
+        """Append a record of the kind `meta` now, while the turn is open."""
         self._writing = True  # a tick while the store waits would write what the record does not follow
         try:
             make_alone(self._append(thread, [record], NO_CONTENTS))  # not in steps: the same, between them

@@ -13,10 +13,23 @@ from pydantic import Field
 from afk_tools_files import reading, searching, writing
 from afk_tools_files.images import read_image
 from afk_tools_files.inside import FORBIDDEN_NAMES, RefusedError, Root, Roots, is_forbidden
-from afkcli.plugin import ConfigError, Image, Tool, ToolError, config_dir, data_dir, expand_user, own_places, state_dir
+from afkcli.plugin import (
+    ChangePreview,
+    ConfigError,
+    FileChange,
+    Image,
+    Tool,
+    ToolError,
+    config_dir,
+    data_dir,
+    expand_user,
+    own_places,
+    state_dir,
+)
 
 if TYPE_CHECKING:
     from afk_tools_files.settings import Settings
+    from afkcli.plugin import JsonObject
 
 WHERE = "[tools.files]"
 _COUNTS = {"max_output_bytes": 90_000, "max_lines": 100_000, "max_entries": 10_000, "max_hits": 10_000}
@@ -44,11 +57,20 @@ def make_tools(settings: Settings) -> list[Tool]:
     ]
     if settings.write:
         description = f"Write a text file whole: a new one, or one that replaces the old file. {where}"
-        made.append(_tool("files.write", description, files.write, settings, changes=True))
+        preview = ChangePreview(path="path", text="text", change=files.change)
+        made.append(_tool("files.write", description, files.write, settings, changes=True, preview=preview))
     return made
 
 
-def _tool(name: str, description: str, function: object, settings: Settings, *, changes: bool = False) -> Tool:
+def _tool(
+    name: str,
+    description: str,
+    function: object,
+    settings: Settings,
+    *,
+    changes: bool = False,
+    preview: ChangePreview | None = None,
+) -> Tool:
     return Tool(
         name=name,
         description=description,
@@ -56,6 +78,7 @@ def _tool(name: str, description: str, function: object, settings: Settings, *, 
         timeout_s=settings.timeout_s + 2 * searching.MARGIN_SECONDS,  # the tool's own limit comes first: it says more
         idempotent=not changes,
         changes=changes,
+        preview=preview,
     )
 
 
@@ -161,6 +184,15 @@ class Files:
         roots = self._roots()
         with _told():
             return writing.write(roots, roots.find(path), text, self._bounds)
+
+    def change(self, arguments: JsonObject) -> FileChange:
+        """Return the change that `files.write` would make, for the person who is asked about it."""
+        path, text = str(arguments["path"]), str(arguments["text"])
+        roots = self._roots()
+        with _told():
+            place = roots.find(path)
+            before, after = writing.before_and_after(roots, place, text, self._bounds)
+        return FileChange(path=os.path.join(place.root.path, *place.parts), before=before, after=after)  # noqa: PTH118
 
 
 def _own() -> list[str]:

@@ -6,7 +6,7 @@ import errno
 import os
 import secrets
 import stat
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from afk_tools_files.inside import Place, RefusedError, Roots, why
 from afk_tools_files.reading import Bounds, binary, pieces
@@ -22,18 +22,10 @@ def write(roots: Roots, place: Place, text: str, bounds: Bounds) -> str:
     Raises:
         RefusedError: it may not be written, or the existing file is not one that may be read. Nothing was changed.
     """
-    data = text.encode(errors="replace")
-    if "\0" in text:
-        raise RefusedError("the text has a NUL character; only text files are written")
-    if len(data) > bounds.max_file_bytes:
-        raise RefusedError(f"the text has {len(data)} bytes; at most {bounds.max_file_bytes} are written")
-    if not place.parts:
-        raise RefusedError(f"{place.shown!r} is a folder")
-    name = place.parts[-1]
-    roots.check_path(place)
-    parent = Place(root=place.root, parts=place.parts[:-1], first=place.first)
+    data = _checked(roots, place, text, bounds)
+    name, parent = place.parts[-1], _parent(place)
     with roots.folder(parent, create=True) as folder:
-        before = _replaced(roots, name, folder, place, bounds)
+        before, _ = _replaced(roots, name, folder, place, bounds)
         try:
             _put(name, folder, data, before)
         except OSError as error:
@@ -41,12 +33,56 @@ def write(roots: Roots, place: Place, text: str, bounds: Bounds) -> str:
     return f"{place.shown}: {len(data)} bytes written, {'replaces the old file' if before else 'a new file'}"
 
 
-def _replaced(roots: Roots, name: str, folder: int, place: Place, bounds: Bounds) -> os.stat_result | None:
-    """Return the status of the file to replace, or None if there is no file."""
+def before_and_after(roots: Roots, place: Place, text: str, bounds: Bounds) -> tuple[bytes | None, bytes]:
+    """Return what the file `place` has now (None if there is no file), and what `write` would put in its place.
+
+    Nothing is created. A folder on the way that does not exist yet is made by `write`.
+
+    Raises:
+        RefusedError: as `write`.
+    """
+    data = _checked(roots, place, text, bounds)
+    at = Place(root=place.root, parts=(), first=place.first)
+    with ExitStack() as opened:
+        folder = opened.enter_context(roots.folder(at))
+        for name in place.parts[:-1]:
+            at = at.below(name)
+            try:
+                os.stat(name, dir_fd=folder, follow_symlinks=False)
+            except FileNotFoundError:
+                return None, data
+            except OSError as error:
+                raise RefusedError(why(error, at)) from None
+            folder = opened.enter_context(roots.folder(at))
+        return _replaced(roots, place.parts[-1], folder, place, bounds)[1], data
+
+
+def _checked(roots: Roots, place: Place, text: str, bounds: Bounds) -> bytes:
+    """Return the bytes of a text that may be written to `place`."""
+    data = text.encode(errors="replace")
+    if "\0" in text:
+        raise RefusedError("the text has a NUL character; only text files are written")
+    if len(data) > bounds.max_file_bytes:
+        raise RefusedError(f"the text has {len(data)} bytes; at most {bounds.max_file_bytes} are written")
+    if not place.parts:
+        raise RefusedError(f"{place.shown!r} is a folder")
+    roots.check_path(place)
+    return data
+
+
+def _parent(place: Place) -> Place:
+    return Place(root=place.root, parts=place.parts[:-1], first=place.first)
+
+
+_Replaced = tuple[os.stat_result | None, bytes | None]
+
+
+def _replaced(roots: Roots, name: str, folder: int, place: Place, bounds: Bounds) -> _Replaced:
+    """Return the status and the bytes of the file to replace, or None and None if there is no file."""
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
-        return None
+        return None, None
     except OSError as error:
         raise RefusedError(why(error, place)) from None
     descriptor = roots.open_file(name, folder, place)
@@ -59,14 +95,15 @@ def _replaced(roots: Roots, name: str, folder: int, place: Place, bounds: Bounds
         if status.st_size > bounds.max_file_bytes:
             raise RefusedError(f"{place.shown!r} has more than {bounds.max_file_bytes} bytes; it is not replaced")
         try:
-            b"".join(pieces(descriptor, place)).decode()
+            data = b"".join(pieces(descriptor, place))
+            data.decode()
         except UnicodeDecodeError:
             raise binary(place, status.st_size) from None
     finally:
         os.close(descriptor)
     if not status.st_mode & stat.S_IWUSR:
         raise RefusedError(f"{place.shown!r} may not be written: its mode is {stat.S_IMODE(status.st_mode):04o}")
-    return status
+    return status, data
 
 
 def _put(name: str, folder: int, data: bytes, before: os.stat_result | None) -> None:

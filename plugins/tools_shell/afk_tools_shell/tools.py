@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from afk_tools_shell.command import Outcome, run_command
-from afkcli.plugin import ConfigError, PluginError, SandboxError, Tool, ToolError, hide_memory, make_sandbox
+from afkcli.plugin import (
+    CommandPreview,
+    ConfigError,
+    PluginError,
+    SandboxError,
+    Tool,
+    ToolError,
+    hide_memory,
+    make_sandbox,
+)
 
 if TYPE_CHECKING:
     from afk_tools_shell.settings import Settings
@@ -35,7 +44,8 @@ def make_tools(settings: Settings) -> list[Tool]:
         raise PluginError(_REFUSED)
     _check(settings)
     shell = Shell(settings, _checked_sandbox(settings))
-    return [Tool(name="shell.run", description=shell.description, function=shell.run, changes=True)]
+    preview = CommandPreview(argv="argv", folder="cwd", where=settings.cwd)
+    return [Tool(name="shell.run", description=shell.description, function=shell.run, changes=True, preview=preview)]
 
 
 def _checked_sandbox(settings: Settings) -> Sandbox | None:

@@ -11,6 +11,7 @@ import pytest
 from afkcli.loading.discovery import KINDS
 from afkcli.testing.model_server import ModelServer
 from tests.commands.conftest import add_distribution
+from tests.e2e.attended import attended_terminal
 from tests.e2e.shell import AFK, LIMIT, Shell
 
 SDKS = {"openai", "anthropic", "mcp", "litellm", "httptools", "httpx", "httpx2", "xllamacpp"}
@@ -306,3 +307,40 @@ def test_only_a_run_with_tools_of_a_plugin_pays_for_them(shell: Shell) -> None:
     assert not of(without, {"ctypes", "afk_tools_shell", "afk_tools_files"})
     assert {"ctypes", "afk_tools_shell.tools"} <= with_
     assert not of(with_, {"afk_tools_files"})
+
+
+BEFORE_THE_PROMPT = """
+import os, sys
+import afkcli.commands.chat_run as chat_run
+def shown(loading, then):
+    print(*sys.modules, sep="\\n", file=open(os.environ["MODULES"], "w"))
+    os._exit(0)
+chat_run._begin = shown
+from afkcli.cli import main
+main()
+"""
+
+
+def test_the_first_prompt_of_the_chat_waits_for_no_config_plugin_or_sdk(shell: Shell, tmp_path: Path) -> None:
+    """They are loaded in a thread once the prompt is on the screen."""
+    shell.env.update(OPENAI_API_KEY="sk-canary-0123456789", MODULES=str(tmp_path / "modules"))
+    with attended_terminal() as terminal:
+        process = terminal.start(shell, "-c", BEFORE_THE_PROMPT, "chat", program=(sys.executable,))
+        assert process.wait(LIMIT) == 0
+    modules = set((tmp_path / "modules").read_text().split())
+
+    assert "prompt_toolkit" in modules
+    unused = {"afkcli.config", "afkcli.loading", "afkcli.wiring", "afkcli.commands.turn", "afkcli.core.run", "rich"}
+    assert not of(modules, SDKS | unused | {"pluggy", "sqlite3", "pygments", "tomllib"})
+
+
+def test_a_chat_from_a_pipe_takes_no_library_for_terminals(shell: Shell) -> None:
+    modules = imported(shell, AFK, "chat")
+
+    assert not of(modules, {"prompt_toolkit", "rich", "pygments", "wcwidth"})
+
+
+def test_the_help_of_the_chat_takes_no_chat(shell: Shell) -> None:
+    modules = imported(shell, AFK, "chat", "--help")
+
+    assert not of(modules, NOT_FOR_THE_VERSION - {"dataclasses"} | {"afkcli.chat", "prompt_toolkit", "rich"})

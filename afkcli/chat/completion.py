@@ -6,17 +6,18 @@ Since: 0.2.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion, ThreadedCompleter
 from prompt_toolkit.document import Document
 
 from afkcli.chat.slash import BY_NAME, COMMANDS, Completes
 from afkcli.core.contract.text import one_line
 
 _MOST = 100
+_ASKED_FOR = ("thread", "model", "agent", "tool")
 
 
 class Names(Protocol):
@@ -53,6 +54,18 @@ class SlashCompleter(Completer):
         command = BY_NAME.get(name.lower())
         if command is not None and command.completes is not None:
             yield from self._arguments(command.completes, argument)
+
+    async def get_completions_async(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> AsyncGenerator[Completion, None]:
+        """Yield what is known at once at once, so that Tab has it; what a store or a plugin knows, from a thread."""
+        command = BY_NAME.get(document.text_before_cursor[1:].partition(" ")[0].lower())
+        if command is not None and command.completes in _ASKED_FOR:
+            async for item in ThreadedCompleter(self).get_completions_async(document, complete_event):
+                yield item
+            return
+        for item in self.get_completions(document, complete_event):
+            yield item
 
     def _arguments(self, kind: Completes, argument: str) -> Iterator[Completion]:
         if kind == "file":

@@ -20,7 +20,6 @@ from typing import TextIO
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app
 from prompt_toolkit.buffer import Buffer
-from prompt_toolkit.completion import ThreadedCompleter
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.enums import DEFAULT_BUFFER
 from prompt_toolkit.filters import Condition, has_focus
@@ -84,7 +83,7 @@ class Editor:
             multiline=True,
             prompt_continuation="  ",
             history=_Texts(texts),
-            completer=ThreadedCompleter(SlashCompleter(names, folder)),
+            completer=SlashCompleter(names, folder),
             complete_while_typing=Condition(_is_command),
             reserve_space_for_menu=_MENU_LINES,
             key_bindings=self._bindings(),

@@ -28,6 +28,7 @@ class SlashCommand(NamedTuple):
 COMMANDS = (
     SlashCommand("help", "[COMMAND]", "Show the commands and keys, or the help of a command.", "command"),
     SlashCommand("model", "[MODEL]", "Show the model, or use another one from now on.", "model"),
+    SlashCommand("models", "[-q WORDS]", "List the models of all providers, or those that have these words."),
     SlashCommand("agent", "[NAME]", "Show the agent, or use another one from now on.", "agent"),
     SlashCommand("tools", "[NAME]...", "List the tools, or give the agent these too from now on.", "tool"),
     SlashCommand("attach", "[FILE|URL]...", "Attach files to the next message; `/attach none` drops them.", "file"),

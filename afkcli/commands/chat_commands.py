@@ -78,6 +78,10 @@ def _model(talk: ChatTalk, command: Typed) -> Work:
     return _safely(talk, use)
 
 
+def _models(talk: ChatTalk, command: Typed) -> Work:
+    return Reply(talk.shell("models", *command.words))
+
+
 def _agent(talk: ChatTalk, command: Typed) -> Work:
     if not command.argument:
         return _says(talk, f"the agent is {talk.request.agent or 'that of the thread or of the config'}")
@@ -256,6 +260,7 @@ def _thread(talk: ChatTalk) -> str:
 _COMMANDS: dict[str, Callable[[ChatTalk, Typed], Work]] = {
     "help": _help,
     "model": _model,
+    "models": _models,
     "agent": _agent,
     "tools": _tools,
     "attach": _attach,

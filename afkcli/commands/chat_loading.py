@@ -163,7 +163,8 @@ def _threads(setup: Setup, beginning: str) -> Sequence[str]:
 
 
 def _models(setup: Setup, beginning: str) -> Sequence[str]:
-    """Return the names of the config, the models of the threads that were used last, and the providers."""
+    """Return the models of the threads that were used last, then those that `afk run -m` completes."""
+    from afkcli.wiring.known_models import known_models
     from afkcli.wiring.plugin_objects import open_store
 
     store = open_store(setup)
@@ -171,9 +172,7 @@ def _models(setup: Setup, beginning: str) -> Sequence[str]:
         used = [info.model for info in store.list(limit=200) if info.model]
     finally:
         store.close()
-    bare = [name for item in setup.config.files for name in item.table.get("models", {})]
-    providers = [f"{name}/" for name in setup.plugins.names("provider")]
-    return list(dict.fromkeys([*bare, *used, *setup.config.windows(), *providers]))
+    return list(dict.fromkeys([*used, *known_models(setup)]))
 
 
 def _agents(setup: Setup, beginning: str) -> Sequence[str]:

@@ -47,7 +47,7 @@ def test_a_slash_shows_all_commands(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
-        ("/mo", ["/model "]),
+        ("/mo", ["/model ", "/models "]),
         ("/RE", ["/redo ", "/retry ", "/resume "]),
         ("/model o", ["/model openai/gpt-5.2"]),
         ("/model 5.2", ["/model openai/gpt-5.2"]),
@@ -55,7 +55,7 @@ def test_a_slash_shows_all_commands(folder: Path) -> None:
         ("/tools files.*", ["/tools files.*"]),
         ("/tools files.* files.r", ["/tools files.* files.read"]),
         ("/thread tr", ["/thread trip", "/thread trip-2"]),
-        ("/help mod", ["/help model"]),
+        ("/help mod", ["/help model", "/help models"]),
         ("/attach p", ["/attach pictures/", "/attach plan.md"]),
         ("/attach pictures/", ["/attach pictures/cat.png"]),
         ("/attach ./pi", ["/attach ./pictures/"]),

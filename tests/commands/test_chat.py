@@ -143,6 +143,12 @@ class TestCommands:
         assert [request.body["model"] for request in server.requests] == ["gpt-5.2-mini", "gpt-5.2"]
         assert "the model is openai/gpt-5.2 from now on" in done.err
 
+    def test_models_lists_them(self, keyed: Shell) -> None:
+        done, listed = chat(keyed, "/models\n"), keyed.in_process("models")
+
+        assert (done.code, done.out) == (listed.code, listed.out)
+        assert "local/" in done.out
+
     @pytest.mark.parametrize("name", ["nonsense", "nothing/x", "/x", "openai/"])
     def test_a_model_that_is_not_there_is_refused_and_the_old_one_stays(
         self, keyed: Shell, server: ModelServer, name: str

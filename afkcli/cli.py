@@ -69,4 +69,10 @@ def _called(invocation: Invocation) -> object:
         return EXIT_USAGE
     from afkcli.command_group import cli
 
+    shell = invocation.environment.get("_AFK_COMPLETE")
+    if shell in ("bash", "zsh", "fish"):
+        from afkcli.commands.completing import complete
+
+        complete(cli, invocation, shell)
+        return None
     return cli.main(list(invocation.arguments), prog_name="afk", standalone_mode=False, obj=invocation)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from afkcli.commands.base import Group
@@ -9,6 +11,9 @@ from afkcli.front_page import COMMANDS, EXAMPLES, INTRODUCTION, command_sections
 from afkcli.host.collecting import collect_again
 from afkcli.screen.help_text import MAX_COLUMNS
 from afkcli.version import __version__
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _IMPORT_MORE = ("chat", "run", "threads")
 """Commands that say themselves when they have imported what they need: see `afkcli.host.collecting`."""
@@ -31,6 +36,14 @@ class Commands(Group):
             return command
         collect_again()
         return _plugin_command(ctx, cmd_name)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands that begin so, or the options; no command is loaded for its help."""
+        from click.shell_completion import CompletionItem
+
+        rows = [row for rows in command_sections(plugin_commands()).values() for row in rows]
+        found = [CompletionItem(name, help=text) for name, text in rows if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for group, rows in command_sections(plugin_commands()).items():

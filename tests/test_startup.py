@@ -120,7 +120,7 @@ OF_A_COMMAND = {
         "afkcli.core.contract.context",
         "afkcli.core.contract.limits",
     },
-    "completion fish": CLICK | ERRORS | {"afkcli.commands.completion"},
+    "completion fish": CLICK | ERRORS | {"afkcli.commands.completion", "afkcli.commands.completion_scripts"},
 }
 """All modules of ours that a command may import."""
 
@@ -171,11 +171,19 @@ def test_completing_the_name_of_a_thread_takes_no_run_and_no_history(shell: Shel
     with ModelServer() as server:
         shell.env.update(OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY="sk-canary-0123456789")
         assert shell.afk("run", "-n", "-t", "trip", "-m", "gpt-5.2-mini", "hi").code == 0
-    shell.env.update(_AFK_COMPLETE="bash_complete", COMP_WORDS="afk run -t tr", COMP_CWORD="3")
-    modules = imported(shell, AFK)
+    shell.env.update(_AFK_COMPLETE="zsh")
+    modules = imported(shell, AFK, "run", "-t", "tr")
 
     assert "afk_store_disk.store" in modules
     assert not of(modules, NOT_FOR_A_LIST)
+
+
+@pytest.mark.parametrize("words", [["th"], ["run", "--th"], ["run", "--busy", ""]])
+def test_completing_a_word_of_afk_takes_no_store_and_no_plugin(shell: Shell, words: list[str]) -> None:
+    shell.env.update(_AFK_COMPLETE="zsh")
+    modules = imported(shell, AFK, *words)
+
+    assert not of(modules, NOT_FOR_A_LIST | {"afk_store_disk", "afkcli.wiring", "afkcli.commands.threads", "sqlite3"})
 
 
 def test_importing_afkcli_imports_nothing_else_of_ours(shell: Shell) -> None:

@@ -1,4 +1,4 @@
-"""`afk completion`: the script that a shell sources, and the completion of thread names."""
+"""`afk completion`: the script that a shell sources, and the values that options and arguments complete to."""
 
 from __future__ import annotations
 
@@ -7,15 +7,26 @@ from typing import TYPE_CHECKING
 import click
 
 from afkcli.commands.base import Command
-from afkcli.core.contract.errors import AfkError
+from afkcli.commands.context import invocation
+from afkcli.core.contract.errors import AfkError, UsageError
 from afkcli.host.invocation import Invocation
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 
-def complete_thread(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names of threads that `incomplete` may mean (their beginning or a short name), the last used first."""
+SHELLS = ("bash", "zsh", "fish")
+_MOST_TITLES = 50
+"""The names that have titles beside them; more do not fit on a screen, and each takes a look into the store."""
+
+
+def complete_thread(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the names of threads that `incomplete` may mean, the last used first, a few of them with their titles.
+
+    They are those that begin with it, and those of unnamed threads whose short name does.
+    """
+    from click.shell_completion import CompletionItem
+
     from afkcli.core.thread.listing import names_meant
     from afkcli.wiring.assembly import load_setup
     from afkcli.wiring.plugin_objects import open_store
@@ -23,10 +34,45 @@ def complete_thread(ctx: click.Context, param: click.Parameter, incomplete: str)
     try:
         store = open_store(load_setup(ctx.find_object(Invocation)))
         names = list(names_meant(store, incomplete))
+        infos = [store.find(name) for name in names] if len(names) <= _MOST_TITLES else []
         store.close()
     except AfkError:
         return []
-    return names
+    titles = {info.name: info.title for info in infos if info is not None}
+    return [CompletionItem(name, help=titles.get(name)) for name in names]
+
+
+def complete_agent(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the names of the agents of the config that begin so, with their models."""
+    from click.shell_completion import CompletionItem
+
+    from afkcli.config.merging import DEFAULT_AGENT
+    from afkcli.wiring.assembly import load_setup
+
+    try:
+        agents = load_setup(ctx.find_object(Invocation), project=True).config.agents()
+    except AfkError:
+        return []
+    models = {DEFAULT_AGENT: None, **{name: agent.model for name, agent in agents.items()}}
+    return [CompletionItem(name, help=model) for name, model in models.items() if name.startswith(incomplete)]
+
+
+def complete_tool(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the plugins of tools that begin so, as `files.*`; none is imported."""
+    from afkcli.loading.discovery import discover
+
+    try:
+        names = [f"{name}.*" for name in discover(ctx.find_object(Invocation)).names("tools")]
+    except AfkError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Have the shell complete the name of a file."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
 
 
 def complete_prompt(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -88,11 +134,24 @@ def complete_key(ctx: click.Context, param: click.Parameter, incomplete: str) ->
         ("afk completion fish | source", "in ~/.config/fish/config.fish"),
     ),
 )
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def command(shell: str) -> None:
-    """Print the completion script for SHELL, which completes commands, options and the names of threads."""
-    from click.shell_completion import get_completion_class
+@click.argument("shell", type=click.Choice(SHELLS), required=False, metavar="[SHELL]")
+def command(shell: str | None) -> None:
+    """Print the script that makes SHELL complete commands, options, and the names of threads, models and files.
 
-    kind = get_completion_class(shell)
-    assert kind is not None
-    click.echo(kind(click.get_current_context().find_root().command, {}, "afk", "_AFK_COMPLETE").source())
+    SHELL is bash, zsh or fish. Put the line of your shell into the file that it reads at its start. Without SHELL, a
+    line says which one that is for the shell that SHELL in the environment names.
+    """
+    from afkcli.commands.completion_scripts import SCRIPTS, START_FILES
+
+    start = invocation()
+    own = start.environment.get("SHELL", "").rpartition("/")[2]
+    if shell is None:
+        file, line = START_FILES.get(own, START_FILES["bash"])
+        raise UsageError(f"name the shell, one of {', '.join(SHELLS)}; for yours, put this line into {file}: {line}")
+    if start.stdout.is_terminal:
+        file, line = START_FILES[shell]
+        from afkcli.screen.messages import Messages
+
+        Messages(start).say(f"this script is for {shell}; to have it always, put this line into {file}: {line}")
+    if start.stdout.text is not None:
+        start.stdout.text.write(SCRIPTS[shell])

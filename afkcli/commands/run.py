@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from afkcli.commands.base import CONVERSATION, MESSAGE, TESTING, Command, option
-from afkcli.commands.completion import complete_prompt, complete_thread
+from afkcli.commands.completion import complete_file, complete_prompt, complete_thread
 from afkcli.commands.context import invocation
 from afkcli.commands.turn_options import request_of, turn_options
 from afkcli.commands.variable_option import variable_option
@@ -73,10 +73,17 @@ from afkcli.host.ending import Ending
 @option(
     "--record",
     group=TESTING,
+    shell_complete=complete_file,
     metavar="FILE",
     help="Keep what the run asks models and tools, and their answers, in FILE.",
 )
-@option("--replay", group=TESTING, metavar="FILE", help="Answer from the recording FILE, instead of a model and tools.")
+@option(
+    "--replay",
+    group=TESTING,
+    shell_complete=complete_file,
+    metavar="FILE",
+    help="Answer from the recording FILE, instead of a model and tools.",
+)
 @option(
     "--dry-run", group=TESTING, is_flag=True, help="Write the request that would be sent as JSON, and send nothing."
 )

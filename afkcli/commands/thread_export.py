@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import click
 
 from afkcli.commands.base import Command
-from afkcli.commands.completion import complete_thread
+from afkcli.commands.completion import complete_file, complete_thread
 from afkcli.commands.context import invocation
 from afkcli.commands.output_file import write_file
 from afkcli.commands.thread_access import command_owner, opened_store
@@ -38,7 +38,13 @@ from afkcli.screen.streams import Stdout
     help="Write all threads as JSON, with the running turns as far as they are; with NAME and Markdown: also what is "
     "set aside.",
 )
-@click.option("--output", "-o", metavar="FILE", help="Write to FILE (readable by you alone) instead of stdout.")
+@click.option(
+    "--output",
+    "-o",
+    shell_complete=complete_file,
+    metavar="FILE",
+    help="Write to FILE (readable by you alone) instead of stdout.",
+)
 @click.option(
     "--format",
     "form",

@@ -12,6 +12,7 @@ from typing import IO
 import click
 
 from afkcli.commands.base import Command
+from afkcli.commands.completion import complete_file
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.commands.thread_access import command_owner, opened_store
@@ -42,7 +43,7 @@ _PIECE = 1 << 20
         ("afk threads import logs.db", "the conversations of `llm`"),
     ),
 )
-@click.argument("file", required=False, default="-", metavar="[FILE]")
+@click.argument("file", required=False, default="-", metavar="[FILE]", shell_complete=complete_file)
 @click.option(
     "--rename", is_flag=True, help="If a thread's name is taken, import it under that name with a number appended."
 )

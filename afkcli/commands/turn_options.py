@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from afkcli.commands.base import CONVERSATION, MODEL, OUTPUT, RUN_LIMITS, TESTING, TOOLS, EnvironmentOption, option
-from afkcli.commands.completion import complete_model
+from afkcli.commands.completion import complete_agent, complete_file, complete_model, complete_tool
 from afkcli.commands.number_types import Number, Seconds, WholeNumber
 from afkcli.core.contract.context import CONTEXT_POLICIES
 from afkcli.core.contract.limits import LIMITS, Limit
@@ -82,7 +82,14 @@ _OPTIONS = (
         shell_complete=complete_model,
         help="The model, as provider/model or a name that a plugin knows.",
     ),
-    option("--agent", "-a", group=MODEL, metavar="NAME", help="The agent, by its name in the config."),
+    option(
+        "--agent",
+        "-a",
+        group=MODEL,
+        shell_complete=complete_agent,
+        metavar="NAME",
+        help="The agent, by its name in the config.",
+    ),
     option(
         "--instructions",
         "-s",
@@ -94,6 +101,7 @@ _OPTIONS = (
     option(
         "--schema",
         group=OUTPUT,
+        shell_complete=complete_file,
         metavar="FILE|JSON",
         help="The answer must be JSON that matches this JSON Schema; nothing else is written to stdout.",
     ),
@@ -102,6 +110,7 @@ _OPTIONS = (
         "tools",
         group=TOOLS,
         multiple=True,
+        shell_complete=complete_tool,
         metavar="NAME",
         help="Give the agent this tool of a plugin too, or namespace.* for all of one; may be given more than once.",
     ),

@@ -115,11 +115,15 @@ def expanded(value: Any, place: Place) -> Any:
         named = references(value)
     except ValueError as error:
         raise place.error(f"{place} {error}") from None
+    values: dict[str, str] = {}
     for variable in named:
-        given = place.environment.get(variable, "")
-        if not given.strip():
+        # Without the line end that a file or a program left behind: no header takes it.
+        given = values[variable] = place.environment.get(variable, "").strip()
+        if not given:
             what = "is empty" if variable in place.environment else "is not set"
             raise place.error(f"{place} refers to the variable {variable}, which {what}; set {variable}")
         if SECRET_NAME.compiled.search(variable):
             place.secrets.add(given)
-    return expand_references(value, place.environment)
+        if not given.isprintable():
+            raise place.error(f"{place} refers to the variable {variable}, which holds control characters")
+    return expand_references(value, values)

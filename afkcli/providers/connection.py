@@ -37,7 +37,10 @@ from afkcli.providers.sse import EventTooLongError
 DRAIN_SECONDS = 0.2
 WRITE_SECONDS = 60.0
 MAX_JSON_BYTES = 4 * 1024 * 1024
-"""Of a list of models, or a count: what JSON becomes in memory can be twenty times as large."""
+"""Of a count, for instance: what JSON becomes in memory can be twenty times as large."""
+
+MAX_LIST_BYTES = 16 * 1024 * 1024
+"""Of a list of models: a gateway lists thousands, with half a kilobyte about each."""
 
 
 class Settings(Protocol):
@@ -159,9 +162,9 @@ class Connection(Generic[AnyServer]):
         assert sent is not None
         return sent
 
-    async def get_json(self, path: str) -> Any:
-        """Return the JSON of a GET request; `ProviderError` if there is none."""
-        return await self._json("get", path, None)
+    async def get_json(self, path: str, limit: int = MAX_JSON_BYTES) -> Any:
+        """Return the JSON of a GET request, of at most `limit` bytes; `ProviderError` if there is none."""
+        return await self._json("get", path, None, limit)
 
     def models(self, answer: Any) -> list[ModelInfo]:
         """Return the models of a list that the server answered with; `ProviderError` if it is no list. Since: 0.2."""
@@ -176,14 +179,14 @@ class Connection(Generic[AnyServer]):
         """Return the JSON that a POST request is answered with; `ProviderError` if there is none."""
         return await self._json("post", path, body)
 
-    async def _json(self, method: str, path: str, body: JsonObject | None) -> Any:
+    async def _json(self, method: str, path: str, body: JsonObject | None, limit: int = MAX_JSON_BYTES) -> Any:
         seconds = self._server.settings.first_byte_timeout
         progress = Progress(seconds, seconds)
         response = await self._send(method, path, str((body or {}).get("model", "")), body, progress)
         try:
             self._check_encoding(response)
             async with asyncio.timeout(progress.remaining):
-                return loads(await bounded_body(response, MAX_JSON_BYTES))
+                return loads(await bounded_body(response, limit))
         except BodyTooLongError as error:
             raise self._errors.no_answer(f"answered {path} with more than afk reads: {error}") from None
         except ValueError:

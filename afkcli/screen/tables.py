@@ -13,17 +13,20 @@ GAP = "  "
 _WIDEST = 40  # the widest cell on a terminal, in columns, except the last one of a row
 
 
-def write_table(stdout: Stdout, head: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
+def write_table(
+    stdout: Stdout, head: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = (), whole: int = 0
+) -> None:
     """Write columns. Only a terminal gets the head, and its last column cut to the width.
 
     Args:
         head: the names of the columns.
         rows: one text a column.
         styles: one SGR parameter for each row; "" for no style.
+        whole: how many of the first columns are never cut, because a person copies what is in them.
     """
     cells = [[one_line(cell) or "-" for cell in row] for row in rows]
     if stdout.is_terminal:
-        cells = [[*(shortened(cell, _WIDEST) for cell in row[:-1]), row[-1]] for row in cells]
+        cells = [[*row[:whole], *(shortened(cell, _WIDEST) for cell in row[whole:-1]), row[-1]] for row in cells]
     shown = [list(head), *cells] if stdout.is_terminal else cells
     widths = [max(map(width_of, column)) for column in zip(*shown, strict=True)]
     if stdout.is_terminal:

@@ -217,7 +217,8 @@ def test_a_cache_that_cannot_be_written_is_a_line_and_no_failure(shell: Shell) -
 
 
 def test_ten_thousand_models_are_listed(shell: Shell) -> None:
-    with serving({"data": [{"id": f"vendor/model-{number}"} for number in range(10_000)]}) as server:
+    about = {"description": "x" * 500, "object": "model"}
+    with serving({"data": [{"id": f"vendor/model-{number}", **about} for number in range(10_000)]}) as server:
         assert len(models(shell, "--provider", "openai", OPENAI_BASE_URL=server.url)) == 10_000
 
 
@@ -440,3 +441,11 @@ def test_a_key_that_a_command_prints_is_got_once_and_its_failure_leaves_the_kept
     assert "openai: [providers.openai] api_key_command" in done.err
     assert "it failed with exit code 1; this is its list of" in done.err
     assert "openai/small" in done.out
+
+
+def test_a_long_name_is_shown_whole_on_a_narrow_terminal(shell: Shell) -> None:
+    name = "accounts/somebody/models/a-model-with-a-very-long-name-405b-instruct"
+    with serving({"data": [{"id": name}]}) as server:
+        code, seen = on_terminal(shell, "models", "--provider", "openai", columns=40, OPENAI_BASE_URL=server.url)
+    assert code == 0
+    assert f"openai/{name}" in seen

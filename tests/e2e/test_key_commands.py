@@ -353,3 +353,30 @@ def test_the_config_is_shown_with_its_references_and_commands_and_without_keys(b
     rows = {row["key"]: row for row in bare.in_process("config", "show", "--json").events}
     assert rows["providers.openai.api_key"]["value"] == "***"
     assert rows["providers.openai.api_key"]["source"].endswith("keys.json")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " ", "\n\n"])
+def test_the_line_end_of_a_variable_does_not_reach_a_header(bare: Shell, server: ModelServer, end: str) -> None:
+    user_config(bare, "[providers.openai]\napi_key = '${MINE}'\nheaders = {X-Key = 'Bearer ${MINE}'}\n")
+    done = bare.in_process("run", "Hi", MINE=f"sk-of-mine{end}")
+    assert done.code == 0, done.err
+    assert sent_key(server) == "sk-of-mine"
+    assert server.requests[-1].headers["x-key"] == "Bearer sk-of-mine"
+
+
+def test_a_variable_with_two_lines_is_refused_without_its_value(bare: Shell, server: ModelServer) -> None:
+    user_config(bare, "[providers.openai]\nheaders = {X-Key = 'Bearer ${MINE}'}\n")
+    done = bare.in_process("run", "Hi", MINE="canary-of-mine\nX-Other: 1")
+    assert done.code == 2
+    assert "refers to the variable MINE, which holds control characters" in done.err
+    assert "canary" not in done.err
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " "])
+def test_the_line_end_of_a_key_in_any_place_does_not_reach_a_header(bare: Shell, server: ModelServer, end: str) -> None:
+    assert bare.in_process("run", "Hi", OPENAI_API_KEY=f"sk-of-mine{end}").code == 0
+    assert sent_key(server) == "sk-of-mine"
+    user_config(bare, f"[providers.openai]\napi_key = {json.dumps('sk-of-config' + end)}\n")
+    assert bare.in_process("run", "Hi").code == 0
+    assert sent_key(server) == "sk-of-config"

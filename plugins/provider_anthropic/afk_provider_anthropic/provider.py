@@ -27,6 +27,7 @@ from afkcli.plugin import (
 )
 from afkcli.providers.answer_stream import answer_events
 from afkcli.providers.attached import estimated
+from afkcli.providers.connection import MAX_LIST_BYTES
 from afkcli.providers.native_context import NativeContext
 from afkcli.providers.tool_names import ToolNames
 
@@ -92,7 +93,7 @@ class AnthropicProvider:
         found: dict[str, ModelInfo] = {}
         path, seen = MODELS_PATH, {""}
         for _ in range(MAX_PAGES):
-            page = await self._connection.get_json(path)
+            page = await self._connection.get_json(path, MAX_LIST_BYTES)
             found |= {info.id: info for info in self._connection.models(page)}
             last = page.get("last_id") if isinstance(page, dict) and page.get("has_more") is True else None
             if not isinstance(last, str) or last in seen:

@@ -26,6 +26,7 @@ from afkcli.plugin import (
 from afkcli.providers.answer_stream import Reader, answer_events
 from afkcli.providers.attached import estimated
 from afkcli.providers.chat import without_opaque
+from afkcli.providers.connection import MAX_LIST_BYTES
 from afkcli.providers.native_context import NativeContext
 from afkcli.providers.tool_names import ToolNames
 
@@ -147,7 +148,7 @@ class OpenAIProvider:
 
     async def list_models(self) -> Sequence[ModelInfo]:
         """Return the models that the server lists, by name; `ProviderError` if it cannot be asked, or gives no list."""
-        return self._connection.models(await self._connection.get_json("/models"))
+        return self._connection.models(await self._connection.get_json("/models", MAX_LIST_BYTES))
 
     async def count_tokens(self, request: ModelRequest) -> int:
         """Return an estimate, four bytes of the request's JSON to a token: the API has no count without a call."""

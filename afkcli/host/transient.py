@@ -68,7 +68,10 @@ class TransientLine:
                 would take the place of the last one. Then nothing is drawn.
         """
         with self._lock:
-            if self._closed or self._hidden or not self._may_draw():
+            if self._closed or self._hidden or not is_in_foreground(self._descriptor):
+                return
+            if not self._is_free():
+                self.erase()
                 return
             if not self._is_drawn and time.monotonic() - self.written_at < quiet_s:
                 return
@@ -157,19 +160,16 @@ class TransientLine:
         """Return `text` with a question mark for each character that the terminal's encoding does not have."""
         return text.encode(self.encoding, "replace").decode(self.encoding)
 
-    def _may_draw(self) -> bool:
-        """Return whether there is a line below, and no other program has the terminal: a shell, a pager, a password."""
-        columns, lines = self._size()
-        return bool(columns) and lines >= _LEAST_LINES and is_in_foreground(self._descriptor) and self._is_cooked()
-
-    def _is_cooked(self) -> bool:
+    def _is_free(self) -> bool:
+        """Return whether there is a line below, and no other program has the terminal: a pager, a shell, a password."""
         import termios
 
+        columns, lines = self._size()
         try:
             modes: int = termios.tcgetattr(self._descriptor)[3]
         except termios.error:
             return False
-        return bool(modes & termios.ICANON) and bool(modes & termios.ECHO)
+        return bool(columns) and lines >= _LEAST_LINES and bool(modes & termios.ICANON) and bool(modes & termios.ECHO)
 
 
 def is_in_foreground(descriptor: int) -> bool:

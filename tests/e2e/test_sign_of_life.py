@@ -27,6 +27,7 @@ MIDDLE = Step(text=["Hello ", "world"], fault=Fault.HANG, fault_after=1)
 
 
 PLUGIN = """
+import getpass
 import sys
 import time
 from pathlib import Path
@@ -70,6 +71,12 @@ def lock() -> str:
     return "opened"
 
 
+@tool(name="pen.unlock", changes=False)
+def unlock() -> str:
+    wait_for("go")
+    return getpass.getpass("Passphrase: ")
+
+
 @tool(name="pen.change")
 def change() -> str:
     return "changed"
@@ -77,7 +84,7 @@ def change() -> str:
 
 @hookimpl
 def afk_tools():
-    return [wait, block, say, lock, change]
+    return [wait, block, say, lock, unlock, change]
 """
 
 
@@ -210,6 +217,20 @@ def test_what_a_tool_prints_takes_the_place_of_the_line(pen: Shell, server: Mode
         lines = final_text(own).splitlines()
     assert lines[lines.index("the tool prints this") + 1] == "and this"
     assert not traces("\n".join(lines))
+
+
+def test_a_program_that_asks_for_a_password_has_the_terminal(pen: Shell, server: ModelServer) -> None:
+    server.script(*calls("unlock"))
+    with terminal(pen, *WITH_PEN) as own:
+        own.wait_for("waiting for the tool pen.unlock (")
+        go(pen)
+        own.wait_for("Passphrase:")
+        own.wait_until(lambda: not waiting_line(own), "end of the line")
+        own.type("open sesame\n")
+        text = final_text(own)
+    assert "done" in text
+    assert "sesame" not in text
+    assert not traces(text)
 
 
 def test_an_mcp_server_is_named_while_it_starts(keyed: Shell, server: ModelServer) -> None:

@@ -23,6 +23,7 @@ from afkcli.installing.installer import Fetched, Installer
 from afkcli.installing.requirements import constraints, needed, needed_by_others
 from afkcli.loading.discovery import GROUP, KNOWN, MODELS_GROUP, Plugins, discover
 from afkcli.loading.entry_points import claims
+from afkcli.screen.display import shown_activity
 from afkcli.screen.messages import Messages
 from afkcli.screen.pages import show_all
 from afkcli.screen.questions import confirmed
@@ -60,13 +61,15 @@ def install(name: str, yes: bool, dry_run: bool, as_json: bool) -> Ending:
         installer = _installer(environment, start, Path(folder), plugins)
         if wheel is None:
             messages.say(f"fetching {name} with {environment.tool}")
-        fetched = installer.take(wheel) if wheel is not None else installer.fetch(name)
+        with shown_activity(start, messages, f"fetching {name}"):
+            fetched = installer.take(wheel) if wheel is not None else installer.fetch(name)
         page = page_of(fetched.declared, environment, plugins)
         _refuse_useless(page, name)
         if wheel is None and page.installed == fetched.declared.version:
             messages.say(f"{fetched.declared.name} {page.installed} is installed already; there is no newer wheel")
             return _end(start, page, {}, as_json=as_json)
-        planned = installer.plan(fetched)
+        with shown_activity(start, messages, "looking up what it needs"):
+            planned = installer.plan(fetched)
         if not show_all(start, list(page.lines(planned, environment))):
             messages.say("it is not installed")
             return Ending(2)
@@ -76,7 +79,8 @@ def install(name: str, yes: bool, dry_run: bool, as_json: bool) -> Ending:
         if not confirmed(start, f"Install {fetched.declared.name} {fetched.declared.version}?", yes=yes):
             messages.say("it is not installed")
             return Ending(2)
-        changed = _changed_by(start, environment, lambda: installer.install(fetched))
+        with shown_activity(start, messages, "installing"):
+            changed = _changed_by(start, environment, lambda: installer.install(fetched))
     return _installed(start, environment, fetched, page, changed, as_json=as_json)
 
 

@@ -18,6 +18,7 @@ from typing import IO
 
 from afkcli.core.contract.errors import ConfigError
 from afkcli.core.contract.text import one_line
+from afkcli.core.contract.waits import waiting_for
 from afkcli.host.keys import MAX_KEY_CHARS, checked_key
 
 SECONDS = 120.0
@@ -82,6 +83,7 @@ class KeyCommand:
         stdin = self._open_terminal()
         try:
             with (
+                waiting_for(self._what),
                 subprocess.Popen(  # noqa: S603 - the user's own config, or a trusted one, names it
                     [program, *self._words[1:]],
                     stdin=stdin,
@@ -89,7 +91,7 @@ class KeyCommand:
                     stderr=subprocess.PIPE,
                     env=dict(self._environment),
                     cwd=self._folder if self._folder.is_dir() else Path.home(),
-                ) as process
+                ) as process,
             ):
                 self._process = process
                 return self._key_of(process)

@@ -46,7 +46,7 @@ class _Choice(NamedTuple):
 
 _CHOICES = (
     _Choice("y", "yes", "[y]es", "run it, this time only"),
-    _Choice("n", "no", "[n]o", "do not run it; with a reason behind it (n REASON), the model gets the reason"),
+    _Choice("n", "no", "[n]o", "do not run it; a reason typed behind the answer goes to the model"),
     _Choice("a", "always", "[a]lways here", "run it, and each later call that is exactly like it in this thread"),
     _Choice("p", "pattern", "[p]attern", "make a rule for calls like it, which you see and change before it counts"),
     _Choice("v", "view", "[v]iew", "show the whole call, page by page"),

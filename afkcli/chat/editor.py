@@ -103,7 +103,10 @@ class Editor:
     async def read(self, text: str = "") -> str:
         self._is_leaving = False
         with signals_taken(self._stop_signals, self._on_signal):
-            said: str = await self._session.prompt_async(default=text, set_exception_handler=False)
+            try:
+                said: str = await self._session.prompt_async(default=text, set_exception_handler=False)
+            except (EOFError, OSError):  # the terminal has gone
+                raise Left from None
         if said.strip():
             self._texts.add(said)
         return said

@@ -6,6 +6,7 @@ Since: 0.2.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -144,7 +145,12 @@ class LineReader:
 
     async def _read_more(self) -> None:
         await self._readable()
-        data = os.read(self._descriptor, _CHUNK)
+        try:
+            data = os.read(self._descriptor, _CHUNK)
+        except OSError as error:
+            if error.errno != errno.EIO:  # what a terminal that has gone gives (termios(4))
+                raise UsageError(f"stdin cannot be read: {error.strerror}") from None
+            data = b""
         self._data += data
         if len(self._data) > _MAX_BYTES:
             raise UsageError(f"a line of the input is longer than {_MAX_BYTES >> 20} MB; shorten it")

@@ -6,6 +6,8 @@ The commands of docs/how-to/chat.md are run here: `afk chat`, `afk chat -t trip`
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import select
 import signal
@@ -24,6 +26,7 @@ from afkcli.testing.model_script import Fault, ScriptedCall, Step
 from afkcli.testing.model_server import ModelServer
 from tests.e2e.attended import attended_terminal
 from tests.e2e.shell import AFK, LIMIT, Shell, kill, roles_and_texts
+from tests.e2e.warm import start
 from tests.terminal import Terminal
 
 Open = Callable[..., Terminal]
@@ -519,6 +522,49 @@ def test_without_prompt_toolkit_a_line_says_how_to_install_it(keyed: Shell, tmp_
 
         assert process.wait(LIMIT) == 2
         terminal.wait_for("afk chat needs prompt_toolkit; install it with: pip install 'afkcli[chat]'")
+
+
+@pytest.mark.parametrize("variables", [{}, {"ACCESSIBLE": "1"}])
+def test_a_terminal_that_goes_without_a_signal_ends_the_chat(keyed: Shell, variables: dict[str, str]) -> None:
+    """As under nohup(1). A chat that went on would read the end of its input for ever."""
+    main, side = pty.openpty()
+    process = start(
+        ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", AFK, "chat", "-t", "trip"],
+        cwd=keyed.folder,
+        env=keyed.environment(TERM="xterm", **variables),
+        stdin=side,
+        stdout=side,
+        stderr=side,
+        start_new_session=True,
+        take_terminal=True,
+    )
+    os.close(side)
+    seen = b""
+    while b"trip" not in seen:
+        seen += os.read(main, 4096)
+    os.close(main)
+
+    process.wait(LIMIT)
+
+
+def test_answers_go_to_a_file_and_the_prompt_stays_on_the_terminal(keyed: Shell) -> None:
+    with attended_terminal() as terminal:
+        process = terminal.start(keyed, "-c", 'exec "$0" chat -t trip > answers', AFK, program=("sh",))
+        terminal.wait_for("trip")
+        terminal.type("hello\r")
+        position = terminal.wait_for("19 tokens")
+        terminal.type("/thread\r")
+        terminal.wait_for("the thread is trip", position)
+        terminal.type("/show\r")
+        position = terminal.wait_for("/show", position)
+        terminal.wait_for("19 tokens", position)
+        terminal.type("\x04")
+        assert process.wait(LIMIT) == 0
+    written = (keyed.folder / "answers").read_text()
+
+    assert written.startswith("reply 1: hello\nturn 1 ")
+    assert "\x1b" not in written
+    assert "reply 1" not in terminal.seen
 
 
 def ended_turn(shell: Shell, thread: str) -> dict[str, Any]:

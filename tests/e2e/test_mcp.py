@@ -117,6 +117,17 @@ def test_a_run_that_calls_no_tool_starts_no_server_once_the_list_is_kept(garden:
     assert len(server.requests[1].body["tools"]) > 10
 
 
+def test_the_turns_of_a_chat_share_one_server(garden: Garden, server: ModelServer) -> None:
+    garden.configure(more='read_only = ["slow"]')
+    server.script(calls("slow"), Step(text="one"), calls("slow"), Step(text="two"))
+    done = garden.afk("chat", "-t", "t", "--tool", "s.*", stdin=b"first\nsecond\n")
+
+    assert (done.code, done.out) == (0, "one\ntwo\n")
+    assert garden.notes.count("start") == 1
+    assert garden.notes.count("call slow") == 2
+    assert not garden.left()
+
+
 @pytest.mark.parametrize(
     ("kinds", "said"),
     [

@@ -15,10 +15,20 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal, TypeAlias, get_args
 
 from afkcli.core.contract.errors import ErrorKind
-from afkcli.core.contract.jsonform import JsonObject, dumps, is_long, json_pieces, to_plain
+from afkcli.core.contract.jsonform import (
+    CHANGEABLE,
+    LONG,
+    MAX_DEPTH,
+    UNLIKE,
+    JsonObject,
+    dumps,
+    json_pieces,
+    to_plain,
+    traits,
+)
 from afkcli.core.contract.messages import FinishReason, Message, Part
 from afkcli.core.contract.result import AgentResult, Usage
-from afkcli.core.contract.structs import FrozenStruct, cannot_change, defaults_of, msgspec
+from afkcli.core.contract.structs import FrozenStruct, defaults_of, msgspec
 
 VERSION = 1
 
@@ -286,17 +296,7 @@ def event_to_json(event: Event) -> str:
 
     The lines of the last events that cannot be changed are kept, so that a renderer and a sink serialise each once.
     """
-    place = id(event) % _MOST_LINES
-    kept = _lines[place]
-    if kept is not None and kept[0] is event:
-        return kept[1]
-    line = _line_of_plain_fields(event)
-    is_fixed = line is not None or cannot_change(event)
-    if line is None:
-        line = dumps(_form(event))
-    if is_fixed and len(line) <= _LONGEST_LINE_KEPT:
-        _lines[place] = (event, line)
-    return line
+    return _kept_line(event) or _made_line(event, traits(event))
 
 
 def event_to_json_pieces(event: Event) -> Iterator[str]:
@@ -304,14 +304,27 @@ def event_to_json_pieces(event: Event) -> Iterator[str]:
 
     Since: 0.2.
     """
-    if isinstance(event, _MAY_BE_LARGE) and is_long(event):
-        yield from json_pieces(_form(event))
-    else:
-        yield event_to_json(event)
+    line = _kept_line(event)
+    if line is None:
+        found = traits(event)
+        if found & LONG:
+            yield from json_pieces(_form(event))
+            return
+        line = _made_line(event, found)
+    yield line
 
 
-_MAY_BE_LARGE = (RunStarted, ToolStarted, ApprovalRequested, ToolCompleted, StepCompleted, Completed)
-"""The events that a whole text goes into; those of pieces have a limit (`MAX_PIECE_CHARS`)."""
+def _kept_line(event: Event) -> str | None:
+    kept = _lines[id(event) % _MOST_LINES]
+    return kept[1] if kept is not None and kept[0] is event else None
+
+
+def _made_line(event: Event, found: int) -> str:
+    """Make the line of an event with these traits, and keep it if it is short and the event cannot be changed."""
+    line = (None if found & UNLIKE else _line_by_msgspec(event)) or dumps(_form(event))
+    if not found & CHANGEABLE and len(line) <= _LONGEST_LINE_KEPT:
+        _lines[id(event) % _MOST_LINES] = (event, line)
+    return line
 
 
 def _form(event: Event) -> dict[str, object]:
@@ -323,22 +336,21 @@ _LONGEST_LINE_KEPT = 16_384
 _lines: list[tuple[Event, str] | None] = [None] * _MOST_LINES
 """The last lines, each with its event, by the identity of the event. One assignment replaces one, on any thread."""
 
-_PLAIN = frozenset({str, int, bool, type(None)})
-"""Types for which msgspec writes the same JSON as `dumps`; it writes other numbers in another form."""
+_LONGEST_LINE = 1 << 20
+"""Of what is made in one piece; of a longer one `dumps` checks the size."""
 _encode = msgspec.json.Encoder().encode
 
 
-def _line_of_plain_fields(event: Event) -> str | None:
-    """Return the line of an event whose fields are texts, whole numbers and the like, as a delta's are; else None."""
-    values = msgspec.structs.astuple(event)
-    kind = values[-1]
-    if not _PLAIN.issuperset(map(type, values)) or EVENT_TYPES.get(kind) is not type(event):
+def _line_by_msgspec(event: Event) -> str | None:
+    """Return the line of an event that msgspec writes as `dumps` does; None if it has to be checked as `dumps` does."""
+    kind = event.type
+    if EVENT_TYPES.get(kind) is not type(event):
         return None
     try:
         body = _encode(event)
-    except UnicodeEncodeError:  # a lone surrogate
+    except ValueError:  # a lone surrogate
         return None
-    if len(body) > _LONGEST_LINE_KEPT:
+    if len(body) > _LONGEST_LINE or body.count(b"[") + body.count(b"{") > MAX_DEPTH:
         return None
     # `type` is the last field of each class and comes first in the line; 11 are the characters of `,"type":""}`.
     return f'{{"v":{VERSION},"type":"{kind}",{body[1 : -len(kind) - 11].decode()}}}'

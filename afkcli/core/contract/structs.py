@@ -11,7 +11,6 @@ it, and so does pydantic.
 from __future__ import annotations
 
 import sys
-from enum import Enum
 from functools import cache
 from threading import active_count
 from typing import TYPE_CHECKING, Any, dataclass_transform
@@ -53,7 +52,6 @@ __all__ = [
     "UNCHANGEABLE",
     "FrozenStruct",
     "Struct",
-    "cannot_change",
     "defaults_of",
     "field",
     "force_setattr",
@@ -90,16 +88,6 @@ class FrozenStruct(Struct, frozen=True):
         from afkcli.core.contract.validated_structs import struct_schema
 
         return struct_schema(cls, source, handler)
-
-
-def cannot_change(value: Any) -> bool:
-    """Return whether nothing in `value` can be changed in place: it holds no dict, no list and no object of others."""
-    kind = type(value)
-    if kind in UNCHANGEABLE:
-        return True
-    if isinstance(value, FrozenStruct):
-        return all(map(cannot_change, msgspec.structs.astuple(value)))
-    return all(map(cannot_change, value)) if kind is tuple else isinstance(value, Enum)
 
 
 def defaults_of(kind: type[FrozenStruct]) -> dict[str, Any]:

@@ -88,6 +88,12 @@ def test_numbers_are_written_as_python_writes_them(seconds: float) -> None:
     assert event_to_json(event) == by_python(event)
 
 
+@pytest.mark.parametrize("number", [0.5, 1e-7, 1e20, 2**70, "\ud800", None, {"b": [1, {"c": 1e-9}]}])
+def test_what_is_nested_is_written_as_python_writes_it(number: Any) -> None:
+    event = ToolStarted(**HEADER, tool_name="t", tool_call_id="1", arguments={"a": [number, ("x", True)], "é": {}})
+    assert event_to_json(event) == by_python(event)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), b"bytes", {1, 2}, object()])
 def test_what_is_no_json_is_refused(value: Any) -> None:
     with pytest.raises(JsonError):

@@ -30,6 +30,17 @@ def nested(levels: int) -> list[Any]:
 
 
 class TestRoundTrip:
+    @given(values | st.tuples(values, values))
+    def test_it_is_what_the_encoder_of_python_writes(self, value: Any) -> None:
+        by_python = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        assert dumps(value) == dumps([value])[1:-1] == dumps({"a": value})[5:-1] == by_python
+
+    @pytest.mark.parametrize(
+        "number", [1e-4, 9.9e-5, 1e16, 9.9e15, -1e16, 5e-324, -0.0, 2**63, -(2**63), 2**64, 10**40]
+    )
+    def test_numbers_of_any_size_are_what_the_encoder_of_python_writes(self, number: float) -> None:
+        assert dumps({"a": [number]}) == json.dumps({"a": [number]}, separators=(",", ":"))
+
     @given(values)
     def test_what_is_written_is_read_again(self, value: Any) -> None:
         assert loads(dumps(value)) == value

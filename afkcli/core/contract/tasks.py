@@ -1,12 +1,15 @@
-"""Tasks that may be abandoned, and errors of plugin code, which must not end more than their run."""
+"""Tasks that may be abandoned, results of other threads, and errors of plugin code that end no more than their run."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Iterator
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary, ref
 
 from afkcli.core.contract.errors import MAX_ERROR_CHARS, AfkError, PluginError
 from afkcli.core.contract.text import error_text
@@ -30,6 +33,67 @@ async def seen_through(work: asyncio.Future[T]) -> T:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait({work})
     return work.result()
+
+
+class Inbox:
+    """What other threads have for an event loop: calls that come while it is being woken do not wake it again.
+
+    To wake a loop takes a system call, and another thread gets its turn meanwhile; a store that ends fifty calls in one
+    transaction, or a sink that has taken the events of many runs, would do so for each of them.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = ref(loop)  # not the loop itself, which would keep its own entry in `_inboxes`
+        self._calls: deque[Callable[[], object]] = deque()
+        self._is_waking = False
+
+    def put(self, call: Callable[[], object]) -> None:
+        """Have the loop make `call` soon; nothing happens if it has ended. To be called on any thread."""
+        self._calls.append(call)
+        loop = self._loop()
+        if not self._is_waking and loop is not None:
+            self._is_waking = True
+            with contextlib.suppress(RuntimeError):  # it has ended
+                loop.call_soon_threadsafe(self._make_calls)
+
+    def _make_calls(self) -> None:
+        self._is_waking = False  # before the first call: what is put from here on wakes it again
+        while self._calls:
+            self._calls.popleft()()
+
+
+_inboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Inbox] = WeakKeyDictionary()
+
+
+def inbox() -> Inbox:
+    """Return the inbox of the running event loop."""
+    loop = asyncio.get_running_loop()
+    found = _inboxes.get(loop)
+    if found is None:
+        found = _inboxes[loop] = Inbox(loop)
+    return found
+
+
+def of_thread(future: Future[T]) -> asyncio.Future[T]:
+    """Return a future of the running event loop for one of another thread, as `asyncio.wrap_future` does.
+
+    To cancel it does not cancel `future`.
+    """
+    arriving: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    def take() -> None:
+        if arriving.done():
+            return
+        if future.cancelled():
+            arriving.cancel()
+        elif error := future.exception():
+            arriving.set_exception(error)
+        else:
+            arriving.set_result(future.result())
+
+    put = inbox().put
+    future.add_done_callback(lambda done: put(take))
+    return arriving
 
 
 async def close_problem(closing: Coroutine[Any, Any, object]) -> str | None:

@@ -10,7 +10,7 @@ from afkcli.core.contract.errors import LeaseLostError
 from afkcli.core.contract.ids import rfc3339, uuid7
 from afkcli.core.contract.result import RunState
 from afkcli.core.contract.structs import Struct
-from afkcli.core.contract.tasks import seen_through
+from afkcli.core.contract.tasks import of_thread, seen_through
 from afkcli.core.contract.text import error_text
 from afkcli.core.run.cost import Spending
 from afkcli.core.run.limits import Limits
@@ -115,7 +115,7 @@ class Compactor(Struct, kw_only=True):
         if writer is None:
             self.tally.usage += made.usage
             return
-        recording = asyncio.wrap_future(self.calls.submit(writer.compact, made))
+        recording = of_thread(self.calls.submit(writer.compact, made))
         try:
             await asyncio.shield(recording)
         except asyncio.CancelledError:

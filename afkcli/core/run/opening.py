@@ -21,6 +21,7 @@ from afkcli.core.contract.messages import Message
 from afkcli.core.contract.protocols import Acquire, Lease, Owner, Store, ThreadInfo
 from afkcli.core.contract.result import RunState
 from afkcli.core.contract.structs import FrozenStruct, replace
+from afkcli.core.contract.tasks import of_thread
 from afkcli.core.contract.waits import waiting_for
 from afkcli.core.run.config import BusyMode
 from afkcli.core.run.spec import RunSpec
@@ -190,7 +191,7 @@ class Opener:
         else:
             begun = calls.submit_steps(self._begin, opening, spec.run_id, Beginning(messages=(asked.message,)), ask)
         try:
-            return await asyncio.shield(asyncio.wrap_future(begun))
+            return await asyncio.shield(of_thread(begun))
         except asyncio.CancelledError:
             self._calls.give_up(begun)
             calls.submit(self._abandon, begun)
@@ -247,7 +248,7 @@ class Opener:
     async def _leased(self, future: Future[LeaseOrNone]) -> LeaseOrNone:
         """Return the lease of `future`; one that comes after this task was cancelled is given back."""
         try:
-            return await asyncio.shield(asyncio.wrap_future(future))
+            return await asyncio.shield(of_thread(future))
         except asyncio.CancelledError:
             self._calls.give_up(future)
             self._own.submit(lambda: self._give_back(future.result()))

@@ -11,10 +11,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from typing import NamedTuple
 
 from afkcli.core.contract.events import Event
 from afkcli.core.contract.protocols import Sink
+from afkcli.core.contract.structs import msgspec
+from afkcli.core.contract.tasks import inbox
 from afkcli.core.contract.text import error_text
 from afkcli.core.run.copies import own_copy
 
@@ -43,6 +45,34 @@ _MOST_EVENT_BYTES = 512 * 1024
 events of a run share their texts with its turn, whose size has a limit."""
 
 
+class _Queued(NamedTuple):
+    """An event, and the size of its texts."""
+
+    event: Event
+    size: int
+
+    @property
+    def counted(self) -> int:
+        """What it counts in the queue, in bytes: its texts, and a constant for the rest."""
+        return min(_EVENT_BYTES + self.size, _MOST_EVENT_BYTES)
+
+
+class _Barrier:
+    """A place in the queue: `passed` is done once the sink has taken all that was put before it."""
+
+    def __init__(self) -> None:
+        self.passed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._put = inbox().put
+
+    def pass_(self) -> None:
+        """Tell the event loop; to be called by the worker."""
+        self._put(self._end)
+
+    def _end(self) -> None:
+        if not self.passed.done():
+            self.passed.set_result(None)
+
+
 class SinkWorker:
     """The queue and the thread of one sink. The sink gets a copy of each event.
 
@@ -56,8 +86,10 @@ class SinkWorker:
         self._sink = sink
         self._emit_all: Callable[[list[Event]], None] | None = getattr(sink, "emit_all", None)  # of a `BatchSink`
         self._on_left_out = on_left_out
-        self._queue: queue.SimpleQueue[list[Event] | Future[None] | None] = queue.SimpleQueue()
-        self._waiting: list[Event] = []
+        self._queue: queue.SimpleQueue[list[_Queued] | _Barrier | None] = queue.SimpleQueue()
+        self._waiting: list[_Queued] = []
+        self._barrier: _Barrier | None = None  # the one in the queue
+        self._next_barrier: _Barrier | None = None
         self._put = 0
         self._put_bytes = 0
         self._taken_bytes = 0
@@ -71,11 +103,12 @@ class SinkWorker:
         """Queue `event`; never waits."""
         if self._left_out:
             return
-        self._put += 1
-        self._put_bytes += event_bytes(event)
         # Copied here, on the event loop, and not by the worker: until the worker takes the event, its reader may change
         # it, and a dict that changes while another thread copies it raises. It costs about as much as making the event.
-        self._waiting.append(own_copy(event))
+        queued = _Queued(own_copy(event), _text_size(event))
+        self._put += 1
+        self._put_bytes += queued.counted
+        self._waiting.append(queued)
         if len(self._waiting) == 1:
             self._hand_on_soon()
         if self._put_bytes - self._taken_bytes > MAX_QUEUED_BYTES or self._put - self._taken > MAX_QUEUED_EVENTS:
@@ -106,16 +139,39 @@ class SinkWorker:
         self._hand_on()
         if self._thread is None or self._left_out:
             return
-        taken: Future[None] = Future()
-        self._queue.put(taken)
-        waiting = asyncio.wrap_future(taken)
+        passed = self._place_of_next_barrier().passed
         began = time.monotonic()
         for seconds in self._patience():
-            await asyncio.wait([waiting], timeout=seconds)
-            if waiting.done():
+            await asyncio.wait([passed], timeout=seconds)
+            if passed.done():
                 return
-        waiting.cancel()
         self._leave_out(f"it took longer than {time.monotonic() - began:.0f} s to write its last events")
+
+    def _place_of_next_barrier(self) -> _Barrier:
+        """Return a barrier behind all events: one for all runs that end while the sink is still at an earlier one.
+
+        To wake the thread of the sink, and to be woken by it, takes longer than to write the events of a short run.
+        """
+        if self._barrier is None or self._barrier.passed.get_loop() is not asyncio.get_running_loop():
+            self._barrier = self._next_barrier = None  # those of another event loop are no one's any more
+            return self._put_barrier(_Barrier())
+        if self._next_barrier is None:
+            self._next_barrier = _Barrier()
+        return self._next_barrier
+
+    def _put_barrier(self, barrier: _Barrier) -> _Barrier:
+        self._hand_on()
+        self._barrier, self._next_barrier = barrier, None
+        barrier.passed.add_done_callback(lambda passed: self._put_next_barrier(barrier))
+        self._queue.put(barrier)
+        return barrier
+
+    def _put_next_barrier(self, passed: _Barrier) -> None:
+        if self._barrier is not passed:  # another event loop uses the sink by now
+            return
+        self._barrier = None
+        if self._next_barrier is not None:
+            self._put_barrier(self._next_barrier)
 
     def close(self) -> None:
         """Close the sink. Wait as `flush` does, and not at all for a sink that is left out."""
@@ -139,26 +195,25 @@ class SinkWorker:
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
-            if isinstance(item, Future):
-                if item.set_running_or_notify_cancel():
-                    item.set_result(None)
+            if isinstance(item, _Barrier):
+                item.pass_()
                 continue
-            for batch in _batches(item) if self._emit_all is not None else ([event] for event in item):
+            for batch in _batches(item) if self._emit_all is not None else ([queued] for queued in item):
                 self._emit(batch)
         self._in_hand = 0
         self._close_sink()
 
-    def _emit(self, events: list[Event]) -> None:
-        self._taken_bytes += sum(map(event_bytes, events))
-        self._in_hand = sum(map(_text_size, events))
-        self._taken += len(events)
+    def _emit(self, batch: list[_Queued]) -> None:
+        self._taken_bytes += sum([queued.counted for queued in batch])
+        self._in_hand = sum([queued.size for queued in batch])
+        self._taken += len(batch)
         if self._left_out:
             return
         try:
             if self._emit_all is not None:
-                self._emit_all(events)
+                self._emit_all([queued.event for queued in batch])
             else:
-                self._sink.emit(events[0])
+                self._sink.emit(batch[0].event)
         except BaseException as error:  # a sink is a plugin, and may call sys.exit
             self._leave_out(error_text(error))
 
@@ -179,35 +234,24 @@ class SinkWorker:
             self._on_left_out(f"the sink {self._sink.name!r} {what}")
 
 
-def _batches(events: list[Event]) -> Iterator[list[Event]]:
+def _batches(queue: list[_Queued]) -> Iterator[list[_Queued]]:
     """Yield events in groups that are not large, so that a sink that is slow with them is seen to go on."""
-    batch: list[Event] = []
+    batch: list[_Queued] = []
     size = 0
-    for event in events:
-        size += event_bytes(event)
+    for queued in queue:
+        size += queued.counted
         if batch and size > MAX_BATCH_BYTES:
             yield batch
-            batch, size = [], event_bytes(event)
-        batch.append(event)
+            batch, size = [], queued.counted
+        batch.append(queued)
     yield batch
-
-
-def event_bytes(event: Event) -> int:
-    """Return what `event` counts in the queue, in bytes: its texts, and a constant for the rest."""
-    return min(_EVENT_BYTES + _text_size(event), _MOST_EVENT_BYTES)
 
 
 def _text_size(event: Event) -> int:
     """Return the approximate size of the texts of `event` in bytes."""
     if event.type == "text_delta":
         return len(event.text_delta)
-    size = 0
-    for name in event.__struct_fields__:
-        value = getattr(event, name)
-        if isinstance(value, str):
-            size += len(value)
-        elif name == "message" and not isinstance(value, str):
-            size += len(value.text)
-        elif name == "result":
-            size += len(value.final_text)
-    return size
+    size = sum([len(value) for value in msgspec.structs.astuple(event) if type(value) is str])
+    if event.type == "step_completed":
+        return size + len(event.message.text)
+    return size + len(event.result.final_text) if event.type == "completed" else size

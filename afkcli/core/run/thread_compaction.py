@@ -12,7 +12,7 @@ from afkcli.core.contract.errors import LimitReachedError, StoreError, UsageErro
 from afkcli.core.contract.ids import rfc3339, uuid7
 from afkcli.core.contract.protocols import ThreadInfo
 from afkcli.core.contract.structs import FrozenStruct
-from afkcli.core.contract.tasks import seen_through
+from afkcli.core.contract.tasks import of_thread, seen_through
 from afkcli.core.contract.text import dollars, error_text
 from afkcli.core.run.assemble import Resources
 from afkcli.core.run.budgets import Reservations
@@ -80,7 +80,7 @@ async def compact_thread(
         await calls.finish(held.writer.compact, made)
         return Compacted(thread=held.writer.thread, compaction=made)
     finally:
-        await seen_through(asyncio.wrap_future(calls.submit(_let_go, calls, held.writer)))
+        await seen_through(of_thread(calls.submit(_let_go, calls, held.writer)))
 
 
 def _hold(resources: Resources, calls: StoreCalls, name: str, run_id: str) -> _Held:

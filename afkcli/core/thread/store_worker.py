@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from afkcli.core.contract.errors import StoreError
 from afkcli.core.contract.protocols import JOURNAL_SECONDS, OperationResult
-from afkcli.core.contract.tasks import seen_through
+from afkcli.core.contract.tasks import of_thread, seen_through
 from afkcli.core.contract.waiting import on_waiting
 from afkcli.core.thread.batch import Batch, Steps, apply
 from afkcli.core.thread.writer import RescueWriter, TurnWriter, write_due
@@ -132,15 +132,15 @@ class StoreCalls:
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function` and wait for it. If the waiting task is cancelled, the function still runs to its end."""
-        return await asyncio.shield(asyncio.wrap_future(self.submit(function, *args, **kwargs)))
+        return await asyncio.shield(of_thread(self.submit(function, *args, **kwargs)))
 
     async def finish_steps(self, function: Callable[P, Steps[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `finish`, for work in steps."""
-        return await seen_through(asyncio.wrap_future(self.submit_steps(function, *args, **kwargs)))
+        return await seen_through(of_thread(self.submit_steps(function, *args, **kwargs)))
 
     async def finish(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `call`, and wait for the end even if the waiting task is cancelled, as by an event loop that closes."""
-        return await seen_through(asyncio.wrap_future(self.submit(function, *args, **kwargs)))
+        return await seen_through(of_thread(self.submit(function, *args, **kwargs)))
 
     def watch(self, writer: TurnWriter | RescueWriter) -> None:
         """Write what is due of `writer` from now on; to be called by the worker (inside a submitted function)."""

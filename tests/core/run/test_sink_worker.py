@@ -178,6 +178,49 @@ def test_a_sink_that_does_not_keep_up_is_left_out(monkeypatch: pytest.MonkeyPatc
     assert [event.code for event in events if event.type == "warning"] == ["sink_left_out"]
 
 
+def test_runs_that_end_while_a_sink_is_busy_wait_for_it_together() -> None:
+    sink = ListSink(stalls_at=0)
+
+    async def run() -> list[Event]:
+        models = Scripted(*[answer("a")] * 20)
+        async with runner_of(models, sinks=[sink]) as runner:
+            handles = [await runner.run_stream(agent(), user_message="hi", thread_id=f"t{n}") for n in range(20)]
+            collecting = asyncio.ensure_future(asyncio.gather(*map(collect, handles)))
+            await asyncio.sleep(0.05)
+            assert not collecting.done(), "their last events are not written yet"
+            sink.release.set()
+            return [event for events in await collecting for event in events]
+
+    events = asyncio.run(run())
+    assert len([event for event in sink.events if event.type == "completed"]) == 20
+    assert sorted(map(event_to_json, sink.events)) == sorted(map(event_to_json, events))
+
+
+def test_a_run_of_another_event_loop_waits_for_no_barrier_of_the_first() -> None:
+    sink, said = ListSink(stalls_at=0), list[str]()
+    worker = SinkWorker(sink, said.append)
+    (event, *_), _ = run_with(ListSink())
+
+    async def leave_early() -> None:
+        worker.put(event)
+        flushing = asyncio.ensure_future(worker.flush())
+        await asyncio.sleep(0.01)
+        flushing.cancel()
+
+    async def wait() -> None:
+        worker.put(event)
+        flushing = asyncio.ensure_future(worker.flush())
+        await asyncio.sleep(0.01)
+        assert not flushing.done()
+        sink.release.set()
+        await flushing
+
+    asyncio.run(leave_early())
+    asyncio.run(wait())
+    worker.close()
+    assert (len(sink.events), said) == (2, [])
+
+
 class Slow(ListSink):
     """Takes a while for each event, or for those that hold a long text."""
 

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from afkcli.core.contract.errors import ProviderError
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.messages import ModelEvent, ModelResponse, ModelWarning
-from afkcli.providers.connection import Connection, EventStream
+from afkcli.providers.connection import Connection
+from afkcli.providers.event_stream import EventStream
 from afkcli.providers.merged_events import EventMerger
 from afkcli.providers.named_message import NamedMessage
 

@@ -22,20 +22,20 @@ from afkcli.core.contract.jsonform import JsonObject, loads
 from afkcli.core.contract.protocols import ModelInfo, SentRequest
 from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.tasks import started
-from afkcli.providers.answer_events import AnswerEvents
 from afkcli.providers.base_url import split_base_url
 from afkcli.providers.bodies import BodyTooLongError, unread_encoding
 from afkcli.providers.body_json import body_json
-from afkcli.providers.deadline import Deadline
+from afkcli.providers.event_stream import EventStream
 from afkcli.providers.failures import RedirectRefusedError
 from afkcli.providers.http_client import bounded_body, make_http_client
 from afkcli.providers.named_message import NamedMessage
 from afkcli.providers.progress import Progress
 from afkcli.providers.provider_errors import ProviderErrors, ServerToldError
-from afkcli.providers.sse import EventTooLongError
+from afkcli.providers.request_template import RequestTemplate, template_of
 
-DRAIN_SECONDS = 0.2
 WRITE_SECONDS = 60.0
+MAX_TEMPLATES = 16
+"""How many heads of requests are kept; a provider has a few addresses, and a few sets of headers."""
 MAX_JSON_BYTES = 4 * 1024 * 1024
 """Of a count, for instance: what JSON becomes in memory can be twenty times as large."""
 
@@ -73,12 +73,15 @@ AnyServer = TypeVar("AnyServer", bound=Server)
 class Sdk(FrozenStruct, Generic[AnyServer], kw_only=True):
     """One SDK: how it is imported, its client (made of `client_options`), the headers that a body needs.
 
-    `make_client` is called off the event loop, and is what imports the SDK first.
+    `make_client` is called off the event loop, and is what imports the SDK first. `repeats_heads` says that two
+    requests to one address with the same headers differ in their bodies alone: the key of the client does not change,
+    and no request is signed. Then the SDK makes the first of them, and the next ones have its head (since 0.2).
     """
 
     load: Callable[[], ModuleType]
     make_client: Callable[[AnyServer], Any]
     headers: Callable[[JsonObject], Mapping[str, str]] = lambda body: {}
+    repeats_heads: bool = False
 
 
 class Connection(Generic[AnyServer]):
@@ -92,12 +95,14 @@ class Connection(Generic[AnyServer]):
         self._base = ""
         self._making: asyncio.Task[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._templates: dict[tuple[str, tuple[tuple[str, str], ...]], RequestTemplate] = {}
 
     async def client(self) -> Any:
         """Return the client of the running event loop; the first call imports the SDK, off the loop."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._client = self._making = None
+            self._templates.clear()
             self._loop = loop
         if self._client is not None:
             return self._client
@@ -132,7 +137,7 @@ class Connection(Generic[AnyServer]):
             try:
                 self._check_encoding(response)
                 http_error = http_library(self._sdk.load()).HTTPError
-                with contextlib.closing(EventStream(self._server, model, response, http_error, progress)) as stream:
+                with contextlib.closing(EventStream(self._errors, model, response, http_error, progress)) as stream:
                     yield stream
             finally:
                 await response.aclose()
@@ -200,37 +205,86 @@ class Connection(Generic[AnyServer]):
 
     async def aclose(self) -> None:
         client, self._client = self._client, None
+        self._templates.clear()
         if client is not None and self._loop is asyncio.get_running_loop():
             await client.close()
 
     async def _send(
         self, method: str, path: str, model: str, body: JsonObject | None, progress: Progress, client: Any = None
     ) -> Any:
-        """Return the HTTP library's response, its body unread; the time of `progress` begins here."""
+        """Return the HTTP library's response, its body unread; the time of `progress` begins here.
+
+        Args:
+            client: sends the request; the connection's own by default.
+        """
+        own = client is None
         client = client or await self.client()
+        headers = self._sdk.headers(body) if body is not None else {}
+        place = path, tuple(sorted(headers.items()))
+        template = self._templates.get(place) if own and body is not None else None
+        if template is not None and body is not None:
+            return await self._send_by(template, model, body, progress)
+        response = await self._send_by_sdk(client, method, path, model, body, headers, progress)
+        if own and body is not None and self._sdk.repeats_heads and len(self._templates) < MAX_TEMPLATES:
+            made = template_of(http_library(self._sdk.load()), response)
+            if made is not None:
+                self._templates[place] = made
+        return response
+
+    async def _send_by(self, template: RequestTemplate, model: str, body: JsonObject, progress: Progress) -> Any:
+        library = http_library(self._sdk.load())
+        try:
+            async with asyncio.timeout(progress.remaining):
+                response = await template.send(body_json(body))
+        except library.TimeoutException:
+            raise self._unreached() from None
+        except TimeoutError:
+            raise self._unanswered(progress) from None
+        except (library.HTTPError, OSError, RedirectRefusedError) as error:
+            raise self._errors.no_connection(error) from None
+        if not response.is_success:
+            raise self._errors.response(model, response.status_code, response.headers, response.content)
+        return response
+
+    async def _send_by_sdk(
+        self,
+        client: Any,
+        method: str,
+        path: str,
+        model: str,
+        body: JsonObject | None,
+        headers: Mapping[str, str],
+        progress: Progress,
+    ) -> Any:
         sdk = self._sdk.load()
         call: Any = client.post if method == "post" else client.get
         path, _, query = path.partition("?")  # beside a query of the base URL one in the path would be lost
         options: dict[str, Any] = {"params": dict(parse_qsl(query))} if query else {}
+        if headers:
+            options["headers"] = headers
         arguments: dict[str, Any] = {"cast_to": http_library(sdk).Response, "stream": True, "options": options}
         if body is not None:
             kind: Any = type(client)
             arguments |= {"content": body_json(body)} if _takes_content(kind) else {"body": body}
-            if headers := self._sdk.headers(body):
-                options["headers"] = headers
         try:
             async with asyncio.timeout(progress.remaining):
                 return await call(self._base + path.lstrip("/"), **arguments)
         except TimeoutError:
-            raise self._errors.timeout(f"did not answer within {progress.limit:g} s") from None
+            raise self._unanswered(progress) from None
         except sdk.APIStatusError as error:
             response = error.response
             raise self._errors.response(model, response.status_code, response.headers, response.content) from None
         except sdk.APITimeoutError:
-            seconds = self._server.settings.connect_timeout
-            raise self._errors.timeout(f"could not be reached within {seconds:g} s") from None
+            raise self._unreached() from None
         except (sdk.APIConnectionError, RedirectRefusedError) as error:
             raise self._errors.no_connection(error) from None
+
+    def _unanswered(self, progress: Progress) -> ProviderError:
+        return self._errors.timeout(f"did not answer within {progress.limit:g} s")
+
+    def _unreached(self) -> ProviderError:
+        seconds = self._server.settings.connect_timeout
+        return self._errors.timeout(f"could not be reached within {seconds:g} s")
 
     def _check_encoding(self, response: Any) -> None:
         encoding = unread_encoding(response.headers)
@@ -242,95 +296,6 @@ class Connection(Generic[AnyServer]):
 def _takes_content(client: type) -> bool:
     """Return whether the `post` of an SDK's client takes the bytes of a body, as its later versions do."""
     return "content" in inspect.signature(client.post).parameters  # type: ignore[attr-defined]
-
-
-class EventStream:
-    """The body of one answer as the data of its events.
-
-    The reader tells `progress` what it makes of them. Until the answer begins, a stream that stalls or breaks has cost
-    nothing, so that it is reported as `timeout` or `network`. An answer that is one JSON object instead of a stream is
-    its only event. `failure` is the error that the server reported in the stream.
-    """
-
-    def __init__(
-        self, server: Server, model: str, response: Any, http_error: type[Exception], progress: Progress
-    ) -> None:
-        self._errors = server.errors
-        self._model = model
-        self._response = response
-        # Not `aiter_bytes`: nothing is left to be decoded, and it passes each chunk through two more generators.
-        self._chunks: AsyncIterator[bytes] = aiter(response.stream)
-        self._events = AnswerEvents()
-        self._deadline = Deadline()
-        self._http_error = http_error
-        self.progress = progress
-        self.failure: ProviderError | None = None
-
-    async def read(self, seconds: float | None = None) -> list[str] | None:
-        """Return the data of the events that came in next (maybe none), or None at the end.
-
-        Args:
-            seconds: how long to wait; by default what is left of the time without progress.
-
-        Raises:
-            ProviderError: an error that the server reported; `truncated` or `network` (see `ProviderErrors.broken`),
-                or `timeout` before the answer began.
-        """
-        if self.failure is not None:
-            raise self.failure
-        try:
-            limit = self.progress.remaining if seconds is None else seconds
-            chunk = await self._deadline.wait(anext(self._chunks, None), limit)
-            events = self._events.rest() if chunk is None else self._taken(chunk)
-        except TimeoutError:
-            raise self._stalled() from None
-        except (EventTooLongError, BodyTooLongError) as error:
-            raise self.broken(f"is not usable: {error}") from None
-        except (self._http_error, OSError) as error:
-            damaged = type(error).__name__ == "DecodingError"
-            raise self.broken("cannot be decoded" if damaged else "broke off: the connection was lost") from None
-        self._check_page()
-        if self._events.error is not None:
-            self.failure = self._errors.event(self._model, self._events.error)
-            if not events:
-                raise self.failure
-        return events if chunk is not None or events else None
-
-    def close(self) -> None:
-        """Cancel what still watches the stream; the response is closed by its connection."""
-        self._deadline.close()
-
-    async def drain(self) -> None:
-        """Read what is left after the end marker, for a moment, so that the connection can be used again."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + DRAIN_SECONDS
-        with contextlib.suppress(ProviderError):
-            while (left := until - loop.time()) > 0 and await self.read(left) is not None:
-                pass
-
-    def _taken(self, chunk: bytes) -> list[str]:
-        self.progress.received(len(chunk))
-        return self._events.take(chunk)
-
-    def _stalled(self) -> ProviderError:
-        """Return the error for a server that made no progress in time, and what came of it meanwhile."""
-        what = self.progress.stall(unfinished=self._events.is_unfinished)
-        if self.progress.answered:
-            return self.broken(what)
-        return self._told() or self._errors.timeout(what)
-
-    def broken(self, what: str) -> ProviderError:
-        """Return the error for a stream that broke; what the server said instead of an answer counts more."""
-        return self._told() or self._errors.broken(what, answered=self.progress.answered)
-
-    def _told(self) -> ProviderError | None:
-        error = self._events.stray_error()
-        return None if error is None else self._errors.event(self._model, error)
-
-    def _check_page(self) -> None:
-        if self._events.is_page:
-            kind = self._response.headers.get("content-type", "").partition(";")[0].strip().lower()
-            raise self._errors.no_answer(f"answered with {kind or 'a page'}, not with a stream of events")
 
 
 def http_library(sdk: ModuleType) -> ModuleType:

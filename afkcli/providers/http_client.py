@@ -20,6 +20,7 @@ from afkcli.providers.certificates import tls_context
 from afkcli.providers.network import needs_certificates
 from afkcli.providers.proxies import Proxy
 from afkcli.providers.redirects import guarded_transport
+from afkcli.providers.request_template import SENDER
 from afkcli.providers.transport import pooled_transport
 
 MAX_ERROR_BYTES = 64 * 1024
@@ -89,6 +90,7 @@ def _client_class(library: ModuleType) -> Any:
         async def send(self, request: Any, **options: Any) -> Any:
             response = await super().send(request, **{**options, "follow_redirects": False})
             if response.is_success or response.is_closed:
+                response.extensions[SENDER] = self.send
                 return response
             headers = [
                 (name, value)

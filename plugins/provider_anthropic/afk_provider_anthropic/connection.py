@@ -49,4 +49,4 @@ def _headers(of_settings: Mapping[str, str], body: JsonObject) -> dict[str, str]
     return headers
 
 
-_SDK = connection.Sdk(load=_load, make_client=_make_client)
+_SDK = connection.Sdk(load=_load, make_client=_make_client, repeats_heads=True)

@@ -35,4 +35,4 @@ def _make_client(server: Server) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(organization=settings.organization or None, project=settings.project or None, **options)
 
 
-_SDK = connection.Sdk(load=_load, make_client=_make_client)
+_SDK = connection.Sdk(load=_load, make_client=_make_client, repeats_heads=True)

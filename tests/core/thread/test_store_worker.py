@@ -95,8 +95,9 @@ def test_a_call_runs_to_its_end_when_the_waiting_task_is_cancelled(calls: StoreW
 
 
 def test_threads_take_turns_and_each_keeps_its_order(calls: StoreWorker) -> None:
-    release, seen = threading.Event(), list[tuple[str, int]]()
-    calls.submit(release.wait)
+    began, release, seen = threading.Event(), threading.Event(), list[tuple[str, int]]()
+    calls.submit(lambda: (began.set(), release.wait()))
+    began.wait()
     for number in range(50):
         calls.of("long").submit(lambda number=number: seen.append(("long", number)))
     for number in range(2):

@@ -167,7 +167,7 @@ def test_a_chat_continues_the_thread(tmp_path: Path, server: ModelServer) -> Non
     with Terminal([AFK, *arguments], environment=shell.environment(), folder=shell.folder) as terminal:
         terminal.wait_for("garden")
         terminal.type("And chard?\n")
-        terminal.wait_for("reply 2: And chard?")
+        terminal.wait_until(lambda: "\n>" in terminal.screen().partition("reply 2: And chard?")[2], "next prompt")
         terminal.key("C-d")
         assert terminal.wait_for_end() == 0
 

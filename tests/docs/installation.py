@@ -16,7 +16,7 @@ from pathlib import Path
 from afkcli.testing.model_server import ModelServer
 from tests.docs.pages import REPOSITORY, Block, blocks
 
-PAGES = ("README.md", "docs/how-to/install.md")
+PAGES = ("README.md", "docs/how-to/install.md", "docs/plugins/publish.md")
 RUN_BY = ".ci/install"
 
 
@@ -61,12 +61,16 @@ def environment_of(home: Path, server: ModelServer) -> dict[str, str]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the blocks of both pages below the folder that is the argument."""
+    """Run the blocks of the pages below the folder that is the argument."""
     work = Path(arguments[0]).resolve()
     subprocess.run([REPOSITORY / ".ci" / "build", work / "dist"], check=True)
     clone, home = work / "clone", work / "home"
     copy_repository(clone)
     (clone / "dist").symlink_to(work / "dist")
+    for block in blocks(REPOSITORY / "docs" / "plugins" / "publish.md"):
+        if name := block.mark("file"):
+            (clone / name).parent.mkdir(exist_ok=True)
+            (clone / name).write_text(block.text)
     named = [block for page in PAGES for block in blocks(REPOSITORY / page) if block.mark("run by") == RUN_BY]
     with ModelServer() as server:
         for block in named:

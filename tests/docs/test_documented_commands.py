@@ -81,7 +81,7 @@ def test_a_command_is_in_a_block_that_is_run(page: Path) -> None:
     shown = [
         f"{block.place}: {line}"
         for block in blocks(page)
-        if block.language not in SHELL_LANGUAGES and block.mark("file") is None
+        if block.language not in SHELL_LANGUAGES and block.mark("file") is None and block.mark("run by") is None
         for line in block.text.splitlines()
         if COMMAND_LINE.match(line) and "[OPTIONS]" not in line
     ]

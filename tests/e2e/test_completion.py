@@ -89,7 +89,7 @@ def test_the_tab_key_completes_the_name_of_a_thread(typing: Typing, name: str) -
 @pytest.mark.parametrize(
     ("typed", "arguments"),
     [
-        ("thr\tsh\ttri\t", ["threads", "show", "trip"]),
+        ("thr\tsh\ttri\t", ["threads", "show", "trip"]),  # as docs/how-to/completion.md shows it
         ("run --thr\ttri\t", ["run", "--thread", "trip"]),
         ("run -t my\\ \t", ["run", "-t", "my trip"]),
         ("run -t a:\t", ["run", "-t", "a:b"]),

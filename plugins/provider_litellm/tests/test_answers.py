@@ -177,7 +177,7 @@ def test_a_missing_key_is_named_with_its_variable(model_server: ModelServer, mon
     for route, variable in (("groq", "GROQ_API_KEY"), ("anthropic", "ANTHROPIC_API_KEY"), ("openai", "OPENAI_API_KEY")):
         error = fails(model_server, request(f"{route}/m"), api_key="")
         assert error.kind is ErrorKind.AUTH
-        assert f"set {variable}, or api_key" in str(error)
+        assert f"set {variable}, or run `afk keys set litellm`, or set api_key" in str(error)
 
 
 @pytest.mark.parametrize("model", ["nobody", "no-such-provider/model"])

@@ -63,8 +63,8 @@ _FIRST_COMMANDS = (
     ("afk threads", "list your conversations; `afk run -c` continues the last one"),
 )
 _FIRST_KEY = (
-    "No key is set, so a small demonstration model on this computer answers. For another model set its key, as in"
-    " `afk keys set openai`; `afk doctor` says what it finds."
+    "No key is set, so a small demonstration model on this computer answers. `afk keys set openai` keeps a key for"
+    " another model, and `afk doctor` says what it finds."
 )
 _ALL_COMMANDS = "`afk --help` lists all commands, `afk run --help` all options of a question."
 

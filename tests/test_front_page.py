@@ -10,6 +10,7 @@ import pytest
 from afkcli.command_group import cli
 from afkcli.front_page import COMMANDS, first_page, front_page
 from afkcli.host.invocation import Invocation, Stream
+from afkcli.host.keys import KEYS_FILE
 from tests.commands.conftest import Install, install
 from tests.e2e.conftest import shell
 from tests.e2e.shell import LIMIT, Shell
@@ -81,10 +82,11 @@ def test_afk_alone_names_the_next_step_until_there_is_a_key(shell: Shell, env: d
     assert "No key is set" not in shell.in_process(**env).err
 
 
-def test_afk_alone_takes_a_config_for_one_that_names_a_model(shell: Shell) -> None:
-    config = Path(shell.environment()["AFK_HOME"]) / "config" / "config.toml"
+@pytest.mark.parametrize("name", ["config.toml", KEYS_FILE])
+def test_afk_alone_takes_a_config_for_one_that_names_a_model(shell: Shell, name: str) -> None:
+    config = Path(shell.environment()["AFK_HOME"]) / "config" / name
     config.parent.mkdir(parents=True)
-    config.write_text('model = "local"\n')
+    config.write_text("")
 
     assert "No key is set" not in shell.in_process().err
 

@@ -36,9 +36,9 @@ def unknown_command(ctx: click.Context, name: str, rest: Sequence[str]) -> Usage
     words = COMMANDS.get(" ".join(path), {})
     meant = words.get(name.lower(), ())
     if not meant and not _is_text(name):
-        near = near_names(name, known)
+        near = near_names(name, known, most=3)
         if near:
-            return None  # click's own error, to which the near names are added
+            return UsageError(f"{what}; did you mean {' or '.join(map(repr, near))}?; {see(ctx)}")
         slips = [word for word in words if is_slip_of(name.lower(), word)] if len(name) >= _SLIP_CHARS else []
         meant = words[slips[0]] if slips and (len(name) > _SLIP_CHARS or not rest) else ()
     existing = _existing(ctx, meant)
@@ -226,7 +226,9 @@ def _too_many(ctx: click.Context, error: click.UsageError, arguments: Sequence[s
     """Return the error for a name with blanks that was typed without quotes."""
     takes = [param for param in ctx.command.params if isinstance(param, click.Argument)]
     words = [word for kind, _, word in scan(ctx, arguments) if kind is None]
-    if not takes or any(param.nargs != 1 for param in takes):
+    if not takes and words:
+        return UsageError(f"{error.message.rstrip('.')}; type: {ctx.command_path}")
+    if any(param.nargs != 1 for param in takes):
         return None
     if len(takes) > 1:
         return UsageError(f"{error.message.rstrip('.')}; put a name with blanks in quotes; {see(ctx)}")

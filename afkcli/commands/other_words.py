@@ -48,8 +48,8 @@ COMMANDS: Mapping[str, Words] = {
             "event": "events tail",
             "schema schemas": "events schema",
             "cost costs stats tokens price spend billing": "usage",
-            "login auth key token credentials apikey api-key": "keys | doctor",
-            "logout": "keys rm | doctor",
+            "login auth key token credentials apikey api-key": "#`afk keys set PROVIDER` keeps a key",
+            "logout": "keys rm",
             "model list-models pull": "models | doctor",
             "provider providers": "models | plugins",
             "agent": "agents | config show",
@@ -97,6 +97,7 @@ COMMANDS: Mapping[str, Words] = {
         }
     ),
     "tools": _words({"ls list all": "tools", "get info describe view": "tools show", "add enable use": "run --tool"}),
+    "agents": _words({"ls list all": "agents", "view cat get": "agents show"}),
     "plugins": _words({"ls list show all": "plugins", "add get": "plugins install", "remove rm": "plugins uninstall"}),
     "keys": _words(
         {"ls show get": "keys list", "add save new update": "keys set", "delete remove del unset": "keys rm"}
@@ -156,15 +157,15 @@ SENTENCES: Mapping[str, str] = {
     ),
     "--provider": "name it with the model: --model PROVIDER/MODEL",
     "--output": "the answer goes to stdout: put `> FILE` at the end",
-    "--api-key": "`afk doctor` shows where a key can be",
-    "--key": "`afk doctor` shows where a key can be",
+    "--api-key": "`afk keys set PROVIDER` keeps a key",
+    "--key": "`afk keys set PROVIDER` keeps a key",
     "--base-url": "set it with `base_url` in [providers.openai], or OPENAI_BASE_URL",
     "--api-base": "set it with `base_url` in [providers.openai], or OPENAI_BASE_URL",
     "--host": "set the server with `base_url` in [providers.openai], or OPENAI_BASE_URL",
     "--config": "the config is found by itself; AFK_HOME moves it, and `afk config path` shows it",
     "--mcp-config": "name servers in [tools.mcp.servers] of the config",
     "--cd": "afk works in the folder in which it is called: use cd",
-    "--list-models": "`afk doctor` shows the model that a bare run uses",
+    "--list-models": "`afk models` lists models",
     "--search": "`afk threads search WORDS` searches conversations",
     "--sessions": "`afk threads` lists conversations",
 }

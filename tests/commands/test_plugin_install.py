@@ -485,14 +485,15 @@ def template(world: World) -> Path:
     return path
 
 
-class TestManaged:
-    def environment_in(self, world: World, template: Path, path: Path) -> Path:
-        """Return the afk of a copy of an environment."""
-        shutil.copytree(template, path, symlinks=True)
-        script = path / BIN / "afk"
-        script.write_text(script.read_text().replace(str(template), str(path)))
-        return script
+def copied(template: Path, path: Path) -> Path:
+    """Return the afk of a copy of an environment."""
+    shutil.copytree(template, path, symlinks=True)
+    script = path / BIN / "afk"
+    script.write_text(script.read_text().replace(str(template), str(path)))
+    return script
 
+
+class TestManaged:
     @pytest.mark.parametrize(
         ("files", "line"),
         [
@@ -508,7 +509,7 @@ class TestManaged:
     ) -> None:
         for name, text in files.items():
             (tmp_path / name).write_text(text)
-        afk = self.environment_in(world, template, tmp_path / ".venv")
+        afk = copied(template, tmp_path / ".venv")
         done = world.run(afk, "plugins", "install", "afk-tools-demo", "--yes")
 
         assert done.returncode == 2
@@ -517,13 +518,13 @@ class TestManaged:
     def test_an_environment_that_a_variable_gives_to_a_project_is_refused(
         self, world: World, template: Path, tmp_path: Path
     ) -> None:
-        afk = self.environment_in(world, template, tmp_path / "elsewhere")
+        afk = copied(template, tmp_path / "elsewhere")
         env = {"UV_PROJECT_ENVIRONMENT": str(tmp_path / "elsewhere")}
 
         assert "use: uv add afk-tools-demo" in world.run(afk, "plugins", "install", "afk-tools-demo", **env).stderr
 
     def test_an_environment_of_one_call_is_refused(self, world: World, template: Path, tmp_path: Path) -> None:
-        afk = self.environment_in(world, template, tmp_path / "archive-v0" / "xyz")
+        afk = copied(template, tmp_path / "archive-v0" / "xyz")
         done = world.run(afk, "plugins", "install", "afk-tools-demo", "--yes")
 
         assert done.returncode == 2
@@ -533,7 +534,7 @@ class TestManaged:
         self, world: World, template: Path, tmp_path: Path
     ) -> None:
         (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n")
-        afk = self.environment_in(world, template, tmp_path / "tools")
+        afk = copied(template, tmp_path / "tools")
 
         assert world.run(afk, "plugins", "install", "afk-tools-demo", "--dry-run").returncode == 0
 
@@ -559,6 +560,24 @@ class TestManaged:
         assert f"afk was not installed into {bare}" in done.stderr
 
 
+@pytest.mark.parametrize("tool", ["pip", "uv"])
+def test_an_install_that_fails_half_way_says_what_changed(
+    request: pytest.FixtureRequest, world: World, template: Path, tmp_path: Path, tool: str
+) -> None:
+    afk = request.getfixturevalue("by_pip") if tool == "pip" else copied(template, tmp_path / "copy")
+    files = {"typing_extensions.py/in_the_way.py": "", "afk_tools_stuck.py": ""}
+    world.plugin("stuck", requires=["stuck-lib"], files=files)
+    make_wheel(world.wheels, "stuck-lib", files={"stuck_lib.py": ""})
+    before = versions(world, afk)
+    done = world.run(afk, "plugins", "install", "afk-tools-stuck", "--yes")
+    now = versions(world, afk)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    said = ", ".join(f"{name} new -> 1.0" for name in changed)
+    assert f"; {f'these changed: {said}' if changed else 'the environment is as it was'}" in done.stderr
+
+
 def test_the_commands_of_the_page_work_as_printed(world: World, by_uv: Path) -> None:
     world.plugin("mcp")
     (block,) = [
@@ -571,3 +590,37 @@ def test_the_commands_of_the_page_work_as_printed(world: World, by_uv: Path) -> 
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("plugins: tools.mcp") == 2
     assert "uninstalled afk-tools-mcp" in done.stderr
+
+
+BACKEND = """
+import shutil
+from pathlib import Path
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    (wheel,) = Path(__file__).parent.glob("*.whl")
+    return Path(shutil.copy(wheel, folder)).name
+
+build_editable = build_wheel
+"""
+
+
+@pytest.mark.parametrize("editable", [False, True])
+def test_an_afk_that_uv_tool_installed_from_a_folder_stays_that(world: World, tmp_path: Path, editable: bool) -> None:
+    source = tmp_path / "a clone"
+    source.mkdir()
+    afk_wheel(source)
+    (source / "backend.py").write_text(BACKEND)
+    (source / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    env = {"UV_TOOL_DIR": str(tmp_path / "tools"), "UV_TOOL_BIN_DIR": str(tmp_path / "bin")}
+    how = ("--editable", source) if editable else (source,)
+    world.made("uv", "tool", "install", "-q", "--python", sys.executable, *how, **env)
+    receipt = tmp_path / "tools" / "afkcli" / "uv-receipt.toml"
+    before = tomllib.loads(receipt.read_text())["tool"]["requirements"]
+    done = world.run(tmp_path / "bin" / "afk", "plugins", "install", "afk-tools-demo", "--yes")
+
+    assert done.returncode == 0, done.stderr
+    assert tomllib.loads(receipt.read_text())["tool"]["requirements"] == [*before, {"name": "afk-tools-demo"}]
+    assert world.run(tmp_path / "bin" / "afk", "plugins", "uninstall", "afk-tools-demo", "--yes").returncode == 0
+    assert tomllib.loads(receipt.read_text())["tool"]["requirements"] == before

@@ -439,6 +439,29 @@ class TestProject:
         assert "(changed)" in keyed.in_process("trust").err
         assert asked(keyed, "-p", "p") == "Other text"
 
+    def test_counts_in_the_folders_below(self, keyed: Shell) -> None:
+        project(keyed, "p", "Text")
+        keyed.in_process("trust")
+        keyed.folder = keyed.folder / "below" / "this"
+        keyed.folder.mkdir(parents=True)
+
+        assert asked(keyed, "-p", "p") == "Text"
+
+    def test_a_file_that_others_can_write_is_refused(self, keyed: Shell) -> None:
+        path = project(keyed, "p", "Text")
+        keyed.in_process("trust")
+        path.chmod(0o666)
+
+        assert "others can write it; chmod go-w it" in refused(keyed, "-p", "p")
+
+    def test_what_is_not_trusted_reaches_a_terminal_safely(self, keyed: Shell) -> None:
+        project(keyed, "p", '---\ndescription: "\\e[2Jgone\\u202e"\n---\n\x1b[31mText\u202e')
+
+        for command in (("trust",), ("prompts",)):
+            done = keyed.in_process(*command)
+            assert "\x1b" not in done.err + done.out
+            assert "\u202e" not in done.err + done.out
+
     def test_what_a_prompt_gives_a_model_is_shown_as_a_risk(self, keyed: Shell) -> None:
         project(keyed, "p", "---\ntools: [shell.run]\nmodel: other/x\n---\nText")
 

@@ -8,7 +8,6 @@ Since: 0.2.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import select
 import signal
@@ -192,9 +191,9 @@ class _Texts(History):
         self._typed = texts
 
     async def load(self) -> AsyncGenerator[str, None]:
-        """Yield the texts, the newest first; they are read in a thread, so that the prompt does not wait."""
+        """Yield the texts, the newest first. It is called when the prompt is shown, before a key is taken."""
         if not self._loaded:
-            self._loaded_strings = list(reversed(await asyncio.to_thread(self._typed.read)))
+            self._loaded_strings = list(reversed(self._typed.read()))
             self._loaded = True
         for text in self._loaded_strings:
             yield text
@@ -215,6 +214,14 @@ class _Output(Vt100_Output):
 
     def get_rows_below_cursor_position(self) -> int:
         return 1
+
+    def erase_down(self) -> None:
+        """Erase from the cursor on, which is in the first column.
+
+        The second column goes first: some terminals (tmux) keep what is erased from the very first position of the
+        screen on in what has scrolled away, as if it had been there.
+        """
+        self.write_raw("\x1b[C\x1b[J\x1b[D\x1b[K")
 
 
 def _is_command() -> bool:

@@ -89,6 +89,18 @@ def test_a_conversation_of_two_turns_and_how_it_continues(chat: Open, keyed: She
     assert len(roles_and_texts(server.requests[-1].body)) == 5
 
 
+def test_a_message_is_in_what_has_scrolled_away_once(chat: Open) -> None:
+    """The chat begins in the first row: what is erased there must not be kept as if it had scrolled away."""
+    terminal = chat("-t", "trip")
+    terminal.wait_for("openai/gpt-5.2-mini")
+    ask(terminal, "hello", "reply 1: hello")
+    ask(terminal, "again", "reply 2: again")
+
+    rows = [row.rstrip() for row in terminal.text().splitlines()]
+    assert [row for row in rows if row.startswith(">")] == ["> hello", "> again", ">"]
+    assert sum("trip ·" in row for row in rows) == 1
+
+
 def test_ctrl_c_stops_the_answer_and_the_next_question_is_answered(
     chat: Open, keyed: Shell, server: ModelServer
 ) -> None:

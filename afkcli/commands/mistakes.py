@@ -113,8 +113,8 @@ def _as_name(path: Sequence[str], name: str, rest: Sequence[str], what: str) -> 
     )
 
 
-def unknown_option(ctx: click.Context, error: click.NoSuchOption, arguments: Sequence[str]) -> UsageError | None:
-    """Return the error for an option that another program has, or that is typed with odd characters."""
+def unknown_option(ctx: click.Context, error: click.NoSuchOption, arguments: Sequence[str]) -> UsageError:
+    """Return the error for an option that does not exist, with the one of ours that was meant."""
     path = ctx.command_path.split()[1:]
     name, value = _as_typed(error.option_name, arguments)
     plain = typed_plainly(name)
@@ -133,10 +133,13 @@ def unknown_option(ctx: click.Context, error: click.NoSuchOption, arguments: Seq
         if said and not path:
             return _type_this([said], what)
         return UsageError(f"{what}; type: {said}" if said else f"{what}; the message needs no option: leave it out")
-    if path:
-        return None
+    near = near_names(name, [option for option in known if option.startswith("--")], most=3)
+    if path or near:
+        return UsageError(f"{what}; " + (f"did you mean {' or '.join(map(repr, near))}?; " if near else "") + see(ctx))
     meant = _option_here(OPTIONS["run"].get(name, ()), name, _options_of_a_run(ctx), "run")
-    return _type_this(["run", *_replaced(arguments, name, value, meant)], what) if meant is not None else None
+    if meant is None:
+        return UsageError(f"{what}; {see(ctx)}")
+    return _type_this(["run", *_replaced(arguments, name, value, meant)], what)
 
 
 def _replaced(arguments: Sequence[str], name: str, value: str | None, meant: str) -> list[str]:

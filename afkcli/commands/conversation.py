@@ -126,8 +126,8 @@ def turn_form(thread: ThreadInfo, shown: ShownTurn) -> JsonObject:
     return {"v": 1, "type": "turn", "thread_id": thread.name, "thread_key": thread.key, **form}
 
 
-def shown_turn(stdout: Stdout, shown: ShownTurn) -> Iterator[str]:
-    """Yield the lines of a turn for a person."""
+def shown_turn(stdout: Stdout, shown: ShownTurn, *, rendered: bool = False) -> Iterator[str]:
+    """Yield the lines of a turn for a person; what the model said as rendered Markdown with `rendered`."""
     turn = shown.turn
     took = spent(turn.model or "-", turn.usage, turn.cost_usd)
     head = f"turn {turn.turn} · {local_time(turn.started)} · {shown.state} · {took}"
@@ -135,6 +135,12 @@ def shown_turn(stdout: Stdout, shown: ShownTurn) -> Iterator[str]:
     for message in turn.messages if shown.resumed_as is None else ():
         for part in message.parts:
             label, text = _labelled(message.role, part)
+            if rendered and message.role is Role.ASSISTANT and isinstance(part, TextPart):
+                from afkcli.screen.markdown.stream import laid_out  # not at the top: it brings a parser
+
+                yield stdout.styled(f"{label}:", DIM)
+                yield from (line.rendered() for line in laid_out(text, stdout.columns(), styles=stdout.has_styles))
+                continue
             style = DIM if isinstance(part, (ReasoningPart, ToolResultPart)) else ""
             line = stdout.text(f"{label}: {text}")
             yield stdout.styled(line, style) if style else line

@@ -22,6 +22,7 @@ from afkcli.core.contract.text import collapsed
 from afkcli.core.contract.typed_json import from_json
 from afkcli.host.ending import EndedError, Ending
 from afkcli.host.signals import SIGPIPE
+from afkcli.screen.answer_text import answer_text
 from afkcli.screen.messages import Messages
 from afkcli.screen.renderers import Reasoning, TextRenderer, final_answer
 from afkcli.screen.streams import Output, is_disconnected
@@ -43,7 +44,10 @@ _QUESTION = 200  # characters of a question that are shown
 @click.option("--thread", "-t", metavar="NAME", shell_complete=complete_thread, help="Only runs of this thread.")
 @click.option("--reasoning", is_flag=True, help="Show the model's reasoning on stderr too.")
 @click.option("--final", is_flag=True, help="Write only the text of the last step of each run.")
-def command(file: str, run: str | None, thread: str | None, reasoning: bool, final: bool) -> None:
+@click.option(
+    "--plain", is_flag=True, help="On a terminal, show the answers as they are, and not as rendered Markdown."
+)
+def command(file: str, run: str | None, thread: str | None, reasoning: bool, final: bool, plain: bool) -> None:
     """Show the runs in FILE, an event log or the output of `afk run --json`, as they were shown; `-` is stdin.
 
     The answers go to stdout, everything else to stderr. No model is asked and no tool is called.
@@ -56,7 +60,7 @@ def command(file: str, run: str | None, thread: str | None, reasoning: bool, fin
         try:
             source = stack.enter_context(opened)
             with _interruptible():
-                asyncio.run(_show(events.of(source), messages, reasoning, final))
+                asyncio.run(_show(events.of(source), messages, reasoning, final, plain))
         except OSError as error:
             if is_disconnected(error):
                 raise EndedError(Ending(signal=SIGPIPE)) from None
@@ -160,8 +164,9 @@ class _Events:
                 self.is_recording = self.is_recording or form.get("type") == "recording"
 
 
-async def _show(events: Iterator[Event], messages: Messages, reasoning: bool, final: bool) -> None:
+async def _show(events: Iterator[Event], messages: Messages, reasoning: bool, final: bool, plain: bool) -> None:
     output = Output(invocation().answer_descriptor())
+    text = answer_text(invocation(), output, messages, plain=plain)
     renderer, shown = None, ""
     try:
         for event in events:
@@ -174,12 +179,14 @@ async def _show(events: Iterator[Event], messages: Messages, reasoning: bool, fi
                     output,
                     messages,
                     answer=final_answer if final else None,
-                    reasoning=Reasoning(messages) if reasoning else None,
+                    reasoning=Reasoning(messages, stands_apart=text.is_rendered) if reasoning else None,
+                    text=text,
                 )
             await renderer.show(event, more=False)
         if renderer is not None:
             await renderer.end_line()
     finally:
+        text.close()
         await output.flush()
         output.close()
 

@@ -24,6 +24,7 @@ from afkcli.core.thread.last_turns import last_turns
 from afkcli.core.thread.listing import RUNNING
 from afkcli.core.thread.lookup import thread_meant
 from afkcli.core.thread.operations import settled
+from afkcli.screen.answer_text import renders_markdown
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
 
@@ -90,6 +91,9 @@ class _Part(NamedTuple):
 @since_option("turns that began")
 @click.option("--all", "every", is_flag=True, help="Show the turns that are set aside too.")
 @click.option("--raw", is_flag=True, help="Write the records of the turns as they are stored, one JSON object a line.")
+@click.option(
+    "--plain", is_flag=True, help="On a terminal, show the answers as they are, and not as rendered Markdown."
+)
 @json_option
 def show(
     name: str | None,
@@ -98,6 +102,7 @@ def show(
     since: str | None,
     every: bool,
     raw: bool,
+    plain: bool,
     as_json: bool,
 ) -> None:
     """Show the conversation of the thread NAME; with --json one object a turn.
@@ -125,7 +130,8 @@ def show(
         elif as_json:
             stdout.objects(turn_form(taken.thread, turn) for turn in found.turns)
         else:
-            stdout.lines(line for turn in found.turns for line in shown_turn(stdout, turn))
+            rendered = renders_markdown(invocation(), is_terminal=stdout.is_terminal, plain=plain)
+            stdout.lines(line for turn in found.turns for line in shown_turn(stdout, turn, rendered=rendered))
 
 
 class _Found(NamedTuple):

@@ -18,6 +18,7 @@ from afkcli.host.collecting import collect_again, pause_collecting
 from afkcli.host.ending import Ending
 from afkcli.host.invocation import STDOUT_ASIDE, Invocation
 from afkcli.host.signals import SIGPIPE
+from afkcli.screen.answer_text import AnswerText, answer_text
 from afkcli.screen.display import shown_activity
 from afkcli.screen.messages import Messages
 from afkcli.screen.renderers import (
@@ -102,7 +103,7 @@ def turn_activity(invocation: Invocation, messages: Messages, request: TurnReque
     if request.quiet or (request.json and invocation.stdout.is_terminal):
         yield None
         return
-    with shown_activity(invocation, messages, "starting") as activity:
+    with shown_activity(invocation, messages, "starting", plain=request.plain) as activity:
         if activity is None:
             yield None
             return
@@ -221,6 +222,7 @@ class _Turn(Struct):
     _result: AgentResult | None = None
     _cancel: Callable[[], object] = lambda: None
     _output: Output | None = None
+    _text: AnswerText | None = None
     _said_unread: bool = False
 
     async def run(self) -> TurnEnded:
@@ -235,6 +237,8 @@ class _Turn(Struct):
             self._cancel = lambda: None
             if self.session.approver is not None:
                 self.session.approver.close()
+            if self._text is not None:
+                self._text.close()
             if self._output is not None:
                 self._output.close()
         return TurnEnded(self._code, self._result)
@@ -389,10 +393,13 @@ class _Turn(Struct):
         output = self._output = Output(invocation.answer_descriptor(), invocation.transient)
         if self.request.json:
             return JsonRenderer(output)
+        plain = self.request.plain or self.request.dry_run or self.request.schema is not None  # JSON is not Markdown
+        text = self._text = answer_text(invocation, output, self.messages, plain=plain)
         reasoning = None
         if self.request.reasoning:
             stderr = Output(invocation.stderr.descriptor, invocation.transient)
-            reasoning = Reasoning(self.messages, stderr if invocation.same_output() else None)
+            shared = stderr if invocation.same_output() else None
+            reasoning = Reasoning(self.messages, shared, stands_apart=text.is_rendered)
         answer = final_answer if self.request.final else None
         if self.request.schema is not None and not self.request.dry_run:
             answer = structured_answer
@@ -406,6 +413,7 @@ class _Turn(Struct):
             attended=seen and tells,
             resumable=tells and self.request.memory and self.session.names_resume,
             asked=self.session.asks_on_stderr,
+            text=text,
         )
 
     def _on_signal(self, number: int) -> None:

@@ -154,6 +154,12 @@ _OPTIONS = (
         is_flag=True,
         help="On a terminal, do not say that a thread is new, or what the run took.",
     ),
+    option(
+        "--plain",
+        group=OUTPUT,
+        is_flag=True,
+        help="On a terminal, show the answer as it is: nothing is rendered, drawn again or animated.",
+    ),
     option("--final", group=OUTPUT, is_flag=True, help="Write only the text of the last step, once it is complete."),
     option(
         "--busy",

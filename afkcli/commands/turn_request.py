@@ -31,6 +31,7 @@ class TurnRequest(FrozenStruct, kw_only=True):
         memory: whether thread and log are read and written.
         read_stdin: whether stdin may be read.
         json, reasoning, final: the form of the output.
+        plain: only append text to a terminal: no rendered Markdown, no spinner.
         quiet: leave out the line about what the run took.
         record, replay: a file that records the run, or a recording that answers it.
         dry_run: write the request that would be sent, and send nothing.
@@ -68,6 +69,7 @@ class TurnRequest(FrozenStruct, kw_only=True):
     json: bool = False
     reasoning: bool = False
     final: bool = False
+    plain: bool = False
     quiet: bool = False
     record: str | None = None
     replay: str | None = None

@@ -32,6 +32,7 @@ from afkcli.core.contract.jsonform import dumps
 from afkcli.core.contract.limits import CUT_BY
 from afkcli.core.contract.result import AgentResult, RunState
 from afkcli.core.contract.text import visible, visible_json
+from afkcli.screen.answer_text import AnswerText, PlainText
 from afkcli.screen.messages import Messages
 from afkcli.screen.spent import spent
 from afkcli.screen.streams import Output
@@ -50,10 +51,12 @@ class Reasoning:
         messages: the lines on stderr.
         output: the file of both the answer and stderr, whose reader slows the run; None where stderr is read on its
             own, and what nothing reads is left out.
+        stands_apart: whether a blank line separates it from the answer also where there are colours.
     """
 
-    def __init__(self, messages: Messages, output: Output | None = None) -> None:
+    def __init__(self, messages: Messages, output: Output | None = None, *, stands_apart: bool = False) -> None:
         self._messages = messages
+        self._stands_apart = stands_apart
         self._output = output
         self._closed = False
         self._streaming = False
@@ -74,7 +77,8 @@ class Reasoning:
         if self._streaming:
             self._streaming = False
             before, self._messages.before = self._messages.before, ""
-            await self._write(before if self._messages.colours else f"{before}\n")
+            is_dim = self._messages.colours and not self._stands_apart
+            await self._write(before if is_dim else f"{before}\n")
 
     async def _write(self, text: str) -> None:
         if self._output is None:
@@ -142,6 +146,7 @@ class TextRenderer:
         attended: whether a person reads stderr; it then gets a line about what the run took.
         resumable: whether the turn is kept, so that the command is named that goes on with an answer that was cut.
         asked: whether a person is asked about calls on the same terminal, where the question shows them.
+        text: where the text of the answer is shown; as it is on `output` if it is None.
     """
 
     def __init__(
@@ -154,8 +159,9 @@ class TextRenderer:
         attended: bool = False,
         resumable: bool = False,
         asked: bool = False,
+        text: AnswerText | None = None,
     ) -> None:
-        self._output = output
+        self._text = text or PlainText(output, messages)
         self._messages = messages
         self._answer = answer
         self._reasoning = reasoning
@@ -165,12 +171,11 @@ class TextRenderer:
         self._began = ""
         self._step = 0
         self._retried = ""
-        self._at_line_start = True
 
     async def show(self, event: Event, *, more: bool) -> None:
         if event.type == "reasoning_delta":
             if self._reasoning is not None or not more:
-                await self._output.flush()
+                await self._text.settle()
             if self._reasoning is not None:
                 await self._reasoning.show(event.reasoning_delta)
             return
@@ -183,41 +188,42 @@ class TextRenderer:
             self._began = event.ts
         elif event.type == "text_delta":
             if self._answer is None:
-                self._text(event.text_delta, event.step)
+                if event.step != self._step:
+                    await self._begin_step(event.step)
+                self._text.put(event.text_delta)
         elif event.type == "completed":
             if self._answer is not None:
-                self._text(self._answer(event.result), event.step)
-            self._end_line()
-            await self._output.flush()
+                self._text.put(self._answer(event.result))
+            await self._text.end()
+            self._text.close()
             self._ending(event.result)
             self._last_lines(event)
         elif event.type != "tool_call_delta":
-            await self._output.flush()
+            await self._text.settle()
+            self._arrange(event)
             self._status(event)
         if not more:
-            await self._output.flush()
+            await self._text.show()
 
-    def _text(self, text: str, step: int) -> None:
-        if step != self._step:
-            self._end_line()
-            self._step = step
-        if self._output.is_terminal:
-            text = visible(text)
-        if text:
-            self._output.put(text)
-            self._at_line_start = text.endswith("\n")
-            self._messages.before = "" if self._at_line_start or not self._output.is_terminal else "\n"
+    def _arrange(self, event: Event) -> None:
+        """Get ready for the text of a step, or set lines about tools apart from it."""
+        if event.type == "step_started":
+            self._text.prepare()
+        elif event.type in ("tool_started", "tool_progress", "tool_completed"):
+            self._messages.before += self._text.stand_apart()
+
+    async def _begin_step(self, step: int) -> None:
+        """Have the text of a step begin on a line of its own."""
+        await self._text.end()
+        self._step = step
 
     async def end_line(self) -> None:
         """End a line that was cut, before something else is written."""
-        self._end_line()
-        await self._output.flush()
+        await self._text.end()
 
-    def _end_line(self) -> None:
-        if not self._at_line_start:
-            self._output.put("\n")
-            self._at_line_start = True
-            self._messages.before = ""
+    def close(self) -> None:
+        """Draw nothing any more; after the last event nothing is drawn anyway. Since: 0.2."""
+        self._text.close()
 
     def _status(self, event: Event) -> None:
         say = self._messages

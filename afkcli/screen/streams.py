@@ -74,6 +74,14 @@ class Output:
         else:
             await self._write_when_writable(self._own, memoryview(data))
 
+    def terminal_size(self) -> tuple[int, int]:
+        """Return the columns and the lines of the terminal now; 80 and 24 if it does not say. Since: 0.2."""
+        try:
+            columns, lines = os.get_terminal_size(self._descriptor if self._own is None else self._own)
+        except OSError:
+            return 80, 24
+        return columns or 80, lines or 24
+
     def close(self) -> None:
         """Close what was opened to write, not the descriptor itself."""
         own, self._own = self._own, None
@@ -200,6 +208,11 @@ class Stdout:
     def text(self, text: str) -> str:
         """Return text of several lines: with control characters made visible on a terminal, else unchanged."""
         return visible(text) if self.is_terminal else text
+
+    @property
+    def has_styles(self) -> bool:
+        """Whether colours are shown."""
+        return self._styled
 
     def styled(self, text: str, style: str) -> str:
         """Return `text` with an SGR parameter of ECMA-48 where colours are shown."""

@@ -57,7 +57,10 @@ def compaction_at(messages: Sequence[Message], takes: Takes) -> int | None:
 
     The whole message is sent, because a call in it may come before the compaction, and its result follows.
     """
-    return next((at for at in reversed(range(len(messages))) if is_compaction(messages[at], takes)), None)
+    for at in range(len(messages) - 1, -1, -1):
+        if not messages[at].is_text and is_compaction(messages[at], takes):  # nearly every message is text
+            return at
+    return None
 
 
 def compaction_alone(message: Message) -> Message:

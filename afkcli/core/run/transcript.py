@@ -185,7 +185,9 @@ class Transcript(Struct, kw_only=True):
             if number >= max(self.trim.dropped, self.stood_for) and turn.turn not in self.left_out:
                 if turn.is_native and number != self.compacted:  # another model made it, or a later one stands for it
                     continue
-                turn = turn._replace(messages=self.sent_of(number))
+                messages = self.sent_of(number)
+                if messages is not turn.messages:  # they are, in nearly every turn of a long thread
+                    turn = turn._replace(messages=messages)
                 yield turn._replace(messages=marked(turn.messages)) if number < self.trim.marked else turn
 
     def sent_of(self, number: int) -> tuple[Message, ...]:

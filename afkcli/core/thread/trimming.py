@@ -164,7 +164,9 @@ def tokens_of(part: Part) -> int:
     An image is about 1,600 at most (https://platform.claude.com/docs/en/build-with-claude/vision), a page of a PDF two
     or three thousand and often 50 kB.
     """
-    if isinstance(part, (TextPart, ReasoningPart)):
+    if isinstance(part, TextPart):
+        return text_tokens(part.text)
+    if isinstance(part, ReasoningPart):
         return text_tokens(part.text) + _compaction_tokens(part)
     if isinstance(part, ToolCallPart):
         return text_tokens(part.name) + text_tokens(part.invalid_arguments or repr(part.arguments))
@@ -173,9 +175,9 @@ def tokens_of(part: Part) -> int:
     return IMAGE_TOKENS if isinstance(part, ImagePart) else _file_tokens(part)
 
 
-def _compaction_tokens(part: TextPart | ReasoningPart) -> int:
+def _compaction_tokens(part: ReasoningPart) -> int:
     """Return the estimated tokens of a compaction: its data are a text, or an encrypted one, which is longer."""
-    if not isinstance(part, ReasoningPart) or not part.compacts or part.provider_data is None:
+    if not part.compacts or part.provider_data is None:
         return 0
     return text_tokens(dumps(part.provider_data.payload))
 

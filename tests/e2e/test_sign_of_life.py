@@ -570,3 +570,25 @@ def test_an_ascii_terminal_gets_an_ascii_line(keyed: Shell, server: ModelServer)
         own.wait_for("Hello world")
         assert process.wait(LIMIT) == 0
     assert own.seen.isascii()
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+@pytest.mark.parametrize("lines", [24, 6], ids=["empty", "full"])
+def test_a_wait_within_lists_code_and_tables_leaves_nothing_behind(
+    keyed: Shell, server: ModelServer, after: int, lines: int
+) -> None:
+    pieces = [
+        "# Beds\n\n- carrots\n- beans",
+        "\n\n```python\nx = 1\n",
+        "y = 2\n```\n\n| a | b |\n|---|---|\n| 1 |",
+        " 2 |\n",
+    ]
+    server.script(Step(text=pieces))
+    with terminal(keyed, "run", "-n", "-t", "a", "hi", columns=40, lines=lines) as own:
+        without = final_text(own)
+
+    server.script(Step(text=pieces, fault=Fault.HANG, fault_after=after))
+    with terminal(keyed, "run", "-n", "-t", "b", "hi", columns=40, lines=lines) as own:
+        own.wait_for("waiting for more of the answer (")
+        server.release()
+        assert final_text(own).replace("'b'", "'a'") == without

@@ -353,7 +353,7 @@ class TestTerminals:
             assert ended(process) == 0
             while select.select([terminal.main], [], [], 0)[0]:
                 terminal.seen += os.read(terminal.main, 65536).decode()
-        assert terminal.seen.count("word ") == 300
+        assert terminal.seen.count("word") == 300
 
     def test_a_question_on_a_stopped_terminal_does_not_hold_up_a_signal(
         self, keyed: Shell, server: ModelServer

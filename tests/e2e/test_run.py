@@ -101,7 +101,7 @@ class TestOutput:
         assert on_pipes.err.endswith("I th␛[31mink twice.\n\n")
         assert "twice" not in keyed.afk("run", "hi").err
         seen = on_a_terminal(keyed, "run", "-q", "-t", "t", "--reasoning", "hi")
-        assert seen == "\x1b[2mI th␛[31mink \x1b[0m\x1b[2mtwice.\x1b[0m\r\none two\r\n"
+        assert seen == "\x1b[2mI th␛[31mink \x1b[0m\x1b[2mtwice.\x1b[0m\r\n\r\none two\r\n"
         assert "\x1b" not in on_a_terminal(keyed, "run", "--reasoning", "hi", NO_COLOR="1")
         events = keyed.afk("run", "--json", "hi").events
         assert "".join(event.get("reasoning_delta", "") for event in events) == "I th\x1b[31mink twice."

@@ -298,7 +298,7 @@ def test_text_of_every_width_is_sent_as_it_was_typed(keyed: Shell, server: Model
         terminal.type(f"{message}!")
         terminal.type("\x1b[D\x1b[D\x1b[C\x1b[C\x7f")  # Left, Left, Right, Right, Backspace
         terminal.type("\r")
-        position = terminal.wait_for("reply 1: ")
+        position = terminal.wait_for("reply 1:")
         terminal.wait_for("trip", position)
         terminal.type("\x04")
         assert process.wait(LIMIT) == 0

@@ -232,7 +232,7 @@ class RenderedText:
             region = self._begun_region()
             region.feed(text)
             text = ""
-            if self._before and self._messages.before != self._before:  # a line was written in between
+            if self._before and not self._messages.before:  # a line was written in between
                 region.leave()
             drawn = region.draw(*self._output.terminal_size(), ended=ended)
         except Exception:  # whatever is wrong with the rendering, the answer has to be shown
@@ -243,7 +243,8 @@ class RenderedText:
             if self._apart:
                 drawn, self._apart = f"\n{drawn}", False
         self._output.put(drawn)
-        self._before = self._messages.before = "\n" if region.is_mid_line else ""
+        if drawn or not region.is_mid_line:  # else what sets the next line apart stays
+            self._before = self._messages.before = "\n" if region.is_mid_line else ""
         now = time.monotonic()
         self._due = now + max(FRAME_SECONDS, FRAME_SHARE * (now - began))
 

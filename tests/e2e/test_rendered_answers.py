@@ -108,6 +108,18 @@ def test_tool_lines_stand_apart_from_the_answer(keyed: Shell, server: ModelServe
     assert "\n\nIt says hello.\n" in text
 
 
+def test_a_question_about_a_call_stands_apart_from_the_answer(keyed: Shell, server: ModelServer) -> None:
+    call = ScriptedCall(name="shell__run", arguments={"argv": ["true"]})
+    server.script(Step(text="I run **it**. ", tool_calls=[call]), Step(text="It *ran*."))
+    with on_terminal(keyed, "--tool", "shell.run", "hi") as terminal:
+        terminal.wait_for("[v]iew, [?]")
+        terminal.type("n\n")
+        terminal.wait_for_end()
+        text = terminal.text()
+    assert text.startswith("I run it.\n\nafk: shell.run asks to run this command:\n  $ true\n")
+    assert "\n\nIt ran.\n" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables"),
     [(("--plain",), {}), ((), {"TERM": "dumb"}), ((), {"ACCESSIBLE": "1"}), ((), {"TERM": ""})],

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -20,6 +19,7 @@ from afkcli.host.ending import Ending
 from afkcli.host.invocation import Invocation
 from afkcli.installing.environment import DISTRIBUTION, Environment, find_environment, normalised
 from afkcli.installing.installer import Fetched, Installer
+from afkcli.installing.recovery import in_part, put_back, state_of
 from afkcli.installing.requirements import constraints, needed, needed_by_others
 from afkcli.loading.discovery import GROUP, KNOWN, MODELS_GROUP, Plugins, discover
 from afkcli.loading.entry_points import claims
@@ -80,7 +80,8 @@ def install(name: str, yes: bool, dry_run: bool, as_json: bool) -> Ending:
             messages.say("it is not installed")
             return Ending(2)
         with shown_activity(start, messages, "installing"):
-            changed = _changed_by(start, environment, lambda: installer.install(fetched))
+            names = {normalised(fetched.declared.name), *planned}
+            changed = _changed_by(installer, lambda: installer.install(fetched), names, fetched.declared.files)
     return _installed(start, environment, fetched, page, changed, as_json=as_json)
 
 
@@ -115,7 +116,7 @@ def uninstall(name: str, yes: bool, dry_run: bool, as_json: bool) -> Ending:
     else:
         with tempfile.TemporaryDirectory(prefix="afk-install-") as folder:
             installer = _installer(environment, start, Path(folder), discover(start))
-            _changed_by(start, environment, lambda: installer.uninstall(name))
+            _changed_by(installer, lambda: installer.uninstall(name), {normalised(name)})
         messages.say(f"uninstalled {name}; its settings in the config and what it stored are left as they are")
     if as_json:
         form = {"v": 1, "type": "plugin_uninstalled", "name": name, "version": version, "done": not dry_run}
@@ -189,16 +190,24 @@ def _plugins_of(name: str) -> list[str]:
     return sorted(found[normalised(name)])
 
 
-def _changed_by(start: Invocation, environment: Environment, work: Any) -> dict[str, tuple[str | None, str | None]]:
-    """Do the work and return what changed: the versions before and after by name; an error says that too."""
-    before = environment.installed
+def _changed_by(
+    installer: Installer, work: Callable[[], None], names: Iterable[str], files: Sequence[str] = ()
+) -> dict[str, tuple[str | None, str | None]]:
+    """Do the work and return what changed: the versions before and after by name.
+
+    If it fails, or is interrupted, the environment is put back, and the error says what could not be.
+    """
+    before = state_of(installer.environment)
     try:
         work()
+    except KeyboardInterrupt:
+        put_back(installer, before, names, files)
+        raise
     except AfkError as error:
-        changed = _difference(before, environment.installed)
-        left = f"these changed: {_words(changed)}" if changed else "the environment is as it was"
-        raise type(error)(f"{error}; {left}") from None
-    return _difference(before, environment.installed)
+        left = put_back(installer, before, names, files)
+        said = f"not everything could be put back: {'; '.join(left)}" if left else "the environment is as it was"
+        raise type(error)("; ".join([str(error), said, *in_part(installer.environment)])) from None
+    return _difference(before.versions, installer.environment.installed)
 
 
 def _difference(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:

@@ -106,7 +106,8 @@ class Installer(Struct, kw_only=True):
         tool, name = self.environment.tool, fetched.declared.name
         recorded = fetched.requirement if fetched.wheel else name
         if tool == "uv tool":
-            self._uv_tool({normalised(name): recorded}, without=None)
+            # Without this uv keeps an older version that is installed: the record has the name alone.
+            self._uv_tool({normalised(name): recorded}, "--upgrade-package", name)
         elif tool == "pipx":
             force = ["--force"] if normalised(name) in self.environment.installed else []
             self._pipx("inject", *force, self.environment.prefix.name, str(fetched.wheel or name))
@@ -127,6 +128,21 @@ class Installer(Struct, kw_only=True):
             self._uv("uninstall", name)
         else:
             self._pip("uninstall", "--yes", name)
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Uninstall distributions that the records of uv and pipx do not have; `InstallError` if that fails."""
+        if self._uses_uv:
+            self._uv("uninstall", *names)
+        else:
+            self._pip("uninstall", "--yes", *names)
+
+    def reinstall(self, requirements: Sequence[str]) -> None:
+        """Install distributions anew, without what they need; `InstallError` if that fails."""
+        if self._uses_uv:
+            self._uv("install", "--no-deps", "--no-build", "--reinstall", *requirements)
+        else:
+            arguments = ("--only-binary", ":all:", "--no-deps", "--force-reinstall", *requirements)
+            self._pip("install", "--no-input", *self._of_user(), *arguments)
 
     @property
     def _uses_uv(self) -> bool:
@@ -169,7 +185,7 @@ class Installer(Struct, kw_only=True):
             program = found
         return self._run([program, "pip", command, "--python", self.environment.python, *arguments])
 
-    def _uv_tool(self, more: Mapping[str, str], *, without: str | None) -> None:
+    def _uv_tool(self, more: Mapping[str, str], *options: str, without: str | None = None) -> None:
         line = f"uv tool install {DISTRIBUTION} --with ..."
         receipt = read_receipt(self.environment.prefix, line)
         others = {**receipt.others, **more}
@@ -179,7 +195,7 @@ class Installer(Struct, kw_only=True):
         folders = {"UV_TOOL_DIR": str(self.environment.prefix.parent)}
         if receipt.folder is not None:
             folders["UV_TOOL_BIN_DIR"] = str(receipt.folder)
-        self._run([self.environment.program, "tool", "install", *receipt.arguments(others)], **folders)
+        self._run([self.environment.program, "tool", "install", *options, *receipt.arguments(others)], **folders)
 
     def _pipx(self, *arguments: str) -> None:
         # The folder above `venvs`: it may be another one than the variables say, as with `pipx install --global`.

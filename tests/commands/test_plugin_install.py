@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from tests.e2e.shell import LIMIT
 from tests.wheelhouse import afk_wheel, installed_wheel, make_wheel, needed_by
 
 HOOK = "from afkcli import hookimpl\nAFK_HOOKS = 1\n@hookimpl\ndef afk_{}(settings): return []\n"
+GROWN = {"afk": {"tools.grown": "afk_tools_grown"}}
 BIN = "Scripts" if os.name == "nt" else "bin"
 
 
@@ -94,7 +97,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def by_pip(world: World) -> Path:
     path = world.folder / "by-pip"
     world.made(sys.executable, "-m", "venv", path)
-    world.made(path / BIN / "python", "-m", "pip", "install", "-q", "afkcli")
+    world.made(path / BIN / "python", "-m", "pip", "install", "-q", "--no-compile", "afkcli")
     return path / BIN / "afk"
 
 
@@ -122,17 +125,20 @@ def afk(request: pytest.FixtureRequest) -> Path:
     return found
 
 
-def versions(world: World, afk: Path) -> dict[str, str]:
+def versions(afk: Path) -> dict[str, str]:
     """Return what is installed in an environment."""
-    script = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
-    done = world.run(afk.resolve().parent / "python", "-c", script)
-    found: dict[str, str] = json.loads(done.stdout)
-    return found
+    stems = [info.name.removesuffix(".dist-info") for info in packages(afk).glob("*.dist-info")]
+    return {name.replace("_", "-"): version for name, _, version in (stem.partition("-") for stem in stems)}
+
+
+def packages(afk: Path) -> Path:
+    """Return the folder of packages of an environment."""
+    return next(afk.resolve().parent.parent.glob("lib/*/site-packages"))
 
 
 class TestEachEnvironment:
     def test_gets_the_plugin_that_was_shown_and_loses_it_again(self, world: World, afk: Path) -> None:
-        before = versions(world, afk)
+        before = versions(afk)
         done = world.run(afk, "plugins", "install", "afk-tools-demo", "--yes")
         assert done.returncode == 0, done.stderr
         for said in ("afk-tools-demo 1.0", "Shows how", "licence: MIT", "plugins: tools.demo"):
@@ -140,7 +146,7 @@ class TestEachEnvironment:
         assert "needs: afkcli>=0.1, demo-lib" in done.stderr
         assert "also installs: demo-lib 1.0" in done.stderr
         assert done.stdout.split() == ["tools.demo", "afk-tools-demo", "1.0", "ok"]
-        assert versions(world, afk) == {**before, "afk-tools-demo": "1.0", "demo-lib": "1.0"}
+        assert versions(afk) == {**before, "afk-tools-demo": "1.0", "demo-lib": "1.0"}
 
         again = world.run(afk, "plugins", "install", "afk-tools-demo", "--yes")
         assert again.returncode == 0
@@ -149,40 +155,40 @@ class TestEachEnvironment:
         gone = world.run(afk, "plugins", "uninstall", "afk-tools-demo", "--yes")
         assert gone.returncode == 0, gone.stderr
         assert "its settings in the config and what it stored are left as they are" in gone.stderr
-        assert "afk-tools-demo" not in versions(world, afk)
+        assert "afk-tools-demo" not in versions(afk)
 
     def test_is_as_it_was_after_a_dry_run_and_without_an_answer(self, world: World, afk: Path) -> None:
-        before = versions(world, afk)
+        before = versions(afk)
         dry = world.run(afk, "plugins", "install", "afk-tools-demo", "--dry-run")
         assert (dry.returncode, dry.stdout) == (0, "")
         assert "nothing was installed: --dry-run" in dry.stderr
         asked = world.run(afk, "plugins", "install", "afk-tools-demo")
         assert asked.returncode == 2
         assert "needs a terminal; use --yes" in asked.stderr
-        assert versions(world, afk) == before
+        assert versions(afk) == before
 
     def test_keeps_what_afk_needs(self, world: World, afk: Path) -> None:
         world.plugin("greedy", requires=["click<8"])
         make_wheel(world.wheels, "click", "7.0", files={"click/__init__.py": ""})
-        before = versions(world, afk)
+        before = versions(afk)
         done = world.run(afk, "plugins", "install", "afk-tools-greedy", "--yes")
 
         assert done.returncode == 1
         assert "click" in done.stderr
-        assert versions(world, afk) == before
+        assert versions(afk) == before
 
     def test_refuses_sdists_of_the_plugin_and_of_what_it_needs(self, world: World, afk: Path) -> None:
         shutil.copy(sdist(world, "afk-tools-source"), world.wheels)
         shutil.copy(sdist(world, "source-lib"), world.wheels)
         world.plugin("sourced", requires=["source-lib"])
-        before = versions(world, afk)
+        before = versions(afk)
         own = world.run(afk, "plugins", "install", "afk-tools-source", "--yes")
         needed = world.run(afk, "plugins", "install", "afk-tools-sourced", "--yes")
 
         assert own.returncode == needed.returncode == 1
         assert "(sdists are not taken, because building one runs its code)" in own.stderr
         assert "source-lib" in needed.stderr.replace("_", "-")
-        assert versions(world, afk) == before
+        assert versions(afk) == before
         assert not (world.folder / "built").exists()
 
 
@@ -213,10 +219,10 @@ class TestTools:
             "afk-tools-second",
         ]
         assert world.run("uv", "tool", "upgrade", "afkcli").returncode == 0
-        assert {"afk-tools-demo", "afk-tools-second"} <= set(versions(world, by_uv_tool))
+        assert {"afk-tools-demo", "afk-tools-second"} <= set(versions(by_uv_tool))
         for name in ("afk-tools-demo", "afk-tools-second"):
             world.run(by_uv_tool, "plugins", "uninstall", name, "--yes")
-        assert "afk-tools-demo" not in versions(world, by_uv_tool)
+        assert "afk-tools-demo" not in versions(by_uv_tool)
 
     def test_uv_tool_keeps_the_version_of_afk_and_how_it_was_asked_for(self, world: World, tmp_path: Path) -> None:
         env = {"UV_TOOL_DIR": str(tmp_path / "tools"), "UV_TOOL_BIN_DIR": str(tmp_path / "bin")}
@@ -272,20 +278,24 @@ class TestTools:
         done = world.run(by_pip, "plugins", "install", "afk-tools-demo", "--yes", cwd=tmp_path, **elsewhere)
 
         assert done.returncode == 0, done.stderr
-        assert versions(world, by_pip)["demo-lib"] == "1.0"
+        assert versions(by_pip)["demo-lib"] == "1.0"
         assert not (tmp_path / "target").exists()
         world.run(by_pip, "plugins", "uninstall", "afk-tools-demo", "--yes")
 
 
 class TestShown:
-    def test_a_newer_wheel_is_an_upgrade(self, world: World, by_uv: Path) -> None:
-        world.plugin("grown")
-        assert world.run(by_uv, "plugins", "install", "afk-tools-grown", "--yes").returncode == 0
-        world.plugin("grown", "1.1")
-        done = world.run(by_uv, "plugins", "install", "afk-tools-grown", "--yes")
+    @pytest.mark.parametrize("kind", ["uv", "uv_tool", "pipx"])
+    def test_a_newer_wheel_is_an_upgrade(self, request: pytest.FixtureRequest, world: World, kind: str) -> None:
+        afk, name = request.getfixturevalue(f"by_{kind}"), f"grown-{kind.replace('_', '-')}"
+        world.plugin(name, files={"afk_tools_grown.py": HOOK.format("tools")}, points=GROWN)
+        assert world.run(afk, "plugins", "install", f"afk-tools-{name}", "--yes").returncode == 0
+        world.plugin(name, "1.1", files={"afk_tools_grown.py": HOOK.format("tools")}, points=GROWN)
+        done = world.run(afk, "plugins", "install", f"afk-tools-{name}", "--yes")
 
-        assert "afk-tools-grown 1.1 (installed: 1.0)" in done.stderr
-        assert versions(world, by_uv)["afk-tools-grown"] == "1.1"
+        assert done.returncode == 0, done.stderr
+        assert f"afk-tools-{name} 1.1 (installed: 1.0)" in done.stderr
+        assert versions(afk)[f"afk-tools-{name}"] == "1.1"
+        assert world.run(afk, "plugins", "uninstall", f"afk-tools-{name}", "--yes").returncode == 0
 
     def test_a_file_of_a_wheel_is_installed(self, world: World, by_uv: Path, by_pip: Path, tmp_path: Path) -> None:
         wheel = make_wheel(
@@ -410,13 +420,13 @@ class TestRefused:
         ],
     )
     def test_what_pip_could_take_for_something_else(self, world: World, by_uv: Path, name: str, said: str) -> None:
-        before = versions(world, by_uv)
+        before = versions(by_uv)
         done = world.run(by_uv, "plugins", "install", "--yes", name)
 
         assert done.returncode in (1, 2)
         assert said in done.stderr
         assert len(done.stderr.splitlines()) <= 2
-        assert versions(world, by_uv) == before
+        assert versions(by_uv) == before
 
     def test_what_is_no_plugin(self, world: World, by_uv: Path) -> None:
         done = world.run(by_uv, "plugins", "install", "demo-lib", "--yes")
@@ -470,12 +480,12 @@ class TestRefused:
         ],
     )
     def test_an_uninstall_of_what_is_no_plugin(self, world: World, by_uv: Path, name: str, said: str) -> None:
-        before = versions(world, by_uv)
+        before = versions(by_uv)
         done = world.run(by_uv, "plugins", "uninstall", "--yes", name)
 
         assert done.returncode == 2
         assert said in done.stderr
-        assert versions(world, by_uv) == before
+        assert versions(by_uv) == before
 
 
 @pytest.fixture(scope="session")
@@ -488,8 +498,21 @@ def template(world: World) -> Path:
 def copied(template: Path, path: Path) -> Path:
     """Return the afk of a copy of an environment."""
     shutil.copytree(template, path, symlinks=True)
+    return _moved(template, path)
+
+
+def linked(template: Path, path: Path) -> Path:
+    """Return the afk of a copy that shares its files, which is cheaper; for what changes none of them."""
+    shutil.copytree(template, path, symlinks=True, copy_function=os.link)
+    return _moved(template, path)
+
+
+def _moved(template: Path, path: Path) -> Path:
     script = path / BIN / "afk"
-    script.write_text(script.read_text().replace(str(template), str(path)))
+    text = script.read_text().replace(str(template), str(path))
+    script.unlink()
+    script.write_text(text)
+    script.chmod(0o755)
     return script
 
 
@@ -509,7 +532,7 @@ class TestManaged:
     ) -> None:
         for name, text in files.items():
             (tmp_path / name).write_text(text)
-        afk = copied(template, tmp_path / ".venv")
+        afk = linked(template, tmp_path / ".venv")
         done = world.run(afk, "plugins", "install", "afk-tools-demo", "--yes")
 
         assert done.returncode == 2
@@ -518,13 +541,13 @@ class TestManaged:
     def test_an_environment_that_a_variable_gives_to_a_project_is_refused(
         self, world: World, template: Path, tmp_path: Path
     ) -> None:
-        afk = copied(template, tmp_path / "elsewhere")
+        afk = linked(template, tmp_path / "elsewhere")
         env = {"UV_PROJECT_ENVIRONMENT": str(tmp_path / "elsewhere")}
 
         assert "use: uv add afk-tools-demo" in world.run(afk, "plugins", "install", "afk-tools-demo", **env).stderr
 
     def test_an_environment_of_one_call_is_refused(self, world: World, template: Path, tmp_path: Path) -> None:
-        afk = copied(template, tmp_path / "archive-v0" / "xyz")
+        afk = linked(template, tmp_path / "archive-v0" / "xyz")
         done = world.run(afk, "plugins", "install", "afk-tools-demo", "--yes")
 
         assert done.returncode == 2
@@ -534,7 +557,7 @@ class TestManaged:
         self, world: World, template: Path, tmp_path: Path
     ) -> None:
         (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n")
-        afk = copied(template, tmp_path / "tools")
+        afk = linked(template, tmp_path / "tools")
 
         assert world.run(afk, "plugins", "install", "afk-tools-demo", "--dry-run").returncode == 0
 
@@ -560,22 +583,129 @@ class TestManaged:
         assert f"afk was not installed into {bare}" in done.stderr
 
 
-@pytest.mark.parametrize("tool", ["pip", "uv"])
-def test_an_install_that_fails_half_way_says_what_changed(
-    request: pytest.FixtureRequest, world: World, template: Path, tmp_path: Path, tool: str
-) -> None:
-    afk = request.getfixturevalue("by_pip") if tool == "pip" else copied(template, tmp_path / "copy")
-    files = {"typing_extensions.py/in_the_way.py": "", "afk_tools_stuck.py": ""}
-    world.plugin("stuck", requires=["stuck-lib"], files=files)
-    make_wheel(world.wheels, "stuck-lib", files={"stuck_lib.py": ""})
-    before = versions(world, afk)
-    done = world.run(afk, "plugins", "install", "afk-tools-stuck", "--yes")
-    now = versions(world, afk)
+def contents(afk: Path) -> dict[str, bytes]:
+    """Return the files of an environment's packages, without compiled ones and what installers note for themselves."""
+    folder = packages(afk)
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".pyc" and not path.parent.name.endswith(".dist-info")
+    }
 
-    assert (done.returncode, done.stdout) == (1, "")
-    changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-    said = ", ".join(f"{name} new -> 1.0" for name in changed)
-    assert f"; {f'these changed: {said}' if changed else 'the environment is as it was'}" in done.stderr
+
+IN_THE_WAY = {"typing_extensions.py/in_the_way.py": ""}
+"""A file that cannot be written, because a file has the name of its folder."""
+
+
+class TestFailedHalfWay:
+    def test_it_leaves_nothing_and_the_next_install_works(self, world: World, afk: Path) -> None:
+        world.plugin("stuck", requires=["stuck-lib"], files={**IN_THE_WAY, "afk_tools_stuck.py": ""})
+        make_wheel(world.wheels, "stuck-lib", files={"stuck_lib/__init__.py": ""})
+        before, had = versions(afk), contents(afk)
+        done = world.run(afk, "plugins", "install", "afk-tools-stuck", "--yes")
+
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.endswith("; the environment is as it was\n")
+        assert versions(afk) == before
+        assert contents(afk) == had
+        assert not list(packages(afk).glob("*stuck*"))
+        after = world.run(afk, "plugins", "install", "afk-tools-demo", "--yes")
+        assert after.returncode == 0, after.stderr
+        world.run(afk, "plugins", "uninstall", "afk-tools-demo", "--yes")
+
+    def test_an_upgrade_brings_the_old_version_back_while_it_can_be_had(self, world: World, tmp_path: Path) -> None:
+        env = {
+            "UV_TOOL_DIR": str(tmp_path / "tools"),
+            "UV_TOOL_BIN_DIR": str(tmp_path / "bin"),
+            "UV_CACHE_DIR": str(tmp_path / "cache"),
+        }
+        old = world.plugin("rising", files={"afk_tools_rising.py": HOOK.format("tools"), "afk_tools_rising_old.py": ""})
+        world.made(
+            "uv", "tool", "install", "-q", "--python", sys.executable, "afkcli", "--with", "afk-tools-rising", **env
+        )
+        afk = tmp_path / "bin" / "afk"
+        had = contents(afk)
+        world.plugin("rising", "1.1", files={**IN_THE_WAY, "afk_tools_rising.py": ""})
+        done = world.run(afk, "plugins", "install", "afk-tools-rising", "--yes", **env)
+
+        assert done.returncode == 1
+        assert done.stderr.endswith("; the environment is as it was\n")
+        assert contents(afk) == had
+        assert world.run(afk, "plugins").stdout.split()[:4] == ["tools.rising", "afk-tools-rising", "1.0", "ok"]
+        old.unlink()
+        shutil.rmtree(tmp_path / "cache")
+        again = world.run(afk, "plugins", "install", "afk-tools-rising", "--yes", **env)
+        assert "; not everything could be put back: afk-tools-rising 1.0 -> removed; " in again.stderr
+        receipt = tomllib.loads((tmp_path / "tools" / "afkcli" / "uv-receipt.toml").read_text())
+        assert [item["name"] for item in receipt["tool"]["requirements"]] == ["afkcli", "afk-tools-rising"]
+
+    def test_a_file_of_another_that_was_overwritten_is_put_back(
+        self, world: World, template: Path, tmp_path: Path
+    ) -> None:
+        afk = copied(template, tmp_path / "copy")
+        make_wheel(world.wheels, "first-lib", files={"shared_name.py": "first = 1\n"})
+        world.made("uv", "pip", "install", "-q", "--python", afk.parent / "python", "first-lib")
+        had = contents(afk)
+        files = {"shared_name.py": "second = 2\n", **IN_THE_WAY, "afk_tools_rude.py": ""}
+        world.plugin("rude", files=files)
+        done = world.run(afk, "plugins", "install", "afk-tools-rude", "--yes")
+
+        assert done.stderr.endswith("; the environment is as it was\n")
+        assert contents(afk) == had
+
+    def test_what_was_there_in_part_before_is_named(self, world: World, template: Path, tmp_path: Path) -> None:
+        afk = copied(template, tmp_path / "copy")
+        info = packages(afk) / "half-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: half\nVersion: 1.0\n")
+        (info / "RECORD").write_text("half.py,,\nhalf-1.0.dist-info/METADATA,,\nhalf-1.0.dist-info/RECORD,,\n")
+        world.plugin("stuck", files={**IN_THE_WAY, "afk_tools_stuck.py": ""})
+        done = world.run(afk, "plugins", "install", "afk-tools-stuck", "--yes")
+
+        assert done.stderr.endswith(f"; half 1.0 is installed only in part; remove the folder {info}\n")
+        assert (info / "METADATA").exists()
+
+    def test_what_ctrl_c_left_is_removed(self, world: World, template: Path, tmp_path: Path) -> None:
+        afk = copied(template, tmp_path / "copy")
+        info = packages(afk) / "afk_tools_demo-1.0.dist-info"
+        stopped = tmp_path / "path" / "uv"
+        stopped.parent.mkdir()
+        stopped.write_text(
+            f"""#!/bin/sh
+case "$*" in *--dry-run*|*--target*|*uninstall*) exec {shutil.which("uv")} "$@" ;; esac
+mkdir '{info}' '{packages(afk)}/afk_demo'
+printf 'afk_demo/a.py,,\\nafk_demo/b.py,,\\n' > '{info}/RECORD'
+touch '{packages(afk)}/afk_demo/a.py'
+kill -INT $PPID
+exec sleep {LIMIT}
+"""
+        )
+        stopped.chmod(0o755)
+        path = os.pathsep.join([str(stopped.parent), world.variables["PATH"]])
+        done = world.run(afk, "plugins", "install", "afk-tools-demo", "--yes", PATH=path)
+
+        assert done.returncode == -signal.SIGINT, done.stderr
+        assert not list(packages(afk).glob("afk*demo*"))
+
+    def test_files_outside_the_environment_are_never_removed(
+        self, world: World, template: Path, tmp_path: Path
+    ) -> None:
+        mine = tmp_path / "mine.txt"
+        mine.write_text("keep")
+        afk = copied(template, tmp_path / "copy")
+        outside = os.path.relpath(mine, packages(afk))
+        files = {**IN_THE_WAY, "afk_tools_out.py": ""}
+        wheel = world.plugin("out", files=files)
+        with zipfile.ZipFile(wheel) as archive:
+            members = {name: archive.read(name).decode() for name in archive.namelist()}
+        members["afk_tools_out-1.0.dist-info/RECORD"] += f"{outside},,\n"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for name, text in members.items():
+                archive.writestr(name, text)
+        done = world.run(afk, "plugins", "install", str(wheel), "--yes")
+
+        assert done.returncode == 1
+        assert mine.read_text() == "keep"
 
 
 def test_the_commands_of_the_page_work_as_printed(world: World, by_uv: Path) -> None:

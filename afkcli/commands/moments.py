@@ -31,7 +31,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg]  # it takes no argument
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         moment = moment_of(str(value), datetime.now().astimezone())
         if moment is None or moment.year < _FIRST_YEAR:
-            what = "a day (2026-11-27), a day and a time, or how long ago (5m, 12h, 3d, 2w)"
+            what = "a day (2026-11-27, yesterday), a day and a time, or how long ago (5m, 12h, 3d, 2w)"
             self.fail(f"must be {what} (got {value!r})", param, ctx)
         return f"{moment:%Y-%m-%dT%H:%M:%S}.000Z"
 

@@ -123,8 +123,9 @@ class Prompts:
         line = f"there is no prompt {typed!r}"
         folder = self._invocation.folder
         beside = Path(folder) / FOLDER / f"{name}{SUFFIX}" if folder is not None else None
-        if folder is not None and (Path(folder) / typed).is_file():
-            return f"{line}; for the file of this name, type ./{typed}"
+        for file in (typed, f"{name}{SUFFIX}"):
+            if folder is not None and (Path(folder) / file).is_file():
+                return f"{line}; for the file {file} here, type ./{file}"
         if beside is not None and self.project is None and beside.is_file():
             return f"{line}; for {beside}, type ./{FOLDER}/{name}{SUFFIX}, or make a project with `afk init`"
         known = self.names()

@@ -417,6 +417,8 @@ class _Turn(Struct):
         )
 
     def _on_signal(self, number: int) -> None:
+        if number == signal.SIGINT and self.session.invocation.stderr.is_terminal:
+            self.messages.before = self.messages.before or "\n"  # the terminal has written ^C
         self._stopped_by(number)
         self._cancel()
 

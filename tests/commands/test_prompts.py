@@ -400,7 +400,8 @@ class TestFinding:
 
         assert asked(keyed, "-p", "./mine.md", "--var", "a=1") == "Mine 1."
         assert asked(keyed, "-p", str(keyed.folder / "mine.md"), "--var", "a=1") == "Mine 1."
-        assert "for the file of this name, type ./mine.md" in refused(keyed, "-p", "mine.md")
+        for typed in ("mine.md", "mine"):
+            assert "for the file mine.md here, type ./mine.md" in refused(keyed, "-p", typed)
         assert "there is no prompt file ./none.md" in refused(keyed, "-p", "./none.md")
         assert "not a regular file" in refused(keyed, "-p", "./")
 

@@ -73,7 +73,7 @@ def test_since_and_until_choose_turns(spent: Shell) -> None:
     for odd in ("soon", "0001-01-01", "90000w", "2026-13-01"):
         wrong = spent.in_process("usage", "--since", odd)
         assert (wrong.code, wrong.out) == (2, "")
-        assert "must be a day (2026-11-27), a day and a time, or how long ago" in wrong.err
+        assert "must be a day (2026-11-27, yesterday), a day and a time, or how long ago" in wrong.err
 
 
 def test_in_csv_it_has_a_head_and_no_formula(spent: Shell) -> None:

@@ -350,6 +350,7 @@ def test_ctrl_c_takes_the_line_away(keyed: Shell, server: ModelServer, step: Ste
         own.key("C-c")
         assert own.wait_for_end() == 130
         assert not traces(own.text())
+        assert re.search(r"\^C\nafk: ", own.text())
 
 
 def test_a_second_ctrl_c_takes_the_line_away(pen: Shell, server: ModelServer) -> None:

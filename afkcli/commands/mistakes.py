@@ -1,4 +1,4 @@
-"""What a wrong call is told: the one line that says what happened, to which word, and what to type instead.
+"""The error of a wrong call: one line that says what happened, to which word, and what to type instead.
 
 It is imported where a call is wrong, or looks as if it could be.
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import click
 
-from afkcli.commands.other_words import COMMANDS, OPTIONS, QUESTION_WORDS, SENTENCES
+from afkcli.commands.other_words import ARGUMENTS, COMMANDS, OPTIONS, QUESTION_WORDS, SENTENCES
 from afkcli.commands.typed import ODD, options_of, scan, see, shown, typed_plainly
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.suggestions import is_slip_of, near_names
@@ -46,7 +46,7 @@ def unknown_command(ctx: click.Context, name: str, rest: Sequence[str]) -> Usage
         return (
             UsageError(f"{what}; {existing[1:]}")
             if existing.startswith("#")
-            else _type_this([*existing.split(), *rest], what)
+            else _type_this(_accepted(ctx, existing.split(), rest), what)
         )
     return _as_message(name, rest, what) if not path else _as_name(path, name, rest, what)
 
@@ -67,6 +67,11 @@ def _existing(ctx: click.Context, meant: Sequence[str]) -> str | None:
 
 
 def _is_command(ctx: click.Context, words: Sequence[str]) -> bool:
+    return _command(ctx, words) is not None
+
+
+def _command(ctx: click.Context, words: Sequence[str]) -> click.Command | None:
+    """Return the command that a line names, without its options; None if there is none."""
     root = ctx.find_root()
     command: click.Command | None = root.command
     for word in words:
@@ -78,8 +83,27 @@ def _is_command(ctx: click.Context, words: Sequence[str]) -> bool:
             else None
         )
         if command is None:
-            return False
-    return True
+            return None
+    return command
+
+
+def _accepted(ctx: click.Context, line: Sequence[str], rest: Sequence[str]) -> list[str]:
+    """Return a line with the words that followed the wrong command, as far as the right command accepts them."""
+    if list(line) == ["--help"]:  # `afk help threads show`
+        path = [word for at, word in enumerate(rest) if _is_command(ctx, rest[: at + 1])]
+        return [*path, "--help"]
+    command = _command(ctx, line)
+    takes = command is None or any(isinstance(param, click.Argument) for param in command.params)
+    if takes or not rest or rest[0].startswith("-") or _is_command(ctx, [*line, rest[0]]):
+        return [*line, *rest]
+    return [*line, *_as_option(" ".join(line), rest)]
+
+
+def _as_option(command: str, words: Sequence[str]) -> list[str]:
+    """Return the words after a command that takes no argument as a value of its option for them, or nothing."""
+    option = ARGUMENTS.get(command)
+    is_listing = words[0].lower() in ("ls", "list", "all", "show")
+    return [option, *words] if option is not None and len(words) == 1 and not is_listing else []
 
 
 def _type_this(words: Sequence[str], what: str) -> UsageError:
@@ -98,6 +122,8 @@ def _as_message(name: str, rest: Sequence[str], what: str) -> UsageError:
     if os.path.isfile(name):  # noqa: PTH113 - only errors import pathlib here
         words = ["afk", "run", "--attach", name, *rest]
         return UsageError(f"{what}; to send this file to a model: {shell_line(words)}")
+    if not name.strip():
+        return UsageError(f"{what}; see `afk --help`")
     line = shell_line(["afk", "run", name, *rest])
     if _is_text(name) or any(not word.startswith("-") for word in rest):
         return UsageError(f"{what}; to send it to a model: {line}")
@@ -106,7 +132,7 @@ def _as_message(name: str, rest: Sequence[str], what: str) -> UsageError:
 
 def _as_name(path: Sequence[str], name: str, rest: Sequence[str], what: str) -> UsageError | None:
     """Return the error for what may be the name of something that a group lists, such as a thread."""
-    if path[0] not in ("threads", "tools", "prompts", "agents"):
+    if path[0] not in ("threads", "tools", "prompts", "agents") or not name.strip():
         return None
     return UsageError(
         f"{what}; see `afk {path[0]} --help`, or show what has this name: {shell_line(['afk', *path, 'show', name])}"
@@ -133,13 +159,29 @@ def unknown_option(ctx: click.Context, error: click.NoSuchOption, arguments: Seq
         if said and not path:
             return _type_this([said], what)
         return UsageError(f"{what}; type: {said}" if said else f"{what}; the message needs no option: leave it out")
+    as_argument = _as_argument(ctx, name, value, arguments)
+    if as_argument:
+        return _type_this(as_argument, what)
     near = near_names(name, [option for option in known if option.startswith("--")], most=3)
+    if path == ["chat"] and name in _options_of_a_run(ctx):
+        return UsageError(f"{what}; only `afk run` has it; {see(ctx)}")
     if path or near:
         return UsageError(f"{what}; " + (f"did you mean {' or '.join(map(repr, near))}?; " if near else "") + see(ctx))
     meant = _option_here(OPTIONS["run"].get(name, ()), name, _options_of_a_run(ctx), "run")
     if meant is None:
         return UsageError(f"{what}; {see(ctx)}")
     return _type_this(["run", *_replaced(arguments, name, value, meant)], what)
+
+
+def _as_argument(ctx: click.Context, name: str, value: str | None, arguments: Sequence[str]) -> list[str]:
+    """Return the line in which the name of a thread is an argument, as `afk threads` takes it; nothing otherwise."""
+    path = ctx.command_path.split()[1:]
+    if path[:1] != ["threads"] or name not in ("-t", "--thread") or value is None:
+        return []
+    if len(path) == 1:
+        return ["threads", "show", value]
+    takes = [param for param in ctx.command.params if isinstance(param, click.Argument)]
+    return [*path, *_replaced(arguments, name, value, "")] if takes and takes[0].name != "file" else []
 
 
 def _replaced(arguments: Sequence[str], name: str, value: str | None, meant: str) -> list[str]:
@@ -230,7 +272,14 @@ def _too_many(ctx: click.Context, error: click.UsageError, arguments: Sequence[s
     takes = [param for param in ctx.command.params if isinstance(param, click.Argument)]
     words = [word for kind, _, word in scan(ctx, arguments) if kind is None]
     if not takes and words:
-        return UsageError(f"{error.message.rstrip('.')}; type: {ctx.command_path}")
+        path = ctx.command_path.split()[1:]
+        if path == ["chat"]:
+            line = shell_line(["afk", "run", *arguments])
+            return UsageError(
+                f"{error.message.rstrip('.')}; `afk chat` asks for each message; to ask once, type: {line}"
+            )
+        line = shell_line(["afk", *path, *_as_option(" ".join(path), words)])
+        return UsageError(f"{error.message.rstrip('.')}; type: {line}")
     if any(param.nargs != 1 for param in takes):
         return None
     if len(takes) > 1:

@@ -97,14 +97,30 @@ COMMANDS: Mapping[str, Words] = {
         }
     ),
     "tools": _words({"ls list all": "tools", "get info describe view": "tools show", "add enable use": "run --tool"}),
-    "agents": _words({"ls list all": "agents", "view cat get": "agents show"}),
+    "agents": _words(
+        {
+            "ls list all": "agents",
+            "view cat get": "agents show",
+            "new add create edit rm delete remove": "#`afk config path` shows the config, whose [agents.NAME] are the agents",
+        }
+    ),
     "plugins": _words({"ls list show all": "plugins", "add get": "plugins install", "remove rm": "plugins uninstall"}),
     "keys": _words(
         {"ls show get": "keys list", "add save new update": "keys set", "delete remove del unset": "keys rm"}
     ),
-    "prompts": _words({"ls all": "prompts list", "cat view get": "prompts show", "create add": "prompts new"}),
+    "prompts": _words(
+        {
+            "ls all": "prompts list",
+            "cat view get": "prompts show",
+            "create add": "prompts new",
+            "rm remove delete del": "#a prompt is a file: `afk prompts list --json` shows its path",
+        }
+    ),
 }
 """By the path of a group, what a word that is none of its commands means: a command line without `afk`."""
+
+ARGUMENTS: Mapping[str, str] = {"models": "--query", "usage": "--thread"}
+"""By the path of a command without arguments, the option that a word after it is meant for."""
 
 OPTIONS: Mapping[str, Words] = {
     "": _words({"-v -version --ver": "--version", "-help -H -?": "--help"}),
@@ -146,6 +162,7 @@ OPTIONS: Mapping[str, Words] = {
     "threads export": _words({"--file --out --to": "--output", "--md --markdown": "--format"}),
     "events tail": _words({"--limit --number --last --count": "--lines", "--watch -w": "--follow"}),
     "usage": _words({"--group-by --per": "--by"}),
+    "models": _words({"--search --grep --filter --find --model -m": "--query", "-p --from": "--provider"}),
 }
 """By the path of a command, what an option of another program is called here; "" for a value that is the message, and
 `-o NAME` for an option of the model."""

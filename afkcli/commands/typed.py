@@ -1,6 +1,6 @@
 """The words of a call as they were typed, and what in them click takes for something else than was meant.
 
-Every run with options imports it, so what a wrong call is told in other cases is in `afkcli.commands.mistakes`.
+Every run with options imports it, so the errors of other wrong calls are in `afkcli.commands.mistakes`.
 
 Since: 0.2.
 """
@@ -49,8 +49,8 @@ def check_arguments(ctx: click.Context, arguments: Sequence[str]) -> None:
             )
         if value.startswith(_OPENING_QUOTES) and not any(char.isspace() for char in value):
             raise UsageError(
-                f"the value of '{option.opts[0]}' begins with the typographic quote {value[0]}, which is no quote for a"
-                f" shell; type ' or \" in its place"
+                f"the value of '{option.opts[0]}' begins with the typographic quote {value[0]}, which shells do not"
+                f" take for a quote; type ' or \" instead"
             )
         _check_given_once(option, value, given)
 

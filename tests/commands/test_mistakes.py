@@ -57,6 +57,43 @@ def test_what_is_to_be_typed_is_a_call_of_afk(trip: Shell, typed: str, said: str
     assert done.code == 0, done.err
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "help threads show",
+        "help what is this",
+        "plugins show files",
+        "plugins list --json",
+        "keys show openai",
+        "list trip",
+        "ls -n 3",
+        "model gpt-5",
+        "models default gpt-5",
+        "status now",
+        "usage all",
+        "threads -t trip",
+        "threads rm --thread trip",
+        "threads export --thread=trip",
+    ],
+)
+def test_a_line_to_type_is_one_that_afk_accepts(trip: Shell, typed: str) -> None:
+    line = trip.in_process(*typed.split()).err.rpartition("type: afk ")[2]
+    err = trip.in_process(*words_of(line.rstrip())).err
+
+    assert line
+    assert "No such" not in err
+    assert "unexpected" not in err
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t"])
+def test_an_empty_word_is_not_suggested_as_a_message(trip: Shell, name: str) -> None:
+    for path in ([], ["threads"], ["prompts"]):
+        err = trip.in_process(*path, name).err
+        assert err.startswith("afk: No such command ")
+        assert "afk run" not in err
+        assert "show" not in err
+
+
 @pytest.mark.parametrize("typed", ["frobnicate", "run --modl x hi", "undo", "run -model x hi", "run -t a -t b hi"])
 def test_the_traceback_of_a_mistake_is_shown_with_debug(trip: Shell, typed: str) -> None:
     done = trip.in_process(*typed.split(), "--debug")

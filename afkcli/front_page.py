@@ -66,7 +66,7 @@ _FIRST_KEY = (
     "No key is set, so a small demonstration model on this computer answers. `afk keys set openai` keeps a key for"
     " another model, and `afk doctor` says what it finds."
 )
-_ALL_COMMANDS = "`afk --help` lists all commands, `afk run --help` all options of a question."
+_ALL_COMMANDS = "`afk --help` lists all commands, `afk run --help` all options of `afk run`."
 
 
 def front_page(invocation: Invocation) -> str | None:

@@ -32,7 +32,8 @@ from afkcli.wiring.setup import Setup
 def command(ctx: click.Context, as_json: bool) -> None:
     """List the agents of the config: name, model, tools, and the first line of the instructions.
 
-    An agent is chosen by `afk run --agent NAME`, or by `agent = "NAME"` in the config; * marks that one.
+    An agent is chosen by `afk run --agent NAME`, or by `agent = "NAME"` in the config; * marks the agent that the
+    config chooses.
     """
     if ctx.invoked_subcommand is not None:
         return

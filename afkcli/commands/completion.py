@@ -138,8 +138,8 @@ def complete_key(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 def command(shell: str | None) -> None:
     """Print the script that makes SHELL complete commands, options, and the names of threads, models and files.
 
-    SHELL is bash, zsh or fish. Put the line of your shell into the file that it reads at its start. Without SHELL, a
-    line says which one that is for the shell that SHELL in the environment names.
+    SHELL is bash, zsh or fish. Put the line of your shell into the file that it reads at its start. Without SHELL,
+    afk shows the line and the file for your shell, which the environment variable SHELL names.
     """
     from afkcli.commands.completion_scripts import SCRIPTS, START_FILES
 

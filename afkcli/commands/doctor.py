@@ -77,7 +77,7 @@ class Finding:
 )
 @json_option
 def command(key_commands: bool, as_json: bool) -> None:
-    """Check the installation. The exit code is 0 if `afk run` with nothing configured by flags would work, else 1."""
+    """Check the installation. The exit code is 0 if `afk run` without options would work, else 1."""
     start = invocation()
     # A command that prints a key may ask for a passphrase on the terminal, where nothing else may be drawn then.
     shown = nullcontext() if key_commands else shown_activity(start, Messages(start), "checking")

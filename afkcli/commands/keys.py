@@ -67,7 +67,7 @@ class _WithoutKey(Command):
 @click.argument("name", shell_complete=complete_key)
 @click.argument("rest", nargs=-1, type=click.UNPROCESSED, metavar="")
 def set_key(name: str, rest: tuple[str, ...]) -> None:
-    """Keep the key of the provider NAME. It is asked for on the terminal, or read from stdin; no argument takes it.
+    """Keep the key of the provider NAME. It is asked for on the terminal, or read from stdin; it is not an argument.
 
     Where a provider has several keys, NAME is PROVIDER.SETTING.
     """
@@ -129,7 +129,7 @@ def remove(name: str) -> None:
     wanted = name if name in known else _alias(known, name)
     if wanted is None:
         near = near_names(name, known)
-        hint = f"did you mean {near[0]!r}?" if near else f"kept: {', '.join(sorted(known)) or 'none'}"
+        hint = f"did you mean {near[0]!r}?" if near else "`afk keys list` shows all keys"
         raise UnknownNameError(f"the keys file has no key {_shown(name)}; {hint}")
     with changed_keys(path) as keys:
         keys.pop(wanted, None)

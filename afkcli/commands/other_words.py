@@ -101,7 +101,7 @@ COMMANDS: Mapping[str, Words] = {
         {
             "ls list all": "agents",
             "view cat get": "agents show",
-            "new add create edit rm delete remove": "#`afk config path` shows the config, whose [agents.NAME] are the agents",
+            "new add create edit rm delete remove": "#agents are in the config; `afk config path` shows it",
         }
     ),
     "plugins": _words({"ls list show all": "plugins", "add get": "plugins install", "remove rm": "plugins uninstall"}),

@@ -50,7 +50,7 @@ def install(name: str, yes: bool, dry_run: bool, as_json: bool) -> Ending:
     """Install the plugin NAME, or the file of a wheel, into the environment that afk runs in.
 
     A wheel is fetched first, and what it declares is shown; none of its code runs before you agree. It is installed by
-    what made the environment: pip, pipx or uv. What afk itself needs keeps its versions.
+    what made the environment: pip, pipx or uv. What afk itself needs keeps its version.
     """
     start = invocation()
     wheel = _wheel_or_name(name)
@@ -162,7 +162,9 @@ def _refuse_useless(page: Page, name: str) -> None:
     if not declared.plugins:
         near = near_names(name, [known.distribution for known in KNOWN.values()])
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"{declared.name} {declared.version} is not a plugin of afk: it declares none{hint}")
+        raise UsageError(
+            f"{declared.name} {declared.version} is not a plugin of afk: it declares no entry points of afk{hint}"
+        )
     if page.damage:
         what = f"{declared.name} {declared.version} would overwrite {page.damage}"
         raise UsageError(f"{what}, which is part of afk; it is not installed")

@@ -63,7 +63,7 @@ def new(name: str, project: bool) -> None:
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
     Stdout(start).lines([str(path)])
-    more = "; the project is to be trusted anew: see `afk trust`" if project else ""
+    more = "; then trust the project again with `afk trust`" if project else ""
     Messages(start).say(f"wrote it; change it with `afk prompts edit {name}`, try it with `afk run -p {name}`{more}")
 
 
@@ -73,7 +73,7 @@ def new(name: str, project: bool) -> None:
 def edit(name: str, project: bool) -> None:
     """Change the prompt NAME in your editor (VISUAL, else EDITOR), and check it afterwards.
 
-    Yours is changed, if there is one of this name; else that of the project.
+    If you have a prompt of this name, it is changed; otherwise the prompt of the project is.
     """
     start = invocation()
     path = _file_of(Prompts(start), name, project=project)
@@ -97,9 +97,8 @@ def _file_of(prompts: Prompts, name: str, *, project: bool) -> Path:
         if folder is not None and name in prompt_names(folder):
             return folder / f"{name}{SUFFIX}"
     near = near_names(name, prompts.names())
-    raise UnknownNameError(
-        f"there is no prompt {name!r}; {f'did you mean {near[0]!r}?' if near else f'afk prompts new {name} writes it'}"
-    )
+    hint = f"did you mean {near[0]!r}?" if near else f"`afk prompts new {name}` writes one"
+    raise UnknownNameError(f"there is no prompt {name!r}; {hint}")
 
 
 def _bytes_of(path: Path) -> bytes:

@@ -134,7 +134,7 @@ class Prompts:
             return f"{line}; did you mean {near[0]!r}?"
         if known:
             return f"{line}; `afk prompts` lists them"
-        return f"{line}; there are none yet: `afk prompts new {name}` writes one"
+        return f"{line}; `afk prompts new {name}` writes one"
 
 
 def checked_name(name: str) -> str:

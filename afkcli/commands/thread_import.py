@@ -51,10 +51,10 @@ _PIECE = 1 << 20
 def import_threads(file: str, rename: bool, as_json: bool) -> None:
     """Import the threads in FILE, as `afk threads export` wrote them, or the turn of a rescue file.
 
-    FILE may also be a logs database of `llm`, or a session file of `codex` or `claude`: its content tells. Each of its
-    conversations becomes a thread. Without FILE, or with `-`, stdin is read. A thread that is already present is not
-    changed, but turns that `llm`, `codex` or `claude` added since are appended. The exit code is 1 if FILE is not
-    complete, and 2 if something in it was refused; the rest is imported.
+    FILE may also be a logs database of `llm`, or a session file of `codex` or `claude`; afk looks at its content.
+    Each of its conversations becomes a thread. Without FILE, or with `-`, stdin is read. A thread that is already
+    present is not changed, but turns that `llm`, `codex` or `claude` added since are appended. The exit code is 1 if
+    FILE is not complete, and 2 if something in it was refused; the rest is imported.
     """
     from afkcli.commands.conversation_import import items_of
 

@@ -153,7 +153,11 @@ def _found(store: Store, taken: Snapshot, state: str | None, part: _Part, messag
     found = turns_of(thread, history, state)
     shown = part.of(found)
     if not shown:
-        what = "no turn that can be shown" if part.is_all() else "no such turn"
+        what = (
+            "no turn that can be shown"
+            if part.is_all()
+            else f"no turn that was asked for; `afk threads show {thread.name} --all` shows all turns"
+        )
         messages.say(f"the thread {thread.name!r} has {what}")
     elif part.is_all() and len(shown) < len(found):
         aside = len(found) - len(shown)

@@ -54,7 +54,7 @@ _plugin_option = click.option(
 def command(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
     """List the tools of plugins and servers, with the decision on a call unless a rule for its arguments matches.
 
-    An agent has those that it names: `tools = ["files.read"]` in the config, or `afk run --tool files.read`.
+    An agent has the tools that it names: `tools = ["files.read"]` in the config, or `afk run --tool files.read`.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -80,7 +80,7 @@ def command(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
 @_plugin_option
 @json_option
 def show(name: str, files: tuple[Path, ...], as_json: bool) -> None:
-    """Show the tool NAME: what the model gets to know about it, and the rule that allows it."""
+    """Show the tool NAME: what the model is sent about it, and the rule that allows it."""
     messages, stdout = Messages(invocation()), Stdout(invocation())
     setup = load_setup(invocation(), project=True, plugin_files=files, notify=messages.say)
     found = [tool for tool in _listed(setup, [name], messages) if tool.name == name]

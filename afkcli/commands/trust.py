@@ -57,7 +57,7 @@ def command(file: Path | None, check: bool, remove: bool, as_json: bool) -> None
     prompts in the folder `prompts` beside it.
 
     With --check the exit code is 0 when all of the file counts (it is trusted, or needs no trust) or there is none to
-    trust, and 2 when it is not trusted, has changed since, is refused, or is named and not there.
+    trust, and 2 when it is not trusted, has changed since, is refused, or does not exist.
     """
     if check and remove:
         raise UsageError("--check and --remove exclude each other; use one of them")

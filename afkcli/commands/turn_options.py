@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def _not_negative(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
     if value is not None and not (math.isfinite(value) and value >= 0):
-        raise click.BadParameter("must be 0 or greater", ctx, param)
+        raise click.BadParameter(f"must be 0 or greater (got {value:g})", ctx, param)
     return value
 
 
@@ -57,7 +57,7 @@ def _option_of(limit: Limit) -> Callable[[F], F]:
     def check(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
         wrong = limit.wrong(value) if value is not None else None
         if wrong is not None:
-            raise click.BadParameter(wrong, ctx, param)
+            raise click.BadParameter(f"{wrong} (got {value:g})", ctx, param)
         return value
 
     return option(

@@ -74,8 +74,8 @@ class _Sum:
 def command(by: str, thread: str | None, since: str | None, until: str | None, as_csv: bool, as_json: bool) -> None:
     """Show what all turns took: tokens and cost, by day, model, agent, thread or tag; and what is left of budgets.
 
-    The turns of threads that were deleted are gone. What was undone still counts. A day is one where you are, but that
-    of a budget is one of UTC.
+    The turns of threads that were deleted are gone. What was undone still counts. Days are those of
+    your time zone, but days of budgets are those of UTC.
     """
     if as_csv and as_json:
         raise UsageError("--csv and --json are different output formats; use one of them")

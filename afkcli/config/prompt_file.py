@@ -238,7 +238,7 @@ def values_for(
     named = {variable_name(name) or name: value for name, value in given.items()}
     for name in named:
         if name in (MESSAGE, INPUT):
-            raise ConfigError(f"{name!r} is what the run is about; give it as MESSAGE or on stdin, not by --var")
+            raise ConfigError(f"{name!r} is filled from MESSAGE or stdin, not by --var")
         if name not in prompt.variables:
             known = sorted(set(prompt.variables) - {MESSAGE, INPUT})
             near = near_names(name, known)

@@ -181,12 +181,12 @@ def _with_rule(path: Path, data: bytes | None, rule: ApprovalRule, call: ValidAr
     deciding = _deciding(rules, call)
     if deciding is not None:
         raise ConfigError(
-            f"rule {deciding} of {path} decides on this call already, and a rule behind it does not count"
+            f"rule {deciding} of {path} already decides on this call, so a rule after it would have no effect"
         )
     end = "\r\n" if "\r\n" in old else "\n"
     gap = "" if not old else end if old.endswith("\n") else end * 2
     new = old + gap + end.join(rule_lines(rule)) + end
-    wrong = ConfigError(f"{path} has rules in a form to which none can be added at its end")
+    wrong = ConfigError(f"{path} has its approvals in a form to which afk cannot add a rule; add it with an editor")
     try:
         after = parse_config(new.encode(), path)
     except ConfigError:

@@ -35,7 +35,7 @@ def planned_change(preview: ChangePreview, arguments: JsonObject, folder: str) -
         return preview.change(arguments)
     path, text = arguments.get(preview.path), arguments.get(preview.text)
     if not isinstance(path, str) or not isinstance(text, str) or "\0" in path:
-        raise ToolError(f"{preview.path} or {preview.text} is no text")
+        raise ToolError(f"{preview.path} or {preview.text} is not text")
     place = os.path.join(folder, path)  # noqa: PTH118
     return FileChange(path=place, before=_bytes_of(place), after=text.encode(errors="replace"))
 

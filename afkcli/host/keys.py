@@ -163,7 +163,7 @@ def checked_key(text: str) -> tuple[str, bool]:
     if not key.isprintable():
         raise ValueError("it holds control characters")
     if not key.isascii():
-        raise ValueError("it holds a character that no key has")
+        raise ValueError("it holds a character that a key cannot have")
     from afkcli.core.contract.references import is_reference
 
     if is_reference(key):

@@ -76,7 +76,7 @@ class Installer(Struct, kw_only=True):
             what = f"no wheel of {name} could be fetched: {error}"
             raise InstallError(f"{what} (sdists are not taken, because building one runs its code)") from None
         if normalised(declared.name) != normalised(name):
-            raise InstallError(f"what was fetched as {name} calls itself {declared.name}; it is not used")
+            raise InstallError(f"the wheel fetched for {name} is named {declared.name}; it was not installed")
         return Fetched(declared=declared, requirement=f"{name}=={declared.version}")
 
     def take(self, wheel: Path) -> Fetched:
@@ -236,7 +236,7 @@ def _reason(text: str) -> str:
     lines = [line for line in lines if line and not line.lower().startswith(("warning", "[notice]", "hint"))]
     first = next((number for number, line in enumerate(lines) if _is_error(line)), max(len(lines) - 3, 0))
     said = [_DECORATION.sub("", line) for line in lines[first:]]
-    line = collapsed(" ".join(said)) or "it failed and said nothing"
+    line = collapsed(" ".join(said)) or "it failed without a message"
     return line if len(line) <= _MOST_SAID else f"{line[:_MOST_SAID]}..."
 
 

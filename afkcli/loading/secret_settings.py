@@ -81,7 +81,7 @@ def from_command(table: Mapping[str, Any], place: Place, name: str) -> tuple[str
         raise own.error(f'{own} is not a list of words; write ["PROGRAM", "ARGUMENT"]: no shell reads it')
     sources = place.sources()
     if sources is None:
-        raise own.error(f"{own} cannot be used here: no command is run")
+        raise own.error(f"{own} cannot be used here, because this part of afk runs no command")
     return _printed(sources, place, PendingCommand(words, _named(own))), own.source(None, given=True)
 
 

@@ -71,7 +71,7 @@ def _line(descriptor: int, limit: int) -> bytes:
             else:
                 line.append(byte)
         if len(line) > 4 * limit:
-            raise UsageError(f"what was typed is longer than {limit} characters, which no key is; nothing was kept")
+            raise UsageError(f"the typed key is longer than {limit} characters; nothing was kept")
 
 
 def _refuse_more(descriptor: int, rest: bytes) -> None:

@@ -82,7 +82,8 @@ _IN_SCRIPTS = (
     ),
     _Script(LazyPattern(r"(?:^|(?<=[\s;&|(/]))(?:mkfs[.\w]*|shred|dd)\s\S*"), "may overwrite a disk or a file"),
     _Script(
-        LazyPattern(r"(?<![&>])&(?![&>\d])\s*(?=$|[^\s&>])|\b(?:nohup|setsid|disown)\b"), "goes on in the background"
+        LazyPattern(r"(?<![&>])&(?![&>\d])\s*(?=$|[^\s&>])|\b(?:nohup|setsid|disown)\b"),
+        "keeps running in the background",
     ),
     _Script(
         LazyPattern(r"[^\s;|&'\"]*(?:\*|\?(?=[\w./*])|\[[^\]\s]+\])[^\s;|&'\"]*"),

@@ -144,8 +144,8 @@ def named_setting(setup: Setup, name: str) -> SecretSetting:
     main = [item for item in found if item.name == plugin] or found
     if len(main) == 1:
         return main[0]
-    which = ", ".join(f"{plugin}.{item.setting}" for item in settings)
-    raise UnknownNameError(f"{name!r} names no key of the plugin {kind}.{plugin}; its keys: {which}")
+    which = " or ".join(f"{plugin}.{item.setting}" for item in settings)
+    raise UnknownNameError(f"{name!r} is not a key of the plugin {kind}.{plugin}; write {which}")
 
 
 def _parts(setup: Setup, name: str) -> tuple[str, str, str]:

@@ -38,11 +38,14 @@ def full_model_name(setup: Setup, name: str) -> str:
         from afkcli.wiring.known_models import near_models  # not at the top: a name is mostly right
 
         providers = setup.plugins.names("provider")
+        with_slash = name.replace(":", "/", 1)  # `openai:gpt-5.2`, as other programs write it
         near = [known for known in near_models(setup, name) if known != name]
+        if with_slash.partition("/")[0] in providers and with_slash.partition("/")[2].strip():
+            near = [with_slash]
         hint = (
             f"did you mean {near[0]!r}?"
             if near
-            else f"write it as provider/model (providers: {', '.join(providers) or 'none'})"
+            else f"write it as provider/model (providers: {', '.join(providers) or 'none'}); `afk models` lists models"
         )
         raise UnknownNameError(f"unknown model {name!r}; {hint}")
     return f"{provider}/{name}"

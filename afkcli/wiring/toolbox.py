@@ -51,9 +51,7 @@ class Toolbox:
         for name in names:
             namespace, point, rest = name.partition(".")
             if not (namespace and point and rest):
-                raise UsageError(
-                    f"invalid tool name {name!r}; write namespace.tool, or namespace.* for all tools of a namespace"
-                )
+                raise UsageError(f"invalid tool name {name!r}; {self._how_to_write(name)}")
             plugin = self._plugin_of(namespace, offered)
             if plugin in offered.toolsets:
                 asked.setdefault(plugin, set()).add(namespace)
@@ -90,6 +88,13 @@ class Toolbox:
             if name.partition(".")[0] not in silent and not any(fnmatchcase(tool, name) for tool in found)
         ]
         return [dataclasses.replace(tool, from_plugin=True) for tool in found.values()], problems
+
+    def _how_to_write(self, name: str) -> str:
+        """Return what to write in place of a name without a namespace or a tool."""
+        namespace = name.strip(".*")
+        if f"tools.{namespace}" in self._setup.plugins.found:
+            return f"did you mean {namespace + '.*'!r}?"
+        return "write namespace.tool, or namespace.* for all tools of a namespace; `afk tools` lists them"
 
     def _plugin_of(self, namespace: str, offered: _Offered) -> str:
         """Make and return the plugin with the tools of a namespace: the one of that name, else one that lists it."""

@@ -147,7 +147,7 @@ class TestVariables:
             ("lagn=x", "has no variable 'lagn'; did you mean 'lang'?"),
             ("Lang=x", "has no variable 'Lang'; did you mean 'lang'?"),
             ("other=x", "has no variable 'other'; its variables: lang"),
-            ("message=x", "give it as MESSAGE or on stdin, not by --var"),
+            ("message=x", "is filled from MESSAGE or stdin, not by --var"),
             ("lang", "'lang' is not NAME=VALUE, as in lang=de"),
             ("=x", "'=x' is not NAME=VALUE"),
         ],
@@ -392,7 +392,7 @@ class TestFinding:
         assert "there is no prompt 'other'; `afk prompts` lists them" in refused(keyed, "-p", "other")
 
     def test_the_first_one_is_offered_where_there_are_none(self, keyed: Shell) -> None:
-        assert "there are none yet: `afk prompts new review` writes one" in refused(keyed, "-p", "review")
+        assert "there is no prompt 'review'; `afk prompts new review` writes one" in refused(keyed, "-p", "review")
 
     def test_a_path_with_a_slash_is_a_file(self, keyed: Shell) -> None:
         (keyed.folder / "mine.md").write_text("Mine {{ a }}.")
@@ -596,7 +596,7 @@ class TestCommands:
         (shell.folder / "afk.toml").touch()
         done = shell.in_process("prompts", "new", "p", "--project")
         assert done.out == f"{shell.folder / 'prompts' / 'p.md'}\n"
-        assert "see `afk trust`" in done.err
+        assert "then trust the project again with `afk trust`" in done.err
 
     def test_edits_the_file_and_names_what_is_wrong_with_it(self, shell: Shell) -> None:
         path = write(shell, "p", "Text")
@@ -611,7 +611,7 @@ class TestCommands:
         done = shell.afk("prompts", "edit", "p", EDITOR=str(bad))
         assert done.code == 2
         assert "line 2: unknown key 'modle'" in done.err
-        assert "afk prompts new other writes it" in shell.afk("prompts", "edit", "other").err
+        assert "`afk prompts new other` writes one" in shell.afk("prompts", "edit", "other").err
 
     def test_names_are_completed_with_their_descriptions(self, shell: Shell) -> None:
         write(shell, "review", "---\ndescription: Reads a diff\n---\nText")

@@ -257,6 +257,15 @@ class TestFork:
         assert asked.in_process("threads", "fork", "t").out == "t-2\n"
         assert asked.in_process("threads", "fork", "t").out == "t-3\n"
 
+    @pytest.mark.parametrize("arguments", [("tag", "t", "travel"), ("rename", "t", "trip"), ("undo", "t")])
+    def test_a_name_that_is_taken_leaves_its_thread_free(self, asked: Shell, arguments: tuple[str, ...]) -> None:
+        """The chat forks in its own process, which goes on."""
+        assert asked.in_process("threads", "fork", "t", "t").code == 1
+
+        done = asked.in_process("threads", *arguments)
+
+        assert done.code == 0, done.err
+
     def test_of_a_turn_that_is_undone_has_it(self, asked: Shell) -> None:
         asked.in_process("threads", "undo", "t")
         asked.in_process("run", "-t", "t", "q3")

@@ -146,6 +146,23 @@ class TestWhole:
         assert empty.err.startswith("afk: stdin is incomplete: its closing line is missing")
 
 
+class TestOtherFiles:
+    @pytest.mark.parametrize("data", [b"Milk, eggs.\n", b"[]\n", b'{"mapping": {}}\n', b"a,b\n1,2\n", b"\xff\xfe\x00"])
+    def test_are_refused_with_what_a_file_must_be(self, keyed: Shell, data: bytes) -> None:
+        done = keyed.in_process("threads", "import", stdin=data)
+
+        assert (done.code, done.out) == (2, "")
+        assert "not an export of `afk`" in done.err or "UTF-16" in done.err
+
+    def test_a_damaged_line_in_an_export_is_not_called_another_file(self, talked: Shell) -> None:
+        backup = talked.in_process("threads", "export", "soup").out.encode()
+        done = elsewhere(talked).in_process("threads", "import", stdin=backup + b"Milk\n")
+
+        assert done.code == 2
+        assert "not a JSON object" in done.err
+        assert "not an export" not in done.err
+
+
 class TestNames:
     def test_one_that_is_taken_is_refused_or_gets_a_number(self, talked: Shell) -> None:
         backup = talked.in_process("threads", "export", "soup").out.encode()

@@ -81,8 +81,8 @@ def test_a_config_that_is_not_there_is_made_for_the_user_alone(config: Path) -> 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[approvals]\nrules = [{ tool = 'x.y', decision = 'deny' }]\n", "none can be added at its end"),
-        ("approvals = { mode = 'ask' }\n", "none can be added at its end"),
+        ("[approvals]\nrules = [{ tool = 'x.y', decision = 'deny' }]\n", "afk cannot add a rule"),
+        ("approvals = { mode = 'ask' }\n", "afk cannot add a rule"),
         ("model = \n", "not valid TOML"),
         ("modle = 'a/b'\n", "did you mean"),
         ("[[approvals.rules]]\ntool = 'shell.*'\ndecision = 'ask'\n", "rule 1 of"),

@@ -130,7 +130,7 @@ def test_doctor_runs_the_command_where_it_is_asked_to(bare: Shell) -> None:
         ("print()", "the first line that it prints is not a key: it is empty"),
         ("print('\\x1b[1msk-1')", "it holds control characters"),
         ("print('k' * 100_000)", "more than any key"),
-        ("print('schlüssel')", "a character that no key has"),
+        ("print('schlüssel')", "a character that a key cannot have"),
     ],
 )
 def test_a_command_that_prints_no_key_ends_the_run_with_one_line(bare: Shell, code: str, said: str) -> None:

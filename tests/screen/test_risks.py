@@ -86,7 +86,7 @@ def test_an_ordinary_command_is_not(argv: list[str]) -> None:
         ("git status && git push", "several commands in one"),
         ("git status; git push", "several commands in one"),
         ("git status\ngit push", "several commands in one"),
-        ("sleep 100 & ", "goes on in the background"),
+        ("sleep 100 & ", "keeps running in the background"),
         ("ls *.py", "a wildcard"),
         ("cat <~/.netrc", "may hold keys or passwords"),
     ],

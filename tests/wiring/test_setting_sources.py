@@ -78,7 +78,7 @@ def test_a_url_that_the_config_gives_is_named_by_file_and_line(shell: Shell, pro
 def test_a_key_that_is_none_is_named_by_its_source(shell: Shell, provider: str) -> None:
     variable = f"{provider.upper()}_API_KEY"
     line = refusal(shell.in_process("run", "-m", f"{provider}/x", "hi", **{variable: "k\u00e9y-0123456789"}))
-    assert line == f"afk: {variable} holds a character that no key has"
+    assert line == f"afk: {variable} holds a character that a key cannot have"
 
 
 @pytest.mark.parametrize("from_variable", [True, False])

@@ -177,9 +177,9 @@ class _Reader:
         self._nothing = True  # no line of any kind came yet
 
     def take(self, number: int, line: bytes) -> Iterator[Item]:
-        self._nothing = False
+        is_first, self._nothing = self._nothing, False
         try:
-            form = loads_object(line, exactly=True)
+            form = _form_of(line, is_first=is_first)
             version = form.get("v")
             if type(version) is not int or version not in VERSIONS:
                 raise JsonError(f"unknown version {version!r}; this afk knows versions up to {VERSIONS[-1]}")
@@ -244,6 +244,18 @@ class _Reader:
         except JsonError as error:
             self._checker, self._skipping = None, True
             yield Refused(line=number, what=f"{checker.label} is left out: {_shortly(error)}")
+
+
+def _form_of(line: bytes, *, is_first: bool) -> JsonObject:
+    """Return the object in a line; the `JsonError` of a wrong first line also says what a file must be."""
+    what = "the file is not an export of `afk`, a database of `llm`, or a session of `codex` or `claude`"
+    try:
+        form = loads_object(line, exactly=True)
+    except JsonError as error:
+        raise JsonError(f"not a JSON object ({error}){f'; {what}' if is_first else ''}") from None
+    if is_first and not {"v", "type"} & form.keys():
+        raise JsonError(what)
+    return form
 
 
 class _Attached:

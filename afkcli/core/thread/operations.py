@@ -184,7 +184,11 @@ def fork(
     history = load_history(store, source)
     if at is not None and all(turn.turn != at for turn in history.turns):
         numbers = ", ".join(str(turn.turn) for turn in history.turns[-5:])
-        there = f"its last turns are {numbers}" if numbers else "it has no turn yet"
+        there = (
+            f"its last turn{' is' if len(history.turns) == 1 else 's are'} {numbers}"
+            if numbers
+            else "it has no turn yet"
+        )
         raise UsageError(f"the thread {source.name!r} has no turn {at}; {there}")
     changes = history.changes if at is None else changes_until(at, history.changes)
     turns = history.seen if at is None else path_to(at, history.turns, history.changes)
@@ -192,6 +196,8 @@ def fork(
         raise UsageError(f"the thread {source.name!r} has no turn that a fork could have")
     lease = store.acquire(name, owner)
     if lease is None or lease.thread.head:
+        if lease is not None:
+            store.release(lease)
         raise StoreError(f"there is already a thread {name!r}; choose another name")
     last = turns[-1].turn if turns else 0
     thread = replace(

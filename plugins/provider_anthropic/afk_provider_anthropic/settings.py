@@ -114,5 +114,5 @@ def _key(settings: Settings, *, is_anthropic: bool) -> str:
     if not key and is_anthropic:
         raise MissingKeyError(f"no key for Anthropic: {_HOW_TO_SET} in the config")
     if not (key.isascii() and (key.isprintable() or not key)):
-        raise ConfigError(f"{setting_source(settings, 'api_key', TABLE)} holds a character that no key has")
+        raise ConfigError(f"{setting_source(settings, 'api_key', TABLE)} holds a character that a key cannot have")
     return key or PLACEHOLDER_KEY

@@ -47,5 +47,5 @@ def checked(settings: Settings) -> Settings:
         check_network(url)
     key = settings.api_key.strip()
     if not (key.isascii() and (key.isprintable() or not key)):
-        raise ConfigError(f"{setting_source(settings, 'api_key', TABLE)} holds a character that no key has")
+        raise ConfigError(f"{setting_source(settings, 'api_key', TABLE)} holds a character that a key cannot have")
     return settings

@@ -26,6 +26,7 @@ from prompt_toolkit.history import History
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output.color_depth import ColorDepth
 from prompt_toolkit.output.vt100 import Vt100_Output
+from prompt_toolkit.search import stop_search
 from prompt_toolkit.styles import Style
 
 from afkcli.chat.completion import Names, SlashCompleter
@@ -164,7 +165,7 @@ class Editor:
         """Leave a search, clear what is typed, or leave the chat the second time."""
         buffer = self._session.default_buffer
         if event.app.current_buffer is not buffer:  # a search of the history
-            event.app.layout.focus(buffer)
+            stop_search()
         elif buffer.text:
             buffer.reset()
             self._is_leaving = False

@@ -64,7 +64,7 @@ def converse(loops: asyncio.Runner, reader: Reader, talk: Talk, messages: Messag
             if not reader.is_attended:
                 return Ending(code, signal.SIGINT)
             continue
-        reply = _reply(loops, talk, typed(text), messages)
+        reply = _reply(loops, talk, typed(text, by_person=reader.is_attended), messages)
         if reply.leaves:
             return Ending(code)
         if reply.signal is not None and (reply.signal != signal.SIGINT or not reader.is_attended):

@@ -48,8 +48,27 @@ COMMANDS = (
     SlashCommand("quit", "", "Leave; Ctrl-D does the same."),
 )
 BY_NAME = {command.name: command for command in COMMANDS}
-_OTHER_NAMES = {"exit": "quit", "bye": "quit", "q": "quit", "?": "help", "h": "help", "usage": "cost"}
+_OTHER_NAMES = {
+    "exit": "quit",
+    "bye": "quit",
+    "q": "quit",
+    "?": "help",
+    "h": "help",
+    "usage": "cost",
+    "tokens": "cost",
+    "clear": "new",
+    "reset": "new",
+    "regenerate": "retry",
+    "branch": "fork",
+    "history": "show",
+    "sessions": "threads",
+    "file": "attach",
+    "image": "attach",
+    "compress": "compact",
+}
 """What other programs call a command."""
+_LEAVING = ("exit", "quit")
+"""Words that leave shells and other chats; a person who types one alone does not mean the model."""
 
 _COMMAND = re.compile(r"/([A-Za-z?][\w-]*)?(?=\s|\Z)")
 _QUOTED = re.compile(r"//(?=[A-Za-z?])")
@@ -68,13 +87,16 @@ class Typed(NamedTuple):
     unknown: bool = False
 
 
-def typed(text: str) -> Typed:
+def typed(text: str, *, by_person: bool = False) -> Typed:
     """Return what a text means.
 
     It is a command if it begins with a slash and a word. `//` in front of a word is a message that begins with a slash.
-    What begins with a path (`/etc/hosts`) or a comment (`/* ... */`, `// ...`) is a message as it is.
+    What begins with a path (`/etc/hosts`) or a comment (`/* ... */`, `// ...`) is a message as it is. `exit` and `quit`
+    alone leave, too, where a person types: in a file they may be data.
     """
     stripped = text.strip()
+    if by_person and stripped in _LEAVING:
+        return Typed(command="quit")
     found = _COMMAND.match(stripped)
     if found is None:
         return Typed(stripped[1:] if _QUOTED.match(stripped) else stripped)

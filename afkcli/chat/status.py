@@ -11,6 +11,8 @@ from afkcli.core.contract.text import dollars, one_line
 from afkcli.screen.text import shortened, width_of
 
 _SEPARATOR = " · "
+_HINT = "/help lists the commands"
+"""What a person has to know first; it is said until a message was answered."""
 
 
 class Status(NamedTuple):
@@ -23,6 +25,7 @@ class Status(NamedTuple):
         window: the tokens of the window of the model, None if they are not known.
         cost: US dollars so far; None where the price of a turn is not known.
         attached: how many files go with the next message.
+        is_begun: whether a message was answered in this chat, or it continues another one.
     """
 
     thread: str | None = None
@@ -31,6 +34,7 @@ class Status(NamedTuple):
     window: int | None = None
     cost: float | None = 0.0
     attached: int = 0
+    is_begun: bool = True
 
 
 def status_line(status: Status, columns: int) -> str:
@@ -38,7 +42,8 @@ def status_line(status: Status, columns: int) -> str:
 
     The name of the thread is shortened before anything is left out.
     """
-    parts = [part for part in (_attached(status), _model(status), _tokens(status), _cost(status)) if part]
+    hint = "" if status.is_begun else _HINT
+    parts = [part for part in (_attached(status), _model(status), _tokens(status), _cost(status), hint) if part]
     name = one_line(status.thread or "new thread")
     for count in range(len(parts), -1, -1):
         rest = "".join(f"{_SEPARATOR}{part}" for part in parts[:count])
@@ -52,7 +57,7 @@ def status_words(status: Status) -> str:
     """Return the status in words, for a terminal on which nothing is drawn again."""
     said = [f"thread {status.thread}" if status.thread else "a new thread"]
     if status.model:
-        said.append(f"model {status.model}")
+        said.append(f"model {_model(status)}")
     if status.used is not None:
         of = f" of {status.window:,}" if status.window else ""
         said.append(f"{status.used:,}{of} tokens of the window used")
@@ -60,7 +65,7 @@ def status_words(status: Status) -> str:
         said.append(f"{dollars(status.cost)} so far")
     if status.attached:
         said.append(f"{status.attached} attached")
-    return ", ".join(said)
+    return ", ".join(said) + ("" if status.is_begun else f"; {_HINT}")
 
 
 def _attached(status: Status) -> str:
@@ -68,7 +73,7 @@ def _attached(status: Status) -> str:
 
 
 def _model(status: Status) -> str:
-    return one_line(status.model or "")
+    return one_line(status.model or "").removesuffix("/")  # `local/` is the model that a plugin has by itself
 
 
 def _tokens(status: Status) -> str:

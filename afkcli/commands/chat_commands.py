@@ -50,7 +50,7 @@ def _rows(rows: Sequence[tuple[str, str]], columns: int) -> list[str]:
     lines = []
     for name, text in rows:
         if columns < first + 40:
-            lines += [name, *(f"    {line}" for line in textwrap.wrap(text, max(columns - 5, 20)))]
+            lines += [name, *(f"    {line}" for line in textwrap.wrap(text, max(columns - 5, 10)))]
         else:
             begin, *more = textwrap.wrap(text, columns - first - 1)
             lines += [f"{name:<{first}}{begin}", *(f"{'':<{first}}{line}" for line in more)]
@@ -83,8 +83,8 @@ def _models(talk: ChatTalk, command: Typed) -> Work:
 
 
 def _agent(talk: ChatTalk, command: Typed) -> Work:
-    if not command.argument:
-        return _says(talk, f"the agent is {talk.request.agent or 'that of the thread or of the config'}")
+    async def say() -> Reply:
+        return _says(talk, f"the agent is {await talk.agent()}")
 
     async def use() -> Reply:
         from afkcli.commands.turn import flags_of
@@ -97,7 +97,7 @@ def _agent(talk: ChatTalk, command: Typed) -> Work:
         talk.know(model=model.value, used=None, window=None)
         return _says(talk, f"the agent is {agent.name} from now on, with the model {model.value}")
 
-    return _safely(talk, use)
+    return _safely(talk, use if command.argument else say)
 
 
 def _tools(talk: ChatTalk, command: Typed) -> Work:
@@ -136,23 +136,20 @@ def _attach(talk: ChatTalk, command: Typed) -> Work:
 
 
 def _undo(talk: ChatTalk, command: Typed) -> Work:
-    words = command.words
-    if len(words) == 1 and words[0].isdecimal():
-        words = ("-n", words[0])
-    talk.know(used=None)
-    return Reply(talk.shell("threads", "undo", _thread(talk), *words))
+    return _changes(talk, "undo", _counted(command))
 
 
 def _redo(talk: ChatTalk, command: Typed) -> Work:
-    talk.know(used=None)
-    return Reply(talk.shell("threads", "redo", _thread(talk), *command.words))
+    return _changes(talk, "redo", _options(command))
 
 
 def _retry(talk: ChatTalk, command: Typed) -> Work:
+    _check_no_words(command)
     return talk.take(replace(talk.request, thread=_thread(talk), retry=True), Question(replaces="last"))
 
 
 def _resume(talk: ChatTalk, command: Typed) -> Work:
+    _check_no_words(command)
     return talk.take(replace(talk.request, thread=_thread(talk), resume=True), Question())
 
 
@@ -160,6 +157,7 @@ def _edit(talk: ChatTalk, command: Typed) -> Work:
     from afkcli.commands.question import edited
     from afkcli.wiring.assembly import load_setup
 
+    _check_no_words(command)
     thread = _thread(talk)
     setup = load_setup(talk.invocation, project=True)
     request, question = edited(talk.invocation, setup, replace(talk.request, thread=thread, edit=True))
@@ -175,16 +173,16 @@ def _fork(talk: ChatTalk, command: Typed) -> Work:
 
 
 def _compact(talk: ChatTalk, command: Typed) -> Work:
-    talk.know(used=None)
-    return Reply(talk.shell("threads", "compact", _thread(talk), *command.words))
+    return _changes(talk, "compact", _options(command))
 
 
 def _cost(talk: ChatTalk, command: Typed) -> Work:
-    return Reply(talk.shell("usage", "--thread", _thread(talk), "--by", "model", *command.words))
+    return Reply(talk.shell("usage", "--thread", _thread(talk), "--by", "model", *_options(command)))
 
 
 def _show(talk: ChatTalk, command: Typed) -> Work:
-    return Reply(talk.shell("threads", "show", _thread(talk), *command.words))
+    plain = ("--plain",) if talk.request.plain else ()
+    return Reply(talk.shell("threads", "show", _thread(talk), *plain, *_counted(command)))
 
 
 def _search(talk: ChatTalk, command: Typed) -> Work:
@@ -235,6 +233,35 @@ async def _is_there(talk: ChatTalk, name: str) -> bool:
 
 def _quit(talk: ChatTalk, command: Typed) -> Work:
     return Reply(leaves=True)
+
+
+def _changes(talk: ChatTalk, verb: str, options: Sequence[str]) -> Reply:
+    """Change what the model sees of the thread; how many tokens that is, the next answer tells."""
+    code = talk.shell("threads", verb, _thread(talk), *options)
+    if code == EXIT_OK:
+        talk.know(used=None)
+    return Reply(code)
+
+
+def _counted(command: Typed) -> tuple[str, ...]:
+    """Return the options behind a command whose single word may be a number: `/undo 2` is `/undo -n 2`."""
+    words = command.words
+    if len(words) == 1 and words[0].isdecimal():
+        return ("-n", words[0])
+    return _options(command, "a whole number")
+
+
+def _options(command: Typed, takes: str = "no words") -> tuple[str, ...]:
+    """Return the options behind a command; for other words the shell's command would name a line of the shell."""
+    if command.words and not command.words[0].startswith("-"):
+        raise UsageError(f"/{command.command} takes {takes} (got {command.argument!r})")
+    return command.words
+
+
+def _check_no_words(command: Typed) -> None:
+    """Refuse words behind a command that has no use for them: they may be meant for the model."""
+    if command.words:
+        raise UsageError(f"/{command.command} takes no words (got {command.argument!r})")
 
 
 def _says(talk: ChatTalk, line: str) -> Reply:

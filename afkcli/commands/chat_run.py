@@ -118,10 +118,8 @@ def _reader(
 
         loading.now()
         return LineReader(invocation.stdin, messages, invocation.stop_signals)
-    if is_append_only(invocation, plain=getattr(request, "plain", False)) or invocation.environment.get("TERM", "") in (
-        "",
-        "unknown",
-    ):
+    is_unknown = invocation.environment.get("TERM", "") in ("", "unknown")
+    if is_unknown or is_append_only(invocation, plain=request.plain):
         from afkcli.chat.lines import LineReader
 
         loading.now()

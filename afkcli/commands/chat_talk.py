@@ -74,10 +74,10 @@ class ChatTalk:
         if self._status is None:
             loaded = self._loading.at_once()
             if loaded is None:
-                return Status(self.thread, self.request.model)
+                return Status(self.thread, self.request.model, is_begun=self.is_begun)
             cost = loaded.thread.cost_usd if loaded.thread is not None else 0.0
             self._status = Status(self.thread, loaded.model, cost=cost)
-        return self._status._replace(thread=self.thread, attached=len(self.attached))
+        return self._status._replace(thread=self.thread, attached=len(self.attached), is_begun=self.is_begun)
 
     def know(self, **known: Any) -> None:
         """Change what is known of the conversation."""
@@ -105,6 +105,22 @@ class ChatTalk:
             self._session.observe = self._observe
             self._session.names_resume = False
         return self._session
+
+    async def agent(self) -> str:
+        """Return the name of the agent of the next turn.
+
+        Raises:
+            AfkError: the config, a plugin or the agent cannot be used.
+        """
+        from afkcli.commands.turn import flags_of
+        from afkcli.wiring.agents import agent_and_model
+
+        session = await self.session()
+        thread = None
+        if self.thread is not None:
+            with contextlib.suppress(UsageError):  # it begins with the next message
+                thread = await session.runner.thread_meant(self.thread)
+        return agent_and_model(session.setup, flags_of(self.request), thread)[0].name
 
     async def continue_last(self) -> None:
         """Continue the thread that was last used in this folder; `UsageError` if there is none."""

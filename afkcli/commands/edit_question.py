@@ -39,5 +39,7 @@ def edited_question(invocation: Invocation, store: Store, name: str | None) -> E
     question = group[-1].messages[0].text
     edited = edited_text(invocation, question)
     if edited is None or edited.strip() in ("", question.strip()):
-        raise UsageError("the question was not changed, so nothing was asked; `--retry` asks it as it is")
+        raise UsageError(
+            "the question was not changed, so nothing was asked; `--retry`, in a chat `/retry`, asks it as it is"
+        )
     return Edited(edited.rstrip("\n"), group[-1].turn, thread.name)

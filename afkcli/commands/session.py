@@ -67,7 +67,7 @@ class Session:
         mode: InteractionMode = "headless"
         if self.is_real:  # nobody is asked again about what was recorded
             mode = interaction_mode(request.approvals or setup.config.approval("mode"), invocation)
-            self.approver = approver(mode, invocation, messages)
+            self.approver = approver(mode, invocation, messages, plain=request.plain)
         self.runner: Runner = Runner(
             dataclasses.replace(runner_config(setup, request.busy, request.busy_timeout), interaction_mode=mode),
             store=None if request.memory else "memory",

@@ -16,6 +16,8 @@ from afkcli.commands.chat_commands import _COMMANDS
         ("/UNDO", "undo", ()),
         ("/exit", "quit", ()),
         ("/?", "help", ()),
+        ("/clear", "new", ()),
+        ("/branch b", "fork", ("b",)),
         ("/", "help", ()),
         ("/attach 'a b.png' c\\ d.pdf", "attach", ("a b.png", "c d.pdf")),
         ("/search don't panic", "search", ("don't", "panic")),
@@ -48,6 +50,17 @@ def test_a_slash_and_a_name_is_a_command(text: str, name: str, words: tuple[str,
 )
 def test_other_texts_are_messages(text: str, message: str) -> None:
     assert typed(text).message == message
+
+
+@pytest.mark.parametrize("text", ["exit", "quit", " exit "])
+def test_a_person_leaves_by_a_word_and_a_file_does_not(text: str) -> None:
+    assert typed(text, by_person=True).command == "quit"
+    assert typed(text).message == text.strip()
+
+
+@pytest.mark.parametrize("text", ["exit the loop", "exit()", "quit?", "Exit\nthe loop", "//exit"])
+def test_a_sentence_with_such_a_word_is_a_message(text: str) -> None:
+    assert typed(text, by_person=True).message is not None
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,19 @@ def test_what_is_not_known_is_left_out(status: Status, line: str) -> None:
     assert status_line(status, 100) == line
 
 
+def test_the_commands_are_named_until_a_message_was_answered() -> None:
+    status = Status(model="openai/gpt-5.2", is_begun=False)
+
+    assert status_line(status, 80) == "new thread · openai/gpt-5.2 · /help lists the commands"
+    assert status_line(status, 30) == "new thread · openai/gpt-5.2"
+    assert status_words(status) == "a new thread, model openai/gpt-5.2; /help lists the commands"
+
+
+def test_the_model_that_a_plugin_has_by_itself_is_named_by_the_plugin() -> None:
+    assert status_line(Status("t", "local/"), 80) == "t · local"
+    assert status_words(Status("t", "local/")) == "thread t, model local"
+
+
 def test_the_status_in_words() -> None:
     words = "thread trip, model openai/gpt-5.2, 12,345 of 128,000 tokens of the window used, $0.0123 so far, 1 attached"
 

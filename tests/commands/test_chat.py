@@ -169,6 +169,17 @@ class TestCommands:
         assert roles_and_texts(server.requests[1].body)[0] == ("system", "Be strict.")
         assert (done.code, "there is no agent 'nobody'" in done.err) == (2, True)
 
+    def test_the_agent_is_named(self, keyed: Shell) -> None:
+        config = keyed.home / "afk" / "config" / "config.toml"
+        config.parent.mkdir(parents=True)
+        config.write_text('agent = "critic"\n[agents.critic]\ninstructions = "Be strict."\n[agents.poet]\n')
+        assert keyed.in_process("run", "-t", "poem", "-a", "poet", "hi").code == 0
+
+        assert chat(keyed, "/agent\n").err == "afk: the agent is critic\n"
+        assert chat(keyed, "/agent\n/agent afk\n/agent\n", "-t", "new").err.splitlines()[-1] == "afk: the agent is afk"
+        assert chat(keyed, "/agent\n", "-t", "poem").err == "afk: the agent is poet\n"
+        assert chat(keyed, "/thread poem\n/agent\n").err.splitlines()[-1] == "afk: the agent is poet"
+
     def test_tools_are_listed_and_given(self, keyed: Shell, server: ModelServer) -> None:
         done = chat(keyed, "/tools\n/tools shell.run\n/tools no.such\none\n", "-t", "trip")
 
@@ -240,6 +251,22 @@ class TestCommands:
     def test_quit_leaves_the_rest_unread(self, keyed: Shell, server: ModelServer) -> None:
         assert chat(keyed, "one\n/quit\ntwo\n", "-t", "trip").out == "reply 1: one\n"
         assert len(server.requests) == 1
+
+    @pytest.mark.parametrize("command", ["undo", "redo", "retry", "edit", "resume", "compact", "cost", "show"])
+    def test_words_that_a_command_has_no_use_for_are_refused(
+        self, keyed: Shell, server: ModelServer, command: str
+    ) -> None:
+        done = chat(keyed, f"one\n/{command} and more\n", "-t", "trip", EDITOR="false")
+
+        takes = "a whole number" if command in ("undo", "show") else "no words"
+        assert (done.code, done.err) == (2, f"afk: /{command} takes {takes} (got 'and more')\n")
+        assert len(server.requests) == 1
+
+    def test_show_takes_a_number(self, keyed: Shell) -> None:
+        done = chat(keyed, "one\ntwo\n/show 1\n", "-t", "trip")
+
+        assert "user: two" in done.out
+        assert "user: one" not in done.out
 
     @pytest.mark.parametrize(
         "command", ["/undo", "/redo", "/retry", "/edit", "/resume", "/fork", "/compact", "/cost", "/show"]

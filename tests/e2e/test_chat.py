@@ -340,6 +340,7 @@ def test_forty_columns_and_a_terminal_that_is_resized(chat: Open) -> None:
     terminal.type(" and more")
     terminal.wait_until(lambda: "is wide and more" in terminal.screen().replace("\n  ", ""), "the longer message")
     terminal.resize(90, 30)
+    terminal.wait_for("> a message that is longer than the terminal is wide and more", anywhere=False)
     terminal.key("Enter")
     terminal.wait_for("reply 2: a message that is longer than the terminal is wide and more")
 
@@ -362,6 +363,19 @@ def test_a_long_message_is_written_with_alt_enter_and_backslashes(chat: Open, se
     terminal.wait_for("reply 1")
 
     assert roles_and_texts(server.requests[0].body) == [("user", "one\ntwo\nthree")]
+
+
+def test_ctrl_c_ends_a_search_of_what_was_typed(chat: Open, server: ModelServer) -> None:
+    terminal = chat("-t", "trip")
+    terminal.wait_for("trip")
+    ask(terminal, "hello", "reply 1: hello")
+    terminal.key("C-r")
+    terminal.type("hel")
+    terminal.wait_for("I-search backward: hel", anywhere=False)
+    terminal.key("C-c")
+    terminal.wait_until(lambda: "I-search" not in terminal.screen(), "end of the search")
+    at_prompt(terminal)
+    ask(terminal, "another", "reply 2: another")
 
 
 def test_ctrl_c_at_the_prompt_clears_and_twice_leaves(chat: Open, server: ModelServer) -> None:
@@ -481,6 +495,28 @@ def test_a_tool_call_is_approved_in_the_chat(chat: Open, keyed: Shell, server: M
     assert not (keyed.folder / "made").exists()
 
 
+def test_plain_numbers_the_answers_and_shows_turns_as_they_are(keyed: Shell, server: ModelServer) -> None:
+    call = ScriptedCall(name="shell__run", arguments={"argv": ["touch", "made"]})
+    server.script(Step(tool_calls=[call]), Step(text="it was **not** run"))
+    with attended_terminal() as terminal:
+        process = terminal.start(keyed, "chat", "-t", "trip", "--plain", "--tool", "shell.run", NO_COLOR="1")
+        terminal.wait_for("thread trip, model openai/gpt-5.2-mini; /help lists the commands")
+        terminal.type("touch it\n")
+        terminal.wait_for("1. yes")
+        terminal.wait_for("type a number or a word and Enter")
+        terminal.type("2\n")
+        position = terminal.wait_for("it was **not** run")
+        position = terminal.wait_for("> ", position)
+        terminal.type("/show\n")
+        position = terminal.wait_for("it was **not** run", position)
+        position = terminal.wait_for("> ", position)
+        terminal.type("exit\n")
+
+        assert process.wait(LIMIT) == 0
+        assert "\x1b" not in terminal.seen
+    assert not (keyed.folder / "made").exists()
+
+
 def test_ctrl_c_at_an_approval_stops_the_answer_and_not_the_chat(chat: Open, server: ModelServer) -> None:
     call = ScriptedCall(name="shell__run", arguments={"argv": ["touch", "made"]})
     server.script(Step(tool_calls=[call]), Step(text="a second answer"))
@@ -569,6 +605,8 @@ def test_answers_go_to_a_file_and_the_prompt_stays_on_the_terminal(keyed: Shell)
         terminal.wait_for("the thread is trip", position)
         terminal.type("/show\r")
         position = terminal.wait_for("/show", position)
+        position = terminal.wait_for("\x1b[?2004l", position)  # the prompt has ended
+        position = terminal.wait_for("\x1b[?2004h", position)  # and is back
         terminal.wait_for("19 tokens", position)
         terminal.type("\x04")
         assert process.wait(LIMIT) == 0

@@ -81,7 +81,9 @@ def install(name: str, yes: bool, dry_run: bool, as_json: bool) -> Ending:
             return Ending(2)
         with shown_activity(start, messages, "installing"):
             names = {normalised(fetched.declared.name), *planned}
-            changed = _changed_by(installer, lambda: installer.install(fetched), names, fetched.declared.files)
+            changed = _changed_by(
+                installer, lambda: installer.install(fetched, planned), names, fetched.declared.files
+            )
     return _installed(start, environment, fetched, page, changed, as_json=as_json)
 
 
@@ -167,7 +169,7 @@ def _refuse_useless(page: Page, name: str) -> None:
         )
     if page.damage:
         what = f"{declared.name} {declared.version} would overwrite {page.damage}"
-        raise UsageError(f"{what}, which is part of afk; it is not installed")
+        raise UsageError(f"{what}, which afk needs; it is not installed")
 
 
 def _plugins_of(name: str) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from afkcli.commands.plugins import is_own_command
@@ -13,6 +15,12 @@ from afkcli.loading.discovery import KINDS, Plugins
 
 _OWN = ("afkcli", "afk")
 """The packages of afk."""
+
+_IS_NEEDED = re.compile(r"afk|python[\d.]*", re.IGNORECASE)
+"""The commands without which there is no afk."""
+
+_AT_START = ("sitecustomize", "usercustomize")
+"""The modules that Python imports at its start: https://docs.python.org/3/library/site.html"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +103,10 @@ def page_of(declared: Declared, environment: Environment, plugins: Plugins) -> P
     }
     warnings = [*_conflicts(declared, others), *_hidden_models(declared, plugins, others)]
     warnings += _files(declared, environment)
-    tops = {name.partition("/")[0].removesuffix(".py") for name in declared.files}
+    warnings += _programs(declared, environment)
+    tops = {name.partition("/")[0].partition(".")[0].casefold() for name in declared.files}
     damage = [f"the package {name}" for name in _OWN if name in tops]
-    damage += ["the command afk"] if "afk" in declared.scripts else []
+    damage += [f"the command {name}" for name in declared.scripts if _IS_NEEDED.fullmatch(name)]
     return Page(
         declared=declared,
         installed=environment.installed.get(normalised(declared.name)),
@@ -127,7 +136,7 @@ def _hidden_models(declared: Declared, plugins: Plugins, others: Mapping[str, st
 def _files(declared: Declared, environment: Environment) -> Iterator[str]:
     """Yield warnings about files that run by themselves, or that another distribution has."""
     for name in declared.files:
-        if name.endswith(".pth") and "/" not in name:
+        if (name.endswith(".pth") and "/" not in name) or name.partition("/")[0].partition(".")[0] in _AT_START:
             yield f"{name} may run code at each start of Python in this environment"
     own = _own_files(declared, environment)
     taken = [
@@ -138,6 +147,15 @@ def _files(declared: Declared, environment: Environment) -> Iterator[str]:
     if taken:
         more = f" and {len(taken) - 1} more files" if len(taken) > 1 else ""
         yield f"it overwrites {taken[0]}{more} of what is installed"
+
+
+def _programs(declared: Declared, environment: Environment) -> Iterator[str]:
+    """Yield warnings about commands of the environment that it overwrites."""
+    folder = Path(environment.python).parent
+    own = {name.rpartition("/")[2] for name in _own_files(declared, environment)}
+    for name in declared.scripts:
+        if name not in own and (folder / name).exists():
+            yield f"it overwrites the command {folder / name}"
 
 
 def _own_files(declared: Declared, environment: Environment) -> set[str]:

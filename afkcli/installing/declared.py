@@ -26,7 +26,9 @@ class Declared(FrozenStruct, kw_only=True):
         requires: its requirements without extras.
         python: the versions of Python that it needs.
         points: its entry points by group and name.
-        files: the paths of its files, as they are below the folder of packages.
+        files: the paths of its files, as they are below the folder of packages. Those of a folder `NAME.data`, which
+            an installer puts elsewhere, are named by where they come to.
+        programs: the files that it puts into the folder of commands, besides those of its entry points.
         record: its RECORD, which has the hash of each file.
     """
 
@@ -39,6 +41,7 @@ class Declared(FrozenStruct, kw_only=True):
     points: Mapping[str, Mapping[str, str]]
     files: tuple[str, ...]
     record: str
+    programs: tuple[str, ...] = ()
 
     @property
     def plugins(self) -> list[str]:
@@ -53,7 +56,8 @@ class Declared(FrozenStruct, kw_only=True):
     @property
     def scripts(self) -> list[str]:
         """The commands that it installs for the shell."""
-        return sorted({*self.points.get("console_scripts", {}), *self.points.get("gui_scripts", {})})
+        points = {*self.points.get("console_scripts", {}), *self.points.get("gui_scripts", {})}
+        return sorted({*points, *self.programs})
 
 
 def read_wheel(path: Path) -> Declared:
@@ -86,12 +90,16 @@ def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
 
 def _declared(names: Sequence[str], read: Callable[[str], bytes], where: str) -> Declared:
     infos = {name.partition("/")[0] for name in names if name.partition("/")[0].endswith(".dist-info")}
+    outside = next((name for name in names if not _is_inside(name)), None)
+    if outside is not None:
+        raise UsageError(f"{where} has the file {outside!r}, which is outside of it; it is not used")
     if len(infos) != 1 or f"{(info := infos.pop())}/METADATA" not in names:
         raise UsageError(f"{where} is not a wheel: it has no metadata")
     text = read(f"{info}/METADATA").decode("utf-8", "replace")
     headers = email.parser.HeaderParser().parsestr(text)
     points = read(f"{info}/entry_points.txt").decode("utf-8", "replace") if f"{info}/entry_points.txt" in names else ""
     record = read(f"{info}/RECORD").decode("utf-8", "replace") if f"{info}/RECORD" in names else ""
+    placed = [_placed(name) for name in names if not name.startswith(f"{info}/") and not name.endswith("/")]
     requires = [str(line) for line in headers.get_all("Requires-Dist") or ()]
     return Declared(
         name=str(headers.get("Name", "")),
@@ -101,9 +109,35 @@ def _declared(names: Sequence[str], read: Callable[[str], bytes], where: str) ->
         requires=tuple(line for line in requires if "extra ==" not in line.replace("'", '"').replace("==", " == ", 1)),
         python=str(headers.get("Requires-Python", "")),
         points=_points(points),
-        files=tuple(name for name in names if not name.startswith(f"{info}/") and not name.endswith("/")),
+        files=tuple(name for is_program, name in placed if not is_program),
+        programs=tuple(sorted({name.removesuffix(".exe") for is_program, name in placed if is_program})),
         record=record,
     )
+
+
+def _is_inside(name: str) -> bool:
+    """Return whether the path of a file in an archive says where it is, and that is below its folder."""
+    parts = name.removesuffix("/").split("/")
+    return not any(part in ("", ".", "..") for part in parts) and "\\" not in name and ":" not in parts[0]
+
+
+def _placed(name: str) -> tuple[bool, str]:
+    """Return whether an installer puts a file into the folder of commands, and its path there or below the packages.
+
+    The folder `NAME-VERSION.data` of a wheel has a folder for each place of an environment: `purelib` and `platlib` for
+    packages, `scripts` for commands, `data` for the environment itself.
+    """
+    parts = name.split("/")
+    if parts[0].endswith(".data") and len(parts) > 2:
+        if parts[1] == "scripts":
+            return True, "/".join(parts[2:])
+        parts = parts[2:]
+    folder = next((at for at, part in enumerate(parts) if part in ("site-packages", "dist-packages")), -1)
+    if folder >= 0:
+        return False, "/".join(parts[folder + 1 :])
+    if len(parts) == 2 and parts[0] in ("bin", "Scripts"):  # of `data`, or where uv unpacked a wheel
+        return True, parts[1]
+    return False, "/".join(parts)
 
 
 def _points(text: str) -> dict[str, dict[str, str]]:

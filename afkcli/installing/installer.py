@@ -5,11 +5,11 @@ Since: 0.2.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
+import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,16 +101,30 @@ class Installer(Struct, kw_only=True):
         items = [item["metadata"] for item in report["install"]]
         return {normalised(item["name"]): str(item["version"]) for item in items}
 
-    def install(self, fetched: Fetched) -> None:
-        """Install a distribution that was fetched and what it needs; `InstallError` if that fails."""
+    def install(self, fetched: Fetched, planned: Iterable[str] = ()) -> None:
+        """Install a distribution that was fetched and what it needs, from wheels alone.
+
+        uv tool and pipx look for the newest version again, which may be an sdist.
+
+        Args:
+            fetched: the distribution.
+            planned: the names of what it needs, as `plan` returns them.
+
+        Raises:
+            InstallError: that fails.
+        """
         tool, name = self.environment.tool, fetched.declared.name
         recorded = fetched.requirement if fetched.wheel else name
         if tool == "uv tool":
+            # Not --no-build: afk itself, or another plugin, may have been installed from a folder.
+            wheels = sorted({normalised(name), *planned})
+            unbuilt = [word for item in wheels for word in ("--no-build-package", item)]
             # Without this uv keeps an older version that is installed: the record has the name alone.
-            self._uv_tool({normalised(name): recorded}, "--upgrade-package", name)
+            self._uv_tool({normalised(name): recorded}, "--upgrade-package", name, *unbuilt)
         elif tool == "pipx":
             force = ["--force"] if normalised(name) in self.environment.installed else []
-            self._pipx("inject", *force, self.environment.prefix.name, str(fetched.wheel or name))
+            options = [*force, f"--pip-args={shlex.join(self._pip_args_of_pipx())}"]
+            self._pipx("inject", *options, self.environment.prefix.name, str(fetched.wheel or name))
         elif tool == "uv":
             self._uv("install", "--no-build", *self._bounds(), fetched.requirement)
         else:
@@ -152,13 +166,23 @@ class Installer(Struct, kw_only=True):
     def _pip_of_pipx(self) -> list[str] | None:
         """Return how pip is called; None in an environment of pipx that has uv for it."""
         command = [self.environment.python, "-P", "-m", "pip"]
-        if self.environment.tool != "pipx":
-            return command
-        with contextlib.suppress(OSError, ValueError):
-            metadata = json.loads((self.environment.prefix / "pipx_metadata.json").read_text(encoding="utf-8"))
-            if metadata.get("backend") == "uv":
-                return None
-        return command
+        is_by_uv = self.environment.tool == "pipx" and self._metadata_of_pipx().get("backend") == "uv"
+        return None if is_by_uv else command
+
+    def _pip_args_of_pipx(self) -> list[str]:
+        """Return the arguments for pip that pipx recorded for afk, such as an index, and that no sdist is built.
+
+        pipx takes those that it is given in the place of the recorded ones; uv takes this one as pip does.
+        """
+        recorded = (self._metadata_of_pipx().get("main_package") or {}).get("pip_args") or []
+        return [*(word for word in recorded if word not in ("--editable", "-e")), "--only-binary=:all:"]
+
+    def _metadata_of_pipx(self) -> dict[str, Any]:
+        try:
+            found = json.loads((self.environment.prefix / "pipx_metadata.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def _bounds(self) -> list[str]:
         file = self.folder / "constraints.txt"

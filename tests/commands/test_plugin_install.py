@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -136,7 +138,37 @@ def packages(afk: Path) -> Path:
     return next(afk.resolve().parent.parent.glob("lib/*/site-packages"))
 
 
+def newer_sdist(world: World, name: str) -> Path:
+    """Write an sdist of version 2.0, and return the file that the code which would build it writes."""
+    built = world.folder / f"{name}-was-built"
+    stem = f"{name.replace('-', '_')}-2.0"
+    content = {
+        "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.0\n",
+        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "build"\nbackend-path = ["."]\n'
+        f'[project]\nname = "{name}"\nversion = "2.0"\n',
+        "build.py": f"open({str(built)!r}, 'w').close()\n",
+    }
+    with tarfile.open(world.wheels / f"{stem}.tar.gz", "w:gz") as archive:
+        for file, text in content.items():
+            info = tarfile.TarInfo(f"{stem}/{file}")
+            info.size = len(text.encode())
+            archive.addfile(info, io.BytesIO(text.encode()))
+    return built
+
+
 class TestEachEnvironment:
+    def test_builds_no_newer_sdist_of_a_plugin_and_of_what_it_needs(self, world: World, afk: Path) -> None:
+        world.plugin("built", requires=["built-lib"])
+        make_wheel(world.wheels, "built-lib", files={"built_lib.py": ""})
+        built = [newer_sdist(world, name) for name in ("afk-tools-built", "built-lib")]
+        done = world.run(afk, "plugins", "install", "afk-tools-built", "--yes")
+
+        assert not any(file.exists() for file in built)
+        assert done.returncode == 0, done.stderr
+        now = versions(world, afk)
+        assert (now["afk-tools-built"], now["built-lib"]) == ("1.0", "1.0")
+        assert world.run(afk, "plugins", "uninstall", "afk-tools-built", "--yes").returncode == 0
+
     def test_gets_the_plugin_that_was_shown_and_loses_it_again(self, world: World, afk: Path) -> None:
         before = versions(afk)
         done = world.run(afk, "plugins", "install", "afk-tools-demo", "--yes")
@@ -238,7 +270,8 @@ class TestTools:
         after = tomllib.loads((tmp_path / "tools" / "afkcli" / "uv-receipt.toml").read_text())["tool"]
 
         assert after["requirements"] == [*before["requirements"], {"name": "afk-tools-demo"}]
-        assert after["options"] == before["options"]
+        no_sdists = {"no-build-package": ["afk-tools-demo", "demo-lib"]}  # so that no upgrade builds one
+        assert after["options"] == {**before["options"], **no_sdists}
         assert after["python"] == before["python"]
         assert world.run(tmp_path / "bin" / "afk", "--version").stdout != "afk 8.0\n"
         extra = world.run(tmp_path / "bin" / "afk", "plugins", "uninstall", "afk-sink-jsonl", "--yes")
@@ -249,7 +282,7 @@ class TestTools:
         assert world.run(by_pipx, "plugins", "install", "afk-tools-demo", "--yes").returncode == 0
         metadata = json.loads((world.folder / "pipx" / "venvs" / "afkcli" / "pipx_metadata.json").read_text())
         assert metadata["injected_packages"]["afk-tools-demo"]["package_or_url"] == "afk-tools-demo"
-        assert metadata["injected_packages"]["afk-tools-demo"]["pip_args"] == []
+        assert metadata["injected_packages"]["afk-tools-demo"]["pip_args"] == ["--only-binary=:all:"]
         world.run(by_pipx, "plugins", "uninstall", "afk-tools-demo", "--yes")
 
     def test_pipx_finds_its_environment_wherever_the_variables_point(self, world: World, by_pipx: Path) -> None:
@@ -314,7 +347,15 @@ class TestShown:
     def test_what_would_hide_or_run_by_itself_is_shown(self, world: World, by_uv: Path) -> None:
         world.plugin(
             "odd",
-            files={"afk_tools_odd.py": "", "odd.pth": "import os", "click/extra.py": "", "click/core.py": ""},
+            files={
+                "afk_tools_odd.py": "",
+                "odd.pth": "import os",
+                "afk_tools_odd-1.0.data/platlib/side.pth": "import os",
+                "afk_tools_odd-1.0.data/scripts/own": "#!python",
+                "sitecustomize.py": "",
+                "click/extra.py": "",
+                "click/core.py": "",
+            },
             points={
                 "afk": {"tools.odd": "afk_tools_odd", "command.run": "afk_tools_odd", "engine.odd": "afk_tools_odd"},
                 "afk.models": {"odd-": "provider.odd"},
@@ -325,11 +366,14 @@ class TestShown:
         (said,) = map(json.loads, done.stdout.splitlines())
 
         assert "odd.pth may run code at each start of Python" in " ".join(said["warnings"])
+        assert "side.pth may run code at each start of Python" in " ".join(said["warnings"])
+        assert "sitecustomize.py may run code at each start of Python" in " ".join(said["warnings"])
+        assert said["scripts"] == ["odd", "own"]
         assert "it overwrites click/core.py of what is installed" in " ".join(said["warnings"])
         assert "afk run is a command of afk's own, so command.run is never called" in said["warnings"]
         assert "engine.odd is of a kind that this afk does not know" in " ".join(said["warnings"])
         assert "models that begin with: odd-" in done.stderr
-        assert "commands of the shell: odd" in done.stderr
+        assert "commands of the shell: odd, own" in done.stderr
 
     def test_a_plugin_of_the_same_name_is_named(self, world: World, by_uv: Path) -> None:
         world.plugin("shared")
@@ -441,6 +485,11 @@ class TestRefused:
             ({"afk/__init__.py": ""}, {}, "the package afk"),
             ({"afk.py": ""}, {}, "the package afk"),
             ({}, {"console_scripts": {"afk": "x:y"}}, "the command afk"),
+            ({"afkcli.abi3.so": ""}, {}, "the package afkcli"),
+            ({"afk_tools_evil-1.0.data/purelib/afkcli/entry.py": ""}, {}, "the package afkcli"),
+            ({"afk_tools_evil-1.0.data/data/lib/python3/site-packages/afk.py": ""}, {}, "the package afk"),
+            ({"afk_tools_evil-1.0.data/scripts/afk": ""}, {}, "the command afk"),
+            ({"afk_tools_evil-1.0.data/data/bin/python3": ""}, {}, "the command python3"),
         ],
     )
     def test_what_would_damage_afk(
@@ -453,6 +502,15 @@ class TestRefused:
 
         assert done.returncode == 2
         assert f"would overwrite {said}" in done.stderr
+
+    @pytest.mark.parametrize("name", ["../afkcli/x.py", "/etc/x", "a/../../afkcli/x.py", "./afkcli/x.py", "a\\..\\x.py"])
+    def test_a_wheel_with_a_file_outside_of_it(self, world: World, by_uv: Path, tmp_path: Path, name: str) -> None:
+        wheel = world.plugin("out", files={name: ""}, points={"afk": {"tools.out": "x"}})
+        done = world.run(by_uv, "plugins", "install", str(wheel), "--yes")
+        wheel.unlink()
+
+        assert done.returncode == 2
+        assert "which is outside of it; it is not used" in done.stderr
 
     @pytest.mark.parametrize("data", [b"", b"PK\x03\x04 broken", b"text" * 100])
     def test_a_file_that_is_no_wheel(self, world: World, by_uv: Path, tmp_path: Path, data: bytes) -> None:

@@ -18,6 +18,7 @@ from afkcli.screen.risks import (
     risks_of_command,
     risks_of_fields,
     risks_of_file,
+    risks_of_folder,
     risks_of_script,
     risks_of_text,
 )
@@ -93,7 +94,8 @@ class ShownCall(NamedTuple):
         if script is not None:
             found += risks_of_script(script, where)
         if isinstance(self.preview, CommandPreview) and self.preview.folder in self.arguments:
-            found += risks_of_file(str(self.arguments[self.preview.folder]), self.folder)
+            asked = str(self.arguments[self.preview.folder])
+            found += [*risks_of_file(asked, self.folder), *risks_of_folder(asked, where, self.folder)]
         if isinstance(self.change, FileChange):
             found += risks_of_file(self.change.path, self.folder)
             found += risks_of_text((self.change.after or b"").decode(errors="replace"))
@@ -130,8 +132,12 @@ class ShownCall(NamedTuple):
             return self.folder
         asked = self.arguments.get(self.preview.folder)
         parts = (self.preview.where, asked if isinstance(asked, str) else "")
+        if not any(parts):
+            return self.folder
         expanded = map(os.path.expanduser, parts)
-        return os.path.normpath(os.path.join(self.folder, *expanded))  # noqa: PTH118
+        # A link is followed, as it is when the command runs: behind one, `..` leads elsewhere.
+        whole = os.path.realpath(os.path.join(self.folder, *expanded))  # noqa: PTH118
+        return self.folder if whole == os.path.realpath(self.folder) else whole
 
     def _body(self, columns: int) -> Iterable[Line]:
         command, script = self._command(), self._script()

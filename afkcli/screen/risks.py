@@ -34,6 +34,7 @@ _SECRET = LazyPattern(
     r"|git-credentials|env)[^/]*)(?:/|$)",
     re.IGNORECASE,
 )
+_OUTSIDE = "outside the working folder"
 _HIDDEN_FILE = LazyPattern(r"(?:^|/)\.(?!\.?(?:/|$))[^/]+")
 _OPTION_VALUE = LazyPattern(r"-{1,2}[\w-]+=(.+)|-[A-Za-z]((?:/|~|\.\.).*)")
 
@@ -128,6 +129,13 @@ def risks_of_script(text: str, folder: str) -> list[Risk]:
 def risks_of_file(path: str, folder: str) -> list[Risk]:
     """Return hints about a file that is changed."""
     return _unique([*_risks_of_path(path, folder, is_program=False, is_path=True), *risks_of_text(path)])
+
+
+def risks_of_folder(asked: str, where: str, folder: str) -> list[Risk]:
+    """Return hints about the folder in which a command runs: `asked`, which leads to the absolute path `where`."""
+    roots = [os.path.normpath(folder), os.path.realpath(folder)]
+    is_inside = any(where == root or where.startswith(f"{root.rstrip('/')}/") for root in roots)
+    return [] if is_inside else [Risk(_brief(asked), _OUTSIDE)]
 
 
 def risks_of_fields(value: Json) -> list[Risk]:
@@ -235,7 +243,7 @@ def _risks_of_path(word: str, folder: str, *, is_program: bool, is_path: bool = 
     if (not is_program and path.startswith(("/", "~", "../", ".."))) or "/.." in path:
         whole = os.path.normpath(os.path.join(folder, os.path.expanduser(path)))  # noqa: PTH111, PTH118
         if whole != folder and not whole.startswith(f"{folder.rstrip('/')}/"):
-            yield Risk(_brief(path), "outside the working folder")
+            yield Risk(_brief(path), _OUTSIDE)
 
 
 def _name(word: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,6 +119,19 @@ class TestCommands:
         shown = page(command("ls", cwd="sub", stdin="yes", timeout_s=3))
         assert shown == f"  $ ls\n  in {HOME}/sub\n  stdin      yes\n  timeout_s  3"
         assert page(command("ls", cwd=".")) == "  $ ls"
+
+    def test_the_folder_behind_a_link_is_said_as_the_command_sees_it(self, tmp_path: Path) -> None:
+        (tmp_path / "work").mkdir()
+        (tmp_path / "other" / "deep").mkdir(parents=True)
+        (tmp_path / "work" / "link").symlink_to(tmp_path / "other" / "deep")
+        (tmp_path / "work" / "own").symlink_to(".")
+        for cwd, seen in (("link/..", "other"), ("link", "other/deep"), ("own/link/../deep", "other/deep")):
+            call = ShownCall("shell.run", {"argv": ["ls"], "cwd": cwd}, COMMAND, str(tmp_path / "work"))
+            said = page(call, 500)
+            assert said.startswith(f"  $ ls\n  in {tmp_path.resolve() / seen}\n")
+            assert f"  ! {cwd}: outside the working folder" in said
+        own = ShownCall("shell.run", {"argv": ["ls"], "cwd": "own/."}, COMMAND, str(tmp_path / "work"))
+        assert page(own) == "  $ ls"
 
     def test_arguments_that_are_no_command_are_shown_as_fields(self) -> None:
         assert page(ShownCall("shell.run", {"argv": "ls -l"}, COMMAND, HOME)) == "  argv  ls -l"

@@ -25,6 +25,9 @@ the program that started the run. The event `approval_resolved` names it in `by`
 
 _WILDCARD = LazyPattern(r"[*?\[]")
 
+_ESCAPED = LazyPattern(r"\[[*?\[.]\]")
+"""What a character of a pattern is written as that is meant as it is."""
+
 REST = "..."
 """As the last element of a pattern for a list: any number of further elements, also none."""
 
@@ -140,10 +143,22 @@ def _fits(value: Json, pattern: Json) -> bool:
     """Return whether an argument matches the pattern of a rule that allows: plain text by shell pattern, a list element
     by element, anything else by equality."""
     if isinstance(value, str) and isinstance(pattern, str):
-        return value == pattern or (_is_plain(value) and fnmatchcase(value, pattern))
+        is_same = value == pattern and _ESCAPED.compiled.search(pattern) is None  # `[*]` means `*` alone
+        return is_same or (_is_plain(value) and fnmatchcase(value, pattern))
     if isinstance(value, list) and isinstance(pattern, list):
         return _list_fits(value, pattern, _fits)
-    return type(value) is type(pattern) and bool(value == pattern)
+    return _are_same(value, pattern)
+
+
+def _are_same(value: Json, other: Json) -> bool:
+    """Return whether two values are the same JSON; for Python, `1`, `1.0` and `true` are equal."""
+    if type(value) is not type(other):
+        return False
+    if isinstance(value, dict) and isinstance(other, dict):
+        return value.keys() == other.keys() and all(_are_same(item, other[name]) for name, item in value.items())
+    if isinstance(value, list) and isinstance(other, list):
+        return len(value) == len(other) and all(map(_are_same, value, other))
+    return bool(value == other)
 
 
 def _may_fit(value: Json, pattern: Json) -> bool:

@@ -66,6 +66,26 @@ def test_an_exact_pattern_matches_its_own_value(argv: list[str]) -> None:
     assert not allows(_rule([*argv, "..."]), TOOL, {"argv": [*argv, "x"]})
 
 
+@pytest.mark.parametrize(
+    ("value", "other"),
+    [
+        ("*.txt", "[*].txt"),
+        ("[ab]", "[[]ab]"),
+        ("what?", "what[?]"),
+        (["x", "..."], ["x", "[.].."]),
+        ({"force": 0}, {"force": False}),
+        ({"deep": [{"n": 1}]}, {"deep": [{"n": 1.0}]}),
+        ({"deep": [1]}, {"deep": [True]}),
+        ({"a": 1}, {"a": 1, "b": None}),
+        ([{"n": 1}], [{"n": True}]),
+    ],
+)
+def test_an_exact_pattern_matches_no_value_that_looks_alike(value: Any, other: Any) -> None:
+    rule = ApprovalRule(tool="x.y", decision="allow", arguments={"of": exact_pattern(value)}, other_arguments=False)
+    assert allows(rule, TOOL, {"of": value})
+    assert not allows(rule, TOOL, {"of": other})
+
+
 def test_a_rule_without_other_arguments_allows_no_other_argument() -> None:
     rule = _rule(["ls"])
     assert allows(rule, TOOL, {"argv": ["ls"]})

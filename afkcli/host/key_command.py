@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from afkcli.core.contract.credentials import MASK
 from afkcli.core.contract.errors import ConfigError
 from afkcli.core.contract.text import one_line
 from afkcli.core.contract.waits import waiting_for
@@ -25,6 +26,8 @@ SECONDS = 120.0
 """The longest that a command may take; a person may have to find a passphrase."""
 
 _MAX_BYTES = 2 * MAX_KEY_CHARS
+_LEAST_SECRET = 6
+"""A shorter word that a command prints may be any word of a message."""
 _LAST_BYTES_SECONDS = 1.0
 """How long output is waited for after the end of the command: an agent that it started may keep its pipes open."""
 
@@ -131,38 +134,53 @@ class KeyCommand:
     def _key_of(self, process: subprocess.Popen[bytes]) -> str:
         assert process.stdout is not None
         assert process.stderr is not None
-        out, err = _Reader(process.stdout), _Reader(process.stderr)
+        out, err = _Reader(process.stdout, process.kill), _Reader(process.stderr)
         try:
             code = process.wait(SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            raise self._error(f"it did not end within {SECONDS:g} s{self._said(err)}") from None
+            raise self._error(f"it did not end within {SECONDS:g} s{self._said(out, err)}") from None
         finally:
             printed = out.bytes()
             err.bytes()
+        if out.is_too_long:
+            raise self._error(f"it was stopped, because it printed more than any key has{self._said(out, err)}")
         if code:
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            raise self._error(f"it failed with {how}{self._said(err)}")
+            raise self._error(f"it failed with {how}{self._said(out, err)}")
         first = printed.decode("utf-8-sig", "replace").partition("\n")[0]
         try:
             return checked_key(first)[0]
         except ValueError as why:
-            raise self._error(f"the first line that it prints is not a key: {why}{self._said(err)}") from None
+            raise self._error(f"the first line that it prints is not a key: {why}{self._said(out, err)}") from None
 
-    def _said(self, err: _Reader) -> str:
+    def _said(self, out: _Reader, err: _Reader) -> str:
+        """Return the last line of stderr, without what was printed: a program that fails may say the key there too."""
         lines = err.bytes().decode("utf-8", "replace").strip().splitlines()
-        return f": {one_line(self._mask(lines[-1]))[:500]}" if lines else ""
+        if not lines:
+            return ""
+        line = lines[-1]
+        for word in sorted(set(out.bytes().decode("utf-8", "replace").split()), key=len, reverse=True):
+            line = line.replace(word, MASK) if len(word) >= _LEAST_SECRET else line
+        return f": {one_line(self._mask(line))[:500]}"
 
     def _error(self, what: str) -> ConfigError:
         return ConfigError(f"{self._what}: {what}")
 
 
 class _Reader:
-    """Reads a pipe on a thread of its own; what is more than a key is dropped."""
+    """Reads a pipe on a thread of its own; what is more than a key is dropped.
 
-    def __init__(self, pipe: IO[bytes]) -> None:
+    Args:
+        pipe: the pipe.
+        stop: ends the command when it writes more than that; without it, it may go on.
+    """
+
+    def __init__(self, pipe: IO[bytes], stop: Callable[[], None] | None = None) -> None:
         self._data = bytearray()
+        self._stop = stop
+        self.is_too_long = False
         # A copy, which the thread closes: the number of a pipe that is closed while it is read may be used again.
         copy = os.dup(pipe.fileno())
         self._thread = threading.Thread(target=self._read, args=(copy,), name="afk-key", daemon=True)
@@ -173,6 +191,10 @@ class _Reader:
             while piece := os.read(descriptor, 65536):
                 if len(self._data) < _MAX_BYTES:
                     self._data += piece
+                elif self._stop is not None:
+                    self.is_too_long = True
+                    self._stop()
+                    return  # closed, so that a child of the command, which goes on, gets SIGPIPE
         except OSError:
             pass
         finally:

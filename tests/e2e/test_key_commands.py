@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import stat
 import sys
@@ -169,6 +170,31 @@ def test_a_child_that_keeps_the_output_open_does_not_hold_up_the_run(bare: Shell
         assert Path("/proc", pid.read_text()).exists() or sys.platform != "linux"
     finally:
         os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("by_child", [False, True])
+def test_a_command_whose_output_never_ends_is_stopped(bare: Shell, by_child: bool) -> None:
+    endless = "while True: print('sk-endless' * 1000)"
+    child = f"{sys.executable} -c {shlex.quote(endless)}"
+    printing(bare, f"import os; os.system({child!r})" if by_child else endless)
+    said = bare.in_process("run", "Hi")
+
+    assert said.code == 4
+    assert "it was stopped, because it printed more than any key has" in said.err
+    assert "sk-endless" not in said.err
+
+
+@pytest.mark.parametrize("end", ["sys.exit(3)", "print(); print('x'); sys.exit(1)", "os.kill(os.getpid(), 15)"])
+def test_a_key_that_a_failing_command_prints_on_both_streams_is_masked(bare: Shell, end: str) -> None:
+    code = "import os, sys; print('of no use: sk-printed-twice', flush=True)"
+    printing(bare, f"{code}; print('refused sk-printed-twice', file=sys.stderr, flush=True); {end}")
+    said = bare.in_process("run", "Hi")
+
+    assert said.code == 4
+    assert "refused ***" in said.err
+    kept = [file.read_bytes() for file in (bare.home / "afk").rglob("*") if file.is_file()]
+    config = (bare.home / "afk" / "config" / "config.toml").read_bytes()
+    assert not any(b"sk-printed-twice" in data for data in kept if data != config)
 
 
 def test_a_command_that_hangs_is_ended(bare: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

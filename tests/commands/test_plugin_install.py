@@ -165,7 +165,7 @@ class TestEachEnvironment:
 
         assert not any(file.exists() for file in built)
         assert done.returncode == 0, done.stderr
-        now = versions(world, afk)
+        now = versions(afk)
         assert (now["afk-tools-built"], now["built-lib"]) == ("1.0", "1.0")
         assert world.run(afk, "plugins", "uninstall", "afk-tools-built", "--yes").returncode == 0
 

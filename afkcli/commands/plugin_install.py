@@ -81,9 +81,7 @@ def install(name: str, yes: bool, dry_run: bool, as_json: bool) -> Ending:
             return Ending(2)
         with shown_activity(start, messages, "installing"):
             names = {normalised(fetched.declared.name), *planned}
-            changed = _changed_by(
-                installer, lambda: installer.install(fetched, planned), names, fetched.declared.files
-            )
+            changed = _changed_by(installer, lambda: installer.install(fetched, planned), names, fetched.declared.files)
     return _installed(start, environment, fetched, page, changed, as_json=as_json)
 
 

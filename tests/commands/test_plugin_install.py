@@ -503,7 +503,7 @@ class TestRefused:
         assert done.returncode == 2
         assert f"would overwrite {said}" in done.stderr
 
-    @pytest.mark.parametrize("name", ["../afkcli/x.py", "/etc/x", "a/../../afkcli/x.py", "./afkcli/x.py", "a\\..\\x.py"])
+    @pytest.mark.parametrize("name", ["../afkcli/x.py", "/etc/x", "a/../../afk.py", "./afkcli/x.py", "a\\..\\x.py"])
     def test_a_wheel_with_a_file_outside_of_it(self, world: World, by_uv: Path, tmp_path: Path, name: str) -> None:
         wheel = world.plugin("out", files={name: ""}, points={"afk": {"tools.out": "x"}})
         done = world.run(by_uv, "plugins", "install", str(wheel), "--yes")

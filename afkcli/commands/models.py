@@ -145,7 +145,7 @@ def _write(stdout: Stdout, setup: Setup, rows: Sequence[_Row], *, as_json: bool)
         )
         for row in rows
     ]
-    write_table(stdout, ("MODEL", "WINDOW", "$ IN/OUT", "ALIAS", "LISTED", "WHAT"), cells, whole=1)
+    write_table(stdout, ("MODEL", "WINDOW", "$ IN/OUT", "ALIAS", "LISTED", "WHAT"), cells, whole=1, spare=(5, 4, 3, 2))
 
 
 def _object(row: _Row, prices: PriceList, windows: Mapping[str, int]) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def write_rows(stdout: Stdout, rows: Sequence[Row]) -> None:
     if rows:
         table = [(row.id, row.distribution, row.version, _status(row)) for row in rows]
         styles = [_STYLES.get(row.status, "") for row in rows]
-        write_table(stdout, ("ID", "DISTRIBUTION", "VERSION", "STATUS"), table, styles)
+        write_table(stdout, ("ID", "DISTRIBUTION", "VERSION", "STATUS"), table, styles, spare=(1, 2))
 
 
 def add_files(plugins: Plugins, files: Sequence[Path]) -> list[Row]:

@@ -449,3 +449,21 @@ def test_a_long_name_is_shown_whole_on_a_narrow_terminal(shell: Shell) -> None:
         code, seen = on_terminal(shell, "models", "--provider", "openai", columns=40, OPENAI_BASE_URL=server.url)
     assert code == 0
     assert f"openai/{name}" in seen
+
+
+@pytest.mark.parametrize(
+    ("columns", "head"),
+    [
+        (100, ["MODEL", "WINDOW", "$", "IN/OUT", "ALIAS", "LISTED", "WHAT"]),
+        (60, ["MODEL", "WINDOW", "$", "IN/OUT", "ALIAS"]),
+        (40, ["MODEL", "WINDOW"]),
+    ],
+)
+def test_columns_for_which_there_is_no_room_are_left_out(shell: Shell, columns: int, head: list[str]) -> None:
+    with serving({"data": [{"id": "a-model-of-a-usual-name"}]}) as server:
+        seen = on_terminal(
+            shell, "models", "--provider", "openai", NO_COLOR="1", columns=columns, OPENAI_BASE_URL=server.url
+        )[1]
+    lines = seen.split("\r\n")
+    assert lines[0].split() == head
+    assert max(map(len, lines)) <= columns

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.commands.conftest import Install
+from tests.commands.conftest import Install, on_terminal
 from tests.e2e.shell import Shell
 
 HOOK = "from afkcli import hookimpl\nAFK_HOOKS = 1\n@hookimpl\ndef afk_sink(settings): "
@@ -214,3 +214,12 @@ def test_a_command_with_the_name_of_one_of_afk_is_named(shell: Shell, install: I
         said = f"afk {name} is a command of afk's own, so this one is never called"
         assert (rows[f"command.{name}"]["status"], rows[f"command.{name}"]["reason"]) == ("conflict", said)
     assert rows["command.turn"]["status"] == "ok"
+
+
+def test_on_a_narrow_terminal_the_list_has_the_names_and_what_is_wrong(shell: Shell) -> None:
+    code, seen = on_terminal(shell, "plugins", NO_COLOR="1", columns=40)
+    lines = seen.split("\r\n")
+    assert code == 0
+    assert lines[0].split() == ["ID", "VERSION", "STATUS"]
+    assert any(line.split()[::2] == ["provider.openai", "ok"] for line in lines)
+    assert max(map(len, lines)) <= 40

@@ -142,6 +142,16 @@ class _Found(NamedTuple):
     records: Iterable[Record]
 
 
+def _say_what_is_missing(name: str, part: _Part, messages: Messages) -> None:
+    if part.is_all():
+        messages.say(f"the thread {name!r} has no turn that can be shown")
+        return
+    from afkcli.screen.shell_line import shell_line
+
+    line = shell_line(["afk", "threads", "show", name, "--all"])
+    messages.say(f"the thread {name!r} does not have the requested turns; `{line}` shows all turns")
+
+
 def _found(store: Store, taken: Snapshot, state: str | None, part: _Part, messages: Messages) -> _Found:
     thread = taken.thread
     latest = None
@@ -153,12 +163,7 @@ def _found(store: Store, taken: Snapshot, state: str | None, part: _Part, messag
     found = turns_of(thread, history, state)
     shown = part.of(found)
     if not shown:
-        what = (
-            "no turn that can be shown"
-            if part.is_all()
-            else f"no turn that was asked for; `afk threads show {thread.name} --all` shows all turns"
-        )
-        messages.say(f"the thread {thread.name!r} has {what}")
+        _say_what_is_missing(thread.name, part, messages)
     elif part.is_all() and len(shown) < len(found):
         aside = len(found) - len(shown)
         messages.say(f"{aside} turn{' is' if aside == 1 else 's are'} set aside; `--all` shows all turns")

@@ -190,6 +190,19 @@ class TestAPartOfAThread:
             assert keyed.in_process("run", "-t", "five", f"Question {number}").code == 0
         return keyed
 
+    @pytest.mark.parametrize("options", [("--turn", "9"), ("--turn", "7-"), ("--since", "2999-01-01")])
+    def test_that_does_not_exist_is_said_with_the_line_that_shows_all(
+        self, keyed: Shell, options: tuple[str, ...]
+    ) -> None:
+        keyed.in_process("run", "-t", "my trip", "Question")
+        done = keyed.in_process("threads", "show", "my trip", *options)
+
+        assert done.out == ""
+        assert done.err == (
+            "afk: the thread 'my trip' does not have the requested turns; `afk threads show 'my trip' --all` shows all"
+            " turns\n"
+        )
+
     @pytest.mark.parametrize(
         ("options", "turns"),
         [

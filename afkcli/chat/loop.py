@@ -46,7 +46,7 @@ class Talk(Protocol):
 def converse(loops: asyncio.Runner, reader: Reader, talk: Talk, messages: Messages) -> Ending:
     """Read, send and answer until the person leaves; return how it ended.
 
-    Where nobody types, the exit code is that of the last text that failed, and Ctrl-C ends the chat.
+    Where stdin is not a terminal, the exit code is that of the last text that failed, and Ctrl-C ends the chat.
     """
     put_back, code = "", EXIT_OK
     while True:

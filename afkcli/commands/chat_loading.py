@@ -105,7 +105,7 @@ class Loading:
         return None
 
     def _model(self, setup: Setup, thread: ThreadInfo | None) -> str | None:
-        """Return the model of the next turn as far as it is known; what is to be said of it the turn says."""
+        """Return the model of the next turn as far as it is known; the turn reports what is wrong with it."""
         from afkcli.commands.turn import flags_of
         from afkcli.core.contract.structs import replace
         from afkcli.wiring.agents import agent_and_model

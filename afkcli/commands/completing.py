@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from afkcli.host.invocation import Invocation
 
 FILES = "file"
-"""The type of an item that stands for the names of files: the shell completes these itself."""
+"""The type of an item that means all names of files: the shell completes these itself."""
 _MOST = 1000
 _HELP_CHARS = 100
 

@@ -36,7 +36,7 @@ def edit_file(invocation: Invocation, path: Path) -> None:
 def _editing(invocation: Invocation, so: str) -> Iterator[str | None]:
     """Give the editor's command; what it raises becomes a `UsageError`. Ctrl-C belongs to the editor meanwhile.
 
-    `so` says in the error what comes of it.
+    `so` ends the error: it says what the failure means for the question or the file.
     """
     environment = invocation.environment
     if not invocation.stdout.is_terminal:

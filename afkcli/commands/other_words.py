@@ -117,7 +117,7 @@ COMMANDS: Mapping[str, Words] = {
         }
     ),
 }
-"""By the path of a group, what a word that is none of its commands means: a command line without `afk`."""
+"""By the path of a group, what a word that is not one of its commands means: a command line without `afk`."""
 
 ARGUMENTS: Mapping[str, str] = {"models": "--query", "usage": "--thread"}
 """By the path of a command without arguments, the option that a word after it is meant for."""

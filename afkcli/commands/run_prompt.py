@@ -66,7 +66,7 @@ def message_of(prompt: Prompt, given: Mapping[str, str], words: str, piped: str)
 
 
 def _instructions(prompt: Prompt, given: Mapping[str, str]) -> str:
-    """Return the instructions of a prompt with its variables, of which MESSAGE and INPUT are none."""
+    """Return the instructions of a prompt with its variables; MESSAGE and INPUT are not among them."""
     assert prompt.instructions is not None
     return filled(prompt.instructions, values_for(prompt, given, {}, strict=False))
 

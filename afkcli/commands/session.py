@@ -39,7 +39,7 @@ class Session:
         setup: the config and the plugins.
         messages: the lines on stderr.
         request: says who decides on tool calls, whether threads are kept, and what to do while a thread is held.
-        tapes: what stands between the turns and their model and tools.
+        tapes: what records or replays the requests to the model and the calls of tools.
         patience: for so many seconds after the first stop signal, more of them do not end the process.
 
     `observe` is called with each event of a turn. `names_resume` is whether a turn that was cut names the command that
@@ -65,7 +65,7 @@ class Session:
         self.tapes = tapes
         self.approver: Approver | None = None
         mode: InteractionMode = "headless"
-        if self.is_real:  # nobody is asked again about what was recorded
+        if self.is_real:  # a replay asks no question: the recording has the decisions
             mode = interaction_mode(request.approvals or setup.config.approval("mode"), invocation)
             self.approver = approver(mode, invocation, messages, plain=request.plain)
         self.runner: Runner = Runner(

@@ -84,7 +84,7 @@ class TransientLine:
                 self._is_drawn = True
 
     def before_write(self, data: bytes) -> bytes:
-        """Return what is to be written for `data`: the same, behind what erases the line."""
+        """Return `data`, preceded by the bytes that erase the line."""
         with self._lock:
             self.written_at = time.monotonic()
             end = data.rfind(b"\n")
@@ -105,7 +105,7 @@ class TransientLine:
 
     @contextlib.contextmanager
     def hidden(self) -> Iterator[None]:
-        """Erase the line, and draw none inside the block: a question is open on the terminal."""
+        """Erase the line, and draw no line inside the block: a question is open on the terminal."""
         with self._lock:
             self._hidden += 1
             self.erase()
@@ -117,7 +117,7 @@ class TransientLine:
                 self._hidden -= 1
 
     def close(self) -> None:
-        """Erase the line, and draw none any more."""
+        """Erase the line, and draw no line any more."""
         with self._lock:
             self.erase()
             self._closed = True

@@ -112,7 +112,7 @@ class Activity:
     Args:
         invocation: the terminal is its stderr.
         messages: the lines on it.
-        appended: whether lines are appended, and none is drawn again.
+        appended: whether lines are appended, and no line is drawn again.
         quiet_s: how long nothing has to be written before a line is drawn.
 
     What `waiting_for` and `progress` say in this context comes first, and of several the one that began last; else what

@@ -113,7 +113,7 @@ def _command_lines(command: str, width: int, measure: Callable[[str], int]) -> I
 
 
 def _shell_words(command: str) -> Iterator[str]:
-    """Yield the words of a command, each as it is typed: a blank between quotes ends none."""
+    """Yield the words of a command, each as it is typed: a blank between quotes does not end a word."""
     word = quote = ""
     for char in command:
         if char == " " and not quote:

@@ -26,7 +26,7 @@ Answer = Callable[[str], "tuple[int, bytes] | None"]
 
 
 class Server:
-    """A server that answers GET requests as it is told, and keeps their paths."""
+    """A server that answers GET requests from a script, and keeps their paths."""
 
     def __init__(self, answer: Answer) -> None:
         self.asked: list[str] = []

@@ -560,7 +560,7 @@ def copied(template: Path, path: Path) -> Path:
 
 
 def linked(template: Path, path: Path) -> Path:
-    """Return the afk of a copy that shares its files, which is cheaper; for what changes none of them."""
+    """Return the afk of a copy that shares its files, which is cheaper; for tests that change no file."""
     shutil.copytree(template, path, symlinks=True, copy_function=os.link)
     return _moved(template, path)
 

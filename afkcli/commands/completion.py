@@ -91,6 +91,29 @@ def complete_prompt(ctx: click.Context, param: click.Parameter, incomplete: str)
     return [CompletionItem(name, help=text or None) for name, text in usable.items() if name.startswith(incomplete)]
 
 
+def complete_variable(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the variables of the prompt that the line names, as `lang=`, without those that it has already."""
+    from click.shell_completion import CompletionItem
+
+    from afkcli.commands.prompt_lookup import Prompts
+
+    typed = ctx.params.get("prompt") or ctx.params.get("name")
+    if not typed and ctx.command.name == "show" and ctx.args:  # click stops at `--var`, before it takes arguments
+        typed = ctx.args[0]
+    if not typed or "=" in incomplete:
+        return []
+    try:
+        prompt, _ = Prompts(ctx.find_object(Invocation) or Invocation.of_process()).find(typed)
+    except AfkError:
+        return []
+    given = ctx.params.get("variables") or {}
+    return [
+        CompletionItem(f"{name}=", help=variable.description or variable.default)
+        for name, variable in prompt.variables.items()
+        if name.startswith(incomplete) and name not in {"message", "input", *given}
+    ]
+
+
 def complete_provider(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of installed providers that begin so."""
     from afkcli.loading.discovery import discover

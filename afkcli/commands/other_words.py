@@ -23,7 +23,8 @@ def _words(table: Mapping[str, str]) -> Words:
 COMMANDS: Mapping[str, Words] = {
     "": _words(
         {
-            "ask prompt query exec execute complete generate say send new start message q e p": "run",
+            "ask query exec execute complete generate say send new start message q e p": "run",
+            "prompt": "run | prompts",
             "chat repl interactive shell talk tui i": "chat | run -c",
             "continue c": "run -c",
             "retry again regenerate redo-answer": "run --retry",

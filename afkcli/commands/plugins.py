@@ -135,7 +135,7 @@ def plugin_rows(plugins: Plugins) -> list[Row]:
         rows.append(Row(id=id_, distribution="", version="", status=CONFLICT, reason=reason))
     for id_, known in KNOWN.items():
         if id_ not in plugins.found and id_ not in plugins.conflicts:
-            how = f"pip install {known.distribution}"
+            how = f"afk plugins install {known.distribution}"
             rows.append(Row(id=id_, distribution=known.distribution, version="", status=MISSING, reason=how))
     return rows
 

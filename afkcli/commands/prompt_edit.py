@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -12,7 +13,7 @@ from afkcli.commands.context import invocation
 from afkcli.commands.editor import edit_file
 from afkcli.commands.prompt_lookup import Prompts, checked_name, project_folder
 from afkcli.config.prompt_file import MAX_BYTES, SUFFIX, read_prompt
-from afkcli.config.prompt_folders import is_path, prompt_names
+from afkcli.config.prompt_folders import is_path, spelled
 from afkcli.core.contract.errors import ConfigError, UnknownNameError, UsageError
 from afkcli.core.contract.suggestions import near_names
 from afkcli.host.files import make_private_folder, replace_file
@@ -59,12 +60,13 @@ def new(name: str, project: bool) -> None:
         # 0644 whatever the umask is, because a file that others can write would not count
         replace_file(path, [_TEMPLATE], mode=0o644 if project else 0o600, new=True)
     except FileExistsError:
-        raise UsageError(f"{path} exists already; it was not changed (afk prompts edit {name})") from None
+        raise UsageError(f"{path} exists already; it was not changed (afk prompts edit {quote(name)})") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
     Stdout(start).lines([str(path)])
     more = "; then trust the project again with `afk trust`" if project else ""
-    Messages(start).say(f"wrote it; change it with `afk prompts edit {name}`, try it with `afk run -p {name}`{more}")
+    word = quote(name)
+    Messages(start).say(f"wrote it; change it with `afk prompts edit {word}`, try it with `afk run -p {word}`{more}")
 
 
 @click.command("edit", cls=Command, examples=(("afk prompts edit review", "in VISUAL or EDITOR"),))
@@ -94,10 +96,10 @@ def _file_of(prompts: Prompts, name: str, *, project: bool) -> Path:
     theirs = prompts.project_folder
     folders = [theirs] if project else [prompts.user_folder, theirs]
     for folder in folders:
-        if folder is not None and name in prompt_names(folder):
-            return folder / f"{name}{SUFFIX}"
+        if folder is not None and (found := spelled(name, folder)) is not None:
+            return folder / f"{found}{SUFFIX}"
     near = near_names(name, prompts.names())
-    hint = f"did you mean {near[0]!r}?" if near else f"`afk prompts new {name}` writes one"
+    hint = f"did you mean {near[0]!r}?" if near else f"`afk prompts new {quote(name)}` writes one"
     raise UnknownNameError(f"there is no prompt {name!r}; {hint}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from afkcli.config.prompt_folders import (
     read_project_prompt,
     read_typed_prompt,
     read_user_prompt,
+    spelled,
 )
 from afkcli.config.trust import TrustState, prompt_states, record_file
 from afkcli.core.contract.errors import AfkError, ConfigError, UnknownNameError, UsageError
@@ -70,14 +72,16 @@ class Prompts:
             return read_typed_prompt(typed, self._invocation.folder), None
         name = typed.removesuffix(SUFFIX)
         refused = None
-        if self.project is not None and name in prompt_names(prompts_beside(self.project.path)):
-            found = read_project_prompt(self.project.path, name)
+        theirs = spelled(name, self.project_folder) if self.project_folder is not None else None
+        if self.project is not None and theirs is not None:
+            found = read_project_prompt(self.project.path, theirs)
             refused = self.problem(found)
             if refused is None and found.prompt is not None:
                 return found.prompt, None
-        if name in prompt_names(self.user_folder):
-            more = f"{refused}; using yours, {self.user_folder / name}{SUFFIX}" if refused is not None else None
-            return read_user_prompt(self.user_folder, name), more
+        own = spelled(name, self.user_folder)
+        if own is not None:
+            more = f"{refused}; using yours, {self.user_folder / own}{SUFFIX}" if refused is not None else None
+            return read_user_prompt(self.user_folder, own), more
         if refused is not None:
             raise ConfigError(refused)
         raise UnknownNameError(self._unknown(typed, name))
@@ -134,7 +138,7 @@ class Prompts:
             return f"{line}; did you mean {near[0]!r}?"
         if known:
             return f"{line}; `afk prompts` lists them"
-        return f"{line}; `afk prompts new {name}` writes one"
+        return f"{line}; `afk prompts new {shlex.quote(name)}` writes one"
 
 
 def checked_name(name: str) -> str:

@@ -32,6 +32,7 @@ from afkcli.host.ending import Ending
     "--prompt",
     "-p",
     group=MESSAGE,
+    once=True,
     metavar="NAME",
     shell_complete=complete_prompt,
     help="The prompt NAME (see `afk prompts`), or a file whose path has a slash.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from afkcli.commands.base import MESSAGE, option
+from afkcli.commands.completion import complete_variable
 
 
 def _variables(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
@@ -25,5 +26,6 @@ variable_option = option(
     multiple=True,
     callback=_variables,
     metavar="NAME=VALUE",
+    shell_complete=complete_variable,
     help="A variable of the prompt, such as lang=de; may be given more than once.",
 )

@@ -5,6 +5,7 @@ Since: 0.2.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -255,7 +256,7 @@ def values_for(
 def _missing_line(prompt: Prompt, what: str, missing: list[str]) -> str:
     asked = [name for name in missing if name not in (MESSAGE, INPUT)]
     if not asked:
-        how = "pipe it in" if missing == [INPUT] else f'add it: afk run -p {prompt.name} "MESSAGE"'
+        how = "pipe it in" if missing == [INPUT] else f'add it: afk run -p {shlex.quote(prompt.name)} "MESSAGE"'
         return f"{what} needs {'an input' if missing == [INPUT] else 'a message'}; {how}"
     names = " and ".join(repr(name) for name in asked)
     options = " ".join(f"--var {name}=VALUE" for name in asked)

@@ -61,6 +61,20 @@ def prompt_names(folder: Path) -> list[str]:
     return [name for name in names if name][:_MOST]
 
 
+def spelled(name: str, folder: Path) -> str | None:
+    """Return the name of a prompt as its file in a folder has it, or None if it is not there.
+
+    A letter with an accent may be one character or two: macOS and archives made there have two, keyboards give one.
+    """
+    names = prompt_names(folder)
+    if name in names or name.isascii():
+        return name if name in names else None
+    import unicodedata  # not at the top: few names need it
+
+    wanted = unicodedata.normalize("NFC", name)
+    return next((known for known in names if unicodedata.normalize("NFC", known) == wanted), None)
+
+
 def is_path(name: str) -> bool:
     """Return whether what the user typed is the path of a prompt file, and not a name."""
     return "/" in name or os.sep in name

@@ -297,9 +297,8 @@ def missing_line(kind: str, name: str, installed: Sequence[str]) -> str:
     known = KNOWN.get(f"{kind}.{name}")
     what = "tool plugin" if kind == "tools" else kind
     if known is not None:
-        return (
-            f"the {what} {name!r} needs a plugin that is not installed; add it with: pip install {known.distribution}"
-        )
+        how = f"afk plugins install {known.distribution}"
+        return f"the {what} {name!r} needs a plugin that is not installed; add it with: {how}"
     from afkcli.core.contract.suggestions import near_names
 
     near = near_names(name, installed)

@@ -162,7 +162,7 @@ def _no_plugin(setup: Setup, kind: str, plugin: str) -> str:
     known = setup.plugins.names(kind)
     distribution = KNOWN.get(f"{kind}.{plugin}")
     if distribution is not None:
-        return f"the {kind} {plugin!r} is not installed; add it with: pip install {distribution.distribution}"
+        return f"the {kind} {plugin!r} is not installed; add it with: afk plugins install {distribution.distribution}"
     near = near_names(plugin, known)
     hint = f"did you mean {near[0]!r}?" if near else f"installed: {', '.join(known) or 'none'}"
     return f"there is no {kind} {plugin!r}; {hint}"

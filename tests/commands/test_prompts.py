@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -619,3 +620,48 @@ class TestCommands:
         words = {"_AFK_COMPLETE": "zsh_complete", "COMP_WORDS": "afk run -p re", "COMP_CWORD": "3"}
 
         assert shell.afk(**words).out.split("\n")[:6] == ["plain", "rest", "_", "plain", "review", "Reads a diff"]
+
+    def test_variables_are_completed_with_what_they_are_without(self, shell: Shell) -> None:
+        write(
+            shell,
+            "review",
+            "---\nvariables:\n  lang: en\n  style: {description: How it sounds}\n---\n{{ message }} {{ x }}",
+        )
+        for line, wanted in (
+            ("afk run -p review --var ", ["lang=", "style=", "x="]),
+            ("afk run -p review --var lang=de --var ", ["style=", "x="]),
+            ("afk run -p review --var l", ["lang="]),
+            ("afk prompts show review --var s", ["style="]),
+            ("afk run -p nowhere --var ", []),
+            ("afk run --var ", []),
+        ):
+            words = {"_AFK_COMPLETE": "zsh_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+            said = shell.afk(**words).out.split("\n")
+            assert sorted(word for word in said if word.endswith("=")) == wanted, line
+            assert ("en" in said, "How it sounds" in said) == ("lang=" in wanted, "style=" in wanted)
+
+
+class TestNames:
+    def test_with_blanks_are_quoted_in_the_commands_to_type(self, shell: Shell) -> None:
+        done = shell.afk("prompts", "new", "my prompt")
+        assert "`afk prompts edit 'my prompt'`, try it with `afk run -p 'my prompt'`" in done.err
+        assert "(afk prompts edit 'my prompt')" in shell.afk("prompts", "new", "my prompt").err
+        assert "`afk prompts new 'no such one'` writes one" in shell.afk("prompts", "edit", "no such one").err
+
+    @pytest.mark.parametrize(("written", "typed"), [("NFD", "NFC"), ("NFC", "NFD")])
+    def test_with_accents_are_found_however_the_letters_are_composed(
+        self, shell: Shell, written: Literal["NFC", "NFD"], typed: Literal["NFC", "NFD"]
+    ) -> None:
+        name = "Gr\u00fc\u00dfe caf\u00e9"
+        write(shell, unicodedata.normalize(written, name), "Hello")
+        done = shell.afk("prompts", "show", unicodedata.normalize(typed, name))
+        assert (done.code, done.out) == (0, "Hello\n")
+        edited = shell.afk("prompts", "edit", unicodedata.normalize(typed, name), EDITOR="true")
+        assert "was not changed" in edited.err
+
+    def test_two_prompts_are_refused(self, shell: Shell) -> None:
+        write(shell, "one", "One")
+        write(shell, "two", "Two")
+        done = shell.afk("run", "-p", "one", "-p", "two", "Hello")
+        assert done.code == 2
+        assert "--prompt" in done.err

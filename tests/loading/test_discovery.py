@@ -164,7 +164,7 @@ class TestLoading:
     @pytest.mark.parametrize(
         ("kind", "name", "said"),
         [
-            ("provider", "anthropic", "pip install afk-provider-anthropic"),
+            ("provider", "anthropic", "afk plugins install afk-provider-anthropic"),
             ("sink", "nope", "there is no sink 'nope' (installed: jsonl, otel)"),
             ("tools", "nope", "there is no tool plugin 'nope' (installed: "),
         ],

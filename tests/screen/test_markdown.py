@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from afkcli.screen.markdown.region import Region, does_reflow
@@ -108,6 +108,22 @@ class TestStreaming:
     ) -> None:
         terminal = streamed(source, pieces, sizes=sizes)
         assert letters(terminal.copied()) == letters(shown(source))
+        assert not terminal.rewritten_away
+
+    @given(
+        st.lists(st.integers(1, 400), min_size=1, max_size=8),
+        cuts,
+        st.lists(st.sampled_from([(80, 24), (40, 12), (20, 10), (10, 6), (120, 40), (30, 5)]), min_size=1, max_size=4),
+    )
+    @example([320, 1], [1], [(80, 24), (40, 12)])
+    @example([320, 1], [1], [(20, 10), (80, 24)])
+    @example([180, 260], [1, 50, 1], [(40, 12), (20, 10), (30, 5), (30, 5)])
+    def test_words_longer_than_a_small_screen_are_neither_lost_nor_doubled_while_it_is_resized(
+        self, words: list[int], pieces: list[int], sizes: list[tuple[int, int]]
+    ) -> None:
+        source = " ".join("x" * count for count in words)
+        terminal = streamed(source, pieces, sizes=sizes)
+        assert len(letters(terminal.copied())) == sum(words)
         assert not terminal.rewritten_away
 
     @given(st.text(st.sampled_from("a *_`#>|-\n[]()~1.\\<&\t\r\x1b漢\u0301\u200d\u202e😀"), max_size=200), cuts)

@@ -94,7 +94,10 @@ class Region:
 
     def _resized(self, columns: int, rows: int) -> str:
         """Return what erases the lines if they have to be laid out anew."""
+        was_uncertain = bool(self._uncertain())
         before, self._size = self._size, (columns, rows)
+        if self._reflows and columns > before[0]:  # what is above the lines may take fewer rows now
+            self._row = min(self._row, max(0, self._rows(self._lines) - 1))
         if not self._lines or before == self._size:
             return ""
         if not self._reflows:
@@ -105,7 +108,7 @@ class Region:
         too_tall = self._rows_of(self._lines[-1]) > visible
         self._let_go(len(self._lines) if too_tall else self._too_many(visible))
         written = ""
-        if before[0] != columns and self._uncertain():
+        if before[0] != columns and (was_uncertain or self._uncertain()):
             self._let_go(len(self._lines))
         elif before[0] != columns:
             written = self.erased()

@@ -77,7 +77,8 @@ def converse(loops: asyncio.Runner, reader: Reader, talk: Talk, messages: Messag
 def _reply(loops: asyncio.Runner, talk: Talk, said: Typed, messages: Messages) -> Reply:
     if said.unknown:
         messages.error(unknown_line(said.command))
-        return Reply(EXIT_USAGE, was_sent=False)
+        # A mistyped name alone is not put back: what is typed then would be behind it, and be sent as a message.
+        return Reply(EXIT_USAGE, was_sent=not said.argument)
     try:
         work = talk.ask(said.message) if said.message is not None else talk.carry_out(said)
         return work if isinstance(work, Reply) else loops.run(work)

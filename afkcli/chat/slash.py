@@ -102,9 +102,9 @@ def typed(text: str, *, by_person: bool = False) -> Typed:
         return Typed(stripped[1:] if _QUOTED.match(stripped) else stripped)
     written = (found[1] or "").lower()
     name = written if written in BY_NAME else _OTHER_NAMES.get(written, "" if written else "help")
-    if not name:
-        return Typed(command=found[1], unknown=True)
     argument = stripped[found.end() :].strip()
+    if not name:
+        return Typed(command=found[1], argument=argument, unknown=True)
     return Typed(command=name, words=_words(argument), argument=argument)
 
 

@@ -102,10 +102,10 @@ def models(folder: Path) -> Path:
 
 
 class TestPydantic:
-    def test_has_a_class_for_each_definition_and_the_decision(self, folder: Path, models: Path) -> None:
+    def test_has_a_class_for_each_definition_and_each_choice_of_words(self, folder: Path, models: Path) -> None:
         names = re.findall(r"^class (\w+)", models.read_text(), re.MULTILINE)
         assert len(names) == len(set(names))
-        assert set(names) == names_of_types(folder) | {"Decision"}
+        assert set(names) == names_of_types(folder) | {"Decision", "Kept"}
 
     def test_keeps_the_descriptions(self, models: Path) -> None:
         assert "A piece of the answer." in models.read_text()

@@ -1,4 +1,4 @@
-"""Answers that are hard to show: they never end, are too wide, send escape sequences, or stream while the size changes."""
+"""Answers that are hard to show: without end, too wide, with escape sequences, or while the size changes."""
 
 from __future__ import annotations
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import click
 
-from afkcli.commands.base import CONVERSATION, Command, option
-from afkcli.commands.completion import complete_thread
+from afkcli.commands.base import Command
 from afkcli.commands.context import invocation
-from afkcli.commands.turn_options import request_of, turn_options
+from afkcli.commands.turn_options import request_of, thread_options, turn_options
 from afkcli.host.ending import Ending
 
 _NOT_IN_A_CHAT = ("schema", "json", "final", "fail_on_denied")
@@ -26,22 +25,7 @@ _NOT_IN_A_CHAT = ("schema", "json", "final", "fail_on_denied")
         ("afk chat -m openai/gpt-5.2 --tool 'files.*'", "choose the model, and give it tools"),
     ),
 )
-@option(
-    "--thread",
-    "-t",
-    group=CONVERSATION,
-    metavar="NAME",
-    shell_complete=complete_thread,
-    help="The thread to continue, or to start.",
-)
-@option(
-    "--continue",
-    "-c",
-    "continue_",
-    group=CONVERSATION,
-    is_flag=True,
-    help="Continue the thread last used in this folder.",
-)
+@thread_options
 @turn_options
 def command(**options: Any) -> Ending:
     """Talk with an agent: each message is a question, and its answer streams below it.

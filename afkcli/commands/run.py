@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from afkcli.commands.base import CONVERSATION, MESSAGE, TESTING, Command, option
-from afkcli.commands.completion import complete_file, complete_prompt, complete_thread
+from afkcli.commands.completion import complete_file, complete_prompt
 from afkcli.commands.context import invocation
-from afkcli.commands.turn_options import request_of, turn_options
+from afkcli.commands.turn_options import request_of, thread_options, turn_options
 from afkcli.commands.variable_option import variable_option
 from afkcli.host.ending import Ending
 
@@ -38,23 +38,7 @@ from afkcli.host.ending import Ending
     help="The prompt NAME (see `afk prompts`), or a file whose path has a slash.",
 )
 @variable_option
-@option(
-    "--thread",
-    "-t",
-    group=CONVERSATION,
-    once=True,
-    metavar="NAME",
-    shell_complete=complete_thread,
-    help="The thread to continue, or to start.",
-)
-@option(
-    "--continue",
-    "-c",
-    "continue_",
-    group=CONVERSATION,
-    is_flag=True,
-    help="Continue the thread last used in this folder.",
-)
+@thread_options
 @option(
     "--retry",
     group=CONVERSATION,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from afkcli.commands.base import CONVERSATION, MODEL, OUTPUT, RUN_LIMITS, TESTING, TOOLS, EnvironmentOption, option
-from afkcli.commands.completion import complete_agent, complete_file, complete_model, complete_tool
+from afkcli.commands.completion import complete_agent, complete_file, complete_model, complete_thread, complete_tool
 from afkcli.commands.number_types import Number, Seconds, WholeNumber
 from afkcli.core.contract.context import CONTEXT_POLICIES
 from afkcli.core.contract.limits import LIMITS, Limit
@@ -198,6 +198,28 @@ def turn_options(function: F) -> F:
     for declared in reversed(_OPTIONS):
         function = declared(function)
     return function
+
+
+def thread_options(function: F) -> F:
+    """Give a command the options that say which thread it is about; their values are for `request_of`. Since: 0.2."""
+    continued = option(
+        "--continue",
+        "-c",
+        "continue_",
+        group=CONVERSATION,
+        is_flag=True,
+        help="Continue the thread last used in this folder.",
+    )
+    named = option(
+        "--thread",
+        "-t",
+        group=CONVERSATION,
+        once=True,
+        metavar="NAME",
+        shell_complete=complete_thread,
+        help="The thread to continue, or to start.",
+    )
+    return named(continued(function))
 
 
 def request_of(options: dict[str, Any], **more: Any) -> TurnRequest:

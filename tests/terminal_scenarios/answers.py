@@ -33,46 +33,38 @@ That is all.
 """
 
 
+def answered(stage: Stage, columns: int = 80, **variables: str) -> None:
+    stage.server.script(Step(text=ANSWER))
+    with stage.terminal("run", "What is photosynthesis?", columns=columns, **variables) as terminal:
+        terminal.wait_for_end()
+        stage.picture(terminal)
+
+
 @scenario("answer")
 def answer(stage: Stage) -> None:
     """An answer in Markdown on 80 columns."""
-    stage.server.script(Step(text=ANSWER))
-    with stage.terminal("run", "What is photosynthesis?") as terminal:
-        terminal.wait_for_end()
-        stage.picture(terminal)
+    answered(stage)
 
 
 @scenario("answer-narrow")
 def narrow(stage: Stage) -> None:
     """The same answer on 40 columns."""
-    stage.server.script(Step(text=ANSWER))
-    with stage.terminal("run", "What is photosynthesis?", columns=40) as terminal:
-        terminal.wait_for_end()
-        stage.picture(terminal)
+    answered(stage, columns=40)
 
 
 @scenario("answer-no-color")
 def no_color(stage: Stage) -> None:
     """The same answer with NO_COLOR."""
-    stage.server.script(Step(text=ANSWER))
-    with stage.terminal("run", "What is photosynthesis?", NO_COLOR="1") as terminal:
-        terminal.wait_for_end()
-        stage.picture(terminal)
+    answered(stage, NO_COLOR="1")
 
 
 @scenario("answer-dumb")
 def dumb(stage: Stage) -> None:
     """The same answer on a dumb terminal."""
-    stage.server.script(Step(text=ANSWER))
-    with stage.terminal("run", "What is photosynthesis?", TERM="dumb") as terminal:
-        terminal.wait_for_end()
-        stage.picture(terminal)
+    answered(stage, TERM="dumb")
 
 
 @scenario("answer-accessible")
 def accessible(stage: Stage) -> None:
     """The same answer for a screen reader."""
-    stage.server.script(Step(text=ANSWER))
-    with stage.terminal("run", "What is photosynthesis?", ACCESSIBLE="1") as terminal:
-        terminal.wait_for_end()
-        stage.picture(terminal)
+    answered(stage, ACCESSIBLE="1")

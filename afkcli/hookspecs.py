@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from afkcli.core.contract.engine import Engine
 from afkcli.core.contract.protocols import (
     Capabilities,
     CommandContext,
@@ -56,6 +57,7 @@ __all__ = [
     "HOOKS_VERSION",
     "Capabilities",
     "CommandContext",
+    "Engine",
     "Lease",
     "ModelInfo",
     "Owner",
@@ -68,6 +70,7 @@ __all__ = [
     "Store",
     "ThreadInfo",
     "afk_command",
+    "afk_engine",
     "afk_provider",
     "afk_sink",
     "afk_store",
@@ -134,6 +137,21 @@ def afk_tools(settings: Any) -> Sequence[Tool] | Toolset | None:
 
     Args:
         settings: the dataclass of the annotation, filled from `[tools.<name>]`.
+    """
+
+
+@hookspec(firstresult=True)
+def afk_engine(settings: Any) -> Engine | None:
+    """Return the engine of the entry point `engine.<name>`, which keeps batches of prompts and shares them out.
+
+    Called once in each process that works on a batch, for one event loop. Connect in the first call of a method, not
+    here. `afkcli.core.contract.engine` says what an engine does. Since: 0.2.
+
+    Args:
+        settings: the dataclass of the annotation, filled from `[engines.<name>]` and the environment.
+
+    Raises:
+        EngineError: the engine cannot be used.
     """
 
 

@@ -22,7 +22,14 @@ from afkcli.wiring.key_origins import KEYS_FILE, all_settings, origins
 from afkcli.wiring.setup import Setup
 
 DEFAULT = "default"
-_KINDS = {"providers": "provider", "stores": "store", "sinks": "sink", "tools": "tools", "commands": "command"}
+_KINDS = {
+    "providers": "provider",
+    "stores": "store",
+    "sinks": "sink",
+    "tools": "tools",
+    "engines": "engine",
+    "commands": "command",
+}
 _ENVIRONMENT = {
     "AFK_MODEL": "model",
     "AFK_AGENT": "agent",

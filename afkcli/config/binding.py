@@ -17,7 +17,7 @@ from afkcli.host.invocation import process_environment
 
 _RUNS_FILES = re.compile(r"(python|pypy|node|bun|deno|ruby|perl|php|lua|(ba|da|z|k|fi)?sh|pwsh)[\d.]*(\.exe)?")
 
-_WITH_KEYS = ("providers", "stores", "sinks", "tools", "commands")
+_WITH_KEYS = ("providers", "stores", "sinks", "tools", "engines", "commands")
 """The tables of plugins, any of which may have a secret setting."""
 
 

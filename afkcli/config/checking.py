@@ -17,7 +17,7 @@ from afkcli.core.contract.options import wanted_value
 from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.suggestions import near_names
 
-PLUGIN_SECTIONS = ("providers", "stores", "sinks", "tools", "commands")
+PLUGIN_SECTIONS = ("providers", "stores", "sinks", "tools", "engines", "commands")
 _TIMES = frozenset({"busy_timeout", "retry_delay", "timeout", "max_wall_time_s"})
 """Keys that hold a length of time."""
 LIMIT_KEYS: Mapping[str, tuple[type, ...]] = {

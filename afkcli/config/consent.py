@@ -92,7 +92,7 @@ def _quoted(name: str) -> str:
 
 _FIXED = {
     "plugins": RUNS,
-    **dict.fromkeys(("commands", "store", "stores", "sinks", "providers"), SENDS),
+    **dict.fromkeys(("commands", "store", "stores", "sinks", "engines", "providers"), SENDS),
     **dict.fromkeys(("model", "fallback_models", "models", "extra"), SENDS),
 }
 

@@ -22,7 +22,7 @@ def checked(kind: str, plugin: str, made: Any) -> Any:
     """Return what the hook `afk_<kind>` of a plugin returned; tools that come as any iterable become a list.
 
     Args:
-        kind: `provider`, `store`, `sink`, `tools` or `command`.
+        kind: `provider`, `store`, `sink`, `tools`, `engine` or `command`.
         plugin: `<kind>.<name>`, for the error.
         made: the object.
 
@@ -50,6 +50,7 @@ _ARTICLES = {
     "store": "a store",
     "sink": "a sink",
     "tools": "tools",
+    "engine": "an engine",
     "command": "a command",
 }
 
@@ -176,6 +177,11 @@ _STORE_METHODS = (
     *("acquire", "holder", "renew", "release", "append", "load", "content", "find", "list", "delete", "add"),
     "close",
 )
+_ENGINE_METHODS = (
+    *("create", "batch", "batches", "pause", "remove"),
+    *("submit", "prompts", "outcomes", "watch", "retry", "cancel"),
+    *("join", "claim", "reserve", "use", "slow_down", "settle", "take_over", "aclose"),
+)
 _PROTOCOLS: Mapping[str, Mapping[str, Member]] = {
     "provider": {
         "name": _text,
@@ -190,5 +196,6 @@ _PROTOCOLS: Mapping[str, Mapping[str, Member]] = {
     "store": dict.fromkeys(_STORE_METHODS, _plain),
     "sink": {"name": _text, "emit": _plain, "close": _plain},
     "tools": {"namespaces": _names, "list_tools": _async, "aclose": _async},
+    "engine": {"name": _text, **dict.fromkeys(_ENGINE_METHODS, _async)},
 }
-"""The members of `Provider`, `Store`, `Sink` and `Toolset` in `afkcli.plugin`; a test compares the names."""
+"""The members of `Provider`, `Store`, `Sink`, `Toolset` and `Engine` in `afkcli.plugin`; a test compares the names."""

@@ -34,7 +34,7 @@ _MARK = "afk_impl"
 
 GROUP = "afk"
 MODELS_GROUP = "afk.models"
-KINDS = ("provider", "store", "sink", "tools", "command")
+KINDS = ("provider", "store", "sink", "tools", "engine", "command")
 
 
 class KnownPlugin(FrozenStruct, kw_only=True):
@@ -153,7 +153,8 @@ class Plugins(Struct):
             _check_mark(module, kind, str(path))
         ids = [f"{kind}.{name}" for kind in kinds]
         if not ids:
-            raise PluginError(f"{path} has no hook of afk (afk_provider, afk_store, afk_sink, afk_tools, afk_command)")
+            hooks = ", ".join(f"afk_{kind}" for kind in KINDS)
+            raise PluginError(f"{path} has no hook of afk ({hooks})")
         for id_ in ids:
             before = self.found.get(id_)
             if before is not None and before.file is not None and before.file.resolve() != path.resolve():
@@ -287,7 +288,7 @@ class Plugins(Struct):
 
 
 def section(kind: str) -> str:
-    """Return the name of the config's tables for a kind: `providers`, `stores`, `sinks`, `tools`."""
+    """Return the name of the config's tables for a kind: `providers`, `stores`, `sinks`, `tools`, `engines`."""
     return kind if kind.endswith("s") else f"{kind}s"
 
 

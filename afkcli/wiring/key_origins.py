@@ -22,7 +22,7 @@ from afkcli.wiring.setup import Setup
 ENVIRONMENT, KEYS_FILE, CONFIG, COMMAND_OUTPUT = "environment", "keys file", "config", "command"
 """Where a key may come from, in the order in which they count."""
 
-_KINDS = ("provider", "sink", "store", "tools", "command")
+_KINDS = ("provider", "sink", "store", "tools", "engine", "command")
 
 
 class SecretSetting(FrozenStruct, kw_only=True):

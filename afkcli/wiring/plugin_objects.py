@@ -13,6 +13,7 @@ from afkcli.loading.discovery import section
 from afkcli.wiring.setup import Setup
 
 if TYPE_CHECKING:
+    from afkcli.core.contract.engine import Engine
     from afkcli.core.contract.protocols import Provider, Sink, Store
     from afkcli.core.contract.tools import Tool, Toolset
     from afkcli.loading.secret_sources import PendingCommand
@@ -69,6 +70,11 @@ def open_store(setup: Setup) -> Store:
 def make_tools(setup: Setup, name: str) -> Sequence[Tool] | Toolset:
     """Return the tools of the plugin `tools.<name>`, or what can be asked for them; raises as `make_provider`."""
     return cast("Sequence[Tool] | Toolset", _make(setup, "tools", name, setup.config.plugin_table("tools", name)))
+
+
+def make_engine(setup: Setup, name: str) -> Engine:
+    """Return the engine of the plugin `engine.<name>`; raises as `make_provider`. Since: 0.2."""
+    return cast("Engine", _make(setup, "engine", name, setup.config.plugin_table("engines", name)))
 
 
 def make_sink(setup: Setup, name: str) -> Sink:

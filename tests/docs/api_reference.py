@@ -52,7 +52,7 @@ The hooks, and every name of the modules `afkcli.plugin` and `afkcli.testing`, f
 name is imported when it is first used.
 """
 
-HOOKS = ("afk_provider", "afk_store", "afk_sink", "afk_tools", "afk_command")
+HOOKS = ("afk_provider", "afk_store", "afk_sink", "afk_tools", "afk_engine", "afk_command")
 # What has no `__all__`: the modules of `afkcli.testing` that the guide names, with what is used of them.
 TESTING = {
     "afkcli.testing.model_server": ("ModelServer",),
@@ -65,6 +65,7 @@ TESTING = {
 FIRST = (
     "hookspecs",
     "core.contract.protocols",
+    "core.contract.engine",
     "core.contract.messages",
     "core.contract.tools",
     "core.contract.tool_output",

@@ -15,9 +15,9 @@ from afkcli import MemoryStore, tool
 from afkcli.core.contract.errors import EXIT_USAGE, PluginContractError
 from afkcli.loading import checking
 from afkcli.loading.checking import checked
-from afkcli.plugin import BaseProvider, Capabilities, ModelEvent, ModelRequest, Provider, Sink, Store, Toolset
+from afkcli.plugin import BaseProvider, Capabilities, Engine, ModelEvent, ModelRequest, Provider, Sink, Store, Toolset
 
-PROTOCOLS: dict[str, Any] = {"provider": Provider, "store": Store, "sink": Sink, "tools": Toolset}
+PROTOCOLS: dict[str, Any] = {"provider": Provider, "store": Store, "sink": Sink, "tools": Toolset, "engine": Engine}
 
 
 class GoodProvider:
@@ -59,6 +59,14 @@ class GoodToolset:
     async def aclose(self) -> None: ...
 
 
+async def _nothing(self: Any, *rest: Any, **named: Any) -> None: ...
+
+
+GoodEngine: Any = type(
+    "GoodEngine", (), {"name": "good", **{name: _nothing for name in vars(Engine) if name[0] != "_" and name != "name"}}
+)
+
+
 @tool(name="good.tool")
 def good_tool() -> str:
     return ""
@@ -69,6 +77,7 @@ GOOD: dict[str, Callable[[], Any]] = {
     "store": MemoryStore,
     "sink": GoodSink,
     "tools": GoodToolset,
+    "engine": GoodEngine,
     "command": lambda: click.Command("good"),
 }
 

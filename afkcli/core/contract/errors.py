@@ -102,6 +102,10 @@ class StoreError(AfkError):
     """The store could not read or write."""
 
 
+class EngineError(AfkError):
+    """The engine of a batch could not read or write. Since: 0.2."""
+
+
 class HeadMismatchError(StoreError):
     """The thread's head is not the one that the writer expected; nothing was written."""
 

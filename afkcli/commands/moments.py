@@ -11,8 +11,6 @@ from typing import Any, TypeVar
 
 import click
 
-from afkcli.core.contract.durations import seconds_of
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 _FIRST_YEAR = 1970
@@ -38,6 +36,8 @@ class Moment(click.ParamType):  # type: ignore[type-arg]  # it takes no argument
 
 def moment_of(text: str, now: datetime) -> datetime | None:
     """Return the moment that a text names, in UTC, or None. `now` has the zone of the user's place."""
+    from afkcli.core.contract.durations import seconds_of  # not at the top: a list by no time does not need it
+
     text = text.strip()
     word = text.lower()
     ago = None if text[-1:].isdecimal() else seconds_of(word.removesuffix(" ago"))

@@ -13,7 +13,6 @@ from afkcli.core.contract.credentials import MASK
 from afkcli.core.contract.errors import ConfigError
 from afkcli.core.contract.setting_sources import SettingSource, keep_sources
 from afkcli.core.contract.structs import FrozenStruct, replace
-from afkcli.core.contract.suggestions import near_names
 from afkcli.host.invocation import process_environment
 from afkcli.host.secrets import Secrets
 from afkcli.loading.setting_types import ARRAYS, TABLES, check_type, classes, is_settings, items_of, plain_type, words
@@ -244,6 +243,8 @@ def fields_of(kind: Any) -> dict[str, dataclasses.Field[Any]]:
 def _refuse_unknown(table: Mapping[str, Any], fields: Sequence[str], place: _Place) -> None:
     unknown = sorted(set(table) - set(fields))
     if unknown:
+        from afkcli.core.contract.suggestions import near_names  # not at the top: most configs have no such key
+
         near = near_names(unknown[0], fields)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(fields)) or 'none'}"
         raise place.at(unknown[0]).error(f"{place.table} has the unknown key {unknown[0]!r}; {hint}")

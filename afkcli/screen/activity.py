@@ -24,7 +24,6 @@ from afkcli.core.contract.waits import observed
 from afkcli.host.descriptors import LinesForPeople
 from afkcli.host.invocation import Invocation, Stream
 from afkcli.host.transient import TransientLine, is_in_foreground
-from afkcli.screen.bars import bar
 from afkcli.screen.messages import Messages
 from afkcli.screen.styles import DIM
 from afkcli.screen.text import fills_line, shortened
@@ -245,6 +244,8 @@ def _bar(wait: _Wait, line: TransientLine) -> str:
     if not wait.total or line.columns() < _LEAST_FOR_BAR:
         return ""
     filled = min(wait.done / wait.total, 1.0)
+    from afkcli.screen.bars import bar  # not at the top: few waits have one
+
     drawn = bar(filled, 1.0, _BAR_COLUMNS) if line.encoding == "utf-8" else "#" * int(filled * _BAR_COLUMNS)
     return f" [{drawn.ljust(_BAR_COLUMNS)}]"
 

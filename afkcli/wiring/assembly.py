@@ -12,7 +12,6 @@ from afkcli.host.invocation import Invocation
 from afkcli.host.paths import config_file
 from afkcli.host.permissions import UnsafeFileError, read_own_file
 from afkcli.loading.discovery import Plugins, discover
-from afkcli.wiring.models import configured_models
 from afkcli.wiring.setup import Setup
 
 
@@ -103,6 +102,7 @@ def _project(
     if file is None:
         return None
     from afkcli.config.trust import inert_line, project_config, record_file
+    from afkcli.wiring.models import configured_models  # not at the top: most folders have no afk.toml
 
     config = project_config(
         file, configured_models(invocation, user, plugins), user.table, record_file(invocation.environment)

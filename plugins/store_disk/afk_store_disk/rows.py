@@ -17,12 +17,13 @@ The contents of attachments have a table of their own, `Content`, by thread and 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 import msgspec
 
 from afkcli.plugin import (
+    DURABLE_KINDS,
     KEPT_KINDS,
     JsonError,
     LargeRecord,
@@ -43,6 +44,11 @@ MODE_RAW = 1
 CHANGED = "changed"
 NAME, NAME_COPY = "name", "thread_name"  # far from each other in the order of keys, so on different pages
 KEPT, OPEN = "kept", "open"
+
+
+def is_journal(records: Sequence[Record]) -> bool:
+    """Return whether all that is appended is journal, which need not survive power loss."""
+    return bool(records) and not any(record.kind in DURABLE_KINDS for record in records)
 
 
 def row_text(mode: object, filename: object, value: object) -> str:

@@ -21,7 +21,7 @@ import re
 import stat
 import time
 import zlib
-from base64 import b64decode, b64encode
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -77,11 +77,11 @@ class Followed:
     def content(self, sha256: str) -> bytes | None:
         """Return a content that is to be added to the database, None if there is none of that hash."""
         text = self._contents.get(sha256)
-        return b64decode(text) if text is not None else None
+        return a2b_base64(text) if text is not None else None
 
     def contents(self) -> dict[str, bytes]:
         """Return all contents that are to be added to the database."""
-        return {sha256: b64decode(text) for sha256, text in self._contents.items()}
+        return {sha256: a2b_base64(text) for sha256, text in self._contents.items()}
 
     def take(self, form: JsonObject) -> None:
         """Take a line: a renewal, a content of the records that come after it, or records if they follow the thread's
@@ -201,7 +201,8 @@ class Spool:
         When it returns they survive the process.
         """
         forms: list[JsonObject] = [
-            {"content": sha256, "data": b64encode(data).decode("ascii")} for sha256, data in contents.items()
+            {"content": sha256, "data": b2a_base64(data, newline=False).decode("ascii")}
+            for sha256, data in contents.items()
         ]
         info = rows.info_to_text(rows.InfoRow(after, 0))
         forms.append({"info": info, "records": [rows.record_to_text(record) for record in records]})

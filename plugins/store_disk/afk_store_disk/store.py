@@ -5,12 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import wraps
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from afk_store_disk import rows, write_lock
-from afk_store_disk.aside import Aside
 from afk_store_disk.cache import BUSY_MOVE_SECONDS
 from afk_store_disk.creation import DATABASE, INDEX, TEXTS, open_database
 from afk_store_disk.index import Among, Listing
@@ -26,7 +25,6 @@ from afk_store_disk.problems import (
 from afk_store_disk.repair import find_thread, read_info, read_records
 from afk_store_disk.spool import Files, Followed, Spool, follow, name_of
 from afk_store_disk.write_lock import patiently
-from afk_store_disk.writes import Writes, is_journal
 from afkcli.plugin import (
     KEPT_KINDS,
     NO_CONTENTS,
@@ -55,7 +53,9 @@ from afkcli.plugin import (
 )
 
 if TYPE_CHECKING:
+    from afk_store_disk.aside import Aside
     from afk_store_disk.text_index import TextSearch
+    from afk_store_disk.writes import Writes
 
 _READ_AT_ONCE = 200
 """How many threads of a long list are read in one go."""
@@ -66,7 +66,7 @@ T = TypeVar("T")
 
 def _is_durable(operations: Sequence[Operation]) -> bool:
     """Return whether one of the operations has to survive power loss."""
-    return any(isinstance(item, Append) and not is_journal(item.records) for item in operations)
+    return any(isinstance(item, Append) and not rows.is_journal(item.records) for item in operations)
 
 
 def open_store(path: str = "", lock_timeout: float | None = None) -> Store:
@@ -153,10 +153,20 @@ class DiskStore:
             self._cache = open_database(folder, self._lock_timeout)
         self._spool = Spool(folder)
         self._leases = Leases(self._cache, self._spool)
-        self._writes = Writes(self.file, self._cache, self._spool, self._leases)
-        self._aside = Aside(self._cache, self._spool, self._leases, self._writes)
         self._listing = Listing(self._cache, folder / INDEX)
         self._text_search: TextSearch | None = None
+
+    @cached_property
+    def _writes(self) -> Writes:
+        from afk_store_disk.writes import Writes  # not at the top: a list of threads writes nothing
+
+        return Writes(self.file, self._cache, self._spool, self._leases)
+
+    @cached_property
+    def _aside(self) -> Aside:
+        from afk_store_disk.aside import Aside
+
+        return Aside(self._cache, self._spool, self._leases, self._writes)
 
     @_one_line_errors
     def acquire(self, name: str, owner: Owner, *, create: bool = True, key: str | None = None) -> Lease | None:
@@ -233,7 +243,7 @@ class DiskStore:
         lease: Lease,
         contents: Mapping[str, bytes] = NO_CONTENTS,
     ) -> None:
-        journal_only = is_journal(records)
+        journal_only = rows.is_journal(records)
         try:
             self._append(thread, records, expected_head, lease, contents, at_once=True)
             if journal_only and self._cache.to_move:  # the question was sent already, so no one waits for this
@@ -255,7 +265,7 @@ class DiskStore:
         *,
         at_once: bool = False,
     ) -> None:
-        durable = not is_journal(records)
+        durable = not rows.is_journal(records)
         with self._cache.transaction(durable=durable, at_once=at_once, keep=self._aside.keeper(lease)):
             self._writes.append(thread, records, expected_head, lease, contents)
         self._spool.remove(name_of(lease.thread.key, lease.token))
@@ -477,6 +487,7 @@ class DiskStore:
             sqlite3.Error, MemoryError: the transaction has failed.
         """
         from afk_store_disk.buffer import Buffer, NotPlainError  # a single turn does not need it
+        from afk_store_disk.writes import Writes
 
         buffer = Buffer(self._cache)
         writes = Writes(self.file, buffer, spool, self._leases.of(buffer, spool))
@@ -538,7 +549,7 @@ class DiskStore:
         try:
             with store_errors(self.file, self._lock_timeout):
                 match operation:
-                    case Append() if self._aside.append(*operation) and is_journal(operation.records):
+                    case Append() if self._aside.append(*operation) and rows.is_journal(operation.records):
                         return [None]
                     case Renew() if renewed := self._aside.renew(operation.lease):
                         return [renewed]

@@ -6,11 +6,13 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from afk_store_disk.problems import is_locked
-from afk_store_disk.queue import Place
 from afkcli.plugin import say_waiting, waiting_for, while_waiting
+
+if TYPE_CHECKING:
+    from afk_store_disk.queue import Place
 
 T = TypeVar("T")
 
@@ -55,6 +57,8 @@ class WriteLock:
             sqlite3.OperationalError: the lock was out of reach for `timeout`, or something else is wrong.
             StoreError: whoever wanted this has given up.
         """
+        from afk_store_disk.queue import Place  # not at the top: a list of threads writes nothing
+
         place = Place(self._queue)
         try:
             patience = 0.0 if at_once and self._out_of_reach else SHORT_SECONDS

@@ -15,7 +15,6 @@ from afk_store_disk.problems import INDEX_DAMAGED, damaged
 from afk_store_disk.repair import find_thread, read_info, read_lease
 from afk_store_disk.spool import Spool, follow, name_of
 from afkcli.plugin import (
-    DURABLE_KINDS,
     KEPT_KINDS,
     NO_CONTENTS,
     CounterLimitError,
@@ -36,11 +35,6 @@ from afkcli.plugin import (
 
 if TYPE_CHECKING:
     from afk_store_disk.buffer import Rows
-
-
-def is_journal(records: Sequence[Record]) -> bool:
-    """Return whether all that is appended is journal, which need not survive power loss."""
-    return bool(records) and not any(record.kind in DURABLE_KINDS for record in records)
 
 
 def _name_rows(name: str, key: str) -> dict[str, str]:
@@ -198,7 +192,7 @@ class Writes:
             for at, record in enumerate(records)
             if record.kind in KEPT_KINDS or sealed.get(record.turn, -1) < at
         )
-        if not is_journal(records):
+        if not rows.is_journal(records):
             changed = self._next_number(before.changed)
             new = chain(new, [(rows.changed_key(changed, key), "true")])
             old = rows.changed_key(before.changed, key)

@@ -59,6 +59,7 @@ TESTING = {
     "afkcli.testing.model_script": ("Step", "ScriptedCall"),
     "afkcli.testing.provider_contract": ("ProviderContract", "ScriptedProviderContract"),
     "afkcli.testing.store_contract": ("StoreContract",),
+    "afkcli.testing.engine_contract": ("EngineContract",),
     "afkcli.testing.store_model": ("model_test",),
     "afkcli.testing.settings": ("settings_for",),
 }

@@ -69,10 +69,11 @@ class MemoryStore:
             kept.token, kept.owner, kept.expires = uuid7(), owner, time.monotonic() + LEASE_SECONDS
             return Lease(token=kept.token, thread=kept.info, expires=kept.expires)
 
-    def put(self, info: ThreadInfo, records: Sequence[Record]) -> None:
+    def put(self, info: ThreadInfo, records: Sequence[Record], contents: Mapping[str, bytes] = NO_CONTENTS) -> None:
         """Take a thread as it is in another store. Since: 0.2."""
         with self._lock:
-            self._threads[info.key] = _Kept(info=info, records={record.index: record for record in records})
+            kept = {record.index: record for record in records}
+            self._threads[info.key] = _Kept(info=info, records=kept, contents=dict(contents))
             self._keys[info.name] = info.key
 
     def holder(self, name: str) -> Owner | None:

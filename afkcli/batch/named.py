@@ -1,0 +1,89 @@
+"""Checks what prompts name (models, agents, schemas), each name once for the whole batch.
+
+Since: 0.2.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from afkcli.batch.rows import RowError
+from afkcli.config.merging import DEFAULT_AGENT
+from afkcli.core.contract.errors import UsageError
+from afkcli.core.contract.jsonform import JsonError, JsonObject, canonical, loads
+from afkcli.core.contract.structured import MAX_SCHEMA_BYTES, usable_schema
+from afkcli.loading.discovery import missing_line
+from afkcli.wiring.models import full_model_name
+from afkcli.wiring.setup import Setup
+
+
+class NamedThings:
+    """Checks what prompts name.
+
+    Args:
+        setup: the config and the plugins.
+        folder: the folder to which paths in the prompts are relative.
+    """
+
+    def __init__(self, setup: Setup, folder: Path) -> None:
+        self._setup = setup
+        self._folder = folder
+        self._models: dict[str, str] = {}
+        self._agents = {DEFAULT_AGENT, *setup.config.agents()}
+        self._schemas: dict[str, JsonObject] = {}
+
+    def model(self, name: str) -> str:
+        """Return `provider/model` for a name; `RowError` if it is unknown or its provider is not installed."""
+        if name not in self._models:
+            try:
+                full = full_model_name(self._setup, name)
+            except UsageError as error:
+                raise RowError(str(error)) from None
+            provider = full.partition("/")[0]
+            if f"provider.{provider}" not in self._setup.plugins.found:
+                raise RowError(missing_line("provider", provider, self._setup.plugins.names("provider")))
+            self._models[name] = full
+        return self._models[name]
+
+    def agent(self, name: str) -> str:
+        """Return a name of an agent; `RowError` if there is none."""
+        if name not in self._agents:
+            from afkcli.core.contract.suggestions import near_names
+
+            near = near_names(name, self._agents)
+            hint = f"did you mean {near[0]!r}?" if near else f"agents: {', '.join(sorted(self._agents))}"
+            raise RowError(f"there is no agent {name!r}; {hint}")
+        return name
+
+    def schema(self, value: Any) -> JsonObject:
+        """Return a JSON Schema: the object itself, its text, or that in a file; `RowError` if it cannot be used."""
+        key = value if isinstance(value, str) else canonical(value)
+        if key not in self._schemas:
+            self._schemas[key] = self._schema(value)
+        return self._schemas[key]
+
+    def _schema(self, value: Any) -> JsonObject:
+        name = "the schema"
+        if isinstance(value, str) and not value.lstrip().startswith("{"):
+            name, value = f"the schema {value}", self._read(value)
+        try:
+            schema = loads(value, exactly=True) if isinstance(value, (str, bytes)) else value
+            if not isinstance(schema, dict):
+                raise RowError(f"{name} must be a JSON object, or the path of a file with one")
+            return usable_schema(schema, name)
+        except JsonError as error:
+            raise RowError(f"{name} is not JSON: {error}") from None
+        except UsageError as error:
+            raise RowError(str(error)) from None
+
+    def _read(self, path: str) -> bytes:
+        try:
+            with (self._folder / path).open("rb") as file:
+                data = file.read(MAX_SCHEMA_BYTES + 1)
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise RowError(f"the schema {path} cannot be read: {why}") from None
+        if len(data) > MAX_SCHEMA_BYTES:
+            raise RowError(f"the schema {path} is longer than {MAX_SCHEMA_BYTES // 1024} KiB; use a smaller one")
+        return data.removeprefix(b"\xef\xbb\xbf")

@@ -15,11 +15,46 @@ from afkcli.core.thread.listing import (
     thread_page,
 )
 from afkcli.core.thread.lookup import near_threads
+from afkcli.testing.store_case import StoreCase
 from afkcli.testing.store_steps import acquired, save, save_turn, with_meta
 
 
-class ListingContract:
-    """What `StoreContract` asks of lists, of a store with and without the methods of `ListingStore`."""
+class ListingContract(StoreCase):
+    """What `StoreContract` asks of `find` and of lists, with and without the methods of `ListingStore`."""
+
+    def test_find_tells_what_is_there(self, store: Store) -> None:
+        assert store.find("t-42") is None
+        lease = acquired(store)
+        assert store.find("t-42") == lease.thread
+
+    def test_threads_are_listed_the_last_used_first(self, store: Store) -> None:
+        assert list(store.list()) == []
+        leases = [
+            save_turn(store, acquired(store, name), "question", "answer", second)
+            for second, name in enumerate(["one", "two", "three"])
+        ]
+        save_turn(store, leases[0], "again", "answer", 9)
+        assert [info.name for info in store.list()] == ["one", "three", "two"]
+        assert [info.name for info in store.list(limit=2)] == ["one", "three"]
+        assert list(store.list(limit=0)) == []
+        assert store.list()[0] == store.find("one")
+
+    def test_a_list_may_change_while_it_is_read(self, store: Store) -> None:
+        for second in range(3):
+            store.release(save_turn(store, acquired(store, f"t-{second}"), "question", "answer", second))
+        threads = each_thread(store)
+        names = [next(threads).name]
+        save_turn(store, acquired(store, "t-0"), "again", "answer", 9)  # is the last used from here on
+        store.delete(acquired(store, "t-1"))
+        names += [info.name for info in threads]
+        assert names in (["t-2", "t-0"], ["t-2", "t-1", "t-0"])
+
+    def test_threads_are_listed_by_folder(self, store: Store) -> None:
+        for name, folder in [("one", "/a"), ("two", "/a/b"), ("three", None)]:
+            lease = acquired(store, name)
+            save(store, lease, with_meta(lease.thread, folder=folder))
+        assert [info.name for info in store.list(folder="/a")] == ["one"]
+        assert list(store.list(folder="/")) == []
 
     def test_lists_of_what_is_shown_agree_with_the_list_of_all(self, store: Store) -> None:
         made = [("one", "/a"), ("on", "/b"), ("two", "/a"), ("%n", None), ("One", None)]

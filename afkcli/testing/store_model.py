@@ -105,6 +105,8 @@ class StoreMachine(RuleBasedStateMachine):
     open_store: ClassVar[Callable[[Path], Store]]
     keeps_on_disk: ClassVar[bool] = True
     proves_death: ClassVar[bool] = True
+    pass_time: ClassVar[Callable[[Path, float], None] | None] = None
+    drop_store: ClassVar[Callable[[Path], None] | None] = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,12 +118,19 @@ class StoreMachine(RuleBasedStateMachine):
         self.second = 0
         self.store = self._open()
 
+    @property
+    def _path(self) -> Path:
+        return Path(self._folder.name) / "store"
+
     def _open(self) -> Store:
-        return type(self).open_store(Path(self._folder.name) / "store")
+        return type(self).open_store(self._path)
 
     def teardown(self) -> None:
         self._time.stop()
         self.store.close()
+        drop = type(self).drop_store
+        if drop is not None:
+            drop(self._path)
         self._folder.cleanup()
 
     @rule(name=_names, dead=st.booleans(), create=st.booleans())
@@ -219,6 +228,9 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([LEASE_SECONDS * 0.4, LEASE_SECONDS * 1.1]))
     def wait(self, seconds: float) -> None:
         self._time.advance(seconds)
+        pass_time = type(self).pass_time
+        if pass_time is not None:
+            pass_time(self._path, seconds)
 
     @precondition(lambda self: self.keeps_on_disk)
     @rule(close=st.booleans())
@@ -285,6 +297,8 @@ def model_test(
     proves_death: bool = True,
     examples: int = 40,
     steps: int = 30,
+    pass_time: Callable[[Path, float], None] | None = None,
+    drop_store: Callable[[Path], None] | None = None,
 ) -> type:
     """Return a test case that drives the store of `make_store` and the model through `examples` random stories.
 
@@ -294,8 +308,18 @@ def model_test(
         proves_death: whether a lease of an owner that is proven dead is replaced at once.
         examples: the number of stories.
         steps: the most steps of a story.
+        pass_time: lets seconds pass by the clock of the store of a folder, if it has one of its own (since 0.2).
+        drop_store: removes what the store of a folder keeps elsewhere, after each story (since 0.2).
     """
-    members = {"open_store": staticmethod(make_store), "keeps_on_disk": keeps_on_disk, "proves_death": proves_death}
+    members: dict[str, object] = {
+        "open_store": staticmethod(make_store),
+        "keeps_on_disk": keeps_on_disk,
+        "proves_death": proves_death,
+    }
+    if pass_time is not None:
+        members["pass_time"] = staticmethod(pass_time)
+    if drop_store is not None:
+        members["drop_store"] = staticmethod(drop_store)
     machine: Any = type("StoreMachine", (StoreMachine,), members)
     case = machine.TestCase
     case.settings = settings(

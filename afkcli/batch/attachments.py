@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import os
 import re
 from pathlib import Path
@@ -51,8 +50,7 @@ class AttachmentReader:
             attachment = Attachment(data=data, name=name)
         except UsageError as error:
             raise RowError(str(error)) from None
-        digest = hashlib.sha256(data).hexdigest()
-        return {"data": base64.b64encode(data).decode(), "name": attachment.name, "sha256": digest}
+        return {"data": base64.b64encode(data).decode(), **_described(attachment)}
 
     def of_base64(self, text: str, name: str) -> JsonObject:
         """Return the attachment of bytes in base64; raises as `of_data`."""
@@ -110,9 +108,14 @@ class AttachmentReader:
             attachment = Attachment.from_path(full)
         except UsageError as error:
             raise RowError(_relative(str(error))) from None
-        form: JsonObject = {"path": full, "name": attachment.name, "sha256": attachment.part.sha256}
+        form: JsonObject = {"path": full, **_described(attachment)}
         self._known[full] = (mark, form)
         return form
+
+
+def _described(attachment: Attachment) -> JsonObject:
+    part = attachment.part
+    return {"name": attachment.name, "media_type": part.media_type, "size": part.size, "sha256": part.sha256}
 
 
 def _mark(path: str) -> tuple[int, ...]:

@@ -5,8 +5,8 @@ has these fields, each only where the prompt has it:
 
 - `message`: the text of the user's message, the prompt file filled in.
 - `history`: the messages before it, `{"role": "user" | "assistant", "text": ..., "attachments": [...]}`.
-- `attachments`: `{"path" | "url" | "data": ..., "name": ..., "sha256": ...}`; `data` is base64, and a `path` is
-  absolute, with the hash of the contents that were read with the prompt.
+- `attachments`: `{"path" | "url" | "data": ..., "name", "media_type", "size", "sha256"}`; `data` is base64, a `path`
+  is absolute, with the hash of the contents that were read with the prompt; a `url` has a `name` at most.
 - `instructions`, `agent`, `model`, `options`, `schema`, `limits`, `thread`: as `afk run` has them.
 - `metadata`: what comes back with the result, and `custom_id`: whether its id was called that.
 

@@ -128,6 +128,10 @@ class RequestMaker:
                 raise RowError("'messages' cannot be used with a prompt file; give a 'message', or leave --prompt out")
             messages = from_cell(fields["messages"]) if loose else fields["messages"]
             found = read_conversation(messages, self._attachments)
+            if found.history and fields.get("thread") is not None:
+                raise RowError(
+                    "'thread' and earlier 'messages' exclude each other: the thread has its own; leave one out"
+                )
             request |= {"instructions": found.instructions, "history": found.history}
             text, attachments = message_text(found.message), [*found.attachments, *attachments]
         else:

@@ -336,6 +336,12 @@ class TestMessages:
         assert (notes["name"], base64.b64decode(notes["data"])) == ("notes", b"a text")
         assert (file["name"], base64.b64decode(file["data"])) == ("a.txt", b"hi")
 
+    def test_before_the_last_one_exclude_a_thread(self, read: Read) -> None:
+        messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        messages.append({"role": "user", "content": "c"})
+        assert "'thread' and earlier 'messages' exclude" in refused(read, lines({"messages": messages, "thread": "t"}))
+        assert read(lines({"messages": messages[-1:], "thread": "t"}))[0].request["thread"] == "t"
+
     @pytest.mark.parametrize(
         ("messages", "said"),
         [

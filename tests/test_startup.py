@@ -57,11 +57,12 @@ def shell(tmp_path: Path) -> Shell:
 
 
 def imported(shell: Shell, *command: str | Path) -> set[str]:
-    """Run a Python command in a clean process and return the modules that it imported."""
+    """Run `afk`, or Python, in a clean process and return the modules that it imported."""
+    program = [] if command[0] == AFK else [sys.executable]
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", *command],
+        [*program, *command],
         cwd=shell.folder,
-        env=shell.environment(),
+        env=shell.environment(PYTHONPROFILEIMPORTTIME="1", AFK_WORKER="off"),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

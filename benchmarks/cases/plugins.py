@@ -57,10 +57,11 @@ def copy_environment(folder: Path) -> Path:
 
     shutil.copytree(sys.prefix, folder, symlinks=True, copy_function=link)
     afk = folder / AFK.relative_to(sys.prefix)
-    script = afk.read_text(encoding="utf-8").replace(sys.prefix, str(folder))
-    afk.unlink()
-    afk.write_text(script, encoding="utf-8")
-    afk.chmod(0o755)
+    if afk.read_bytes().startswith(b"#!"):  # a compiled one finds the environment that it is in
+        script = afk.read_text(encoding="utf-8").replace(sys.prefix, str(folder))
+        afk.unlink()
+        afk.write_text(script, encoding="utf-8")
+        afk.chmod(0o755)
     return afk
 
 

@@ -755,9 +755,9 @@ def test_a_run_with_tools_is_replayed_with_the_network_cut(
 def test_a_replay_imports_no_sdk_and_no_provider(keyed: Shell, offline: Shell, file: str) -> None:
     keyed.afk("run", "--record", file, "hi")
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", AFK, "run", "--replay", file, "hi"],
+        [AFK, "run", "--replay", file, "hi"],
         cwd=offline.folder,
-        env=offline.environment(),
+        env=offline.environment(PYTHONPROFILEIMPORTTIME="1", AFK_WORKER="off"),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -167,12 +167,11 @@ def test_the_price_of_another_servers_model_is_unknown(shell: Shell) -> None:
 
 def modules_at(server: ModelServer, shell: Shell, *arguments: str) -> tuple[str, str]:
     """Return what a run had imported when its request arrived, and when it had ended."""
-    command = [sys.executable, "-X", "importtime", str(AFK), *billed(server, shell, *arguments)]
+    command = [AFK, *billed(server, shell, *arguments)]
+    environment = shell.environment(PYTHONPROFILEIMPORTTIME="1", AFK_WORKER="off")
     log = shell.home / "imports"
     with log.open("wb") as file:
-        process = subprocess.Popen(
-            command, cwd=shell.folder, env=shell.environment(), stdout=subprocess.DEVNULL, stderr=file
-        )
+        process = subprocess.Popen(command, cwd=shell.folder, env=environment, stdout=subprocess.DEVNULL, stderr=file)
         server.wait_for_requests(1, timeout=120)
         before = log.read_text()
         server.release()

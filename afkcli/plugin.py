@@ -147,6 +147,18 @@ if TYPE_CHECKING:
         TurnMatch,
         TurnSearch,
     )
+    from afkcli.core.contract.provider_batches import (
+        BatchingProvider,
+        Chunk,
+        ChunkLimits,
+        ChunkLine,
+        ChunkRefusedError,
+        ChunkResult,
+        ChunkState,
+        ChunkStatus,
+        FoundChunk,
+        ProviderBatches,
+    )
     from afkcli.core.contract.references import expand_references, references
     from afkcli.core.contract.result import RunState, Usage, usage_from_json
     from afkcli.core.contract.schemas import schema_problem
@@ -313,6 +325,18 @@ _NAMES = {
         "text_message",
     ),
     "afkcli.core.contract.previews": ("ChangePreview", "CommandPreview", "FileChange"),
+    "afkcli.core.contract.provider_batches": (
+        "BatchingProvider",
+        "Chunk",
+        "ChunkLimits",
+        "ChunkLine",
+        "ChunkRefusedError",
+        "ChunkResult",
+        "ChunkState",
+        "ChunkStatus",
+        "FoundChunk",
+        "ProviderBatches",
+    ),
     "afkcli.core.contract.protocols": (
         "Acquire",
         "Add",
@@ -489,6 +513,16 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "CommandPreview",
     "FileChange",
     "CompactingProvider",
+    "BatchingProvider",
+    "Chunk",
+    "ChunkLimits",
+    "ChunkLine",
+    "ChunkRefusedError",
+    "ChunkResult",
+    "ChunkState",
+    "ChunkStatus",
+    "FoundChunk",
+    "ProviderBatches",
     "ConfigError",
     "ContextEdit",
     "CounterLimitError",

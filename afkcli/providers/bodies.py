@@ -19,6 +19,9 @@ from afkcli.core.contract.jsonform import MAX_LINE_BYTES
 MAX_STREAM_BYTES = 1024 * 1024 * 1024
 """Of a stream of events. An answer of a million tokens has about 300 MB in the form of Chat Completions."""
 
+MAX_LINES_BYTES = 16 * 1024 * 1024 * 1024
+"""Of a file that is read line by line and not kept: the answers of 100,000 requests."""
+
 MAX_BODY_BYTES = MAX_LINE_BYTES
 """Of any other body."""
 
@@ -28,6 +31,8 @@ REST_BYTES = 1024 * 1024
 
 MAX_LAYERS = 2
 EVENT_STREAM = "text/event-stream"
+FILE = "application/binary"
+"""What a request accepts whose answer is a file of lines, as the SDKs have it."""
 
 _ZLIB_HEADER = 2  # bytes, which tell zlib's form from raw deflate
 _IDENTITY = ("", "identity")
@@ -48,8 +53,8 @@ def unread_encoding(headers: Mapping[str, str]) -> str:
     return unknown or (", ".join(names) if len(names) > MAX_LAYERS else "")
 
 
-def bound(library: ModuleType, response: Any) -> Any:
-    """Return a response whose body is decoded piece by piece and has a longest length.
+def bound(library: ModuleType, response: Any, accepts: str = "") -> Any:
+    """Return a response whose body is decoded piece by piece and has a longest length; `accepts` is what was asked for.
 
     A body in an encoding that is not read raises the library's `DecodingError` at its first byte, before the library
     decodes any of it.
@@ -60,7 +65,7 @@ def bound(library: ModuleType, response: Any) -> Any:
         del response.headers["content-encoding"]
         response.headers.pop("content-length", None)
     is_stream = response.headers.get("content-type", "").lower().startswith(EVENT_STREAM)
-    limit = MAX_STREAM_BYTES if is_stream else MAX_BODY_BYTES
+    limit = MAX_LINES_BYTES if accepts == FILE else MAX_STREAM_BYTES if is_stream else MAX_BODY_BYTES
     response.stream = _bound_class(library)(response.stream, None if is_unread else Decoder(layers, limit))
     return response
 

@@ -11,9 +11,9 @@ import asyncio
 import contextlib
 import inspect
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import cache
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
@@ -23,7 +23,7 @@ from afkcli.core.contract.protocols import ModelInfo, SentRequest
 from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.tasks import started
 from afkcli.providers.base_url import split_base_url
-from afkcli.providers.bodies import BodyTooLongError, unread_encoding
+from afkcli.providers.bodies import FILE, BodyTooLongError, unread_encoding
 from afkcli.providers.body_json import body_json
 from afkcli.providers.event_stream import EventStream
 from afkcli.providers.failures import RedirectRefusedError
@@ -184,10 +184,120 @@ class Connection(Generic[AnyServer]):
         """Return the JSON that a POST request is answered with; `ProviderError` if there is none."""
         return await self._json("post", path, body)
 
+    @contextlib.asynccontextmanager
+    async def response(
+        self,
+        call: Callable[[Any], contextlib.AbstractAsyncContextManager[Any]],
+        *,
+        seconds: float | None = None,
+        once: bool = False,
+    ) -> AsyncIterator[Any]:
+        """Call a method of the SDK, and give the HTTP library's response, its body unread; leaving closes the request.
+
+        Args:
+            call: calls a method of `with_streaming_response` of a resource of the SDK's client, which it gets.
+            seconds: how long the answer may take to begin; `first_byte_timeout` of the settings by default.
+            once: send it over a connection of its own, so that it leaves at most once. A request on a connection
+                that the server has closed meanwhile is sent anew otherwise.
+
+        Raises:
+            ProviderError: the request got no response, or one that is not a success.
+
+        Since: 0.2.
+        """
+        limit = seconds or self._server.settings.first_byte_timeout
+        async with self._client_of(once=once) as client, contextlib.AsyncExitStack() as stack:
+            answer = await self._answered(stack.enter_async_context(call(client)), "", Progress(limit, limit))
+            self._check_encoding(answer.http_response)
+            yield answer.http_response
+
+    @contextlib.asynccontextmanager
+    async def posted(self, path: str, content: bytes, headers: Mapping[str, str], seconds: float) -> AsyncIterator[Any]:
+        """Send JSON in a POST request that leaves at most once, and give the response as `response` does.
+
+        Since: 0.2.
+        """
+        async with self._client_of(once=True) as client:
+            progress = Progress(seconds, seconds)
+            response = await self._send_by_sdk(client, "post", path, "", None, headers, progress, content)
+            try:
+                self._check_encoding(response)
+                yield response
+            finally:
+                await response.aclose()
+
+    @contextlib.asynccontextmanager
+    async def _client_of(self, *, once: bool) -> AsyncIterator[Any]:
+        client = await self.client()
+        if not once:
+            yield client
+            return
+        library, errors = http_library(self._sdk.load()), self._errors
+        made = await asyncio.to_thread(make_http_client, library, self._server.url, client.timeout, errors.proxy)
+        async with made:
+            yield client.with_options(http_client=made)
+
+    def file_at(self, path: str) -> Callable[[Any], contextlib.AbstractAsyncContextManager[Any]]:
+        """Return a call for `response` that asks for a file by its path, where the SDK would go to another address.
+
+        Since: 0.2.
+        """
+
+        @contextlib.asynccontextmanager
+        async def call(client: Any) -> AsyncIterator[Any]:
+            response = await client.get(
+                self._base + path.lstrip("/"),
+                cast_to=http_library(self._sdk.load()).Response,
+                stream=True,
+                options={"headers": {"accept": FILE}},
+            )
+            try:
+                yield SimpleNamespace(http_response=response)
+            finally:
+                await response.aclose()
+
+        return call
+
+    async def pieces(self, response: Any, idle_seconds: float) -> AsyncIterator[bytes]:
+        """Yield the body of a response as it comes.
+
+        Args:
+            response: as `response` gives it.
+            idle_seconds: the longest time without a byte.
+
+        Raises:
+            ProviderError: it broke off, or nothing came for too long.
+
+        Since: 0.2.
+        """
+        http_error, chunks = http_library(self._sdk.load()).HTTPError, response.aiter_bytes()
+        while True:
+            try:
+                async with asyncio.timeout(idle_seconds):
+                    piece = await anext(chunks, None)
+            except TimeoutError:
+                raise self._errors.timeout(f"sent nothing for {idle_seconds:g} s") from None
+            except (http_error, OSError, BodyTooLongError):
+                raise self._errors.broken("broke off: the connection was lost", answered=False) from None
+            if piece is None:
+                return
+            yield piece
+
+    async def json_of(self, response: Any, path: str, limit: int = MAX_JSON_BYTES) -> Any:
+        """Return the JSON of a response to `path`, of at most `limit` bytes; `ProviderError` if there is none.
+
+        Since: 0.2.
+        """
+        seconds = self._server.settings.first_byte_timeout
+        return await self._read_json(response, path, Progress(seconds, seconds), limit)
+
     async def _json(self, method: str, path: str, body: JsonObject | None, limit: int = MAX_JSON_BYTES) -> Any:
         seconds = self._server.settings.first_byte_timeout
         progress = Progress(seconds, seconds)
         response = await self._send(method, path, str((body or {}).get("model", "")), body, progress)
+        return await self._read_json(response, path, progress, limit)
+
+    async def _read_json(self, response: Any, path: str, progress: Progress, limit: int) -> Any:
         try:
             self._check_encoding(response)
             async with asyncio.timeout(progress.remaining):
@@ -255,6 +365,7 @@ class Connection(Generic[AnyServer]):
         body: JsonObject | None,
         headers: Mapping[str, str],
         progress: Progress,
+        content: bytes | None = None,
     ) -> Any:
         sdk = self._sdk.load()
         call: Any = client.post if method == "post" else client.get
@@ -263,12 +374,19 @@ class Connection(Generic[AnyServer]):
         if headers:
             options["headers"] = headers
         arguments: dict[str, Any] = {"cast_to": http_library(sdk).Response, "stream": True, "options": options}
-        if body is not None:
-            kind: Any = type(client)
-            arguments |= {"content": body_json(body)} if _takes_content(kind) else {"body": body}
+        kind: Any = type(client)
+        if (body is not None or content is not None) and _takes_content(kind):
+            arguments["content"] = body_json(body) if body is not None else content
+        elif body is not None or content is not None:
+            arguments["body"] = body if body is not None else loads(content or b"")
+        return await self._answered(call(self._base + path.lstrip("/"), **arguments), model, progress)
+
+    async def _answered(self, call: Awaitable[Any], model: str, progress: Progress) -> Any:
+        """Return what a call of the SDK returns; raise its errors as those of afk."""
+        sdk = self._sdk.load()
         try:
             async with asyncio.timeout(progress.remaining):
-                return await call(self._base + path.lstrip("/"), **arguments)
+                return await call
         except TimeoutError:
             raise self._unanswered(progress) from None
         except sdk.APIStatusError as error:

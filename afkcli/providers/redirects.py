@@ -34,7 +34,7 @@ def guarded_transport(library: ModuleType, inner: Any) -> Any:
                 response = await inner.handle_async_request(request)
                 location = response.headers.get("location")
                 if response.status_code not in _REDIRECTS or location is None:
-                    return bound(library, response)
+                    return bound(library, response, request.headers.get("accept", ""))
                 await response.aclose()  # its body is not read
                 request = next_request(library, request, response.status_code, location)
             raise RedirectRefusedError(f"redirects more than {MAX_REDIRECTS} times")

@@ -11,8 +11,8 @@ As a process of its own, which prints its base URL as the first line and appends
     python -m afkcli.testing.model_server --reply "Hello there"
 
 It speaks Chat Completions (`/chat/completions`), the Responses API (`/responses`, `/responses/compact`), Anthropic's
-Messages API (`/messages`, `/messages/count_tokens`) and `/models`, with any path before these. A script is one step a
-request, the last one repeated (see `afkcli.testing.model_script`).
+Messages API (`/messages`, `/messages/count_tokens`), `/models` and the batches of both (`afkcli.testing.batch_server`),
+with any path before these. A script is one step a request, the last one repeated (see `afkcli.testing.model_script`).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from afkcli.testing import model_wire as wire
+from afkcli.testing.batch_server import Answer, BatchService
 from afkcli.testing.model_script import Fault, ScriptedCall, ScriptedUsage, Step, steps_from_json
 
 __all__ = ["Fault", "ModelServer", "RecordedRequest", "ScriptedCall", "ScriptedUsage", "Step", "steps_from_json"]
@@ -115,6 +116,7 @@ class ModelServer:
         self._steps: list[Step] = list(steps) or [Step()]
         self._said = 0
         self._answer = answer
+        self.batches = BatchService()
         self._log = log
         self._released = threading.Event()
         self._requests: list[RecordedRequest] = []
@@ -259,7 +261,13 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: _HttpServer
 
+    def do_DELETE(self) -> None:
+        if not self._send_batch_answer(b""):
+            self._send_json(404, {"error": {"message": f"no such path: {self.path}"}})
+
     def do_GET(self) -> None:
+        if self._send_batch_answer(b""):
+            return
         self._record(None).done.set()
         if not _path(self.path).endswith("/models"):
             self._send_json(404, {"error": {"message": f"no such path: {self.path}", "type": "not_found"}})
@@ -268,7 +276,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_json(200, {"object": "list", "data": models})
 
     def do_POST(self) -> None:
-        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        raw = self._body()
+        if self._send_batch_answer(raw):
+            return
         try:
             body = json.loads(raw)
         except ValueError:
@@ -287,6 +297,35 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         finally:
             request.done.set()
+
+    def _body(self) -> bytes:
+        if "chunked" not in (self.headers.get("Transfer-Encoding") or ""):
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        pieces: list[bytes] = []
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            pieces.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(pieces)
+
+    def _send_batch_answer(self, raw: bytes) -> bool:
+        """Answer a request to the batch endpoints; return whether it is one."""
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        answer = self.server.model_server.batches.handle(self.command, self.path, headers, raw)
+        if answer is None:
+            return False
+        if answer.status is None:
+            self._drop()
+            return True
+        self._send_file(answer)
+        return True
+
+    def _send_file(self, answer: Answer) -> None:
+        kind = {"Content-Type": "application/json", "Content-Length": str(len(answer.body))}
+        self._send_headers(answer.status or 200, kind | dict(answer.headers))
+        self.connection.sendall(answer.body[: len(answer.body) // 2] if answer.cut else answer.body)
+        if answer.cut:
+            self._drop()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the inherited name)
         """Say nothing: stderr belongs to the test."""

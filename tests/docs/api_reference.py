@@ -57,6 +57,7 @@ HOOKS = ("afk_provider", "afk_store", "afk_sink", "afk_tools", "afk_engine", "af
 TESTING = {
     "afkcli.testing.model_server": ("ModelServer",),
     "afkcli.testing.model_script": ("Step", "ScriptedCall"),
+    "afkcli.testing.batches_contract": ("BatchingProviderContract",),
     "afkcli.testing.provider_contract": ("ProviderContract", "ScriptedProviderContract"),
     "afkcli.testing.store_contract": ("StoreContract",),
     "afkcli.testing.engine_contract": ("EngineContract",),

@@ -39,6 +39,11 @@ def _make_client(server: Server) -> anthropic.AsyncAnthropic:
     return anthropic.AsyncAnthropic(**connection.client_options(anthropic, server))
 
 
+def headers_of(server: Server, body: JsonObject) -> dict[str, str]:
+    """Return the headers that a body needs at a server."""
+    return _headers(server.settings.headers, body)
+
+
 def _headers(of_settings: Mapping[str, str], body: JsonObject) -> dict[str, str]:
     """Return the headers that a body needs; beta versions of the settings are sent with those of the body."""
     headers = {"anthropic-version": api_version(body)}

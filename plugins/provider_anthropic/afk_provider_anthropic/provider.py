@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from afk_provider_anthropic import models
@@ -16,6 +17,7 @@ from afk_provider_anthropic.structured import fitted
 from afkcli.plugin import (
     Capabilities,
     ErrorKind,
+    JsonObject,
     ModelEvent,
     ModelInfo,
     ModelRequest,
@@ -30,6 +32,9 @@ from afkcli.providers.attached import estimated
 from afkcli.providers.connection import MAX_LIST_BYTES
 from afkcli.providers.native_context import NativeContext
 from afkcli.providers.tool_names import ToolNames
+
+if TYPE_CHECKING:
+    from afk_provider_anthropic.batches import Batches
 
 BYTES_PER_TOKEN = 4
 NO_SUCH_ENDPOINT = (404, 405, 501)
@@ -63,18 +68,14 @@ class AnthropicProvider:
         return self._native.events(request, self._stream)
 
     async def _stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
-        request = fitted(request)
-        names = ToolNames.of(request)
-        body = request_body(self._server, request, names)
-        reader = AnswerReader(self._server, request, names, request_prefix(request, names))
+        body, reader = self._call(request)
         async with aclosing(answer_events(self._connection, PATH, body, reader)) as events:
             async for event in events:
                 yield event
 
     async def preview(self, request: ModelRequest) -> SentRequest:
         """Return what `stream` would send; see `afkcli.plugin.PreviewingProvider`."""
-        request = fitted(request)
-        return await self._connection.preview(PATH, request_body(self._server, request, ToolNames.of(request)))
+        return await self._connection.preview(PATH, self._call(request)[0])
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what is known of a model: the API's options alone where its name is not a Claude model's."""
@@ -87,6 +88,12 @@ class AnthropicProvider:
     def takes_compaction(self, model: str, data: ProviderData) -> bool:
         """Return whether a compaction came from this server and model."""
         return origin(self._server, model).own(data) is not None
+
+    def batches(self) -> Batches:
+        """Return the batches of the server; see `afkcli.plugin.BatchingProvider`."""
+        from afk_provider_anthropic.batches import Batches  # not at the top: few runs use them
+
+        return Batches(self._connection, self._server, self._call)
 
     async def list_models(self) -> Sequence[ModelInfo]:
         """Return the models that the server lists, by name; `ProviderError` if it cannot be asked, or gives no list."""
@@ -129,3 +136,9 @@ class AnthropicProvider:
 
     async def aclose(self) -> None:
         await self._connection.aclose()
+
+    def _call(self, request: ModelRequest) -> tuple[JsonObject, AnswerReader]:
+        request = fitted(request)
+        names = ToolNames.of(request)
+        body = request_body(self._server, request, names)
+        return body, AnswerReader(self._server, request, names, request_prefix(request, names))

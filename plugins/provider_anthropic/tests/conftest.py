@@ -1,5 +1,5 @@
 import pytest
 
-pytest.register_assert_rewrite("afkcli.testing.provider_contract")
+pytest.register_assert_rewrite("afkcli.testing.provider_contract", "afkcli.testing.batches_contract")
 
 from afkcli.testing.fixtures import model_server  # noqa: E402, F401

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 from afk_provider_openai.connection import Connection
 from afk_provider_openai.models import has_structured_outputs, is_reasoning_model, options_of, sees_images
@@ -29,6 +30,9 @@ from afkcli.providers.chat import without_opaque
 from afkcli.providers.connection import MAX_LIST_BYTES
 from afkcli.providers.native_context import NativeContext
 from afkcli.providers.tool_names import ToolNames
+
+if TYPE_CHECKING:
+    from afk_provider_openai.batches import Batches
 
 BYTES_PER_TOKEN = 4
 MIN_COMPACT_THRESHOLD = 1000
@@ -145,6 +149,12 @@ class OpenAIProvider:
         if made is None:
             raise ProviderError(f"{server.name} answered without a compaction; run again", kind=ErrorKind.TRUNCATED)
         return made
+
+    def batches(self) -> Batches:
+        """Return the batches of the server; see `afkcli.plugin.BatchingProvider`."""
+        from afk_provider_openai.batches import Batches  # not at the top: few runs use them
+
+        return Batches(self._connection, self._server, self._call)
 
     async def list_models(self) -> Sequence[ModelInfo]:
         """Return the models that the server lists, by name; `ProviderError` if it cannot be asked, or gives no list."""

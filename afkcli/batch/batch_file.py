@@ -39,7 +39,7 @@ VERSION = 1
 
 _STATES = tuple(PromptState)
 _NUMBER = {state: number for number, state in enumerate(_STATES)}
-_QUEUED, _RUNNING, _PARKED, _CANCELLED = 0, 1, 4, 5
+_QUEUED, _RUNNING, _PARKED, _CANCELLED, _SENT = 0, 1, 4, 5, 6
 """The places of states in `PromptState`, by which files have them. SQLite uses a partial index for literals only."""
 _TABLES = """
 PRAGMA page_size = 8192;
@@ -189,7 +189,7 @@ class BatchFile:
             if row["digest"] == prompt.digest:
                 if row["place"] != prompt.index:
                     self._db.execute("UPDATE prompts SET place = ? WHERE number = ?", (prompt.index, row["number"]))
-            elif replaces and row["state"] != _RUNNING:
+            elif replaces and row["state"] not in (_RUNNING, _SENT):
                 self._replace(row, prompt)
                 new += 1
             else:
@@ -220,7 +220,8 @@ class BatchFile:
         ]
 
     def outcomes(self, ids: Sequence[str]) -> list[SettledPrompt]:
-        rows = (self._db.execute(f"{_SETTLED} WHERE p.id = ? AND p.sequence > 0", (id_,)).fetchone() for id_ in ids)
+        query = f"{_SETTLED} WHERE p.id = ? AND (p.sequence > 0 OR p.state = {_SENT})"
+        rows = (self._db.execute(query, (id_,)).fetchone() for id_ in ids)
         return [_settled(row) for row in rows if row is not None]
 
     def watch(self, after: int, limit: int) -> News:
@@ -351,13 +352,20 @@ class BatchFile:
 
     def settle(self, outcome: Outcome) -> bool:
         """Keep an outcome; return False if its claim is not the present one."""
-        row = self._claimed(outcome.id, outcome.claim)
+        row = self._claimed(outcome.id, outcome.claim, (_RUNNING, _SENT))
         if row is None:
             return False
         if outcome.state is PromptState.QUEUED:
             self._queue(row)
             return True
+        if outcome.state is PromptState.SENT:
+            self._send(row, dumps(outcome.result))
+            return True
         held = self._take_held(row)
+        if outcome.state is PromptState.PARKED:
+            self.totals.used_usd += held
+            self._settle(row, _PARKED, dumps(outcome.result), None, held)
+            return True
         self.totals.cost_usd += held if outcome.cost_usd is None else outcome.cost_usd
         self._settle(row, _NUMBER[outcome.state], dumps(outcome.result), outcome.cost_usd)
         return True
@@ -388,9 +396,9 @@ class BatchFile:
         rows = self._dicts("SELECT * FROM prompts WHERE id = ?", (id_,))
         return rows[0] if rows else None
 
-    def _claimed(self, id_: str, claim: str) -> sqlite3.Row | None:
+    def _claimed(self, id_: str, claim: str, states: Sequence[int] = (_RUNNING,)) -> sqlite3.Row | None:
         row = self._row(id_)
-        return row if row is not None and row["state"] == _RUNNING and row["claim"] == claim else None
+        return row if row is not None and row["state"] in states and row["claim"] == claim else None
 
     def _rows(self, states: Sequence[int], ids: Collection[str] | None) -> Iterator[sqlite3.Row]:
         if ids is not None:
@@ -421,6 +429,12 @@ class BatchFile:
         self.totals.used_usd = max(self.totals.used_usd - row["used_usd"], 0.0)
         held: float = row["reserved_usd"] + row["used_usd"]
         return held
+
+    def _send(self, row: sqlite3.Row, result: str) -> None:
+        """Take a prompt from its worker, and keep its claim and what was reserved for it."""
+        self._db.execute("UPDATE prompts SET state = ?, worker = NULL WHERE number = ?", (_SENT, row["number"]))
+        self._db.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", (row["number"], result))
+        self._count(row["state"], _SENT)
 
     def _settle(self, row: sqlite3.Row, state: int, result: str, cost: float | None, used_usd: float = 0.0) -> None:
         self.totals.sequence += 1

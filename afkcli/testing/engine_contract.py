@@ -46,6 +46,7 @@ from afkcli.testing.store_steps import ShiftedTime
 
 _DONE, _FAILED, _QUEUED = PromptState.DONE, PromptState.FAILED, PromptState.QUEUED
 _PARKED, _CANCELLED, _RUNNING = PromptState.PARKED, PromptState.CANCELLED, PromptState.RUNNING
+_SENT = PromptState.SENT
 _WAIT_S = 30.0
 
 
@@ -400,6 +401,74 @@ class EngineContract:
         await engine.settle("b", [_outcome(again)])
         (settled,) = await engine.outcomes("b", ["p0"])
         assert settled.attempts == again.attempt
+
+    # sent
+
+    @_with_engine
+    async def test_a_prompt_that_is_sent_is_left_alone_until_its_claim_settles_it(
+        self, engine: Engine, path: Path
+    ) -> None:
+        await _batch_of(engine, 2)
+        (prompt,) = await _claimed(engine, 1)
+        await _sent(engine, prompt)
+        assert list(await engine.settle("b", [_outcome(prompt, _SENT, chunk="c1")])) == []
+        assert await engine.cancel("b") == 1
+        assert await engine.retry("b", [*PromptState]) == 1
+        assert await engine.cancel("b") == 1
+        assert list((await engine.submit("b", _prompts(1, "changed"), replace=True)).changed) == ["p0"]
+        assert await engine.take_over("b") == TakenOver()
+        claimed = await engine.claim("b", "w1", 9)
+        assert (list(claimed.prompts), claimed.is_over) == ([], True)
+        assert await _counts(engine) == {_SENT: 1, _CANCELLED: 1}
+        assert [item.id for item in await _all_settled(engine)] == ["p1"]
+        (there,) = await engine.outcomes("b", ["p0"])
+        assert (there.state, there.sequence, there.result, there.attempts) == (
+            _SENT,
+            0,
+            {"chunk": "c1"},
+            prompt.attempt,
+        )
+        assert list(await engine.settle("b", [Outcome(id="p0", claim="another", state=_DONE)])) == ["p0"]
+        assert list(await engine.settle("b", [_outcome(prompt, cost=0.5, text="late")])) == []
+        assert list(await engine.settle("b", [_outcome(prompt)])) == ["p0"]
+        (ended,) = await engine.outcomes("b", ["p0"])
+        assert (ended.state, ended.result, ended.cost_usd) == (_DONE, {"text": "late"}, 0.5)
+        assert ended.sequence > 0
+
+    @_with_engine
+    async def test_a_prompt_that_is_sent_outlives_its_worker_and_is_settled_by_another_process(
+        self, engine: Engine, path: Path
+    ) -> None:
+        await _batch_of(engine, 3)
+        others = await _claimed(engine, 3)
+        for prompt in others:
+            await _sent(engine, prompt)
+        await engine.settle("b", [_outcome(prompt, _SENT, n=n) for n, prompt in enumerate(others)])
+        await engine.aclose()
+        later = self.make_engine(path)
+        try:
+            await later.take_over("b")
+            assert await _counts(later) == {_SENT: 3}
+            ends = [_DONE, _PARKED, _QUEUED]
+            outcomes = [_outcome(prompt, end) for prompt, end in zip(others, ends, strict=True)]
+            assert list(await later.settle("b", outcomes)) == []
+            assert await _counts(later) == {_DONE: 1, _PARKED: 1, _QUEUED: 1}
+            assert await later.retry("b", [_PARKED]) == 1
+            assert [prompt.id for prompt in await _claimed(later, 9, "w2")] == ["p1", "p2"]
+        finally:
+            await later.aclose()
+
+    @_with_engine
+    async def test_what_was_reserved_for_a_sent_prompt_stays_counted(self, engine: Engine, path: Path) -> None:
+        await _batch_of(engine, 3, max_cost_usd=1.0)
+        first, second, third = await _claimed(engine)
+        await _sent(engine, first, cost_usd=0.8)
+        await engine.settle("b", [_outcome(first, _SENT)])
+        (grant,) = await engine.reserve("b", [_asked(second, cost_usd=0.5)])
+        assert not grant.allowed
+        await engine.settle("b", [_outcome(first, cost=0.1)])
+        (grant,) = await engine.reserve("b", [_asked(third, cost_usd=0.5)])
+        assert grant.allowed
 
     # settle
 

@@ -7,6 +7,9 @@ The way of a prompt: `submit` makes it `queued`; `claim` gives it to one worker 
 request of it, and is durable before it returns; `settle` keeps its outcome (`done`, `failed` or `cancelled`). If its
 worker dies between the first `reserve` and `settle`, its request may have been paid: `take_over` makes it `parked`, and
 it is not claimed again before `retry`.
+
+A prompt that is answered much later, by the batches of a provider, is made `sent` by `settle`. It has no worker then,
+and its claim stays good: with it, any process settles it.
 """
 
 from __future__ import annotations
@@ -20,7 +23,11 @@ from afkcli.core.contract.structs import FrozenStruct, field
 
 
 class PromptState(StrEnum):
-    """Where a prompt of a batch is. `parked`: its worker died, and its request may have been paid."""
+    """Where a prompt of a batch is.
+
+    `parked`: its worker died, and its request may have been paid. `sent`: a provider answers it later, and no worker
+    has it.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -28,6 +35,7 @@ class PromptState(StrEnum):
     FAILED = "failed"
     PARKED = "parked"
     CANCELLED = "cancelled"
+    SENT = "sent"
 
 
 SETTLED_STATES = frozenset({PromptState.DONE, PromptState.FAILED, PromptState.PARKED, PromptState.CANCELLED})
@@ -125,6 +133,7 @@ class Used(FrozenStruct, kw_only=True):
 class Outcome(FrozenStruct, kw_only=True):
     """How a claimed prompt ended: `state` is `done`, `failed`, `cancelled`, or `queued` to give it back unsent.
 
+    It is `sent` for a prompt that is answered later. One that is `sent` may become `parked` by an outcome, too.
     `result` is plain JSON. `cost_usd` is the cost of all requests of the claim, in place of what was reserved and used
     for them; None if it is unknown, so that those count.
     """
@@ -254,7 +263,10 @@ class Engine(Protocol):
         ...
 
     async def outcomes(self, name: str, ids: Sequence[str]) -> Sequence[SettledPrompt]:
-        """Return the outcomes of those of the prompts `ids` that are settled, in the order of `ids`."""
+        """Return the outcomes of those of the prompts `ids` that are settled, in the order of `ids`.
+
+        One that is `sent` is among them with its result; its sequence is 0, and `watch` does not return it.
+        """
         ...
 
     async def watch(self, name: str, *, after: int = 0, limit: int = 1000, wait_s: float = 0.0) -> News:
@@ -312,6 +324,7 @@ class Engine(Protocol):
 
         Returns:
             The ids of those that were not kept, because another worker has the prompt by now or it was parked.
+            The claim of a prompt that is `sent` stays the same, whatever becomes of the worker.
         """
         ...
 

@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from tests.event_checks import EVENTS, check_emitted_events
 from tests.interrupts import allow_interrupts
+from tests.postgres_server import stop_postgres_server
 
 allow_interrupts()
 check_emitted_events()
@@ -47,6 +48,11 @@ def _events_are_as_their_schema_says() -> Iterator[None]:
     EVENTS.problems.clear()
     yield
     assert EVENTS.problems == [], "events differ from `afk events schema`"
+
+
+def pytest_sessionfinish() -> None:
+    """Stop the PostgreSQL server of this process, if a test has started one."""
+    stop_postgres_server()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -182,6 +182,7 @@ if TYPE_CHECKING:
     from afkcli.core.contract.waits import Progress, progress, waiting_for
     from afkcli.core.thread.attachments import attached_parts, label
     from afkcli.core.thread.history import load_history
+    from afkcli.core.thread.lost_metadata import info_from_records
     from afkcli.core.thread.names import title_of
     from afkcli.core.thread.records import advance
     from afkcli.core.thread.short_names import is_unnamed, may_end_a_name, reversed_end, short_name
@@ -389,6 +390,7 @@ _NAMES = {
     "afkcli.core.contract.suggestions": ("is_slip_of",),
     "afkcli.core.contract.tasks": ("started",),
     "afkcli.core.thread.history": ("load_history",),
+    "afkcli.core.thread.lost_metadata": ("info_from_records",),
     "afkcli.core.thread.names": ("title_of",),
     "afkcli.core.thread.records": ("advance",),
     "afkcli.core.thread.short_names": ("is_unnamed", "may_end_a_name", "reversed_end", "short_name"),
@@ -654,6 +656,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "hookimpl",
     "http_error_kind",
     "image_type_of",
+    "info_from_records",
     "is_slip_of",
     "is_unnamed",
     "keep_secret",

@@ -131,7 +131,6 @@ NOT_FOR_A_LIST = {
     "hashlib",
     "ssl",
     "importlib.metadata",
-    "afk_store_disk.lost_metadata",
     "afkcli.commands.conversation",
     "afkcli.commands.turn",
     "afkcli.config.checking",
@@ -139,6 +138,7 @@ NOT_FOR_A_LIST = {
     "afkcli.core.contract.events",
     "afkcli.core.contract.messages",
     "afkcli.core.run",
+    "afkcli.core.thread.lost_metadata",
     "afkcli.core.thread.operations",
 }
 

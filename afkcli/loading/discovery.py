@@ -53,6 +53,7 @@ KNOWN: Mapping[str, KnownPlugin] = {
     "provider.litellm": KnownPlugin(distribution="afk-provider-litellm"),
     "provider.local": KnownPlugin(distribution="afk-provider-local"),
     "store.disk": KnownPlugin(distribution="afk-store-disk"),
+    "store.postgres": KnownPlugin(distribution="afk-store-postgres"),
     "sink.jsonl": KnownPlugin(distribution="afk-sink-jsonl"),
     "sink.otel": KnownPlugin(distribution="afk-sink-otel"),
     "tools.files": KnownPlugin(distribution="afk-tools-files"),

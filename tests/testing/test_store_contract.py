@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,9 +11,10 @@ import pytest
 
 from afkcli.core.contract.protocols import NO_CONTENTS, Lease, Owner, Record, Store, ThreadInfo
 from afkcli.testing.store_contract import StoreContract
-from afkcli.testing.store_processes import CAN_FORK, OtherProcess
+from afkcli.testing.store_processes import CAN_FORK
 from afkcli.testing.store_steps import ShiftedTime
 from tests.old_plugins.outside_store import SqliteStore
+from tests.seeded_stores import Test, in_processes, on_a_store
 
 pytestmark = [
     pytest.mark.skipif(not CAN_FORK, reason="the processes are forked"),
@@ -139,41 +140,6 @@ class Contract(StoreContract):
     def make_store(self, path: Path) -> Store:
         path.mkdir(exist_ok=True)
         return self._kind(str(path / "threads.db"))
-
-
-Test = Callable[[Contract, Path], None]
-
-
-def in_processes(test: Callable[..., None]) -> Test:
-    """Return a test that starts another process, as one that is given a path alone."""
-
-    def run(contract: Contract, path: Path) -> None:
-        started: list[OtherProcess] = []
-
-        def start(*steps: Callable[..., object]) -> OtherProcess:
-            started.append(OtherProcess(lambda: contract.make_store(path), *steps))
-            return started[-1]
-
-        try:
-            test(contract, path, start)
-        finally:
-            for process in started:
-                process.close()
-
-    return run
-
-
-def on_a_store(test: Callable[..., None]) -> Test:
-    """Return a test that is given a store, as one that is given a path."""
-
-    def run(contract: Contract, path: Path) -> None:
-        store = contract.make_store(path)
-        try:
-            test(contract, store)
-        finally:
-            store.close()
-
-    return run
 
 
 FAULTS: Mapping[type[SqliteStore], Test] = {

@@ -53,7 +53,7 @@ def info_of(cache: Rows, key: str, text: str | None) -> rows.InfoRow | None:
     records = _all_records(cache, key)
     if not records:
         return None
-    from afk_store_disk.lost_metadata import info_from_records  # not at the top: a list of threads does not need it
+    from afkcli.plugin import info_from_records  # not at the top: a list of threads does not need it
 
     return rows.InfoRow(info_from_records(key, _name(cache, key), records), _number(cache, key))
 

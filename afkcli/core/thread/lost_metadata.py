@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from afkcli.plugin import (
-    JsonError,
-    OpenTurn,
-    Record,
-    RecordKind,
-    SealedTurn,
-    ThreadInfo,
-    advance,
-    after_seal,
-    loads_object,
-    replace,
-    rfc3339,
-    title_of,
-    turn_from_json,
-)
+from afkcli.core.contract.ids import rfc3339
+from afkcli.core.contract.jsonform import JsonError, loads_object
+from afkcli.core.contract.protocols import OpenTurn, Record, RecordKind, ThreadInfo
+from afkcli.core.contract.structs import replace
+from afkcli.core.thread.names import title_of
+from afkcli.core.thread.records import advance
+from afkcli.core.thread.turns import SealedTurn, after_seal, turn_from_json
 
 
 def info_from_records(key: str, name: str, records: Sequence[Record]) -> ThreadInfo:
-    """Return the metadata that `records` tell of. Folder, tags and parent are not in them and are lost."""
+    """Return the metadata that `records` tell of. Folder, tags and parent are not in them and are lost. Since: 0.2."""
     created = _created(key)
     info = ThreadInfo(key=key, name=name, created=created, used=created)
     for record in records:

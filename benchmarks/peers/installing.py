@@ -59,6 +59,15 @@ def install(names: Iterable[str], folder: Path, say: Callable[[str], None]) -> d
     return peers
 
 
+def native_codex(codex: Installed) -> Installed | str:
+    """Return the native program that codex's launcher, a script of Node, starts; or the reason why there is none."""
+    folder = codex.program.parents[1] / "@openai"
+    found = next(folder.glob("codex-*/vendor/*/bin/codex"), None)
+    if found is None:
+        return f"the package of codex has no native program below {folder}"
+    return Installed(program=found, version=codex.version)
+
+
 def _install(peer: Peer, folder: Path) -> Installed:
     done = folder / _DONE
     if not done.exists():

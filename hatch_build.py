@@ -25,7 +25,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PROGRAM = "afk"
 SOURCE = Path("afkcli", "worker", "client.c")
-COMPILERS = ("cc", "gcc", "clang")
+COMPILERS = ("musl-gcc", "cc", "gcc", "clang")
+"""With musl, the program is a tenth of the size, and starts in half the time."""
 OPTIONS = (
     "-std=c11 -O2 -Wall -Wextra -D_FORTIFY_SOURCE=2 -fstack-protector-strong "
     "-s -Wl,-z,relro,-z,now,-z,noexecstack,--build-id=none"

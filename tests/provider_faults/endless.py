@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import zlib
@@ -107,8 +108,12 @@ def _body(top: bytes, piece: bytes) -> Callable[[Api], Talk]:
     return lambda api: talk
 
 
+@functools.cache
 def bomb(layers: int) -> bytes:
-    """Return 512 MB of comments in gzip; in more layers 64 times as much in each."""
+    """Return 512 MB of comments in gzip; in more layers 64 times as much in each.
+
+    Made once, because it takes seconds.
+    """
     packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
     line = (b":" + b"x" * 1023 + b"\n") * 1024
     data = b"".join([*(packer.compress(line) for _ in range(512)), packer.flush()])
@@ -143,8 +148,8 @@ def _fault(name: str, raw: Callable[[Api], Talk], row: Row, kind: str, says: str
     return Fault(name=name, raw=raw, row=row, kind=kind, says=says, host=Host.RAW, out=out, **fields)  # type: ignore[arg-type]
 
 
-def faults() -> Iterator[Fault]:
-    """Yield the faults: first those that stall, then those that flood."""
+def _in_a_connection() -> Iterator[Fault]:
+    """Yield what the shared connection ends, before a reader of one API sees it: first stalls, then floods."""
     yield _fault(
         "JSON that stalls",
         _fixed(lambda api: head(200, "application/json") + b'{"choices": [', hang=True),
@@ -161,50 +166,11 @@ def faults() -> Iterator[Fault]:
         f"sent only keep-alives for {SHORT:g} s",
         settings=FIRST,
     )
-    yield _fault(
-        "only comments after a piece",
-        _endless(lambda api: b": ping\n\ndata: \n\n", pause=PAUSE),
-        BROKEN,
-        "truncated",
-        f"stalled: only keep-alives for {SHORT:g} s",
-        settings=IDLE,
-    )
-    yield _fault(
-        "only empty pieces after a piece",
-        _endless(empty_pieces, pause=PAUSE),
-        BROKEN,
-        "truncated",
-        f"stalled: only keep-alives for {SHORT:g} s",
-        settings=IDLE,
-    )
-    yield _fault(
-        "a byte at a time",
-        _endless(lambda api: b" ", pause=PAUSE),
-        BROKEN,
-        "truncated",
-        "of an unfinished piece",
-        settings=IDLE,
-    )
     flood = "is not usable"
     yield _fault("a flood of comments", _endless(lambda api: b": ping\n\n"), BROKEN, "truncated", flood)
-    yield _fault(
-        "a flood of empty pieces",
-        _endless(empty_pieces),
-        BROKEN,
-        "truncated",
-        "the answer of",  # LiteLLM takes so long for each that its time is over first
-        settings={"idle_timeout": 20},
-    )
     yield _fault("a line without end", _endless(lambda api: b"data: " + MEGABYTE), BROKEN, "truncated", flood)
     yield _fault("an event without end", _endless(lambda api: b"data: xy\n"), BROKEN, "truncated", flood)
     yield _fault("lines that are no events", _endless(lambda api: b"xy\n"), BROKEN, "truncated", flood)
-    yield _fault(
-        "an event of millions of values",
-        _fixed(lambda api: _after(api, begun=True) + b'data: {"a": [[]' + b",[]" * 15_000_000 + b"]}\n\n"),
-        BROKEN,
-        "truncated",
-        "more than 500000 values",
-    )
     yield _fault(
         "JSON without end",
         _body(head(200, "application/json") + b'{"choices": [', b"[],\n" * 16384),
@@ -239,5 +205,50 @@ def faults() -> Iterator[Fault]:
     yield _fault("a redirect without end", lambda api: _redirect, HOPELESS, "not_found", "redirects more than 5 times")
 
 
-ENDLESS = tuple(faults())
-__all__ = ["ENDLESS", "Sent", "bomb", "chunk", "event", "first_piece", "head"]
+def _in_an_answer() -> Iterator[Fault]:
+    """Yield what depends on how an API's reader takes the pieces of its answer: first stalls, then floods."""
+    yield _fault(
+        "only comments after a piece",
+        _endless(lambda api: b": ping\n\ndata: \n\n", pause=PAUSE),
+        BROKEN,
+        "truncated",
+        f"stalled: only keep-alives for {SHORT:g} s",
+        settings=IDLE,
+    )
+    yield _fault(
+        "only empty pieces after a piece",
+        _endless(empty_pieces, pause=PAUSE),
+        BROKEN,
+        "truncated",
+        f"stalled: only keep-alives for {SHORT:g} s",
+        settings=IDLE,
+    )
+    yield _fault(
+        "a byte at a time",
+        _endless(lambda api: b" ", pause=PAUSE),
+        BROKEN,
+        "truncated",
+        "of an unfinished piece",
+        settings=IDLE,
+    )
+    yield _fault(
+        "a flood of empty pieces",
+        _endless(empty_pieces),
+        BROKEN,
+        "truncated",
+        "the answer of",  # LiteLLM takes so long for each that its time is over first
+        settings={"idle_timeout": 20},
+    )
+    yield _fault(
+        "an event of millions of values",
+        _fixed(lambda api: _after(api, begun=True) + b'data: {"a": [[]' + b",[]" * 15_000_000 + b"]}\n\n"),
+        BROKEN,
+        "truncated",
+        "more than 500000 values",
+    )
+
+
+ENDLESS_IN_A_CONNECTION = tuple(_in_a_connection())
+ENDLESS_IN_AN_ANSWER = tuple(_in_an_answer())
+ENDLESS = (*ENDLESS_IN_A_CONNECTION, *ENDLESS_IN_AN_ANSWER)
+__all__ = ["ENDLESS", "ENDLESS_IN_AN_ANSWER", "Sent", "bomb", "chunk", "event", "first_piece", "head"]

@@ -10,7 +10,7 @@ import pytest
 
 from tests.provider_faults.__main__ import AT_ONCE, table
 from tests.provider_faults.apis import installed
-from tests.provider_faults.endless import ENDLESS
+from tests.provider_faults.endless import ENDLESS, ENDLESS_IN_AN_ANSWER
 from tests.provider_faults.faults import FAULTS, IN_AN_ANSWER
 from tests.provider_faults.observe import Found, observe
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.skipif(os.name != "posix", reason="connections are res
 PAIRS = {
     f"{fault.name}-{api.name}": (fault, api)
     for api in installed()
-    for fault in (*(FAULTS if api.connects_as is None else IN_AN_ANSWER), *ENDLESS)
+    for fault in ((*FAULTS, *ENDLESS) if api.connects_as is None else (*IN_AN_ANSWER, *ENDLESS_IN_AN_ANSWER))
 }
 
 

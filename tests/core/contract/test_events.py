@@ -72,6 +72,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "completed": {"result": RESULT},
 }
 SAMPLES = [EVENT_TYPES[name](**HEADER, **values) for name, values in VALUES.items()]
+SCHEMA = events_schema()
 adapter: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 
 
@@ -97,25 +98,25 @@ class TestEachType:
 
     def test_is_as_the_schema_says(self, event: Event) -> None:
         form = loads_object(event_to_json(event))
-        definition = events_schema()["$defs"][type(event).__name__]
+        definition = SCHEMA["$defs"][type(event).__name__]
         assert list(definition["properties"]) == list(form)
         assert set(definition["required"]) == set(form) - ADDED.get(type(event).__name__, frozenset())
         assert definition["properties"]["type"] == {"type": "string", "const": event.type}
         assert definition["properties"]["v"] == {"type": "integer", "const": 1}
-        checks = EventChecks(events_schema())
+        checks = EventChecks(SCHEMA)
         checks.check(form)
         assert checks.problems == []
 
     def test_is_refused_by_the_schema_without_a_field_or_with_another_value(self, event: Event) -> None:
         form = loads_object(event_to_json(event))
-        needed = events_schema()["$defs"][type(event).__name__]["required"]
+        needed = SCHEMA["$defs"][type(event).__name__]["required"]
         wrong = [{**form, "v": 2}, {**form, "seq": "3"}, {**form, needed[-1]: 3.5}]
         for other in [*wrong, *({**form, name: None} for name in HEADER)]:
-            checks = EventChecks(events_schema())
+            checks = EventChecks(SCHEMA)
             checks.check(other)
             assert len(checks.problems) == 1
         for name in set(needed) - {"type"}:
-            checks = EventChecks(events_schema())
+            checks = EventChecks(SCHEMA)
             checks.check({other: value for other, value in form.items() if other != name})
             assert "is a required property" in checks.problems[0]
 

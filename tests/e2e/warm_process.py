@@ -93,6 +93,8 @@ def import_all() -> None:
         for name in _modules_of(package):
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
+    with contextlib.suppress(ImportError):  # it is in an environment of its own, where it takes three seconds
+        importlib.import_module("afk_provider_litellm.library").load()
 
 
 def _modules_of(package: str) -> Iterator[str]:

@@ -60,6 +60,14 @@ def empty_pieces(api: Api) -> bytes:
     return chunk() + chunk(role="assistant") + chunk(content="") + event({"choices": [], "usage": {"total_tokens": 1}})
 
 
+def padded(line: bytes) -> bytes:
+    """Return a line of 32 bytes: two million of them are what a run reads, and are too many to be kept in memory.
+
+    Shorter ones take longer to read, and show the same.
+    """
+    return line.ljust(31) + b"\n"
+
+
 def _after(api: Api, begun: bool) -> bytes:
     return head() + (first_piece(api) if begun else b"")
 
@@ -167,10 +175,10 @@ def _in_a_connection() -> Iterator[Fault]:
         settings=FIRST,
     )
     flood = "is not usable"
-    yield _fault("a flood of comments", _endless(lambda api: b": ping\n\n"), BROKEN, "truncated", flood)
+    yield _fault("a flood of comments", _endless(lambda api: padded(b": ping") + b"\n"), BROKEN, "truncated", flood)
     yield _fault("a line without end", _endless(lambda api: b"data: " + MEGABYTE), BROKEN, "truncated", flood)
     yield _fault("an event without end", _endless(lambda api: b"data: xy\n"), BROKEN, "truncated", flood)
-    yield _fault("lines that are no events", _endless(lambda api: b"xy\n"), BROKEN, "truncated", flood)
+    yield _fault("lines that are no events", _endless(lambda api: padded(b"xy")), BROKEN, "truncated", flood)
     yield _fault(
         "JSON without end",
         _body(head(200, "application/json") + b'{"choices": [', b"[],\n" * 16384),

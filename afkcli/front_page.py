@@ -21,6 +21,7 @@ COMMAND_GROUPS: dict[str, dict[str, str]] = {
     "Ask": {
         "run": "Run an agent on a message and stream its answer.",
         "chat": "Talk with an agent on the terminal, turn by turn.",
+        "batch": "Run a file of prompts to a file of results.",
         "prompts": "List, show, edit and make prompts with variables.",
     },
     "Look back": {

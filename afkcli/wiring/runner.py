@@ -36,15 +36,16 @@ if TYPE_CHECKING:
 class Providers(Mapping[str, Provider]):
     """The providers by name, each made when it is first asked for in an event loop: its connections belong to it."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, wrap: Callable[[Provider], Provider] | None = None) -> None:
         self._setup = setup
+        self._wrap = wrap or (lambda provider: provider)
         self._made: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Provider]]
         self._made = weakref.WeakKeyDictionary()
 
     def __getitem__(self, name: str) -> Provider:
         made = self._made.setdefault(asyncio.get_running_loop(), {})
         if name not in made:
-            made[name] = make_provider(self._setup, name)
+            made[name] = self._wrap(make_provider(self._setup, name))
         return made[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -76,6 +77,7 @@ class Runner(CoreRunner):
         replay: a recording that answers the runs, in the order in which they start, instead of models and tools. No
             thread is written, and no sink gets events unless `store` and `sinks` say so. Since 0.2.
         tapes: makes what stands between the runs and their models and tools, in place of `record` and `replay`.
+        wrap: returns what is used in place of a provider, which it is given. Since 0.2.
 
     Raises:
         UsageError: the recording cannot be written or read.
@@ -92,12 +94,13 @@ class Runner(CoreRunner):
         record: str | os.PathLike[str] | None = None,
         replay: str | os.PathLike[str] | None = None,
         tapes: Tapes | None = None,
+        wrap: Callable[[Provider], Provider] | None = None,
     ) -> None:
         if setup is None:
             invocation = Invocation.of_process()
             setup = load_setup(invocation, project=project, notify=lambda line: _warn(invocation.secrets.mask(line)))
         self.setup = setup
-        self._made = Providers(self.setup)
+        self._made = Providers(self.setup, wrap)
         self._toolbox = Toolbox(self.setup)
         wiring = replace(wiring_of(self.setup), find_tools=self._toolbox.find)
         if tapes is None and not (record is None and replay is None):

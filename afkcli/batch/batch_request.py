@@ -1,0 +1,52 @@
+"""What is asked of `afk batch run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from afkcli.core.contract.structs import FrozenStruct
+
+
+class BatchRequest(FrozenStruct, kw_only=True):
+    """What the options of `afk batch run` say, each with the option's meaning.
+
+    Args:
+        prompts: the file of prompts, a folder, or `-` for stdin.
+        results: the file of results.
+        ordered: whether the results are in the order of the prompts.
+        model, agent, tools: what runs.
+        plugins: plugin files to load.
+        concurrency, rpm, tpm, max_cost: what all prompts together may do.
+        max_errors: after so many failures the batch stops.
+        timeout: the seconds that each prompt may take.
+        name: the name of the batch; by default the real path of its results.
+        rerun_changed, retry_parked: which prompts are asked again.
+        keeps_threads: whether each prompt has a thread.
+        busy, busy_timeout: what to do while another process runs the batch, and for how many seconds to wait.
+        engine: the name of the engine.
+        workers: how many processes run prompts.
+
+    Since: 0.2.
+    """
+
+    prompts: str
+    results: Path
+    ordered: bool = False
+    model: str | None = None
+    agent: str | None = None
+    tools: tuple[str, ...] = ()
+    plugins: tuple[Path, ...] = ()
+    concurrency: int = 32
+    rpm: int | None = None
+    tpm: int | None = None
+    max_cost: float | None = None
+    max_errors: int | None = None
+    timeout: float | None = None
+    name: str | None = None
+    rerun_changed: bool = False
+    retry_parked: bool = False
+    keeps_threads: bool = False
+    busy: str | None = None
+    busy_timeout: float | None = None
+    engine: str = "local"
+    workers: int | None = None

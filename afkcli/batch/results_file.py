@@ -1,0 +1,186 @@
+"""The results of a batch as JSON Lines: written as they come or in the order of the input, and gone on with.
+
+The engine has the results too, so the file is what the engine says: what is missing is written when the batch goes on,
+a torn last line is cut off, and rows of prompts that are asked again are taken out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from afkcli.batch.results import row_of
+from afkcli.core.contract.engine import Engine, PromptState, SettledPrompt
+from afkcli.core.contract.errors import UsageError
+from afkcli.core.contract.jsonform import JsonError, dumps, loads_object
+from afkcli.core.contract.structs import Struct
+from afkcli.host.files import replace_file, sync_folder
+
+_PAGE: Final = 1000
+
+
+class _Known(Struct):
+    """What the engine knows of a prompt: the sequence of its outcome, or 0; and whether the file has its row."""
+
+    sequence: int
+    attempts: int
+    state: PromptState
+    has_row: bool = False
+
+
+class ResultsFile:
+    """The file of results of one batch, open for writing. It is made with the mode 0600.
+
+    `after` is the sequence from which on outcomes may have no row yet, `new_failed` the number of failed prompts that
+    were written since it was opened, and `is_broken` whether a write has failed, after which no more are made.
+
+    Args:
+        path: the file.
+        engine, batch: where the results come from.
+        ordered: whether rows are written in the order of the input.
+    """
+
+    def __init__(self, path: Path, engine: Engine, batch: str, *, ordered: bool) -> None:
+        self.path = path
+        self.after = 0
+        self.new_failed = 0
+        self.is_broken = False
+        self._engine = engine
+        self._batch = batch
+        self._ordered = ordered
+        self._descriptor = -1
+        self._written: set[int] = set()
+        self._order: list[str] = []
+        self._ready: set[str] = set()
+
+    async def open(self) -> None:
+        """Bring the file to what the engine says of the rows that it has, and open it to go on.
+
+        Raises:
+            UsageError: it has rows that are not of this batch.
+            OSError: it cannot be read or written.
+        """
+        known = await self._known()
+        if self.path.exists():
+            self._repair(known)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+        is_new = not self.path.exists()
+        self._descriptor = os.open(self.path, flags, 0o600)
+        if is_new:
+            os.fchmod(self._descriptor, 0o600)
+            sync_folder(self.path.parent)
+        missing = [item.sequence for item in known.values() if item.sequence and not item.has_row]
+        self.after = min(missing) - 1 if missing else max((item.sequence for item in known.values()), default=0)
+        self._written = {item.sequence for item in known.values() if item.has_row and item.sequence > self.after}
+        if self._ordered:  # the last one is the next one
+            self._order = [id_ for id_, item in known.items() if not item.has_row][::-1]
+
+    async def _known(self) -> dict[str, _Known]:
+        """Return what the engine knows of each prompt, by its id, in the order of the input."""
+        known: dict[str, _Known] = {}
+        after = -1
+        while page := await self._engine.prompts(self._batch, after=after, limit=_PAGE):
+            for info in page:
+                known[info.id] = _Known(info.sequence, info.attempts, info.state)
+            after = page[-1].index
+        return known
+
+    def _repair(self, known: dict[str, _Known]) -> None:
+        """Keep the rows that are right, in their order; the file is replaced only if one is not."""
+        kept: list[tuple[int, int]] = []
+        size = self.path.stat().st_size
+        position, is_whole = 0, True
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                start, position = position, position + len(line)
+                if not line.endswith(b"\n"):
+                    break  # the last line is torn
+                if self._keeps(line, number, known):
+                    kept.append((start, position))
+                else:
+                    is_whole = False
+        end = kept[-1][1] if kept else 0
+        if self._ordered and not self._is_in_order(known):
+            raise UsageError(
+                f"{self.path} is not in the order of the prompts; leave out --ordered, or write to another file"
+            )
+        if is_whole and end != size:
+            with self.path.open("r+b") as file:
+                file.truncate(end)
+                os.fsync(file.fileno())
+        elif not is_whole:
+            replace_file(self.path, self._pieces(kept))
+
+    def _is_in_order(self, known: dict[str, _Known]) -> bool:
+        rows = [item.has_row for item in known.values()]
+        return rows == sorted(rows, reverse=True)
+
+    def _keeps(self, line: bytes, number: int, known: dict[str, _Known]) -> bool:
+        """Return whether a row is that of a settled prompt as it is now."""
+        try:
+            row = loads_object(line)
+        except JsonError as error:
+            raise UsageError(f"{self.path}, line {number}: not a row of results: {error}") from None
+        item = known.get(str(row.get("id")))
+        if item is None:
+            raise UsageError(
+                f"{self.path} is the results file of another batch: line {number} has the id "
+                f"{str(row.get('id'))[:60]!r}; write to another file with -o"
+            )
+        is_now = item.sequence > 0 and row.get("state") == item.state and row.get("attempts") == item.attempts
+        if not is_now or item.has_row:
+            return False
+        item.has_row = True
+        return True
+
+    def _pieces(self, kept: Sequence[tuple[int, int]]) -> Iterator[str]:
+        with self.path.open("rb") as file:
+            for start, end in kept:
+                file.seek(start)
+                yield file.read(end - start).decode("utf-8")
+
+    async def write(self, outcomes: Sequence[SettledPrompt]) -> None:
+        """Write the rows of outcomes that have none, and sync them. With `ordered`, they wait for those before them.
+
+        Raises:
+            OSError: the file cannot be written; what was written of a row is taken back.
+        """
+        new = [item for item in outcomes if item.sequence not in self._written]
+        self.new_failed += sum(item.state is PromptState.FAILED for item in new)
+        if not self._ordered:
+            self._append(new)
+            return
+        self._ready.update(item.id for item in new)
+        while ids := self._due():
+            self._append(await self._engine.outcomes(self._batch, ids))
+            self._ready.difference_update(ids)
+            del self._order[-len(ids) :]
+
+    def _due(self) -> list[str]:
+        """Return the ids of the next prompts in the order of the input whose outcomes are there."""
+        ids: list[str] = []
+        while len(ids) < min(_PAGE, len(self._order)) and self._order[-1 - len(ids)] in self._ready:
+            ids.append(self._order[-1 - len(ids)])
+        return ids
+
+    def _append(self, outcomes: Sequence[SettledPrompt]) -> None:
+        if not outcomes:
+            return
+        data = b"".join(dumps(row_of(item)).encode() + b"\n" for item in outcomes)
+        before = os.fstat(self._descriptor).st_size
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+            getattr(os, "fdatasync", os.fsync)(self._descriptor)
+        except OSError:
+            self.is_broken = True
+            os.ftruncate(self._descriptor, before)
+            raise
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

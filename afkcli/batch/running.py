@@ -1,0 +1,279 @@
+"""Runs a batch on this machine: prompts go to the engine, workers run them, the results go to a file.
+
+`submit_batch` and `attend` are called before and after the workers were forked, each in an event loop of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from afkcli.batch.prompt import Prompt
+from afkcli.batch.results_file import ResultsFile
+from afkcli.batch.worker import Worker, WorkerPlan
+from afkcli.batch.worker_processes import Orders, WorkerProcess, drain_all, kill_all
+from afkcli.core.contract.engine import (
+    BatchInfo,
+    BatchLimits,
+    Engine,
+    News,
+    PromptState,
+    QueuedPrompt,
+)
+from afkcli.core.contract.errors import AfkError, EngineError, UsageError
+from afkcli.core.contract.ids import uuid7
+from afkcli.core.contract.jsonform import JsonObject
+from afkcli.core.contract.structs import FrozenStruct, Struct
+
+if TYPE_CHECKING:
+    from afkcli.wiring.setup import Setup
+
+_SUBMITTED_AT_ONCE: Final = 1000
+_WATCHED_AT_ONCE: Final = 1000
+_WATCH_S: Final = 0.2
+_SUBMITTING: Final = "its prompts are being read"
+_NAMED: Final = 3
+
+MakeEngine = Callable[[], Engine]
+
+
+class BatchPlan(FrozenStruct, kw_only=True):
+    """What a batch is run with.
+
+    Args:
+        name: the name of the batch, by default the real path of its results.
+        results: the file of the results.
+        settings: what the engine keeps of it beside the prompts: plain JSON without secrets.
+        limits: what all workers together may do.
+        ordered: whether the results are in the order of the input.
+        replaces: whether changed prompts are asked anew; else they are refused.
+        retries_parked: whether parked prompts are asked again.
+        max_errors: after so many failed prompts no more are asked; None for any number.
+    """
+
+    name: str
+    results: Path
+    settings: JsonObject
+    limits: BatchLimits
+    ordered: bool = False
+    replaces: bool = False
+    retries_parked: bool = False
+    max_errors: int | None = None
+
+
+async def check_place(engine: Engine, plan: BatchPlan) -> None:
+    """Refuse a file that is not the results file of this batch.
+
+    Raises:
+        UsageError: it has contents, and this batch has not written them; or another batch writes to it.
+    """
+    before = await engine.batch(plan.name)
+    place = str(plan.results)
+    if before is None or before.settings.get("results") != place:
+        if plan.results.exists() and plan.results.stat().st_size:
+            raise UsageError(
+                f"{plan.results} has contents that are not of this batch; write to another file with -o, or remove it"
+            )
+        for other in await engine.batches():
+            if other.settings.get("results") == place and other.name != plan.name:
+                raise UsageError(f"{plan.results} is the results file of the batch {other.name}; use another with -o")
+
+
+async def submit_batch(engine: Engine, plan: BatchPlan, prompts: Iterable[Prompt]) -> BatchInfo:
+    """Create the batch or go on with it: give the engine all prompts, and take over what dead workers had.
+
+    Raises:
+        UsageError: the file of results is another batch's, a prompt cannot be used, or one has changed.
+    """
+    await check_place(engine, plan)
+    is_new = await engine.batch(plan.name) is None
+    await engine.create(plan.name, plan.settings, plan.limits)
+    try:
+        await engine.pause(plan.name, _SUBMITTING)
+        await engine.take_over(plan.name)
+        await _submit(engine, plan, prompts)
+    except UsageError:
+        if is_new:
+            await engine.remove(plan.name)
+        raise
+    if plan.retries_parked:
+        await engine.retry(plan.name, [PromptState.PARKED])
+    return await engine.create(plan.name, plan.settings, plan.limits)
+
+
+async def _submit(engine: Engine, plan: BatchPlan, prompts: Iterable[Prompt]) -> None:
+    changed: list[str] = []
+    number = 0
+    for chunk in _chunks(prompts):
+        queued = [
+            QueuedPrompt(id=item.id, index=item.index, digest=item.digest, request=item.request) for item in chunk
+        ]
+        submitted = await engine.submit(plan.name, queued, replace=plan.replaces)
+        number += len(submitted.changed)
+        changed += submitted.changed[: max(_NAMED - len(changed), 0)]
+    if changed and not plan.replaces:
+        more = f" and {number - len(changed)} more" if number > len(changed) else ""
+        raise UsageError(
+            f"{number} prompt{'s have' if number > 1 else ' has'} changed under the id of an earlier one: "
+            f"{', '.join(changed)}{more}; give them new ids or another file, or ask them anew with --rerun-changed"
+        )
+
+
+def _chunks(prompts: Iterable[Prompt]) -> Iterable[Sequence[Prompt]]:
+    chunk: list[Prompt] = []
+    for prompt in prompts:
+        chunk.append(prompt)
+        if len(chunk) == _SUBMITTED_AT_ONCE:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+async def work(make: MakeEngine, setup: Setup, plan: WorkerPlan, orders: Orders) -> str | None:
+    """Do the work of one worker process; return why it stopped early, or None."""
+    engine = make()
+    try:
+        worker = Worker(setup, engine, plan)
+        orders.listen(worker.drain)
+        await worker.run()
+        return worker.problem
+    finally:
+        await engine.aclose()
+
+
+def worker_name(index: int) -> str:
+    """Return a name for a worker that no other one has or had."""
+    return f"{uuid7()}.{index}"
+
+
+class Attended(Struct):
+    """How a batch stands when its workers have ended. `problem` is why it stopped early, `signal` by which signal."""
+
+    batch: BatchInfo
+    problem: str | None = None
+    signal: int | None = None
+
+
+class Attendant:
+    """Watches the workers of a batch and writes its results until the workers have ended.
+
+    The first stop signal has the workers finish what they have in flight, the second one kills them: what they may have
+    sent is parked then. A third one ends this process at once.
+
+    Args:
+        engine: the engine.
+        plan: the batch.
+        workers: the workers.
+        observe: is called with what happened, several times a second.
+        say: takes a line for a person.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        plan: BatchPlan,
+        workers: Sequence[WorkerProcess],
+        *,
+        observe: Callable[[News], object] = lambda news: None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._engine = engine
+        self._plan = plan
+        self._workers = workers
+        self._observe = observe
+        self._say = say
+        self._problem: str | None = None
+        self._signals: list[int] = []
+        self._died = False
+        self._failed_before: int | None = None
+        self._file = ResultsFile(plan.results, engine, plan.name, ordered=plan.ordered)
+
+    async def run(self, stop_signals: Sequence[int]) -> Attended:
+        """Return how the batch stands once no worker works any more.
+
+        Raises:
+            UsageError: the results file is another batch's.
+        """
+        loop = asyncio.get_running_loop()
+        for worker in self._workers:
+            worker.watch(self._worker_ended)
+        for number in stop_signals:
+            loop.add_signal_handler(number, self._stop, number)
+        try:
+            await self._open()
+            batch = await self._follow()
+        except BaseException:
+            kill_all(self._workers)
+            raise
+        finally:
+            self._file.close()
+        return Attended(batch, self._problem, self._signals[0] if self._signals else None)
+
+    async def _open(self) -> None:
+        try:
+            await self._file.open()
+        except OSError as error:
+            raise AfkError(f"{self._plan.results} cannot be written: {error.strerror}") from None
+
+    async def _follow(self) -> BatchInfo:
+        after = self._file.after
+        while True:
+            ending = not any(worker.is_alive for worker in self._workers)
+            if self._died or ending:
+                self._died = False
+                await self._engine.take_over(self._plan.name)
+            wait = 0.0 if ending else _WATCH_S
+            news = await self._engine.watch(self._plan.name, after=after, limit=_WATCHED_AT_ONCE, wait_s=wait)
+            if news.outcomes:
+                await self._write(news)
+                after = news.outcomes[-1].sequence
+            self._observe(news)
+            await self._count_errors(news.batch)
+            if ending and not news.outcomes:
+                return news.batch
+
+    async def _write(self, news: News) -> None:
+        """Write rows; where that fails the engine keeps the results, and the batch stops."""
+        if self._problem is not None and self._file.is_broken:
+            return
+        try:
+            await self._file.write(news.outcomes)
+        except OSError as error:
+            await self._pause(f"{self._plan.results} cannot be written: {error.strerror}")
+
+    async def _count_errors(self, batch: BatchInfo) -> None:
+        failed = batch.counts.get(PromptState.FAILED, 0)
+        if self._failed_before is None:
+            self._failed_before = failed - self._file.new_failed
+        most = self._plan.max_errors
+        if most is not None and failed - self._failed_before >= most and batch.paused is None:
+            await self._pause(f"{failed - self._failed_before} prompts failed (--max-errors {most})")
+
+    async def _pause(self, why: str) -> None:
+        self._problem = self._problem or why
+        with suppress(EngineError):  # the workers are stopped in any case
+            await self._engine.pause(self._plan.name, why)
+        drain_all(self._workers)
+
+    def _worker_ended(self, worker: WorkerProcess) -> None:
+        if worker.problem is not None:
+            self._problem = self._problem or worker.problem
+        self._died = True
+
+    def _stop(self, number: int) -> None:
+        self._signals.append(number)
+        if len(self._signals) == 1:
+            self._say("stopping: what was sent is waited for; press Ctrl-C once more to end it now")
+            drain_all(self._workers)
+        elif len(self._signals) == 2:
+            self._say("stopped: what was sent is parked")
+            kill_all(self._workers)
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)

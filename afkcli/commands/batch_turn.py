@@ -1,0 +1,187 @@
+"""`afk batch run` as a function: from an invocation and a request to how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from functools import partial
+from pathlib import Path
+
+from afkcli.batch.batch_lock import lock_batch
+from afkcli.batch.batch_request import BatchRequest
+from afkcli.batch.local_engine import LocalEngine
+from afkcli.batch.prompt import Defaults
+from afkcli.batch.reading import read_prompts
+from afkcli.batch.running import Attendant, Attended, BatchPlan, MakeEngine, submit_batch, work, worker_name
+from afkcli.batch.sources import Source
+from afkcli.batch.worker import WorkerPlan
+from afkcli.batch.worker_processes import Orders, fork_workers
+from afkcli.core.contract.engine import BatchInfo, BatchLimits, Engine, PromptState
+from afkcli.core.contract.errors import EXIT_FAILED, EXIT_OK, AfkError, UsageError
+from afkcli.host.ending import Ending
+from afkcli.host.invocation import Invocation
+from afkcli.host.paths import data_dir
+from afkcli.screen.messages import Messages
+from afkcli.version import __version__
+from afkcli.wiring.assembly import load_setup
+from afkcli.wiring.plugin_objects import make_engine
+from afkcli.wiring.setup import Setup
+from afkcli.wiring.surroundings import runner_config
+
+LOCAL = "local"
+_PROMPTS_A_WORKER = 25
+"""From so many prompts in flight on, another process is worth its start."""
+
+
+def run_batch(invocation: Invocation, request: BatchRequest, *, debug: bool = False) -> Ending:
+    """Run a batch and return how it ended. It raises nothing; what went wrong is written to stderr."""
+    try:
+        return _run(invocation, request)
+    except BaseException as error:
+        from afkcli.screen.errors import ending_of
+
+        return ending_of(error, invocation, debug=debug)
+
+
+def batches_folder(invocation: Invocation) -> Path:
+    """Return the folder in which the local engine keeps batches."""
+    return data_dir(invocation.environment) / "batches"
+
+
+def engine_maker(setup: Setup, name: str) -> MakeEngine:
+    """Return what makes the engine of a name in the process that calls it."""
+    if name == LOCAL:
+        return partial(LocalEngine, batches_folder(setup.invocation))
+    return partial(make_engine, setup, name)
+
+
+def _run(invocation: Invocation, request: BatchRequest) -> Ending:
+    if not hasattr(os, "fork"):
+        raise UsageError("afk batch needs a system that can fork processes; Windows cannot")
+    messages = Messages(invocation)
+    setup = load_setup(invocation, project=True, plugin_files=request.plugins, notify=messages.say)
+    plan = _plan(request)
+    make = engine_maker(setup, request.engine)
+    lock = _locked(setup, request, plan, messages)
+    try:
+        defaults = _defaults(request)
+        source = Source(file=request.prompts, stdin=invocation.stdin, results=plan.results)
+        batch = asyncio.run(_submitted(make, plan, source, setup, defaults))
+        return _attended(setup, request, plan, make, defaults, batch, messages)
+    finally:
+        os.close(lock)
+
+
+def _plan(request: BatchRequest) -> BatchPlan:
+    results = Path(os.path.realpath(request.results))
+    if not results.parent.is_dir():
+        raise UsageError(f"there is no folder {results.parent}; make it, or write the results to another file")
+    if results.exists() and not results.is_file():
+        raise UsageError(f"{request.results} is not a file; results go to a file that can be gone on with")
+    defaults = _defaults(request)
+    return BatchPlan(
+        name=request.name or str(results),
+        results=results,
+        settings={
+            "v": 1,
+            "afk": __version__,
+            "results": str(results),
+            "prompts": request.prompts if request.prompts == "-" else os.path.realpath(request.prompts),
+            "defaults": defaults.to_json(),
+            "ordered": request.ordered,
+            "threads": request.keeps_threads,
+        },
+        limits=BatchLimits(
+            concurrency=request.concurrency,
+            requests_per_minute=request.rpm,
+            tokens_per_minute=request.tpm,
+            max_cost_usd=request.max_cost,
+        ),
+        ordered=request.ordered,
+        replaces=request.rerun_changed,
+        retries_parked=request.retry_parked,
+        max_errors=request.max_errors,
+    )
+
+
+def _defaults(request: BatchRequest) -> Defaults:
+    limits = {} if request.timeout is None else {"max_wall_time_s": request.timeout}
+    return Defaults(model=request.model, agent=request.agent, tools=request.tools, limits=limits)
+
+
+def _locked(setup: Setup, request: BatchRequest, plan: BatchPlan, messages: Messages) -> int:
+    """Take the lock of the batch, and of its results file by the same: no other process of this machine runs it."""
+    config = runner_config(setup, request.busy, request.busy_timeout)
+    local = LocalEngine(batches_folder(setup.invocation))
+    wait = config.busy_timeout_s if config.busy == "wait" else 0.0
+    try:
+        return lock_batch(local.file_of(plan.name).with_suffix(".lock"), plan.name, wait_s=wait, say=messages.say)
+    except OSError as error:
+        raise AfkError(f"the batch cannot be kept in {batches_folder(setup.invocation)}: {error.strerror}") from None
+
+
+async def _submitted(make: MakeEngine, plan: BatchPlan, source: Source, setup: Setup, defaults: Defaults) -> BatchInfo:
+    engine = make()
+    try:
+        return await submit_batch(engine, plan, read_prompts(source, setup, defaults))
+    finally:
+        await engine.aclose()
+
+
+def _attended(
+    setup: Setup,
+    request: BatchRequest,
+    plan: BatchPlan,
+    make: MakeEngine,
+    defaults: Defaults,
+    batch: BatchInfo,
+    messages: Messages,
+) -> Ending:
+    queued = batch.counts.get(PromptState.QUEUED, 0)
+    number = _number_of_workers(request, queued)
+
+    async def one(index: int, orders: Orders) -> str | None:
+        at_once = -(-request.concurrency // number)
+        worker = WorkerPlan(
+            batch=plan.name,
+            worker=worker_name(index),
+            at_once=at_once,
+            keeps_threads=request.keeps_threads,
+            defaults=defaults,
+        )
+        return await work(make, setup, worker, orders)
+
+    workers = fork_workers(number, one)
+
+    async def attend() -> Attended:
+        engine: Engine = make()
+        try:
+            attendant = Attendant(engine, plan, workers, say=messages.say)
+            return await attendant.run(setup.invocation.stop_signals)
+        finally:
+            await engine.aclose()
+
+    attended = asyncio.run(attend())
+    return _ending(attended, plan, request, messages)
+
+
+def _number_of_workers(request: BatchRequest, queued: int) -> int:
+    """Return how many processes are worth it: none without work, and at most one a core."""
+    if not queued:
+        return 0
+    if request.workers is not None:
+        return min(request.workers, queued, request.concurrency)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, request.concurrency // _PROMPTS_A_WORKER, queued // _PROMPTS_A_WORKER))
+
+
+def _ending(attended: Attended, plan: BatchPlan, request: BatchRequest, messages: Messages) -> Ending:
+    counts = attended.batch.counts
+    said = ", ".join(f"{counts[state]} {state.value}" for state in PromptState if counts.get(state))
+    messages.say(f"{said or 'no prompts'}; the results are in {request.results}")
+    if attended.problem is not None:
+        messages.error(attended.problem)
+    if attended.signal is not None:
+        return Ending(EXIT_FAILED, attended.signal)
+    whole = set(counts) <= {PromptState.DONE} and attended.problem is None
+    return Ending(EXIT_OK if whole else EXIT_FAILED)

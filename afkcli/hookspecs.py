@@ -31,7 +31,6 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from afkcli.core.contract.engine import Engine
 from afkcli.core.contract.protocols import (
     Capabilities,
     CommandContext,
@@ -51,6 +50,7 @@ from afkcli.core.contract.protocols import (
 if TYPE_CHECKING:
     import click
 
+    from afkcli.core.contract.engine import Engine
     from afkcli.core.contract.tools import Tool, Toolset
 
 __all__ = [
@@ -84,6 +84,14 @@ HOOKS_VERSION = 1
 
 hookspec = pluggy.HookspecMarker("afk")
 hookimpl = pluggy.HookimplMarker("afk")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Engine":  # not at the top: only a batch has an engine
+        from afkcli.core.contract.engine import Engine
+
+        return Engine
+    raise AttributeError(f"module 'afkcli.hookspecs' has no attribute {name!r}")
 
 
 @hookspec(firstresult=True)

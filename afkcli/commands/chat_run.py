@@ -92,7 +92,7 @@ def _conversation(
         is_left = loops.run(talk.aclose())
     if reader.is_attended and talk.is_begun and talk.thread is not None:
         messages.say(f"`afk chat -t {shlex.quote(talk.thread)}` continues this conversation")
-    return ending._replace(at_once=is_left or loading.is_busy)
+    return Ending(ending.code, ending.signal, at_once=is_left or loading.is_busy)
 
 
 def _check(request: TurnRequest) -> None:

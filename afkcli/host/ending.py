@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
 
-
-class Ending(NamedTuple):
+class Ending:
     """How a command ended.
 
     Args:
@@ -17,9 +15,23 @@ class Ending(NamedTuple):
     Since: 0.2.
     """
 
-    code: int = 0
-    signal: int | None = None
-    at_once: bool = False
+    __slots__ = ("at_once", "code", "signal")  # a named tuple takes longer to make than `afk --version` to print
+
+    def __init__(self, code: int = 0, signal: int | None = None, at_once: bool = False) -> None:
+        self.code = code
+        self.signal = signal
+        self.at_once = at_once
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Ending):
+            return NotImplemented
+        return (self.code, self.signal, self.at_once) == (other.code, other.signal, other.at_once)
+
+    def __hash__(self) -> int:
+        return hash((self.code, self.signal, self.at_once))
+
+    def __repr__(self) -> str:
+        return f"Ending({self.code!r}, {self.signal!r}, {self.at_once!r})"
 
 
 class EndedError(BaseException):

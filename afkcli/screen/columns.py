@@ -6,8 +6,8 @@ Since: 0.2.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from afkcli.core.contract.structs import FrozenStruct
 from afkcli.core.contract.text import one_line
 from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import BOLD
@@ -18,7 +18,7 @@ _LEAST_OF_LAST = 12
 """The columns that the last column keeps before others are cut, where a third of the width is not more."""
 
 
-class Column(NamedTuple):
+class Column(FrozenStruct):
     """A column of a table.
 
     Args:

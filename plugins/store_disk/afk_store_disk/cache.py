@@ -11,12 +11,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from afk_store_disk.problems import BUSY_SECONDS, INDEX_DAMAGED, damaged, is_too_large, spoils_a_row
 from afk_store_disk.rows import CHANGED, LargeText, all_under, row_text
 from afk_store_disk.write_lock import QUEUE, Connection, WriteLock
-from afkcli.plugin import MAX_LINE_BYTES, StoreError, while_waiting
+from afkcli.plugin import MAX_LINE_BYTES, FrozenStruct, StoreError, while_waiting
 
 SCHEMA_VERSION = 2
 """The layout of the rows, kept in the database's header (`PRAGMA user_version`); see rows.py."""
@@ -93,7 +92,7 @@ _BY_INDEX = (
 _BY_TABLE = "SELECT rowid, key FROM Cache NOT INDEXED WHERE key = ?"
 
 
-class Changes(NamedTuple):
+class Changes(FrozenStruct):
     """The rows under `changed/`: how many there are, the sum of their numbers, and the greatest key ("" for none)."""
 
     threads: int

@@ -16,11 +16,11 @@ from contextlib import closing, contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from afk_store_disk import rows
 from afk_store_disk.cache import Changes, ThreadCache
-from afkcli.plugin import private_file
+from afkcli.plugin import FrozenStruct, private_file
 
 T = TypeVar("T")
 
@@ -130,7 +130,7 @@ def transaction(con: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-class Difference(NamedTuple):
+class Difference(FrozenStruct):
     """What changed in the database: the keys of threads that are gone, and those of changed ones with their numbers."""
 
     gone: frozenset[str]
@@ -177,7 +177,7 @@ def _last_known(con: sqlite3.Connection) -> str:
 
 def _with(con: sqlite3.Connection, here: Changes, newer: Mapping[str, int]) -> Changes:
     """Return the sums as they are when `newer` is known too."""
-    count, total, last = here
+    count, total, last = here.threads, here.total, here.last
     for key, number in newer.items():
         known = con.execute("SELECT number FROM thread WHERE key = ?", (key,)).fetchone()
         count, total = count + (known is None), total + number - (known[0] if known is not None else 0)

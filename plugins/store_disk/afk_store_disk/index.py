@@ -128,10 +128,10 @@ class Index:
         if difference(self.con, cache, compare=compare) == Difference(frozenset(), {}):
             return
         with transaction(self.con):
-            gone, changed = difference(self.con, cache, compare=compare)  # another process may have been faster
-            for key in gone:
+            found = difference(self.con, cache, compare=compare)  # another process may have been faster
+            for key in found.gone:
                 self.forget(key)
-            for key, number in changed.items():
+            for key, number in found.changed.items():
                 self._take(cache, key, number)
 
     def keys(self, wanted: ThreadFilter, among: Among, limit: int | None) -> list[str]:

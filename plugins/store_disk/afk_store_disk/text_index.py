@@ -179,9 +179,9 @@ class TextIndex:
     def follow(self, *, compare: bool = False) -> None:
         """Take over what changed in the database until now, step by step; with `compare` all rows are compared."""
         with self._cache.snapshot():
-            gone, changed = difference(self._con, self._cache, compare=compare)
-        newest_last = sorted(changed.items(), key=lambda item: item[1])
-        left: list[tuple[str, int | None]] = [*((key, None) for key in gone), *newest_last]
+            found = difference(self._con, self._cache, compare=compare)
+        newest_last = sorted(found.changed.items(), key=lambda item: item[1])
+        left: list[tuple[str, int | None]] = [*((key, None) for key in found.gone), *newest_last]
         total = len(left)
         with progress("making the search index, threads") as tell:
             while left:

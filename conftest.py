@@ -14,6 +14,7 @@ from tests.interrupts import allow_interrupts
 from tests.postgres_server import stop_postgres_server
 
 allow_interrupts()
+os.environ.setdefault("AFK_WORKER", "off")  # a test starts none by chance
 check_emitted_events()
 
 # LiteLLM cannot be installed beside the newest SDK of OpenAI, which the other tests have, and its proxy beside neither.

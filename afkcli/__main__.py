@@ -5,7 +5,7 @@ import sys
 if sys.path and sys.path[0] in ("", __import__("os").getcwd()):
     del sys.path[0]
 
-from afkcli.entry import main
+from afkcli.entry import cold
 
 if __name__ == "__main__":
-    main()
+    cold()

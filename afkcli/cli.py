@@ -13,6 +13,7 @@ from afkcli.host.invocation import Invocation, drop_unwritten, open_standard_des
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
 EXIT_USAGE = 2
@@ -35,15 +36,33 @@ def run(invocation: Invocation) -> Ending:
     return Ending(returned if isinstance(returned, int) else 0)
 
 
-def main() -> NoReturn:
-    """Run the command line, and end this process as it ended: the documented exit code, or the signal."""
+def run_process(
+    make: Callable[[], Invocation] = lambda: Invocation.of_process(owns_process=True),
+) -> tuple[Invocation, Ending]:
+    """Run the command line of this process, and write all that it has to write; return how it ended.
+
+    Args:
+        make: returns the invocation of the process, once its streams are as they are used.
+    """
     pause_collecting()
     wait_for_stderr = unblock_stderr()
-    invocation = Invocation.of_process(owns_process=True)
+    invocation = make()
     open_standard_descriptors()
     ending = run(invocation)
     wait_for_stderr(_LAST_LINES_SECONDS)
     drop_unwritten(invocation.stdout)
+    return invocation, ending
+
+
+def main(at_end: Callable[[], None] = lambda: None) -> NoReturn:
+    """Run the command line, and end this process as it ended: the documented exit code, or the signal.
+
+    Args:
+        at_end: called when all is written, unless a signal has ended the command.
+    """
+    invocation, ending = run_process()
+    if ending.signal is None:
+        at_end()
     if ending.signal is not None:
         from afkcli.host.signals import die_of
 

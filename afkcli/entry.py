@@ -7,23 +7,58 @@ from afkcli.host.search_path import leave_working_folder
 leave_working_folder()  # before anything else is imported
 
 import signal  # noqa: E402
+import sys  # noqa: E402
 import warnings  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn, TextIO
+    from collections.abc import Callable
+    from typing import Any, NoReturn, TextIO
 
 
 def main() -> NoReturn:
-    """Import the command line and run it."""
+    """Have a warm worker run the command if there is one that may; else import the command line and run it."""
     interrupted = signal.getsignal(signal.SIGINT)
     if interrupted is signal.default_int_handler:  # not where the shell has it ignored
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from afkcli.worker.client import hand_over
+
+    hand_over()
+    _run(interrupted, _start_worker)
+
+
+def cold() -> NoReturn:
+    """Import the command line and run it in this process; no worker is used, and none is started."""
+    interrupted = signal.getsignal(signal.SIGINT)
+    if interrupted is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _run(interrupted, lambda: None)
+
+
+def worker() -> NoReturn:
+    """Be a warm worker: see `afkcli.worker`. Since: 0.2."""
+    from afkcli.cli import run_process
+    from afkcli.worker.process import main as serve
+
+    show_deprecations()
+    serve(lambda make: run_process(make)[1])
+
+
+def _run(interrupted: Any, at_end: Callable[[], None]) -> NoReturn:
     from afkcli.cli import main as run
 
     show_deprecations()
     signal.signal(signal.SIGINT, interrupted)
-    run()
+    run(at_end)
+
+
+def _start_worker() -> None:
+    import os
+
+    if "afkcli.core.run.loop" in sys.modules:  # a model was asked
+        from afkcli.worker.starting import start_worker
+
+        start_worker(os.environ, sys.argv[0])
 
 
 def show_deprecations() -> None:

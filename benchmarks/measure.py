@@ -56,7 +56,7 @@ class ProgramFailedError(Exception):
 def environment(home: Path, **variables: str) -> dict[str, str]:
     """Return a program's clean environment: a home of its own, .pyc files in use, no proxy, no key."""
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    return {**kept, "HOME": str(home), "AFK_HOME": str(home / "afk"), **variables}
+    return {**kept, "HOME": str(home), "AFK_HOME": str(home / "afk"), "AFK_WORKER": "off", **variables}
 
 
 def run(

@@ -97,6 +97,10 @@ START = {
     "afkcli.host.invocation",
     "afkcli.host.search_path",
     "afkcli.version",
+    "afkcli.worker",
+    "afkcli.worker.client",
+    "afkcli.worker.place",
+    "afkcli.worker.wire",
 }
 CLICK = START | {
     "afkcli.command_group",

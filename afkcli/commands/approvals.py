@@ -34,14 +34,15 @@ def interaction_mode(said: str | None, invocation: Invocation) -> InteractionMod
         UsageError: `ask` was given, but there is no terminal.
     """
     if said is None:
-        return "interactive" if invocation.stderr.is_terminal and _is_in_foreground(invocation.terminal) else "headless"
-    if said == "ask" and not _is_in_foreground(invocation.terminal):
+        return "interactive" if invocation.stderr.is_terminal and _is_in_foreground(invocation) else "headless"
+    if said == "ask" and not _is_in_foreground(invocation):
         raise UsageError("--approvals ask needs a terminal; use --approvals deny or --approvals stdin")
     return _INTERACTION[said]
 
 
-def _is_in_foreground(terminal: str | None) -> bool:
+def _is_in_foreground(invocation: Invocation) -> bool:
     """Return whether there is a terminal that can be asked on: this process is in its foreground."""
+    terminal = invocation.terminal
     if terminal is None or sys.platform == "win32":
         return False
     try:
@@ -49,7 +50,7 @@ def _is_in_foreground(terminal: str | None) -> bool:
     except OSError:
         return False
     try:
-        return os.tcgetpgrp(descriptor) == os.getpgrp()  # a job in the background would be stopped by asking
+        return invocation.foreground_of(descriptor)  # a job in the background would be stopped by asking
     except OSError:
         return False
     finally:

@@ -50,6 +50,19 @@ def own_descriptor(descriptor: int) -> int | None:
         return None
 
 
+def has_foreground(descriptor: int) -> bool:
+    """Return whether this process is in the foreground of the terminal of `descriptor`.
+
+    Raises:
+        OSError: it is not the controlling terminal of this process.
+
+    Since: 0.2.
+    """
+    if sys.platform == "win32":
+        raise OSError("there is no job control")
+    return os.tcgetpgrp(descriptor) == os.getpgrp()
+
+
 def write_all(descriptor: int, data: bytes) -> None:
     """Write all of `data`, and wait for the reader; also where another process has set O_NONBLOCK.
 

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 
-from afkcli.host.descriptors import LinesForPeople, unblocked_text
+from afkcli.host.descriptors import LinesForPeople, has_foreground, unblocked_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,6 +129,10 @@ class Invocation:
         self._umask: int | None = None
         self._answers: int | None = None
         self.transient: TransientLine | None = None
+        self.foreground_of: Callable[[int], bool] = has_foreground
+        """Returns whether the process is in the foreground of the terminal of a descriptor; `OSError` if that is not
+        the controlling terminal. Since: 0.2.
+        """
 
     @classmethod
     def of_process(cls, *, owns_process: bool = False) -> Invocation:

@@ -50,6 +50,11 @@ def keep_place(*places: Path) -> None:
     _kept.update(places)
 
 
+def forget_places() -> None:
+    """Begin again with no place that a store or a sink has named. Since: 0.2."""
+    _kept.clear()
+
+
 def own_places() -> list[Path]:
     """Return afk's data, state and config folders, and what plugins keep elsewhere (`keep_place`), as it is now.
 

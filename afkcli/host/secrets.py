@@ -34,6 +34,10 @@ class Secrets:
             for item in value.values() if isinstance(value, Mapping) else value:
                 self.add_address(item)
 
+    def forget(self) -> None:
+        """Mask nothing that was added so far: what comes now has nothing to do with it. Since: 0.2."""
+        self._values.clear()
+
     def may_go_on(self, text: str) -> bool:
         """Return whether a text ends with the beginning of a secret, which the next piece of it may complete."""
         for value in self._values:

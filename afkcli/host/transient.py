@@ -16,7 +16,7 @@ import stat
 import threading
 import time
 
-from afkcli.host.descriptors import LinesForPeople
+from afkcli.host.descriptors import LinesForPeople, has_foreground
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,13 +41,21 @@ class TransientLine:
         descriptor: of a terminal.
         encoding: of the text on it.
         lines: writes to it.
+        foreground_of: see `Invocation`.
 
     `written_at` is when something else was written last, in seconds of the monotonic clock.
     """
 
-    def __init__(self, descriptor: int, encoding: str, lines: LinesForPeople) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        encoding: str,
+        lines: LinesForPeople,
+        foreground_of: Callable[[int], bool] = has_foreground,
+    ) -> None:
         self._descriptor = descriptor
         self._lines = lines
+        self._foreground_of = foreground_of
         self.encoding = codecs.lookup(encoding).name
         self._lock = threading.RLock()  # a signal handler may come in while its own thread draws
         self._is_drawn = False
@@ -68,7 +76,7 @@ class TransientLine:
                 would take the place of the last one. Then nothing is drawn.
         """
         with self._lock:
-            if self._closed or self._hidden or not is_in_foreground(self._descriptor):
+            if self._closed or self._hidden or not self.is_in_foreground():
                 return
             if not self._is_free():
                 self.erase()
@@ -142,6 +150,13 @@ class TransientLine:
             self.close()
         return data
 
+    def is_in_foreground(self) -> bool:
+        """Return whether the process is in the foreground of the terminal; true where it has no job control."""
+        try:
+            return self._foreground_of(self._descriptor)
+        except OSError:  # it is not the terminal of this session; Windows
+            return True
+
     def columns(self) -> int:
         """Return the width of the terminal as it is now, 0 if it does not say."""
         return self._size()[0]
@@ -170,11 +185,3 @@ class TransientLine:
         except termios.error:
             return False
         return bool(columns) and lines >= _LEAST_LINES and bool(modes & termios.ICANON) and bool(modes & termios.ECHO)
-
-
-def is_in_foreground(descriptor: int) -> bool:
-    """Return whether this process is in the foreground of a terminal; true where it has no job control."""
-    try:
-        return os.tcgetpgrp(descriptor) == os.getpgrp()
-    except (OSError, AttributeError):  # it is not the terminal of this session; Windows
-        return True

@@ -74,6 +74,33 @@ class EntryPoint:
         self.distribution = distribution
 
 
+_kept: tuple[list[str], list[EntryPoint]] | None = None
+_GROUPS = ("afk", "afk.models")
+
+
+def keep_found() -> list[str]:
+    """Find the entry points of afk's groups once for this process and its forks.
+
+    Returns:
+        The folders and files that they were read from, whether or not these exist: once one of them has changed, what
+        is kept is out of date.
+
+    Since: 0.2.
+    """
+    global _kept
+    _kept = None
+    places = [entry for entry in sys.path if isinstance(entry, str)]
+    for entry in tuple(places):
+        try:
+            children = os.listdir(entry or ".")  # noqa: PTH208
+        except OSError:
+            continue
+        metadata = [child for child in children if child.lower().endswith((".dist-info", ".egg-info"))]
+        places += [os.path.join(entry, child, _FILE) for child in metadata]  # noqa: PTH118
+    _kept = list(sys.path), list(_entry_points(_GROUPS))
+    return places
+
+
 def claims(groups: Collection[str]) -> dict[tuple[str, str], list[EntryPoint]]:
     """Return the entry points of these groups by group and name: one for each distribution that claims the name.
 
@@ -82,9 +109,15 @@ def claims(groups: Collection[str]) -> dict[tuple[str, str], list[EntryPoint]]:
     Since: 0.2.
     """
     found: dict[tuple[str, str], dict[str, EntryPoint]] = {}
-    for point in _entry_points(groups):
+    for point in _known(groups):
         found.setdefault((point.group, point.name), {})[point.key] = point
     return {claimed: list(points.values()) for claimed, points in found.items()}
+
+
+def _known(groups: Collection[str]) -> Iterator[EntryPoint]:
+    if _kept is None or _kept[0] != sys.path or not set(groups).issubset(_GROUPS):
+        return _entry_points(groups)
+    return (point for point in _kept[1] if point.group in groups)
 
 
 def _entry_points(groups: Collection[str]) -> Iterator[EntryPoint]:

@@ -46,6 +46,23 @@ def check_certificates() -> None:
             raise _unusable(KEY_LOG_VARIABLE, log, error.strerror or str(error)) from None
 
 
+_kept: dict[str, ssl.SSLContext] = {}
+
+
+def keep_tls_context(library: ModuleType) -> None:
+    """Make the context of an HTTP library once for this process and its forks.
+
+    Whoever calls this sees to it that a fork is not used once the certificates, or the variables that name them, have
+    changed.
+
+    Raises:
+        ConfigError: a variable names what cannot be used.
+
+    Since: 0.2.
+    """
+    _kept[library.__name__] = tls_context(library)
+
+
 def tls_context(library: ModuleType) -> ssl.SSLContext:
     """Return the context in which a server's certificate is checked, as the HTTP library makes it.
 
@@ -55,6 +72,8 @@ def tls_context(library: ModuleType) -> ssl.SSLContext:
     Since: 0.2.
     """
     check_certificates()
+    if library.__name__ in _kept:
+        return _kept[library.__name__]
     try:
         context: ssl.SSLContext = library.create_ssl_context()
     except OSError as error:

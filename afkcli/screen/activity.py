@@ -22,8 +22,8 @@ from typing import Self
 from afkcli.core.contract.text import in_mb, one_line
 from afkcli.core.contract.waits import observed
 from afkcli.host.descriptors import LinesForPeople
-from afkcli.host.invocation import Invocation, Stream
-from afkcli.host.transient import TransientLine, is_in_foreground
+from afkcli.host.invocation import Invocation
+from afkcli.host.transient import TransientLine
 from afkcli.screen.messages import Messages
 from afkcli.screen.styles import DIM
 from afkcli.screen.text import fills_line, shortened
@@ -157,7 +157,7 @@ class Activity:
     def _begin_line(self) -> bool:
         """Make the line; return whether there is one, which nothing else draws on already."""
         if self._invocation.transient is None:
-            self._line = self._invocation.transient = _transient_line(self._invocation.stderr)
+            self._line = self._invocation.transient = _transient_line(self._invocation)
         return self._line is not None
 
     def begin(self, text: str, *, in_bytes: bool = False) -> _Wait:
@@ -215,9 +215,16 @@ class Activity:
             self._said = (wait, 0)
         count = self._said[1]
         is_due = time.monotonic() - wait.since >= said_after(count)
-        if is_due and not self._messages.is_held and is_in_foreground(self._invocation.stderr.descriptor):
+        if is_due and not self._messages.is_held and self._is_in_foreground():
             self._said = (wait, count + 1)
             self._messages.say(f"{self._shown(wait)}{wait.counted()}{wait.seconds(wait.since)}")
+
+    def _is_in_foreground(self) -> bool:
+        """Return whether a line is seen by who types; true where there is no job control."""
+        try:
+            return self._invocation.foreground_of(self._invocation.stderr.descriptor)
+        except OSError:
+            return True
 
     def _catch_suspension(self) -> None:
         """Erase the line before Ctrl-Z suspends this process, as the shell writes its prompt then."""
@@ -250,12 +257,13 @@ def _bar(wait: _Wait, line: TransientLine) -> str:
     return f" [{drawn.ljust(_BAR_COLUMNS)}]"
 
 
-def _transient_line(stderr: Stream) -> TransientLine | None:
+def _transient_line(invocation: Invocation) -> TransientLine | None:
     """Return the transient line of stderr; None where afk does not write to it without waiting."""
+    stderr = invocation.stderr
     lines = getattr(stderr.text, "buffer", None)
     if stderr.text is None or not isinstance(lines, LinesForPeople):
         return None
-    return TransientLine(stderr.descriptor, stderr.text.encoding, lines)
+    return TransientLine(stderr.descriptor, stderr.text.encoding, lines, invocation.foreground_of)
 
 
 def _fitted(what: str, counted: str, columns: int) -> str:

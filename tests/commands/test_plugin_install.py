@@ -44,6 +44,7 @@ class World:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "HOME": str(folder / "home"),
             "AFK_HOME": str(folder / "afk"),
+            "AFK_WORKER": "off",
             "UV_CACHE_DIR": str(folder / "cache"),
             "UV_FIND_LINKS": str(self.wheels),
             "UV_NO_INDEX": "1",

@@ -156,6 +156,7 @@ class Terminal:
             "PATH": os.pathsep.join([str(self.home / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]),
             "HOME": str(self.home),
             "AFK_HOME": str(self.home / "afk"),
+            "AFK_WORKER": "off",
             "AFK_LOCAL_THREADS": "1",
             "PYTHONPATH": str(self.home / "site"),
         }

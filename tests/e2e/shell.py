@@ -50,7 +50,8 @@ class Shell:
     def environment(self, **extra: str) -> dict[str, str]:
         kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT")
         env = {name: os.environ[name] for name in kept if name in os.environ}
-        return {**env, "HOME": str(self.home), "AFK_HOME": str(self.home / "afk"), **self.env, **extra}
+        env |= {"HOME": str(self.home), "AFK_HOME": str(self.home / "afk"), "AFK_WORKER": "off"}
+        return {**env, **self.env, **extra}
 
     def afk(self, *arguments: str, stdin: bytes | None = None, **env: str) -> Finished:
         """Run `afk` to its end; stdin is empty (/dev/null) unless bytes are given."""

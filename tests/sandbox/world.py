@@ -172,6 +172,7 @@ class World:
             **kept,
             "HOME": str(place.home),
             "AFK_HOME": str(place.home / "afk"),
+            "AFK_WORKER": "off",
             "OPENAI_BASE_URL": self.server.base_url,
             "A_KEY": KEY,
         }

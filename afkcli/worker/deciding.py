@@ -1,0 +1,116 @@
+"""Whether a command runs warm: all decisions are here. Where there is a doubt it runs cold, with the same result."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from afkcli.core.contract.structs import FrozenStruct
+from afkcli.worker import place, wire
+from afkcli.worker.caller import Caller
+from afkcli.worker.identity import Identity
+
+NEVER = ("chat", "completion", "init", "plugins", "trust", "worker")
+"""Commands that talk with a person, that change the installation, or that are about the worker itself."""
+READS_NO_TERMINAL = {
+    "agents": (),
+    "config": (),
+    "doctor": (),
+    "events": (),
+    "models": (),
+    "prompts": ("list", "show"),
+    "replay": (),
+    "run": (),
+    "threads": ("list", "show", "search", "export", "rename", "tag", "untag", "undo", "redo"),
+    "tools": (),
+    "usage": (),
+}
+"""The commands that ask a person nothing, each with those of its own commands for which that holds; () for all."""
+_ASKS = ("--edit", "--approvals")
+_OTHER_FILES = ("/dev/fd/", "/proc/", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/tty")
+_COLD_VARIABLES = ("PYTHON", "COV_", "COVERAGE_", "_AFK_COMPLETE")
+
+
+class Decision(FrozenStruct):
+    """Whether a command runs warm, why not, and whether the worker is out of date."""
+
+    is_warm: bool
+    reason: str = ""
+    is_stale: bool = False
+
+    @classmethod
+    def cold(cls, reason: str) -> Decision:
+        """Return that the command runs cold, and the worker serves the next one."""
+        return cls(is_warm=False, reason=reason)
+
+    @classmethod
+    def stale(cls, reason: str) -> Decision:
+        """Return that the command runs cold, and that another worker has to be started."""
+        return cls(is_warm=False, reason=reason, is_stale=True)
+
+
+WARM = Decision(is_warm=True)
+
+
+def decide(order: wire.Order, caller: Caller, identity: Identity) -> Decision:
+    """Return whether the command of a client may run in this process."""
+    words = [os.fsdecode(text) for text in order.arguments]
+    environment = {os.fsdecode(name): os.fsdecode(value) for name, value in order.environment.items()}
+    return (
+        _of_command(words[1:], order)
+        or _of_environment(words[0], environment, identity)
+        or _of_process(caller, identity)
+        or _of_terminal(words[1:], order, caller, environment)
+        or _of_files(identity)
+        or WARM
+    )
+
+
+def _of_command(words: Sequence[str], order: wire.Order) -> Decision | None:
+    command = command_of(words)
+    if command[:1] and command[0] in NEVER:
+        return Decision.cold(f"`afk {command[0]}` runs cold")
+    if any(word.partition("=")[0] in _ASKS for word in words):
+        return Decision.cold("a person is asked")
+    if order.flags & wire.HAS_OTHERS and any(name in word for word in words for name in _OTHER_FILES):
+        return Decision.cold("an argument names a descriptor")
+    return None
+
+
+def _of_environment(program: str, environment: Mapping[str, str], identity: Identity) -> Decision | None:
+    if place.is_off(environment):
+        return Decision.cold("it is turned off")
+    cold = [name for name in environment if name.startswith(_COLD_VARIABLES)]
+    if cold:
+        return Decision.cold(f"{cold[0]} is set")
+    if os.path.dirname(os.path.realpath(program)) != identity.program_folder:  # noqa: PTH120
+        return Decision.cold("another program")
+    name = identity.changed_variable(environment)
+    return Decision.stale(f"{name} differs") if name is not None else None
+
+
+def _of_process(caller: Caller, identity: Identity) -> Decision | None:
+    state = identity.differing_state(caller.pid)
+    return Decision.stale(f"{state} differs") if state is not None else None
+
+
+def _of_files(identity: Identity) -> Decision | None:
+    path = identity.changed_path()
+    return Decision.stale(f"{path} has changed") if path is not None else None
+
+
+def _of_terminal(
+    words: Sequence[str], order: wire.Order, caller: Caller, environment: Mapping[str, str]
+) -> Decision | None:
+    if caller.terminal is None and not int(caller.began[4]):
+        return None
+    command, *others = [*command_of(words), ""]
+    known = READS_NO_TERMINAL.get(command)
+    if known is None or (known and not (others[0] == "" or others[0] in known)):
+        return Decision.cold("it may read from the terminal")
+    return None
+
+
+def command_of(words: Sequence[str]) -> list[str]:
+    """Return the words of a command line that are not options, at most the first two."""
+    return [word for word in words if not word.startswith("-")][:2]

@@ -1,0 +1,205 @@
+"""What a worker is: the state of all that its imports depend on. A child compares it with what is there now.
+
+Where anything differs, a command runs cold, as it would have without a worker.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from afkcli.worker.caller import scheduling_of
+
+_NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
+_STATUS = (
+    b"Uid:",
+    b"Gid:",
+    b"Groups:",
+    b"CapInh:",
+    b"CapPrm:",
+    b"CapEff:",
+    b"CapBnd:",
+    b"CapAmb:",
+    b"NoNewPrivs:",
+    b"Seccomp:",
+    b"Seccomp_filters:",
+    b"Speculation_Store_Bypass:",
+    b"Cpus_allowed:",
+    b"Mems_allowed:",
+    b"THP_enabled:",
+)
+"""The lines of /proc/PID/status (proc(5)) that limit what a process may do."""
+_FILES = ("limits", "cgroup", "oom_score_adj", "personality", "attr/current")
+
+MATTERS = re.compile(
+    r"(?i:(http|https|all|no|ftp|ws|wss)_proxy|request_method)"
+    r"|(PYTHON|LD_|MALLOC_|GLIBC_|LC_|OPENSSL_|GCONV_|LOCPATH|NLSPATH|RES_OPTIONS|LOCALDOMAIN|HOSTALIASES|SSL|PYDANTIC_).*"
+    r"|LANG|LANGUAGE|TZDIR|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|VIRTUAL_ENV|CONDA_PREFIX|XDG_CONFIG_HOME|AFK_DEBUG",
+)
+"""The variables that the interpreter, the loader, the C library and TLS read, whether or not Python asks for them."""
+
+Stamp = tuple[int, int, int, int, int] | None
+
+
+def stamp(path: str) -> Stamp:
+    """Return what changes when a file or a folder does: device, inode, size, time of change of content and of status.
+
+    None where there is none.
+    """
+    try:
+        status = os.stat(path)  # noqa: PTH116 - it is called for thousands of files
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+class Identity:
+    """The state of what a worker's imports depend on.
+
+    Args:
+        paths: files and folders.
+        read: the names of the variables that were read while something was imported.
+        environment: the worker's own.
+        arguments_folder: the folder of the program, which Python puts on its path.
+    """
+
+    def __init__(
+        self, paths: Iterable[str], read: Iterable[str], environment: Mapping[str, str], program_folder: str
+    ) -> None:
+        self.stamps = {path: stamp(path) for path in paths}
+        self.variables = {name: environment.get(name) for name in read}
+        self.own = {name: value for name, value in environment.items() if MATTERS.fullmatch(name)}
+        self.program_folder = program_folder
+        self.process = process_state("self")
+
+    def changed_path(self) -> str | None:
+        """Return a file or folder that has changed, or None."""
+        stat = os.stat
+        for path, before in self.stamps.items():
+            try:
+                status = stat(path)
+            except (OSError, ValueError):
+                if before is not None:
+                    return path
+                continue
+            if before is None or before != (
+                status.st_dev,
+                status.st_ino,
+                status.st_size,
+                status.st_mtime_ns,
+                status.st_ctime_ns,
+            ):
+                return path
+        return None
+
+    def changed_variable(self, environment: Mapping[str, str]) -> str | None:
+        """Return a variable that differs from the worker's and matters to what was imported, or None."""
+        for name, value in self.variables.items():
+            if environment.get(name) != value:
+                return name
+        theirs = {name: value for name, value in environment.items() if MATTERS.fullmatch(name)}
+        if theirs != self.own:
+            return min(name for name in {*theirs, *self.own} if theirs.get(name) != self.own.get(name))
+        return None
+
+    def differing_state(self, pid: int) -> str | None:
+        """Return in what the process of a client differs from this one, or None."""
+        theirs = process_state(pid)
+        for name, value in self.process.items():
+            if theirs[name] != value:
+                return name
+        return None
+
+
+def process_state(pid: int | str) -> dict[str, object]:
+    """Return what limits a process, by the name of each part."""
+    state: dict[str, object] = {name: _read(pid, name) for name in _FILES}
+    status = _read(pid, "status").split(b"\n")
+    state["status"] = [line for line in status if line.startswith(_STATUS)]
+    for name in _NAMESPACES:
+        state[name] = _numbers(f"/proc/{pid}/ns/{name}")
+    state["root"] = _numbers(f"/proc/{pid}/root")
+    state["scheduling"] = scheduling_of(pid)
+    return state
+
+
+def _read(pid: int | str, name: str) -> bytes:
+    try:
+        with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:  # noqa: PTH123
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _numbers(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def imported_paths() -> list[str]:
+    """Return the files that were imported, and the folders and files by which Python finds modules."""
+    found = dict.fromkeys(_files_of_modules())
+    for entry in sys.path:
+        found[entry] = None
+        found.update(dict.fromkeys(_in_folder(entry, (".pth", ".egg-link"))))
+    for module in tuple(sys.modules.values()):
+        found.update(dict.fromkeys(_folders_of(module)))
+    config = os.path.join(sys.prefix, "pyvenv.cfg")  # noqa: PTH118
+    found.update(dict.fromkeys((os.path.realpath(sys.executable), sys.executable, config)))
+    return [path for path in found if path]
+
+
+def _files_of_modules() -> list[str]:
+    files = []
+    for module in tuple(sys.modules.values()):
+        for name in ("__file__", "__cached__"):
+            path = getattr(module, name, None)
+            if isinstance(path, str) and path.startswith("/") and name == "__file__":
+                files.append(path)
+    return files
+
+
+def _folders_of(module: object) -> Sequence[str]:
+    """Return the folders of a package that has no file of its own: a portion may be added to it."""
+    if getattr(module, "__file__", None) is not None:
+        return ()
+    path = getattr(module, "__path__", None)
+    return [entry for entry in path if isinstance(entry, str)] if path is not None else ()
+
+
+def _in_folder(folder: str, endings: tuple[str, ...]) -> list[str]:
+    try:
+        names = os.listdir(folder)  # noqa: PTH208
+    except OSError:
+        return []
+    return [os.path.join(folder, name) for name in names if name.endswith(endings)]  # noqa: PTH118
+
+
+def recorded(names: set[str], counts: Callable[[], bool]) -> Callable[[], None]:
+    """Note in `names` each variable that is read from here on while `counts` is true; return what ends that."""
+    data = os.environ._data  # type: ignore[attr-defined]
+
+    class Noting(dict):  # type: ignore[type-arg]
+        def __getitem__(self, key: bytes) -> bytes:
+            if counts():
+                names.add(os.fsdecode(key))
+            return super().__getitem__(key)  # type: ignore[no-any-return]
+
+    noting = Noting(data)
+    both: Any = os.environ, os.environb  # which share their data
+    for environment in both:
+        environment._data = noting
+
+    def end() -> None:
+        data.clear()
+        data.update(noting)
+        for environment in both:
+            environment._data = data
+
+    return end

@@ -1,0 +1,196 @@
+"""The process of the worker, from its start to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from afkcli.host.collecting import pause_collecting
+from afkcli.host.invocation import Invocation
+from afkcli.worker import place
+from afkcli.worker.child import StandBy
+from afkcli.worker.identity import Identity, imported_paths, recorded
+from afkcli.worker.keeping import keep_discovery, keep_tls
+from afkcli.worker.rehearsal import Rehearsal
+from afkcli.worker.serving import Serving
+from afkcli.worker.state import State, held_modules, write_state
+
+if TYPE_CHECKING:
+    from afkcli.host.ending import Ending
+
+MAX_WORKERS = 4
+"""Of one user; each takes about as much memory as a run."""
+REHEARSALS = 10
+_MAX_ORDER = 1 << 22
+_BACKLOG = 256
+_THREAD_SECONDS = 5.0
+
+
+def main(command: Callable[[Callable[[], Invocation]], Ending]) -> NoReturn:
+    """Be a worker: stdin is a file with the order of `afkcli.worker.starting`.
+
+    Args:
+        command: runs the command line of an invocation, and returns how it ended.
+    """
+    code = 0
+    try:
+        _main(command)
+    except BaseException:
+        code = 1
+        if os.environ.get("AFK_WORKER_LOG"):
+            import traceback
+
+            with open(os.environ["AFK_WORKER_LOG"], "a") as file:  # noqa: PTH123
+                traceback.print_exc(file=file)
+    finally:
+        os._exit(code)
+
+
+def _main(command: Callable[[Callable[[], Invocation]], Ending]) -> None:
+    os.chdir("/")
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.umask(0o077)
+    order = _order()
+    lock = _locked(order["socket"])
+    if lock is None:
+        return
+    listener, identity, rehearsal = _prepared(command, order)
+    began, holds = time.time(), held_modules(order["modules"])
+    write_state(lock, State(began=began, served=0, reason="", holds=holds))
+    child = StandBy(listener, identity, command, lambda: rehearsal.run(1))
+    address = order["socket"]
+    here = _numbers(address)
+
+    def leave() -> None:
+        with contextlib.suppress(OSError):
+            if _numbers(address) == here:
+                os.unlink(address)  # noqa: PTH108
+        os.close(lock)
+
+    Serving(
+        listener,
+        child.run,
+        is_wanted=lambda: _numbers(address) == here,
+        idle_s=600.0,
+        leave=leave,
+        note=lambda served, reason: write_state(lock, State(began=began, served=served, reason=reason, holds=holds)),
+    ).run()
+
+
+def _order() -> dict[str, Any]:
+    """Read the order on stdin, which is the null device then."""
+    data = b""
+    while piece := os.read(0, 1 << 16):
+        data += piece
+        if len(data) > _MAX_ORDER:
+            raise ValueError("the order is too long")
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    os.close(null)
+    order: dict[str, Any] = json.loads(data)
+    return order
+
+
+def _locked(address: str) -> int | None:
+    """Take the place of the worker; None if there is one, or too many of other installations.
+
+    The lock ends with the process, so the file may stay.
+    """
+    folder = os.path.dirname(address)  # noqa: PTH120
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, 0o700)  # noqa: PTH102
+    if not place.is_own(folder):
+        return None
+    lock = os.open(f"{address}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    if len(place.held(folder)) > MAX_WORKERS:
+        os.close(lock)
+        return None
+    return lock
+
+
+def _prepared(
+    command: Callable[[Callable[[], Invocation]], Ending], order: dict[str, Any]
+) -> tuple[socket.socket, Identity, Rehearsal]:
+    """Import what the run had imported, rehearse, and open the socket."""
+    pause_collecting()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.path[:] = order["path"]
+    read: set[str] = set()
+    end_noting = recorded(read, _is_importing)
+    for name in order["modules"]:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    rehearsal = Rehearsal(command, order["modules"], os.path.dirname(order["socket"]))  # noqa: PTH120
+    found = keep_discovery()
+    authorities = keep_tls(order["modules"])
+    rehearsal.run(REHEARSALS)
+    end_noting()
+    _wait_for_threads()
+    paths = [*imported_paths(), *found, *authorities]
+    identity = Identity(paths, read, os.environ, order["program_folder"])
+    gc.collect()
+    gc.freeze()
+    return _listener(order["socket"]), identity, rehearsal
+
+
+def _is_importing() -> bool:
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
+def _wait_for_threads() -> None:
+    """Wait until no other thread is left.
+
+    Raises:
+        RuntimeError: one does not end: a library has started it.
+    """
+    for _ in range(int(_THREAD_SECONDS / 0.05)):
+        if len(os.listdir("/proc/self/task")) == 1:  # noqa: PTH208
+            return
+        time.sleep(0.05)
+    raise RuntimeError("a thread does not end")
+
+
+def _listener(address: str) -> socket.socket:
+    """Open the socket in one step: whoever finds it finds a worker that listens."""
+    new = f"{address}.{os.getpid()}"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(new)
+        os.chmod(new, 0o600)  # noqa: PTH101
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+        os.rename(new, address)  # noqa: PTH104
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(new)  # noqa: PTH108
+        raise
+    return listener
+
+
+def _numbers(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,120 @@
+"""Starts a worker at the end of a cold run, which does not wait for it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from afkcli.worker import place
+from afkcli.worker.client import is_looked_into
+from afkcli.worker.surroundings import may_outlive
+
+USED = "afkcli.core.run.loop"
+"""What a run imports: after a command that asked no model, no worker is started."""
+
+PASSED_ON = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|TMPDIR|LANG|LANGUAGE|LC_[A-Z]+|TZ|TZDIR|XDG_[A-Z_]+_(HOME|DIR|DIRS)|AFK_HOME"
+    r"|AFK_WORKER|AFK_WORKER_SOCKET|AFK_WORKER_LOG|SSL_CERT_FILE|SSL_CERT_DIR|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE"
+    r"|VIRTUAL_ENV|CONDA_PREFIX|(?i:(http|https|all|no|ftp|ws|wss)_proxy)"
+)
+"""The variables that a worker gets. None of them has a key, except a proxy with a password: see `environment_of`."""
+
+_SCRIPT = os.path.join(os.path.dirname(os.path.dirname(__file__)), "warm.py")  # noqa: PTH118, PTH120
+_NOT_IMPORTED = re.compile(r"__main__|__mp_main__|afk_plugin_file_.*|afkcli\.worker\..*")
+
+
+def start_worker(environment: Mapping[str, str], program: str) -> None:
+    """Start a worker for the next command, if one is of use here and none is there.
+
+    Args:
+        environment: of this process.
+        program: what was executed.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        address = _wanted(environment, program)
+        if address is not None:
+            _spawn(address, environment, program)
+
+
+def _wanted(environment: Mapping[str, str], program: str) -> str | None:
+    """Return where the socket of a worker is to be; None where there is one, or none is wanted."""
+    if sys.platform != "linux" or USED not in sys.modules or place.is_off(environment) or is_looked_into():
+        return None
+    if not may_outlive(environment):
+        return None
+    address = place.socket_path(environment, program)
+    if address is None or place.is_held(address):
+        return None
+    return address
+
+
+def environment_of(environment: Mapping[str, str]) -> dict[str, str] | None:
+    """Return the environment of a worker; None where a proxy has a password, which no worker may have."""
+    kept = {name: value for name, value in environment.items() if PASSED_ON.fullmatch(name)}
+    secret = any(name.lower().endswith("_proxy") and "@" in value for name, value in kept.items())
+    return None if secret else kept
+
+
+def _spawn(address: str, environment: Mapping[str, str], program: str) -> None:
+    kept = environment_of(environment)
+    if kept is None:
+        return
+    order = os.memfd_create("afk-worker")
+    try:
+        data = json.dumps(_order(address, program)).encode()
+        os.write(order, data)
+        os.lseek(order, 0, os.SEEK_SET)
+        os.posix_spawn(
+            sys.executable,
+            [sys.executable, _SCRIPT],
+            kept,
+            file_actions=_file_actions(order),
+            setsid=True,
+            setsigmask=(),
+            setsigdef=_reset(),
+        )
+    finally:
+        os.close(order)
+
+
+def _order(address: str, program: str) -> dict[str, object]:
+    return {
+        "socket": address,
+        "program_folder": os.path.dirname(os.path.realpath(program)),  # noqa: PTH120
+        "path": sys.path,
+        "modules": [name for name, module in tuple(sys.modules.items()) if _is_kept(name, module)],
+    }
+
+
+def _is_kept(name: str, module: object) -> bool:
+    """Return whether a worker imports a module: not one of a plugin file, or of what is only in this process."""
+    if _NOT_IMPORTED.fullmatch(name):
+        return False
+    spec = getattr(module, "__spec__", None)
+    return spec is not None and getattr(spec, "name", None) == name
+
+
+def _file_actions(order: int) -> list[tuple[Any, ...]]:
+    """Give stdin the order, stdout and stderr the null device, and no other descriptor."""
+    actions: list[tuple[Any, ...]] = [
+        (os.POSIX_SPAWN_DUP2, order, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_RDWR, 0),
+        (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_RDWR, 0),
+    ]
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        with contextlib.suppress(OSError):
+            if int(name) > 2 and not fcntl.fcntl(int(name), fcntl.F_GETFD) & fcntl.FD_CLOEXEC:
+                actions.append((os.POSIX_SPAWN_CLOSE, int(name)))
+    return actions
+
+
+def _reset() -> list[int]:
+    import signal
+
+    return sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})

@@ -57,7 +57,13 @@ def _is_of_text(value: Json) -> bool:
     if kind is not dict and kind is not list:
         return False
     for item in value.values() if kind is dict else value:  # a generator takes twice as long
-        if type(item) is not str and not _is_of_text(item):
+        if type(item) is str:
+            continue
+        if type(item) is list and len(item) == 1 and type(item[0]) is dict:  # the one block of a message
+            for inner in item[0].values():
+                if type(inner) is not str and not _is_of_text(inner):
+                    return False
+        elif not _is_of_text(item):
             return False
     return True
 

@@ -150,6 +150,10 @@ def size_of(messages: Sequence[Message]) -> Size:
     for message in messages:
         whole += _MESSAGE_TOKENS
         for part in message.parts:
+            if type(part) is TextPart:  # as `tokens_of`, without a call
+                text = part.text
+                whole += -(-len(text) // BYTES_PER_TOKEN) if text.isascii() else text_tokens(text)
+                continue
             tokens = tokens_of(part)
             whole += tokens
             if isinstance(part, ToolResultPart):

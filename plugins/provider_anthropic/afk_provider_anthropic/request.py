@@ -240,7 +240,8 @@ def _merged(messages: Iterable[JsonObject]) -> list[JsonObject]:
     for message in merged:
         content = message["content"]
         if message["role"] == "user":
-            content.sort(key=lambda block: block["type"] != "tool_result")
+            if len(content) > 1:
+                content.sort(key=lambda block: block["type"] != "tool_result")
         elif not content or content[-1]["type"] in _NEVER_LAST:
             content.append({"type": "text", "text": EMPTY_ANSWER})
     return merged

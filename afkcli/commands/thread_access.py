@@ -38,6 +38,32 @@ def opened_store(doing: str = "reading the threads") -> Iterator[Store]:
             store.close()
 
 
+@contextlib.contextmanager
+def opened_stores(doing: str, name: str) -> Iterator[tuple[Store, Store]]:
+    """Open the store that `afk run` uses in this folder, and the store `name`, and close both at the end.
+
+    Raises:
+        UsageError: they are the same.
+    """
+    from afkcli.screen.display import shown_activity
+    from afkcli.screen.messages import Messages
+    from afkcli.wiring.assembly import load_setup
+    from afkcli.wiring.plugin_objects import open_store, store_name
+
+    start = invocation()
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(shown_activity(start, Messages(start), doing))
+        setup = load_setup(start, project=True)
+        if store_name(setup) == name:
+            raise UsageError(f"the threads are in the store {name!r} already; name another one, or set AFK_STORE")
+        stores = []
+        for one in (None, name):
+            stores.append(open_store(setup, one))
+            opened.callback(stores[-1].close)
+        collect_again()
+        yield stores[0], stores[1]
+
+
 class LoggedThread(NamedTuple):
     """The names and keys by which events of a thread are known, and why no thread was found in the store, or ""."""
 

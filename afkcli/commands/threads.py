@@ -24,6 +24,7 @@ _COMMANDS = {
     "rules": "thread_rules:rules",
     "export": "thread_export:export",
     "import": "thread_import:import_threads",
+    "copy": "thread_copy:copy",
     "rm": "thread_remove:remove",
     "gc": "thread_gc:gc",
 }

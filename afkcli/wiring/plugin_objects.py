@@ -49,16 +49,21 @@ def make_provider_without_key(setup: Setup, name: str) -> Provider:
     return cast("Provider", _make(setup, "provider", name, table, defer=lambda command: None))
 
 
-def open_store(setup: Setup) -> Store:
-    """Open the configured store.
+def store_name(setup: Setup) -> str:
+    """Return the name of the configured store."""
+    chosen = environment_choice("AFK_STORE", setup.invocation.environment) or setup.config.value("store")
+    return chosen.value if chosen else DEFAULT_STORE
+
+
+def open_store(setup: Setup, name: str | None = None) -> Store:
+    """Open the configured store, or the store `name`.
 
     Raises:
         UnknownNameError: its plugin is not installed.
         PluginContractError: what its plugin offers does not fit the contract.
         StoreError: it cannot be opened, or its plugin is broken.
     """
-    chosen = environment_choice("AFK_STORE", setup.invocation.environment) or setup.config.value("store")
-    name = chosen.value if chosen else DEFAULT_STORE
+    name = name or store_name(setup)
     try:
         return cast("Store", _make(setup, "store", name, setup.config.plugin_table("stores", name)))
     except PluginContractError:

@@ -26,6 +26,7 @@ def test_the_commands_of_the_page_work(
     services.write_text(f"[threads]\nhost={server.socket_folder}\nuser=postgres\ndbname={schema}\n")
     begin = f"export PATH='{server.programs}':\"$PATH\" PGSERVICEFILE='{services}'\n"
     url = f"postgresql://postgres@/{schema}?host={server.socket_folder}"
+    begin += f"export AFK_DATABASE_URL='{url}'\n"
     try:
         with ModelServer() as model:
             terminal = Terminal(home=tmp_path / "home", folder=tmp_path / "work", server=model)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from afkcli.core.contract.structs import FrozenStruct
+from afkcli.core.contract.structs import FrozenStruct, field
+
+if TYPE_CHECKING:
+    from afkcli.batch.sources import Form
 
 
 class BatchRequest(FrozenStruct, kw_only=True):
@@ -23,6 +28,12 @@ class BatchRequest(FrozenStruct, kw_only=True):
         rerun_changed, retry_parked: which prompts are asked again.
         keeps_threads: whether each prompt has a thread.
         busy, busy_timeout: what to do while another process runs the batch, and for how many seconds to wait.
+        prompt, variables: the prompt file that makes the messages, and the values of its variables.
+        instructions, options, schema: what all prompts have that do not say so themselves.
+        form: the form of the file of prompts; None to tell it by its name.
+        sample: ask only so many of the prompts.
+        dry_run: say what the batch will take, and ask nothing.
+        json, plain: whether events are written to stdout, and whether output is only appended.
         engine: the name of the engine.
         workers: how many processes run prompts.
 
@@ -48,5 +59,15 @@ class BatchRequest(FrozenStruct, kw_only=True):
     keeps_threads: bool = False
     busy: str | None = None
     busy_timeout: float | None = None
+    prompt: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    instructions: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    schema: str | None = None
+    form: Form | None = None
+    sample: int | None = None
+    dry_run: bool = False
+    json: bool = False
+    plain: bool = False
     engine: str = "local"
     workers: int | None = None

@@ -8,13 +8,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from afkcli.batch.asking import flags_of_prompt
+from afkcli.batch.prompt import Defaults
 from afkcli.batch.rows import RowError
 from afkcli.config.merging import DEFAULT_AGENT
-from afkcli.core.contract.errors import UsageError
+from afkcli.core.contract.errors import AfkError, UsageError
 from afkcli.core.contract.jsonform import JsonError, JsonObject, canonical, loads
 from afkcli.core.contract.structured import MAX_SCHEMA_BYTES, usable_schema
 from afkcli.loading.discovery import missing_line
+from afkcli.wiring.agents import agent_for
 from afkcli.wiring.models import full_model_name
+from afkcli.wiring.plugin_objects import make_provider
 from afkcli.wiring.setup import Setup
 
 
@@ -24,11 +28,17 @@ class NamedThings:
     Args:
         setup: the config and the plugins.
         folder: the folder to which paths in the prompts are relative.
+        defaults: what the command line says for all prompts.
+        needs_keys: whether the provider of each model must have its key: something is to be sent.
     """
 
-    def __init__(self, setup: Setup, folder: Path) -> None:
+    def __init__(self, setup: Setup, folder: Path, defaults: Defaults, *, needs_keys: bool = True) -> None:
         self._setup = setup
         self._folder = folder
+        self._defaults = defaults
+        self._needs_keys = needs_keys
+        self._providers: set[str] = set()
+        self._default_models: set[str | None] = set()
         self._models: dict[str, str] = {}
         self._agents = {DEFAULT_AGENT, *setup.config.agents()}
         self._schemas: dict[str, JsonObject] = {}
@@ -40,11 +50,38 @@ class NamedThings:
                 full = full_model_name(self._setup, name)
             except UsageError as error:
                 raise RowError(str(error)) from None
-            provider = full.partition("/")[0]
-            if f"provider.{provider}" not in self._setup.plugins.found:
-                raise RowError(missing_line("provider", provider, self._setup.plugins.names("provider")))
+            self._check_provider(full.partition("/")[0])
             self._models[name] = full
         return self._models[name]
+
+    def check_default_model(self, agent: str | None) -> None:
+        """Check the model of prompts that name none, once for each agent.
+
+        Raises:
+            UsageError: nothing names a model that can be asked.
+        """
+        if agent in self._default_models:
+            return
+        said = flags_of_prompt(self._defaults, {} if agent is None else {"agent": agent})
+        model = agent_for(self._setup, said, None).model or ""
+        try:
+            self._check_provider(model.partition("/")[0])
+        except RowError as error:
+            raise UsageError(str(error)) from None
+        self._default_models.add(agent)
+
+    def _check_provider(self, name: str) -> None:
+        """Raise `RowError` if a provider is not installed, or cannot be made: it has no key, for example."""
+        if name in self._providers:
+            return
+        if f"provider.{name}" not in self._setup.plugins.found:
+            raise RowError(missing_line("provider", name, self._setup.plugins.names("provider")))
+        if self._needs_keys:
+            try:
+                make_provider(self._setup, name)
+            except AfkError as error:
+                raise RowError(str(error)) from None
+        self._providers.add(name)
 
     def agent(self, name: str) -> str:
         """Return a name of an agent; `RowError` if there is none."""

@@ -21,7 +21,7 @@ from afkcli.wiring.setup import Setup
 
 
 def read_prompts(
-    source: Source, setup: Setup, defaults: Defaults, template: Template | None = None
+    source: Source, setup: Setup, defaults: Defaults, template: Template | None = None, *, needs_keys: bool = True
 ) -> Iterator[Prompt]:
     """Yield the prompts of a batch in their order, each when it is asked for.
 
@@ -32,12 +32,14 @@ def read_prompts(
         setup: the config and the plugins, by which models and agents are checked.
         defaults: what the command line says for all of them.
         template: the prompt file that makes their messages.
+        needs_keys: whether the providers of the models must have their keys, because they are to be asked.
 
     Raises:
         UsageError: a prompt cannot be used; the message has its file and line. Nothing may be asked before the last
             prompt has been read.
     """
-    maker = RequestMaker(NamedThings(setup, source.folder), AttachmentReader(source.folder), template)
+    named = NamedThings(setup, source.folder, defaults, needs_keys=needs_keys)
+    maker = RequestMaker(named, AttachmentReader(source.folder), template)
     digests, ids = Digests(defaults), Ids()
     count = 0
     for index, row in enumerate(source.rows()):

@@ -56,6 +56,7 @@ class RequestMaker:
     """
 
     def __init__(self, named: NamedThings, attachments: AttachmentReader, template: Template | None) -> None:
+        self._named = named
         self._attachments = attachments
         self._template = template
         self._simple: Mapping[str, Callable[[Any], Any]] = {
@@ -91,6 +92,8 @@ class RequestMaker:
             if name == "instructions" and request.get("instructions"):
                 raise RowError("'instructions' and a system message exclude each other; leave one out")
             request[name] = read(value)
+        if "model" not in request:
+            self._named.check_default_model(request.get("agent"))
         return {name: value for name, value in request.items() if value not in (None, {}, [])}
 
     def _known_fields(self, row: Row) -> JsonObject:

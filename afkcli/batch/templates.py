@@ -20,15 +20,16 @@ class Template:
     Args:
         prompt: the file.
         variables: the values of `--var`; what a prompt of the batch says goes before them.
+        instructs: whether its instructions count; those of the command line go before them.
     """
 
-    def __init__(self, prompt: Prompt, variables: Mapping[str, str]) -> None:
+    def __init__(self, prompt: Prompt, variables: Mapping[str, str], *, instructs: bool = True) -> None:
         values_for(prompt, variables, {}, strict=False)  # it raises for an unknown one
         self._prompt = prompt
         self._variables = variables
         self.names = frozenset(prompt.variables) - {MESSAGE, INPUT}
         instructions = prompt.instructions
-        self._instructed = bool(instructions and names_in(instructions, str(prompt.path), 1))
+        self.has_own_instructions = instructs and bool(instructions and names_in(instructions, str(prompt.path), 1))
 
     def message(self, text: str, variables: Mapping[str, str]) -> str:
         """Return the message of a prompt: the text of the file, with the prompt's own text and variables.
@@ -43,7 +44,7 @@ class Template:
 
     def instructions(self, variables: Mapping[str, str]) -> str | None:
         """Return the instructions of the file where they name variables; None if they are the same for all prompts."""
-        if not self._instructed or self._prompt.instructions is None:
+        if not self.has_own_instructions or self._prompt.instructions is None:
             return None
         values = values_for(self._prompt, {**self._variables, **variables}, {}, strict=False)
         return filled(self._prompt.instructions, values)

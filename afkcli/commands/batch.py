@@ -6,7 +6,15 @@ import click
 
 from afkcli.commands.subcommands import Subcommands
 
-_COMMANDS = {"run": "batch_run:run"}
+_COMMANDS = {
+    "run": "batch_run:run",
+    "list": "batch_list:list_batches",
+    "status": "batch_status:status",
+    "results": "batch_results:results",
+    "retry": "batch_retry:retry",
+    "cancel": "batch_retry:cancel",
+    "rm": "batch_remove:remove",
+}
 
 
 @click.group(
@@ -14,8 +22,9 @@ _COMMANDS = {"run": "batch_run:run"}
     cls=Subcommands,
     places=_COMMANDS,
     examples=(
-        ("afk batch run prompts.jsonl -o results.jsonl", "ask all prompts of a file"),
-        ("afk batch run prompts.csv -o results.jsonl --max-cost 5", "for $5 at most"),
+        ("afk batch run prompts.jsonl -o results.jsonl", "ask all prompts of a file; the same line goes on"),
+        ("afk batch status", "how far it has come"),
+        ("afk batch results --csv > results.csv", "its results, for a spreadsheet"),
     ),
 )
 def command() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afkcli.commands.base import CONVERSATION, MESSAGE, MODEL, OUTPUT, RUN_LIMITS, TESTING, TOOLS, Command, option
+from afkcli.commands.batch_input import input_options
 from afkcli.commands.completion import complete_agent, complete_file, complete_model, complete_tool
 from afkcli.commands.context import invocation
 from afkcli.commands.number_types import Number, Seconds, WholeNumber
@@ -52,6 +53,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: float | None) ->
     help="The file of results, one line of JSON for each prompt. The same file goes on where it was.",
 )
 @option("--ordered", group=OUTPUT, is_flag=True, help="Write the results in the order of the prompts.")
+@input_options
 @option("--model", "-m", group=MODEL, metavar="MODEL", shell_complete=complete_model, help="The model of the prompts.")
 @option("--agent", "-a", group=MODEL, metavar="NAME", shell_complete=complete_agent, help="The agent of the prompts.")
 @option(
@@ -133,6 +135,16 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: float | None) ->
     callback=_seconds,
     metavar="TIME",
     help="How long to wait for it: seconds, or 90s, 5m, 1h; 60 seconds by default.",
+)
+@option("--json", "json", group=OUTPUT, is_flag=True, help="Write what happens as one line of JSON each.")
+@option(
+    "--plain", group=OUTPUT, is_flag=True, help="On a terminal, append lines in place of one line that is drawn again."
+)
+@option(
+    "--dry-run",
+    group=TESTING,
+    is_flag=True,
+    help="Write how many prompts, tokens and dollars it will take, as far as that is known, and ask nothing.",
 )
 @option("--engine", default="local", show_default=True, metavar="NAME", help="What keeps the batch and shares it out.")
 @option(

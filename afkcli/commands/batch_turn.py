@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import os
-from functools import partial
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from afkcli.batch.batch_lock import lock_batch
 from afkcli.batch.batch_request import BatchRequest
+from afkcli.batch.engines import MakeEngine, batches_folder, engine_maker
 from afkcli.batch.local_engine import LocalEngine
-from afkcli.batch.prompt import Defaults
-from afkcli.batch.reading import read_prompts
-from afkcli.batch.running import Attendant, Attended, BatchPlan, MakeEngine, submit_batch, work, worker_name
-from afkcli.batch.sources import Source
+from afkcli.batch.prompt import Defaults, Prompt
+from afkcli.batch.running import Attendant, Attended, BatchPlan, submit_batch, work, worker_name
 from afkcli.batch.worker import WorkerPlan
 from afkcli.batch.worker_processes import Orders, fork_workers
-from afkcli.core.contract.engine import BatchInfo, BatchLimits, Engine, PromptState
+from afkcli.commands.batch_dry_run import show_estimate
+from afkcli.commands.batch_input import input_of
+from afkcli.commands.batch_view import batch_view
+from afkcli.core.contract.engine import BatchInfo, BatchLimits, Engine, News, PromptState
 from afkcli.core.contract.errors import EXIT_FAILED, EXIT_OK, AfkError, UsageError
 from afkcli.host.ending import Ending
 from afkcli.host.invocation import Invocation
-from afkcli.host.paths import data_dir
 from afkcli.screen.messages import Messages
 from afkcli.version import __version__
 from afkcli.wiring.assembly import load_setup
-from afkcli.wiring.plugin_objects import make_engine
 from afkcli.wiring.setup import Setup
 from afkcli.wiring.surroundings import runner_config
 
-LOCAL = "local"
 _PROMPTS_A_WORKER = 25
 """From so many prompts in flight on, another process is worth its start."""
 
@@ -43,42 +42,33 @@ def run_batch(invocation: Invocation, request: BatchRequest, *, debug: bool = Fa
         return ending_of(error, invocation, debug=debug)
 
 
-def batches_folder(invocation: Invocation) -> Path:
-    """Return the folder in which the local engine keeps batches."""
-    return data_dir(invocation.environment) / "batches"
-
-
-def engine_maker(setup: Setup, name: str) -> MakeEngine:
-    """Return what makes the engine of a name in the process that calls it."""
-    if name == LOCAL:
-        return partial(LocalEngine, batches_folder(setup.invocation))
-    return partial(make_engine, setup, name)
-
-
 def _run(invocation: Invocation, request: BatchRequest) -> Ending:
     if not hasattr(os, "fork"):
         raise UsageError("afk batch needs a system that can fork processes; Windows cannot")
     messages = Messages(invocation)
     setup = load_setup(invocation, project=True, plugin_files=request.plugins, notify=messages.say)
-    plan = _plan(request)
+    found = input_of(invocation, request, Path(os.path.realpath(request.results)), messages.say)
+    if request.dry_run:
+        show_estimate(
+            setup, found.defaults, found.prompts(setup, sample=request.sample, needs_keys=False), as_json=request.json
+        )
+        return Ending(EXIT_OK)
+    plan = _plan(request, found.defaults)
     make = engine_maker(setup, request.engine)
     lock = _locked(setup, request, plan, messages)
     try:
-        defaults = _defaults(request)
-        source = Source(file=request.prompts, stdin=invocation.stdin, results=plan.results)
-        batch = asyncio.run(_submitted(make, plan, source, setup, defaults))
-        return _attended(setup, request, plan, make, defaults, batch, messages)
+        batch = asyncio.run(_submitted(make, plan, found.prompts(setup, sample=request.sample)))
+        return _attended(setup, request, plan, make, found.defaults, batch, messages)
     finally:
         os.close(lock)
 
 
-def _plan(request: BatchRequest) -> BatchPlan:
+def _plan(request: BatchRequest, defaults: Defaults) -> BatchPlan:
     results = Path(os.path.realpath(request.results))
     if not results.parent.is_dir():
         raise UsageError(f"there is no folder {results.parent}; make it, or write the results to another file")
     if results.exists() and not results.is_file():
         raise UsageError(f"{request.results} is not a file; results go to a file that can be gone on with")
-    defaults = _defaults(request)
     return BatchPlan(
         name=request.name or str(results),
         results=results,
@@ -104,11 +94,6 @@ def _plan(request: BatchRequest) -> BatchPlan:
     )
 
 
-def _defaults(request: BatchRequest) -> Defaults:
-    limits = {} if request.timeout is None else {"max_wall_time_s": request.timeout}
-    return Defaults(model=request.model, agent=request.agent, tools=request.tools, limits=limits)
-
-
 def _locked(setup: Setup, request: BatchRequest, plan: BatchPlan, messages: Messages) -> int:
     """Take the lock of the batch, and of its results file by the same: no other process of this machine runs it."""
     config = runner_config(setup, request.busy, request.busy_timeout)
@@ -120,10 +105,10 @@ def _locked(setup: Setup, request: BatchRequest, plan: BatchPlan, messages: Mess
         raise AfkError(f"the batch cannot be kept in {batches_folder(setup.invocation)}: {error.strerror}") from None
 
 
-async def _submitted(make: MakeEngine, plan: BatchPlan, source: Source, setup: Setup, defaults: Defaults) -> BatchInfo:
+async def _submitted(make: MakeEngine, plan: BatchPlan, prompts: Iterable[Prompt]) -> BatchInfo:
     engine = make()
     try:
-        return await submit_batch(engine, plan, read_prompts(source, setup, defaults))
+        return await submit_batch(engine, plan, prompts)
     finally:
         await engine.aclose()
 
@@ -153,16 +138,24 @@ def _attended(
 
     workers = fork_workers(number, one)
 
-    async def attend() -> Attended:
+    async def attend(observe: Callable[[News], object]) -> Attended:
         engine: Engine = make()
         try:
-            attendant = Attendant(engine, plan, workers, say=messages.say)
+            attendant = Attendant(engine, plan, workers, observe=observe, say=messages.say)
             return await attendant.run(setup.invocation.stop_signals)
         finally:
             await engine.aclose()
 
-    attended = asyncio.run(attend())
-    return _ending(attended, plan, request, messages)
+    with batch_view(setup.invocation, messages, batch, as_json=request.json, plain=request.plain) as view:
+        attended = asyncio.run(attend(view.observe if view is not None else _observe_nothing))
+    ending = _ending(attended, plan, request, messages)
+    if view is not None:
+        view.end(attended.batch, attended.problem, ending.code)
+    return ending
+
+
+def _observe_nothing(news: News) -> None:
+    pass
 
 
 def _number_of_workers(request: BatchRequest, queued: int) -> int:

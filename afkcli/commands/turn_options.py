@@ -26,7 +26,7 @@ def _not_negative(ctx: click.Context, param: click.Parameter, value: float | Non
     return value
 
 
-def _options_of_the_model(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, Any]:
+def options_of_the_model(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, Any]:
     """Return the options by name; a value that is a JSON scalar is parsed, any other is text."""
     from afkcli.core.contract.jsonform import JsonError, loads
 
@@ -129,7 +129,7 @@ _OPTIONS = (
         "options",
         group=MODEL,
         multiple=True,
-        callback=_options_of_the_model,
+        callback=options_of_the_model,
         metavar="NAME=VALUE",
         help="An option of the model, such as temperature=0; may be given more than once.",
     ),

@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Self
 
-from afkcli.core.contract.text import in_mb, one_line
+from afkcli.core.contract.text import in_mb, one_line, visible
 from afkcli.core.contract.waits import observed
 from afkcli.host.descriptors import LinesForPeople
 from afkcli.host.invocation import Invocation
@@ -38,6 +38,8 @@ _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _ASCII_FRAMES = "|/-\\"
 _BAR_COLUMNS = 20
 _LEAST_FOR_BAR = 60
+_APPENDED_COLUMNS = 200
+"""More than the longest line of a measure has: a line that is appended may be wrapped."""
 
 
 class _Wait:
@@ -105,6 +107,19 @@ class _Countdown(_Wait):
         return self if time.monotonic() < self._until else self._then
 
 
+class _Measured(_Wait):
+    """Something that says by itself how far it is, on so many columns; whether they are ASCII only comes second."""
+
+    __slots__ = ("_line_of",)
+
+    def __init__(self, line_of: Callable[[int, bool], str]) -> None:
+        super().__init__("")
+        self._line_of = line_of
+
+    def line(self, columns: int, is_ascii: bool) -> str:
+        return visible(self._line_of(columns, is_ascii))
+
+
 class Activity:
     """Shows what is waited for as long as it is entered.
 
@@ -170,6 +185,13 @@ class Activity:
         if self._base is None or self._base.text != text:
             self._base = _Wait(text)
 
+    def show_measured(self, line_of: Callable[[int, bool], str]) -> None:
+        """As `show`; the line is what `line_of` returns for so many columns, of ASCII alone if the second one is true.
+
+        It is called on another thread, ten times a second.
+        """
+        self._base = _Measured(line_of)
+
     def show_silence(self, text: str) -> None:
         """As `show`; the seconds count from what was written last."""
         self._base = _Silence(text)
@@ -200,9 +222,12 @@ class Activity:
             return LOOK_SECONDS
         frames = _FRAMES if line.encoding == "utf-8" else _ASCII_FRAMES
         self._frame += 1
-        what = f"{frames[self._frame % len(frames)]} {self._shown(wait)}"
-        counted = f"{_bar(wait, line)}{wait.counted()}{wait.seconds(line.written_at)}"
-        text = _fitted(line.encodable(what), counted, line.columns() - 1)
+        frame = f"{frames[self._frame % len(frames)]} "
+        if isinstance(wait, _Measured):
+            text = line.encodable(f"{frame}{wait.line(line.columns() - 1 - len(frame), line.encoding != 'utf-8')}")
+        else:
+            counted = f"{_bar(wait, line)}{wait.counted()}{wait.seconds(line.written_at)}"
+            text = _fitted(line.encodable(f"{frame}{self._shown(wait)}"), counted, line.columns() - 1)
         line.draw(self._messages.styled(text, DIM), quiet_s=self._quiet_s, is_full=fills_line)
         return FRAME_SECONDS
 
@@ -217,6 +242,9 @@ class Activity:
         is_due = time.monotonic() - wait.since >= said_after(count)
         if is_due and not self._messages.is_held and self._is_in_foreground():
             self._said = (wait, count + 1)
+            if isinstance(wait, _Measured):
+                self._messages.say(wait.line(_APPENDED_COLUMNS, False))
+                return
             self._messages.say(f"{self._shown(wait)}{wait.counted()}{wait.seconds(wait.since)}")
 
     def _is_in_foreground(self) -> bool:

@@ -38,6 +38,9 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config.write_text(CONFIG)
     config.chmod(0o600)
     monkeypatch.delenv("AFK_STORE", raising=False)
+    for provider in ("OPENAI", "ANTHROPIC"):
+        monkeypatch.setenv(f"{provider}_API_KEY", "sk-canary-0123456789")
+        monkeypatch.delenv(f"{provider}_BASE_URL", raising=False)
 
 
 @pytest.fixture
@@ -51,6 +54,7 @@ def read(tmp_path: Path) -> Read:
         prompt: str | None = None,
         variables: dict[str, str] | None = None,
         form: Any = None,
+        needs_keys: bool = True,
         **defaults: Any,
     ) -> list[Prompt]:
         path = content if isinstance(content, Path) else tmp_path / name
@@ -61,6 +65,6 @@ def read(tmp_path: Path) -> Read:
             template = Template(read_prompt(prompt.encode(), tmp_path / "template.md", "template"), variables or {})
         invocation = Invocation.of_process()
         source = Source(file=str(path), stdin=invocation.stdin, form=form)
-        return list(read_prompts(source, load_setup(invocation), Defaults(**defaults), template))
+        return list(read_prompts(source, load_setup(invocation), Defaults(**defaults), template, needs_keys=needs_keys))
 
     return read_all

@@ -617,3 +617,23 @@ class TestStdin:
         invocation = Invocation.of_process()
         with pytest.raises(UsageError, match=said):
             list(read_prompts(Source(file=path, stdin=invocation.stdin), load_setup(invocation), Defaults()))
+
+
+class TestModels:
+    """What would fail for each prompt alike is found before the first one is asked."""
+
+    @pytest.mark.parametrize("row", [{"message": "a"}, {"message": "a", "model": "openai/gpt-5.2"}])
+    def test_without_a_key_are_refused(self, read: Read, monkeypatch: pytest.MonkeyPatch, row: dict[str, str]) -> None:
+        monkeypatch.delenv("OPENAI_API_KEY")
+        with pytest.raises(UsageError, match="OPENAI_API_KEY"):
+            read(lines(row), model="openai/gpt-5.2")
+        assert len(read(lines(row), model="openai/gpt-5.2", needs_keys=False)) == 1
+
+    def test_of_the_command_line_are_looked_at_only_if_a_prompt_needs_them(self, read: Read) -> None:
+        with pytest.raises(UsageError, match="unknown model 'nonsense'"):
+            read(lines("a"), model="nonsense")
+        assert len(read(lines({"message": "a", "model": "openai/gpt-5.2"}), model="nonsense")) == 1
+
+    def test_of_an_agent_that_the_command_line_names(self, read: Read) -> None:
+        with pytest.raises(UsageError, match="there is no agent 'nobody'"):
+            read(lines("a"), agent="nobody")

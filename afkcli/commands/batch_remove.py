@@ -1,0 +1,52 @@
+"""`afk batch rm`: deletes batches."""
+
+from __future__ import annotations
+
+import click
+
+from afkcli.commands.base import Command
+from afkcli.commands.batch_access import batch_meant, complete_batch, engine_option, with_engine
+from afkcli.commands.context import invocation
+from afkcli.commands.json_option import json_option
+from afkcli.core.contract.engine import BatchInfo, Engine
+from afkcli.screen.messages import Messages
+from afkcli.screen.questions import confirmed
+from afkcli.screen.streams import Stdout
+
+
+@click.command(
+    "rm",
+    cls=Command,
+    examples=(("afk batch rm results.jsonl --yes", "unasked"),),
+)
+@click.argument("batches", nargs=-1, required=True, shell_complete=complete_batch, metavar="BATCH...")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@engine_option
+@json_option
+def remove(batches: tuple[str, ...], yes: bool, engine: str, as_json: bool) -> None:
+    """Delete batches with their prompts, and what afk keeps of their results. The files of results stay.
+
+    A batch that is deleted cannot go on: the same command would ask all of its prompts again. It asks first; without a
+    terminal it needs --yes.
+    """
+
+    async def find(kept: Engine) -> list[BatchInfo]:
+        found = [await batch_meant(kept, name) for name in batches]
+        return list({info.name: info for info in found}.values())
+
+    found = with_engine(engine, find)
+    names = " and ".join(info.name for info in found)
+    messages = Messages(invocation())
+    if not confirmed(invocation(), f"Delete the batch {names}? What it knows of paid prompts is lost.", yes=yes):
+        messages.say("nothing was deleted")
+        return
+
+    async def delete(kept: Engine) -> None:
+        for info in found:
+            await kept.remove(info.name)
+            place = info.settings.get("results")
+            messages.say(f"deleted {info.name!r}" + (f"; its results are still in {place}" if place else ""))
+
+    with_engine(engine, delete)
+    if as_json:
+        Stdout(invocation()).objects({"v": 1, "type": "deleted", "batch": info.name} for info in found)

@@ -1,0 +1,121 @@
+"""`afk batch retry` and `afk batch cancel`: queue prompts again, or take queued ones out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import click
+
+from afkcli.commands.base import Command
+from afkcli.commands.batch_access import batch_meant, complete_batch, engine_option, with_engine
+from afkcli.commands.batch_status import run_command
+from afkcli.commands.context import invocation
+from afkcli.commands.json_option import json_option
+from afkcli.core.contract.engine import BatchInfo, Engine, PromptState
+from afkcli.core.contract.errors import UnknownNameError
+from afkcli.screen.messages import Messages
+from afkcli.screen.streams import Stdout
+
+_AT_ONCE = 1000
+
+
+@click.command(
+    "retry",
+    cls=Command,
+    examples=(
+        ("afk batch retry results.jsonl", "those that failed"),
+        ("afk batch retry results.jsonl mail-7 mail-9", "two of them"),
+        ("afk batch retry results.jsonl --parked", "those that may have been paid"),
+    ),
+)
+@click.argument("batch", shell_complete=complete_batch)
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--failed", is_flag=True, help="Queue those that failed; so it is by default.")
+@click.option(
+    "--parked", is_flag=True, help="Queue those that may have been paid without an answer: it may cost twice."
+)
+@click.option("--cancelled", is_flag=True, help="Queue those that were cancelled.")
+@click.option("--done", is_flag=True, help="Queue those that were answered, too: their answers are replaced.")
+@engine_option
+@json_option
+def retry(
+    batch: str,
+    ids: tuple[str, ...],
+    failed: bool,
+    parked: bool,
+    cancelled: bool,
+    done: bool,
+    engine: str,
+    as_json: bool,
+) -> None:
+    """Queue prompts of a batch again; `afk batch run` then asks them.
+
+    BATCH is its file of results, or the name that it was given with --batch. With IDs, only these prompts are queued.
+    """
+    chosen = {
+        PromptState.FAILED: failed,
+        PromptState.PARKED: parked,
+        PromptState.CANCELLED: cancelled,
+        PromptState.DONE: done,
+    }
+    states = [state for state, is_chosen in chosen.items() if is_chosen] or [PromptState.FAILED]
+
+    async def queue(kept: Engine) -> tuple[BatchInfo, int]:
+        info = await batch_meant(kept, batch)
+        await _check_ids(kept, info.name, ids)
+        return info, await kept.retry(info.name, states, ids or None)
+
+    info, count = with_engine(engine, queue)
+    if as_json:
+        Stdout(invocation()).objects([{"v": 1, "type": "queued", "batch": info.name, "prompts": count}])
+    again = run_command(info)
+    what = f"{count:,} prompt{'' if count == 1 else 's'} queued"
+    Messages(invocation()).say(f"{what}; ask them with: {again}" if count and again else what)
+
+
+@click.command(
+    "cancel",
+    cls=Command,
+    examples=(
+        ("afk batch cancel results.jsonl", "all that are not asked yet"),
+        ("afk batch cancel results.jsonl mail-7", "one of them"),
+    ),
+)
+@click.argument("batch", shell_complete=complete_batch)
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@engine_option
+@json_option
+def cancel(batch: str, ids: tuple[str, ...], engine: str, as_json: bool) -> None:
+    """Cancel the prompts of a batch that are not asked yet. Those in flight go on; Ctrl-C of their process stops them.
+
+    BATCH is its file of results, or the name that it was given with --batch. With IDs, only these prompts are
+    cancelled. `afk batch retry --cancelled` queues them again.
+    """
+
+    async def stop(kept: Engine) -> tuple[BatchInfo, int]:
+        info = await batch_meant(kept, batch)
+        await _check_ids(kept, info.name, ids)
+        count = await kept.cancel(info.name, ids or None)
+        return await kept.batch(info.name) or info, count
+
+    info, count = with_engine(engine, stop)
+    if as_json:
+        Stdout(invocation()).objects([{"v": 1, "type": "cancelled", "batch": info.name, "prompts": count}])
+    running = info.counts.get(PromptState.RUNNING, 0)
+    more = f"; {running:,} in flight go on" if running else ""
+    Messages(invocation()).say(f"{count:,} prompt{'' if count == 1 else 's'} cancelled{more}")
+
+
+async def _check_ids(engine: Engine, name: str, ids: Collection[str]) -> None:
+    """Raise `UnknownNameError` if the batch has no prompt of one of these ids."""
+    missing, after, known = set(ids), -1, []
+    while missing and (page := await engine.prompts(name, after=after, limit=_AT_ONCE)):
+        missing -= {info.id for info in page}
+        known += [info.id for info in page[:_AT_ONCE]]
+        after = page[-1].index
+    if missing:
+        from afkcli.core.contract.suggestions import near_names
+
+        first = min(missing)
+        near = near_names(first, known[:10_000])
+        raise UnknownNameError(f"the batch has no prompt {first!r}" + (f"; did you mean {near[0]!r}?" if near else ""))

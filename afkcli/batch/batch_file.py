@@ -42,7 +42,7 @@ _NUMBER = {state: number for number, state in enumerate(_STATES)}
 _QUEUED, _RUNNING, _PARKED, _CANCELLED, _SENT = 0, 1, 4, 5, 6
 """The places of states in `PromptState`, by which files have them. SQLite uses a partial index for literals only."""
 _TABLES = """
-PRAGMA page_size = 8192;
+PRAGMA page_size = 4096;
 PRAGMA journal_mode = WAL;
 CREATE TABLE batch (
   one INTEGER PRIMARY KEY CHECK (one = 1), name TEXT NOT NULL, created TEXT NOT NULL,

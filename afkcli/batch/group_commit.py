@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 from afkcli.batch.batch_file import BatchFile
+from afkcli.batch.spare_room import FULL, free_spare_room, is_full
 from afkcli.core.contract.errors import AfkError, EngineError
 from afkcli.core.contract.structs import Struct
 
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 LOCK_SECONDS: Final = 60.0
 """How long a write waits for other processes."""
-CHECKPOINT_BYTES: Final = 32 * 1024 * 1024
+CHECKPOINT_BYTES: Final = 8 * 1024 * 1024
 """The size from which the log is written back into the file."""
 
 
@@ -74,18 +75,15 @@ class GroupCommit:
                 write.done.cancel()
 
     async def _carry_out(self, writes: list[_Write]) -> None:
-        results: list[Any] = []
         try:
-            await self._begin()
             try:
-                results = [self._result(write) for write in writes]
-                self.file.commit()
-            except BaseException:
-                self.file.roll_back()
-                raise
-            self.commits += 1
-            if any(write.durable for write in writes):
-                await asyncio.get_running_loop().run_in_executor(self._disk, self._sync)
+                results = await self._written(writes)
+            except (sqlite3.Error, OSError) as error:
+                if not is_full(error):
+                    raise
+                # What was paid is kept in the room that was spared for it, and nothing more is sent.
+                free_spare_room(self.file.path)
+                results = await self._written(writes, pause=FULL)
         except (sqlite3.Error, OSError, EngineError) as error:
             failure = error if isinstance(error, EngineError) else engine_error(self.file.path, error)
             results = [failure] * len(writes)
@@ -96,6 +94,22 @@ class GroupCommit:
                 write.done.set_exception(result)
             else:
                 write.done.set_result(result)
+
+    async def _written(self, writes: list[_Write], pause: str | None = None) -> list[Any]:
+        """Carry out writes in one transaction; with `pause`, the batch is paused first for this reason."""
+        await self._begin()
+        try:
+            if pause is not None:
+                self.file.pause(pause)
+            results = [self._result(write) for write in writes]
+            self.file.commit()
+        except BaseException:
+            self.file.roll_back()
+            raise
+        self.commits += 1
+        if any(write.durable for write in writes):
+            await asyncio.get_running_loop().run_in_executor(self._disk, self._sync)
+        return results
 
     def _result(self, write: _Write) -> Any:
         try:

@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 
 from afkcli.batch.batch_file import BatchFile, create_file
 from afkcli.batch.group_commit import GroupCommit, engine_error
+from afkcli.batch.spare_room import keep_spare_room
 from afkcli.batch.worker_locks import WorkerLocks
 from afkcli.core.contract.engine import (
     BatchInfo,
@@ -76,6 +77,8 @@ class LocalEngine:
                 create_file(path, name, rfc3339(time.time()), settings, limits)
                 sync_folder(self._folder)
         group = self._group(name)
+        with _readable_errors(path):
+            keep_spare_room(path)
         await group.write(lambda file: file.set(settings, limits))
         return self._read(name, BatchFile.info)
 
@@ -114,7 +117,7 @@ class LocalEngine:
             await group.drain()
             group.file.close()
         with _readable_errors(path):
-            for suffix in ("", "-wal", "-shm"):
+            for suffix in ("", "-wal", "-shm", ".spare"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             sync_folder(self._folder)
 

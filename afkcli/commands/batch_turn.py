@@ -172,9 +172,10 @@ def _ending(attended: Attended, plan: BatchPlan, request: BatchRequest, messages
     counts = attended.batch.counts
     said = ", ".join(f"{counts[state]} {state.value}" for state in PromptState if counts.get(state))
     messages.say(f"{said or 'no prompts'}; the results are in {request.results}")
-    if attended.problem is not None:
-        messages.error(attended.problem)
+    problem = attended.problem or attended.batch.paused
+    if problem is not None:
+        messages.error(f"stopped early: {problem}; run the same command again to go on")
     if attended.signal is not None:
         return Ending(EXIT_FAILED, attended.signal)
-    whole = set(counts) <= {PromptState.DONE} and attended.problem is None
+    whole = set(counts) <= {PromptState.DONE} and problem is None
     return Ending(EXIT_OK if whole else EXIT_FAILED)

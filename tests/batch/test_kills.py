@@ -128,3 +128,49 @@ def test_a_batch_that_was_asleep_goes_on(shell: Shell, server: ModelServer) -> N
     assert running.returncode == 0, err
     assert Counter(map(said, server.requests)) == Counter(f"ask {n}" for n in range(60))
     assert {row["state"] for row in rows(shell)} == {"done"}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MB, which only root can mount; CI is root."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a file system cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Take all room of a file system, and return the file that has it."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return filler
+
+
+@pytest.mark.parametrize("what", ["state", "results"])
+def test_a_full_disk_stops_the_batch_and_everything_is_kept(
+    shell: Shell, server: ModelServer, small_disk: Path, what: str
+) -> None:
+    write_prompts(shell, 400)
+    results = small_disk / "results.jsonl" if what == "results" else shell.folder / "results.jsonl"
+    if what == "state":
+        shell.env["AFK_HOME"] = str(small_disk / "afk")
+    command = [str(results) if word == "results.jsonl" else word for word in COMMAND]
+    running = shell.start(*command)
+    wait_for(running, server, 30)
+    filler = fill(small_disk)
+    with running:
+        _, err = running.communicate(timeout=LIMIT)
+    assert running.returncode == 4, err
+    assert b"stopped early: " in err
+    assert (b"disk is full" if what == "state" else b"results.jsonl cannot be written: No space left") in err
+    assert len(server.requests) < 400
+    filler.unlink()
+    assert shell.afk(*command).code == 0
+    found = [json.loads(line) for line in results.read_bytes().splitlines()]
+    assert Counter(row["state"] for row in found) == {"done": 400}
+    assert Counter(map(said, server.requests)) == Counter(f"ask {n}" for n in range(400)), "each was asked once"

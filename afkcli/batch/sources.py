@@ -76,7 +76,7 @@ class Source(FrozenStruct, kw_only=True):
         Raises:
             UsageError: it cannot be read, or a part of it is not in its form; the message has the file and the line.
         """
-        if self.file != "-" and Path(self.file).is_dir():
+        if self.file not in ("", "-") and Path(self.file).is_dir():
             yield from folder_rows(Path(self.file), self.results)
             return
         with self._opened() as stream, progress("reading prompts", in_bytes=True) as tell:

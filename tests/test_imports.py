@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.floors import REPOSITORY, arrows, circles, packages, read_graph
+from tests.floors import REPOSITORY, Graph, arrows, circles, packages, read_graph
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    """The imports of all our packages: to read them takes a second."""
+    return read_graph(packages())
 
 
 def package(folder: Path, **modules: str) -> Path:
@@ -19,12 +25,12 @@ def package(folder: Path, **modules: str) -> Path:
     return folder
 
 
-def test_no_module_imports_itself_by_way_of_others() -> None:
-    assert circles(read_graph(packages())) == []
+def test_no_module_imports_itself_by_way_of_others(graph: Graph) -> None:
+    assert circles(graph) == []
 
 
-def test_core_has_three_floors() -> None:
-    between = arrows(read_graph(packages()))
+def test_core_has_three_floors(graph: Graph) -> None:
+    between = arrows(graph)
     contract, thread, run = (f"afkcli.core.{name}" for name in ("contract", "thread", "run"))
     inside = {ends for ends in between if all(room.startswith("afkcli.core.") for room in ends)}
 
@@ -37,8 +43,8 @@ PUBLIC = ("afkcli", "afkcli.plugin", "afkcli.hookspecs")
 
 
 @pytest.mark.parametrize("plugin", PLUGINS)
-def test_a_plugin_imports_only_the_public_modules(plugin: str) -> None:
-    graph = read_graph(packages())  # the linter does not see the plugins that have an environment of their own
+def test_a_plugin_imports_only_the_public_modules(plugin: str, graph: Graph) -> None:
+    # The linter does not see the plugins that have an environment of their own.
     modules = [name for name in graph if name.split(".")[0] == plugin]
     others = {target for name in modules for target in graph[name] if target.split(".")[0] != plugin}
 

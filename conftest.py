@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
@@ -63,6 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: a suite that takes minutes: CI runs it, and `--full`")
     settings.load_profile("full" if _full(config) else "small")
+    config.option.loadscopereorder = False  # xdist keeps the order of `_longest_files_first`
 
 
 def _full(config: pytest.Config) -> bool:
@@ -75,12 +77,24 @@ def _everything(config: pytest.Config) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long suites to CI and to `--full`, unless they are named."""
+    """Leave the long suites to CI and to `--full`, unless they are named; begin with the files that take longest."""
+    if _everything(config):
+        items.sort(key=_longest_files_first(items))
     if _full(config) or not _everything(config):
         return
     left_out = [item for item in items if item.get_closest_marker("long") is not None]
     items[:] = [item for item in items if item.get_closest_marker("long") is None]
     config.hook.pytest_deselected(items=left_out)
+
+
+def _longest_files_first(items: list[pytest.Item]) -> Callable[[pytest.Item], tuple[bool, int]]:
+    """Return the key that sorts tests by their files: those of long suites first, then by their number of tests.
+
+    A file is run by one process, so that a long one that begins last keeps all others waiting.
+    """
+    counts = Counter(item.path for item in items)
+    long = {item.path for item in items if item.get_closest_marker("long") is not None}
+    return lambda item: (item.path not in long, -counts[item.path])
 
 
 @pytest.hookimpl(optionalhook=True)

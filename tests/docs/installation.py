@@ -1,7 +1,7 @@
-"""Runs the documented commands that install afk: `python -m tests.docs.installation FOLDER`, from `.ci/install`.
+"""Runs the documented commands that install afk: `python -m tests.docs.installation FOLDER DIST`, from `.ci/install`.
 
 Each block has a new home folder. It runs in a copy of the repository below FOLDER, as after a fresh clone, with the
-wheels that `.ci/build` makes in `dist`. A scripted server is the model. Afterwards, `afk` has to answer.
+wheels that `.ci/build` made in DIST as its `dist`. A scripted server is the model. Afterwards, `afk` has to answer.
 """
 
 from __future__ import annotations
@@ -41,32 +41,39 @@ def run_block(block: Block, home: Path, clone: Path, environment: dict[str, str]
         sys.exit(f"{block.place}: the commands do not install afk")
 
 
-def environment_of(home: Path, server: ModelServer) -> dict[str, str]:
-    """Make a home folder with pip, pipx and uv; return the variables of its user."""
+def environment_of(home: Path, programs: Path, server: ModelServer) -> dict[str, str]:
+    """Make a home folder with pip, pipx and uv, kept in `programs` from home to home; return the variables of its user.
+
+    What pip has downloaded is kept too, and it compiles no modules: that takes longer than all else that it does.
+    """
     # What reaches the registry (certificates, proxies, mirrors) is the machine's; what afk reads is not.
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AFK_", "VIRTUAL_ENV"))}
     cache = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
-    programs = home / ".venv" / "bin"
     environment = kept | {
         "HOME": str(home),
-        "PATH": os.pathsep.join([str(programs), os.environ["PATH"]]),
+        "PATH": os.pathsep.join([str(home / ".venv" / "bin"), os.environ["PATH"]]),
         "UV_CACHE_DIR": cache,
+        "PIP_CACHE_DIR": str(programs.with_name("pip-cache")),
+        "PIP_NO_COMPILE": "1",
         "OPENAI_BASE_URL": server.base_url,
         "OPENAI_API_KEY": "sk-documented-0123456789",
     }
     home.mkdir()
-    subprocess.run([sys.executable, "-m", "venv", home / ".venv"], check=True)
-    subprocess.run([programs / "pip", "install", "-q", "uv", "pipx"], env=environment, check=True)
+    if not programs.exists():
+        subprocess.run([sys.executable, "-m", "venv", home / ".venv"], check=True)
+        pip = home / ".venv" / "bin" / "pip"
+        subprocess.run([pip, "install", "-q", "uv", "pipx"], env=environment, check=True)
+        shutil.move(home / ".venv", programs)
+    shutil.copytree(programs, home / ".venv", symlinks=True)  # its scripts name this path
     return environment
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the blocks of the pages below the folder that is the argument."""
-    work = Path(arguments[0]).resolve()
-    subprocess.run([REPOSITORY / ".ci" / "build", work / "dist"], check=True)
-    clone, home = work / "clone", work / "home"
+    """Run the blocks of the pages below the first argument, with the wheels in the second."""
+    work, dist = (Path(argument).resolve() for argument in arguments)
+    clone, home, programs = work / "clone", work / "home", work / "programs"
     copy_repository(clone)
-    (clone / "dist").symlink_to(work / "dist")
+    (clone / "dist").symlink_to(dist)
     for block in blocks(REPOSITORY / "docs" / "plugins" / "publish.md"):
         if name := block.mark("file"):
             (clone / name).parent.mkdir(exist_ok=True)
@@ -74,7 +81,7 @@ def main(arguments: Sequence[str]) -> None:
     named = [block for page in PAGES for block in blocks(REPOSITORY / page) if block.mark("run by") == RUN_BY]
     with ModelServer() as server:
         for block in named:
-            run_block(block, home, clone, environment_of(home, server))
+            run_block(block, home, clone, environment_of(home, programs, server))
             shutil.rmtree(home)  # each takes some hundred megabytes
 
 

@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.e2e.warm import on_terminal
+
 LIMIT = 120  # seconds after which a command hangs; never a measure of speed
 _POLL_SECONDS = 0.03
 _WAITING = """trap : INT QUIT HUP TERM; "$@"; echo $? >"$0" """
@@ -43,6 +45,7 @@ class Terminal:
         columns, lines: the size of the terminal, which `resize` changes.
         environment: all of the command's environment. TERM is `tmux-256color` where it is not there.
         folder: the working directory of the command.
+        cold: start `afk` cold (see `tests.e2e.warm`).
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Terminal:
         lines: int = 24,
         environment: Mapping[str, str],
         folder: Path,
+        cold: bool = False,
     ) -> None:
         self.columns, self.lines = columns, lines
         self._folder = Path(tempfile.mkdtemp(prefix="afk-tmux-"))
@@ -61,9 +65,11 @@ class Terminal:
         variables = {"TERM": "tmux-256color", **environment}
         given = [f"{name}={value}" for name, value in variables.items()]
         started = ("new-session", "-d", "-x", str(columns), "-y", str(lines), "-c", str(folder), "--")
-        waiting = ("sh", "-c", _WAITING, str(self._folder / "code"), "env", "-i")  # tmux loses some exit codes
+        waiting = ("sh", "-c", _WAITING, str(self._folder / "code"))  # tmux loses some exit codes
         try:
-            self._tmux("-f", str(config), *started, *waiting, *given, *map(str, command))
+            warm = None if cold else on_terminal(command, variables, self._folder)
+            run = ("env", "-i", *given, *map(str, warm or command))
+            self._tmux("-f", str(config), *started, *(() if warm else waiting), *run)
         except BaseException:
             self.close()
             raise

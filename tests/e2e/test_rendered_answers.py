@@ -24,6 +24,7 @@ def on_terminal(shell: Shell, *arguments: str, columns: int = 80, lines: int = 2
         lines=lines,
         environment=shell.environment(LANG="C.UTF-8", **variables),
         folder=shell.folder,
+        cold=True,  # as users see it: the whole way from the start to the terminal
     )
 
 

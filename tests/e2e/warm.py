@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,52 @@ if os.WIFSIGNALED(status):
     signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
     os.kill(os.getpid(), os.WTERMSIG(status))
 os._exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def on_terminal(command: Sequence[str | Path], env: Mapping[str, str], folder: Path) -> list[str] | None:
+    """Return the command that starts `afk` warm on the terminal that it has itself; None where it has to start cold.
+
+    It has to be the leader of the terminal's session, so that it can pass the terminal on to the child of the warm
+    process. It takes its environment, and writes the exit code into the file `code` as a shell does.
+
+    Args:
+        command: `afk` and its arguments.
+        env: the variables that it will have.
+        folder: where the file `code` will be.
+    """
+    if not _can_be_warm(command, {"env": env}):
+        return None
+    script = folder / "relay.py"
+    script.write_text(_RELAY.replace("ADDRESS", repr(_server().address)).replace("CODE", repr(str(folder / "code"))))
+    return [sys.executable, "-IS", str(script), *map(str, command)]
+
+
+_RELAY = """
+import array, fcntl, json, os, signal, socket, struct, sys, termios
+
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)
+fcntl.ioctl(0, termios.TIOCNOTTY)
+connection = socket.socket(socket.AF_UNIX)
+connection.connect(ADDRESS)
+order = json.dumps({
+    "arguments": sys.argv[1:],
+    "environment": dict(os.environ),
+    "folder": os.getcwd(),
+    "umask": os.umask(0),
+    "new_session": True,
+    "process_group": -1,
+    "take_terminal": True,
+    "targets": [0, 1, 2],
+}).encode()
+rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))
+connection.sendmsg([struct.pack("!I", len(order))], [rights])
+connection.sendall(order)
+connection.recv(4, socket.MSG_WAITALL)
+code = os.waitstatus_to_exitcode(struct.unpack("!i", connection.recv(4, socket.MSG_WAITALL))[0])
+with open(CODE, "w") as file:
+    file.write(f"{code if code >= 0 else 128 - code}\\n")
 """
 
 

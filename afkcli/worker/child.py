@@ -20,7 +20,7 @@ from afkcli.host.invocation import Invocation
 from afkcli.worker import wire
 from afkcli.worker.caller import Caller
 from afkcli.worker.deciding import Decision, decide
-from afkcli.worker.serving import MAX_REASON, SPENT, STALE, TAKEN
+from afkcli.worker.serving import FOLLOWING, MAX_REASON, SPENT, STALE, TAKEN
 
 if TYPE_CHECKING:
     from afkcli.host.ending import Ending
@@ -233,7 +233,7 @@ class Watch:
         while True:
             if not poll.poll(LOOK_SECONDS * 1000):
                 if self._caller.is_stopped():
-                    os.kill(os.getpid(), signal.SIGSTOP)
+                    os.kill(os.getpid(), FOLLOWING)
                 continue
             data = self._received()
             if not data:

@@ -619,6 +619,13 @@ static void tell_signal(struct run *run, int number)
     (void)send(run->connection, message, sizeof message, MSG_NOSIGNAL); /* a closed connection shows when it is read */
 }
 
+/* A stopped process does not read: it is continued by a signal. */
+static void wake(const struct run *run)
+{
+    if (run->child > 0)
+        kill(run->child, SIGCONT);
+}
+
 static void forward_signals(struct run *run)
 {
     for (size_t at = 0; at < COUNT(FORWARDED); at++) {
@@ -626,6 +633,8 @@ static void forward_signals(struct run *run)
             continue;
         arrived[at] = 0;
         run->forwarded |= 1u << at;
+        if (FORWARDED[at] == SIGCONT)
+            wake(run);
         tell_signal(run, FORWARDED[at]);
     }
 }
@@ -644,8 +653,7 @@ static void stop(struct run *run)
     sigprocmask(SIG_UNBLOCK, &stopping, &before); /* it stops here */
     sigprocmask(SIG_SETMASK, &before, NULL);
     sigaction(SIGTSTP, &kept, NULL);
-    if (run->child > 0)
-        kill(run->child, SIGCONT); /* a stopped process does not read */
+    wake(run);
     tell_signal(run, SIGCONT);
 }
 

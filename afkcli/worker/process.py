@@ -121,6 +121,7 @@ def _locked(address: str) -> int | None:
     if len(place.held(folder)) > MAX_WORKERS:
         os.close(lock)
         return None
+    os.ftruncate(lock, 0)  # what it says is of a worker that was killed
     return lock
 
 

@@ -17,12 +17,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from afkcli.worker import wire
+from afkcli.worker.caller import stat_of
 
 if TYPE_CHECKING:
     from types import FrameType
 
 TAKEN, STALE, SPENT = b"t", b"s", b"c"
 """What a child says to the worker: it runs a command, the worker is out of date, or it has ended without a run."""
+
+FOLLOWING = signal.SIGTTIN
+"""By what a child stops because its client was stopped, so that the worker can tell it from all other stops."""
 
 MAX_REASON = 500
 MAX_FAILED = 20
@@ -177,10 +181,20 @@ class Serving:
                 tell_end(connection, status)
 
     def _tell_stop(self, child: int, number: int) -> None:
-        """Have the client of a child stop too; one whose child stopped by SIGSTOP did so first."""
+        """Have the client of a child stop too, unless the child has followed its client."""
         connection = self._running.get(child)
-        if connection is not None and number != signal.SIGSTOP:
+        if connection is None:
+            return
+        if number != FOLLOWING:
             _send(connection, wire.STOPPING)
+        elif not _has_stopped_client(connection):  # it was continued before its child had stopped
+            os.kill(child, signal.SIGCONT)
+
+
+def _has_stopped_client(connection: socket.socket) -> bool:
+    peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    fields = stat_of(int.from_bytes(peer[:4], sys.byteorder))
+    return bool(fields) and fields[0] in ("T", "t")
 
 
 def tell_end(connection: socket.socket, status: int) -> None:

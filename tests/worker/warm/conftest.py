@@ -95,11 +95,16 @@ class WarmShell(Shell):
         """End the worker, and wait until it has gone."""
         with contextlib.suppress(FileNotFoundError):
             for address in place.held(str(self.runtime / "afk")):
-                with contextlib.suppress(OSError, ValueError):
-                    pid = (read_state(address) or State(began=0, served=0, reason="", holds=())).pid
-                    if pid:
-                        os.kill(pid, signal.SIGTERM)
-                until(lambda address=address: not place.is_held(address), "the end of the worker")  # type: ignore[misc]
+                until(lambda address=address: self._is_ended(address), "the end of the worker")  # type: ignore[misc]
+
+    @staticmethod
+    def _is_ended(address: str) -> bool:
+        """Return whether there is no worker; end one that is ready."""
+        state = read_state(address)
+        if state is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(state.pid, signal.SIGTERM)
+        return not place.is_held(address)
 
 
 def warm_shell(folder: Path, server: ModelServer) -> Iterator[WarmShell]:

@@ -37,7 +37,7 @@ async def sdk() -> AsyncIterator[Ask]:
     """Streamed calls."""
     from openai import AsyncOpenAI
 
-    client = AsyncOpenAI(max_retries=0)
+    client = AsyncOpenAI(max_retries=0, timeout=100.0)  # a thousand calls at once take longer than 5 s to connect
 
     async def ask(number: int) -> str:
         stream = await client.chat.completions.create(

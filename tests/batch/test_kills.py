@@ -65,12 +65,14 @@ def children(pid: int) -> list[int]:
     return []
 
 
-def kill_one(running: subprocess.Popen[bytes], chance: random.Random) -> None:
-    """Kill the process, or one of its workers."""
-    victims = [running.pid, *children(running.pid)]
-    victim = victims[0] if chance.random() < 0.6 else chance.choice(victims)
-    with suppress(ProcessLookupError):
-        os.kill(victim, signal.SIGKILL)
+def kill(running: subprocess.Popen[bytes], server: ModelServer, chance: random.Random) -> None:
+    """Kill the process, in some cases one of its workers first, so that the other one goes on for a while."""
+    workers = children(running.pid)
+    if workers and chance.random() < 0.4:
+        with suppress(ProcessLookupError):
+            os.kill(chance.choice(workers), signal.SIGKILL)
+        wait_for(running, server, len(server.requests) + chance.randrange(PROMPTS_A_KILL))
+    running.kill()
 
 
 def wait_for(running: subprocess.Popen[bytes], server: ModelServer, count: int) -> None:
@@ -88,7 +90,7 @@ def test_kills_at_random_moments_lose_nothing_and_pay_nothing_twice(shell: Shell
     for _ in range(KILLS):
         running = shell.start(*COMMAND)
         wait_for(running, server, len(server.requests) + chance.randrange(PROMPTS_A_KILL))
-        kill_one(running, chance)
+        kill(running, server, chance)
         with running:
             running.communicate(timeout=LIMIT)
 

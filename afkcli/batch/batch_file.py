@@ -78,6 +78,7 @@ class Totals(Struct):
     reserved_usd: float = 0.0
     tokens: int = 0
     requests: int = 0
+    unknown_costs: int = 0
     sequence: int = 0
     claims: int = 0
     limits: SharedLimits = field(default_factory=SharedLimits)
@@ -165,6 +166,7 @@ class BatchFile:
             tokens=counted.tokens,
             requests=counted.requests,
             paused=paused,
+            unknown_costs=counted.unknown_costs,
         )
 
     def set(self, settings: JsonObject, limits: BatchLimits) -> None:
@@ -367,6 +369,9 @@ class BatchFile:
             self._settle(row, _PARKED, dumps(outcome.result), None, held)
             return True
         self.totals.cost_usd += held if outcome.cost_usd is None else outcome.cost_usd
+        self.totals.unknown_costs += outcome.cost_usd is None
+        if not row["reserved_tokens"]:
+            self.totals.tokens += outcome.tokens or 0
         self._settle(row, _NUMBER[outcome.state], dumps(outcome.result), outcome.cost_usd)
         return True
 

@@ -27,7 +27,7 @@ class _Piece(NamedTuple):
     """A part of the line; of those that do not fit, the one with the greatest `rank` is left out first."""
 
     text: str
-    rank: int
+    rank: float
 
 
 class Meter:
@@ -41,12 +41,10 @@ class Meter:
         self._clock = clock
         self._samples: deque[tuple[float, int]] = deque()
         self._batch: BatchInfo | None = None
-        self._has_unknown_cost = False
 
     def take(self, news: News) -> None:
         """Take note of what happened."""
         self._batch = news.batch
-        self._has_unknown_cost = self._has_unknown_cost or any(item.cost_usd is None for item in news.outcomes)
         now, settled = self._clock(), settled_of(news.batch.counts)
         if not self._samples or now - self._samples[-1][0] >= _SAMPLE_SECONDS:
             self._samples.append((now, settled))
@@ -104,8 +102,8 @@ class Meter:
             yield _Piece(f"{rate_in_words(self.per_second)}", 5)
         if batch.tokens:
             yield _Piece(f"{short_number(batch.tokens)} tokens", 6)
-        if batch.cost_usd or self._has_unknown_cost:
-            yield _Piece(f"{dollars(batch.cost_usd)}{'+' if self._has_unknown_cost else ''}", 4)
+        if batch.cost_usd or batch.unknown_costs:
+            yield _Piece(cost_in_words(batch), 4 if batch.cost_usd else 6.5)
         left = self.seconds_left
         if left is not None and left_of(counts):
             yield _Piece(f"{duration(left)} left", 3)
@@ -119,10 +117,18 @@ def batch_form(batch: BatchInfo) -> JsonObject:
         "counts": {state.value: batch.counts.get(state, 0) for state in PromptState},
         "cost_usd": batch.cost_usd,
         "reserved_usd": batch.reserved_usd,
+        "unknown_costs": batch.unknown_costs,
         "tokens": batch.tokens,
         "requests": batch.requests,
         "paused": batch.paused,
     }
+
+
+def cost_in_words(batch: BatchInfo) -> str:
+    """Return what is known of the cost of a batch; a `+` where a part of it is not known."""
+    if not batch.unknown_costs:
+        return dollars(batch.cost_usd)
+    return f"{dollars(batch.cost_usd)}+" if batch.cost_usd else "cost unknown"
 
 
 def settled_of(counts: Mapping[PromptState, int]) -> int:

@@ -7,12 +7,13 @@ import dataclasses
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakValueDictionary
 
 from afkcli.batch.asking import flags_of_prompt, question_of, remember
 from afkcli.batch.gated_provider import TURN, Turn
 from afkcli.batch.passing_store import PassingStore
 from afkcli.batch.prompt import Defaults
-from afkcli.batch.results import refused, result_of
+from afkcli.batch.results import refused, result_of, tokens_of
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.engine import ClaimedPrompt, Outcome, PromptState
 from afkcli.core.contract.errors import AfkError, ThreadBusyError, UsageError
@@ -79,6 +80,7 @@ class PromptRunner:
         self._store = PassingStore(lambda: open_store(setup))
         self._runners: dict[bool, Runner] = {}
         self._agent: Agent | None = None
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def aclose(self) -> None:
         for runner in self._runners.values():
@@ -132,11 +134,19 @@ class PromptRunner:
 
     @staticmethod
     def _settled(prompt: ClaimedPrompt, turn: Turn, state: PromptState, form: JsonObject, cost: float | None) -> Ran:
-        outcome = Outcome(id=prompt.id, claim=prompt.claim, state=state, result=form, cost_usd=cost)
+        tokens = tokens_of(form)
+        outcome = Outcome(id=prompt.id, claim=prompt.claim, state=state, result=form, cost_usd=cost, tokens=tokens)
         return Ran(outcome, _STOPS.get(turn.refused or ""))
 
     async def _run(self, request: JsonObject, turn: Turn) -> _Ended:
-        """Return how the run of a prompt ended."""
+        """Return how the run of a prompt ended. Those of one thread run one after the other, in the order of claims."""
+        if "thread" not in request:
+            return await self._run_now(request, turn)
+        lock = self._turns.setdefault(request["thread"], asyncio.Lock())
+        async with lock:
+            return await self._run_now(request, turn)
+
+    async def _run_now(self, request: JsonObject, turn: Turn) -> _Ended:
         has_files = bool(request.get("attachments") or request.get("history"))
         question = await asyncio.to_thread(question_of, request) if has_files else question_of(request)
         seconds: list[float | None] = [None]

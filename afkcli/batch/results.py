@@ -102,6 +102,14 @@ def refused(request: Mapping[str, Any], error: Exception, *, started: float, end
     }
 
 
+def tokens_of(result: Mapping[str, Any]) -> int | None:
+    """Return the tokens of a result, input and output; None if they are not known."""
+    usage = result.get("usage")
+    if usage is None or {"input_tokens", "output_tokens"} & set(usage["unknown"]):
+        return None
+    return int(usage["input_tokens"] + usage["output_tokens"])
+
+
 def row_of(prompt: SettledPrompt) -> JsonObject:
     """Return the row of a settled prompt in the file of results."""
     row = {

@@ -88,24 +88,28 @@ class ResultsFile:
         return known
 
     def _repair(self, known: dict[str, _Known]) -> None:
-        """Keep the rows that are right, in their order; the file is replaced only if one is not."""
+        """Keep the rows that are right; the file is replaced only if one is not.
+
+        With `ordered` those are right that follow the order of the input without a gap: the others are written again.
+        """
         kept: list[tuple[int, int]] = []
         size = self.path.stat().st_size
         position, is_whole = 0, True
+        order = iter(known)
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 start, position = position, position + len(line)
                 if not line.endswith(b"\n"):
                     break  # the last line is torn
-                if self._keeps(line, number, known):
-                    kept.append((start, position))
-                else:
+                item = self._kept(line, number, known)
+                if item is not None and self._ordered and known.get(next(order, "")) is not item:
+                    item, order = None, iter(())
+                if item is None:
                     is_whole = False
+                else:
+                    item.has_row = True
+                    kept.append((start, position))
         end = kept[-1][1] if kept else 0
-        if self._ordered and not self._is_in_order(known):
-            raise UsageError(
-                f"{self.path} is not in the order of the prompts; leave out --ordered, or write to another file"
-            )
         if is_whole and end != size:
             with self.path.open("r+b") as file:
                 file.truncate(end)
@@ -113,12 +117,8 @@ class ResultsFile:
         elif not is_whole:
             replace_file(self.path, self._pieces(kept))
 
-    def _is_in_order(self, known: dict[str, _Known]) -> bool:
-        rows = [item.has_row for item in known.values()]
-        return rows == sorted(rows, reverse=True)
-
-    def _keeps(self, line: bytes, number: int, known: dict[str, _Known]) -> bool:
-        """Return whether a row is that of a settled prompt as it is now."""
+    def _kept(self, line: bytes, number: int, known: dict[str, _Known]) -> _Known | None:
+        """Return the prompt of a row if the row is that of its outcome as it is now, and the first one of it."""
         try:
             row = loads_object(line)
         except JsonError as error:
@@ -130,10 +130,7 @@ class ResultsFile:
                 f"{str(row.get('id'))[:60]!r}; write to another file with -o"
             )
         is_now = item.sequence > 0 and row.get("state") == item.state and row.get("attempts") == item.attempts
-        if not is_now or item.has_row:
-            return False
-        item.has_row = True
-        return True
+        return item if is_now and not item.has_row else None
 
     def _pieces(self, kept: Sequence[tuple[int, int]]) -> Iterator[str]:
         with self.path.open("rb") as file:

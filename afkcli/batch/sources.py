@@ -66,7 +66,7 @@ class Source(FrozenStruct, kw_only=True):
     def folder(self) -> Path:
         """The folder to which paths in the prompts are relative: that of the file; the working folder for stdin."""
         if self.file == "-":
-            return Path.cwd()
+            return Path().absolute()
         path = Path(self.file).absolute()
         return path if path.is_dir() else path.parent
 

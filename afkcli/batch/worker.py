@@ -14,7 +14,7 @@ from afkcli.batch.prompt_run import PromptRunner
 from afkcli.core.contract.engine import BatchInfo, ClaimedPrompt, Engine, Outcome, PromptState
 from afkcli.core.contract.errors import EngineError
 from afkcli.core.contract.protocols import Price, Provider
-from afkcli.core.contract.structs import FrozenStruct
+from afkcli.core.contract.structs import FrozenStruct, replace
 from afkcli.wiring.prices import PriceList
 from afkcli.wiring.runner import Runner
 from afkcli.wiring.surroundings import runner_config
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _WAIT_S: Final = 1.0
 """How long a claim waits before it looks whether the worker is to stop."""
 _TRY_AGAIN_S: Final = 0.5
+_THREAD_WAIT_S: Final = 86_400.0
+"""How long a prompt waits for its thread, which other prompts of the batch have before it."""
 
 
 class WorkerPlan(FrozenStruct, kw_only=True):
@@ -88,7 +90,7 @@ class Worker:
 
     def _maker(self, info: BatchInfo) -> Callable[[PassingStore | None], Runner]:
         """Return what makes a runner, in whose place requests wait for the engine; see `PromptRunner`."""
-        setup, batch = self._setup, self._plan.batch
+        setup, batch = replace(self._setup, notify=_once(self._setup.notify)), self._plan.batch
         gate = Gate(self._engine, batch)
         prices = PriceList(setup.config.prices())
 
@@ -99,8 +101,8 @@ class Worker:
             return GatedProvider(provider, self._engine, batch, gate, info.limits, price)
 
         def make(store: PassingStore | None) -> Runner:
-            sinks = None if store is None else ()
-            return Runner(runner_config(setup), store=store, sinks=sinks, setup=setup, wrap=wrap)
+            sinks, config = None if store is None else (), runner_config(setup, "wait", _THREAD_WAIT_S)
+            return Runner(config, store=store, sinks=sinks, setup=setup, wrap=wrap)
 
         return make
 
@@ -176,3 +178,15 @@ class Worker:
                 if outcome.state is PromptState.QUEUED:  # nothing was sent: it is taken over
                     return
                 await asyncio.sleep(_TRY_AGAIN_S)
+
+
+def _once(notify: Callable[[str], None]) -> Callable[[str], None]:
+    """Return what passes on each line once: a thousand prompts have the same to say."""
+    said: set[str] = set()
+
+    def say(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            notify(line)
+
+    return say

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 import click
 
-from afkcli.batch.progress import batch_form, left_of, settled_of
+from afkcli.batch.progress import batch_form, cost_in_words, left_of, settled_of
 from afkcli.commands.base import Command
 from afkcli.commands.batch_access import engine_option, shown_name, with_engine
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.core.contract.engine import BatchInfo, PromptState
 from afkcli.core.contract.jsonform import JsonObject
-from afkcli.core.contract.text import dollars
 from afkcli.screen.columns import Column, Columns
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
@@ -82,6 +81,6 @@ def _row(batch: BatchInfo) -> Sequence[str]:
         ago(batch.created),
         f"{settled_of(counts):,}/{sum(counts.values()):,}",
         f"{counts.get(PromptState.FAILED, 0):,}",
-        dollars(batch.cost_usd).replace("below ", "<"),
+        "-" if batch.unknown_costs and not batch.cost_usd else cost_in_words(batch).replace("below ", "<"),
         state_in_words(batch),
     )

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
 import click
 
+from afkcli.batch.engines import batches_folder
+from afkcli.batch.local_engine import LocalEngine
 from afkcli.commands.base import Command
 from afkcli.commands.batch_access import batch_meant, complete_batch, engine_option, with_engine
 from afkcli.commands.context import invocation
@@ -41,12 +48,27 @@ def remove(batches: tuple[str, ...], yes: bool, engine: str, as_json: bool) -> N
         messages.say("nothing was deleted")
         return
 
-    async def delete(kept: Engine) -> None:
-        for info in found:
-            await kept.remove(info.name)
-            place = info.settings.get("results")
-            messages.say(f"deleted {info.name!r}" + (f"; its results are still in {place}" if place else ""))
-
-    with_engine(engine, delete)
+    for info in found:
+        with _unused(info.name):
+            with_engine(engine, partial(_remove, info.name))
+        place = info.settings.get("results")
+        messages.say(f"deleted {info.name!r}" + (f"; its results are still in {place}" if place else ""))
     if as_json:
         Stdout(invocation()).objects({"v": 1, "type": "deleted", "batch": info.name} for info in found)
+
+
+async def _remove(name: str, engine: Engine) -> None:
+    await engine.remove(name)
+
+
+@contextmanager
+def _unused(name: str) -> Iterator[None]:
+    """Keep other processes of this machine from running a batch; `BatchBusyError` if one does."""
+    from afkcli.batch.batch_lock import lock_batch
+
+    file = LocalEngine(batches_folder(invocation())).file_of(name).with_suffix(".lock")
+    lock = lock_batch(file, name, wait_s=0.0, say=Messages(invocation()).say)
+    try:
+        yield
+    finally:
+        os.close(lock)

@@ -76,7 +76,8 @@ def _lines(batch: BatchInfo) -> Iterator[tuple[str, str]]:
     yield "prompts", f"{sum(counts.values()):,}{f': {said}' if said else ''}"
     yield "state", state_in_words(batch)
     reserved = f", and up to {dollars(batch.reserved_usd)} in flight or parked" if batch.reserved_usd else ""
-    yield "cost", f"{dollars(batch.cost_usd)}{reserved}"
+    unknown = f"; not known of {batch.unknown_costs:,} prompts" if batch.unknown_costs else ""
+    yield "cost", f"{dollars(batch.cost_usd)}{reserved}{unknown}"
     yield "tokens", f"{batch.tokens:,} in {batch.requests:,} requests"
     yield "created", local_time(batch.created)
     for key in ("prompts", "results"):

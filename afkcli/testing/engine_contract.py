@@ -42,6 +42,7 @@ from afkcli.core.contract.engine import (
     Used,
 )
 from afkcli.core.contract.errors import EngineError, UnknownNameError
+from afkcli.core.contract.structs import replace
 from afkcli.testing.store_steps import ShiftedTime
 
 _DONE, _FAILED, _QUEUED = PromptState.DONE, PromptState.FAILED, PromptState.QUEUED
@@ -498,6 +499,22 @@ class EngineContract:
             assert await _counts(other) == {_DONE: 1, _QUEUED: 1}
         finally:
             await other.aclose()
+
+    @_with_engine
+    async def test_tokens_and_unknown_costs_of_outcomes_are_counted(self, engine: Engine, path: Path) -> None:
+        await _batch_of(engine, 4)
+        claimed = await _claimed(engine)
+        for prompt, reserved in zip(claimed, (0, 0, 0, 50), strict=True):
+            await _sent(engine, prompt, tokens=reserved)
+        costs, tokens = (0.5, None, None, 0.0), (10, 20, None, 40)
+        outcomes = [_outcome(prompt, cost=cost) for prompt, cost in zip(claimed, costs, strict=True)]
+        await engine.settle(
+            "b", [replace(outcome, tokens=count) for outcome, count in zip(outcomes, tokens, strict=True)]
+        )
+        info = await engine.batch("b")
+        assert info is not None
+        assert info.unknown_costs == 2
+        assert info.tokens == 80, "what was reserved counts in place of what the outcome says"
 
     # retry, cancel
 

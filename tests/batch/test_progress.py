@@ -118,8 +118,11 @@ def test_the_rate_is_that_of_the_last_half_minute(clock: Clock) -> None:
 
 def test_a_cost_that_is_not_known_is_marked(clock: Clock) -> None:
     meter = Meter(clock)
-    meter.take(news({DONE: 2}, 0.5, None, cost_usd=0.5))
+    meter.take(news({DONE: 2}, cost_usd=0.5, unknown_costs=1))
     assert "$0.50+" in meter.line(80)
+    meter.take(news({DONE: 2}, unknown_costs=2))
+    assert "cost unknown" in meter.line(80)
+    assert meter.form()["unknown_costs"] == 2
 
 
 def test_a_batch_that_has_ended_has_no_time_left(meter: Meter, clock: Clock) -> None:

@@ -135,7 +135,8 @@ class Outcome(FrozenStruct, kw_only=True):
 
     It is `sent` for a prompt that is answered later. One that is `sent` may become `parked` by an outcome, too.
     `result` is plain JSON. `cost_usd` is the cost of all requests of the claim, in place of what was reserved and used
-    for them; None if it is unknown, so that those count.
+    for them; None if it is unknown, so that those count. `tokens` are those of all its requests, input and output; they
+    count where nothing was reserved for them; None if they are unknown.
     """
 
     id: str
@@ -143,6 +144,7 @@ class Outcome(FrozenStruct, kw_only=True):
     state: PromptState
     result: JsonObject = field(default_factory=dict)
     cost_usd: float | None = None
+    tokens: int | None = None
 
 
 class SettledPrompt(FrozenStruct, kw_only=True):
@@ -177,7 +179,8 @@ class BatchInfo(FrozenStruct, kw_only=True):
     """A batch: `settings` is plain JSON of whoever created it, without secrets; `created` is RFC 3339.
 
     `counts` has the number of prompts by state, without those of which there is none. `cost_usd` is what was used, and
-    `reserved_usd` what running and parked prompts may have used in addition. `paused` is why nothing is claimed.
+    `reserved_usd` what running and parked prompts may have used in addition. `unknown_costs` is how many outcomes had a
+    cost that is not known, so that `cost_usd` is not all. `paused` is why nothing is claimed.
     """
 
     name: str
@@ -190,6 +193,7 @@ class BatchInfo(FrozenStruct, kw_only=True):
     tokens: int = 0
     requests: int = 0
     paused: str | None = None
+    unknown_costs: int = 0
 
 
 class News(FrozenStruct, kw_only=True):

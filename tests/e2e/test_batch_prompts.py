@@ -1,0 +1,244 @@
+"""`afk batch` with all that a prompt may have, watched and gone on with: real processes and a scripted server."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from afkcli.testing.model_server import ModelServer, RecordedRequest, Step
+from tests.e2e.shell import AFK, Shell, kill
+from tests.e2e.test_batch import rows, said, serving, write_prompts
+from tests.terminal import Terminal
+
+RUN = ("batch", "run", "prompts.jsonl", "-o", "results.jsonl")
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 30
+
+
+def write(shell: Shell, *prompts: Any) -> None:
+    (shell.folder / "prompts.jsonl").write_text("".join(f"{json.dumps(prompt)}\n" for prompt in prompts))
+
+
+def last_text(request: RecordedRequest) -> str:
+    """Return the text of the last message of a request, which may have other parts."""
+    content = request.body["messages"][-1]["content"]
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+def by_id(shell: Shell, name: str = "results.jsonl") -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for row in rows(shell, name)}
+
+
+def test_all_that_a_prompt_may_have_is_asked(keyed: Shell, server: ModelServer) -> None:
+    (keyed.folder / "cat.png").write_bytes(PNG)
+    url = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+    history = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "Hi"}]},
+        {"role": "assistant", "content": "Hello!"},
+        {"role": "user", "content": "again"},
+    ]
+    body = {"model": "gpt-5.2-mini", "messages": [{"role": "user", "content": "from OpenAI"}]}
+    write(
+        keyed,
+        {"id": "history", "messages": history},
+        {"id": "file", "message": "look", "attachments": ["cat.png"], "metadata": {"gold": "cat"}},
+        {"id": "options", "message": "options", "options": {"seed": 7}, "model": "openai/other"},
+        {"custom_id": "theirs", "method": "POST", "url": "/v1/chat/completions", "body": body},
+        "just a text",
+    )
+    done = keyed.afk(*RUN, "-m", "gpt-5.2-mini", "--option", "temperature=0", "-s", "Be kind.")
+    assert done.code == 0, done.err
+    sent = {last_text(request): request.body for request in server.requests}
+    assert [message["role"] for message in sent["again"]["messages"]] == ["system", "user", "assistant", "user"]
+    assert url in json.dumps(sent["again"])
+    assert sent["again"]["messages"][0]["content"] == "Be brief."
+    assert url in json.dumps(sent["look"])
+    assert (sent["options"]["model"], sent["options"]["seed"], sent["options"]["temperature"]) == ("other", 7, 0)
+    assert sent["just a text"]["messages"][0]["content"] == "Be kind."
+    found = by_id(keyed)
+    assert (found["theirs"]["custom_id"], found["file"]["metadata"]) == ("theirs", {"gold": "cat"})
+    assert keyed.in_process("threads", "--json").out == ""
+
+
+def test_a_table_a_prompt_file_and_a_schema_go_together(shell: Shell) -> None:
+    (shell.folder / "words.csv").write_text('ID;word;metadata.list\r\n1;bean;garden\r\n2;"sp\nach";garden\r\n')
+    (shell.folder / "p.md").write_text("---\ninstructions: You label {{ word }}.\n---\nLabel: {{ word }}\n")
+    schema = '{"type": "object", "required": ["label"]}'
+    with serving(shell, lambda request: Step(text=[json.dumps({"label": said(request)})])) as server:
+        run = ("batch", "run", "words.csv", "-o", "labels.jsonl", "-p", "./p.md", "--schema", schema, "--ordered")
+        done = shell.afk(*run)
+        assert done.code == 0, done.err
+        assert [row["output"] for row in rows(shell, "labels.jsonl")] == [
+            {"label": "Label: bean"},
+            {"label": "Label: sp\nach"},
+        ]
+        instructions = {request.body["messages"][0]["content"].partition("\n\n")[0] for request in server.requests}
+        assert instructions == {"You label bean.", "You label sp\nach."}
+        (shell.folder / "p.md").write_text("Mark: {{ word }}\n")
+        refused = shell.afk(*run)
+        assert (refused.code, "2 prompts have changed under the id" in refused.err) == (2, True)
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        '{"id": "z", "mesage": "typo"}',
+        '{"id": "p0", "message": "an id twice"}',
+        '{"id": "z", "message": "x", "model": "nowhere/model"}',
+        '{"id": "z", "message": "torn',
+    ],
+)
+def test_a_mistake_in_the_last_line_is_found_before_anything_is_paid(
+    keyed: Shell, server: ModelServer, bad: str
+) -> None:
+    write_prompts(keyed, 1500)
+    with (keyed.folder / "prompts.jsonl").open("a") as file:
+        file.write(bad)
+    done = keyed.afk(*RUN, "-m", "gpt-5.2-mini")
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert "prompts.jsonl, line 1501: " in line
+    assert server.requests == []
+    assert not (keyed.folder / "results.jsonl").exists()
+    assert keyed.in_process("batch", "list", "--json").out == ""
+
+
+def test_lines_that_are_added_are_asked_and_the_others_are_not(keyed: Shell, server: ModelServer) -> None:
+    write(keyed, "one", "two")
+    assert keyed.afk(*RUN, "-m", "gpt-5.2-mini").code == 0
+    write(keyed, "new", "two", "one", "last")
+    assert keyed.afk(*RUN, "-m", "gpt-5.2-mini").code == 0
+    assert sorted(map(said, server.requests)) == ["last", "new", "one", "two"]
+
+
+def test_a_sample_is_asked_first_and_then_the_rest(keyed: Shell, server: ModelServer) -> None:
+    write_prompts(keyed, 20)
+    assert keyed.afk(*RUN, "-m", "gpt-5.2-mini", "--sample", "3").code == 0
+    first = [said(request) for request in server.requests]
+    assert len(first) == 3
+    assert keyed.afk(*RUN, "-m", "gpt-5.2-mini", "--sample", "3").code == 0
+    assert len(server.requests) == 3
+    assert keyed.afk(*RUN, "-m", "gpt-5.2-mini").code == 0
+    assert len({said(request) for request in server.requests}) == len(server.requests) == 20
+
+
+def test_a_dry_run_asks_nothing_and_makes_nothing(keyed: Shell, server: ModelServer) -> None:
+    write_prompts(keyed, 20)
+    done = keyed.afk(*RUN, "-m", "gpt-5.2-mini", "--dry-run")
+    assert (done.code, done.out.splitlines()[0]) == (0, "prompts   20")
+    (form,) = keyed.afk(*RUN, "-m", "gpt-5.2-mini", "--dry-run", "--sample", "5", "--json").events
+    assert (form["type"], form["prompts"], form["most_usd"]) == ("batch_estimate", 5, None)
+    assert server.requests == []
+    assert not (keyed.folder / "results.jsonl").exists()
+    assert keyed.in_process("batch", "list", "--json").out == ""
+
+
+def test_what_failed_is_retried_and_the_order_of_the_results_stays(shell: Shell) -> None:
+    write_prompts(shell, 8)
+    broken = {"ask 2", "ask 5"}
+
+    def answer(request: RecordedRequest) -> Step:
+        return Step(status=400, body={"error": {"message": "no"}}) if said(request) in broken else Step()
+
+    with serving(shell, answer) as server:
+        assert shell.afk(*RUN, "--ordered").code == 4
+        broken.clear()
+        assert "2 prompts queued" in shell.in_process("batch", "retry", "results.jsonl").err
+        done = shell.afk(*RUN, "--ordered")
+        assert done.code == 0, done.err
+        assert len(server.requests) == 10
+    found = rows(shell)
+    assert [(row["id"], row["state"]) for row in found] == [(f"p{n}", "done") for n in range(8)]
+    assert [row["attempts"] for row in found] == [1, 1, 2, 1, 1, 2, 1, 1]
+
+
+def test_results_that_came_as_they_ended_are_put_in_order(shell: Shell) -> None:
+    def answer(request: RecordedRequest) -> Step:
+        return Step(delay_first=0.5 if said(request) == "ask 0" else 0.0)
+
+    write_prompts(shell, 6)
+    with serving(shell, answer) as server:
+        assert shell.afk(*RUN).code == 0
+        assert shell.afk(*RUN, "--ordered").code == 0
+        assert len(server.requests) == 6
+    assert [row["id"] for row in rows(shell)] == [f"p{n}" for n in range(6)]
+
+
+def test_prompts_of_one_thread_are_asked_one_after_the_other(shell: Shell) -> None:
+    write(shell, *({"id": f"q{n}", "message": f"ask {n}", "thread": "trip"} for n in range(6)))
+    with serving(shell, lambda request: Step()) as server:
+        done = shell.afk(*RUN)
+        assert done.code == 0, done.err
+        assert [said(request) for request in server.requests] == [f"ask {n}" for n in range(6)]
+        assert len(server.requests[-1].body["messages"]) == 11
+    assert "in use" not in done.err
+
+
+def test_events_say_what_happens(shell: Shell) -> None:
+    write_prompts(shell, 4)
+    answers = {"ask 1": Step(status=400, body={"error": {"message": "no"}})}
+    with serving(shell, lambda request: answers.get(said(request), Step())):
+        done = shell.afk(*RUN, "--json")
+    assert done.code == 4
+    events = done.events
+    assert (events[0]["type"], events[-1]["type"]) == ("batch_started", "batch_ended")
+    ended = {event["id"]: event for event in events if event["type"] == "prompt_ended"}
+    assert {id_: event["state"] for id_, event in ended.items()} == {
+        "p0": "done",
+        "p1": "failed",
+        "p2": "done",
+        "p3": "done",
+    }
+    assert ended["p1"]["error"] == "bad_request"
+    last = events[-1]
+    assert (last["counts"]["done"], last["counts"]["failed"], last["exit_code"]) == (3, 1, 4)
+    assert last["tokens"] == 3 * 19, "of the answers that came"
+    assert last["unknown_costs"] >= 3, "the model of the test has no price"
+
+
+def test_a_batch_that_runs_is_not_deleted(shell: Shell) -> None:
+    write_prompts(shell, 3)
+    arrived = threading.Event()
+
+    def answer(request: RecordedRequest) -> Step:
+        arrived.set()
+        return Step(delay_first=60)
+
+    with serving(shell, answer):
+        running = shell.start(*RUN)
+        assert arrived.wait(60)
+        done = shell.in_process("batch", "rm", "results.jsonl", "--yes")
+        assert (done.code, "another process runs the batch" in done.err) == (5, True)
+        assert "3 running" in shell.in_process("batch", "status", "results.jsonl").out
+        kill(running)
+
+
+@pytest.mark.parametrize("columns", [100, 40])
+def test_a_person_sees_how_far_it_is(shell: Shell, columns: int) -> None:
+    write_prompts(shell, 60)
+    go_on = threading.Event()
+
+    def answer(request: RecordedRequest) -> Step:
+        if request.n > 20:
+            go_on.wait(60)
+        return Step(status=400, body={"error": {"message": "no"}}) if request.n == 3 else Step()
+
+    with serving(shell, answer):
+        command = [AFK, *RUN, "--concurrency", "10"]
+        with Terminal(
+            command, columns=columns, lines=10, environment=shell.environment(), folder=shell.folder
+        ) as terminal:
+            terminal.wait_for("20 of 60")
+            terminal.wait_for("1 failed")
+            line = next(line for line in terminal.screen().splitlines() if "20 of 60" in line)
+            assert len(line) <= columns
+            assert ("[" in line) == (columns == 100)
+            go_on.set()
+            assert terminal.wait_for_end() == 4
+            assert "20 of 60" not in terminal.screen()
+            assert "59 done, 1 failed" in " ".join(terminal.text().split())

@@ -49,6 +49,9 @@ class ChunkLine(FrozenStruct, kw_only=True):
     group: str
     data: bytes
 
+    def __repr__(self) -> str:
+        return f"ChunkLine(group={self.group!r})"  # its data may be megabytes
+
 
 class Chunk(FrozenStruct, kw_only=True):
     """Requests that become one batch of the provider: `count` lines in the file `path`, all of one `group`.

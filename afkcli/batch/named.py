@@ -39,20 +39,34 @@ class NamedThings:
         self._needs_keys = needs_keys
         self._providers: set[str] = set()
         self._default_models: set[str | None] = set()
-        self._models: dict[str, str] = {}
+        self._models: dict[tuple[str, str | None], str] = {}
         self._agents = {DEFAULT_AGENT, *setup.config.agents()}
         self._schemas: dict[str, JsonObject] = {}
 
-    def model(self, name: str) -> str:
-        """Return `provider/model` for a name; `RowError` if it is unknown or its provider is not installed."""
-        if name not in self._models:
-            try:
-                full = full_model_name(self._setup, name)
-            except UsageError as error:
-                raise RowError(str(error)) from None
+    def model(self, name: str, provider: str | None = None) -> str:
+        """Return `provider/model` for a name; `RowError` if it is unknown or its provider cannot be used.
+
+        Args:
+            name: the name.
+            provider: whose model it is if nothing else claims it; with a slash in it, it may be a name of theirs.
+        """
+        key = (name, provider)
+        if key not in self._models:
+            full = self._full_name(name, provider)
             self._check_provider(full.partition("/")[0])
-            self._models[name] = full
-        return self._models[name]
+            self._models[key] = full
+        return self._models[key]
+
+    def _full_name(self, name: str, provider: str | None) -> str:
+        if provider is not None and f"provider.{name.partition('/')[0]}" not in self._setup.plugins.found:
+            try:
+                return f"{provider}/{name}" if "/" in name else full_model_name(self._setup, name)
+            except UsageError:
+                return f"{provider}/{name}"
+        try:
+            return full_model_name(self._setup, name)
+        except UsageError as error:
+            raise RowError(str(error)) from None
 
     def check_default_model(self, agent: str | None) -> None:
         """Check the model of prompts that name none, once for each agent.

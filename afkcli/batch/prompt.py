@@ -75,6 +75,13 @@ def defaults_from_json(form: JsonObject) -> Defaults:
     return from_json(Defaults, form)
 
 
+def request_size(request: Mapping[str, Any]) -> int:
+    """Return about how many characters a request has: those of its texts and of what is attached as data."""
+    size = len(request.get("message", request.get("text", "")))
+    size += sum(len(form.get("data", "")) for form in request.get("attachments", ()))
+    return size + sum(map(request_size, request.get("history", ())))
+
+
 class Digests:
     """Makes the digests of the prompts of one batch.
 

@@ -113,14 +113,15 @@ def _messages_api(params: Mapping[str, Any]) -> JsonObject:
 
 
 def _prompt(provider: str, body: Mapping[str, Any], messages: Any, most: Any, schema: JsonObject | None) -> JsonObject:
-    """Return the fields of a prompt that all forms have; a model without `openai/` or `anthropic/` gets it."""
+    """Return the fields of a prompt that all forms have; its model is one of `provider`, if its name says no other."""
     options = {name: body[name] for name in _SAME_OPTIONS if body.get(name) is not None}
     if most is not None:
         options["max_output_tokens"] = most
     prompt: JsonObject = {"messages": [] if messages is None else messages}
     model = body.get("model")
     if isinstance(model, str) and model:
-        prompt["model"] = model if model.startswith(f"{provider}/") else f"{provider}/{model}"
+        prompt["model"] = model
+        prompt["provider"] = provider
     if options:
         prompt["options"] = options
     if schema is not None:

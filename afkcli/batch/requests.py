@@ -22,7 +22,7 @@ from afkcli.batch.fields import (
 )
 from afkcli.batch.named import NamedThings
 from afkcli.batch.provider_lines import as_prompt, is_provider_line
-from afkcli.batch.rows import Row, RowError, unknown_field
+from afkcli.batch.rows import Row, RowError, refuse_results, unknown_field
 from afkcli.batch.templates import Template
 from afkcli.core.contract.jsonform import JsonObject
 
@@ -42,6 +42,8 @@ FIELDS = (
     "metadata",
 )
 """The fields of a prompt."""
+_PROVIDER = "provider"
+"""Whose batch file a line is of; only lines of providers have it."""
 CUSTOM_ID = "custom_id"
 """`id`, as the providers' batch files name it."""
 
@@ -63,7 +65,6 @@ class RequestMaker:
             "instructions": lambda value: text_of("instructions", value),
             "thread": thread_name,
             "agent": lambda value: named.agent(text_of("agent", value)),
-            "model": lambda value: named.model(text_of("model", value)),
             "options": options_of,
             "schema": named.schema,
             "limits": limits_of,
@@ -92,6 +93,8 @@ class RequestMaker:
             if name == "instructions" and request.get("instructions"):
                 raise RowError("'instructions' and a system message exclude each other; leave one out")
             request[name] = read(value)
+        if fields.get("model") is not None:
+            request["model"] = self._named.model(text_of("model", fields["model"]), fields.get(_PROVIDER))
         if "model" not in request:
             self._named.check_default_model(request.get("agent"))
         return {name: value for name, value in request.items() if value not in (None, {}, [])}
@@ -99,6 +102,7 @@ class RequestMaker:
     def _known_fields(self, row: Row) -> JsonObject:
         """Return the fields of a row by their own names, with variables of the prompt file among `variables`."""
         fields = row.fields
+        refuse_results(fields)
         if is_provider_line(fields):
             return as_prompt(fields)
         names = self._template.names if self._template is not None else frozenset()

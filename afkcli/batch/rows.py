@@ -5,7 +5,7 @@ Since: 0.2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from afkcli.core.contract.jsonform import JsonObject
@@ -30,6 +30,14 @@ class Row(NamedTuple):
     fields: JsonObject
     id: str | None = None
     loose: bool = False
+
+
+def refuse_results(fields: Mapping[str, object]) -> None:
+    """Refuse a row of results, of afk or of a provider, where a prompt is wanted."""
+    if {"state", "attempts"} <= fields.keys() or {"custom_id", "response"} <= fields.keys():
+        raise RowError("it is a row of results, not a prompt; name the file of prompts")
+    if "custom_id" in fields and "result" in fields:
+        raise RowError("it is a row of results, not a prompt; name the file of prompts")
 
 
 def unknown_field(name: str, known: Iterable[str], what: str = "field") -> RowError:

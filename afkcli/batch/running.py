@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from afkcli.batch.prompt import Prompt
+from afkcli.batch.prompt import Prompt, request_size
 from afkcli.batch.results_file import ResultsFile
 from afkcli.batch.worker import Worker, WorkerPlan
 from afkcli.batch.worker_processes import Orders, WorkerProcess, drain_all, kill_all
@@ -29,11 +29,13 @@ from afkcli.core.contract.errors import AfkError, EngineError, UsageError
 from afkcli.core.contract.ids import uuid7
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.structs import FrozenStruct, Struct
+from afkcli.host.ending import EndedError
 
 if TYPE_CHECKING:
     from afkcli.wiring.setup import Setup
 
 _SUBMITTED_AT_ONCE: Final = 1000
+_SUBMITTED_BYTES: Final = 16 << 20
 _WATCHED_AT_ONCE: Final = 1000
 _WATCH_S: Final = 0.2
 _SUBMITTING: Final = "its prompts are being read"
@@ -126,11 +128,13 @@ async def _submit(engine: Engine, plan: BatchPlan, prompts: Iterable[Prompt]) ->
 
 def _chunks(prompts: Iterable[Prompt]) -> Iterable[Sequence[Prompt]]:
     chunk: list[Prompt] = []
+    size = 0
     for prompt in prompts:
         chunk.append(prompt)
-        if len(chunk) == _SUBMITTED_AT_ONCE:
+        size += request_size(prompt.request)
+        if len(chunk) == _SUBMITTED_AT_ONCE or size > _SUBMITTED_BYTES:
             yield chunk
-            chunk = []
+            chunk, size = [], 0
     if chunk:
         yield chunk
 
@@ -233,10 +237,22 @@ class Attendant:
             if news.outcomes:
                 await self._write(news)
                 after = news.outcomes[-1].sequence
-            self._observe(news)
+            await self._show(news)
             await self._count_errors(news.batch)
             if ending and not news.outcomes:
                 return news.batch
+
+    async def _show(self, news: News) -> None:
+        """Have it shown; where that fails, as on a closed pipe, what was sent is waited for, and no more is asked."""
+        try:
+            self._observe(news)
+        except (EndedError, AfkError) as error:
+            self._observe = lambda news: None
+            if isinstance(error, EndedError) and error.ending.signal is not None:
+                self._signals.append(error.ending.signal)
+                drain_all(self._workers)
+            else:
+                await self._pause(str(error))
 
     async def _write(self, news: News) -> None:
         """Write rows; where that fails the engine keeps the results, and the batch stops."""

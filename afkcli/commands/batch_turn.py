@@ -22,6 +22,7 @@ from afkcli.core.contract.engine import BatchInfo, BatchLimits, Engine, News, Pr
 from afkcli.core.contract.errors import EXIT_FAILED, EXIT_OK, AfkError, UsageError
 from afkcli.host.ending import Ending
 from afkcli.host.invocation import Invocation
+from afkcli.screen.display import shown_activity
 from afkcli.screen.messages import Messages
 from afkcli.version import __version__
 from afkcli.wiring.assembly import load_setup
@@ -57,7 +58,8 @@ def _run(invocation: Invocation, request: BatchRequest) -> Ending:
     make = engine_maker(setup, request.engine)
     lock = _locked(setup, request, plan, messages)
     try:
-        batch = asyncio.run(_submitted(make, plan, found.prompts(setup, sample=request.sample)))
+        with shown_activity(invocation, messages, "reading prompts", plain=request.plain):
+            batch = asyncio.run(_submitted(make, plan, found.prompts(setup, sample=request.sample)))
         return _attended(setup, request, plan, make, found.defaults, batch, messages)
     finally:
         os.close(lock)

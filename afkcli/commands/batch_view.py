@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from afkcli.batch.progress import Meter, batch_form
 from afkcli.core.contract.engine import BatchInfo, News, SettledPrompt
+from afkcli.core.contract.errors import AfkError
 from afkcli.core.contract.jsonform import JsonObject
+from afkcli.host.ending import EndedError
 from afkcli.host.invocation import Invocation
 from afkcli.screen.display import shown_activity
 from afkcli.screen.messages import Messages
@@ -72,7 +74,8 @@ class BatchEvents:
 
     def end(self, batch: BatchInfo, problem: str | None, code: int) -> None:
         """Write the last event."""
-        self._write("batch_ended", {**batch_form(batch), "problem": problem, "exit_code": code})
+        with suppress(EndedError, AfkError):  # its reader has gone; the batch has ended as it has
+            self._write("batch_ended", {**batch_form(batch), "problem": problem, "exit_code": code})
 
     def _write(self, kind: str, fields: JsonObject) -> None:
         self._stdout.objects([self._form(kind, fields)])

@@ -34,6 +34,8 @@ LOOK_SECONDS = 0.25
 FRAME_SECONDS = 0.1
 SAID_AFTER_SECONDS = (10, 30, 60, 120, 300, 600)
 """After which seconds of a wait a line says so where output is only appended; then every ten minutes."""
+_JOIN_SECONDS = 1.0
+"""How long the end waits for the worker, which writes at most one line without waiting for the terminal."""
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _ASCII_FRAMES = "|/-\\"
 _BAR_COLUMNS = 20
@@ -148,6 +150,7 @@ class Activity:
         self._said: tuple[_Wait | None, int] = (None, 0)
         self._suspends = False
         self._observed: AbstractContextManager[None] | None = None
+        self._worker: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         if not self._appended:
@@ -156,11 +159,14 @@ class Activity:
             self._catch_suspension()
         self._observed = observed(self)
         self._observed.__enter__()
-        threading.Thread(target=self._run, name="afk-activity", daemon=True).start()
+        self._worker = threading.Thread(target=self._run, name="afk-activity", daemon=True)
+        self._worker.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._ended.set()
+        if self._worker is not None:
+            self._worker.join(_JOIN_SECONDS)  # a batch forks then, and no other thread may run
         if self._observed is not None:
             self._observed.__exit__(None, None, None)
         if self._line is not None:

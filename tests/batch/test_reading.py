@@ -444,6 +444,34 @@ class TestProviderLines:
     def test_that_ask_for_more_are_refused(self, read: Read, line: dict[str, Any], said: str) -> None:
         assert said in refused(read, lines({"custom_id": "x", **line}))
 
+    @pytest.mark.parametrize(
+        ("line", "model"),
+        [
+            ({"body": {"model": "gpt-5.2"}}, "openai/gpt-5.2"),
+            ({"body": {"model": "openai/gpt-5.2"}}, "openai/gpt-5.2"),
+            ({"body": {"model": "llama-3"}}, "openai/llama-3"),
+            ({"body": {"model": "meta-llama/Llama-3"}}, "openai/meta-llama/Llama-3"),
+            ({"params": {"model": "claude-sonnet-4-5"}}, "anthropic/claude-sonnet-4-5"),
+            ({"params": {"model": "gpt-5.2"}}, "openai/gpt-5.2"),
+        ],
+    )
+    def test_have_the_model_that_their_name_says_else_one_of_their_provider(
+        self, read: Read, line: dict[str, Any], model: str
+    ) -> None:
+        body = {**next(iter(line.values())), "messages": [{"role": "user", "content": "Hi"}]}
+        assert read(lines({"custom_id": "x", next(iter(line)): body}))[0].request["model"] == model
+
+    @pytest.mark.parametrize(
+        "row",
+        [
+            {"v": 1, "id": "a", "state": "done", "text": "4", "attempts": 1},
+            {"id": "batch_req_1", "custom_id": "a", "response": {"status_code": 200}, "error": None},
+            {"custom_id": "a", "result": {"type": "succeeded"}},
+        ],
+    )
+    def test_of_results_are_refused(self, read: Read, row: dict[str, Any]) -> None:
+        assert "it is a row of results, not a prompt" in refused(read, lines(row))
+
 
 class TestText:
     def test_each_line_of_a_txt_is_a_message(self, read: Read) -> None:

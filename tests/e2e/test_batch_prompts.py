@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
 import threading
 from typing import Any
 
 import pytest
 
 from afkcli.testing.model_server import ModelServer, RecordedRequest, Step
-from tests.e2e.shell import AFK, Shell, kill
+from tests.e2e.shell import AFK, LIMIT, Shell, kill
 from tests.e2e.test_batch import rows, said, serving, write_prompts
 from tests.terminal import Terminal
 
@@ -199,6 +200,22 @@ def test_events_say_what_happens(shell: Shell) -> None:
     assert (last["counts"]["done"], last["counts"]["failed"], last["exit_code"]) == (3, 1, 4)
     assert last["tokens"] == 3 * 19, "of the answers that came"
     assert last["unknown_costs"] >= 3, "the model of the test has no price"
+
+
+def test_a_reader_of_events_that_goes_away_parks_nothing(shell: Shell) -> None:
+    write_prompts(shell, 200)
+    with serving(shell, lambda request: Step(delay_first=0.05)):
+        running = shell.start(*RUN, "--json", "--concurrency", "4")
+        assert running.stdout is not None
+        assert b"batch_started" in running.stdout.readline()
+        running.stdout.close()
+        with running:
+            assert running.wait(LIMIT) == -signal.SIGPIPE
+    found = rows(shell)
+    assert 0 < len(found) < 200
+    assert {row["state"] for row in found} == {"done"}
+    counts = json.loads(shell.in_process("batch", "status", "--json").out)["counts"]
+    assert (counts["parked"], counts["running"]) == (0, 0)
 
 
 def test_a_batch_that_runs_is_not_deleted(shell: Shell) -> None:

@@ -76,7 +76,9 @@ class PostgresServer:
             time.sleep(0.01)
 
     def start(self) -> None:
-        """Start the server again."""
+        """Start the server again, if it does not run."""
+        if (self.folder / "data" / "postmaster.pid").exists() and _is_running(self._server.get_pid()):
+            return
         (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
         self._server.ensure_postgres_running()
 

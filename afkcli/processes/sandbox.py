@@ -33,6 +33,8 @@ HIDDEN = (
     "~/.kube",
     "~/.docker/config.json",
     "~/.netrc",
+    "~/.pgpass",
+    "~/.pg_service.conf",
     "~/.npmrc",
     "~/.pypirc",
     "~/.git-credentials",

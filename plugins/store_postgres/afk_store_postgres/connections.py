@@ -6,6 +6,7 @@ may go through a pooler in transaction mode.
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import threading
@@ -22,6 +23,8 @@ from afk_store_postgres.problems import NoReplyError, as_store_error, is_lost, i
 from afkcli.plugin import keep_secret, say_waiting, while_waiting
 
 T = TypeVar("T")
+
+logging.getLogger("psycopg").addHandler(logging.NullHandler())  # else its warnings go to stderr, which is afk's
 
 REPLY_SECONDS = 10.0
 """How long a reply to a write may take: then the connection counts as lost, as after a cut of the network."""
@@ -96,19 +99,19 @@ class Connections:
         self._arguments: dict[str, Any] = {**_ALWAYS, **unless, **given}
         self.where = _where(given)
 
-    def use(self, work: Callable[[WatchedConnection, bool], T], *, reply_seconds: float = REPLY_SECONDS) -> T:
+    def use(self, work: Callable[[WatchedConnection, bool], T], *, reply_seconds: float | None = None) -> T:
         """Return what `work` returns for a connection; it is called again if the connection is lost.
 
         Args:
             work: takes a connection without a transaction, and whether an earlier call may have been carried out
                 although it failed. It ends its own transaction.
-            reply_seconds: how long the server may be silent.
+            reply_seconds: how long the server may be silent; None for `REPLY_SECONDS`.
 
         Raises:
             StoreError: the server is away for too long, or refuses the work.
         """
         with store_errors(self.where):
-            return self._use(work, reply_seconds)
+            return self._use(work, REPLY_SECONDS if reply_seconds is None else reply_seconds)
 
     def _use(self, work: Callable[[WatchedConnection, bool], T], reply_seconds: float) -> T:
         deadline = time.monotonic() + self._wait_timeout

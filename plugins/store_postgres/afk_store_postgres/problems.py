@@ -32,12 +32,13 @@ _STARTING = re.compile(
 )
 """What a server says, before it knows a code for it, while it will soon take connections again."""
 
+_READ_ONLY = "{where} is read-only ({error}); connect to the primary server (target_session_attrs=read-write)"
 _LINES: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     (
         (errors.InsufficientPrivilege,),
         "{where} does not allow this ({error}); grant the role what `docs/how-to/postgres.md` lists",
     ),
-    ((errors.ReadOnlySqlTransaction,), "{where} is read-only ({error}); connect to the primary server"),
+    ((errors.ReadOnlySqlTransaction, errors.FeatureNotSupported), _READ_ONLY),
     (
         (errors.DiskFull, errors.InsufficientResources),
         "{where} has no room left: nothing was written ({error}); free some space there",
@@ -66,7 +67,7 @@ def is_lost(error: psycopg.Error) -> bool:
     if isinstance(error, (NoReplyError, psycopg.InterfaceError)):
         return True
     state = error.sqlstate
-    return isinstance(error, psycopg.OperationalError) and (state is None or state[:2] in ("08", "57"))
+    return isinstance(error, psycopg.OperationalError) and (state is None or state.startswith(("08", "57P")))
 
 
 def is_starting(error: psycopg.Error) -> bool:

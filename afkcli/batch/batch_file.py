@@ -37,6 +37,9 @@ from afkcli.host.files import private_file
 VERSION = 1
 """Of the tables below; a file of a greater version is refused."""
 
+BUSY_SECONDS = 10
+"""How long a read waits while another process opens the file after a crash, or is the last one to close it."""
+
 _STATES = tuple(PromptState)
 _NUMBER = {state: number for number, state in enumerate(_STATES)}
 _QUEUED, _RUNNING, _PARKED, _CANCELLED, _SENT = 0, 1, 4, 5, 6
@@ -99,7 +102,7 @@ class BatchFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._db = sqlite3.connect(path, timeout=0, isolation_level=None)
+        self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
         try:
             self._check_version()
             for pragma in ("synchronous = NORMAL", "wal_autocheckpoint = 0", "cache_size = -8000"):
@@ -124,12 +127,15 @@ class BatchFile:
 
     def begin(self) -> bool:
         """Begin a transaction that writes; return False if another process is writing."""
+        self._db.execute("PRAGMA busy_timeout = 0")  # the event loop must not wait here
         try:
             self._db.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 return False
             raise
+        finally:
+            self._db.execute(f"PRAGMA busy_timeout = {1000 * BUSY_SECONDS}")
         row = self._db.execute("SELECT limits, paused, totals FROM batch").fetchone()
         self.limits, self.paused, self.totals = _LIMITS.decode(row[0]), row[1], _TOTALS.decode(row[2])
         return True

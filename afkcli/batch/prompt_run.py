@@ -13,6 +13,7 @@ from afkcli.batch.asking import flags_of_prompt, question_of, remember
 from afkcli.batch.gated_provider import TURN, Turn
 from afkcli.batch.passing_store import PassingStore
 from afkcli.batch.prompt import Defaults
+from afkcli.batch.prompt_log import PromptLog
 from afkcli.batch.results import refused, result_of, tokens_of
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.engine import ClaimedPrompt, Outcome, PromptState
@@ -79,12 +80,14 @@ class PromptRunner:
         self._keeps_threads = keeps_threads
         self._store = PassingStore(lambda: open_store(setup))
         self._runners: dict[bool, Runner] = {}
+        self._log = PromptLog(setup)
         self._agent: Agent | None = None
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def aclose(self) -> None:
         for runner in self._runners.values():
             await runner.aclose()
+        await self._log.aclose()
 
     def _runner(self, *, keeps: bool) -> Runner:
         if keeps not in self._runners:
@@ -105,11 +108,14 @@ class PromptRunner:
             return self._settled(prompt, turn, PromptState.FAILED, form, None if turn.sent else 0.0)
         if self._is_unsent(turn):
             return self._given_back(prompt, turn)
+        keeps = self._keeps(prompt.request)
+        if not keeps:
+            self._log.completed(ended.result)
         state, form = result_of(
             prompt.request,
             ended.result,
             exception=ended.exception,
-            thread=ended.result.thread_id if self._keeps(prompt.request) else None,
+            thread=ended.result.thread_id if keeps else None,
             started=began,
             sealed=time.time(),
         )

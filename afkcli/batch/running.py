@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from afkcli.batch.prompt import Prompt, request_size
 from afkcli.batch.results_file import ResultsFile
 from afkcli.batch.worker import Worker, WorkerPlan
-from afkcli.batch.worker_processes import Orders, WorkerProcess, drain_all, kill_all
+from afkcli.batch.worker_processes import Orders, WorkerProcess, allow_descriptors, drain_all, kill_all
 from afkcli.core.contract.engine import (
     BatchInfo,
     BatchLimits,
@@ -40,6 +40,8 @@ _WATCHED_AT_ONCE: Final = 1000
 _WATCH_S: Final = 0.2
 _SUBMITTING: Final = "its prompts are being read"
 _NAMED: Final = 3
+_FILES, _FILES_A_PROMPT = 256, 2
+"""How many files and connections a worker has open at most, and how many more for each prompt in flight."""
 
 MakeEngine = Callable[[], Engine]
 
@@ -141,6 +143,7 @@ def _chunks(prompts: Iterable[Prompt]) -> Iterable[Sequence[Prompt]]:
 
 async def work(make: MakeEngine, setup: Setup, plan: WorkerPlan, orders: Orders) -> str | None:
     """Do the work of one worker process; return why it stopped early, or None."""
+    allow_descriptors(_FILES + _FILES_A_PROMPT * plan.at_once)
     engine = make()
     try:
         worker = Worker(setup, engine, plan)

@@ -135,6 +135,17 @@ def _be_worker(parent: int, ordered: int, says: int, work: Work, index: int) -> 
         os._exit(code)
 
 
+def allow_descriptors(number: int) -> None:
+    """Raise the limit of open files of this process to `number`, as far as the system lets it."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = number if hard == resource.RLIM_INFINITY else min(number, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _die_with(parent: int) -> None:
     """Have the system kill this process when its parent dies, where it can; end it if that has happened."""
     if sys.platform.startswith("linux"):

@@ -105,6 +105,17 @@ def test_no_thread_is_kept_without_threads_and_one_each_with_it(keyed: Shell, se
     assert len(names) == 3
 
 
+def test_the_log_has_one_record_a_prompt(keyed: Shell, server: ModelServer) -> None:
+    write_prompts(keyed, 5)
+    assert keyed.afk(*RUN).code == 0
+    log = keyed.log()
+    assert [event["type"] for event in log] == ["completed"] * 5
+    assert {event["result"]["run_id"] for event in log} == {row["run_id"] for row in rows(keyed)}
+    assert keyed.afk("events", "tail").code == 0
+    (keyed.folder / "log.jsonl").write_text("\n".join(map(json.dumps, log)))
+    assert keyed.afk("replay", "log.jsonl").code == 0
+
+
 def test_ordered_results_come_in_the_order_of_the_prompts(shell: Shell) -> None:
     def answer(request: RecordedRequest) -> Step:
         return Step(delay_first=0.5 if said(request) in ("ask 0", "ask 7") else 0.0)

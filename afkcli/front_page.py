@@ -43,6 +43,7 @@ COMMAND_GROUPS: dict[str, dict[str, str]] = {
         "init": "Write a commented afk.toml here.",
         "trust": "Trust the afk.toml of this project.",
         "completion": "Print the completion script for bash, zsh or fish.",
+        "worker": "Show or end the warm worker, which makes commands start fast.",
     },
 }
 """All commands, by the group in which `afk --help` shows them."""

@@ -40,6 +40,7 @@ CONTEXT_KEYS: Mapping[str, tuple[type, ...]] = {
     "instructions": (str,),
 }
 THREADS_KEYS: Mapping[str, tuple[type, ...]] = {"keep_unnamed_days": (int,)}
+WORKER_KEYS: Mapping[str, tuple[type, ...]] = {"enabled": (bool,), "idle_minutes": (int, float)}
 AGENT_KEYS: Mapping[str, tuple[type, ...]] = {
     "model": (str,),
     "instructions": (str,),
@@ -83,6 +84,7 @@ TOP_LEVEL_KEYS: Mapping[str, tuple[type, ...]] = {
     "windows": (dict,),
     "budgets": (dict,),
     "threads": (dict,),
+    "worker": (dict,),
     **dict.fromkeys(PLUGIN_SECTIONS, (dict,)),
 }
 
@@ -113,6 +115,8 @@ def check_config(table: Mapping[str, Any], data: bytes, path: Path) -> None:
     for name, usd in table.get("budgets", {}).items():
         check.not_negative(usd, ("budgets", name))
     check.threads(table.get("threads", {}))
+    check.table(table.get("worker", {}), WORKER_KEYS, ("worker",))
+    check.not_negative(table.get("worker", {}).get("idle_minutes", 0), ("worker", "idle_minutes"))
     for model, price in check.tables(table, "prices"):
         check.price(price, ("prices", model))
     for model, tokens in table.get("windows", {}).items():
@@ -243,7 +247,14 @@ class _Check(FrozenStruct):
             raise self._error(at, f"{known} (US dollars per million tokens)")
 
     def wrong(self, at: Sequence[str], kinds: tuple[type, ...]) -> ConfigError:
-        words = {str: "a string", int: "an integer", float: "a number", dict: "a table", list: "an array"}
+        words = {
+            bool: "true or false",
+            str: "a string",
+            int: "an integer",
+            float: "a number",
+            dict: "a table",
+            list: "an array",
+        }
         what = f"{IN_WORDS} (in quotes if it has a unit)" if at[-1] in _TIMES else words[kinds[-1]]
         return self._error(at, f"must be {what}")
 

@@ -40,6 +40,11 @@ class Caller:
         return stat_of(self.pid)
 
     @property
+    def has_terminal(self) -> bool:
+        """Whether it has a controlling terminal."""
+        return bool(self.began) and self.began[_TERMINAL] != "0"
+
+    @property
     def terminal(self) -> str | None:
         """The path of its controlling terminal; None if it has none."""
         number = int(self.began[_TERMINAL])

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+from afkcli.config.project import find_project_file
 from afkcli.core.contract.structs import FrozenStruct
+from afkcli.host.paths import config_file
+from afkcli.host.permissions import MAX_OWN_BYTES
 from afkcli.worker import place, wire
 from afkcli.worker.caller import Caller
 from afkcli.worker.identity import Identity
 
-NEVER = ("chat", "completion", "init", "plugins", "trust", "worker")
-"""Commands that talk with a person, that change the installation, or that are about the worker itself."""
+NEVER = ("batch", "chat", "completion", "init", "plugins", "trust", "worker")
+"""Commands that talk with a person, change the installation, start processes of their own, or are of the worker."""
 READS_NO_TERMINAL = {
     "agents": (),
     "config": (),
@@ -26,7 +29,10 @@ READS_NO_TERMINAL = {
     "usage": (),
 }
 """The commands that ask a person nothing, each with those of its own commands for which that holds; () for all."""
-_ASKS = ("--edit", "--approvals")
+_TURNS = ("run", "")
+_TOOL_OPTIONS = ("--tool", "--tools", "-T")
+_SIGNS = (b"tools", b"_command")
+"""What a config has that gives an agent tools, or a provider a key by a command."""
 _OTHER_FILES = ("/dev/fd/", "/proc/", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/tty")
 _COLD_VARIABLES = ("PYTHON", "COV_", "COVERAGE_", "_AFK_COMPLETE")
 
@@ -70,14 +76,26 @@ def _of_command(words: Sequence[str], order: wire.Order) -> Decision | None:
     command = command_of(words)
     if command[:1] and command[0] in NEVER:
         return Decision.cold(f"`afk {command[0]}` runs cold")
-    if any(word.partition("=")[0] in _ASKS for word in words):
+    if "--edit" in words or _approvals(words) == "ask":
         return Decision.cold("a person is asked")
     if order.flags & wire.HAS_OTHERS and any(name in word for word in words for name in _OTHER_FILES):
         return Decision.cold("an argument names a descriptor")
     return None
 
 
+def _approvals(words: Sequence[str]) -> str:
+    """Return what the option `--approvals` says, "" where it is not given."""
+    for at, word in enumerate(words):
+        if word == "--approvals":
+            return words[at + 1] if at + 1 < len(words) else ""
+        if word.startswith("--approvals="):
+            return word.partition("=")[2]
+    return ""
+
+
 def _of_environment(program: str, environment: Mapping[str, str], identity: Identity) -> Decision | None:
+    if environment.get("AFK_APPROVALS") == "ask":
+        return Decision.cold("a person is asked")
     if place.is_off(environment):
         return Decision.cold("it is turned off")
     cold = [name for name in environment if name.startswith(_COLD_VARIABLES)]
@@ -102,13 +120,42 @@ def _of_files(identity: Identity) -> Decision | None:
 def _of_terminal(
     words: Sequence[str], order: wire.Order, caller: Caller, environment: Mapping[str, str]
 ) -> Decision | None:
-    if caller.terminal is None and not int(caller.began[4]):
+    """Return why a command is not taken that has a terminal: only what reads nothing from it runs here."""
+    if not caller.has_terminal:
         return None
-    command, *others = [*command_of(words), ""]
+    if caller.terminal is None or not caller.is_in_foreground():
+        return Decision.cold("it is in the background, where a terminal may stop it")
+    command, *others = [*command_of(words), "", ""]
     known = READS_NO_TERMINAL.get(command)
-    if known is None or (known and not (others[0] == "" or others[0] in known)):
+    if known is None or (known and others[0] and others[0] not in known):
         return Decision.cold("it may read from the terminal")
+    if command in _TURNS and (words[-1:] == ["-"] or _may_ask(words, caller, environment)):
+        return Decision.cold("it may ask on the terminal")
     return None
+
+
+def _may_ask(words: Sequence[str], caller: Caller, environment: Mapping[str, str]) -> bool:
+    """Return whether a turn may ask a person: about a call of a tool, or a command of a key for its passphrase."""
+    if any(word.startswith(_TOOL_OPTIONS) for word in words):
+        return True
+    config = [os.fspath(config_file(environment))]
+    try:
+        project = find_project_file(os.readlink(f"/proc/{caller.pid}/cwd"))  # noqa: PTH115
+    except OSError:
+        return True
+    config += [os.fspath(project)] if project is not None else []
+    return any(sign in _bytes_of(path) for path in config for sign in _SIGNS)
+
+
+def _bytes_of(path: str) -> bytes:
+    """Return the bytes of a config file; what stands for all signs where it cannot be read."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            return file.read(MAX_OWN_BYTES)
+    except FileNotFoundError:
+        return b""
+    except OSError:
+        return b"".join(_SIGNS)
 
 
 def command_of(words: Sequence[str]) -> list[str]:

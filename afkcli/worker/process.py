@@ -15,8 +15,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from afkcli.config.reading import load_user_config
 from afkcli.host.collecting import pause_collecting
 from afkcli.host.invocation import Invocation
+from afkcli.host.paths import config_file
 from afkcli.worker import place
 from afkcli.worker.child import StandBy
 from afkcli.worker.identity import Identity, imported_paths, recorded
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 MAX_WORKERS = 4
 """Of one user; each takes about as much memory as a run."""
+IDLE_MINUTES = 10
+"""After so many minutes without a command, a worker ends; `idle_minutes` of the config counts before it."""
 REHEARSALS = 10
 _MAX_ORDER = 1 << 22
 _BACKLOG = 256
@@ -61,6 +65,10 @@ def _main(command: Callable[[Callable[[], Invocation]], Ending]) -> None:
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.umask(0o077)
     order = _order()
+    config = load_user_config(config_file())
+    wanted = config.table.get("worker", {})
+    if not wanted.get("enabled", True):
+        return
     lock = _locked(order["socket"])
     if lock is None:
         return
@@ -81,7 +89,7 @@ def _main(command: Callable[[Callable[[], Invocation]], Ending]) -> None:
         listener,
         child.run,
         is_wanted=lambda: _numbers(address) == here,
-        idle_s=600.0,
+        idle_s=60.0 * float(wanted.get("idle_minutes", IDLE_MINUTES)),
         leave=leave,
         note=lambda served, reason: write_state(lock, State(began=began, served=served, reason=reason, holds=holds)),
     ).run()
@@ -143,7 +151,7 @@ def _prepared(
     rehearsal.run(REHEARSALS)
     end_noting()
     _wait_for_threads()
-    paths = [*imported_paths(), *found, *authorities]
+    paths = [*imported_paths(), *found, *authorities, os.fspath(config_file())]
     identity = Identity(paths, read, os.environ, order["program_folder"])
     gc.collect()
     gc.freeze()

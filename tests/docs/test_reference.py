@@ -105,6 +105,7 @@ class TestConfig:
             ("Limits", checking.LIMIT_KEYS),
             ("Budgets", checking.BUDGET_KEYS),
             ("Threads", checking.THREADS_KEYS),
+            ("Worker", checking.WORKER_KEYS),
         ],
     )
     def test_every_key_is_listed(self, heading: str, known: Mapping[str, object]) -> None:

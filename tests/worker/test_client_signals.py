@@ -205,8 +205,8 @@ def test_ctrl_z_stops_the_client_with_the_run_and_both_continue(
 
     def rest(call: Call) -> None:
         heard.append(call.hear(2))
-        call.say(b"T")
         sleeper.send_signal(signal.SIGSTOP)
+        call.say(b"T")
         heard.append(call.hear(2))
         assert sleeper.stdin is not None
         assert sleeper.stdout is not None

@@ -1,0 +1,238 @@
+"""Nothing stale: what has changed since the worker was started runs cold, with the answer of the cold path."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from afkcli.worker import deciding, wire
+from afkcli.worker.identity import Identity
+from tests.worker.warm.conftest import WarmShell, until
+
+PLUGIN = """
+from afkcli import hookimpl
+AFK_HOOKS = 1
+AFK_NAME = "marked"
+
+@hookimpl
+def afk_tools(settings):
+    import sys
+    print("version {}", file=sys.stderr)
+    return []
+"""
+
+
+def cold_reason(shell: WarmShell, call: Callable[[], object]) -> str:
+    """Return why a call of a command ran cold."""
+    state = shell.warm_up()
+    call()
+    until(lambda: shell.worker is None or shell.worker.pid != state.pid or shell.worker.reason, "a reason")
+    found = shell.worker
+    return found.reason if found is not None else ""
+
+
+def replaced(shell: WarmShell, call: Callable[[], object]) -> bool:
+    """Return whether the worker has ended because of a command, and another one was started."""
+    before = shell.warm_up()
+    call()
+    until(lambda: (state := shell.worker) is not None and state.pid != before.pid, "another worker")
+    return True
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HTTPS_PROXY", "http://127.0.0.1:9"),
+        ("no_proxy", "example.org"),
+        ("SSL_CERT_DIR", "/etc/ssl"),
+        ("LC_ALL", "POSIX"),
+        ("LD_LIBRARY_PATH", "/nonexistent"),
+        ("OPENAI_LOG", "info"),
+        ("PYDANTIC_DISABLE_PLUGINS", "1"),
+        ("XDG_CONFIG_HOME", "/nonexistent"),
+    ],
+)
+def test_another_value_of_a_variable_that_matters_runs_cold(
+    shell: WarmShell, name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for known in ("HTTPS_PROXY", "no_proxy", "SSL_CERT_DIR", "LC_ALL", "LD_LIBRARY_PATH"):
+        monkeypatch.delenv(known, raising=False)
+    assert replaced(shell, lambda: shell.afk("run", "-n", "hi", NO_PROXY="127.0.0.1", **{name: value}))
+
+
+def test_the_old_value_of_a_plugin_file_is_never_used(shell: WarmShell, tmp_path: Path) -> None:
+    plugin = tmp_path / "marked.py"
+    for version in (1, 2, 3):
+        plugin.write_text(PLUGIN.format(version))
+
+        done = shell.warm(lambda: shell.afk("run", "-n", "--plugin", str(plugin), "--tool", "marked.*", "hi"))
+
+        assert f"version {version}\n" in done.err
+
+
+def test_an_edited_config_counts_at_once(fresh: WarmShell) -> None:
+    config = fresh.home / "afk" / "config" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('instructions = "Be short."\n')
+    fresh.warm_up()
+
+    config.write_text('no_such_key = "x"\n')
+
+    assert fresh.afk("run", "-n", "hi").code == 2
+
+
+def test_a_config_that_was_not_there_counts_at_once(fresh: WarmShell) -> None:
+    fresh.warm_up()
+    config = fresh.home / "afk" / "config" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('no_such_key = "x"\n')
+
+    assert fresh.afk("run", "-n", "hi").code == 2
+
+
+def test_the_project_file_of_the_folder_counts(shell: WarmShell) -> None:
+    for key in ("one_key", "another_key"):
+        (shell.folder / "afk.toml").write_text(f'{key} = "x"\n')
+        try:
+            done = shell.warm(lambda: shell.afk("run", "-n", "hi"))
+        finally:
+            (shell.folder / "afk.toml").unlink()
+
+        assert f"is not trusted, so this does not count: {key}" in done.err
+
+
+@pytest.mark.parametrize("limit", ["RLIMIT_NOFILE", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_CORE"])
+def test_another_limit_of_the_process_runs_cold(shell: WarmShell, limit: str) -> None:
+    number = getattr(resource, limit)
+    soft, hard = resource.getrlimit(number)
+    lower = 1 << 30 if limit == "RLIMIT_FSIZE" else 700 if soft == resource.RLIM_INFINITY or soft > 700 else soft - 1
+    lower = max(lower, 0)
+
+    def call() -> None:
+        process = shell.start("run", "-n", "hi", preexec_fn=lambda: resource.setrlimit(number, (lower, hard)))
+        process.communicate()
+
+    if lower == soft:
+        pytest.skip("it is the lowest already")
+    assert replaced(shell, call)
+
+
+def test_another_priority_runs_cold(shell: WarmShell) -> None:
+    assert replaced(shell, lambda: shell.start("run", "-n", "hi", preexec_fn=lambda: os.nice(3)).communicate())
+
+
+@pytest.mark.parametrize("name", ["PYTHONWARNINGS", "PYTHONPATH", "COV_CORE_SOURCE", "COVERAGE_PROCESS_START"])
+def test_what_belongs_to_a_tool_does_not_ask_the_worker(shell: WarmShell, name: str) -> None:
+    state = shell.warm_up()
+
+    assert shell.afk("run", "-n", "hi", **{name: ""}).code == 0
+    assert shell.afk("threads", **{name: ""}).code == 0
+
+    assert shell.served == state.served
+
+
+def test_python_with_afk_as_a_module_runs_cold(shell: WarmShell) -> None:
+    import subprocess
+
+    state = shell.warm_up()
+    done = subprocess.run(
+        [sys.executable, "-m", "afkcli", "threads"], env=shell.environment(), cwd=shell.folder, capture_output=True
+    )
+
+    assert done.returncode == 0
+    assert shell.served == state.served
+
+
+class TestStamps:
+    """What is compared of a file: a change of any of it is seen."""
+
+    @pytest.fixture
+    def identity(self, tmp_path: Path) -> Identity:
+        (tmp_path / "module.py").write_text("a = 1\n")
+        (tmp_path / "folder").mkdir()
+        paths = [tmp_path / "module.py", tmp_path / "folder", tmp_path / "missing.pth"]
+        return Identity(map(str, paths), ["READ"], {"READ": "yes"}, "/bin")
+
+    def test_nothing_has_changed(self, identity: Identity) -> None:
+        assert identity.changed_path() is None
+
+    @pytest.mark.parametrize("change", ["content", "same size", "touched back", "replaced", "removed", "linked"])
+    def test_a_changed_file_is_seen(self, identity: Identity, tmp_path: Path, change: str) -> None:
+        file = tmp_path / "module.py"
+        before = file.stat()
+        if change == "content":
+            file.write_text("a = 12\n")
+        elif change == "same size":
+            file.write_text("a = 2\n")
+        elif change == "touched back":
+            file.write_text("a = 3\n")
+            os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        elif change == "replaced":
+            (tmp_path / "new.py").write_text("a = 1\n")
+            os.utime(tmp_path / "new.py", ns=(before.st_atime_ns, before.st_mtime_ns))
+            (tmp_path / "new.py").replace(file)
+        elif change == "removed":
+            file.unlink()
+        else:
+            file.unlink()
+            file.symlink_to("elsewhere.py")
+
+        assert identity.changed_path() == str(file)
+
+    def test_a_new_entry_of_a_folder_is_seen(self, identity: Identity, tmp_path: Path) -> None:
+        (tmp_path / "folder" / "new.dist-info").mkdir()
+
+        assert identity.changed_path() == str(tmp_path / "folder")
+
+    def test_a_file_that_appears_is_seen(self, identity: Identity, tmp_path: Path) -> None:
+        (tmp_path / "missing.pth").write_text("")
+
+        assert identity.changed_path() == str(tmp_path / "missing.pth")
+
+    @pytest.mark.parametrize("environment", [{}, {"READ": "no"}, {"READ": "yes", "https_proxy": "x"}])
+    def test_a_variable_that_differs_is_named(self, identity: Identity, environment: dict[str, str]) -> None:
+        assert identity.changed_variable(environment) in ("READ", "https_proxy")
+
+    def test_other_variables_do_not_matter(self, identity: Identity) -> None:
+        assert identity.changed_variable({"READ": "yes", "OPENAI_API_KEY": "x", "TERM": "xterm"}) is None
+
+
+class TestCommands:
+    """Which command lines are never taken."""
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["chat"],
+            ["batch", "run", "x"],
+            ["trust"],
+            ["plugins", "install", "x"],
+            ["worker", "stop"],
+            ["completion", "bash"],
+            ["run", "--edit", "-c"],
+            ["run", "--approvals", "ask", "hi"],
+            ["run", "hi", "--approvals=ask"],
+        ],
+        ids=" ".join,
+    )
+    def test_it_runs_cold(self, words: list[str]) -> None:
+        assert deciding._of_command(words, order()) is not None
+
+    @pytest.mark.parametrize("word", ["/dev/fd/63", "/proc/self/fd/3", "--attach=/dev/fd/9", "/dev/stdin"])
+    def test_a_descriptor_that_is_not_sent_runs_cold(self, word: str) -> None:
+        assert deciding._of_command(["run", word], order(flags=wire.HAS_OTHERS)) is not None
+
+    @pytest.mark.parametrize(
+        "words", [["run", "hi"], ["threads"], ["run", "--approvals", "deny", "hi"], ["--help"], []], ids=" ".join
+    )
+    def test_it_may_run_warm(self, words: list[str]) -> None:
+        assert deciding._of_command(words, order()) is None
+
+
+def order(flags: int = 7) -> wire.Order:
+    return wire.Order(pid=1, flags=flags, umask=0, ignored=0, blocked=0, arguments=[b"afk"], environment={})

@@ -1,0 +1,118 @@
+"""`afk worker status` and `stop`, and what ends a worker."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from afkcli.worker import place
+from tests.worker.warm.conftest import WarmShell, until
+
+
+def has_ended(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+def test_status_shows_the_worker_and_stop_ends_it(fresh: WarmShell) -> None:
+    state = fresh.warm_up()
+
+    shown = fresh.afk("worker", "status")
+    told = json.loads(fresh.afk("worker", "status", "--json").out)
+    stopped = fresh.afk("worker", "stop")
+
+    assert (shown.code, shown.out.split()[0]) == (0, str(state.pid))
+    assert told["pid"] == state.pid
+    assert {"afkcli", "afk_provider_openai", "openai"} <= set(told["holds"])
+    assert told["memory_bytes"] > 1_000_000
+    assert stopped.code == 0
+    until(lambda: has_ended(state.pid), "the end of the worker")
+    assert not Path(fresh.address).exists()
+
+
+def test_without_a_worker_status_says_so(fresh: WarmShell) -> None:
+    done = fresh.afk("worker", "status")
+
+    assert (done.code, done.out) == (0, "")
+    assert "no warm worker runs" in done.err
+    assert fresh.afk("worker", "status", "--json").out == ""
+    assert fresh.afk("worker", "stop").code == 0
+
+
+def test_a_worker_ends_when_its_folder_vanishes(fresh: WarmShell) -> None:
+    state = fresh.warm_up()
+
+    shutil.rmtree(fresh.runtime / "afk")
+
+    until(lambda: has_ended(state.pid), "the end of the worker")
+
+
+def test_a_worker_ends_when_it_is_idle(fresh: WarmShell) -> None:
+    config = fresh.home / "afk" / "config"
+    config.mkdir(parents=True)
+    (config / "config.toml").write_text("[worker]\nidle_minutes = 0.01\n")
+    assert fresh.afk("run", "-n", "hi").code == 0
+    until(lambda: Path(f"{fresh.address}.lock").exists(), "a worker")
+
+    until(lambda: not place.is_held(fresh.address), "the end of the worker")
+
+    assert not Path(fresh.address).exists()
+
+
+@pytest.mark.parametrize("switch", ["off", "OFF", "0", "no", "false"])
+def test_the_variable_turns_it_off(fresh: WarmShell, switch: str) -> None:
+    assert fresh.afk("run", "-n", "hi", AFK_WORKER=switch).code == 0
+
+    assert not (fresh.runtime / "afk").exists()
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"CI": "true"}, {"CI": "1"}, {"PYTHONDONTWRITEBYTECODE": "1"}, {"HTTPS_PROXY": "http://me:pw@127.0.0.1:1"}],
+)
+def test_it_is_not_started_where_it_must_not_be(fresh: WarmShell, variables: dict[str, str]) -> None:
+    fresh.afk("run", "-n", "hi", AFK_WORKER="", NO_PROXY="127.0.0.1", **variables)
+
+    assert not (fresh.runtime / "afk").exists()
+
+
+def test_the_config_turns_it_off(fresh: WarmShell) -> None:
+    config = fresh.home / "afk" / "config"
+    config.mkdir(parents=True)
+    (config / "config.toml").write_text("[worker]\nenabled = false\n")
+
+    assert fresh.afk("run", "-n", "hi").code == 0
+
+    # The process that was started reads the config, and ends without taking the place of a worker.
+    assert not Path(f"{fresh.address}.lock").exists()
+
+
+def test_a_command_that_asks_no_model_starts_none(fresh: WarmShell) -> None:
+    assert fresh.afk("threads").code == 0
+    assert fresh.afk("--version").code == 0
+
+    assert not (fresh.runtime / "afk").exists()
+
+
+@pytest.mark.parametrize("key", ['enabled = "no"', "idle_minutes = -1", "idle_minutes = true", "idle = 3"])
+def test_a_wrong_value_in_the_config_is_named(fresh: WarmShell, key: str) -> None:
+    config = fresh.home / "afk" / "config"
+    config.mkdir(parents=True)
+    (config / "config.toml").write_text(f"[worker]\n{key}\n")
+
+    done = fresh.afk("run", "-n", "hi")
+
+    assert done.code == 2
+    assert "worker" in done.err
+    assert "line 2" in done.err
+
+
+def test_first_runs_at_once_end_with_one_worker(fresh: WarmShell) -> None:
+    runs = [fresh.start("run", "-n", "--no-memory", "hi") for _ in range(4)]
+    for process in runs:
+        process.communicate()
+    until(lambda: fresh.worker is not None, "a worker")
+
+    assert len(place.held(str(fresh.runtime / "afk"))) == 1

@@ -15,7 +15,8 @@ from afkcli.worker.identity import Identity
 
 NEVER = ("batch", "chat", "completion", "init", "plugins", "trust", "worker")
 """Commands that talk with a person, change the installation, start processes of their own, or are of the worker."""
-READS_NO_TERMINAL = {
+READS_NO_TERMINAL: dict[str, tuple[str, ...]] = {
+    "": (),
     "agents": (),
     "config": (),
     "doctor": (),
@@ -29,7 +30,7 @@ READS_NO_TERMINAL = {
     "usage": (),
 }
 """The commands that ask a person nothing, each with those of its own commands for which that holds; () for all."""
-_TURNS = ("run", "")
+_TURNS = ("run",)
 _TOOL_OPTIONS = ("--tool", "--tools", "-T")
 _SIGNS = (b"tools", b"_command")
 """What a config has that gives an agent tools, or a provider a key by a command."""
@@ -125,9 +126,9 @@ def _of_terminal(
         return None
     if caller.terminal is None or not caller.is_in_foreground():
         return Decision.cold("it is in the background, where a terminal may stop it")
-    command, *others = [*command_of(words), "", ""]
+    command, part = [*command_of(words), "", ""][:2]
     known = READS_NO_TERMINAL.get(command)
-    if known is None or (known and others[0] and others[0] not in known):
+    if known is None or (known and part and part not in known):
         return Decision.cold("it may read from the terminal")
     if command in _TURNS and (words[-1:] == ["-"] or _may_ask(words, caller, environment)):
         return Decision.cold("it may ask on the terminal")
@@ -143,7 +144,7 @@ def _may_ask(words: Sequence[str], caller: Caller, environment: Mapping[str, str
         project = find_project_file(os.readlink(f"/proc/{caller.pid}/cwd"))  # noqa: PTH115
     except OSError:
         return True
-    config += [os.fspath(project)] if project is not None else []
+    config += [os.fspath(project.path)] if project is not None else []
     return any(sign in _bytes_of(path) for path in config for sign in _SIGNS)
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from afkcli.batch.gate import Gate
 from afkcli.core.contract.engine import BatchLimits, Engine, Grant, Reservation, Used
-from afkcli.core.contract.errors import AfkError, EngineError, ErrorKind, LimitReachedError, ProviderError, UsageError
+from afkcli.core.contract.errors import AfkError, EngineError, ErrorKind, LimitReachedError, ProviderError
 from afkcli.core.contract.messages import (
     ModelEvent,
     ModelRequest,
@@ -37,7 +37,8 @@ HOLD_WITHOUT_NUMBER_S: Final = 1.0
 class Turn(Struct):
     """What is known of the prompt that runs in a task. `sent` is whether a request of it was allowed.
 
-    `refused` is why the last one was not; `begin` is called when the first one leaves.
+    `refused` is why the last one was not, and `stops` why no other prompt should be asked either. `begin` is called
+    when the first one leaves.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Turn(Struct):
     begin: Callable[[], object] = lambda: None
     sent: bool = False
     refused: str | None = None
+    stops: str | None = None
     engine_error: EngineError | None = None
 
 
@@ -152,7 +154,9 @@ class _Call:
             if provider._counts_cost:
                 self._price = await provider.price_of(self.model)
                 if self._price is None:
-                    raise UsageError(f"{unknown_price(self.model)}, so --max-cost cannot hold")
+                    turn.refused = "price"
+                    turn.stops = f"{unknown_price(self.model)}, so --max-cost cannot hold"
+                    raise LimitReachedError(turn.stops, limit="price")
             self._input = int(await provider.count_tokens(request) * INPUT_MARGIN) + 1
             self._reserved_output = self._most_output(request)
         grant = await self._asked(
@@ -163,7 +167,8 @@ class _Call:
                     model=self.model,
                     tokens=self._input + self._reserved_output if provider._counts_tokens else 0,
                     cost_usd=self._usd(self._input, self._reserved_output),
-                )
+                ),
+                is_first=not turn.sent,
             )
         )
         self._check(grant)

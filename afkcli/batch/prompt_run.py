@@ -17,7 +17,14 @@ from afkcli.batch.prompt_log import PromptLog
 from afkcli.batch.results import refused, result_of, tokens_of
 from afkcli.core.contract.agent import Agent
 from afkcli.core.contract.engine import ClaimedPrompt, Outcome, PromptState
-from afkcli.core.contract.errors import AfkError, ThreadBusyError, UsageError
+from afkcli.core.contract.errors import (
+    AfkError,
+    ConfigError,
+    PluginError,
+    ThreadBusyError,
+    UnknownNameError,
+    UsageError,
+)
 from afkcli.core.contract.ids import uuid7
 from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.protocols import ThreadInfo
@@ -51,6 +58,9 @@ class _Ended(NamedTuple):
 
 _GIVEN_BACK = frozenset({"max_cost", "paused", "lost"})
 """Why a request may be refused that leaves its prompt to be asked another time."""
+
+_OF_THE_BATCH = (ConfigError, UnknownNameError, PluginError)
+"""Errors that are those of every prompt that does not say its own model: a missing key, a model that does not exist."""
 
 _STOPS = {"max_cost": "--max-cost is reached"}
 """Why no more prompts are asked, by the reason for which a request was refused."""
@@ -102,6 +112,8 @@ class PromptRunner:
         try:
             ended = await self._run(prompt.request, turn)
         except Exception as error:  # a fault of ours or of a plugin must not end the other prompts
+            if isinstance(error, _OF_THE_BATCH) and not _OF_AN_AGENT.intersection(prompt.request):
+                turn.stops = str(self._masked(error))
             if self._is_unsent(turn):
                 return self._given_back(prompt, turn)
             form = refused(prompt.request, self._masked(error), started=began, ended=time.time())
@@ -130,13 +142,16 @@ class PromptRunner:
 
     @staticmethod
     def _is_unsent(turn: Turn) -> bool:
-        return not turn.sent and (turn.refused in _GIVEN_BACK or turn.engine_error is not None)
+        if turn.sent:
+            return False
+        return turn.refused in _GIVEN_BACK or turn.stops is not None or turn.engine_error is not None
 
     @staticmethod
     def _given_back(prompt: ClaimedPrompt, turn: Turn) -> Ran:
         outcome = Outcome(id=prompt.id, claim=prompt.claim, state=PromptState.QUEUED)
-        stops = str(turn.engine_error) if turn.engine_error is not None else _STOPS.get(turn.refused or "")
-        return Ran(outcome, stops)
+        if turn.engine_error is not None:
+            return Ran(outcome, str(turn.engine_error))
+        return Ran(outcome, turn.stops or _STOPS.get(turn.refused or ""))
 
     @staticmethod
     def _settled(prompt: ClaimedPrompt, turn: Turn, state: PromptState, form: JsonObject, cost: float | None) -> Ran:

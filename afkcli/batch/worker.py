@@ -59,14 +59,16 @@ class Worker:
         self._setup = setup
         self._engine = engine
         self._plan = plan
+        self._gate = Gate(engine, plan.batch)
         self._draining = False
         self._running: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
         self._claiming: asyncio.Task[object] | None = None
 
     def drain(self) -> None:
-        """Claim no more; what is in flight ends."""
+        """Claim no more, and begin nothing that waits for its first request; what was sent is waited for."""
         self._draining = True
+        self._gate.stop()
         self._freed.set()
         if self._claiming is not None:
             self._claiming.cancel()
@@ -91,14 +93,13 @@ class Worker:
     def _maker(self, info: BatchInfo) -> Callable[[PassingStore | None], Runner]:
         """Return what makes a runner, in whose place requests wait for the engine; see `PromptRunner`."""
         setup, batch = replace(self._setup, notify=_once(self._setup.notify)), self._plan.batch
-        gate = Gate(self._engine, batch)
         prices = PriceList(setup.config.prices())
 
         def wrap(provider: Provider) -> Provider:
             def price(full_name: str) -> Price | None:
                 return prices(full_name, provider.capabilities(full_name.partition("/")[2]))
 
-            return GatedProvider(provider, self._engine, batch, gate, info.limits, price)
+            return GatedProvider(provider, self._engine, batch, self._gate, info.limits, price)
 
         def make(store: PassingStore | None) -> Runner:
             sinks, config = None if store is None else (), runner_config(setup, "wait", _THREAD_WAIT_S)

@@ -352,14 +352,49 @@ def test_max_cost_is_not_passed_and_the_rest_can_be_asked_with_more(shell: Shell
         assert len(server.requests) == 30
 
 
-def test_a_price_that_is_unknown_refuses_max_cost(shell: Shell) -> None:
+def test_a_price_that_is_unknown_stops_a_batch_with_max_cost(shell: Shell) -> None:
     write_prompts(shell, 2)
     with serving(shell, lambda request: Step()) as server:
         shell.env["AFK_MODEL"] = "openai/nobody-sells-this"
         done = shell.afk(*RUN, "--max-cost", "1")
         assert done.code == 4
-        assert server.requests == []
-    assert "the price of openai/nobody-sells-this is unknown" in rows(shell)[0]["error"]["message"]
+        assert "the price of openai/nobody-sells-this is unknown" in done.err
+        assert (server.requests, rows(shell)) == ([], [])
+        assert shell.afk(*RUN).code == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"AFK_MODEL": "nobody/knows"}, "nobody"),
+        ({"AFK_AGENT": "nobody"}, "there is no agent 'nobody'"),
+        ({"AFK_MODEL": "gemini-like"}, "gemini-like"),
+    ],
+)
+def test_what_is_wrong_for_all_prompts_stops_the_batch_and_fails_none(
+    keyed: Shell, server: ModelServer, variables: dict[str, str], said: str
+) -> None:
+    write_prompts(keyed, 40)
+    done = keyed.afk(*RUN, **variables)
+    assert done.code in (2, 4)
+    assert said in done.err
+    assert server.requests == []
+    assert keyed.afk(*RUN).code == 0, "nothing has failed"
+    assert len(server.requests) == 40
+
+
+def test_ctrl_c_does_not_wait_for_prompts_that_wait_for_their_minute(shell: Shell) -> None:
+    write_prompts(shell, 10)
+    with serving(shell, lambda request: Step()) as server:
+        running = shell.start(*RUN, "--rpm", "1")
+        server.wait_for_requests(1, LIMIT)
+        while not (shell.folder / "results.jsonl").exists() or not rows(shell):
+            assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        code, err = ended(running)
+        assert code == -signal.SIGINT
+        assert "9 queued, 1 done" in err
+        assert len(server.requests) == 1
 
 
 def test_retry_after_of_one_holds_all_requests_of_the_model(shell: Shell) -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from types import TracebackType
 from typing import Self
+
+LARGE = 16_384
 
 
 class CuttableProxy:
     """Forwards connections to the socket file of a server; `port` is where it listens on 127.0.0.1."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, pause: float = 0.0) -> None:
         self._path = path
+        self._pause = pause  # seconds before each large piece
         self._open = threading.Event()
         self._open.set()
         self._is_closed = False
@@ -76,6 +80,8 @@ class CuttableProxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self._open.wait()
+                if len(data) > LARGE:
+                    time.sleep(self._pause)
                 if self._is_closed:
                     break
                 target.sendall(data)

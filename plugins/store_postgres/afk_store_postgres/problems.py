@@ -90,6 +90,8 @@ def as_store_error(error: Exception, where: str) -> AfkError:
     """Return an error as one that is told to a person."""
     if isinstance(error, AfkError):
         return error
+    if isinstance(error.__context__, NoReplyError):  # which left its pipeline in disorder
+        error = error.__context__
     text = mask_secrets(one_line(str(error) or type(error).__name__))
     if isinstance(error, (UnicodeError, JsonError, OverflowError, psycopg.DataError)):
         return StoreError(f"this cannot be stored in {where}: {text}")

@@ -145,6 +145,7 @@ class Search:
     def _take(self, key: str) -> bool:
         """Take over some of a thread, in a transaction that holds up its writers; return whether that was all."""
         with self._connection.transaction():
+            self._connection.execute("SET LOCAL synchronous_commit = off")  # what is lost of an index is made again
             self._connection.execute("SET LOCAL idle_in_transaction_session_timeout = 10000")
             query = "SELECT key, name, info, crc, taken FROM {s}.thread WHERE key = %s AND stale FOR UPDATE"
             found = self._connection.execute(self._layout.query(query), (key,)).fetchall()

@@ -57,6 +57,9 @@ _BEGIN = (
 )
 """A transaction of a process that cannot be reached any more gives its locks back in time."""
 
+SLOWEST_BYTES = 250_000
+"""The bytes a second of the slowest connection that a large attachment or answer is sent by."""
+
 _LOCK = f"SELECT {rows.THREAD_COLUMNS} FROM {{s}}.thread WHERE key = ANY(%s) OR name = ANY(%s) ORDER BY key FOR UPDATE"  # noqa: S608
 _CREATE = (
     "INSERT INTO {s}.thread (key, name, tail, used, tags, listed, info, crc)"
@@ -359,6 +362,11 @@ class Unit:
 
     def _flush(self) -> None:
         """Write what waits, in one go where it is more than one statement."""
+        size = sum(len(value) for write in self._writes for value in write.values if isinstance(value, bytes))
+        if size > SLOWEST_BYTES:  # it may take longer to send than a reply may take else
+            seconds = REPLY_SECONDS + size / SLOWEST_BYTES
+            self._connection.reply_seconds = seconds
+            self._connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = {int(seconds * 1000)}".encode())
         returned = []
         with ExitStack() as together:
             if len(self._writes) > 1:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
-from afk_store_postgres import connections
+from afk_store_postgres import connections, unit
 from afk_store_postgres.connections import WatchedConnection
 from afk_store_postgres.problems import as_store_error, is_lost, is_passing, is_starting
 from afk_store_postgres.store import PostgresStore
@@ -18,7 +18,7 @@ from psycopg import errors
 
 from afkcli.core.contract import waiting
 from afkcli.plugin import StoreError
-from afkcli.testing.store_steps import acquired, asked, save, save_turn, with_journal, with_seal
+from afkcli.testing.store_steps import acquired, asked, digest, save, save_turn, with_journal, with_seal
 from tests.faults.proxy import CuttableProxy
 from tests.postgres_server import PostgresServer
 
@@ -130,6 +130,12 @@ def test_a_network_that_forwards_nothing_any_more_counts_as_lost(
         waiter.on_tick = proxy.mend
         lease = save(store, lease, with_journal(lease.thread, "text"))
         assert waiter.ticks >= 1
+        store._connections._wait_timeout = 0.0
+        proxy.cut()
+        with pytest.raises(StoreError, match=r"cannot be reached \(no reply for 0.5 s\)"):
+            save(store, lease, with_journal(lease.thread, "more"))
+        store._connections._wait_timeout = 20
+        proxy.mend()
         proxy.cut()
         lease = save(store, lease, with_seal(lease.thread, []))
         assert store.find("t-42") == lease.thread
@@ -144,6 +150,23 @@ def test_the_driver_writes_nothing_to_stderr(server: PostgresServer, schema: str
     command = [sys.executable, "-c", code, server.url(), schema]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_a_large_attachment_may_take_longer_to_send_than_a_reply(
+    server: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch, waiter: Waiter
+) -> None:
+    monkeypatch.setattr(unit, "SLOWEST_BYTES", 1000)
+    monkeypatch.setattr(unit, "REPLY_SECONDS", 0.05)
+    monkeypatch.setattr(connections, "REPLY_SECONDS", 0.5)
+    data = b"x" * 100_000
+    with CuttableProxy(f"{server.socket_folder}/.s.PGSQL.5432", pause=0.8) as proxy:
+        url = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres"
+        store = PostgresStore(url, schema=schema)
+        lease = asked(store)
+        save(store, lease, with_journal(lease.thread, "text"), {digest(data): data})
+        assert waiter.ticks == 0
+        assert store.content(lease.thread.key, digest(data)) == data
+        store.close()
 
 
 def test_connections_are_used_again(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:

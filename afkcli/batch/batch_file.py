@@ -339,7 +339,7 @@ class BatchFile:
         return Grant(wait_s=0.2) if spent <= room and not asked.more else Grant(refused="max_cost")
 
     def use(self, used: Used) -> None:
-        row = self._claimed(used.id, used.claim)
+        row = self._claimed(used.id, used.claim, (_RUNNING, _SENT))
         if row is None:
             return
         tokens = row["reserved_tokens"]

@@ -36,6 +36,8 @@ class BatchRequest(FrozenStruct, kw_only=True):
         json, plain: whether events are written to stdout, and whether output is only appended.
         engine: the name of the engine.
         workers: how many processes run prompts.
+        via: `provider` if batches of the providers answer the prompts.
+        poll: the longest time between two questions about such a batch, in seconds.
 
     Since: 0.2.
     """
@@ -71,3 +73,5 @@ class BatchRequest(FrozenStruct, kw_only=True):
     plain: bool = False
     engine: str = "local"
     workers: int | None = None
+    via: str | None = None
+    poll: float | None = None

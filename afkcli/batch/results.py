@@ -119,7 +119,7 @@ def row_of(prompt: SettledPrompt) -> JsonObject:
         "state": prompt.state.value,
         "attempts": prompt.attempts,
     }
-    if prompt.state is PromptState.PARKED:
+    if prompt.state is PromptState.PARKED and row["error"] is None:
         row["error"] = {"kind": "parked", "message": PARKED, "status": None}
     elif prompt.state is PromptState.CANCELLED and row["error"] is None:
         row["error"] = {"kind": "cancelled", "message": NEVER_ASKED, "status": None}

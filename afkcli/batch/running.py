@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from afkcli.batch.prompt import Prompt, request_size
+from afkcli.batch.provider_chunks import kept_settings
 from afkcli.batch.results_file import ResultsFile
 from afkcli.batch.worker import Worker, WorkerPlan
-from afkcli.batch.worker_processes import Orders, WorkerProcess, allow_descriptors, drain_all, kill_all
+from afkcli.batch.worker_processes import BatchWorker, Orders, allow_descriptors, drain_all, kill_all
 from afkcli.core.contract.engine import (
     BatchInfo,
     BatchLimits,
@@ -42,6 +43,7 @@ _SUBMITTING: Final = "its prompts are being read"
 _NAMED: Final = 3
 _FILES, _FILES_A_PROMPT = 256, 2
 """How many files and connections a worker has open at most, and how many more for each prompt in flight."""
+STOPPING: Final = "stopping: what was sent is waited for; press Ctrl-C once more to end it now"
 
 MakeEngine = Callable[[], Engine]
 
@@ -95,8 +97,9 @@ async def submit_batch(engine: Engine, plan: BatchPlan, prompts: Iterable[Prompt
         UsageError: the file of results is another batch's, a prompt cannot be used, or one has changed.
     """
     await check_place(engine, plan)
-    is_new = await engine.batch(plan.name) is None
-    await engine.create(plan.name, plan.settings, plan.limits)
+    before = await engine.batch(plan.name)
+    is_new, settings = before is None, kept_settings(plan.settings, before)
+    await engine.create(plan.name, settings, plan.limits)
     try:
         await engine.pause(plan.name, _SUBMITTING)
         await engine.take_over(plan.name)
@@ -107,7 +110,7 @@ async def submit_batch(engine: Engine, plan: BatchPlan, prompts: Iterable[Prompt
         raise
     if plan.retries_parked:
         await engine.retry(plan.name, [PromptState.PARKED])
-    return await engine.create(plan.name, plan.settings, plan.limits)
+    return await engine.create(plan.name, settings, plan.limits)
 
 
 async def _submit(engine: Engine, plan: BatchPlan, prompts: Iterable[Prompt]) -> None:
@@ -120,11 +123,14 @@ async def _submit(engine: Engine, plan: BatchPlan, prompts: Iterable[Prompt]) ->
         submitted = await engine.submit(plan.name, queued, replace=plan.replaces)
         number += len(submitted.changed)
         changed += submitted.changed[: max(_NAMED - len(changed), 0)]
-    if changed and not plan.replaces:
+    if changed:
         more = f" and {number - len(changed)} more" if number > len(changed) else ""
+        step = "give them new ids or another file, or ask them anew with --rerun-changed"
+        if plan.replaces:  # which replaces all that no one works on
+            step = "they are in progress, or at their provider; wait for their results, or give them new ids"
         raise UsageError(
             f"{number} prompt{'s have' if number > 1 else ' has'} changed under the id of an earlier one: "
-            f"{', '.join(changed)}{more}; give them new ids or another file, or ask them anew with --rerun-changed"
+            f"{', '.join(changed)}{more}; {step}"
         )
 
 
@@ -179,22 +185,25 @@ class Attendant:
         workers: the workers.
         observe: is called with what happened, several times a second.
         say: takes a line for a person.
+        stopping: the line that is said at the first stop signal.
     """
 
     def __init__(
         self,
         engine: Engine,
         plan: BatchPlan,
-        workers: Sequence[WorkerProcess],
+        workers: Sequence[BatchWorker],
         *,
         observe: Callable[[News], object] = lambda news: None,
         say: Callable[[str], None] = lambda line: None,
+        stopping: str = STOPPING,
     ) -> None:
         self._engine = engine
         self._plan = plan
         self._workers = workers
         self._observe = observe
         self._say = say
+        self._stopping = stopping
         self._problem: str | None = None
         self._signals: list[int] = []
         self._died = False
@@ -280,7 +289,7 @@ class Attendant:
             await self._engine.pause(self._plan.name, why)
         drain_all(self._workers)
 
-    def _worker_ended(self, worker: WorkerProcess) -> None:
+    def _worker_ended(self, worker: BatchWorker) -> None:
         if worker.problem is not None:
             self._problem = self._problem or worker.problem
         self._died = True
@@ -288,7 +297,7 @@ class Attendant:
     def _stop(self, number: int) -> None:
         self._signals.append(number)
         if len(self._signals) == 1:
-            self._say("stopping: what was sent is waited for; press Ctrl-C once more to end it now")
+            self._say(self._stopping)
             drain_all(self._workers)
         elif len(self._signals) == 2:
             self._say("stopped: what was sent is parked")

@@ -15,13 +15,32 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
 from afkcli.core.contract.structs import Struct
 
 _PR_SET_PDEATHSIG: Final = 1
 _DRAIN: Final = b"d"
 _MAX_PROBLEM_BYTES: Final = 8192
+
+
+class BatchWorker(Protocol):
+    """A worker as the attendant of a batch sees it; `problem` is why it stopped early, once it has ended."""
+
+    is_alive: bool
+    problem: str | None
+
+    def drain(self) -> None:
+        """Have it begin nothing more, and end."""
+        ...
+
+    def kill(self) -> None:
+        """End it now."""
+        ...
+
+    def watch(self, ended: Callable[[Any], None]) -> None:
+        """Have `ended` called in the running event loop once it has ended."""
+        ...
 
 
 class WorkerProcess(Struct):
@@ -154,11 +173,11 @@ def _die_with(parent: int) -> None:
         os._exit(0)
 
 
-def drain_all(workers: Sequence[WorkerProcess]) -> None:
+def drain_all(workers: Sequence[BatchWorker]) -> None:
     for worker in workers:
         worker.drain()
 
 
-def kill_all(workers: Sequence[WorkerProcess]) -> None:
+def kill_all(workers: Sequence[BatchWorker]) -> None:
     for worker in workers:
         worker.kill()

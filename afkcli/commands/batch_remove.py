@@ -15,7 +15,8 @@ from afkcli.commands.base import Command
 from afkcli.commands.batch_access import batch_meant, complete_batch, engine_option, with_engine
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
-from afkcli.core.contract.engine import BatchInfo, Engine
+from afkcli.core.contract.engine import BatchInfo, Engine, PromptState
+from afkcli.core.contract.errors import UsageError
 from afkcli.screen.messages import Messages
 from afkcli.screen.questions import confirmed
 from afkcli.screen.streams import Stdout
@@ -42,6 +43,12 @@ def remove(batches: tuple[str, ...], yes: bool, engine: str, as_json: bool) -> N
         return list({info.name: info for info in found}.values())
 
     found = with_engine(engine, find)
+    for info in found:
+        if sent := info.counts.get(PromptState.SENT):
+            raise UsageError(
+                f"{sent:,} prompts of {info.name} are at a provider, which may charge for them; cancel them with "
+                "`afk batch cancel`, and take what was answered with `afk batch run --via provider`"
+            )
     names = " and ".join(info.name for info in found)
     messages = Messages(invocation())
     if not confirmed(invocation(), f"Delete the batch {names}? What it knows of paid prompts is lost.", yes=yes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 
 import click
@@ -12,9 +13,10 @@ from afkcli.commands.batch_status import run_command
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.core.contract.engine import BatchInfo, Engine, PromptState
-from afkcli.core.contract.errors import UnknownNameError
+from afkcli.core.contract.errors import AfkError, UnknownNameError
 from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
+from afkcli.wiring.assembly import load_setup
 
 _AT_ONCE = 1000
 
@@ -104,6 +106,28 @@ def cancel(batch: str, ids: tuple[str, ...], engine: str, as_json: bool) -> None
     running = info.counts.get(PromptState.RUNNING, 0)
     more = f"; {running:,} in flight go on" if running else ""
     Messages(invocation()).say(f"{count:,} prompt{'' if count == 1 else 's'} cancelled{more}")
+    if not ids and info.counts.get(PromptState.SENT):
+        _cancel_at_provider(info)
+
+
+def _cancel_at_provider(info: BatchInfo) -> None:
+    """Cancel what providers work on for a batch, and say how to get what they have answered.
+
+    Raises:
+        AfkError: a batch was not cancelled.
+    """
+    from afkcli.batch.via_provider import cancel_chunks
+
+    messages = Messages(invocation())
+    setup = load_setup(invocation(), project=True, notify=messages.say)
+    done = asyncio.run(cancel_chunks(setup, info))
+    sent, count = info.counts[PromptState.SENT], len(done.asked)
+    if done.asked:
+        batches = f"{count:,} batch{'' if count == 1 else 'es'} with {sent:,} prompts"
+        again = run_command(info)
+        messages.say(f"{batches} cancelled at the provider; what it had answered comes with: {again}")
+    if done.problems:
+        raise AfkError("; ".join(done.problems))
 
 
 async def _check_ids(engine: Engine, name: str, ids: Collection[str]) -> None:

@@ -153,6 +153,18 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: float | None) ->
     metavar="N",
     help="How many processes run prompts; one a core at most by default.",
 )
+@option(
+    "--via",
+    type=click.Choice(["provider"]),
+    help="Have batches of the provider answer the prompts: within a day, at about half the price.",
+)
+@option(
+    "--poll",
+    type=Seconds(),
+    callback=_positive,
+    metavar="TIME",
+    help="The longest time between two questions about such a batch: seconds, or 90s, 5m; 60 seconds by default.",
+)
 @option("--debug", group=TESTING, is_flag=True, help="Show the traceback of an error.")
 def run(**options: Any) -> Ending:
     """Ask all PROMPTS of a file, and write their results to another.

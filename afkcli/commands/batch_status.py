@@ -109,4 +109,5 @@ def run_command(batch: BatchInfo) -> str | None:
     if not prompts or not results:
         return None
     name = f" --batch {shlex.quote(batch.name)}" if batch.name != results else ""
-    return f"afk batch run {shlex.quote(str(prompts))} -o {shlex.quote(str(results))}{name}"
+    via = " --via provider" if batch.settings.get("via") else ""
+    return f"afk batch run {shlex.quote(str(prompts))} -o {shlex.quote(str(results))}{name}{via}"

@@ -17,6 +17,7 @@ from afkcli.batch.worker import WorkerPlan
 from afkcli.batch.worker_processes import Orders, fork_workers
 from afkcli.commands.batch_dry_run import show_estimate
 from afkcli.commands.batch_input import input_of
+from afkcli.commands.batch_via import Attendance, attendance_via, check_options, check_sent
 from afkcli.commands.batch_view import batch_view
 from afkcli.core.contract.engine import BatchInfo, BatchLimits, Engine, News, PromptState
 from afkcli.core.contract.errors import EXIT_FAILED, EXIT_OK, AfkError, UsageError
@@ -46,6 +47,7 @@ def run_batch(invocation: Invocation, request: BatchRequest, *, debug: bool = Fa
 def _run(invocation: Invocation, request: BatchRequest) -> Ending:
     if not hasattr(os, "fork"):
         raise UsageError("afk batch needs a system that can fork processes; Windows cannot")
+    check_options(request)
     messages = Messages(invocation)
     setup = load_setup(invocation, project=True, plugin_files=request.plugins, notify=messages.say)
     found = input_of(invocation, request, Path(os.path.realpath(request.results)), messages.say)
@@ -60,6 +62,7 @@ def _run(invocation: Invocation, request: BatchRequest) -> Ending:
     try:
         with shown_activity(invocation, messages, "reading prompts", plain=request.plain):
             batch = asyncio.run(_submitted(make, plan, found.prompts(setup, sample=request.sample)))
+        check_sent(request, batch)
         return _attended(setup, request, plan, make, found.defaults, batch, messages)
     finally:
         os.close(lock)
@@ -82,9 +85,10 @@ def _plan(request: BatchRequest, defaults: Defaults) -> BatchPlan:
             "defaults": defaults.to_json(),
             "ordered": request.ordered,
             "threads": request.keeps_threads,
+            **({"via": request.via} if request.via is not None else {}),
         },
         limits=BatchLimits(
-            concurrency=request.concurrency,
+            concurrency=request.concurrency if request.via is None else None,
             requests_per_minute=request.rpm,
             tokens_per_minute=request.tpm,
             max_cost_usd=request.max_cost,
@@ -124,6 +128,28 @@ def _attended(
     batch: BatchInfo,
     messages: Messages,
 ) -> Ending:
+    if request.via is None:
+        attend = _attendance(setup, request, plan, make, defaults, batch, messages)
+    else:
+        attend = attendance_via(setup, request, plan, make, defaults, messages)
+    with batch_view(setup.invocation, messages, batch, as_json=request.json, plain=request.plain) as view:
+        attended = asyncio.run(attend(view.observe if view is not None else _observe_nothing))
+    ending = _ending(attended, plan, request, messages)
+    if view is not None:
+        view.end(attended.batch, attended.problem, ending.code)
+    return ending
+
+
+def _attendance(
+    setup: Setup,
+    request: BatchRequest,
+    plan: BatchPlan,
+    make: MakeEngine,
+    defaults: Defaults,
+    batch: BatchInfo,
+    messages: Messages,
+) -> Attendance:
+    """Start the workers of a batch, and return what waits for their end."""
     queued = batch.counts.get(PromptState.QUEUED, 0)
     number = _number_of_workers(request, queued)
 
@@ -148,12 +174,7 @@ def _attended(
         finally:
             await engine.aclose()
 
-    with batch_view(setup.invocation, messages, batch, as_json=request.json, plain=request.plain) as view:
-        attended = asyncio.run(attend(view.observe if view is not None else _observe_nothing))
-    ending = _ending(attended, plan, request, messages)
-    if view is not None:
-        view.end(attended.batch, attended.problem, ending.code)
-    return ending
+    return attend
 
 
 def _observe_nothing(news: News) -> None:

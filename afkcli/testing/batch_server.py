@@ -118,9 +118,14 @@ def answer_json(value: Any, status: int = 200, headers: Mapping[str, str] | None
 
 
 class BatchService:
-    """The files and batches of one server. `made` has all batches, `calls` the method and path of each request."""
+    """The files and batches of one server.
+
+    `made` has all batches, `calls` the method and path of each request, `worked_on` the ids of the requests that were
+    answered, which are paid. `on_call` is called with the number of a request, from 1, before it is carried out.
+    """
 
     def __init__(self) -> None:
+        self.on_call: Callable[[int], object] = lambda number: None
         self._lock = threading.RLock()
         self._script = BatchScript()
         self._number = 0
@@ -129,7 +134,6 @@ class BatchService:
         self.calls: list[tuple[str, str]] = []
         self.headers: list[Mapping[str, str]] = []
         self.worked_on: list[str] = []
-        """The ids of the requests that were answered, which are paid, in the order of the work."""
 
     def script(self, **fields: Any) -> None:
         """Set what becomes of the batches that are made from now on; see `BatchScript`."""
@@ -150,6 +154,7 @@ class BatchService:
         with self._lock:
             self.calls.append((method, urlsplit(path).path))
             self.headers.append(dict(headers))
+            self.on_call(len(self.calls))
             if found["kind"] == "files":
                 return self._file(method, found["id"], found["end"], headers, body)
             form: Form = "anthropic" if found["kind"] == "messages/batches" else "openai"

@@ -471,6 +471,20 @@ class EngineContract:
         (grant,) = await engine.reserve("b", [_asked(third, cost_usd=0.5)])
         assert grant.allowed
 
+    @_with_engine
+    async def test_a_sent_prompt_that_was_refused_is_queued_again_and_costs_nothing(
+        self, engine: Engine, path: Path
+    ) -> None:
+        await _batch_of(engine, 1, max_cost_usd=1.0)
+        (prompt,) = await _claimed(engine)
+        await _sent(engine, prompt, cost_usd=0.8)
+        await engine.settle("b", [_outcome(prompt, _SENT)])
+        await engine.use("b", [Used(id="p0", claim=prompt.claim, tokens=0, cost_usd=0.0)])
+        await engine.settle("b", [_outcome(prompt, _QUEUED)])
+        (again,) = await _claimed(engine)
+        (grant,) = await engine.reserve("b", [_asked(again, cost_usd=0.9)])
+        assert grant.allowed
+
     # settle
 
     @_with_engine

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from afkcli.config.merging import Choice
 from afkcli.core.contract.agent import Agent
-from afkcli.core.contract.protocols import Provider, Sink, Store, ThreadInfo
+from afkcli.core.contract.protocols import Price, Provider, Sink, Store, ThreadInfo
 from afkcli.core.contract.structs import replace
 from afkcli.core.contract.tasks import close_problem
 from afkcli.core.run.config import RunnerConfig
@@ -78,6 +78,7 @@ class Runner(CoreRunner):
             thread is written, and no sink gets events unless `store` and `sinks` say so. Since 0.2.
         tapes: makes what stands between the runs and their models and tools, in place of `record` and `replay`.
         wrap: returns what is used in place of a provider, which it is given. Since 0.2.
+        price: returns what a model (`provider/model`) costs whose usual price it is given. Since 0.2.
 
     Raises:
         UsageError: the recording cannot be written or read.
@@ -95,6 +96,7 @@ class Runner(CoreRunner):
         replay: str | os.PathLike[str] | None = None,
         tapes: Tapes | None = None,
         wrap: Callable[[Provider], Provider] | None = None,
+        price: Callable[[str, Price | None], Price | None] | None = None,
     ) -> None:
         if setup is None:
             invocation = Invocation.of_process()
@@ -103,6 +105,9 @@ class Runner(CoreRunner):
         self._made = Providers(self.setup, wrap)
         self._toolbox = Toolbox(self.setup)
         wiring = replace(wiring_of(self.setup), find_tools=self._toolbox.find)
+        if price is not None:
+            usual = wiring.look_up_price
+            wiring = replace(wiring, look_up_price=lambda name, capabilities: price(name, usual(name, capabilities)))
         if tapes is None and not (record is None and replay is None):
             from afkcli.wiring.tapes import tapes_of  # not at the top: few runs are recorded
 

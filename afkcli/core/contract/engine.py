@@ -316,7 +316,10 @@ class Engine(Protocol):
         ...
 
     async def use(self, name: str, used: Sequence[Used]) -> None:
-        """Say what requests really used, so that the limits count that; it need not be durable."""
+        """Say what requests really used, so that the limits count that; it need not be durable.
+
+        The prompt is running or `sent`.
+        """
         ...
 
     async def slow_down(self, name: str, model: str, seconds: float) -> None:

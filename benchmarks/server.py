@@ -12,7 +12,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -44,6 +44,8 @@ class BenchmarkServer:
         self.answer = answer(1)
         self.sender = 0
         """The process whose CPU time is noted with its request."""
+        self.beside: Mapping[int, float] = {}
+        """Processes that work for the sender, with the CPU time that each had before: what they spend more is its."""
         self.on_request: Callable[[socket.socket], object] | None = None
         """What is called with the connection of each request that is noted, before it is answered."""
         self._arrivals: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
@@ -87,6 +89,10 @@ class BenchmarkServer:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
+    def _cpu_seconds(self) -> float:
+        beside = sum(cpu_seconds(pid) - before for pid, before in self.beside.items())
+        return cpu_seconds(self.sender) + beside
+
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
             for method, path, size in _requests(connection):
@@ -94,7 +100,7 @@ class BenchmarkServer:
                 if response is None:
                     connection.sendall(_NOT_FOUND + (b"" if method == "HEAD" else b"{}"))
                     continue
-                self._arrivals.put(Arrival(time.monotonic(), cpu_seconds(self.sender), size))
+                self._arrivals.put(Arrival(time.monotonic(), self._cpu_seconds(), size))
                 if self.on_request is not None:
                     self.on_request(connection)
                 connection.sendall(response)

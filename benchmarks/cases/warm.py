@@ -19,6 +19,7 @@ from benchmarks.measure import Measured, ProgramFailedError
 from benchmarks.memory import Memory, family, owner
 from benchmarks.peers.installing import Installed, native_codex
 from benchmarks.report import Row, compare
+from benchmarks.server import cpu_seconds
 
 NATIVE_LIMIT, SCRIPT_LIMIT, LIST_LIMIT, RUN_MEMORY, IDLE_MEMORY = 0.2, 0.4, 0.6, 0.5, 1.5
 SCRIPT = "http.client script"
@@ -43,8 +44,18 @@ class Worker:
         )
 
     def turn(self, bench: Bench) -> Callable[[], Measured]:
-        """Return the call that measures a turn."""
-        return bench.side([self.afk, "run", "-n", "-t", "bench", "-m", self.model, "hi"], self.env)
+        """Return the call that measures a turn; its CPU time is that of the client and of the child that stood by."""
+        side = bench.side([self.afk, "run", "-n", "-t", "bench", "-m", self.model, "hi"], self.env)
+
+        def measured() -> Measured:
+            children = family(self.pid)[1:] if self.pid else []
+            bench.server.beside = {child: cpu_seconds(child) for child in children}
+            try:
+                return side()
+            finally:
+                bench.server.beside = {}
+
+        return measured
 
     def state(self) -> dict[str, object]:
         """Return what the worker tells of itself; empty while there is none."""
@@ -120,26 +131,24 @@ def _starts(bench: Bench, workers: Mapping[str, Worker]) -> list[Row]:
     before = {name: worker.served for name, worker in workers.items()}
     results = bench.interleave(sides)
     took = {name: ms(values) for name, values in figures(results, attrgetter("to_request")).items()}
-    cpu = {name: ms(values) for name, values in figures(results, attrgetter("cpu")).items()}
+    cpu = {name: ms(values) for name, values in figures(results, attrgetter("cpu_to_request")).items()}
     wall = {name: ms(values) for name, values in figures(results, attrgetter("wall")).items()}
     rows = []
     for name, worker in workers.items():
         case = f"warm, exec to request, {name}"
         cold = bench.runs + 1 - (worker.served - before[name])
         note = f"{cold} of its turns ran cold: {worker.state().get('reason')}" if cold > 0 else ""
-        rows.append(replace(others.against_peer(case, "codex", "ms", took[name], took.get("codex"), goal=NATIVE_LIMIT)))
+        rows.append(others.against_peer(case, "codex", "ms", took[name], took.get("codex"), goal=NATIVE_LIMIT))
         rows.append(compare(case, SCRIPT, "ms", took[name], took["script"], goal=SCRIPT_LIMIT, note=note))
+        rows.append(others.against_peer(f"{case}, CPU", "codex", "ms", cpu[name], cpu.get("codex")))
+        rows.append(compare(f"{case}, CPU", SCRIPT, "ms", cpu[name], cpu["script"]))
     if "litellm" not in workers:
         reason = str(bench.peers.get("litellm", "left out"))
         rows.append(
             Row(case="warm, exec to request, litellm", against=SCRIPT, unit="ms", goal=SCRIPT_LIMIT, note=reason)
         )
     base = "python -c import click"
-    return [
-        *rows,
-        compare("warm, afk threads", base, "ms", wall["threads"], wall["click"], goal=LIST_LIMIT),
-        compare("warm, afk threads, CPU of the client", base, "ms", cpu["threads"], cpu["click"]),
-    ]
+    return [*rows, compare("warm, afk threads", base, "ms", wall["threads"], wall["click"], goal=LIST_LIMIT)]
 
 
 def _memory(bench: Bench, worker: Worker) -> list[Row]:

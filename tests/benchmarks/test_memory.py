@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from benchmarks.bench import PROGRAMS
 from benchmarks.measure import environment, run
 from benchmarks.memory import Memory, family, owner
 from benchmarks.peers.installing import Installed, native_codex
-from benchmarks.server import BenchmarkServer
+from benchmarks.server import BenchmarkServer, cpu_seconds
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is read from /proc")
 
@@ -63,6 +64,19 @@ def test_what_looks_at_each_request_sees_it_before_it_is_answered(tmp_path: Path
         assert run([sys.executable, PROGRAMS / "stdlib_turn.py"], env, server, cwd=tmp_path).sent > 0
 
     assert seen == [True]
+
+
+def test_cpu_time_of_who_works_for_a_program_counts_as_its_own(tmp_path: Path) -> None:
+    """But not what it had used before."""
+    with BenchmarkServer() as server:
+        env = environment(tmp_path, OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY="none", BENCH_MODEL="model")
+        turn = [sys.executable, PROGRAMS / "stdlib_turn.py"]
+        alone = run(turn, env, server, cwd=tmp_path).cpu_to_request
+        server.beside = {os.getpid(): cpu_seconds(os.getpid()) - 100}
+        helped = run(turn, env, server, cwd=tmp_path).cpu_to_request
+
+    assert alone < 50
+    assert helped > 100
 
 
 def test_the_native_program_of_codex_is_found_beside_its_launcher(tmp_path: Path) -> None:

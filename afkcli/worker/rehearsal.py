@@ -80,6 +80,9 @@ PARTS = {
     "afk_provider_anthropic.provider": Part(
         "anthropic/claude-sonnet-5", {"ANTHROPIC_API_KEY": _KEY, "ANTHROPIC_BASE_URL": _URL[:-3]}, _MESSAGES
     ),
+    "afk_provider_litellm.provider": Part(
+        "litellm/openai/gpt-5.2-mini", {"OPENAI_API_KEY": _KEY, "OPENAI_BASE_URL": _URL}, _CHAT
+    ),
 }
 """By the module that a run has imported if it used the API."""
 
@@ -156,16 +159,14 @@ def forget() -> None:
 
 @contextlib.contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
+    """Add variables; undo also what a turn sets itself, as LiteLLM does, or the worker would differ from its caller."""
+    before = dict(os.environ)
     os.environ.update(variables)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextlib.contextmanager

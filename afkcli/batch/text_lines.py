@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import io
 from collections.abc import Iterator
+from contextlib import suppress
 
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.jsonform import MAX_LINE_BYTES
@@ -92,7 +93,8 @@ def _utf16_lines(name: str, stream: io.BufferedReader) -> Iterator[tuple[int, st
             name, number + 1, "not UTF-16 text, as the beginning of the file says; save it as UTF-8"
         ) from None
     finally:
-        reader.detach()
+        with suppress(ValueError):  # a reader that gave up has closed it
+            reader.detach()
 
 
 def _check_length(name: str, line: int, size: int) -> None:

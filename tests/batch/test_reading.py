@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import os
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -96,6 +98,33 @@ class TestLines:
     )
     def test_that_are_no_prompts_are_refused_with_their_number(self, read: Read, content: Any, said: str) -> None:
         assert said in refused(read, content)
+
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("p.jsonl", '"a"\n{"mesage": "b"}\n"c"\n'),
+            ("p.jsonl", '"a"\n{bad\n"c"\n'),
+            ("p.csv", "mesage\na\nb\n"),
+            ("p.csv", 'message\n"a" b\nc\n'),
+        ],
+    )
+    def test_after_a_mistake_are_left_alone_without_a_further_word(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, encoding: str
+    ) -> None:
+        ignored: list[Any] = []
+        monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+        (tmp_path / name).write_bytes(text.encode(encoding))
+        invocation = Invocation.of_process()
+        source = Source(file=str(tmp_path / name), stdin=invocation.stdin)
+        said = ""
+        try:
+            list(read_prompts(source, load_setup(invocation), Defaults()))
+        except UsageError as error:
+            said = str(error)
+        gc.collect()
+        assert "line 2: " in said
+        assert ignored == []
 
     def test_longer_than_64_mb_are_refused(self, tmp_path: Path, read: Read) -> None:
         path = tmp_path / "long.jsonl"

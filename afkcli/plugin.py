@@ -163,6 +163,7 @@ if TYPE_CHECKING:
     from afkcli.core.contract.result import RunState, Usage, usage_from_json
     from afkcli.core.contract.schemas import schema_problem
     from afkcli.core.contract.setting_sources import SettingSource, setting_source
+    from afkcli.core.contract.shared_limits import SharedLimits
     from afkcli.core.contract.structs import FrozenStruct, Struct, field, replace
     from afkcli.core.contract.structured import told
     from afkcli.core.contract.suggestions import is_slip_of
@@ -257,6 +258,7 @@ _NAMES = {
         "TakenOver",
         "Used",
     ),
+    "afkcli.core.contract.shared_limits": ("SharedLimits",),
     "afkcli.core.contract.errors": (
         "EngineError",
         "AfkError",
@@ -593,6 +595,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "SearchStore",
     "SentRequest",
     "SettingSource",
+    "SharedLimits",
     "Sink",
     "Start",
     "Store",

@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from afkcli.batch.shared_limits import SharedLimits
 from afkcli.core.contract.engine import (
     SETTLED_STATES,
     BatchInfo,
@@ -31,6 +30,7 @@ from afkcli.core.contract.engine import (
 )
 from afkcli.core.contract.errors import EngineError
 from afkcli.core.contract.jsonform import JsonObject, dumps, loads_object
+from afkcli.core.contract.shared_limits import SharedLimits
 from afkcli.core.contract.structs import Struct, field, msgspec
 from afkcli.host.files import private_file
 

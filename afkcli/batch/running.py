@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -39,6 +40,9 @@ _SUBMITTED_AT_ONCE: Final = 1000
 _SUBMITTED_BYTES: Final = 16 << 20
 _WATCHED_AT_ONCE: Final = 1000
 _WATCH_S: Final = 0.2
+_LOOK_S: Final = 5.0
+"""How often it is looked whether workers of other machines have died."""
+_LEAVING: Final = "left: the batch goes on where it has workers; the same command watches it again"
 _SUBMITTING: Final = "its prompts are being read"
 _NAMED: Final = 3
 _FILES, _FILES_A_PROMPT = 256, 2
@@ -186,6 +190,8 @@ class Attendant:
         observe: is called with what happened, several times a second.
         say: takes a line for a person.
         stopping: the line that is said at the first stop signal.
+        stays: whether there may be workers on other machines, so that it watches until the batch is over; the first
+            stop signal leaves the batch to them.
     """
 
     def __init__(
@@ -197,7 +203,10 @@ class Attendant:
         observe: Callable[[News], object] = lambda news: None,
         say: Callable[[str], None] = lambda line: None,
         stopping: str = STOPPING,
+        stays: bool = False,
     ) -> None:
+        self._stays = stays
+        self._looked = 0.0
         self._engine = engine
         self._plan = plan
         self._workers = workers
@@ -239,9 +248,10 @@ class Attendant:
 
     async def _follow(self) -> BatchInfo:
         after = self._file.after
+        batch: BatchInfo | None = None
         while True:
-            ending = not any(worker.is_alive for worker in self._workers)
-            if self._died or ending:
+            ending = self._is_ending(batch)
+            if self._died or ending or self._is_time_to_look():
                 self._died = False
                 await self._engine.take_over(self._plan.name)
             wait = 0.0 if ending else _WATCH_S
@@ -250,7 +260,8 @@ class Attendant:
                 await self._write(news)
                 after = news.outcomes[-1].sequence
             await self._show(news)
-            await self._count_errors(news.batch)
+            batch = news.batch
+            await self._count_errors(batch)
             if ending and not news.outcomes:
                 return news.batch
 
@@ -265,6 +276,20 @@ class Attendant:
                 drain_all(self._workers)
             else:
                 await self._pause(str(error))
+
+    def _is_ending(self, batch: BatchInfo | None) -> bool:
+        """Return whether nothing more is to come: no worker is left, or the batch is over or left to others."""
+        if any(worker.is_alive for worker in self._workers):
+            return False
+        return not self._stays or bool(self._signals) or (batch is not None and _is_over(batch))
+
+    def _is_time_to_look(self) -> bool:
+        """Return whether workers of other machines may have died: nobody says so."""
+        now = time.monotonic()
+        if not self._stays or now - self._looked < _LOOK_S:
+            return False
+        self._looked = now
+        return True
 
     async def _write(self, news: News) -> None:
         """Write rows; where that fails the engine keeps the results, and the batch stops."""
@@ -297,7 +322,8 @@ class Attendant:
     def _stop(self, number: int) -> None:
         self._signals.append(number)
         if len(self._signals) == 1:
-            self._say(self._stopping)
+            leaves = not self._workers and self._stays
+            self._say(_LEAVING if leaves else self._stopping)
             drain_all(self._workers)
         elif len(self._signals) == 2:
             self._say("stopped: what was sent is parked")
@@ -305,3 +331,10 @@ class Attendant:
         else:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+
+
+def _is_over(batch: BatchInfo) -> bool:
+    counts = batch.counts
+    if batch.paused is not None:
+        return not counts.get(PromptState.RUNNING)
+    return not counts.get(PromptState.QUEUED) and not counts.get(PromptState.RUNNING)

@@ -8,6 +8,7 @@ from afkcli.commands.subcommands import Subcommands
 
 _COMMANDS = {
     "run": "batch_run:run",
+    "worker": "batch_worker:worker",
     "list": "batch_list:list_batches",
     "status": "batch_status:status",
     "results": "batch_results:results",

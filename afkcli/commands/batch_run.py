@@ -151,7 +151,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: float | None) ->
     "--workers",
     type=WholeNumber(min=1),
     metavar="N",
-    help="How many processes run prompts; one a core at most by default.",
+    help="How many processes run prompts here; one a core at most by default, and none for an engine of many machines.",
 )
 @option(
     "--via",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from afkcli.batch.batch_lock import lock_batch
 from afkcli.batch.batch_request import BatchRequest
-from afkcli.batch.engines import MakeEngine, batches_folder, engine_maker
+from afkcli.batch.engines import LOCAL, MakeEngine, batches_folder, engine_maker
 from afkcli.batch.local_engine import LocalEngine
 from afkcli.batch.prompt import Defaults, Prompt
 from afkcli.batch.running import Attendant, Attended, BatchPlan, submit_batch, work, worker_name
@@ -152,6 +152,9 @@ def _attendance(
     """Start the workers of a batch, and return what waits for their end."""
     queued = batch.counts.get(PromptState.QUEUED, 0)
     number = _number_of_workers(request, queued)
+    shared = request.engine != LOCAL
+    if shared and queued and not number:
+        messages.say(f"no worker was started here; start some with `afk batch worker --engine {request.engine}`")
 
     async def one(index: int, orders: Orders) -> str | None:
         at_once = -(-request.concurrency // number)
@@ -169,7 +172,7 @@ def _attendance(
     async def attend(observe: Callable[[News], object]) -> Attended:
         engine: Engine = make()
         try:
-            attendant = Attendant(engine, plan, workers, observe=observe, say=messages.say)
+            attendant = Attendant(engine, plan, workers, observe=observe, say=messages.say, stays=shared)
             return await attendant.run(setup.invocation.stop_signals)
         finally:
             await engine.aclose()
@@ -184,6 +187,8 @@ def _observe_nothing(news: News) -> None:
 def _number_of_workers(request: BatchRequest, queued: int) -> int:
     """Return how many processes are worth it: none without work, and at most one a core."""
     if not queued:
+        return 0
+    if request.engine != LOCAL and request.workers is None:
         return 0
     if request.workers is not None:
         return min(request.workers, queued, request.concurrency)

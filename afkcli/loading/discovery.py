@@ -52,6 +52,7 @@ KNOWN: Mapping[str, KnownPlugin] = {
     ),
     "provider.litellm": KnownPlugin(distribution="afk-provider-litellm"),
     "provider.local": KnownPlugin(distribution="afk-provider-local"),
+    "engine.dbos": KnownPlugin(distribution="afk-engine-dbos"),
     "store.disk": KnownPlugin(distribution="afk-store-disk"),
     "store.postgres": KnownPlugin(distribution="afk-store-postgres"),
     "sink.jsonl": KnownPlugin(distribution="afk-sink-jsonl"),

@@ -15,7 +15,7 @@ from afkcli.testing.model_server import ModelServer
 from tests.docs.pages import REPOSITORY, Block, blocks, indented_code, pages, pages_to_run
 from tests.docs.terminal import SHELL_LANGUAGES, Terminal
 
-LANGUAGES = {"console", "sh", "python", "toml", "json", "text"}
+LANGUAGES = {"console", "sh", "python", "toml", "json", "text", "yaml", "ini"}
 MARKS = {"file", "user config", "pyproject", "run by", "embedded model", "signature", "after a run"}
 
 ALL_BLOCKS = [block for page in pages() for block in blocks(page)]

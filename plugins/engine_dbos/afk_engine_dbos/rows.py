@@ -1,0 +1,152 @@
+"""A batch and its prompts as they are in the tables, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from afkcli.plugin import (
+    BatchInfo,
+    BatchLimits,
+    PromptInfo,
+    PromptState,
+    SettledPrompt,
+    SharedLimits,
+    Struct,
+    field,
+    loads_object,
+)
+
+STATES: Final = (
+    PromptState.QUEUED,
+    PromptState.RUNNING,
+    PromptState.DONE,
+    PromptState.FAILED,
+    PromptState.PARKED,
+    PromptState.CANCELLED,
+    PromptState.SENT,
+)
+"""The states by the numbers that the tables have."""
+NUMBER: Final = {state: number for number, state in enumerate(STATES)}
+QUEUED, RUNNING, DONE, FAILED, PARKED, CANCELLED, SENT = range(len(STATES))
+
+COLUMNS: Final = (
+    "number, id, place, digest, state, round, worker, claim, sent, attempts, reserved_usd, used_usd, reserved_tokens,"
+    " reserved_at, cost_usd, sequence"
+)
+INFO: Final = "number, name, created, afk, settings, limits, paused, totals"
+
+
+class Totals(Struct):
+    """What is counted of a batch, in one row. `counts` has the number of prompts by the number of their state.
+
+    In US dollars: `cost_usd` is what settled prompts cost, `used_usd` what the ended requests of running prompts cost
+    and what parked prompts may have cost, `reserved_usd` what requests may cost that are in progress.
+    """
+
+    counts: list[int] = field(default_factory=lambda: [0] * len(STATES))
+    cost_usd: float = 0.0
+    used_usd: float = 0.0
+    reserved_usd: float = 0.0
+    tokens: int = 0
+    requests: int = 0
+    unknown_costs: int = 0
+    sequence: int = 0
+    limits: SharedLimits = field(default_factory=SharedLimits)
+
+    def count(self, before: int, after: int) -> None:
+        self.counts[before] -= 1
+        self.counts[after] += 1
+
+
+TOTALS = msgspec.json.Decoder(Totals)
+LIMITS = msgspec.json.Decoder(BatchLimits)
+encoded = msgspec.json.Encoder().encode
+
+
+class Row(Struct):
+    """A prompt. `was` is its state as the tables have it, so that its workflow can follow at the end."""
+
+    number: int
+    id: str
+    place: int
+    digest: str
+    state: int
+    round: int
+    worker: str | None
+    claim: str | None
+    sent: bool
+    attempts: int
+    reserved_usd: float
+    used_usd: float
+    reserved_tokens: int
+    reserved_at: int
+    cost_usd: float | None
+    sequence: int
+    was: int = 0
+    result: str | None = None
+    changed: bool = False
+
+
+def row_of(values: Sequence[Any]) -> Row:
+    number, id_, place, digest, state, *rest = values
+    row = Row(number, _text(id_), place, _text(digest), state, *rest)
+    row.was = state
+    return row
+
+
+def to_bytes(text: str) -> bytes:
+    """Return a text as the tables have it: text of PostgreSQL cannot hold NUL characters."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _text(data: bytes) -> str:
+    return bytes(data).decode("utf-8", "surrogatepass")
+
+
+def info_of(values: Sequence[Any]) -> BatchInfo:
+    _, name, created, _, settings, limits, paused, totals = values
+    counted = TOTALS.decode(totals)
+    return BatchInfo(
+        name=_text(name),
+        created=created,
+        settings=loads_object(settings),
+        limits=LIMITS.decode(limits),
+        counts={state: count for state, count in zip(STATES, counted.counts, strict=True) if count},
+        cost_usd=counted.cost_usd,
+        reserved_usd=counted.reserved_usd + counted.used_usd,
+        tokens=counted.tokens,
+        requests=counted.requests,
+        unknown_costs=counted.unknown_costs,
+        paused=paused_of(paused),
+    )
+
+
+def paused_of(text: str | None) -> str | None:
+    return None if text is None else str(msgspec.json.decode(text))
+
+
+def prompt_info_of(row: Row) -> PromptInfo:
+    return PromptInfo(
+        id=row.id,
+        index=row.place,
+        digest=row.digest,
+        state=STATES[row.state],
+        attempts=row.attempts,
+        sequence=row.sequence,
+    )
+
+
+def settled_of(row: Row, result: str | None) -> SettledPrompt:
+    return SettledPrompt(
+        sequence=row.sequence,
+        id=row.id,
+        index=row.place,
+        digest=row.digest,
+        state=STATES[row.state],
+        attempts=row.attempts,
+        result=loads_object(result) if result else {},
+        cost_usd=row.cost_usd,
+    )

@@ -19,7 +19,7 @@ from afkcli.core.contract.media_types import IMAGES
 from afkcli.core.contract.messages import FilePart, ImagePart
 from afkcli.core.contract.protocols import Price
 from afkcli.core.contract.structs import Struct, field
-from afkcli.core.run.models import Prices, resolve_model
+from afkcli.core.run.models import Model, Prices, resolve_model
 from afkcli.core.thread.trimming import IMAGE_TOKENS, text_tokens, tokens_of
 from afkcli.wiring.agents import agent_for
 from afkcli.wiring.plugin_objects import make_provider_without_key
@@ -127,11 +127,13 @@ class Estimator:
     Args:
         setup: the config and the plugins.
         defaults: what the command line says for all prompts.
+        via_provider: whether batches of the providers answer the prompts, at their prices.
     """
 
-    def __init__(self, setup: Setup, defaults: Defaults) -> None:
+    def __init__(self, setup: Setup, defaults: Defaults, *, via_provider: bool = False) -> None:
         self._setup = setup
         self._defaults = defaults
+        self._via_provider = via_provider
         self._prices = Prices(PriceList(setup.config.prices()))
         self._agents: dict[str, tuple[str, int, int | None]] = {}
         self._models: dict[str, ModelEstimate] = {}
@@ -171,9 +173,18 @@ class Estimator:
         if named not in self._models:
             provider = named.partition("/")[0]
             found = resolve_model(named, {provider: make_provider_without_key(self._setup, provider)}, self._prices)
-            made = ModelEstimate(model=found.full_name, price=found.price())
+            made = ModelEstimate(model=found.full_name, price=self._price(found))
             self._models[named] = self.estimate.models.setdefault(found.full_name, made)
         return self._models[named]
+
+    def _price(self, model: Model) -> Price | None:
+        price = model.price()
+        if not self._via_provider:
+            return price
+        from afkcli.batch.batching_providers import batches_of, discounted  # not at the top: few batches go there
+
+        factor = batches_of(model.provider).limits.price_factor
+        return None if price is None else discounted(price, factor)
 
 
 _MOST_AGENTS = 1000

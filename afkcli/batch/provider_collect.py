@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from afkcli.batch.batching_providers import discounted
 from afkcli.batch.gated_provider import INPUT_MARGIN, OUTPUT_TOKENS, unknown_price
 from afkcli.batch.provider_chunks import new_key
-from afkcli.batch.provider_requests import ONE_STEP, Requests, Taken, discounted, failed
+from afkcli.batch.provider_requests import ONE_STEP, Requests, Taken, failed
 from afkcli.core.contract.engine import BatchLimits, ClaimedPrompt, Engine, Outcome, PromptState, Used
 from afkcli.core.contract.errors import ErrorKind, ProviderError, UsageError
 from afkcli.core.contract.messages import ModelRequest
@@ -158,8 +159,8 @@ class Collector:
     def _add(
         self, prompt: ClaimedPrompt, taken: Taken, batches: ProviderBatches, usd: float, gathered: _Gathered
     ) -> None:
-        # The id has the place in the chunk, whose length is the same for all, so the length of a line is known before.
-        probe = batches.line(f"{'k' * 20}-{0:06d}", taken.request)
+        # All ids have the same length, so the length of the line is known before its chunk is.
+        probe = batches.line(request_id(new_key(), 0), taken.request)
         size = len(probe.data) + 1
         limits = batches.limits
         if size > limits.max_bytes:
@@ -171,7 +172,7 @@ class Collector:
         most = min(limits.max_requests, self.most.get(taken.provider, limits.max_requests))
         if chunk is None or len(chunk.members) >= most or chunk.size + size > limits.max_bytes:
             chunk = gathered.begin(taken.provider, probe.group, self._folder)
-        line = batches.line(f"{chunk.key}-{len(chunk.members):06d}", taken.request)
+        line = batches.line(request_id(chunk.key, len(chunk.members)), taken.request)
         gathered.write(chunk, line.data + b"\n")
         has_schema = taken.request.output_schema is not None
         chunk.members.append(Member(prompt, taken.request.model, has_schema, usd))
@@ -253,6 +254,11 @@ class _Gathered:
     def close(self) -> None:
         for chunk in self.ready:
             self._close(chunk)
+
+
+def request_id(key: str, number: int) -> str:
+    """Return the id of a request in a chunk."""
+    return f"{key}-{number:06d}"
 
 
 async def give_back(engine: Engine, batch: str, prompts: Sequence[ClaimedPrompt]) -> None:

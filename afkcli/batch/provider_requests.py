@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from afkcli.batch.batching_providers import discounted
 from afkcli.batch.gated_provider import TURN
 from afkcli.batch.prompt_run import PromptRunner
 from afkcli.batch.results import refused
@@ -28,7 +29,6 @@ from afkcli.core.contract.messages import (
     ToolCallPart,
 )
 from afkcli.core.contract.protocols import Price, Provider
-from afkcli.core.contract.structs import replace
 from afkcli.wiring.runner import Runner
 from afkcli.wiring.surroundings import runner_config
 from afkcli.wiring.wrapped_providers import ProviderWrapper
@@ -135,23 +135,6 @@ def lost(prompt: ClaimedPrompt, why: str) -> Outcome:
     carried: JsonObject = {name: prompt.request[name] for name in ("custom_id", "metadata") if name in prompt.request}
     form = {**carried, "error": {"kind": "parked", "message": why, "status": None}}
     return Outcome(id=prompt.id, claim=prompt.claim, state=PromptState.PARKED, result=form)
-
-
-def discounted(price: Price, factor: float) -> Price:
-    """Return a part of a price."""
-
-    def part(rate: float | None) -> float | None:
-        return None if rate is None else rate * factor
-
-    return replace(
-        price,
-        input=price.input * factor,
-        output=price.output * factor,
-        cache_read=part(price.cache_read),
-        cache_write=part(price.cache_write),
-        cache_write_1h=part(price.cache_write_1h),
-        tiers=tuple(replace(tier, price=discounted(tier.price, factor)) for tier in price.tiers),
-    )
 
 
 class _TakingProvider(ProviderWrapper):

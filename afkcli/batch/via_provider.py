@@ -9,36 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
+from afkcli.batch.batching_providers import Providers
+from afkcli.batch.chunk_results import ChunkResults
 from afkcli.batch.prompt import Defaults
 from afkcli.batch.provider_chunks import ChunkBook, ChunkRecord, chunks_in
-from afkcli.batch.provider_collect import Collector, Member, ReadyChunk, give_back, settle_all
+from afkcli.batch.provider_collect import Collector, ReadyChunk, give_back, settle_all
 from afkcli.batch.provider_requests import Requests, failed, lost, unanswered
-from afkcli.core.contract.engine import (
-    BatchInfo,
-    ClaimedPrompt,
-    Engine,
-    Outcome,
-    PromptState,
-    Reservation,
-    SettledPrompt,
+from afkcli.batch.sent_prompts import (
+    PAGE,
+    OpenChunk,
+    Place,
+    claimed_of,
+    places_in,
+    places_of,
+    sent_outcome,
+    sent_prompts,
 )
-from afkcli.core.contract.errors import AfkError, ErrorKind, ProviderError, UsageError
-from afkcli.core.contract.messages import ModelRequest
-from afkcli.core.contract.protocols import Provider
-from afkcli.core.contract.provider_batches import (
-    BatchingProvider,
-    ChunkRefusedError,
-    ChunkResult,
-    ChunkState,
-    ChunkStatus,
-    ProviderBatches,
-)
-from afkcli.core.contract.structs import FrozenStruct, Struct, field
-from afkcli.wiring.plugin_objects import make_provider
+from afkcli.core.contract.engine import BatchInfo, ClaimedPrompt, Engine, Outcome, Reservation, SettledPrompt
+from afkcli.core.contract.errors import ErrorKind, ProviderError, UsageError
+from afkcli.core.contract.provider_batches import ChunkRefusedError, ChunkState, ChunkStatus, ProviderBatches
+from afkcli.core.contract.structs import FrozenStruct
+from afkcli.core.contract.tasks import seen_through
 from afkcli.wiring.setup import Setup
 
 FIRST_POLL_S: Final = 5.0
@@ -51,8 +46,6 @@ MOST_MISSING: Final = 30
 """How often in a row a batch, or its results, may not be there; then the prompts that are left are parked."""
 MOST_UNREACHED: Final = 5
 """How often in a row a chunk is sent to a server that cannot be reached."""
-_AT_ONCE: Final = 100
-_PAGE: Final = 1000
 _LATER: Final = (ErrorKind.RATE_LIMIT, ErrorKind.OVERLOADED, ErrorKind.NETWORK, ErrorKind.TIMEOUT)
 _TOO_LARGE: Final = 413
 
@@ -81,24 +74,6 @@ class Via(FrozenStruct, kw_only=True):
     poll_s: float = MOST_POLL_S
 
 
-class _Place(FrozenStruct):
-    """A prompt of a chunk that was sent: its id, and what its answer is read with."""
-
-    prompt: str
-    model: str
-    has_schema: bool
-
-
-class _Open(Struct):
-    """A chunk that is at its provider. `places` has its prompts by the ids of their requests."""
-
-    key: str
-    places: dict[str, _Place] = field(default_factory=dict)
-    due: float = 0.0
-    interval: float = 0.0
-    missing: int = 0
-
-
 class ProviderDriver:
     """Sends the prompts of a batch to the batches of their providers, and settles what comes back.
 
@@ -121,10 +96,12 @@ class ProviderDriver:
         self._collector = Collector(
             setup, engine, via.batch, via.worker, self._requests, self._providers.both, via.folder
         )
+        mask = setup.invocation.secrets.mask
+        self._results = ChunkResults(engine, via.batch, self._requests, mask)
         self._draining = asyncio.Event()
         self._book = ChunkBook(engine, via.batch, {})
         self._ready: list[ReadyChunk] = []
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, OpenChunk] = {}
         self._collect_at: float | None = 0.0
         self._is_short = False
 
@@ -217,7 +194,8 @@ class ProviderDriver:
             self._draining.set()
             return
         try:
-            batch = await _see_through(batches.submit(chunk, uploaded))
+            # Seen through, although this task is cancelled meanwhile: whether it arrived has to be known.
+            batch = await seen_through(asyncio.ensure_future(batches.submit(chunk, uploaded)))
         except ChunkRefusedError as error:
             await self._book.change(ready.key, refused=True)
             await self._remove_upload(batches, uploaded)
@@ -226,13 +204,13 @@ class ProviderDriver:
         except ProviderError as error:
             self._say(f"it is not known whether {ready.provider} has taken a batch of {chunk.count:,} prompts: {error}")
             self._ready.remove(ready)
-            await self._find(ready.key, self._places(ready))
+            await self._find(ready.key, places_in(ready))
             return
         self._ready.remove(ready)
         await self._book.change(ready.key, batch=batch)
         ready.path.unlink(missing_ok=True)
         self._say(f"{ready.provider} has taken {chunk.count:,} prompts as the batch {batch}")
-        self._follow(ready.key, self._places(ready))
+        self._follow(ready.key, places_in(ready))
 
     async def _mark_sent(self, ready: ReadyChunk) -> bool:
         """Make the prompts of a chunk `sent`; return False if the batch was stopped, or has no money left."""
@@ -247,11 +225,11 @@ class ProviderDriver:
             )
             for member in ready.members
         ]
-        for start in range(0, len(reservations), _PAGE):
-            grants = await self._engine.reserve(self._via.batch, reservations[start : start + _PAGE])
+        for start in range(0, len(reservations), PAGE):
+            grants = await self._engine.reserve(self._via.batch, reservations[start : start + PAGE])
             if not all(grant.allowed for grant in grants):
                 return False
-        outcomes = [_sent(ready, number, member) for number, member in enumerate(ready.members)]
+        outcomes = [sent_outcome(ready, number, member) for number, member in enumerate(ready.members)]
         await settle_all(self._settle, outcomes)
         ready.is_sent = True
         return True
@@ -288,7 +266,7 @@ class ProviderDriver:
 
     async def _recover(self) -> None:
         """Go on with the chunks that another process has sent."""
-        sent = await self._sent() if self._book.chunks else {}
+        sent = await sent_prompts(self._engine, self._via.batch) if self._book.chunks else {}
         for key, record in list(self._book.chunks.items()):
             prompts = sent.get(key, [])
             if record.refused:
@@ -296,25 +274,11 @@ class ProviderDriver:
             elif not prompts:  # nothing was sent yet, or all is settled
                 await self._forget(key)
             elif record.batch:
-                self._follow(key, _places_of(prompts))
+                self._follow(key, places_of(prompts))
             else:
-                await self._find(key, _places_of(prompts))
+                await self._find(key, places_of(prompts))
 
-    async def _sent(self) -> dict[str, list[SettledPrompt]]:
-        """Return all prompts that are `sent`, by their chunks."""
-        found: dict[str, list[SettledPrompt]] = {}
-        after = -1
-        while page := await self._engine.prompts(self._via.batch, after=after, limit=_PAGE):
-            ids = [info.id for info in page if info.state is PromptState.SENT]
-            for prompt in await self._engine.outcomes(self._via.batch, ids) if ids else ():
-                found.setdefault(str(prompt.result.get("chunk")), []).append(prompt)
-            after = page[-1].index
-        return found
-
-    async def _sent_in(self, key: str) -> list[SettledPrompt]:
-        return (await self._sent()).get(key, [])
-
-    async def _find(self, key: str, places: dict[str, _Place]) -> None:
+    async def _find(self, key: str, places: dict[str, Place]) -> None:
         """Look for the batch of a chunk whose answer was lost; where it is not found, its prompts are parked."""
         record = self._book.chunks[key]
         batches = self._providers.batches(record.provider)
@@ -335,11 +299,11 @@ class ProviderDriver:
             if look < LOOKS - 1 and await self._waited(self._pause_after(look + 1, None)):
                 return
         self._say(f"{record.count:,} prompts are parked: {LOST_CHUNK}")
-        await self._end(_Open(key, places), lambda prompt: lost(prompt, LOST_CHUNK))
+        await self._end(OpenChunk(key, places), lambda prompt: lost(prompt, LOST_CHUNK))
 
     async def _forget_refused(self, key: str, prompts: Sequence[SettledPrompt]) -> None:
         """Queue the prompts of a chunk again that its provider has refused."""
-        await give_back(self._engine, self._via.batch, [_claimed_of(prompt) for prompt in prompts])
+        await give_back(self._engine, self._via.batch, [claimed_of(prompt) for prompt in prompts])
         await self._forget(key)
 
     async def _forget(self, key: str) -> None:
@@ -358,11 +322,11 @@ class ProviderDriver:
 
     # -- what comes back -----------------------------------------------------------------------------------------------
 
-    def _follow(self, key: str, places: dict[str, _Place]) -> None:
+    def _follow(self, key: str, places: dict[str, Place]) -> None:
         interval = min(FIRST_POLL_S, self._via.poll_s)
-        self._open[key] = _Open(key, places, due=time.monotonic() + interval, interval=interval)
+        self._open[key] = OpenChunk(key, places, due=time.monotonic() + interval, interval=interval)
 
-    async def _look(self, chunk: _Open) -> None:
+    async def _look(self, chunk: OpenChunk) -> None:
         """Ask how far a chunk is, and take its results if it has ended."""
         record = self._book.chunks[chunk.key]
         batches = self._providers.batches(record.provider)
@@ -380,7 +344,7 @@ class ProviderDriver:
         except ProviderError as error:
             await self._missing(chunk, error)
 
-    async def _missing(self, chunk: _Open, error: ProviderError) -> None:
+    async def _missing(self, chunk: OpenChunk, error: ProviderError) -> None:
         """Ask again later about a batch that the provider did not tell of."""
         if error.kind is ErrorKind.NOT_FOUND:
             chunk.missing += 1
@@ -393,11 +357,11 @@ class ProviderDriver:
             return
         self._later(chunk, error.retry_after)
 
-    def _later(self, chunk: _Open, retry_after: float | None) -> None:
+    def _later(self, chunk: OpenChunk, retry_after: float | None) -> None:
         chunk.interval = min(chunk.interval * GROWTH, self._via.poll_s)
         chunk.due = time.monotonic() + max(chunk.interval, retry_after or 0.0)
 
-    async def _take_refusal(self, chunk: _Open, record: ChunkRecord, status: ChunkStatus) -> None:
+    async def _take_refusal(self, chunk: OpenChunk, record: ChunkRecord, status: ChunkStatus) -> None:
         """Take note that a provider has refused a chunk after it had taken it; nothing of it is paid."""
         error = status.error or ProviderError("the provider refused the batch", kind=ErrorKind.BAD_REQUEST)
         self._open.pop(chunk.key)
@@ -405,7 +369,9 @@ class ProviderDriver:
             await self._book.change(chunk.key, refused=True)
             if not self._open:  # it does not fit, even alone
                 self._collector.most[record.provider] = max(record.count // 2, 1)
-            await self._forget_refused(chunk.key, await self._sent_in(chunk.key))
+            await self._forget_refused(
+                chunk.key, (await sent_prompts(self._engine, self._via.batch)).get(chunk.key, [])
+            )
             seconds = self._pause_after(6, error.retry_after)
             self._say(f"{error}; {record.count:,} prompts are sent again in {seconds:.0f} s")
             self._collect_at = time.monotonic() + seconds
@@ -415,83 +381,28 @@ class ProviderDriver:
             await self._stop(str(error))
 
     async def _take_results(
-        self, chunk: _Open, record: ChunkRecord, status: ChunkStatus, batches: ProviderBatches
+        self, chunk: OpenChunk, record: ChunkRecord, status: ChunkStatus, batches: ProviderBatches
     ) -> None:
         """Settle what a provider says of the requests of a chunk; those without a result may have been paid."""
-
-        def request_of(name: str) -> ModelRequest | None:
-            place = chunk.places.get(name)
-            schema: dict[str, Any] | None = {} if place is not None and place.has_schema else None
-            return None if place is None else ModelRequest(model=place.model, messages=(), output_schema=schema)
-
-        if not status.unanswered:
-            results: list[ChunkResult] = []
-            async for result in batches.results(record.batch, request_of):
-                results.append(result)
-                if len(results) >= _AT_ONCE:
-                    await self._answered(chunk, record, results)
-                    results = []
-            await self._answered(chunk, record, results)
+        if status.unanswered:
+            what = status.unanswered
+            await self._end(chunk, lambda prompt: unanswered(prompt, what, record.made, time.time()))
+            return
+        await self._results.take(chunk, record, batches)
         if chunk.places:
             count = len(chunk.places)
-            if status.unanswered:
-                what = status.unanswered
-                await self._end(chunk, lambda prompt: unanswered(prompt, what, record.made, time.time()))
-                return
             self._say(f"{record.provider} has no result for {count:,} of {record.count:,} prompts; they are parked")
         await self._end(chunk, lambda prompt: lost(prompt, LOST_RESULT))
 
-    async def _answered(self, chunk: _Open, record: ChunkRecord, results: Sequence[ChunkResult]) -> None:
-        """Settle prompts by their results; the first result of a prompt counts."""
-        first: dict[str, ChunkResult] = {}
-        for result in results:
-            if result.id in chunk.places:
-                first.setdefault(result.id, result)
-        by_prompt = {chunk.places[name].prompt: result for name, result in first.items()}
-        there = await self._prompts_of(chunk, by_prompt)
-        outcomes = await asyncio.gather(
-            *(self._outcome(_claimed_of(item), by_prompt[item.id], record) for item in there)
-        )
-        await settle_all(self._settle, outcomes)
-        for name in first:
-            chunk.places.pop(name)
-
-    async def _outcome(self, prompt: ClaimedPrompt, result: ChunkResult, record: ChunkRecord) -> Outcome:
-        if result.response is not None:
-            outcome = await self._requests.answer(prompt, result.response, result.warnings)
-            return _with_times(outcome, record.made)
-        if result.unanswered:
-            return unanswered(prompt, result.unanswered, record.made, time.time())
-        error = result.error or ProviderError("the provider gave no answer", kind=ErrorKind.INTERNAL)
-        return failed(prompt, self._masked(error), record.made, time.time())
-
-    def _masked(self, error: ProviderError) -> ProviderError:
-        mask = self._setup.invocation.secrets.mask
-        return ProviderError(mask(str(error)), kind=error.kind, status=error.status)
-
-    async def _end(self, chunk: _Open, outcome_of: Callable[[ClaimedPrompt], Outcome]) -> None:
+    async def _end(self, chunk: OpenChunk, outcome_of: Callable[[ClaimedPrompt], Outcome]) -> None:
         """Settle what is left of a chunk, and forget it. Once money comes back, what was too dear is tried again."""
-        left = [place.prompt for place in chunk.places.values()]
-        for start in range(0, len(left), _PAGE):
-            there = await self._prompts_of(chunk, left[start : start + _PAGE])
-            await settle_all(self._settle, [outcome_of(_claimed_of(item)) for item in there])
+        await self._results.settle_rest(chunk, outcome_of)
         self._open.pop(chunk.key, None)
         await self._forget(chunk.key)
         if self._is_short and self._collect_at is None:
             self._collect_at = time.monotonic()
 
-    async def _prompts_of(self, chunk: _Open, ids: Collection[str]) -> list[SettledPrompt]:
-        """Return those of the prompts that are still `sent` in this chunk."""
-        there = await self._engine.outcomes(self._via.batch, list(ids)) if ids else ()
-        return [item for item in there if item.state is PromptState.SENT and item.result.get("chunk") == chunk.key]
-
     # -- small things --------------------------------------------------------------------------------------------------
-
-    def _places(self, ready: ReadyChunk) -> dict[str, _Place]:
-        return {
-            request_id(ready.key, number): _Place(member.prompt.id, member.model, member.has_schema)
-            for number, member in enumerate(ready.members)
-        }
 
     async def _settle(self, outcomes: Sequence[Outcome]) -> None:
         await self._engine.settle(self._via.batch, outcomes)
@@ -526,121 +437,3 @@ class ProviderDriver:
             for task in (asking, stopping):
                 task.cancel()
             await asyncio.gather(asking, stopping, return_exceptions=True)
-
-
-class Providers:
-    """The providers of a batch, and their batches, each made when it is first needed."""
-
-    def __init__(self, setup: Setup) -> None:
-        self._setup = setup
-        self._made: dict[str, tuple[Provider, ProviderBatches]] = {}
-
-    def both(self, name: str) -> tuple[Provider, ProviderBatches]:
-        """Return a provider and its batches.
-
-        Raises:
-            UsageError: it has none.
-        """
-        if name not in self._made:
-            provider = make_provider(self._setup, name)
-            if not hasattr(provider, "batches"):
-                raise UsageError(
-                    f"the provider {name!r} has no batches; leave out --via provider, or use another model"
-                )
-            self._made[name] = provider, cast("BatchingProvider", provider).batches()
-        return self._made[name]
-
-    def batches(self, name: str) -> ProviderBatches:
-        """Return the batches of a provider; raises as `both`."""
-        return self.both(name)[1]
-
-    def price_factor(self, name: str) -> float:
-        """Return the part of its usual price that a provider takes; all of it if its batches are not used yet."""
-        return self._made[name][1].limits.price_factor if name in self._made else 1.0
-
-    async def aclose(self) -> None:
-        for provider, _ in self._made.values():
-            await provider.aclose()
-        self._made.clear()
-
-
-class Cancelled(Struct):
-    """What became of the chunks of a batch that was cancelled: the ids at the provider, and what could not be done."""
-
-    asked: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-
-async def cancel_chunks(setup: Setup, batch: BatchInfo) -> Cancelled:
-    """Ask the providers to end the batches that are open for a batch, and return what became of it.
-
-    The prompts stay `sent` until their results are taken: some of them may have been answered.
-    """
-    done, providers = Cancelled(), Providers(setup)
-    try:
-        for record in chunks_in(batch.settings).values():
-            if not record.batch or record.refused:
-                continue
-            if not record.certain:
-                done.problems.append(
-                    f"it is not certain that the batch {record.batch} at {record.provider} is this one; cancel it there"
-                )
-                continue
-            try:
-                await providers.batches(record.provider).cancel(record.batch)
-                done.asked.append(record.batch)
-            except AfkError as error:
-                done.problems.append(f"the batch {record.batch} was not cancelled: {error}")
-    finally:
-        await providers.aclose()
-    return done
-
-
-def request_id(key: str, number: int) -> str:
-    """Return the id of a request in a chunk."""
-    return f"{key}-{number:06d}"
-
-
-def _sent(ready: ReadyChunk, number: int, member: Member) -> Outcome:
-    """Return the outcome that makes a prompt `sent`: with it another process can go on."""
-    prompt = member.prompt
-    result = {
-        "chunk": ready.key,
-        "number": number,
-        "claim": prompt.claim,
-        "attempt": prompt.attempt,
-        "model": member.model,
-        "schema": member.has_schema,
-        "request": prompt.request,
-    }
-    return Outcome(id=prompt.id, claim=prompt.claim, state=PromptState.SENT, result=result)
-
-
-def _claimed_of(prompt: SettledPrompt) -> ClaimedPrompt:
-    """Return a prompt that is `sent` as it was when it was claimed."""
-    kept = prompt.result
-    return ClaimedPrompt(id=prompt.id, claim=kept["claim"], attempt=kept["attempt"], request=kept["request"])
-
-
-def _places_of(prompts: Sequence[SettledPrompt]) -> dict[str, _Place]:
-    return {
-        request_id(str(prompt.result["chunk"]), int(prompt.result["number"])): _Place(
-            prompt.id, str(prompt.result["model"]), bool(prompt.result["schema"])
-        )
-        for prompt in prompts
-    }
-
-
-def _with_times(outcome: Outcome, made: float) -> Outcome:
-    """Return an outcome whose result says when its chunk was made, and not when the answer was read."""
-    from afkcli.core.contract.ids import rfc3339
-    from afkcli.core.contract.structs import replace
-
-    return replace(outcome, result={**outcome.result, "started": rfc3339(made)})
-
-
-async def _see_through(call: Any) -> Any:
-    """Return what a call returns, although this task is cancelled meanwhile: whether it arrived has to be known."""
-    from afkcli.core.contract.tasks import seen_through
-
-    return await seen_through(asyncio.ensure_future(call))

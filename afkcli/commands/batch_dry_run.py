@@ -17,9 +17,11 @@ _ANSWERS = "the answers have no limit; set one with --option max_output_tokens=N
 _PRICE = "the price is not known; set it in the config under [prices]"
 
 
-def show_estimate(setup: Setup, defaults: Defaults, prompts: Iterable[Prompt], *, as_json: bool) -> None:
+def show_estimate(
+    setup: Setup, defaults: Defaults, prompts: Iterable[Prompt], *, as_json: bool, via_provider: bool = False
+) -> None:
     """Read the prompts, and write what they will take to stdout; raises as reading does."""
-    estimator = Estimator(setup, defaults)
+    estimator = Estimator(setup, defaults, via_provider=via_provider)
     for _ in estimator.each(prompts):
         pass
     stdout, estimate = Stdout(setup.invocation), estimator.estimate

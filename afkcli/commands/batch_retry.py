@@ -116,7 +116,7 @@ def _cancel_at_provider(info: BatchInfo) -> None:
     Raises:
         AfkError: a batch was not cancelled.
     """
-    from afkcli.batch.via_provider import cancel_chunks
+    from afkcli.batch.batching_providers import cancel_chunks
 
     messages = Messages(invocation())
     setup = load_setup(invocation(), project=True, notify=messages.say)

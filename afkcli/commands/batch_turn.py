@@ -53,7 +53,11 @@ def _run(invocation: Invocation, request: BatchRequest) -> Ending:
     found = input_of(invocation, request, Path(os.path.realpath(request.results)), messages.say)
     if request.dry_run:
         show_estimate(
-            setup, found.defaults, found.prompts(setup, sample=request.sample, needs_keys=False), as_json=request.json
+            setup,
+            found.defaults,
+            found.prompts(setup, sample=request.sample, needs_keys=False),
+            as_json=request.json,
+            via_provider=request.via is not None,
         )
         return Ending(EXIT_OK)
     plan = _plan(request, found.defaults)

@@ -101,6 +101,14 @@ def test_the_cost_is_that_of_the_batch(asked: Shell, server: ModelServer) -> Non
     assert [row["cost_usd"] for row in rows(asked).values()] == [pytest.approx((0.01 + 0.01) / 2)] * NUMBER
 
 
+def test_a_dry_run_estimates_at_the_price_of_the_batch_and_sends_nothing(asked: Shell, server: ModelServer) -> None:
+    prices(asked)
+    write_prompts(asked, options={"max_output_tokens": 100})
+    usual, batch = (json.loads(asked.afk(*run, "--dry-run", "--json").out)["most_usd"] for run in (VIA[:5], VIA))
+    assert batch == pytest.approx(usual / 2)
+    assert server.batches.calls == []
+
+
 def test_what_a_prompt_says_is_in_its_request(openai: Shell, server: ModelServer) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     write_prompts(openai, 2, instructions="be kind", options={"temperature": 0.5}, schema=schema)

@@ -273,6 +273,65 @@ def test_a_second_process_waits_or_is_refused(shell: Shell) -> None:
         assert len(server.requests) == 2
 
 
+# -- the engine --------------------------------------------------------------------------------------------------------
+
+ENGINE = """
+from dataclasses import dataclass
+from pathlib import Path
+
+from afkcli import hookimpl
+from afkcli.batch.local_engine import LocalEngine
+
+AFK_HOOKS = 1
+
+
+@dataclass
+class Settings:
+    folder: str = ""
+
+
+class Other(LocalEngine):
+    name = "other"
+
+
+@hookimpl
+def afk_engine(settings: Settings):
+    return Other(Path(settings.folder))
+"""
+
+
+def test_a_plugin_may_keep_the_batch(keyed: Shell, server: ModelServer) -> None:
+    write_prompts(keyed, 30)
+    (keyed.folder / "other.py").write_text(ENGINE)
+    kept = keyed.folder / "kept"
+    config = keyed.home / "afk" / "config" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f'[engines.other]\nfolder = "{kept}"\n')
+    config.chmod(0o600)
+    options = ("--engine", "other", "--plugin", "other.py", "--concurrency", "30", "--workers", "2")
+
+    missing = keyed.afk(*RUN, "--engine", "other")
+    assert (missing.code, server.requests) == (2, [])
+    assert "there is no engine 'other'" in missing.err
+    assert keyed.afk(*RUN, *options).code == 0
+    assert set(states(keyed).values()) == {"done"}
+    assert len(list(kept.glob("*.sqlite"))) == 1
+    assert not list((keyed.home / "afk" / "data" / "batches").glob("*.sqlite"))
+    assert keyed.afk(*RUN, *options).code == 0
+    assert len(server.requests) == 30
+    listed = keyed.afk("plugins", "--plugin", "other.py", "--json").out.splitlines()
+    assert [row["status"] for row in map(json.loads, listed) if row["id"] == "engine.other"] == ["ok"]
+
+
+def test_an_engine_that_does_not_fit_is_refused(keyed: Shell, server: ModelServer) -> None:
+    write_prompts(keyed, 2)
+    (keyed.folder / "odd.py").write_text(ENGINE.replace("return Other(Path(settings.folder))", "return Settings()"))
+    done = keyed.afk(*RUN, "--engine", "odd", "--plugin", "odd.py")
+    assert done.code == 2
+    assert "the plugin engine.odd did not return an engine" in done.err
+    assert server.requests == []
+
+
 # -- stopping ----------------------------------------------------------------------------------------------------------
 
 

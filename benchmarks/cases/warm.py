@@ -87,9 +87,16 @@ class Worker:
             time.sleep(0.5)
 
     def stop(self) -> None:
-        if pid := self.pid:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+        """End the worker, and wait until it and its child have gone: they write into the home."""
+        pid = self.pid
+        if not pid:
+            return
+        processes = family(pid)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + READY_SECONDS
+        while any(Path(f"/proc/{one}").exists() for one in processes) and time.monotonic() < deadline:
+            time.sleep(IDLE_SECONDS)
 
 
 @benchmark("warm", peers=("codex", "llm", "litellm"))

@@ -188,7 +188,7 @@ class ProviderDriver:
             provider=ready.provider, group=ready.group, count=chunk.count, made=ready.made, uploaded=uploaded
         )
         await self._book.put(ready.key, record)
-        if not await self._mark_sent(ready):
+        if not await self._mark_sent(ready):  # nothing was sent, so nothing is paid
             await self._book.change(ready.key, refused=True)
             await self._drop_ready(ready)
             self._draining.set()

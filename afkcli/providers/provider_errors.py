@@ -244,6 +244,15 @@ class ProviderErrors(FrozenStruct, kw_only=True):
 
     def _subject(self, kind: ErrorKind, model: str) -> str:
         place = self.place
+        if not model:  # it was asked for no model: a list, a file, a batch
+            return {
+                ErrorKind.AUTH: f"{place} refused the key or the account",
+                ErrorKind.NOT_FOUND: f"{place} has nothing at this URL",
+                ErrorKind.RATE_LIMIT: f"{place} limits the rate of requests",
+                ErrorKind.OVERLOADED: f"{place} failed to answer",
+                ErrorKind.TIMEOUT: f"{place} failed to answer",
+                ErrorKind.NETWORK: f"cannot reach {place}",
+            }.get(kind, f"{place} refused the request")
         return {
             ErrorKind.AUTH: f"{place} refused the key or the account",
             ErrorKind.NOT_FOUND: f"{place} has no model {model!r} at this URL",

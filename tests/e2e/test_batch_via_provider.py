@@ -312,6 +312,33 @@ def test_a_process_that_is_killed_with_any_request_loses_and_pays_nothing_twice(
     assert len(server.batches.made) == 1
 
 
+@pytest.mark.parametrize("then", ["found", "gone"])
+def test_a_process_that_dies_while_its_batch_is_made_sends_it_no_second_time(
+    asked: Shell, server: ModelServer, then: str
+) -> None:
+    server.batches.script(polls=2, create=["lost" if then == "found" else "dropped"])
+    calls = 2 if "openai" in asked.env["AFK_MODEL"] else 1
+    assert killed_at(asked, server, calls)
+    done = asked.afk(*VIA)
+    assert states(asked) == (["done"] if then == "found" else ["parked"]) * NUMBER
+    assert done.code == (0 if then == "found" else 4)
+    assert len(server.batches.made) == (1 if then == "found" else 0)
+
+
+def test_a_process_that_dies_after_a_refusal_sends_its_prompts_again(asked: Shell, server: ModelServer) -> None:
+    busy = Step(status=429, headers={"Retry-After": "600"}, body={"error": {"message": "mark-busy"}})
+    server.batches.script(create=[busy])
+    process = asked.start(*VIA)
+    assert process.stderr is not None
+    assert b"mark-busy" in process.stderr.readline()
+    process.kill()
+    process.communicate(timeout=LIMIT)
+    done = asked.afk(*VIA)
+    assert done.code == 0, done.err
+    assert states(asked) == ["done"] * NUMBER
+    assert len(server.batches.made) == 1
+
+
 def test_ctrl_c_leaves_the_batch_at_the_provider_and_another_process_takes_its_results(
     asked: Shell, server: ModelServer
 ) -> None:

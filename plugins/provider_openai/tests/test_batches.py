@@ -6,8 +6,9 @@ import pytest
 from afk_provider_openai import Settings, afk_provider
 from afk_provider_openai.batches import KEY, LIMITS
 
-from afkcli.plugin import ChunkState, ChunkStatus, ErrorKind, Provider, ProviderBatches, UsageError
+from afkcli.plugin import ChunkState, ChunkStatus, ErrorKind, Provider, ProviderBatches, ProviderError, UsageError
 from afkcli.testing.batches_contract import BatchingProviderContract
+from afkcli.testing.model_server import Step
 
 
 class TestChat(BatchingProviderContract):
@@ -67,6 +68,18 @@ class TestChat(BatchingProviderContract):
         self.results()
         [batch] = self.server.batches.made.values()
         assert batch.metadata == {KEY: "key-1"}
+
+    def test_a_server_without_batches_is_said_to_have_none(self) -> None:
+        self.server.batches.script(upload=[Step(status=404, body="<html>nothing here</html>")])
+
+        async def use(batches: ProviderBatches) -> str:
+            with pytest.raises(ProviderError) as caught:
+                await batches.upload(self.chunk(batches, self.requests()))
+            return str(caught.value)
+
+        said = self.use(use)
+        assert "has nothing at this URL (404)" in said
+        assert "base_url" in said
 
     def test_a_deployment_of_azure_has_no_batches(self) -> None:
         url = "https://x.openai.azure.com/openai/deployments/mine"

@@ -14,7 +14,7 @@ from tests.e2e.shell import Shell, kill
 from tests.postgres_server import HAS_SERVER, postgres_server, schema_of
 
 pytestmark = pytest.mark.skipif(not HAS_SERVER, reason="the server comes for Linux")
-KILLS = 4
+KILLS = 3
 
 
 @pytest.fixture

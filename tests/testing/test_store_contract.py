@@ -1,4 +1,7 @@
-"""The contract suite of stores finds faults that only several processes, a killed process or a long thread show."""
+"""The contract suite of stores finds faults that only several processes, a killed process or a long thread show.
+
+The good store passes the whole suite in tests/old_plugins.
+"""
 
 from __future__ import annotations
 
@@ -156,8 +159,3 @@ FAULTS: Mapping[type[SqliteStore], Test] = {
 def test_a_store_with_one_fault_fails_the_test_of_it(kind: type[SqliteStore], tmp_path: Path) -> None:
     with pytest.raises((AssertionError, sqlite3.IntegrityError)):
         FAULTS[kind](Contract(kind), tmp_path / "store")
-
-
-@pytest.mark.parametrize("kind", FAULTS)
-def test_the_store_without_the_fault_passes_that_test(kind: type[SqliteStore], tmp_path: Path) -> None:
-    FAULTS[kind](Contract(SqliteStore), tmp_path / "store")

@@ -52,4 +52,4 @@ class TestPostgresStore(StoreContract):
         postgres_server().lose_power()
 
 
-TestPostgresStoreLikeTheModel = model_test(make_store, pass_time=pass_time, drop_store=drop_store, examples=15)
+TestPostgresStoreLikeTheModel = model_test(make_store, pass_time=pass_time, drop_store=drop_store, examples=6)

@@ -31,19 +31,63 @@ def found(store: PostgresStore, words: str) -> list[str]:
 # tables
 
 
+def made_older(server: PostgresServer, schema: str) -> None:
+    """Take back what version 2 of the tables has added."""
+    server.execute(f"DROP TABLE {schema}.place")
+    for name in ("taken", "stale", "forked"):
+        server.execute(f"ALTER TABLE {schema}.thread DROP COLUMN {name}")
+    server.execute(f"UPDATE {schema}.version SET version = 1")
+
+
 def test_tables_of_an_older_version_are_brought_up_to_date(
-    open_store: Open, monkeypatch: pytest.MonkeyPatch, server: PostgresServer, schema: str
+    server: PostgresServer, schema: str, store: PostgresStore, open_store: Open
 ) -> None:
-    with monkeypatch.context() as older:
-        older.setattr(layout, "STEPS", layout.STEPS[:1])
-        store = open_store()
-        assert server.execute(f"SELECT version FROM {schema}.version") == [(1,)]
-        lease = acquired(store, "old")
-        store.close()
+    lease = save_turn(store, acquired(store, "old"), "apple", "pear")
+    store.close()
+    made_older(server, schema)
+
     again = open_store()
+
     assert server.execute(f"SELECT version FROM {schema}.version") == [(2,)]
-    again.release(save_turn(again, lease, "apple", "pear"))
+    assert again.find("old") == lease.thread
     assert found(again, "pear") == ["old"]
+    again.release(save_turn(again, lease, "plum", "answer"))
+    assert found(again, "plum") == ["old"]
+
+
+def test_many_that_bring_tables_up_to_date_at_once_do_it_once(
+    server: PostgresServer, schema: str, store: PostgresStore, open_store: Open
+) -> None:
+    lease = save_turn(store, acquired(store, "old"), "apple", "pear")
+    made_older(server, schema)
+    start = threading.Barrier(6)
+    opened: list[PostgresStore] = []
+
+    def use() -> None:
+        start.wait()
+        opened.append(open_store())
+
+    threads = [threading.Thread(target=use) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [one.find("old") for one in opened] == [lease.thread] * 6
+    assert server.execute(f"SELECT version FROM {schema}.version") == [(2,)]
+
+
+def test_a_step_that_fails_leaves_the_older_tables(
+    server: PostgresServer, schema: str, store: PostgresStore, open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = save_turn(store, acquired(store, "old"), "apple", "pear")
+    made_older(server, schema)
+    broken = (layout.STEPS[0], (*layout.STEPS[1], "ALTER TABLE {s}.nowhere ADD COLUMN more integer"))
+    with monkeypatch.context() as wrong:
+        wrong.setattr(layout, "STEPS", broken)
+        with pytest.raises(StoreError, match="nowhere"):
+            open_store()
+    assert server.execute(f"SELECT version FROM {schema}.version") == [(1,)]
+    assert open_store().find("old") == lease.thread
 
 
 def test_many_that_open_an_empty_database_at_once_make_one_set_of_tables(

@@ -97,6 +97,7 @@ class StandBy:
         if said != wire.GO:
             return
         connection = become(order, descriptors, connection)
+        os.environ.update(self._identity.added)
         Watch(connection, caller).start()
         connection.send(wire.BEGUN)
         run_command(connection, caller, self._command)

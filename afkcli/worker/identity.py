@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from afkcli.worker.caller import scheduling_of
+from afkcli.worker.watching import Watch
 
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 _STATUS = (
@@ -62,36 +63,34 @@ class Identity:
     Args:
         paths: files and folders.
         read: the names of the variables that were read while something was imported.
-        environment: the worker's own.
+        environment: the worker's own, as it was before it imported anything.
         arguments_folder: the folder of the program, which Python puts on its path.
     """
 
     def __init__(
         self, paths: Iterable[str], read: Iterable[str], environment: Mapping[str, str], program_folder: str
     ) -> None:
+        paths = list(paths)
+        self._watch = Watch(paths)  # before the state is asked, so that no change comes between
         self.stamps = {path: stamp(path) for path in paths}
+        self._asked = {path: self.stamps.get(path) or stamp(path) for path in self._watch.asked}
         self.variables = {name: environment.get(name) for name in read}
+        self.added = {name: value for name, value in os.environ.items() if environment.get(name) != value}
+        """What the imports have set, as they do in a cold run."""
         self.own = {name: value for name, value in environment.items() if MATTERS.fullmatch(name)}
         self.program_folder = program_folder
         self.process = process_state("self")
 
     def changed_path(self) -> str | None:
         """Return a file or folder that has changed, or None."""
-        stat = os.stat
+        if self._watch.is_quiet and _changed(self._asked) is None:
+            return None
+        return _changed(self.stamps)
+
+    def changed_since(self, seconds: float) -> str | None:
+        """Return a file that was changed at or after a time (seconds since the epoch): it may be imported as it was."""
         for path, before in self.stamps.items():
-            try:
-                status = stat(path)
-            except (OSError, ValueError):
-                if before is not None:
-                    return path
-                continue
-            if before is None or before != (
-                status.st_dev,
-                status.st_ino,
-                status.st_size,
-                status.st_mtime_ns,
-                status.st_ctime_ns,
-            ):
+            if before is not None and max(before[3:]) >= seconds * 1e9 and os.path.isfile(path):  # noqa: PTH113
                 return path
         return None
 
@@ -112,6 +111,27 @@ class Identity:
             if theirs[name] != value:
                 return name
         return None
+
+
+def _changed(stamps: Mapping[str, Stamp]) -> str | None:
+    """Return a path whose state is another one, or None."""
+    stat = os.stat
+    for path, before in stamps.items():
+        try:
+            status = stat(path)
+        except (OSError, ValueError):
+            if before is not None:
+                return path
+            continue
+        if before is None or before != (
+            status.st_dev,
+            status.st_ino,
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+        ):
+            return path
+    return None
 
 
 def process_state(pid: int | str) -> dict[str, object]:

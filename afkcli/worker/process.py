@@ -23,7 +23,7 @@ from afkcli.worker import place
 from afkcli.worker.child import StandBy
 from afkcli.worker.identity import Identity, imported_paths, recorded
 from afkcli.worker.keeping import keep_discovery, keep_tls
-from afkcli.worker.rehearsal import Rehearsal
+from afkcli.worker.rehearsal import Rehearsal, remove_left_behind
 from afkcli.worker.serving import Serving
 from afkcli.worker.state import State, held_modules, write_state
 
@@ -75,7 +75,7 @@ def _main(command: Callable[[Callable[[], Invocation]], Ending]) -> None:
     listener, identity, rehearsal = _prepared(command, order)
     began, holds = time.time(), held_modules(order["modules"])
     write_state(lock, State(began=began, served=0, reason="", holds=holds))
-    child = StandBy(listener, identity, command, lambda: rehearsal.run(1))
+    child = StandBy(listener, identity, command, lambda: rehearsal.run(1, is_child=True))
     address = order["socket"]
     here = _numbers(address)
 
@@ -140,19 +140,27 @@ def _prepared(
     pause_collecting()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.path[:] = order["path"]
+    began = time.time()
     read: set[str] = set()
+    initial = dict(os.environ)
     end_noting = recorded(read, _is_importing)
+    folder = os.path.dirname(order["socket"])  # noqa: PTH120
+    remove_left_behind(folder)
+    rehearsal = Rehearsal(command, order["modules"], folder)
+    rehearsal.load()
+    rehearsal.run(1)  # before the other modules: a plugin may have something to set before it imports its SDK
     for name in order["modules"]:
         with contextlib.suppress(Exception):
             importlib.import_module(name)
-    rehearsal = Rehearsal(command, order["modules"], os.path.dirname(order["socket"]))  # noqa: PTH120
     found = keep_discovery()
     authorities = keep_tls(order["modules"])
     rehearsal.run(REHEARSALS)
     end_noting()
     _wait_for_threads()
     paths = [*imported_paths(), *found, *authorities, os.fspath(config_file())]
-    identity = Identity(paths, read, os.environ, order["program_folder"])
+    identity = Identity(paths, read, initial, order["program_folder"])
+    if changed := identity.changed_since(began):
+        raise RuntimeError(f"{changed} has changed meanwhile")
     gc.collect()
     gc.freeze()
     return _listener(order["socket"]), identity, rehearsal

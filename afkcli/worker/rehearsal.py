@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import shutil
 import tempfile
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from afkcli.host.ending import Ending
 
 RunCommand = "Callable[[Callable[[], Invocation]], Ending]"
+_PREFIX = "rehearsal-"
 _KEY = "sk-rehearsal-has-no-key"
 _URL = "http://127.0.0.1:9/v1"
 
@@ -60,9 +62,16 @@ _MESSAGES = (
 
 
 class Part:
-    """A turn of one API: the command line's model, variables and config, and what the server answers."""
+    """A turn of one API: the command line's model, variables and config, and what the server answers.
 
-    def __init__(self, model: str, variables: dict[str, str], answer: bytes, config: str = "") -> None:
+    `loader` names the function of a plugin that imports its SDK, as `module:function`, where a turn leaves threads
+    behind: the worker, which forks, calls that alone, and each child takes the turn.
+    """
+
+    def __init__(
+        self, model: str, variables: dict[str, str], answer: bytes, config: str = "", loader: str = ""
+    ) -> None:
+        self.loader = loader
         self.model = model
         self.variables = variables
         self.answer = answer
@@ -76,6 +85,12 @@ PARTS = {
         {"OPENAI_API_KEY": _KEY, "OPENAI_BASE_URL": _URL},
         _RESPONSES,
         '[providers.openai]\napi = "responses"\n',
+    ),
+    "afk_provider_litellm.provider": Part(
+        "litellm/openai/gpt-5.2-mini",
+        {"OPENAI_API_KEY": _KEY, "OPENAI_BASE_URL": _URL},
+        _CHAT,
+        loader="afk_provider_litellm.library:load",
     ),
     "afk_provider_anthropic.provider": Part(
         "anthropic/claude-sonnet-5", {"ANTHROPIC_API_KEY": _KEY, "ANTHROPIC_BASE_URL": _URL[:-3]}, _MESSAGES
@@ -106,17 +121,24 @@ class Rehearsal:
         self._parts = [part for name, part in PARTS.items() if name in modules]
         self._folder = folder
 
-    def run(self, times: int) -> None:
-        """Take each turn so many times.
+    def load(self) -> None:
+        """Have plugins import their SDKs, where no turn is taken before the fork."""
+        for part in self._parts:
+            if part.loader:
+                module, _, function = part.loader.partition(":")
+                getattr(importlib.import_module(module), function)()
+
+    def run(self, times: int, *, is_child: bool = False) -> None:
+        """Take each turn so many times; `is_child` says that this process does not fork.
 
         Raises:
             RuntimeError: a turn failed, so that what it would have executed was not.
             OSError: there is no room for its thread.
         """
-        home = tempfile.mkdtemp(prefix="rehearsal-", dir=self._folder)
+        home = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=self._folder)
         try:
             for number in range(times):
-                for part in self._parts:
+                for part in self._parts if is_child else [part for part in self._parts if not part.loader]:
                     self._take(part, home, number)
         finally:
             shutil.rmtree(home, ignore_errors=True)
@@ -147,6 +169,14 @@ def _invocation(words: Sequence[str]) -> Invocation:
         stderr=Stream(2, sys.stderr),
         owns_process=False,
     )
+
+
+def remove_left_behind(folder: str) -> None:
+    """Remove the folders of rehearsals whose processes were killed."""
+    for name in os.listdir(folder):  # noqa: PTH208
+        pid = name.removeprefix(_PREFIX).partition("-")[0]
+        if name.startswith(_PREFIX) and pid.isdecimal() and not os.path.exists(f"/proc/{pid}"):  # noqa: PTH110
+            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)  # noqa: PTH118
 
 
 def forget() -> None:

@@ -187,13 +187,15 @@ def _standard_stream(number: int) -> io.TextIOWrapper:
     assert as_started is not None
     raw = io.FileIO(number, "r" if number == 0 else "w", closefd=False)
     raw.name = as_started.name
-    buffer = io.BufferedReader(raw) if number == 0 else io.BufferedWriter(raw)
+    unbuffered = number != 0 and as_started.write_through  # PYTHONUNBUFFERED
+    buffer: Any = raw if unbuffered else io.BufferedReader(raw) if number == 0 else io.BufferedWriter(raw)
     text = io.TextIOWrapper(
         buffer,
         encoding=as_started.encoding,
         errors=as_started.errors,
         newline="\n",
-        line_buffering=number == 2 or raw.isatty(),
+        line_buffering=not unbuffered and (number == 2 or raw.isatty()),
+        write_through=unbuffered,
     )
     text.mode = as_started.mode  # type: ignore[misc]
     return text

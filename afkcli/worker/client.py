@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 _AF_UNIX, _SCM_RIGHTS, _SO_PEERCRED = 1, 1, 17  # linux/socket.h, asm-generic/socket.h
-_KEEP_COLD = ("PYTHON", "COV_", "COVERAGE_")
-"""What belongs to the start of an interpreter, or to a tool that looks into it."""
 
 
 def hand_over() -> None:
@@ -51,7 +49,7 @@ def is_looked_into() -> bool:
     tools = getattr(sys, "monitoring", None)  # Python 3.12
     if tools is not None and any(tools.get_tool(number) for number in range(6)):
         return True
-    return any(name.startswith(_KEEP_COLD) for name in os.environ)
+    return any(map(place.keeps_cold, os.environ))
 
 
 def _connected(path: str) -> Any:

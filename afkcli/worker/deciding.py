@@ -35,7 +35,6 @@ _TOOL_OPTIONS = ("--tool", "--tools", "-T")
 _SIGNS = (b"tools", b"_command")
 """What a config has that gives an agent tools, or a provider a key by a command."""
 _OTHER_FILES = ("/dev/fd/", "/proc/", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/tty")
-_COLD_VARIABLES = ("PYTHON", "COV_", "COVERAGE_", "_AFK_COMPLETE")
 
 
 class Decision(FrozenStruct):
@@ -99,7 +98,7 @@ def _of_environment(program: str, environment: Mapping[str, str], identity: Iden
         return Decision.cold("a person is asked")
     if place.is_off(environment):
         return Decision.cold("it is turned off")
-    cold = [name for name in environment if name.startswith(_COLD_VARIABLES)]
+    cold = [name for name in environment if place.keeps_cold(name) or name == "_AFK_COMPLETE"]
     if cold:
         return Decision.cold(f"{cold[0]} is set")
     if os.path.dirname(os.path.realpath(program)) != identity.program_folder:  # noqa: PTH120

@@ -17,6 +17,23 @@ SWITCH = "AFK_WORKER"
 SOCKET_VARIABLE = "AFK_WORKER_SOCKET"
 """Names the socket itself, for tests that share one worker."""
 ENDING = ".sock"
+FROM_START = (
+    "PYTHONCOERCECLOCALE",
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONHASHSEED",
+    "PYTHONINTMAXSTRDIGITS",
+    "PYTHONIOENCODING",
+    "PYTHONNOUSERSITE",
+    "PYTHONPYCACHEPREFIX",
+    "PYTHONUNBUFFERED",
+    "PYTHONUSERBASE",
+    "PYTHONUTF8",
+)
+"""What an interpreter reads at its start: a worker has them, and runs commands with the same values.
+
+With any other variable of Python a command runs cold.
+"""
+_LOOK_INTO = ("COV_", "COVERAGE_")
 ON = ("on", "1", "yes", "true")
 _OFF = ("off", "0", "no", "false")
 _OFFSET, _PRIME, _MASK = 0xCBF29CE484222325, 0x100000001B3, (1 << 64) - 1  # FNV-1a, 64 bits
@@ -25,6 +42,11 @@ _OFFSET, _PRIME, _MASK = 0xCBF29CE484222325, 0x100000001B3, (1 << 64) - 1  # FNV
 def is_off(environment: Mapping[str, str]) -> bool:
     """Return whether the variable `AFK_WORKER` says that there is no worker."""
     return environment.get(SWITCH, "").lower() in _OFF
+
+
+def keeps_cold(name: str) -> bool:
+    """Return whether a command runs cold because a variable is set: it is of an interpreter's start, or of coverage."""
+    return name.startswith(_LOOK_INTO) or (name.startswith("PYTHON") and name not in FROM_START)
 
 
 def folder(environment: Mapping[str, str]) -> str:

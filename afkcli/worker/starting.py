@@ -56,7 +56,7 @@ def _wanted(environment: Mapping[str, str], program: str) -> str | None:
 
 def environment_of(environment: Mapping[str, str]) -> dict[str, str] | None:
     """Return the environment of a worker; None where a proxy has a password, which no worker may have."""
-    kept = {name: value for name, value in environment.items() if PASSED_ON.fullmatch(name)}
+    kept = {name: value for name, value in environment.items() if PASSED_ON.fullmatch(name) or name in place.FROM_START}
     secret = any(name.lower().endswith("_proxy") and "@" in value for name, value in kept.items())
     return None if secret else kept
 

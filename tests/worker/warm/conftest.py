@@ -71,12 +71,13 @@ class WarmShell(Shell):
 
     def warm_up(self) -> State:
         """Run a command, and wait for the worker that it starts; return what that one tells of itself."""
-        if self.worker is None:
+        for _ in range(5):
+            state = self.worker
+            if state is not None and Path(self.address).is_socket():
+                return state
             assert self.afk("run", "-n", "-q", "--no-memory", "warm up").code == 0
-            until(lambda: self.worker and Path(self.address).is_socket(), "a worker")
-        state = self.worker
-        assert state is not None
-        return state
+            is_so_within(20, lambda: self.worker and Path(self.address).is_socket())
+        raise AssertionError("no worker was started")
 
     def warm(self, call: Callable[[], Ran]) -> Ran:
         """Return what a call returns that runs one command; it is called again where the command ran cold.

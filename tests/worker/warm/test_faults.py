@@ -116,7 +116,8 @@ def hold(shell: WarmShell, held: Held, *options: str) -> tuple[subprocess.Popen[
         pid = worker_pid(shell)
         until(lambda pid=pid: children(pid), "a child that stands by")  # type: ignore[misc]
         served = shell.served
-        process = shell.start("run", "-n", "-q", *options, "hold")
+        # In a group of its own, whose parent is of the same session, so that it can be stopped.
+        process = shell.start("run", "-n", "-q", *options, "hold", process_group=0)
         held.wait()
         if shell.served > served:
             [child] = [one for one in children(pid) if os.getpgid(one) == one]

@@ -136,6 +136,16 @@ def test_what_belongs_to_a_tool_does_not_ask_the_worker(shell: WarmShell, name: 
     assert shell.served == state.served
 
 
+def test_variables_that_containers_set_for_python_are_those_of_the_worker_too(fresh: WarmShell) -> None:
+    fresh.env.update(PYTHONUNBUFFERED="1", PYTHONDONTWRITEBYTECODE="1", PYTHONIOENCODING="utf-8")
+
+    done = fresh.warm(lambda: fresh.afk("run", "-n", "-q", "hi"))
+
+    assert (done.code, done.out[-3:]) == (0, "hi\n")
+    del fresh.env["PYTHONUNBUFFERED"]
+    assert replaced(fresh, lambda: fresh.afk("run", "-n", "hi"))
+
+
 def test_python_with_afk_as_a_module_runs_cold(shell: WarmShell) -> None:
     import subprocess
 

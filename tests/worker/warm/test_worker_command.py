@@ -70,7 +70,7 @@ def test_the_variable_turns_it_off(fresh: WarmShell, switch: str) -> None:
 
 @pytest.mark.parametrize(
     "variables",
-    [{"CI": "true"}, {"CI": "1"}, {"PYTHONDONTWRITEBYTECODE": "1"}, {"HTTPS_PROXY": "http://me:pw@127.0.0.1:1"}],
+    [{"CI": "true"}, {"CI": "1"}, {"PYTHONPATH": "/nonexistent"}, {"HTTPS_PROXY": "http://me:pw@127.0.0.1:1"}],
 )
 def test_it_is_not_started_where_it_must_not_be(fresh: WarmShell, variables: dict[str, str]) -> None:
     fresh.afk("run", "-n", "hi", AFK_WORKER="", NO_PROXY="127.0.0.1", **variables)

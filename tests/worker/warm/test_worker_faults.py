@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -299,10 +300,18 @@ def test_the_worker_holds_nothing_of_the_caller_that_started_it(fresh: WarmShell
     pid = fresh.warm_up().pid
     assert Path(f"/proc/{pid}/cwd").readlink() == Path("/")
     for one in (pid, standby(fresh)):
-        targets = {str(fd.readlink()) for fd in Path(f"/proc/{one}/fd").iterdir()}
-        kinds = {target.partition(":")[0] for target in targets}
-        assert kinds <= {"/dev/null", "socket", "pipe", f"{fresh.address}.lock", "anon_inode"}
+        known = {"/dev/null", "socket", "pipe", f"{fresh.address}.lock", "anon_inode"}
+        until(lambda one=one, known=known: kinds_of(one) <= known, "no other descriptor")  # type: ignore[misc]
         assert Path(f"/proc/{one}/environ").read_bytes().find(b"sk-canary") < 0
+
+
+def kinds_of(pid: int) -> set[str]:
+    """Return what a process has open."""
+    found = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # it was closed meanwhile
+            found.add(str(descriptor.readlink()).partition(":")[0])
+    return found
 
 
 # -- a run that waits for the server -----------------------------------------------------------------------------------
@@ -333,6 +342,7 @@ def started(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             preexec_fn=(lambda: signal.signal(ignored, signal.SIG_IGN)) if ignored else None,
+            process_group=0,  # whose parent is of the same session, so that it can be stopped
         )
         until(lambda before=before: len(server.requests) > before, "a request")  # type: ignore[misc]
         if not warm:

@@ -95,9 +95,6 @@ PARTS = {
     "afk_provider_anthropic.provider": Part(
         "anthropic/claude-sonnet-5", {"ANTHROPIC_API_KEY": _KEY, "ANTHROPIC_BASE_URL": _URL[:-3]}, _MESSAGES
     ),
-    "afk_provider_litellm.provider": Part(
-        "litellm/openai/gpt-5.2-mini", {"OPENAI_API_KEY": _KEY, "OPENAI_BASE_URL": _URL}, _CHAT
-    ),
 }
 """By the module that a run has imported if it used the API."""
 

@@ -22,14 +22,16 @@ from afkcli.core.contract.messages import (
 from afkcli.core.contract.protocols import Price, Provider
 from afkcli.core.contract.result import Usage
 from afkcli.core.contract.structs import Struct
-from afkcli.core.run.cost import CHARS_PER_TOKEN, cost_of
+from afkcli.core.run.cost import cost_of
 from afkcli.core.run.streams import close_stream
 from afkcli.wiring.wrapped_providers import ProviderWrapper
 
 OUTPUT_TOKENS: Final = 1024
 """How many tokens of output are reserved at once, where the most that the model may answer with is not known."""
-INPUT_MARGIN: Final = 1.25
+INPUT_MARGIN: Final = 1.5
 """What an estimate of the input is multiplied by: servers count more than it, and rarely more than this."""
+BYTES_PER_TOKEN: Final = 3
+"""The least bytes of an answer that a token is taken for: 4 in English, 3 where each character is a token."""
 HOLD_WITHOUT_NUMBER_S: Final = 1.0
 """How long a model is slowed down whose server refused a request by its rate, and did not say for how long."""
 
@@ -137,6 +139,7 @@ class _Call:
         self._input = 0
         self._output = 0.0
         self._reserved_output = 0
+        self._is_bounded = False
 
     @property
     def is_counted(self) -> bool:
@@ -178,10 +181,11 @@ class _Call:
 
     def _most_output(self, request: ModelRequest) -> int:
         said = request.options.get("max_output_tokens")
-        if isinstance(said, int):
-            return said
-        known = self._provider.capabilities(request.model).max_output_tokens
-        if self._provider._counts_cost and known is not None:
+        known = said if isinstance(said, int) else None
+        if known is None and self._provider._counts_cost:
+            known = self._provider.capabilities(request.model).max_output_tokens
+        if known is not None:
+            self._is_bounded = True
             return known
         return self._provider._usual_output
 
@@ -195,11 +199,11 @@ class _Call:
     async def grow(self, event: ModelEvent) -> None:
         """Count a piece of the answer before it is taken, and reserve more if it is longer than what was reserved."""
         if isinstance(event, (TextDelta, ReasoningDelta)):
-            self._output += max(len(event.text) / CHARS_PER_TOKEN, 1)
+            self._output += max(_bytes(event.text) / BYTES_PER_TOKEN, 1)
         elif isinstance(event, ToolCallDelta):
-            self._output += max(len(event.arguments) / CHARS_PER_TOKEN, 1)
+            self._output += max(_bytes(event.arguments) / BYTES_PER_TOKEN, 1)
         self.has_output = True
-        if self._output <= self._reserved_output:
+        if self._is_bounded or self._output <= self._reserved_output:  # the server keeps to a limit that it was given
             return
         more = max(OUTPUT_TOKENS, int(self._output - self._reserved_output))
         grant = await self._asked(
@@ -241,6 +245,10 @@ class _Call:
         used = Used(id=self._turn.id, claim=self._turn.claim, tokens=tokens, cost_usd=cost_of(usage, self._price))
         with suppress(AfkError):
             await self._provider._engine.use(self._provider._batch, [used])
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 def unknown_price(model: str) -> str:

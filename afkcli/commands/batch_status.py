@@ -75,9 +75,7 @@ def _lines(batch: BatchInfo) -> Iterator[tuple[str, str]]:
     yield "batch", shown_name(batch, invocation().folder)
     yield "prompts", f"{sum(counts.values()):,}{f': {said}' if said else ''}"
     yield "state", state_in_words(batch)
-    reserved = f", and up to {dollars(batch.reserved_usd)} in flight or parked" if batch.reserved_usd else ""
-    unknown = f"; not known of {batch.unknown_costs:,} prompts" if batch.unknown_costs else ""
-    yield "cost", f"{dollars(batch.cost_usd)}{reserved}{unknown}"
+    yield "cost", _cost(batch)
     yield "tokens", f"{batch.tokens:,} in {batch.requests:,} requests"
     yield "created", local_time(batch.created)
     for key in ("prompts", "results"):
@@ -86,6 +84,15 @@ def _lines(batch: BatchInfo) -> Iterator[tuple[str, str]]:
     step = next_step(batch)
     if step is not None:
         yield "next", step
+
+
+def _cost(batch: BatchInfo) -> str:
+    """Return what is known of the cost, and what is not."""
+    many = "" if batch.unknown_costs == 1 else "s"
+    unknown = f"not known of {batch.unknown_costs:,} prompt{many}" if batch.unknown_costs else ""
+    known = dollars(batch.cost_usd) if batch.cost_usd or not unknown else ""
+    held = f"up to {dollars(batch.reserved_usd)} in flight or parked" if batch.reserved_usd else ""
+    return "; ".join(filter(None, (known, held, unknown)))
 
 
 def next_step(batch: BatchInfo) -> str | None:

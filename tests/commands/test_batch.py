@@ -144,6 +144,23 @@ class TestStatus:
         keeping(keyed, lambda engine: fill(engine, str(place), place, {"a": FAILED}))
         assert "next      afk batch retry x.jsonl\n" in keyed.in_process("batch", "status").out
 
+    @pytest.mark.parametrize(
+        ("costs", "said"),
+        [((0.25, 0.0), "$0.25"), ((0.25, None), "$0.25; not known of 1 prompt"), ((None,), "not known of 1 prompt")],
+    )
+    def test_says_what_is_not_known_of_the_cost(self, keyed: Shell, costs: tuple[float | None, ...], said: str) -> None:
+        async def filled(engine: Engine) -> None:
+            await engine.create("b", {}, BatchLimits())
+            queued = [QueuedPrompt(id=f"p{at}", index=at, digest="d", request={}) for at in range(len(costs))]
+            await engine.submit("b", queued)
+            await engine.join("w")
+            for prompt, cost in zip((await engine.claim("b", "w", 9)).prompts, costs, strict=True):
+                await engine.reserve("b", [Reservation(id=prompt.id, claim=prompt.claim, model="openai/m")])
+                await engine.settle("b", [Outcome(id=prompt.id, claim=prompt.claim, state=DONE, cost_usd=cost)])
+
+        keeping(keyed, filled)
+        assert f"cost      {said}\n" in keyed.in_process("batch", "status", "b").out
+
     def test_watched_to_its_end_is_shown(self, keyed: Shell) -> None:
         keeping(keyed, lambda engine: fill(engine, "b", keyed.folder / "x.jsonl", {"a": DONE}))
         assert "state     ended" in keyed.in_process("batch", "status", "b", "--watch").out

@@ -175,8 +175,11 @@ class ProviderDriver:
 
     async def _send(self, ready: ReadyChunk) -> None:
         """Send a chunk: its prompts are durably `sent` before the request leaves that is paid."""
-        batches = self._providers.batches(ready.provider)
+        provider, batches = self._providers.both(ready.provider)
         chunk = ready.chunk()
+        await (
+            provider.prepare()
+        )  # an SDK is imported now, so that the moment is short in which a chunk may be on its way
         try:
             uploaded = await self._unless_draining(batches.upload(chunk))
         except ProviderError as error:

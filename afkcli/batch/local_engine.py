@@ -97,10 +97,13 @@ class LocalEngine:
                     return file.info()
                 finally:
                     file.close()
-        except EngineError:
-            if path.exists():
-                raise
-            return None  # it was removed meanwhile
+        except EngineError as error:
+            if not path.exists():  # it was removed meanwhile
+                return None
+            # One that is damaged hides no other; it is listed by its file, with what is wrong.
+            return BatchInfo(
+                name=str(path), created="", settings={}, limits=BatchLimits(), paused=f"{error}; remove the file"
+            )
 
     async def pause(self, name: str, reason: str) -> None:
         await self._group(name).write(lambda file: file.pause(reason))

@@ -73,11 +73,7 @@ def _run(invocation: Invocation, request: BatchRequest) -> Ending:
 
 
 def _plan(request: BatchRequest, defaults: Defaults) -> BatchPlan:
-    results = Path(os.path.realpath(request.results))
-    if not results.parent.is_dir():
-        raise UsageError(f"there is no folder {results.parent}; make it, or write the results to another file")
-    if results.exists() and not results.is_file():
-        raise UsageError(f"{request.results} is not a file; results go to a file that can be gone on with")
+    results = _results_file(request)
     return BatchPlan(
         name=request.name or str(results),
         results=results,
@@ -102,6 +98,21 @@ def _plan(request: BatchRequest, defaults: Defaults) -> BatchPlan:
         retries_parked=request.retry_parked,
         max_errors=request.max_errors,
     )
+
+
+def _results_file(request: BatchRequest) -> Path:
+    """Return the real path of the results; `UsageError` if they cannot be kept there."""
+    given, results = request.results, Path(os.path.realpath(request.results))
+    if str(given) == "-" or (given.exists() and not given.is_file()):
+        raise UsageError(
+            f"results go to a file that the batch can go on with, which {given} is not; name one with -o FILE, and read"
+            " it with `afk batch results FILE`"
+        )
+    if request.prompts != "-" and results == Path(os.path.realpath(request.prompts)):
+        raise UsageError(f"{given} is the file of the prompts; write the results to another one with -o")
+    if not results.parent.is_dir():
+        raise UsageError(f"there is no folder {results.parent}; make it, or write the results to another file")
+    return results
 
 
 def _locked(setup: Setup, request: BatchRequest, plan: BatchPlan, messages: Messages) -> int:

@@ -273,6 +273,43 @@ def test_a_second_process_waits_or_is_refused(shell: Shell) -> None:
         assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize("place", ["-", "/dev/stdout", "/dev/null", "pipe", "/dev/fd/1"])
+def test_results_that_cannot_be_gone_on_with_are_refused(keyed: Shell, server: ModelServer, place: str) -> None:
+    write_prompts(keyed, 2)
+    os.mkfifo(keyed.folder / "pipe")
+    done = keyed.afk("batch", "run", "prompts.jsonl", "-o", place)
+    assert done.code == 2, done.err
+    assert "results go to a file that the batch can go on with" in done.err
+    assert server.requests == []
+    assert not (keyed.folder / "-").exists()
+
+
+@pytest.mark.parametrize("place", ["prompts.jsonl", "./prompts.jsonl", "link.jsonl"])
+def test_the_file_of_prompts_is_no_file_of_results(keyed: Shell, server: ModelServer, place: str) -> None:
+    write_prompts(keyed, 2)
+    (keyed.folder / "link.jsonl").symlink_to("prompts.jsonl")
+    before = (keyed.folder / "prompts.jsonl").read_bytes()
+    done = keyed.afk("batch", "run", "prompts.jsonl", "-o", place)
+    assert done.code == 2
+    assert "is the file of the prompts" in done.err
+    assert (keyed.folder / "prompts.jsonl").read_bytes() == before
+
+
+def test_a_damaged_batch_is_named_and_holds_up_no_other(keyed: Shell, server: ModelServer) -> None:
+    write_prompts(keyed, 2)
+    assert keyed.afk(*RUN).code == 0
+    (damaged,) = (keyed.home / "afk" / "data" / "batches").glob("*.sqlite")
+    damaged.write_bytes(b"not a database at all" * 100)
+    refused = keyed.afk(*RUN)
+    assert refused.code == 1
+    assert "file is not a database" in refused.err
+    assert keyed.afk("batch", "run", "prompts.jsonl", "-o", "other.jsonl").code == 0
+    listed = keyed.afk("batch", "list", "--json")
+    assert listed.code == 0, listed.err
+    assert str(damaged) in listed.out
+    assert "other.jsonl" in listed.out
+
+
 # -- the engine --------------------------------------------------------------------------------------------------------
 
 ENGINE = """

@@ -14,7 +14,7 @@ from typing import Final
 from afkcli.batch.results import row_of
 from afkcli.core.contract.engine import Engine, PromptState, SettledPrompt
 from afkcli.core.contract.errors import UsageError
-from afkcli.core.contract.jsonform import JsonError, dumps, loads_object
+from afkcli.core.contract.jsonform import JsonError, JsonObject, dumps, loads_object
 from afkcli.core.contract.structs import Struct
 from afkcli.host.files import replace_file, sync_folder
 
@@ -33,66 +33,81 @@ class _Known(Struct):
 class ResultsFile:
     """The file of results of one batch, open for writing. It is made with the mode 0600.
 
-    `after` is the sequence from which on outcomes may have no row yet, `new_failed` the number of failed prompts that
-    were written since it was opened, and `is_broken` whether a write has failed, after which no more are made.
+    `after` is the sequence from which on outcomes may have no row yet, `failed` the number of prompts that had failed
+    when it was opened, and `is_broken` whether a write has failed, after which no more are made.
 
     Args:
         path: the file.
-        engine, batch: where the results come from.
+        batch: the batch whose results it has.
         ordered: whether rows are written in the order of the input.
     """
 
-    def __init__(self, path: Path, engine: Engine, batch: str, *, ordered: bool) -> None:
+    def __init__(self, path: Path, batch: str, *, ordered: bool) -> None:
         self.path = path
         self.after = 0
-        self.new_failed = 0
+        self.failed = 0
         self.is_broken = False
-        self._engine = engine
         self._batch = batch
         self._ordered = ordered
         self._descriptor = -1
+        self._size = 0
         self._written: set[int] = set()
         self._order: list[str] = []
         self._ready: set[str] = set()
 
-    async def open(self) -> None:
+    async def open(self, engine: Engine) -> None:
         """Bring the file to what the engine says of the rows that it has, and open it to go on.
+
+        No worker may work on the batch yet: a row of an earlier answer could not be told from that of a new one.
 
         Raises:
             UsageError: it has rows that are not of this batch.
             OSError: it cannot be read or written.
         """
-        known = await self._known()
+        self.close()
+        known = await self._known(engine)
+        self.failed = sum(item.state is PromptState.FAILED for item in known.values())
         if self.path.exists():
-            self._repair(known)
+            await self._repair(engine, known)
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
         is_new = not self.path.exists()
         self._descriptor = os.open(self.path, flags, 0o600)
         if is_new:
             os.fchmod(self._descriptor, 0o600)
             sync_folder(self.path.parent)
+        self._size = os.fstat(self._descriptor).st_size
         missing = [item.sequence for item in known.values() if item.sequence and not item.has_row]
         self.after = min(missing) - 1 if missing else max((item.sequence for item in known.values()), default=0)
         self._written = {item.sequence for item in known.values() if item.has_row and item.sequence > self.after}
         if self._ordered:  # the last one is the next one
             self._order = [id_ for id_, item in known.items() if not item.has_row][::-1]
 
-    async def _known(self) -> dict[str, _Known]:
+    @property
+    def is_lost(self) -> bool:
+        """Whether rows that were written are no longer in the file: it was deleted, replaced or cut meanwhile."""
+        try:
+            found, ours = self.path.stat(), os.fstat(self._descriptor)
+        except OSError:
+            return True
+        return (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino) or found.st_size < self._size
+
+    async def _known(self, engine: Engine) -> dict[str, _Known]:
         """Return what the engine knows of each prompt, by its id, in the order of the input."""
         known: dict[str, _Known] = {}
         after = -1
-        while page := await self._engine.prompts(self._batch, after=after, limit=_PAGE):
+        while page := await engine.prompts(self._batch, after=after, limit=_PAGE):
             for info in page:
                 known[info.id] = _Known(info.sequence, info.attempts, info.state)
             after = page[-1].index
         return known
 
-    def _repair(self, known: dict[str, _Known]) -> None:
+    async def _repair(self, engine: Engine, known: dict[str, _Known]) -> None:
         """Keep the rows that are right; the file is replaced only if one is not.
 
         With `ordered` those are right that follow the order of the input without a gap: the others are written again.
         """
         kept: list[tuple[int, int]] = []
+        rows: list[tuple[int, JsonObject]] = []
         size = self.path.stat().st_size
         position, is_whole = 0, True
         order = iter(known)
@@ -101,7 +116,13 @@ class ResultsFile:
                 start, position = position, position + len(line)
                 if not line.endswith(b"\n"):
                     break  # the last line is torn
-                item = self._kept(line, number, known)
+                row = self._row(line, number)
+                item = self._kept(row, number, known)
+                if item is not None:
+                    rows.append((number, {"id": str(row["id"]), "run_id": row.get("run_id")}))
+                    if len(rows) == _PAGE:
+                        await self._check_runs(engine, rows)
+                        rows.clear()
                 if item is not None and self._ordered and known.get(next(order, "")) is not item:
                     item, order = None, iter(())
                 if item is None:
@@ -109,6 +130,7 @@ class ResultsFile:
                 else:
                     item.has_row = True
                     kept.append((start, position))
+        await self._check_runs(engine, rows)
         end = kept[-1][1] if kept else 0
         if is_whole and end != size:
             with self.path.open("r+b") as file:
@@ -117,20 +139,33 @@ class ResultsFile:
         elif not is_whole:
             replace_file(self.path, self._pieces(kept))
 
-    def _kept(self, line: bytes, number: int, known: dict[str, _Known]) -> _Known | None:
-        """Return the prompt of a row if the row is that of its outcome as it is now, and the first one of it."""
+    def _row(self, line: bytes, number: int) -> JsonObject:
         try:
-            row = loads_object(line)
+            return loads_object(line)
         except JsonError as error:
             raise UsageError(f"{self.path}, line {number}: not a row of results: {error}") from None
+
+    def _kept(self, row: JsonObject, number: int, known: dict[str, _Known]) -> _Known | None:
+        """Return the prompt of a row if the row is that of its outcome as it is now, and the first one of it."""
         item = known.get(str(row.get("id")))
         if item is None:
-            raise UsageError(
-                f"{self.path} is the results file of another batch: line {number} has the id "
-                f"{str(row.get('id'))[:60]!r}; write to another file with -o"
-            )
+            raise self._of_another_batch(number, row, "has")
         is_now = item.sequence > 0 and row.get("state") == item.state and row.get("attempts") == item.attempts
         return item if is_now and not item.has_row else None
+
+    async def _check_runs(self, engine: Engine, rows: Sequence[tuple[int, JsonObject]]) -> None:
+        """Raise `UsageError` if a row is that of another run of its prompt: that of another batch with the same ids."""
+        found = await engine.outcomes(self._batch, [row["id"] for _, row in rows])
+        runs = {item.id: item.result.get("run_id") for item in found}
+        for number, row in rows:
+            if runs.get(row["id"]) != row["run_id"]:
+                raise self._of_another_batch(number, row, "is of another run of")
+
+    def _of_another_batch(self, number: int, row: JsonObject, what: str) -> UsageError:
+        return UsageError(
+            f"{self.path} is the results file of another batch: line {number} {what} the id "
+            f"{str(row.get('id'))[:60]!r}; write to another file with -o"
+        )
 
     def _pieces(self, kept: Sequence[tuple[int, int]]) -> Iterator[str]:
         with self.path.open("rb") as file:
@@ -138,20 +173,19 @@ class ResultsFile:
                 file.seek(start)
                 yield file.read(end - start).decode("utf-8")
 
-    async def write(self, outcomes: Sequence[SettledPrompt]) -> None:
+    async def write(self, engine: Engine, outcomes: Sequence[SettledPrompt]) -> None:
         """Write the rows of outcomes that have none, and sync them. With `ordered`, they wait for those before them.
 
         Raises:
             OSError: the file cannot be written; what was written of a row is taken back.
         """
         new = [item for item in outcomes if item.sequence not in self._written]
-        self.new_failed += sum(item.state is PromptState.FAILED for item in new)
         if not self._ordered:
             self._append(new)
             return
         self._ready.update(item.id for item in new)
         while ids := self._due():
-            self._append(await self._engine.outcomes(self._batch, ids))
+            self._append(await engine.outcomes(self._batch, ids))
             self._ready.difference_update(ids)
             del self._order[-len(ids) :]
 
@@ -176,6 +210,7 @@ class ResultsFile:
             self.is_broken = True
             os.ftruncate(self._descriptor, before)
             raise
+        self._size = max(self._size, before) + len(data)
 
     def close(self) -> None:
         if self._descriptor >= 0:

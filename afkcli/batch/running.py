@@ -45,6 +45,8 @@ _LOOK_S: Final = 5.0
 _LEAVING: Final = "left: the batch goes on where it has workers; the same command watches it again"
 _SUBMITTING: Final = "its prompts are being read"
 _NAMED: Final = 3
+_REOPENED: Final = 5
+"""How often a file of results is written again that is deleted while its batch runs."""
 _FILES, _FILES_A_PROMPT = 256, 2
 """How many files and connections a worker has open at most, and how many more for each prompt in flight."""
 STOPPING: Final = "stopping: what was sent is waited for; press Ctrl-C once more to end it now"
@@ -94,27 +96,61 @@ async def check_place(engine: Engine, plan: BatchPlan) -> None:
                 raise UsageError(f"{plan.results} is the results file of the batch {other.name}; use another with -o")
 
 
-async def submit_batch(engine: Engine, plan: BatchPlan, prompts: Iterable[Prompt]) -> BatchInfo:
+async def submit_batch(engine: Engine, plan: BatchPlan, prompts: Iterable[Prompt]) -> tuple[BatchInfo, ResultsFile]:
     """Create the batch or go on with it: give the engine all prompts, and take over what dead workers had.
+
+    Returns:
+        the batch, and its file of results, which was opened before anything is asked.
 
     Raises:
         UsageError: the file of results is another batch's, a prompt cannot be used, or one has changed.
+        AfkError: the file of results cannot be written.
     """
     await check_place(engine, plan)
     before = await engine.batch(plan.name)
-    is_new, settings = before is None, kept_settings(plan.settings, before)
+    settings = kept_settings(plan.settings, before)
     await engine.create(plan.name, settings, plan.limits)
     try:
         await engine.pause(plan.name, _SUBMITTING)
         await engine.take_over(plan.name)
         await _submit(engine, plan, prompts)
-    except UsageError:
-        if is_new:
-            await engine.remove(plan.name)
+        if plan.retries_parked:
+            await engine.retry(plan.name, [PromptState.PARKED])
+        file = await open_results(engine, plan)
+    except AfkError:
+        await _put_back(engine, plan.name, before)
         raise
-    if plan.retries_parked:
-        await engine.retry(plan.name, [PromptState.PARKED])
-    return await engine.create(plan.name, settings, plan.limits)
+    return await engine.create(plan.name, settings, plan.limits), file
+
+
+async def _put_back(engine: Engine, name: str, before: BatchInfo | None) -> None:
+    """Leave a batch as it was before a command that is refused, or remove it if it is new."""
+    with suppress(EngineError):  # the reason of the refusal is said
+        if before is None:
+            await engine.remove(name)
+            return
+        await engine.create(name, before.settings, before.limits)
+        if before.paused is not None:
+            await engine.pause(name, before.paused)
+
+
+async def open_results(engine: Engine, plan: BatchPlan) -> ResultsFile:
+    """Open the file of results of a batch, before anything is asked.
+
+    Raises:
+        UsageError: it is another batch's.
+        AfkError: it cannot be written.
+    """
+    file = ResultsFile(plan.results, plan.name, ordered=plan.ordered)
+    try:
+        await file.open(engine)
+    except OSError as error:
+        raise AfkError(cannot_be_written(plan, error)) from None
+    return file
+
+
+def cannot_be_written(plan: BatchPlan, error: OSError) -> str:
+    return f"{plan.results} cannot be written: {error.strerror}"
 
 
 async def _submit(engine: Engine, plan: BatchPlan, prompts: Iterable[Prompt]) -> None:
@@ -187,6 +223,7 @@ class Attendant:
         engine: the engine.
         plan: the batch.
         workers: the workers.
+        file: the file of results, opened before the workers were started.
         observe: is called with what happened, several times a second.
         say: takes a line for a person.
         stopping: the line that is said at the first stop signal.
@@ -200,6 +237,7 @@ class Attendant:
         plan: BatchPlan,
         workers: Sequence[BatchWorker],
         *,
+        file: ResultsFile,
         observe: Callable[[News], object] = lambda news: None,
         say: Callable[[str], None] = lambda line: None,
         stopping: str = STOPPING,
@@ -216,8 +254,8 @@ class Attendant:
         self._problem: str | None = None
         self._signals: list[int] = []
         self._died = False
-        self._failed_before: int | None = None
-        self._file = ResultsFile(plan.results, engine, plan.name, ordered=plan.ordered)
+        self._reopened = 0
+        self._file = file
 
     async def run(self, stop_signals: Sequence[int]) -> Attended:
         """Return how the batch stands once no worker works any more.
@@ -231,7 +269,6 @@ class Attendant:
         for number in stop_signals:
             loop.add_signal_handler(number, self._stop, number)
         try:
-            await self._open()
             batch = await self._follow()
         except BaseException:
             kill_all(self._workers)
@@ -240,14 +277,8 @@ class Attendant:
             self._file.close()
         return Attended(batch, self._problem, self._signals[0] if self._signals else None)
 
-    async def _open(self) -> None:
-        try:
-            await self._file.open()
-        except OSError as error:
-            raise AfkError(f"{self._plan.results} cannot be written: {error.strerror}") from None
-
     async def _follow(self) -> BatchInfo:
-        after = self._file.after
+        after, failed_before = self._file.after, self._file.failed
         batch: BatchInfo | None = None
         while True:
             ending = self._is_ending(batch)
@@ -261,9 +292,29 @@ class Attendant:
                 after = news.outcomes[-1].sequence
             await self._show(news)
             batch = news.batch
-            await self._count_errors(batch)
+            await self._count_errors(batch, failed_before)
             if ending and not news.outcomes:
-                return news.batch
+                if not await self._written_again():
+                    return batch
+                after = self._file.after
+
+    async def _written_again(self) -> bool:
+        """Return whether the file had lost rows, because it was deleted for one, and was opened once more for them."""
+        if self._file.is_broken or not self._file.is_lost:
+            return False
+        self._reopened += 1
+        if self._reopened > _REOPENED:
+            await self._pause(f"{self._plan.results} is deleted again and again")
+            return False
+        try:
+            await self._file.open(self._engine)
+        except UsageError as error:
+            await self._pause(str(error))
+        except OSError as error:
+            await self._pause(cannot_be_written(self._plan, error))
+        else:
+            return True
+        return False
 
     async def _show(self, news: News) -> None:
         """Have it shown; where that fails, as on a closed pipe, what was sent is waited for, and no more is asked."""
@@ -296,17 +347,15 @@ class Attendant:
         if self._problem is not None and self._file.is_broken:
             return
         try:
-            await self._file.write(news.outcomes)
+            await self._file.write(self._engine, news.outcomes)
         except OSError as error:
-            await self._pause(f"{self._plan.results} cannot be written: {error.strerror}")
+            await self._pause(cannot_be_written(self._plan, error))
 
-    async def _count_errors(self, batch: BatchInfo) -> None:
-        failed = batch.counts.get(PromptState.FAILED, 0)
-        if self._failed_before is None:
-            self._failed_before = failed - self._file.new_failed
+    async def _count_errors(self, batch: BatchInfo, before: int) -> None:
+        failed = batch.counts.get(PromptState.FAILED, 0) - before
         most = self._plan.max_errors
-        if most is not None and failed - self._failed_before >= most and batch.paused is None:
-            await self._pause(f"{failed - self._failed_before} prompts failed (--max-errors {most})")
+        if most is not None and failed >= most and batch.paused is None:
+            await self._pause(f"{failed} prompts failed (--max-errors {most})")
 
     async def _pause(self, why: str) -> None:
         self._problem = self._problem or why

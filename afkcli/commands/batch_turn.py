@@ -12,6 +12,7 @@ from afkcli.batch.batch_request import BatchRequest
 from afkcli.batch.engines import LOCAL, MakeEngine, batches_folder, engine_maker
 from afkcli.batch.local_engine import LocalEngine
 from afkcli.batch.prompt import Defaults, Prompt
+from afkcli.batch.results_file import ResultsFile
 from afkcli.batch.running import Attendant, Attended, BatchPlan, submit_batch, work, worker_name
 from afkcli.batch.worker import WorkerPlan
 from afkcli.batch.worker_processes import Orders, fork_workers
@@ -65,9 +66,11 @@ def _run(invocation: Invocation, request: BatchRequest) -> Ending:
     lock = _locked(setup, request, plan, messages)
     try:
         with shown_activity(invocation, messages, "reading prompts", plain=request.plain):
-            batch = asyncio.run(_submitted(make, plan, found.prompts(setup, sample=request.sample)))
-        check_sent(request, batch)
-        return _attended(setup, request, plan, make, found.defaults, batch, messages)
+            batch, file = asyncio.run(_submitted(make, request, plan, found.prompts(setup, sample=request.sample)))
+        try:
+            return _attended(setup, request, plan, make, found.defaults, batch, file, messages)
+        finally:
+            file.close()
     finally:
         os.close(lock)
 
@@ -126,10 +129,15 @@ def _locked(setup: Setup, request: BatchRequest, plan: BatchPlan, messages: Mess
         raise AfkError(f"the batch cannot be kept in {batches_folder(setup.invocation)}: {error.strerror}") from None
 
 
-async def _submitted(make: MakeEngine, plan: BatchPlan, prompts: Iterable[Prompt]) -> BatchInfo:
+async def _submitted(
+    make: MakeEngine, request: BatchRequest, plan: BatchPlan, prompts: Iterable[Prompt]
+) -> tuple[BatchInfo, ResultsFile]:
+    """Give the engine the prompts; return the batch and its file of results, opened before anything is asked."""
     engine = make()
     try:
-        return await submit_batch(engine, plan, prompts)
+        batch, file = await submit_batch(engine, plan, prompts)
+        check_sent(request, batch)
+        return batch, file
     finally:
         await engine.aclose()
 
@@ -141,12 +149,13 @@ def _attended(
     make: MakeEngine,
     defaults: Defaults,
     batch: BatchInfo,
+    file: ResultsFile,
     messages: Messages,
 ) -> Ending:
     if request.via is None:
-        attend = _attendance(setup, request, plan, make, defaults, batch, messages)
+        attend = _attendance(setup, request, plan, make, defaults, batch, file, messages)
     else:
-        attend = attendance_via(setup, request, plan, make, defaults, messages)
+        attend = attendance_via(setup, request, plan, make, defaults, file, messages)
     with batch_view(setup.invocation, messages, batch, as_json=request.json, plain=request.plain) as view:
         attended = asyncio.run(attend(view.observe if view is not None else _observe_nothing))
     ending = _ending(attended, plan, request, messages)
@@ -162,6 +171,7 @@ def _attendance(
     make: MakeEngine,
     defaults: Defaults,
     batch: BatchInfo,
+    file: ResultsFile,
     messages: Messages,
 ) -> Attendance:
     """Start the workers of a batch, and return what waits for their end."""
@@ -187,7 +197,7 @@ def _attendance(
     async def attend(observe: Callable[[News], object]) -> Attended:
         engine: Engine = make()
         try:
-            attendant = Attendant(engine, plan, workers, observe=observe, say=messages.say, stays=shared)
+            attendant = Attendant(engine, plan, workers, file=file, observe=observe, say=messages.say, stays=shared)
             return await attendant.run(setup.invocation.stop_signals)
         finally:
             await engine.aclose()

@@ -13,6 +13,7 @@ from afkcli.core.contract.errors import UsageError
 if TYPE_CHECKING:
     from afkcli.batch.batch_request import BatchRequest
     from afkcli.batch.prompt import Defaults
+    from afkcli.batch.results_file import ResultsFile
     from afkcli.screen.messages import Messages
     from afkcli.wiring.setup import Setup
 
@@ -61,7 +62,13 @@ def check_sent(request: BatchRequest, batch: BatchInfo) -> None:
 
 
 def attendance_via(
-    setup: Setup, request: BatchRequest, plan: BatchPlan, make: MakeEngine, defaults: Defaults, messages: Messages
+    setup: Setup,
+    request: BatchRequest,
+    plan: BatchPlan,
+    make: MakeEngine,
+    defaults: Defaults,
+    file: ResultsFile,
+    messages: Messages,
 ) -> Attendance:
     """Return what sends the prompts of a batch to their providers, and writes what comes back.
 
@@ -81,7 +88,7 @@ def attendance_via(
     async def attend(observe: Callable[[News], object]) -> Attended:
         engine, own = make(), make()
         worker = DriverWorker(lambda: ProviderDriver(setup, own, via, messages.say))
-        attendant = Attendant(engine, plan, [worker], observe=observe, say=messages.say, stopping=STOPPING)
+        attendant = Attendant(engine, plan, [worker], file=file, observe=observe, say=messages.say, stopping=STOPPING)
         try:
             attended = await attendant.run(setup.invocation.stop_signals)
         finally:

@@ -258,6 +258,72 @@ def test_a_torn_last_line_is_repaired(keyed: Shell, server: ModelServer, torn: b
     assert len(server.requests) == 5
 
 
+def test_results_that_are_deleted_or_cut_while_the_batch_runs_are_written_again(shell: Shell) -> None:
+    results = shell.folder / "results.jsonl"
+    write_prompts(shell, 12)
+    with serving(shell, lambda request: Step(delay_headers=0.2)) as server:
+        for number, harm in ((12, results.unlink), (24, lambda: results.write_text(""))):
+            write_prompts(shell, number)
+            running = shell.start(*RUN, "--concurrency", "2")
+            server.wait_for_requests(number - 4, LIMIT)
+            harm()
+            code, err = ended(running)
+            assert code == 0, err
+            assert states(shell) == {f"p{n}": "done" for n in range(number)}
+        write_prompts(shell, 36)
+        running = shell.start(*RUN, "--concurrency", "2")
+        server.wait_for_requests(32, LIMIT)
+        results.unlink()
+        results.mkdir()
+        code, err = ended(running)
+        assert (code, "results.jsonl cannot be written" in err) == (4, True), err
+        results.rmdir()
+        assert shell.afk(*RUN).code == 0
+        assert len(states(shell)) == len(server.requests) == 36
+
+
+@pytest.mark.parametrize("harm", ["note", "other"])
+def test_results_that_cannot_be_gone_on_with_are_refused_before_anything_is_asked(
+    keyed: Shell, server: ModelServer, harm: str
+) -> None:
+    results = keyed.folder / "results.jsonl"
+    write_prompts(keyed, 3)
+    assert keyed.afk(*RUN).code == 0
+    whole = results.read_bytes()
+    if harm == "note":
+        results.write_bytes(whole + b"a note\n")
+    else:
+        assert keyed.afk("batch", "run", "prompts.jsonl", "-o", "other.jsonl").code == 0
+        (keyed.folder / "other.jsonl").replace(results)
+    asked = len(server.requests)
+    write_prompts(keyed, 40)
+    before = results.read_bytes()
+    done = keyed.afk(*RUN)
+    assert done.code == 2, done.err
+    assert len(server.requests) == asked
+    assert results.read_bytes() == before
+    assert ("not a row of results" if harm == "note" else "of another batch") in done.err
+    results.write_bytes(whole)
+    status = json.loads(keyed.in_process("batch", "status", "results.jsonl", "--json").out)
+    assert status["paused"] is None, "a refused command leaves no trace"
+    assert keyed.afk(*RUN).code == 0
+    assert len(states(keyed)) == 40
+    assert len(server.requests) == asked + 37
+
+
+def test_max_errors_counts_what_fails_in_this_run_only(shell: Shell) -> None:
+    write_prompts(shell, 5)
+    fails = [True]
+    with serving(shell, lambda request: Step(status=400, body={"error": {"message": "no"}}) if fails[0] else Step()):
+        assert shell.afk(*RUN).code == 4
+        fails[0] = False
+        (shell.folder / "results.jsonl").unlink()
+        write_prompts(shell, 20)
+        done = shell.afk(*RUN, "--max-errors", "2")
+        assert "15 done, 5 failed" in done.err
+        assert "--max-errors" not in done.err
+
+
 def test_a_second_process_waits_or_is_refused(shell: Shell) -> None:
     write_prompts(shell, 2)
     with serving(shell, lambda request: Step(fault=Fault.HANG_BEFORE_HEADERS)) as server:

@@ -9,7 +9,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -66,6 +66,7 @@ class BatchPlan(FrozenStruct, kw_only=True):
         replaces: whether changed prompts are asked anew; else they are refused.
         retries_parked: whether parked prompts are asked again.
         max_errors: after so many failed prompts no more are asked; None for any number.
+        is_sample: whether the prompts are a sample of those in the file.
     """
 
     name: str
@@ -76,6 +77,23 @@ class BatchPlan(FrozenStruct, kw_only=True):
     replaces: bool = False
     retries_parked: bool = False
     max_errors: int | None = None
+    is_sample: bool = False
+
+
+class Submission(Struct):
+    """A batch whose prompts the engine has, before any of them is asked.
+
+    Args:
+        batch: the batch.
+        file: its file of results, open.
+        removed: how many prompts were cancelled because the input does not have them any more.
+        shares_threads: whether two prompts name the same thread.
+    """
+
+    batch: BatchInfo
+    file: ResultsFile
+    removed: int = 0
+    shares_threads: bool = False
 
 
 async def check_place(engine: Engine, plan: BatchPlan) -> None:
@@ -96,14 +114,14 @@ async def check_place(engine: Engine, plan: BatchPlan) -> None:
                 raise UsageError(f"{plan.results} is the results file of the batch {other.name}; use another with -o")
 
 
-async def submit_batch(engine: Engine, plan: BatchPlan, prompts: Iterable[Prompt]) -> tuple[BatchInfo, ResultsFile]:
+async def submit_batch(engine: Engine, plan: BatchPlan, prompts: Iterable[Prompt]) -> Submission:
     """Create the batch or go on with it: give the engine all prompts, and take over what dead workers had.
 
-    Returns:
-        the batch, and its file of results, which was opened before anything is asked.
+    Prompts that are not asked yet and are no longer in the input are cancelled.
 
     Raises:
-        UsageError: the file of results is another batch's, a prompt cannot be used, or one has changed.
+        UsageError: the file of results is another batch's, a prompt cannot be used, one has changed, or more prompts
+            than a sample would be asked.
         AfkError: the file of results cannot be written.
     """
     await check_place(engine, plan)
@@ -113,14 +131,58 @@ async def submit_batch(engine: Engine, plan: BatchPlan, prompts: Iterable[Prompt
     try:
         await engine.pause(plan.name, _SUBMITTING)
         await engine.take_over(plan.name)
-        await _submit(engine, plan, prompts)
+        read = _Read(keeps_ids=before is not None)
+        await _submit(engine, plan, read.each(prompts))
+        removed = await _cancel_removed(engine, plan, read.ids)
         if plan.retries_parked:
             await engine.retry(plan.name, [PromptState.PARKED])
         file = await open_results(engine, plan)
     except AfkError:
         await _put_back(engine, plan.name, before)
         raise
-    return await engine.create(plan.name, settings, plan.limits), file
+    batch = await engine.create(plan.name, settings, plan.limits)
+    return Submission(batch, file, removed, read.shares_threads)
+
+
+class _Read:
+    """What is to be known of the prompts that were read: their ids, and whether some have the same thread."""
+
+    def __init__(self, *, keeps_ids: bool) -> None:
+        self.ids: set[str] | None = set() if keeps_ids else None
+        self.shares_threads = False
+        self._threads: set[str] = set()
+
+    def each(self, prompts: Iterable[Prompt]) -> Iterator[Prompt]:
+        for prompt in prompts:
+            if self.ids is not None:
+                self.ids.add(prompt.id)
+            thread = prompt.request.get("thread")
+            if thread is not None:
+                self.shares_threads = self.shares_threads or thread in self._threads
+                self._threads.add(thread)
+            yield prompt
+
+
+async def _cancel_removed(engine: Engine, plan: BatchPlan, ids: set[str] | None) -> int:
+    """Cancel prompts that are not asked yet and not among `ids`; return how many there were.
+
+    Raises:
+        UsageError: a sample is to be asked, and there are such prompts.
+    """
+    if ids is None:
+        return 0
+    removed, after = [], -1
+    while page := await engine.prompts(plan.name, after=after, limit=_SUBMITTED_AT_ONCE):
+        removed += [info.id for info in page if info.state is PromptState.QUEUED and info.id not in ids]
+        after = page[-1].index
+    if removed and plan.is_sample:
+        raise UsageError(
+            f"{len(removed):,} more prompts of this batch wait to be asked, not only a sample of them; leave out "
+            "--sample, or write the results of the sample to another file with -o"
+        )
+    for start in range(0, len(removed), _SUBMITTED_AT_ONCE):
+        await engine.cancel(plan.name, removed[start : start + _SUBMITTED_AT_ONCE])
+    return len(removed)
 
 
 async def _put_back(engine: Engine, name: str, before: BatchInfo | None) -> None:

@@ -12,15 +12,14 @@ from afkcli.batch.batch_request import BatchRequest
 from afkcli.batch.engines import LOCAL, MakeEngine, batches_folder, engine_maker
 from afkcli.batch.local_engine import LocalEngine
 from afkcli.batch.prompt import Defaults, Prompt
-from afkcli.batch.results_file import ResultsFile
-from afkcli.batch.running import Attendant, Attended, BatchPlan, submit_batch, work, worker_name
+from afkcli.batch.running import Attendant, Attended, BatchPlan, Submission, submit_batch, work, worker_name
 from afkcli.batch.worker import WorkerPlan
 from afkcli.batch.worker_processes import Orders, fork_workers
 from afkcli.commands.batch_dry_run import show_estimate
 from afkcli.commands.batch_input import input_of
 from afkcli.commands.batch_via import Attendance, attendance_via, check_options, check_sent
 from afkcli.commands.batch_view import batch_view
-from afkcli.core.contract.engine import BatchInfo, BatchLimits, Engine, News, PromptState
+from afkcli.core.contract.engine import BatchLimits, Engine, News, PromptState
 from afkcli.core.contract.errors import EXIT_FAILED, EXIT_OK, AfkError, UsageError
 from afkcli.host.ending import Ending
 from afkcli.host.invocation import Invocation
@@ -66,11 +65,13 @@ def _run(invocation: Invocation, request: BatchRequest) -> Ending:
     lock = _locked(setup, request, plan, messages)
     try:
         with shown_activity(invocation, messages, "reading prompts", plain=request.plain):
-            batch, file = asyncio.run(_submitted(make, request, plan, found.prompts(setup, sample=request.sample)))
+            submission = asyncio.run(_submitted(make, request, plan, found.prompts(setup, sample=request.sample)))
+        if submission.removed:
+            messages.say(_removed(submission.removed, request))
         try:
-            return _attended(setup, request, plan, make, found.defaults, batch, file, messages)
+            return _attended(setup, request, plan, make, found.defaults, submission, messages)
         finally:
-            file.close()
+            submission.file.close()
     finally:
         os.close(lock)
 
@@ -100,6 +101,15 @@ def _plan(request: BatchRequest, defaults: Defaults) -> BatchPlan:
         replaces=request.rerun_changed,
         retries_parked=request.retry_parked,
         max_errors=request.max_errors,
+        is_sample=request.sample is not None,
+    )
+
+
+def _removed(number: int, request: BatchRequest) -> str:
+    what = "1 prompt that was" if number == 1 else f"{number:,} prompts that were"
+    return (
+        f"{what} not asked yet and {'is' if number == 1 else 'are'} no longer in {request.prompts}: cancelled; "
+        "`afk batch retry --cancelled` queues them again"
     )
 
 
@@ -129,15 +139,12 @@ def _locked(setup: Setup, request: BatchRequest, plan: BatchPlan, messages: Mess
         raise AfkError(f"the batch cannot be kept in {batches_folder(setup.invocation)}: {error.strerror}") from None
 
 
-async def _submitted(
-    make: MakeEngine, request: BatchRequest, plan: BatchPlan, prompts: Iterable[Prompt]
-) -> tuple[BatchInfo, ResultsFile]:
-    """Give the engine the prompts; return the batch and its file of results, opened before anything is asked."""
+async def _submitted(make: MakeEngine, request: BatchRequest, plan: BatchPlan, prompts: Iterable[Prompt]) -> Submission:
     engine = make()
     try:
-        batch, file = await submit_batch(engine, plan, prompts)
-        check_sent(request, batch)
-        return batch, file
+        submission = await submit_batch(engine, plan, prompts)
+        check_sent(request, submission.batch)
+        return submission
     finally:
         await engine.aclose()
 
@@ -148,15 +155,14 @@ def _attended(
     plan: BatchPlan,
     make: MakeEngine,
     defaults: Defaults,
-    batch: BatchInfo,
-    file: ResultsFile,
+    submission: Submission,
     messages: Messages,
 ) -> Ending:
     if request.via is None:
-        attend = _attendance(setup, request, plan, make, defaults, batch, file, messages)
+        attend = _attendance(setup, request, plan, make, defaults, submission, messages)
     else:
-        attend = attendance_via(setup, request, plan, make, defaults, file, messages)
-    with batch_view(setup.invocation, messages, batch, as_json=request.json, plain=request.plain) as view:
+        attend = attendance_via(setup, request, plan, make, defaults, submission.file, messages)
+    with batch_view(setup.invocation, messages, submission.batch, as_json=request.json, plain=request.plain) as view:
         attended = asyncio.run(attend(view.observe if view is not None else _observe_nothing))
     ending = _ending(attended, plan, request, messages)
     if view is not None:
@@ -170,13 +176,14 @@ def _attendance(
     plan: BatchPlan,
     make: MakeEngine,
     defaults: Defaults,
-    batch: BatchInfo,
-    file: ResultsFile,
+    submission: Submission,
     messages: Messages,
 ) -> Attendance:
     """Start the workers of a batch, and return what waits for their end."""
-    queued = batch.counts.get(PromptState.QUEUED, 0)
+    queued = submission.batch.counts.get(PromptState.QUEUED, 0)
     number = _number_of_workers(request, queued)
+    if submission.shares_threads:
+        number = min(number, 1)  # one process asks the prompts of a thread in their order
     shared = request.engine != LOCAL
     if shared and queued and not number:
         messages.say(f"no worker was started here; start some with `afk batch worker --engine {request.engine}`")
@@ -197,7 +204,9 @@ def _attendance(
     async def attend(observe: Callable[[News], object]) -> Attended:
         engine: Engine = make()
         try:
-            attendant = Attendant(engine, plan, workers, file=file, observe=observe, say=messages.say, stays=shared)
+            attendant = Attendant(
+                engine, plan, workers, file=submission.file, observe=observe, say=messages.say, stays=shared
+            )
             return await attendant.run(setup.invocation.stop_signals)
         finally:
             await engine.aclose()

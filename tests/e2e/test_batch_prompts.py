@@ -180,6 +180,37 @@ def test_prompts_of_one_thread_are_asked_one_after_the_other(shell: Shell) -> No
     assert "in use" not in done.err
 
 
+def test_prompts_of_one_thread_keep_their_order_where_two_processes_would_run_them(shell: Shell) -> None:
+    write(shell, *({"id": f"q{n}", "message": f"ask {n}", "thread": "trip"} for n in range(30)))
+    with serving(shell, lambda request: Step()) as server:
+        done = shell.afk(*RUN, "--workers", "2", "--concurrency", "8")
+        assert done.code == 0, done.err
+        assert [said(request) for request in server.requests] == [f"ask {n}" for n in range(30)]
+
+
+def test_lines_that_are_removed_are_not_asked(shell: Shell) -> None:
+    write_prompts(shell, 12)
+    with serving(shell, lambda request: Step()) as server:
+        running = shell.start(*RUN, "--rpm", "1")
+        server.wait_for_requests(1, LIMIT)
+        kill(running, signal.SIGINT)
+        write_prompts(shell, 6)
+        refused = shell.afk(*RUN, "--sample", "1")
+        assert (refused.code, len(server.requests)) == (2, 1), refused.err
+        assert "more prompts of this batch wait to be asked" in refused.err
+        done = shell.afk(*RUN)
+        assert "6 prompts that were not asked yet and are no longer in prompts.jsonl: cancelled" in done.err
+        assert done.code == 4
+        assert sorted(map(said, server.requests)) == [f"ask {n}" for n in range(6)]
+        assert {id_: row["state"] for id_, row in by_id(shell).items()} == {
+            f"p{n}": "done" if n < 6 else "cancelled" for n in range(12)
+        }
+        assert "6 prompts queued" in shell.in_process("batch", "retry", "results.jsonl", "--cancelled").err
+        write_prompts(shell, 12)
+        assert shell.afk(*RUN).code == 0
+        assert len(server.requests) == 12
+
+
 def test_events_say_what_happens(shell: Shell) -> None:
     write_prompts(shell, 4)
     answers = {"ask 1": Step(status=400, body={"error": {"message": "no"}})}

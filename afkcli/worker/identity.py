@@ -87,10 +87,14 @@ class Identity:
             return None
         return _changed(self.stamps)
 
-    def changed_since(self, seconds: float) -> str | None:
-        """Return a file that was changed at or after a time (seconds since the epoch): it may be imported as it was."""
-        for path, before in self.stamps.items():
-            if before is not None and max(before[3:]) >= seconds * 1e9 and os.path.isfile(path):  # noqa: PTH113
+    def changed_since(self, before: Mapping[str, Stamp]) -> str | None:
+        """Return a file that is another one than it was before the imports: it may be imported as it was.
+
+        The time of a change of its status does not count: it is another one when a hard link to the file is made.
+        """
+        for path, known in before.items():
+            now = self.stamps.get(path)
+            if known is not None and now is not None and known[:4] != now[:4]:
                 return path
         return None
 
@@ -164,7 +168,7 @@ def _numbers(path: str) -> tuple[int, int] | None:
 
 def imported_paths() -> list[str]:
     """Return the files that were imported, and the folders and files by which Python finds modules."""
-    found = dict.fromkeys(_files_of_modules())
+    found = dict.fromkeys(files_of_modules())
     for entry in sys.path:
         found[entry] = None
         found.update(dict.fromkeys(_in_folder(entry, (".pth", ".egg-link"))))
@@ -175,14 +179,10 @@ def imported_paths() -> list[str]:
     return [path for path in found if path]
 
 
-def _files_of_modules() -> list[str]:
-    files = []
-    for module in tuple(sys.modules.values()):
-        for name in ("__file__", "__cached__"):
-            path = getattr(module, name, None)
-            if isinstance(path, str) and path.startswith("/") and name == "__file__":
-                files.append(path)
-    return files
+def files_of_modules() -> list[str]:
+    """Return the files of the modules that this process has imported."""
+    paths = (getattr(module, "__file__", None) for module in tuple(sys.modules.values()))
+    return [path for path in paths if isinstance(path, str) and path.startswith("/")]
 
 
 def _folders_of(module: object) -> Sequence[str]:

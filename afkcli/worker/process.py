@@ -21,7 +21,7 @@ from afkcli.host.invocation import Invocation
 from afkcli.host.paths import config_file
 from afkcli.worker import place
 from afkcli.worker.child import StandBy
-from afkcli.worker.identity import Identity, imported_paths, recorded
+from afkcli.worker.identity import Identity, imported_paths, recorded, stamp
 from afkcli.worker.keeping import keep_discovery, keep_tls
 from afkcli.worker.rehearsal import Rehearsal, remove_left_behind
 from afkcli.worker.serving import Serving
@@ -140,7 +140,7 @@ def _prepared(
     pause_collecting()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.path[:] = order["path"]
-    began = time.time()
+    before = {path: stamp(path) for path in order["files"]}
     read: set[str] = set()
     initial = dict(os.environ)
     end_noting = recorded(read, _is_importing)
@@ -159,7 +159,7 @@ def _prepared(
     _wait_for_threads()
     paths = [*imported_paths(), *found, *authorities, os.fspath(config_file())]
     identity = Identity(paths, read, initial, order["program_folder"])
-    if changed := identity.changed_since(began):
+    if changed := identity.changed_since(before):
         raise RuntimeError(f"{changed} has changed meanwhile")
     gc.collect()
     gc.freeze()

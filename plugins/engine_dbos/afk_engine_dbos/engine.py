@@ -48,7 +48,7 @@ POLL_SECONDS: Final = 0.1
 """How often a waiting call looks whether another process has written."""
 LOCK_SECONDS: Final = 1.0
 """How often the locks of the workers are looked after."""
-SETTLED_SECONDS: Final = 15.0
+GRACE_SECONDS: Final = 15.0
 """For so long after the start of the server no worker counts as dead: they need a moment to take their locks again."""
 MAX_ID_CHARS: Final = 200
 
@@ -67,7 +67,7 @@ class DbosEngine:
         schema: the schema of our tables.
         dbos_schema: the schema of DBOS's tables; "" is `<schema>_dbos`.
         wait_timeout: seconds that a call waits for a server that is away.
-        settled_s: for so many seconds after the start of the server no worker counts as dead.
+        grace: for so many seconds after the start of the server no worker counts as dead.
 
     Raises:
         EngineError: the connection string cannot be used.
@@ -82,10 +82,10 @@ class DbosEngine:
         schema: str = "afk_batches",
         dbos_schema: str = "",
         wait_timeout: float = 60.0,
-        settled_s: float = SETTLED_SECONDS,
+        grace: float = GRACE_SECONDS,
     ) -> None:
         self._server = Server(url, schema, dbos_schema or f"{schema}_dbos", wait_timeout)
-        self._settled_s = settled_s
+        self._grace = grace
         self._afk = version("afkcli")
         self._session = Session(self._server)
         self._locks = WorkerLocks(self._server)
@@ -132,7 +132,7 @@ class DbosEngine:
                 return
             unit = BatchUnit(workflows, self._server.layout, name)
             workers = unit.workers()
-            if set(workers) != set(unit.dead(workers, self._server.key_of, self._settled_s)):
+            if set(workers) != set(unit.dead(workers, self._server.key_of, self._grace)):
                 raise EngineError(f"the batch {name} is running; stop it first, with afk batch cancel")
             unit.delete()
 
@@ -237,7 +237,7 @@ class DbosEngine:
         def take_over(unit: BatchUnit) -> TakenOver:
             if not unit.totals.counts[RUNNING]:
                 return TakenOver()
-            dead = unit.dead(unit.workers(), self._server.key_of, self._settled_s)
+            dead = unit.dead(unit.workers(), self._server.key_of, self._grace)
             return unit.take_over(dead) if dead else TakenOver()
 
         return await self._write(name, take_over)

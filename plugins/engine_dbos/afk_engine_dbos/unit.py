@@ -443,14 +443,12 @@ class BatchUnit:
         rows = self._execute("SELECT DISTINCT worker FROM {s}.prompt WHERE batch = %s AND state = 1", self.number)
         return [worker for (worker,) in rows]
 
-    def dead(self, workers: Sequence[str], lock_of: Callable[[str], int], settled_s: float) -> list[str]:
+    def dead(self, workers: Sequence[str], lock_of: Callable[[str], int], grace: float) -> list[str]:
         """Return the workers whose session is over: their locks can be taken.
 
         A server that was started a moment ago has no sessions yet, so that nobody is dead then.
         """
-        rows = self._execute(
-            "SELECT clock_timestamp() - pg_postmaster_start_time() < make_interval(secs => %s)", settled_s
-        )
+        rows = self._execute("SELECT clock_timestamp() - pg_postmaster_start_time() < make_interval(secs => %s)", grace)
         if not workers or rows[0][0]:
             return []
         found = []

@@ -18,7 +18,7 @@ DBOS = "shared_dbos"
 
 def make_engine(path: Path) -> DbosEngine:
     """Open the engine in the schema of a folder."""
-    return DbosEngine(postgres_server().url(), schema=schema_of(path), dbos_schema=DBOS, wait_timeout=20, settled_s=0)
+    return DbosEngine(postgres_server().url(), schema=schema_of(path), dbos_schema=DBOS, wait_timeout=20, grace=0)
 
 
 class TestDbosEngine(EngineContract):

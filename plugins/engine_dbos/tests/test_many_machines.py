@@ -1,0 +1,288 @@
+"""Workers and submitters in processes of their own, on a real PostgreSQL server, while things go wrong.
+
+`AFK_DBOS_KILLS=200 uv run pytest plugins/engine_dbos/tests/test_many_machines.py` kills 200 times; a few times are
+tried by default.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from afkcli.testing.model_script import Step
+from afkcli.testing.model_server import ModelServer, RecordedRequest
+from tests.e2e.shell import LIMIT, Shell
+from tests.postgres_server import PostgresServer, postgres_server, schema_of
+
+KILLS = int(os.environ.get("AFK_DBOS_KILLS", "4"))
+PROMPTS_A_KILL, AT_ONCE, WORKERS = 25, 6, 2
+RUN = ("batch", "run", "prompts.jsonl", "-o", "results.jsonl", "--engine", "dbos")
+WORKER = ("batch", "worker", "--engine", "dbos", "--concurrency", str(AT_ONCE))
+KEY = "sk-secret-of-the-worker"
+Process = subprocess.Popen[bytes]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[PostgresServer]:
+    """A server with a database of its own for the test."""
+    server, name = postgres_server(), schema_of(tmp_path)
+    server.execute(f"CREATE DATABASE {name}")
+    yield server
+    server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def url(database: PostgresServer, tmp_path: Path) -> str:
+    return f"postgresql://postgres@/{schema_of(tmp_path)}?host={database.socket_folder}"
+
+
+@pytest.fixture
+def shell(tmp_path: Path, url: str) -> Shell:
+    home, folder = tmp_path / "user", tmp_path / "work"
+    folder.mkdir()
+    config = home / "afk" / "config" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text("[engines.dbos]\ngrace = 2\n")
+    return Shell(home=home, folder=folder, env={"AFK_DATABASE_URL": url})
+
+
+def said(request: RecordedRequest) -> str:
+    return str(request.body["messages"][-1]["content"])
+
+
+def answer(request: RecordedRequest) -> Step:
+    text = said(request)
+    return Step(text=[f"answer to {text}"], delay_headers=random.Random(text).uniform(0, 0.05))
+
+
+Serve = Callable[[Callable[[RecordedRequest], Step]], ModelServer]
+
+
+@pytest.fixture
+def serve(shell: Shell) -> Iterator[Serve]:
+    """Start the model server with what it answers."""
+    servers: list[ModelServer] = []
+
+    def begin(answer: Callable[[RecordedRequest], Step]) -> ModelServer:
+        server = ModelServer(answer=answer)
+        servers.append(server)
+        server.__enter__()
+        shell.env.update(OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY=KEY, AFK_MODEL="openai/gpt-5.2-mini")
+        return server
+
+    yield begin
+    for server in servers:
+        server.__exit__(None, None, None)
+
+
+@pytest.fixture
+def start(shell: Shell, tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """Start a command whose output goes to a file; what still runs at the end is killed."""
+    started: list[Process] = []
+
+    def begin(*arguments: str) -> Process:
+        with (tmp_path / f"said-{len(started)}").open("wb") as said_to:
+            started.append(shell.start(*arguments, stdout=subprocess.DEVNULL, stderr=said_to))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        with suppress(ProcessLookupError):
+            process.kill()
+        process.wait(LIMIT)
+
+
+def write_prompts(shell: Shell, number: int) -> None:
+    lines = (json.dumps({"id": f"p{n}", "message": f"ask {n}"}) for n in range(number))
+    (shell.folder / "prompts.jsonl").write_text("\n".join(lines))
+
+
+def rows(shell: Shell) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (shell.folder / "results.jsonl").read_bytes().splitlines()]
+
+
+def wait_for(server: ModelServer, count: int, *unless_ended: Process) -> None:
+    """Wait until so many requests have come, or one of the processes has ended."""
+    while all(process.poll() is None for process in unless_ended):
+        with suppress(TimeoutError):
+            server.wait_for_requests(count, 0.05)
+            return
+
+
+def test_kills_at_random_moments_lose_nothing_and_pay_nothing_twice(
+    shell: Shell, serve: Serve, start: Callable[..., Process], database: PostgresServer, tmp_path: Path
+) -> None:
+    """A worker, the submitter and the database are killed in turn, each at a random moment."""
+    number, chance = PROMPTS_A_KILL * KILLS, random.Random(11)
+    server = serve(answer)
+    write_prompts(shell, number)
+    workers = [start(*WORKER) for _ in range(WORKERS)]
+    submitter = start(*RUN)
+    for count in range(KILLS):
+        wait_for(server, min(len(server.requests) + chance.randrange(1, PROMPTS_A_KILL), number), submitter)
+        victim = ("worker", "submitter", "database")[count % 3]
+        if victim == "database":
+            database.lose_power()
+        elif victim == "worker":
+            index = chance.randrange(WORKERS)
+            workers[index].kill()
+            workers[index] = start(*WORKER)
+        if victim == "submitter" or submitter.poll() is not None:
+            submitter.kill()
+            submitter.wait(LIMIT)
+            submitter = start(*RUN, "--busy-timeout", "100")
+    submitter.wait(LIMIT + KILLS)
+    ended = shell.afk(*RUN)
+    assert ended.code in (0, 4), ended.err
+
+    found = {row["id"]: row for row in rows(shell)}
+    assert len(rows(shell)) == len(found) == number, "each prompt has one row"
+    assert {row["state"] for row in found.values()} <= {"done", "parked"}
+    for id_, row in found.items():
+        assert row["state"] == "parked" or row["text"] == f"answer to ask {id_[1:]}"
+    asked = Counter(map(said, server.requests))
+    assert not [text for text, times in asked.items() if times > 1], "a prompt was asked twice"
+    parked = {f"ask {id_[1:]}" for id_, row in found.items() if row["state"] == "parked"}
+    assert set(asked) | parked == {f"ask {n}" for n in range(number)}, "what is done was asked"
+    assert len(parked) <= (KILLS + 2) // 3 * AT_ONCE, "only what a killed worker had is parked"
+
+    for worker in workers:
+        worker.send_signal(signal.SIGTERM)
+    for worker in workers:
+        if worker.wait(LIMIT) != 0:  # it was started while there was no database, which is refused
+            assert any("cannot be reached" in path.read_text() for path in tmp_path.glob("said-*"))
+
+
+def test_the_submitter_leaves_and_the_results_are_fetched_later(
+    shell: Shell, serve: Serve, start: Callable[..., Process]
+) -> None:
+    server = serve(answer)
+    write_prompts(shell, 40)
+    start(*WORKER)
+    submitter = start(*RUN)
+    wait_for(server, 1, submitter)
+    submitter.send_signal(signal.SIGINT)
+    assert submitter.wait(LIMIT) != 0
+    while len(shell.afk("batch", "results", "results.jsonl", "--engine", "dbos").out.splitlines()) < 40:
+        pass
+    assert shell.afk(*RUN).code == 0
+    assert Counter(row["state"] for row in rows(shell)) == {"done": 40}
+    assert Counter(map(said, server.requests)) == Counter(f"ask {n}" for n in range(40))
+
+
+def test_a_parked_prompt_is_asked_again_only_by_choice(
+    shell: Shell, serve: Serve, start: Callable[..., Process]
+) -> None:
+    server = serve(lambda request: Step(text=["Hello"], delay_headers=0 if said(request) != "ask 0" else 600))
+    write_prompts(shell, 3)
+    worker = start(*WORKER)
+    submitter = start(*RUN)
+    wait_for(server, 3, submitter)
+    worker.kill()
+    assert submitter.wait(LIMIT) == 4
+    states = {row["id"]: row["state"] for row in rows(shell)}
+    assert states["p0"] == "parked"
+    asked = len(server.requests)
+    second = start(*WORKER, "--exit")
+    assert second.wait(LIMIT) == 0
+    assert len(server.requests) == asked
+    server.release()
+    server = serve(answer)
+    assert shell.afk(*RUN, "--retry-parked", "--workers", "1").code == 0
+    assert {row["state"] for row in rows(shell)} == {"done"}
+    assert "ask 0" in map(said, server.requests)
+
+
+def test_limits_hold_over_all_workers(shell: Shell, serve: Serve, start: Callable[..., Process]) -> None:
+    """Prompts at once, and requests a minute, which are spread over it; measured at the server."""
+    server = serve(lambda request: Step(text=["Hello"], delay_headers=0.2))
+    write_prompts(shell, 60)
+    workers = [start(*WORKER) for _ in range(3)]
+    assert shell.afk(*RUN, "--rpm", "600", "--concurrency", "5").code == 0
+    times = sorted(request.at for request in server.requests)
+    assert len(times) == 60
+    for n, begin in enumerate(times):
+        assert sum(begin <= at < begin + 0.2 for at in times[n:]) <= 5
+        assert sum(begin <= at < begin + 2 for at in times[n:]) <= 10 + 2 * 600 / 60 + 1
+    assert {worker.poll() for worker in workers} == {None}
+
+
+def test_a_server_that_asks_for_time_gets_it_from_all_workers(
+    shell: Shell, serve: Serve, start: Callable[..., Process]
+) -> None:
+    refused: list[float] = []
+
+    def first_refused(request: RecordedRequest) -> Step:
+        if not refused:
+            refused.append(request.at)
+            return Step(status=429, headers={"Retry-After": "4"}, body={"error": {"message": "slow down"}})
+        return Step(text=["Hello"], delay_headers=0.05)
+
+    server = serve(first_refused)
+    write_prompts(shell, 60)
+    for _ in range(2):
+        start(*WORKER)
+    assert shell.afk(*RUN, "--concurrency", "4").code == 0
+    assert Counter(row["state"] for row in rows(shell)) == {"done": 60}
+    after = sorted(request.at - refused[0] for request in server.requests)
+    early = [at for at in after if at < 3.9]
+    assert len(early) <= 4 * 2, "only what was allowed before the answer was known"
+    assert len(after) == 61
+
+
+def test_no_key_is_in_the_database_and_no_content_is_left_after_rm(
+    shell: Shell, serve: Serve, database: PostgresServer, url: str
+) -> None:
+    serve(lambda request: Step(text=["an answer to keep"]))
+    write_prompts(shell, 2)
+    assert shell.afk(*RUN, "--workers", "1").code == 0
+
+    def dumped() -> str:
+        done = subprocess.run([database.programs / "pg_dump", "--data-only", url], capture_output=True, check=True)
+        return done.stdout.decode()
+
+    before = dumped()
+    assert "ask 1" in before
+    assert "an answer to keep" in before
+    assert KEY not in before
+    assert shell.afk("batch", "rm", "results.jsonl", "--yes", "--engine", "dbos").code == 0
+    after = dumped()
+    assert "ask 1" not in after
+    assert "an answer to keep" not in after
+
+
+def test_a_worker_of_another_version_refuses_a_batch_and_says_so(
+    shell: Shell, serve: Serve, start: Callable[..., Process], url: str, tmp_path: Path
+) -> None:
+    import psycopg
+
+    server = serve(answer)
+    write_prompts(shell, 2)
+    submitter = start(*RUN)
+    with psycopg.connect(url, autocommit=True) as connection:
+        is_submitted = "paused IS NULL AND (totals::json->'counts'->>0)::integer = 2"
+        query = f"UPDATE afk_batches.batch SET afk = '0.0.1' WHERE {is_submitted} RETURNING 1"
+        changed = False
+        while not changed:
+            with suppress(psycopg.Error):  # the tables are not there yet
+                changed = bool(connection.execute(query.encode()).fetchall())
+        worker = start(*WORKER)
+        said_to = tmp_path / "said-1"
+        while "is of afk" not in said_to.read_text():
+            assert worker.poll() is None
+            with suppress(subprocess.TimeoutExpired):
+                worker.wait(0.1)
+    assert "was submitted by afk 0.0.1" in said_to.read_text()
+    assert server.requests == []
+    submitter.send_signal(signal.SIGINT)
+    submitter.wait(LIMIT)

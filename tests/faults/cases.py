@@ -68,7 +68,7 @@ CASES = (
     _case("postgres-hosts", postgres.two_hosts, [2, 2], [16, 25]),
     _case("postgres-restart", postgres.server_restarts, [2, 2], [16, 20]),
     _case("postgres-cut", postgres.network_cut, [2], [16]),
-    _case("postgres-away", postgres.server_away, [1], [16]),
+    _case("postgres-away", postgres.server_away, [2], [16]),
     _case("sinks", sinks.misbehaving),
     _case("supervisors", supervisors.attacked, [1], [20]),
 )

@@ -123,15 +123,18 @@ def server_away(seed: str, runs: int) -> Row:
         return row
     server = PostgresServer()
     try:
-        with postgres_world(seed, numbered(40, 0.05), server=server) as world:
+        with postgres_world(seed, numbered(2, 0.01), server=server) as world:
             config = world.shell.home / "afk" / "config" / "config.toml"
             config.parent.mkdir(parents=True)
             config.write_text("[stores.postgres]\nwait_timeout = 1\n")
             world.run("first", "makes the tables")
+            world.server.script(numbered(2_000, 0.05))
             started = _streaming(world, runs)
             server.stop_at_once()
             for running in started:
+                world.server.hurry(running.message)
                 running.wait()
+            world.server.script(numbered(2, 0.01))
             late = world.run("late", "begins without the server")
             server.start()
             for running in [*started, late]:

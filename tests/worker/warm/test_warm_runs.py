@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from afkcli.testing.model_server import ModelServer
-from tests.e2e.shell import LIMIT
+from tests.e2e.shell import AFK, LIMIT
 from tests.worker.warm.conftest import Both, WarmShell, until
 
 CANARY = b"sk-canary-0123456789"
@@ -77,6 +79,39 @@ def test_json_events_are_the_same(both: Callable[..., Both]) -> None:
 
     types = [[json.loads(line)["type"] for line in one.out.splitlines()] for one in (done.cold, done.warm)]
     assert types[0] == types[1]
+
+
+CONSOLE_SCRIPT = f"""
+import sys
+sys.argv[0] = {str(AFK)!r}
+from afkcli.entry import main
+main()
+"""
+"""What the console script of Python does, which is not in an environment that has the compiled client."""
+
+
+@pytest.mark.parametrize("words", [("run", "-n", "-q", "hi"), ("run", "-n", "-m", "no-such/x", "hi"), ("threads",)])
+def test_the_console_script_of_python_hands_over_too(shell: WarmShell, tmp_path: Path, words: tuple[str, ...]) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(CONSOLE_SCRIPT)
+
+    def run(**env: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, script, *words],
+            env=shell.environment(**env),
+            cwd=shell.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+        )
+        return done.returncode, without_ids(done.stdout), without_ids(done.stderr)
+
+    cold = run(AFK_WORKER="off")
+    warm = shell.warm(run)
+
+    assert warm[0] == cold[0]
+    assert words == ("threads",) or warm == cold  # a run of `warm` may be one more thread
 
 
 PLUGIN = """

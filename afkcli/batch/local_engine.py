@@ -193,7 +193,7 @@ class LocalEngine:
             group.file.close()
         self._open.clear()
         self._locks.release()
-        self._disk.shutdown(wait=False)
+        self._disk.shutdown()  # and wait: a process with another thread must not fork
 
     # -- files -------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from afkcli.batch.prompt import Prompt, request_size
 from afkcli.batch.provider_chunks import kept_settings
 from afkcli.batch.results_file import ResultsFile
 from afkcli.batch.worker import Worker, WorkerPlan
-from afkcli.batch.worker_processes import BatchWorker, Orders, allow_descriptors, drain_all, kill_all
+from afkcli.batch.worker_processes import BatchWorker, Orders, allow_descriptors, drain_all, kill_all, release_signals
 from afkcli.core.contract.engine import (
     BatchInfo,
     BatchLimits,
@@ -330,6 +330,7 @@ class Attendant:
             worker.watch(self._worker_ended)
         for number in stop_signals:
             loop.add_signal_handler(number, self._stop, number)
+        release_signals(stop_signals)
         try:
             batch = await self._follow()
         except BaseException:

@@ -14,7 +14,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from typing import Any, Final, NoReturn, Protocol
 
 from afkcli.core.contract.structs import Struct
@@ -107,6 +107,24 @@ Work = Callable[[int, Orders], Coroutine[Any, Any, str | None]]
 """What a worker does, by its number and its orders; it returns why it stopped early, or None."""
 
 
+@contextlib.contextmanager
+def held_back(signals: Collection[int]) -> Iterator[None]:
+    """Let signals wait inside the block, until `release_signals` or its end.
+
+    One that comes while workers are forked would be lost, or end this process before it can wait for what they sent.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def release_signals(signals: Collection[int]) -> None:
+    """Let signals come that `held_back` has wait."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
+
 def fork_workers(number: int, work: Work) -> list[WorkerProcess]:
     """Start so many workers. No other thread and no event loop may run in this process."""
     gc.collect()
@@ -138,6 +156,7 @@ def _be_worker(parent: int, ordered: int, says: int, work: Work, index: int) -> 
         _die_with(parent)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # the parent decides, for all of them
+        release_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))  # what a tool starts inherits the mask
         problem = asyncio.run(work(index, Orders(ordered)))
         if problem is not None:
             os.write(says, problem.encode()[:_MAX_PROBLEM_BYTES])

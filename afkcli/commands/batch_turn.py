@@ -14,7 +14,7 @@ from afkcli.batch.local_engine import LocalEngine
 from afkcli.batch.prompt import Defaults, Prompt
 from afkcli.batch.running import Attendant, Attended, BatchPlan, Submission, submit_batch, work, worker_name
 from afkcli.batch.worker import WorkerPlan
-from afkcli.batch.worker_processes import Orders, fork_workers
+from afkcli.batch.worker_processes import Orders, fork_workers, held_back
 from afkcli.commands.batch_dry_run import show_estimate
 from afkcli.commands.batch_input import input_of
 from afkcli.commands.batch_via import Attendance, attendance_via, check_options, check_sent
@@ -69,7 +69,8 @@ def _run(invocation: Invocation, request: BatchRequest) -> Ending:
         if submission.removed:
             messages.say(_removed(submission.removed, request))
         try:
-            return _attended(setup, request, plan, make, found.defaults, submission, messages)
+            with held_back(invocation.stop_signals):
+                return _attended(setup, request, plan, make, found.defaults, submission, messages)
         finally:
             submission.file.close()
     finally:

@@ -114,6 +114,25 @@ def test_kills_at_random_moments_lose_nothing_and_pay_nothing_twice(shell: Shell
     assert max(again.values()) <= 2
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="it finds the workers in /proc")
+def test_ctrl_c_while_the_workers_are_started_stops_the_batch_and_parks_nothing(
+    shell: Shell, server: ModelServer
+) -> None:
+    write_prompts(shell, 200)
+    for _ in range(3):
+        running = shell.start(*COMMAND, start_new_session=True)
+        while running.poll() is None and not children(running.pid):
+            pass
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the workers, too
+        with running:
+            _, err = running.communicate(timeout=LIMIT)
+        assert running.returncode == -signal.SIGINT, err
+        assert b"stopping" in err
+        assert b"parked" not in err
+    assert len(server.requests) < 200
+    assert {row["state"] for row in rows(shell)} <= {"done"}
+
+
 def test_a_batch_that_was_asleep_goes_on(shell: Shell, server: ModelServer) -> None:
     """As a laptop that is closed: all processes are stopped in mid-request, and continue later."""
     write_prompts(shell, 60)

@@ -168,8 +168,9 @@ def _be_worker(parent: int, ordered: int, says: int, work: Work, index: int) -> 
         os.write(says, (text or type(error).__name__).encode()[:_MAX_PROBLEM_BYTES])
     finally:
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
+            if stream is not None:  # as where it was closed when the process was started
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
         os._exit(code)
 
 

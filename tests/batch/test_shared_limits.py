@@ -58,6 +58,17 @@ def test_a_clock_that_is_set_back_holds_requests_for_a_minute_at_most(back: floa
     assert shared.grant(limits, asked(10), now + WINDOW + 1).allowed
 
 
+@pytest.mark.parametrize("back", [1.0, 3600.0, 86400.0 * 365])
+def test_a_clock_that_is_set_back_makes_no_retry_after_longer_than_was_said(back: float) -> None:
+    shared, limits = SharedLimits(), BatchLimits()
+    shared.hold("one/model", 5.0, START)
+    now = START - back
+    assert shared.grant(limits, asked(), now).wait_s <= 5.0
+    shared.hold("one/model", 2.0, now + 1)
+    assert not shared.grant(limits, asked(), now + 4).allowed
+    assert shared.grant(limits, asked(), now + 5.1).allowed
+
+
 def test_a_model_is_held_back_alone_and_not_for_ever() -> None:
     shared = SharedLimits()
     shared.hold("one/model", 1e12, START)

@@ -16,7 +16,7 @@ import pytest
 
 from afkcli.testing.model_script import Fault, ScriptedUsage, Step
 from afkcli.testing.model_server import ModelServer, RecordedRequest
-from tests.e2e.shell import LIMIT, Shell
+from tests.e2e.shell import AFK, LIMIT, Shell
 
 RUN = ("batch", "run", "prompts.jsonl", "-o", "results.jsonl")
 
@@ -92,6 +92,18 @@ def test_results_and_state_are_private_and_hold_no_key(keyed: Shell, server: Mod
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
         assert b"sk-canary" not in path.read_bytes(), path
     assert stat.S_IMODE(kept.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_do_no_harm(keyed: Shell, server: ModelServer, closed: str) -> None:
+    """As cron jobs and services start programs."""
+    write_prompts(keyed, 3)
+    line = f"{AFK} {' '.join(RUN)} {closed}"
+    environment = keyed.environment()
+    done = subprocess.run(["sh", "-c", line], cwd=keyed.folder, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert set(states(keyed).values()) == {"done"}
+    assert (b"3 done" in done.stderr) == ("2>" not in closed)
 
 
 def test_no_thread_is_kept_without_threads_and_one_each_with_it(keyed: Shell, server: ModelServer) -> None:

@@ -24,22 +24,28 @@ Seconds = dict[int, int]
 class SharedLimits(Struct):
     """What was allowed in the last minute. `next_at` spaces requests, so that a minute's do not leave at once.
 
-    `held` has the moment until which no request of a model is allowed.
+    `held` has the moment until which no request of a model is allowed, and `spans` the number of seconds that this was
+    said for: where the clock was set back meanwhile, they are counted from then on.
     """
 
     requests: Seconds = field(default_factory=dict)
     tokens: Seconds = field(default_factory=dict)
     next_at: float = 0.0
     held: dict[str, float] = field(default_factory=dict)
+    spans: dict[str, float] = field(default_factory=dict)
 
     def hold(self, model: str, seconds: float, now: float) -> None:
-        until = now + min(max(seconds, 0.0), LONGEST_HOLD_S)
-        self.held[model] = max(until, self.held.get(model, 0.0))
+        self.forget(now)
+        span = min(max(seconds, 0.0), LONGEST_HOLD_S)
+        if now + span > self.held.get(model, 0.0):
+            self.held[model], self.spans[model] = now + span, span
 
     def forget(self, now: float) -> None:
         """Drop what is older than a minute; what lies in the future, because the clock was set back, counts as now."""
         self.requests, self.tokens = _recent(self.requests, now), _recent(self.tokens, now)
-        self.held = {model: min(until, now + LONGEST_HOLD_S) for model, until in self.held.items() if until > now}
+        spans = {model: self.spans.get(model, LONGEST_HOLD_S) for model, until in self.held.items() if until > now}
+        self.held = {model: min(self.held[model], now + span) for model, span in spans.items()}
+        self.spans = spans
         self.next_at = min(self.next_at, now + WINDOW)
 
     def grant(self, limits: BatchLimits, asked: Reservation, now: float) -> Grant:

@@ -9,7 +9,7 @@ import click
 
 from afkcli.commands.base import Command
 from afkcli.commands.batch_access import batch_meant, complete_batch, engine_option, with_engine
-from afkcli.commands.batch_status import run_command
+from afkcli.commands.batch_command import run_command
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.core.contract.engine import BatchInfo, Engine, PromptState

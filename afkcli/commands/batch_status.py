@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 
 import click
@@ -10,6 +9,7 @@ import click
 from afkcli.batch.progress import Meter, left_of
 from afkcli.commands.base import Command
 from afkcli.commands.batch_access import batch_meant, complete_batch, engine_option, shown_name, with_engine
+from afkcli.commands.batch_command import retry_command, run_command
 from afkcli.commands.batch_list import form_of, state_in_words
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
@@ -89,14 +89,14 @@ def _lines(batch: BatchInfo) -> Iterator[tuple[str, str]]:
 def _cost(batch: BatchInfo) -> str:
     """Return what is known of the cost, and what is not."""
     many = "" if batch.unknown_costs == 1 else "s"
-    unknown = f"not known of {batch.unknown_costs:,} prompt{many}" if batch.unknown_costs else ""
+    unknown = f"unknown for {batch.unknown_costs:,} prompt{many}" if batch.unknown_costs else ""
     known = dollars(batch.cost_usd) if batch.cost_usd or not unknown else ""
     held = f"up to {dollars(batch.reserved_usd)} in flight or parked" if batch.reserved_usd else ""
     return "; ".join(filter(None, (known, held, unknown)))
 
 
 def next_step(batch: BatchInfo) -> str | None:
-    """Return the command that goes on with a batch; None if it is over or is running."""
+    """Return the command that continues a batch; None if it has ended or is running."""
     counts = batch.counts
     again = run_command(batch)
     if counts.get(PromptState.RUNNING) and batch.paused is None:
@@ -106,15 +106,5 @@ def next_step(batch: BatchInfo) -> str | None:
     if counts.get(PromptState.PARKED):
         return f"{again} --retry-parked" if again else None
     if counts.get(PromptState.FAILED):
-        return f"afk batch retry {shlex.quote(shown_name(batch, invocation().folder))}"
+        return retry_command(batch)
     return None
-
-
-def run_command(batch: BatchInfo) -> str | None:
-    """Return the command that runs a batch, with the options that name it; None if its files are not known."""
-    prompts, results = batch.settings.get("prompts"), batch.settings.get("results")
-    if not prompts or not results:
-        return None
-    name = f" --batch {shlex.quote(batch.name)}" if batch.name != results else ""
-    via = " --via provider" if batch.settings.get("via") else ""
-    return f"afk batch run {shlex.quote(str(prompts))} -o {shlex.quote(str(results))}{name}{via}"

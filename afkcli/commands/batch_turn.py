@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from afkcli.batch.prompt import Defaults, Prompt
 from afkcli.batch.running import Attendant, Attended, BatchPlan, Submission, submit_batch, work, worker_name
 from afkcli.batch.worker import WorkerPlan
 from afkcli.batch.worker_processes import Orders, fork_workers, held_back
+from afkcli.commands.batch_command import options_of
 from afkcli.commands.batch_dry_run import show_estimate
 from afkcli.commands.batch_input import input_of
 from afkcli.commands.batch_via import Attendance, attendance_via, check_options, check_sent
@@ -90,6 +92,8 @@ def _plan(request: BatchRequest, defaults: Defaults) -> BatchPlan:
             "defaults": defaults.to_json(),
             "ordered": request.ordered,
             "threads": request.keeps_threads,
+            "engine": request.engine,
+            "options": options_of(request),
             **({"via": request.via} if request.via is not None else {}),
         },
         limits=BatchLimits(
@@ -119,8 +123,8 @@ def _results_file(request: BatchRequest) -> Path:
     given, results = request.results, Path(os.path.realpath(request.results))
     if str(given) == "-" or (given.exists() and not given.is_file()):
         raise UsageError(
-            f"results go to a file that the batch can go on with, which {given} is not; name one with -o FILE, and read"
-            " it with `afk batch results FILE`"
+            f"-o {given} cannot be used: a batch that continues needs the file of its results; use -o FILE, and read it"
+            " with `afk batch results FILE`"
         )
     if request.prompts != "-" and results == Path(os.path.realpath(request.prompts)):
         raise UsageError(f"{given} is the file of the prompts; write the results to another one with -o")
@@ -233,8 +237,12 @@ def _number_of_workers(request: BatchRequest, queued: int) -> int:
 
 def _ending(attended: Attended, plan: BatchPlan, request: BatchRequest, messages: Messages) -> Ending:
     counts = attended.batch.counts
-    said = ", ".join(f"{counts[state]} {state.value}" for state in PromptState if counts.get(state))
+    said = ", ".join(f"{counts[state]:,} {state.value}" for state in PromptState if counts.get(state))
     messages.say(f"{said or 'no prompts'}; the results are in {request.results}")
+    if counts.get(PromptState.FAILED):
+        messages.say(f"to see why prompts failed: {_failures_command(request)}")
+    if counts.get(PromptState.PARKED):
+        messages.say("parked prompts may have been paid without an answer; --retry-parked asks them again")
     problem = attended.problem or attended.batch.paused
     if problem is not None:
         messages.error(f"stopped early: {problem}; run the same command again to go on")
@@ -242,3 +250,8 @@ def _ending(attended: Attended, plan: BatchPlan, request: BatchRequest, messages
         return Ending(EXIT_FAILED, attended.signal)
     whole = set(counts) <= {PromptState.DONE} and problem is None
     return Ending(EXIT_OK if whole else EXIT_FAILED)
+
+
+def _failures_command(request: BatchRequest) -> str:
+    engine = [] if request.engine == LOCAL else ["--engine", request.engine]
+    return shlex.join(["afk", "batch", "results", str(request.results), "--state", "failed", *engine])

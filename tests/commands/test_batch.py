@@ -41,7 +41,7 @@ def keeping(shell: Shell, work: Callable[[Engine], Coroutine[Any, Any, None]]) -
     asyncio.run(run())
 
 
-async def fill(engine: Engine, name: str, results: Path, states: dict[str, PromptState], **settings: str) -> None:
+async def fill(engine: Engine, name: str, results: Path, states: dict[str, PromptState], /, **settings: str) -> None:
     """Make a batch whose prompts are in these states."""
     kept = {"results": str(results), "prompts": str(results.parent / "prompts.jsonl"), **settings}
     await engine.create(name, kept, BatchLimits())
@@ -144,9 +144,14 @@ class TestStatus:
         keeping(keyed, lambda engine: fill(engine, str(place), place, {"a": FAILED}))
         assert "next      afk batch retry x.jsonl\n" in keyed.in_process("batch", "status").out
 
+    def test_of_a_batch_of_a_plugin_names_its_engine(self, keyed: Shell) -> None:
+        place = keyed.folder.resolve() / "x.jsonl"
+        keeping(keyed, lambda engine: fill(engine, str(place), place, {"a": FAILED}, engine="queue"))
+        assert "next      afk batch retry x.jsonl --engine queue\n" in keyed.in_process("batch", "status").out
+
     @pytest.mark.parametrize(
         ("costs", "said"),
-        [((0.25, 0.0), "$0.25"), ((0.25, None), "$0.25; not known of 1 prompt"), ((None,), "not known of 1 prompt")],
+        [((0.25, 0.0), "$0.25"), ((0.25, None), "$0.25; unknown for 1 prompt"), ((None,), "unknown for 1 prompt")],
     )
     def test_says_what_is_not_known_of_the_cost(self, keyed: Shell, costs: tuple[float | None, ...], said: str) -> None:
         async def filled(engine: Engine) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 import signal
 import threading
 from typing import Any
@@ -139,6 +140,21 @@ def test_a_dry_run_asks_nothing_and_makes_nothing(keyed: Shell, server: ModelSer
     assert keyed.in_process("batch", "list", "--json").out == ""
 
 
+def test_the_commands_that_afk_names_continue_the_batch_as_it_was_started(keyed: Shell, server: ModelServer) -> None:
+    write_prompts(keyed, 2)
+    (keyed.folder / "short words.md").write_text("In short: {{ message }}\n")
+    given = ("-p", "./short words.md", "-m", "openai/m-1", "-s", "Be brief.", "--option", "temperature=0.5")
+    assert keyed.afk(*RUN, *given, "--option", "stop=true story", "--ordered").code == 0
+    queued = keyed.in_process("batch", "retry", "results.jsonl", "p1", "--done").err
+    status = dict(line.split(None, 1) for line in keyed.in_process("batch", "status").out.splitlines())
+    assert queued.rstrip().endswith(f"ask them with: {status['next']}")
+    afk, *command = shlex.split(status["next"])
+    done = keyed.afk(*command)
+    assert (afk, done.code, len(server.requests)) == ("afk", 0, 3), done.err
+    assert server.requests[-1].body["model"] == "m-1"
+    assert server.requests[-1].body["temperature"] == 0.5
+
+
 def test_what_failed_is_retried_and_the_order_of_the_results_stays(shell: Shell) -> None:
     write_prompts(shell, 8)
     broken = {"ask 2", "ask 5"}
@@ -147,7 +163,12 @@ def test_what_failed_is_retried_and_the_order_of_the_results_stays(shell: Shell)
         return Step(status=400, body={"error": {"message": "no"}}) if said(request) in broken else Step()
 
     with serving(shell, answer) as server:
-        assert shell.afk(*RUN, "--ordered").code == 4
+        done = shell.afk(*RUN, "--ordered")
+        assert done.code == 4
+        *_, failures = done.err.splitlines()
+        assert failures == "afk: to see why prompts failed: afk batch results results.jsonl --state failed"
+        found = shell.in_process("batch", "results", "results.jsonl", "--state", "failed").events
+        assert [row["error"]["kind"] for row in found] == ["bad_request"] * 2
         broken.clear()
         assert "2 prompts queued" in shell.in_process("batch", "retry", "results.jsonl").err
         done = shell.afk(*RUN, "--ordered")

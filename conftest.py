@@ -6,10 +6,13 @@ import importlib.util
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from tests.e2e.warm import AFK
+from tests.e2e.workers import keep_workers, workers
 from tests.event_checks import EVENTS, check_emitted_events
 from tests.interrupts import allow_interrupts
 from tests.postgres_server import stop_postgres_server
@@ -37,6 +40,9 @@ if not HAS_SCHEMA_TOOLS:
 settings.register_profile("small", deadline=None, max_examples=25)
 settings.register_profile("full", deadline=None, max_examples=200)
 
+WARM = pytest.StashKey[list[tuple[int, int, dict[str, int]]]]()
+"""Of each process of tests: how many commands ran warm, how many were started, and why some ran cold."""
+
 
 @pytest.fixture(autouse=True)
 def _no_places_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,17 +58,38 @@ def _events_are_as_their_schema_says() -> Iterator[None]:
     assert EVENTS.problems == [], "events differ from `afk events schema`"
 
 
-def pytest_sessionfinish() -> None:
-    """Stop the PostgreSQL server of this process, if a test has started one."""
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Stop what tests of this process have started; with `--warm`, fail where no command ran warm."""
     stop_postgres_server()
+    kept = workers()
+    if kept is None:
+        return
+    kept.close()
+    counts = session.config.stash.setdefault(WARM, [])
+    counts.append((kept.served, kept.commands, dict(kept.reasons)))
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["warm"] = counts[0]
+    elif not sum(count[0] for count in counts) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Note how many commands a process of pytest-xdist ran warm."""
+    if counts := getattr(node, "workeroutput", {}).get("warm"):
+        node.config.stash.setdefault(WARM, []).append(tuple(counts))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--warm", action="store_true", help="run the commands of tests in warm workers, where afk does")
     parser.addoption("--full", action="store_true", help="run all that CI runs: the long suites too, and more examples")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: a suite that takes minutes: CI runs it, and `--full`")
+    if config.getoption("--warm"):
+        keep_workers(AFK)
     settings.load_profile("full" if _full(config) else "small")
     config.option.loadscopereorder = False  # xdist keeps the order of `_longest_files_first`
 
@@ -108,6 +135,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if counts := config.stash.get(WARM, []):
+        served, commands = (sum(count[at] for count in counts) for at in (0, 1))
+        terminalreporter.write_line(f"{served} of {commands} commands ran warm; why others ran cold:")
+        reasons = sum((Counter(count[2]) for count in counts), Counter())
+        for reason, number in reasons.most_common():
+            terminalreporter.write_line(f"{number:5} {reason}")
     if not HAS_LITELLM:
         terminalreporter.write_line("what needs LiteLLM was left out: .ci/litellm runs it in an environment of its own")
     if not HAS_LITELLM_PROXY:

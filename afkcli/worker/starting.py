@@ -40,7 +40,7 @@ def start_worker(environment: Mapping[str, str], program: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         address = _wanted(environment, program)
         if address is not None:
-            _spawn(address, environment, program)
+            spawn(order_of(address, program), environment)
 
 
 def _wanted(environment: Mapping[str, str], program: str) -> str | None:
@@ -67,29 +67,40 @@ def environment_of(environment: Mapping[str, str]) -> dict[str, str] | None:
     return None if secret else kept
 
 
-def _spawn(address: str, environment: Mapping[str, str], program: str) -> None:
+def spawn(order: Mapping[str, object], environment: Mapping[str, str]) -> int | None:
+    """Start a worker, and return its process id; None where it may not have its environment.
+
+    Args:
+        order: what it is to be: see `order_of`.
+        environment: of the process that starts it.
+    """
     kept = environment_of(environment)
     if kept is None:
-        return
-    order = os.memfd_create("afk-worker")
+        return None
+    file = os.memfd_create("afk-worker")
     try:
-        data = json.dumps(_order(address, program)).encode()
-        os.write(order, data)
-        os.lseek(order, 0, os.SEEK_SET)
-        os.posix_spawn(
+        os.write(file, json.dumps(order).encode())
+        os.lseek(file, 0, os.SEEK_SET)
+        return os.posix_spawn(
             sys.executable,
             [sys.executable, _SCRIPT],
             kept,
-            file_actions=_file_actions(order),
+            file_actions=_file_actions(file),
             setsid=True,
             setsigmask=(),
             setsigdef=_reset(),
         )
     finally:
-        os.close(order)
+        os.close(file)
 
 
-def _order(address: str, program: str) -> dict[str, object]:
+def order_of(address: str, program: str) -> dict[str, object]:
+    """Return the order for a worker that imports what this process has imported.
+
+    Args:
+        address: the path of its socket.
+        program: what was executed.
+    """
     return {
         "socket": address,
         "program_folder": os.path.dirname(os.path.realpath(program)),  # noqa: PTH120

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from afkcli.testing.model_server import ModelServer
+from tests.e2e import workers
 from tests.e2e.shell import Finished, Shell
 from tests.event_checks import EVENTS
 
@@ -18,6 +19,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     home.mkdir()
     folder.mkdir()
     yield Shell(home=home, folder=folder)
+    workers.stop(tmp_path)
     EVENTS.check_logs((home / "afk" / "state" / "events").glob("*.jsonl"))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.warm import AFK, start
+from tests.e2e.workers import variables
 from tests.in_process import run_in_process
 
 __all__ = ["AFK", "LIMIT", "Finished", "Shell", "kill", "roles_and_texts", "wait_for_output"]
@@ -50,8 +51,9 @@ class Shell:
     def environment(self, **extra: str) -> dict[str, str]:
         kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT")
         env = {name: os.environ[name] for name in kept if name in os.environ}
-        env |= {"HOME": str(self.home), "AFK_HOME": str(self.home / "afk"), "AFK_WORKER": "off"}
-        return {**env, **self.env, **extra}
+        env |= {"HOME": str(self.home), "AFK_HOME": str(self.home / "afk")}
+        env |= {**self.env, **extra}
+        return {**(variables(env) if not self.cold else {"AFK_WORKER": "off"}), **env}
 
     def afk(self, *arguments: str, stdin: bytes | None = None, **env: str) -> Finished:
         """Run `afk` to its end; stdin is empty (/dev/null) unless bytes are given."""

@@ -1,7 +1,8 @@
 """Starts `afk` as a fork of a process that has its imports done, so that a test does not wait for them again.
 
 What runs is a real process with a process id, descriptors, signals and an exit status of its own; only the interpreter
-was started before. A test whose subject is the start itself takes `subprocess.Popen`. With `AFK_TEST_START=cold` all
+was started before. A test whose subject is the start itself takes `subprocess.Popen`. With `--warm` the compiled client
+is started instead, which hands its command to the worker of afk (`workers.py`). With `AFK_TEST_START=cold` all
 start cold: CI runs some suites so.
 """
 
@@ -23,6 +24,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.workers import are_used_by, workers
+
 AFK = Path(sys.executable).parent / ("afk.exe" if os.name == "nt" else "afk")
 LOCALE = ("LANG", "LC_ALL", "LC_CTYPE", "LANGUAGE")
 _COLD_VARIABLES = ("PYTHON", "LD_", "MALLOC_", "GLIBC_")
@@ -41,6 +44,7 @@ def start(
         take_terminal: make the terminal on stdin the controlling one; for a session of its own.
         options: those of `subprocess.Popen`.
     """
+    cold = are_used_by(command, AFK, options) or cold
     if not cold and _can_be_warm(command, options):
         return _Warm(command, take_terminal=take_terminal, **options)
     if take_terminal:
@@ -57,6 +61,8 @@ def _take_terminal() -> None:
 
 def _can_be_warm(command: Sequence[str | Path], options: dict[str, Any]) -> bool:
     if sys.platform != "linux" or os.environ.get("AFK_TEST_START") == "cold":
+        return False
+    if workers() is not None and os.fspath(command[0]) == str(AFK):
         return False
     env = options.get("env") or os.environ
     return (

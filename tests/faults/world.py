@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 from afkcli.testing.model_script import Step
+from tests.e2e import workers
 from tests.e2e.shell import AFK, LIMIT, Finished, Shell
 from tests.e2e.warm import start
 from tests.faults.server import StampingServer
@@ -145,6 +146,7 @@ def new_world(seed: str, *steps: Step) -> Iterator[World]:
                 yield world
             finally:
                 world.rest()
+                workers.stop(root)
 
 
 NewWorld = Callable[..., contextlib.AbstractContextManager[World]]

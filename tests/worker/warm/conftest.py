@@ -49,7 +49,9 @@ class WarmShell(Shell):
 
     def environment(self, **extra: str) -> dict[str, str]:
         on = {"AFK_WORKER": "on", "XDG_RUNTIME_DIR": str(self.runtime)}
-        return {**super().environment(), **on, **self.env, **extra}
+        env = {**super().environment(), **on, **self.env, **extra}
+        env.pop(place.SOCKET_VARIABLE, None)  # of the option `--warm`
+        return env
 
     @property
     def address(self) -> str:

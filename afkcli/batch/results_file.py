@@ -27,6 +27,7 @@ class _Known(Struct):
     sequence: int
     attempts: int
     state: PromptState
+    index: int
     has_row: bool = False
 
 
@@ -51,6 +52,8 @@ class ResultsFile:
         self._ordered = ordered
         self._descriptor = -1
         self._size = 0
+        self._rows = bytearray()
+        self._is_stale = False
         self._written: set[int] = set()
         self._order: list[str] = []
         self._ready: set[str] = set()
@@ -76,6 +79,10 @@ class ResultsFile:
             os.fchmod(self._descriptor, 0o600)
             sync_folder(self.path.parent)
         self._size = os.fstat(self._descriptor).st_size
+        self._rows, self._is_stale = bytearray(), False
+        for item in known.values():
+            if item.has_row:
+                self._note_row(item.index)
         missing = [item.sequence for item in known.values() if item.sequence and not item.has_row]
         self.after = min(missing) - 1 if missing else max((item.sequence for item in known.values()), default=0)
         self._written = {item.sequence for item in known.values() if item.has_row and item.sequence > self.after}
@@ -83,13 +90,24 @@ class ResultsFile:
             self._order = [id_ for id_, item in known.items() if not item.has_row][::-1]
 
     @property
-    def is_lost(self) -> bool:
-        """Whether rows that were written are no longer in the file: it was deleted, replaced or cut meanwhile."""
+    def is_wrong(self) -> bool:
+        """Whether the file is to be opened again to be right.
+
+        It was deleted, replaced or cut meanwhile, or has an earlier row of a prompt that was asked again meanwhile.
+        """
         try:
             found, ours = self.path.stat(), os.fstat(self._descriptor)
         except OSError:
             return True
-        return (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino) or found.st_size < self._size
+        is_other = (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino)
+        return is_other or found.st_size < self._size or self._is_stale
+
+    def _note_row(self, index: int) -> None:
+        """Take note that the prompt at this place of the input has a row, and whether it had one before."""
+        if index >= len(self._rows):
+            self._rows.extend(bytes(index + 1 - len(self._rows)))
+        self._is_stale = self._is_stale or self._rows[index] == 1
+        self._rows[index] = 1
 
     async def _known(self, engine: Engine) -> dict[str, _Known]:
         """Return what the engine knows of each prompt, by its id, in the order of the input."""
@@ -97,7 +115,7 @@ class ResultsFile:
         after = -1
         while page := await engine.prompts(self._batch, after=after, limit=_PAGE):
             for info in page:
-                known[info.id] = _Known(info.sequence, info.attempts, info.state)
+                known[info.id] = _Known(info.sequence, info.attempts, info.state, info.index)
             after = page[-1].index
         return known
 
@@ -180,6 +198,8 @@ class ResultsFile:
             OSError: the file cannot be written; what was written of a row is taken back.
         """
         new = [item for item in outcomes if item.sequence not in self._written]
+        for item in new:
+            self._note_row(item.index)
         if not self._ordered:
             self._append(new)
             return

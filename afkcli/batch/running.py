@@ -362,8 +362,8 @@ class Attendant:
                 after = self._file.after
 
     async def _written_again(self) -> bool:
-        """Return whether the file had lost rows, because it was deleted for one, and was opened once more for them."""
-        if self._file.is_broken or not self._file.is_lost:
+        """Return whether the file had not the rows that it should have, and was opened once more for them."""
+        if self._file.is_broken or not self._file.is_wrong:
             return False
         self._reopened += 1
         if self._reopened > _REOPENED:

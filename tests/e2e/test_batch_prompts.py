@@ -179,6 +179,34 @@ def test_what_failed_is_retried_and_the_order_of_the_results_stays(shell: Shell)
     assert [row["attempts"] for row in found] == [1, 1, 2, 1, 1, 2, 1, 1]
 
 
+@pytest.mark.parametrize("order", [(), ("--ordered",)])
+def test_a_retry_while_the_batch_runs_leaves_one_row_a_prompt(shell: Shell, order: tuple[str, ...]) -> None:
+    write_prompts(shell, 6)
+    go_on = threading.Event()
+
+    def answer(request: RecordedRequest) -> Step:
+        if said(request) == "ask 5":
+            go_on.wait(60)
+        return Step(text=f"answer {request.n}")
+
+    with serving(shell, answer) as server:
+        running = shell.start(*RUN, "--concurrency", "1", *order)
+        server.wait_for_requests(6, LIMIT)
+        first = {id_: row["text"] for id_, row in by_id(shell).items()}
+        assert "1 prompt queued" in shell.in_process("batch", "retry", "results.jsonl", "p1", "--done").err
+        go_on.set()
+        with running:
+            _, err = running.communicate(timeout=LIMIT)
+        assert running.returncode == 0, err
+        assert len(server.requests) == 7
+    found = rows(shell)
+    assert sorted(row["id"] for row in found) == [f"p{n}" for n in range(6)]
+    if order:
+        assert [row["id"] for row in found] == [f"p{n}" for n in range(6)]
+    again = by_id(shell)["p1"]
+    assert (again["attempts"], again["text"] != first["p1"]) == (2, True)
+
+
 def test_results_that_came_as_they_ended_are_put_in_order(shell: Shell) -> None:
     def answer(request: RecordedRequest) -> Step:
         return Step(delay_first=0.5 if said(request) == "ask 0" else 0.0)

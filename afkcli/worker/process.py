@@ -75,7 +75,7 @@ def _main(command: Callable[[Callable[[], Invocation]], Ending]) -> None:
     listener, identity, rehearsal = _prepared(command, order)
     began, holds = time.time(), held_modules(order["modules"])
     write_state(lock, State(began=began, served=0, reason="", holds=holds))
-    child = StandBy(listener, identity, command, lambda: rehearsal.run(1, is_child=True))
+    child = StandBy(listener, identity, command, lambda: rehearsal.run(1))
     address = order["socket"]
     here = _numbers(address)
 

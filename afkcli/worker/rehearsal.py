@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -64,14 +65,22 @@ _MESSAGES = (
 class Part:
     """A turn of one API: the command line's model, variables and config, and what the server answers.
 
-    `loader` names the function of a plugin that imports its SDK, as `module:function`, where a turn leaves threads
-    behind: the worker, which forks, calls that alone, and each child takes the turn.
+    `loader` names the function of a plugin, as `module:function`, that imports its SDK. It is called before anything
+    else imports the SDK: without the variables that it sets, LiteLLM fetches prices in a thread that does not end.
+    `forgetter` names the one that drops what a turn leaves in the SDK's own caches.
     """
 
     def __init__(
-        self, model: str, variables: dict[str, str], answer: bytes, config: str = "", loader: str = ""
+        self,
+        model: str,
+        variables: dict[str, str],
+        answer: bytes,
+        config: str = "",
+        loader: str = "",
+        forgetter: str = "",
     ) -> None:
         self.loader = loader
+        self.forgetter = forgetter
         self.model = model
         self.variables = variables
         self.answer = answer
@@ -91,6 +100,7 @@ PARTS = {
         {"OPENAI_API_KEY": _KEY, "OPENAI_BASE_URL": _URL},
         _CHAT,
         loader="afk_provider_litellm.library:load",
+        forgetter="afk_provider_litellm.library:forget_clients",
     ),
     "afk_provider_anthropic.provider": Part(
         "anthropic/claude-sonnet-5", {"ANTHROPIC_API_KEY": _KEY, "ANTHROPIC_BASE_URL": _URL[:-3]}, _MESSAGES
@@ -119,14 +129,14 @@ class Rehearsal:
         self._folder = folder
 
     def load(self) -> None:
-        """Have plugins import their SDKs, where no turn is taken before the fork."""
+        """Have plugins import their SDKs; the variables that they set stay set."""
         for part in self._parts:
             if part.loader:
                 module, _, function = part.loader.partition(":")
                 getattr(importlib.import_module(module), function)()
 
-    def run(self, times: int, *, is_child: bool = False) -> None:
-        """Take each turn so many times; `is_child` says that this process does not fork.
+    def run(self, times: int) -> None:
+        """Take each turn so many times.
 
         Raises:
             RuntimeError: a turn failed, so that what it would have executed was not.
@@ -135,11 +145,18 @@ class Rehearsal:
         home = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=self._folder)
         try:
             for number in range(times):
-                for part in self._parts if is_child else [part for part in self._parts if not part.loader]:
+                for part in self._parts:
                     self._take(part, home, number)
         finally:
             shutil.rmtree(home, ignore_errors=True)
-            forget()
+            self._forget()
+
+    def _forget(self) -> None:
+        for part in self._parts:
+            module, _, function = part.forgetter.partition(":")
+            if module in sys.modules:
+                getattr(sys.modules[module], function)()
+        forget()
 
     def _take(self, part: Part, home: str, number: int) -> None:
         os.makedirs(f"{home}/config", mode=0o700, exist_ok=True)  # noqa: PTH103
@@ -155,8 +172,6 @@ class Rehearsal:
 
 
 def _invocation(words: Sequence[str]) -> Invocation:
-    import sys
-
     return Invocation(
         arguments=words,
         environment=os.environ,

@@ -54,6 +54,12 @@ def load() -> Any:
     return _loaded
 
 
+def forget_clients() -> None:
+    """Drop the clients that LiteLLM keeps for later calls, with their keys and URLs; nothing happens before `load`."""
+    if _loaded is not None:
+        _loaded.in_memory_llm_clients_cache.flush_cache()
+
+
 class _Encoding:
     """Stands for the table of tokens, which LiteLLM hands from function to function and nearly never uses.
 

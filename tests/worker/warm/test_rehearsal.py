@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from afkcli.host.ending import Ending
 from afkcli.host.invocation import Invocation
-from afkcli.worker.rehearsal import PARTS, Rehearsal
+from afkcli.worker.rehearsal import PARTS, Part, Rehearsal
 
 
 @pytest.mark.parametrize("module", PARTS)
@@ -42,3 +44,36 @@ def test_a_provider_that_was_not_used_is_not_rehearsed(tmp_path: Path) -> None:
         raise AssertionError("a turn was taken")
 
     Rehearsal(command, ["afkcli.core.run.loop", "sqlite3"], str(tmp_path)).run(3)
+
+
+def test_a_plugin_imports_its_sdk_first_and_forgets_at_last_what_the_turns_left_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+    plugin = SimpleNamespace(load=lambda: called.append("load"), forget=lambda: called.append("forget"))
+    monkeypatch.setitem(sys.modules, "plugin_with_an_sdk", plugin)
+    part = Part("m", {}, b"", loader="plugin_with_an_sdk:load", forgetter="plugin_with_an_sdk:forget")
+    monkeypatch.setitem(PARTS, "plugin_with_an_sdk.provider", part)
+
+    def command(make: Callable[[], Invocation]) -> Ending:
+        called.extend(make().arguments[:1])
+        return Ending(0)
+
+    rehearsal = Rehearsal(command, ["plugin_with_an_sdk.provider"], str(tmp_path))
+    rehearsal.load()
+    rehearsal.run(2)
+
+    assert called == ["load", "run", "threads", "threads", "run", "forget"]
+
+
+def test_what_a_turn_left_in_an_sdk_is_forgotten_also_when_a_turn_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+    monkeypatch.setitem(sys.modules, "plugin_with_an_sdk", SimpleNamespace(forget=lambda: called.append("forget")))
+    monkeypatch.setitem(PARTS, "plugin_with_an_sdk.provider", Part("m", {}, b"", forgetter="plugin_with_an_sdk:forget"))
+
+    with pytest.raises(RuntimeError):
+        Rehearsal(lambda make: Ending(1), ["plugin_with_an_sdk.provider"], str(tmp_path)).run(1)
+
+    assert called == ["forget"]

@@ -12,7 +12,8 @@ from afkcli.worker.wire import Order
 
 _STATE, _GROUP, _TERMINAL, _FOREGROUND, _NICE, _POLICY = 0, 2, 4, 5, 16, 38
 """Fields 3, 5, 7, 8, 19 and 41 of /proc/PID/stat (proc(5)), counted from behind the name."""
-_STOPPED = ("T", "t")
+_STOPPED = "T"
+"""Not "t": what a debugger stops is continued without a signal."""
 
 
 class Caller:
@@ -56,9 +57,17 @@ class Caller:
         return bool(fields) and fields[_GROUP] == fields[_FOREGROUND]
 
     def is_stopped(self) -> bool:
-        """Return whether it was stopped, by a signal or a debugger."""
+        """Return whether it was stopped by a signal."""
         fields = stat_of(self.pid)
-        return bool(fields) and fields[_STATE] in _STOPPED
+        return bool(fields) and fields[_STATE] == _STOPPED
+
+    def is_traced(self) -> bool:
+        """Return whether a debugger or strace looks into it, which has to see what the command does."""
+        try:
+            with open(f"/proc/{self.pid}/status", "rb") as file:  # noqa: PTH123
+                return b"\nTracerPid:\t0\n" not in file.read()
+        except OSError:
+            return True
 
     def foreground_of(self, descriptor: int) -> bool:
         """Return whether it is in the foreground of the terminal of a descriptor.

@@ -22,6 +22,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/auxv.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -588,7 +589,8 @@ static void catch_signals(struct run *run)
     sigprocmask(SIG_BLOCK, &caught, &run->before);
     for (size_t at = 0; at < COUNT(FORWARDED); at++) {
         struct sigaction action = {.sa_handler = note_signal}, old;
-        if (sigaction(FORWARDED[at], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+        bool ignored = sigaction(FORWARDED[at], NULL, &old) != 0 || old.sa_handler == SIG_IGN;
+        if (!ignored || FORWARDED[at] == SIGCONT) /* which continues a process that ignores it, too */
             sigaction(FORWARDED[at], &action, NULL);
     }
 }
@@ -715,10 +717,14 @@ static enum next listen_to_child(struct run *run)
     return CONTINUE;
 }
 
-/* Let the child run the command, and accompany it to its end. Returns only if the child ended before it had begun. */
+/* Let the child run the command, and accompany it to its end. Returns only if the child ended before it had begun.
+ *
+ * The child hides its keys from the processes that tools start. This process has the same environment, and hides it too,
+ * once the child has read of it what it compares; executing Python undoes that. */
 static void accompany(int connection, pid_t child, const struct descriptors *given)
 {
     struct run run = {.connection = connection, .child = child};
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     catch_signals(&run);
     bool gone = !agree(connection, given);
     while (!gone) {

@@ -12,6 +12,7 @@ from afkcli.host.permissions import MAX_OWN_BYTES
 from afkcli.worker import place, wire
 from afkcli.worker.caller import Caller
 from afkcli.worker.identity import Identity
+from afkcli.worker.starting import is_passed_on
 
 NEVER = ("batch", "chat", "completion", "init", "plugins", "trust", "worker")
 """Commands that talk with a person, change the installation, start processes of their own, or are of the worker."""
@@ -34,6 +35,8 @@ _TURNS = ("run",)
 _TOOL_OPTIONS = ("--tool", "--tools", "-T")
 _SIGNS = (b"tools", b"_command")
 """What a config has that gives an agent tools, or a provider a key by a command."""
+_TERMINALS = ("/dev/tty", "/dev/stdin")
+"""A child has no controlling terminal, and one that is in the background does not stop when it reads a terminal."""
 _OTHER_FILES = ("/dev/fd/", "/proc/", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/tty")
 
 
@@ -78,7 +81,8 @@ def _of_command(words: Sequence[str], order: wire.Order) -> Decision | None:
         return Decision.cold(f"`afk {command[0]}` runs cold")
     if "--edit" in words or _approvals(words) == "ask":
         return Decision.cold("a person is asked")
-    if order.flags & wire.HAS_OTHERS and any(name in word for word in words for name in _OTHER_FILES):
+    named = _OTHER_FILES if order.flags & wire.HAS_OTHERS else _TERMINALS
+    if any(name in word for word in words for name in named):
         return Decision.cold("an argument names a descriptor")
     return None
 
@@ -104,10 +108,15 @@ def _of_environment(program: str, environment: Mapping[str, str], identity: Iden
     if os.path.dirname(os.path.realpath(program)) != identity.program_folder:  # noqa: PTH120
         return Decision.cold("another program")
     name = identity.changed_variable(environment)
-    return Decision.stale(f"{name} differs") if name is not None else None
+    if name is None:
+        return None
+    # Another worker would not have the variable either: it would be started again and again.
+    return Decision.stale(f"{name} differs") if is_passed_on(name) else Decision.cold(f"{name} differs")
 
 
 def _of_process(caller: Caller, identity: Identity) -> Decision | None:
+    if caller.is_traced():
+        return Decision.cold("it is traced")
     state = identity.differing_state(caller.pid)
     return Decision.stale(f"{state} differs") if state is not None else None
 
@@ -129,9 +138,14 @@ def _of_terminal(
     known = READS_NO_TERMINAL.get(command)
     if known is None or (known and part and part not in known):
         return Decision.cold("it may read from the terminal")
-    if command in _TURNS and (words[-1:] == ["-"] or _may_ask(words, caller, environment)):
+    if command in _TURNS and (_reads_stdin(words) or _may_ask(words, caller, environment)):
         return Decision.cold("it may ask on the terminal")
     return None
+
+
+def _reads_stdin(words: Sequence[str]) -> bool:
+    """Return whether a word says that stdin is read, though it is a terminal: `-`, `--attach=-`."""
+    return any(word == "-" or word.endswith("=-") for word in words)
 
 
 def _may_ask(words: Sequence[str], caller: Caller, environment: Mapping[str, str]) -> bool:

@@ -203,7 +203,7 @@ class Serving:
 def _has_stopped_client(connection: socket.socket) -> bool:
     peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     fields = stat_of(int.from_bytes(peer[:4], sys.byteorder))
-    return bool(fields) and fields[0] in ("T", "t")
+    return bool(fields) and fields[0] == "T"
 
 
 def tell_end(connection: socket.socket, status: int) -> None:

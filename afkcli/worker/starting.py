@@ -22,7 +22,7 @@ _PROVIDER = re.compile(r"afk_provider_\w+\.provider|afkcli\.providers\.base")
 PASSED_ON = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|TMPDIR|LANG|LANGUAGE|LC_[A-Z]+|TZ|TZDIR|XDG_[A-Z_]+_(HOME|DIR|DIRS)|AFK_HOME"
     r"|AFK_WORKER|AFK_WORKER_SOCKET|AFK_WORKER_LOG|SSL_CERT_FILE|SSL_CERT_DIR|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE"
-    r"|VIRTUAL_ENV|CONDA_PREFIX|(?i:(http|https|all|no|ftp|ws|wss)_proxy)"
+    r"|VIRTUAL_ENV|CONDA_PREFIX|LD_LIBRARY_PATH|MALLOC_[A-Z_]+|GLIBC_TUNABLES|OPENSSL_CONF|LOCPATH|(?i:(http|https|all|no|ftp|ws|wss)_proxy)"
 )
 """The variables that a worker gets. None of them has a key, except a proxy with a password: see `environment_of`."""
 
@@ -60,9 +60,14 @@ def _wanted(environment: Mapping[str, str], program: str) -> str | None:
     return address
 
 
+def is_passed_on(name: str) -> bool:
+    """Return whether a worker gets the variable of this name."""
+    return PASSED_ON.fullmatch(name) is not None or name in place.FROM_START
+
+
 def environment_of(environment: Mapping[str, str]) -> dict[str, str] | None:
     """Return the environment of a worker; None where a proxy has a password, which no worker may have."""
-    kept = {name: value for name, value in environment.items() if PASSED_ON.fullmatch(name) or name in place.FROM_START}
+    kept = {name: value for name, value in environment.items() if is_passed_on(name)}
     secret = any(name.lower().endswith("_proxy") and "@" in value for name, value in kept.items())
     return None if secret else kept
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from afkcli.worker import deciding, wire
+from afkcli.worker.caller import Caller
 from afkcli.worker.identity import Identity
 from tests.worker.warm.conftest import WarmShell, until
 
@@ -52,8 +55,7 @@ def replaced(shell: WarmShell, call: Callable[[], object]) -> bool:
         ("SSL_CERT_DIR", "/etc/ssl"),
         ("LC_ALL", "POSIX"),
         ("LD_LIBRARY_PATH", "/nonexistent"),
-        ("OPENAI_LOG", "info"),
-        ("PYDANTIC_DISABLE_PLUGINS", "1"),
+        ("MALLOC_ARENA_MAX", "2"),
         ("XDG_CONFIG_HOME", "/nonexistent"),
     ],
 )
@@ -63,6 +65,36 @@ def test_another_value_of_a_variable_that_matters_runs_cold(
     for known in ("HTTPS_PROXY", "no_proxy", "SSL_CERT_DIR", "LC_ALL", "LD_LIBRARY_PATH"):
         monkeypatch.delenv(known, raising=False)
     assert replaced(shell, lambda: shell.afk("run", "-n", "hi", NO_PROXY="127.0.0.1", **{name: value}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("LD_PRELOAD", ""), ("OPENAI_LOG", "info"), ("PYDANTIC_DISABLE_PLUGINS", "1"), ("LD_AUDIT", "")]
+)
+def test_a_variable_that_no_worker_gets_runs_cold_and_starts_no_other_worker(
+    fresh: WarmShell, name: str, value: str
+) -> None:
+    before = fresh.warm_up()
+
+    for _ in range(2):
+        assert fresh.afk("run", "-n", "hi", **{name: value}).code == 0
+
+    until(lambda: (state := fresh.worker) is not None and name in state.reason, "the reason")
+    assert fresh.warm_up().pid == before.pid
+
+
+def test_what_a_debugger_looks_into_runs_cold() -> None:
+    identity = Identity([], [], {}, "/bin")
+    with subprocess.Popen(["sleep", "60"], stdin=subprocess.PIPE) as process:
+        assert deciding._of_process(Caller(process.pid), identity) is None
+
+        ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+        ptrace.argtypes = [ctypes.c_long] * 4
+        assert ptrace(0x4206, process.pid, 0, 0) == 0  # PTRACE_SEIZE
+        decision = deciding._of_process(Caller(process.pid), identity)
+
+        process.kill()
+    assert decision is not None
+    assert not decision.is_stale
 
 
 def test_the_old_value_of_a_plugin_file_is_never_used(shell: WarmShell, tmp_path: Path) -> None:
@@ -147,8 +179,6 @@ def test_variables_that_containers_set_for_python_are_those_of_the_worker_too(fr
 
 
 def test_python_with_afk_as_a_module_runs_cold(shell: WarmShell) -> None:
-    import subprocess
-
     state = shell.warm_up()
     done = subprocess.run(
         [sys.executable, "-m", "afkcli", "threads"], env=shell.environment(), cwd=shell.folder, capture_output=True
@@ -232,6 +262,14 @@ class TestCommands:
     )
     def test_it_runs_cold(self, words: list[str]) -> None:
         assert deciding._of_command(words, order()) is not None
+
+    @pytest.mark.parametrize("word", ["/dev/tty", "--attach=/dev/stdin"])
+    def test_a_terminal_that_is_named_runs_cold(self, word: str) -> None:
+        assert deciding._of_command(["run", word], order()) is not None
+
+    @pytest.mark.parametrize("words", [["run", "-"], ["run", "-", "-q"], ["run", "--attach", "-", "x"]], ids=" ".join)
+    def test_a_run_that_reads_the_terminal_runs_cold(self, words: list[str]) -> None:
+        assert deciding._reads_stdin(words)
 
     @pytest.mark.parametrize("word", ["/dev/fd/63", "/proc/self/fd/3", "--attach=/dev/fd/9", "/dev/stdin"])
     def test_a_descriptor_that_is_not_sent_runs_cold(self, word: str) -> None:

@@ -1,4 +1,4 @@
-"""The results of a batch as JSON Lines: written as they come or in the order of the input, and gone on with.
+"""The results of a batch as JSON Lines: written as they come or in the order of the input, and continued.
 
 The engine has the results too, so the file is what the engine says: what is missing is written when the batch goes on,
 a torn last line is cut off, and rows of prompts that are asked again are taken out.
@@ -181,7 +181,7 @@ class ResultsFile:
 
     def _of_another_batch(self, number: int, row: JsonObject, what: str) -> UsageError:
         return UsageError(
-            f"{self.path} is the results file of another batch: line {number} {what} the id "
+            f"{self.path} is the file of results of another batch: line {number} {what} the id "
             f"{str(row.get('id'))[:60]!r}; write to another file with -o"
         )
 

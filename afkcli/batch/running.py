@@ -49,7 +49,7 @@ _REOPENED: Final = 5
 """How often a file of results is written again that is deleted while its batch runs."""
 _FILES, _FILES_A_PROMPT = 256, 2
 """How many files and connections a worker has open at most, and how many more for each prompt in flight."""
-STOPPING: Final = "stopping: what was sent is waited for; press Ctrl-C once more to end it now"
+STOPPING: Final = "stopping: waiting for what was sent; press Ctrl-C again to end now"
 
 MakeEngine = Callable[[], Engine]
 
@@ -97,7 +97,7 @@ class Submission(Struct):
 
 
 async def check_place(engine: Engine, plan: BatchPlan) -> None:
-    """Refuse a file that is not the results file of this batch.
+    """Refuse a file that is not the file of results of this batch.
 
     Raises:
         UsageError: it has contents, and this batch has not written them; or another batch writes to it.
@@ -111,11 +111,13 @@ async def check_place(engine: Engine, plan: BatchPlan) -> None:
             )
         for other in await engine.batches():
             if other.settings.get("results") == place and other.name != plan.name:
-                raise UsageError(f"{plan.results} is the results file of the batch {other.name}; use another with -o")
+                raise UsageError(
+                    f"{plan.results} is the file of results of the batch {other.name}; use another with -o"
+                )
 
 
 async def submit_batch(engine: Engine, plan: BatchPlan, prompts: Iterable[Prompt]) -> Submission:
-    """Create the batch or go on with it: give the engine all prompts, and take over what dead workers had.
+    """Create the batch or continue it: give the engine all prompts, and take over what dead workers had.
 
     Prompts that are not asked yet and are no longer in the input are cancelled.
 
@@ -323,7 +325,7 @@ class Attendant:
         """Return how the batch stands once no worker works any more.
 
         Raises:
-            UsageError: the results file is another batch's.
+            UsageError: the file of results is another batch's.
         """
         loop = asyncio.get_running_loop()
         for worker in self._workers:
@@ -398,7 +400,7 @@ class Attendant:
         return not self._stays or bool(self._signals) or (batch is not None and _is_over(batch))
 
     def _is_time_to_look(self) -> bool:
-        """Return whether workers of other machines may have died: nobody says so."""
+        """Return whether workers of other machines may have died, which the engine has to be asked for."""
         now = time.monotonic()
         if not self._stays or now - self._looked < _LOOK_S:
             return False

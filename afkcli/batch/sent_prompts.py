@@ -1,4 +1,4 @@
-"""Prompts that are at a provider: what the engine keeps of them, so that any process can go on with them."""
+"""Prompts that are at a provider: what the engine keeps of them, so that any process can continue them."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ class Service:
         self._signals += 1
         self._wake.set()
         if self._signals == 1:
-            self._say("stopping: what was sent is waited for; press Ctrl-C once more to end it now")
+            self._say("stopping: waiting for what was sent; press Ctrl-C again to end now")
             for served in self._served.values():
                 served.worker.drain()
         else:

@@ -39,7 +39,7 @@ _READERS: dict[Form, Callable[[str, io.BufferedReader], Iterator[Row]]] = {
     "text": message_rows,
 }
 _EACH = 256
-"""After so many prompts it is told how much of the file was read."""
+"""How many prompts are read between two reports of how much of the file was read."""
 
 
 class Source(FrozenStruct, kw_only=True):

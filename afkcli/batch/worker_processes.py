@@ -1,8 +1,8 @@
-"""The worker processes of a batch: forked before the event loop begins, and ended with the process that made them.
+"""The batch workers of this machine: processes that are forked before the event loop begins, and end with their parent.
 
-Each has two pipes. By one it is told to stop; its end means that the parent is dead, and the worker ends at once. The
-other one is held open by the worker alone, so that the parent sees its end; it carries why the worker stopped early.
-On Linux the system kills a worker whose parent dies, whatever it does at that moment.
+Each has two pipes. One brings the order to stop; its end means that the parent is dead, and the worker ends at once.
+The other one is held open by the worker alone, so that the parent sees its end; it carries why the worker stopped
+early. On Linux the system kills a worker whose parent dies, whatever it does at that moment.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class WorkerProcess(Struct):
 
 
 class Orders:
-    """What a worker is told by its parent, in the worker's event loop."""
+    """The orders that a batch worker gets from its parent, in the worker's event loop."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

@@ -29,4 +29,4 @@ _COMMANDS = {
     ),
 )
 def command() -> None:
-    """Run files of prompts, and look at what became of them."""
+    """Run files of prompts, and show their results."""

@@ -25,7 +25,9 @@ from afkcli.wiring.assembly import load_setup
 
 T = TypeVar("T")
 
-engine_option = option("--engine", default=LOCAL, show_default=True, metavar="NAME", help="The engine that keeps it.")
+engine_option = option(
+    "--engine", default=LOCAL, show_default=True, metavar="NAME", help="The engine that keeps the batch."
+)
 
 
 def with_engine(name: str, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:

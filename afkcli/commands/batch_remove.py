@@ -25,7 +25,7 @@ from afkcli.screen.streams import Stdout
 @click.command(
     "rm",
     cls=Command,
-    examples=(("afk batch rm results.jsonl --yes", "unasked"),),
+    examples=(("afk batch rm results.jsonl --yes", "without asking"),),
 )
 @click.argument("batches", nargs=-1, required=True, shell_complete=complete_batch, metavar="BATCH...")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")

@@ -32,7 +32,7 @@ _AT_ONCE = 1000
 )
 @click.argument("batch", shell_complete=complete_batch)
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--failed", is_flag=True, help="Queue those that failed; so it is by default.")
+@click.option("--failed", is_flag=True, help="Queue those that failed; this is the default.")
 @click.option(
     "--parked", is_flag=True, help="Queue those that may have been paid without an answer: it may cost twice."
 )

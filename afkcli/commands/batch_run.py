@@ -115,7 +115,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: float | None) ->
     help="The longest time for each prompt: seconds, or 90s, 5m, 1h.",
 )
 @option(
-    "--batch", "name", group=CONVERSATION, metavar="NAME", help="The name of the batch; by default its results file."
+    "--batch", "name", group=CONVERSATION, metavar="NAME", help="The name of the batch; by default its file of results."
 )
 @option("--rerun-changed", group=MESSAGE, is_flag=True, help="Ask prompts anew that have changed under their id.")
 @option(
@@ -136,7 +136,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: float | None) ->
     metavar="TIME",
     help="How long to wait for it: seconds, or 90s, 5m, 1h; 60 seconds by default.",
 )
-@option("--json", "json", group=OUTPUT, is_flag=True, help="Write what happens as one line of JSON each.")
+@option("--json", "json", group=OUTPUT, is_flag=True, help="Write every event as one line of JSON.")
 @option(
     "--plain", group=OUTPUT, is_flag=True, help="On a terminal, append lines in place of one line that is drawn again."
 )
@@ -146,7 +146,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: float | None) ->
     is_flag=True,
     help="Write how many prompts, tokens and dollars it will take, as far as that is known, and ask nothing.",
 )
-@option("--engine", default="local", show_default=True, metavar="NAME", help="What keeps the batch and shares it out.")
+@option("--engine", default="local", show_default=True, metavar="NAME", help="The engine that keeps the batch.")
 @option(
     "--workers",
     type=WholeNumber(min=1),

@@ -134,7 +134,7 @@ def _results_file(request: BatchRequest) -> Path:
 
 
 def _locked(setup: Setup, request: BatchRequest, plan: BatchPlan, messages: Messages) -> int:
-    """Take the lock of the batch, and of its results file by the same: no other process of this machine runs it."""
+    """Take the lock of the batch, and of its file of results by the same: no other process of this machine runs it."""
     config = runner_config(setup, request.busy, request.busy_timeout)
     local = LocalEngine(batches_folder(setup.invocation))
     wait = config.busy_timeout_s if config.busy == "wait" else 0.0

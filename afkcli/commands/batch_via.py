@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Attendance: TypeAlias = Callable[[Callable[[News], object]], Coroutine[Any, Any, Attended]]
 """Waits for the end of the workers of a batch; it takes what is called with what happened."""
 
-STOPPING = "stopping: what was sent stays at the provider; the same command goes on with it"
+STOPPING = "stopping: what was sent stays at the provider; the same command continues it"
 
 
 def check_options(request: BatchRequest) -> None:

@@ -54,7 +54,9 @@ def worker(engine: str, concurrency: int, batches: tuple[str, ...], ends: bool, 
     from afkcli.wiring.assembly import load_setup
 
     if engine == LOCAL:
-        raise UsageError("the local engine has no workers beside `afk batch run`; name another one with --engine")
+        raise UsageError(
+            "the engine 'local' has its workers in `afk batch run`; name another one, such as --engine dbos"
+        )
     start = invocation()
     messages = Messages(start)
     setup = load_setup(start, project=True, plugin_files=plugins, notify=messages.say)

@@ -296,6 +296,8 @@ def section(kind: str) -> str:
 
 def missing_line(kind: str, name: str, installed: Sequence[str]) -> str:
     """Return the error for a plugin that is not installed, with the command that installs it."""
+    if kind == "engine":
+        installed = ("local", *installed)  # it is built in
     have = f"installed: {', '.join(installed)}" if installed else "none is installed"
     known = KNOWN.get(f"{kind}.{name}")
     what = "tool plugin" if kind == "tools" else kind

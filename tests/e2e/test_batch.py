@@ -295,7 +295,7 @@ def test_results_that_are_deleted_or_cut_while_the_batch_runs_are_written_again(
 
 
 @pytest.mark.parametrize("harm", ["note", "other"])
-def test_results_that_cannot_be_gone_on_with_are_refused_before_anything_is_asked(
+def test_results_to_what_is_not_a_file_are_refused_before_anything_is_asked(
     keyed: Shell, server: ModelServer, harm: str
 ) -> None:
     results = keyed.folder / "results.jsonl"
@@ -352,12 +352,12 @@ def test_a_second_process_waits_or_is_refused(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("place", ["-", "/dev/stdout", "/dev/null", "pipe", "/dev/fd/1"])
-def test_results_that_cannot_be_gone_on_with_are_refused(keyed: Shell, server: ModelServer, place: str) -> None:
+def test_results_to_what_is_not_a_file_are_refused(keyed: Shell, server: ModelServer, place: str) -> None:
     write_prompts(keyed, 2)
     os.mkfifo(keyed.folder / "pipe")
     done = keyed.afk("batch", "run", "prompts.jsonl", "-o", place)
     assert done.code == 2, done.err
-    assert "results go to a file that the batch can go on with" in done.err
+    assert f"-o {place} cannot be used: a batch that continues needs the file of its results" in done.err
     assert server.requests == []
     assert not (keyed.folder / "-").exists()
 
@@ -427,7 +427,7 @@ def test_a_plugin_may_keep_the_batch(keyed: Shell, server: ModelServer) -> None:
 
     missing = keyed.afk(*RUN, "--engine", "other")
     assert (missing.code, server.requests) == (2, [])
-    assert "there is no engine 'other'" in missing.err
+    assert "there is no engine 'other' (installed: local" in missing.err
     assert keyed.afk(*RUN, *options).code == 0
     assert set(states(keyed).values()) == {"done"}
     assert len(list(kept.glob("*.sqlite"))) == 1

@@ -1,4 +1,4 @@
-"""`afk batch` with all that a prompt may have, watched and gone on with: real processes and a scripted server."""
+"""`afk batch` with everything that a prompt may have, watched and continued: real processes and a scripted server."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Claimed(FrozenStruct, kw_only=True):
 
 
 class Submitted(FrozenStruct, kw_only=True):
-    """What became of prompts: how many are new, and the ids of those that the batch has with another digest."""
+    """What `submit` did: how many prompts are new, and the ids of those that the batch has with another digest."""
 
     new: int = 0
     changed: Sequence[str] = ()
@@ -331,7 +331,7 @@ class Engine(Protocol):
 
         Returns:
             The ids of those that were not kept, because another worker has the prompt by now or it was parked.
-            The claim of a prompt that is `sent` stays the same, whatever becomes of the worker.
+            The claim of a prompt that is `sent` stays the same, also if its worker dies.
         """
         ...
 

@@ -97,7 +97,7 @@ class ChunkStatus(FrozenStruct, kw_only=True):
 
 
 class ChunkResult(FrozenStruct, kw_only=True):
-    """What became of one request: its `id`, and one of the other three.
+    """The result of one request: its `id`, and one of the other three.
 
     `response` is the answer, with `warnings` about it. `error` is why the request failed. `unanswered` is that the
     provider did not work on it, because the batch was `cancelled`, or had `expired` before. Since: 0.2.
@@ -187,7 +187,7 @@ class ProviderBatches(Protocol):
         ...
 
     def results(self, batch_id: str, request_of: Callable[[str], ModelRequest | None]) -> AsyncIterator[ChunkResult]:
-        """Yield what became of the requests of a batch that has ended, in any order.
+        """Yield the results of the requests of a batch that has ended, in any order.
 
         A request may come twice, and may be missing: the first one counts.
 

@@ -67,7 +67,7 @@ def is_starting(error: BaseException) -> bool:
 
 
 def engine_error(error: BaseException, where: str) -> AfkError:
-    """Return an error as one that is told to a person."""
+    """Return the error that a person sees."""
     if isinstance(error, AfkError):
         return error
     error = origin(error)

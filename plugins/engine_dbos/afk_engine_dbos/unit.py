@@ -446,7 +446,7 @@ class BatchUnit:
     def dead(self, workers: Sequence[str], lock_of: Callable[[str], int], grace: float) -> list[str]:
         """Return the workers whose session is over: their locks can be taken.
 
-        A server that was started a moment ago has no sessions yet, so that nobody is dead then.
+        A server that was started a moment ago has no sessions yet, so no worker counts as dead then.
         """
         rows = self._execute("SELECT clock_timestamp() - pg_postmaster_start_time() < make_interval(secs => %s)", grace)
         if not workers or rows[0][0]:

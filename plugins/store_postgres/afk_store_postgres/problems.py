@@ -87,7 +87,7 @@ def store_errors(where: str) -> Iterator[None]:
 
 
 def as_store_error(error: Exception, where: str) -> AfkError:
-    """Return an error as one that is told to a person."""
+    """Return the error that a person sees."""
     if isinstance(error, AfkError):
         return error
     if isinstance(error.__context__, NoReplyError):  # which left its pipeline in disorder

@@ -137,8 +137,10 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if counts := config.stash.get(WARM, []):
         served, commands = (sum(count[at] for count in counts) for at in (0, 1))
-        terminalreporter.write_line(f"{served} of {commands} commands ran warm; why others ran cold:")
         reasons = sum((Counter(count[2]) for count in counts), Counter())
+        terminalreporter.write_line(
+            f"{served} of {commands} commands ran warm" + ("; why others ran cold:" if reasons else "")
+        )
         for reason, number in reasons.most_common():
             terminalreporter.write_line(f"{number:5} {reason}")
     if not HAS_LITELLM:

@@ -51,7 +51,7 @@ class Toolbox:
         for name in names:
             namespace, point, rest = name.partition(".")
             if not (namespace and point and rest):
-                raise UsageError(f"invalid tool name {name!r}; {self._how_to_write(name)}")
+                raise UnknownNameError(f"invalid tool name {name!r}; {self._how_to_write(name)}")
             plugin = self._plugin_of(namespace, offered)
             if plugin in offered.toolsets:
                 asked.setdefault(plugin, set()).add(namespace)

@@ -557,6 +557,18 @@ def test_what_is_wrong_for_all_prompts_stops_the_batch_and_fails_none(
     assert len(server.requests) == 40
 
 
+@pytest.mark.parametrize("tool", ["touch", "nope.*", "shell.nope"])
+def test_a_tool_that_does_not_exist_stops_the_batch_and_fails_none(
+    keyed: Shell, server: ModelServer, tool: str
+) -> None:
+    write_prompts(keyed, 4)
+    done = keyed.afk(*RUN, "--tool", tool)
+    assert done.code in (2, 4)
+    assert "4 queued" in done.err
+    assert tool in done.err
+    assert (server.requests, rows(keyed)) == ([], [])
+
+
 def test_ctrl_c_does_not_wait_for_prompts_that_wait_for_their_minute(shell: Shell) -> None:
     write_prompts(shell, 10)
     with serving(shell, lambda request: Step()) as server:

@@ -48,6 +48,13 @@ def with_engine(name: str, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> 
     return asyncio.run(run())
 
 
+def normal_ids(ctx: click.Context, param: click.Parameter, ids: tuple[str, ...]) -> tuple[str, ...]:
+    """Return typed ids in the Unicode form in which a batch has them: file systems and keyboards may have another."""
+    from unicodedata import normalize
+
+    return tuple(normalize("NFC", id_) for id_ in ids)
+
+
 async def batch_meant(engine: Engine, typed: str | None) -> BatchInfo:
     """Return the batch that is named: by its name, by its file of results, or by the last part of either.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from afkcli.commands.base import Command
-from afkcli.commands.batch_access import batch_meant, complete_batch, engine_option, with_engine
+from afkcli.commands.batch_access import batch_meant, complete_batch, engine_option, normal_ids, with_engine
 from afkcli.commands.context import invocation
 from afkcli.core.contract.engine import SETTLED_STATES, Engine, PromptInfo, PromptState
 from afkcli.core.contract.errors import UsageError
@@ -32,7 +32,7 @@ _AT_ONCE = 200
     ),
 )
 @click.argument("batch", required=False, shell_complete=complete_batch, metavar="[BATCH]")
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("ids", nargs=-1, metavar="[ID]...", callback=normal_ids)
 @click.option(
     "--state",
     "states",

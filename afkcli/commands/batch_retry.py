@@ -8,7 +8,7 @@ from collections.abc import Collection
 import click
 
 from afkcli.commands.base import Command
-from afkcli.commands.batch_access import batch_meant, complete_batch, engine_option, with_engine
+from afkcli.commands.batch_access import batch_meant, complete_batch, engine_option, normal_ids, with_engine
 from afkcli.commands.batch_command import run_command
 from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
@@ -31,7 +31,7 @@ _AT_ONCE = 1000
     ),
 )
 @click.argument("batch", shell_complete=complete_batch)
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("ids", nargs=-1, metavar="[ID]...", callback=normal_ids)
 @click.option("--failed", is_flag=True, help="Queue those that failed; this is the default.")
 @click.option(
     "--parked", is_flag=True, help="Queue those that may have been paid without an answer: it may cost twice."
@@ -84,7 +84,7 @@ def retry(
     ),
 )
 @click.argument("batch", shell_complete=complete_batch)
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("ids", nargs=-1, metavar="[ID]...", callback=normal_ids)
 @engine_option
 @json_option
 def cancel(batch: str, ids: tuple[str, ...], engine: str, as_json: bool) -> None:

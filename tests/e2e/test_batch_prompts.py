@@ -129,6 +129,17 @@ def test_a_sample_is_asked_first_and_then_the_rest(keyed: Shell, server: ModelSe
     assert len({said(request) for request in server.requests}) == len(server.requests) == 20
 
 
+def test_an_id_is_found_in_each_unicode_form(keyed: Shell, server: ModelServer) -> None:
+    write(keyed, {"id": "caf\u00e9", "message": "one"})
+    assert keyed.afk(*RUN, "-m", "gpt-5.2-mini").code == 0
+    for typed in ("caf\u00e9", "cafe\u0301"):
+        assert json.loads(keyed.in_process("batch", "results", "results.jsonl", typed).out)["id"] == "caf\u00e9"
+        assert "1 prompt queued" in keyed.in_process("batch", "retry", "results.jsonl", typed, "--done").err
+        assert "1 prompt cancelled" in keyed.in_process("batch", "cancel", "results.jsonl", typed).err
+        assert "1 prompt queued" in keyed.in_process("batch", "retry", "results.jsonl", typed, "--cancelled").err
+        assert keyed.afk(*RUN, "-m", "gpt-5.2-mini").code == 0
+
+
 def test_a_dry_run_asks_nothing_and_makes_nothing(keyed: Shell, server: ModelServer) -> None:
     write_prompts(keyed, 20)
     done = keyed.afk(*RUN, "-m", "gpt-5.2-mini", "--dry-run")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from afkcli.worker import place
+from tests.docs.pages import REPOSITORY, blocks
 from tests.worker.warm.conftest import WarmShell, until
 
 
@@ -30,6 +31,20 @@ def test_status_shows_the_worker_and_stop_ends_it(fresh: WarmShell) -> None:
     assert stopped.code == 0
     until(lambda: has_ended(state.pid), "the end of the worker")
     assert not Path(fresh.address).exists()
+
+
+def test_the_documented_commands_work(fresh: WarmShell) -> None:
+    page = REPOSITORY / "docs" / "how-to" / "warm-worker.md"
+    console = next(block for block in blocks(page) if block.language == "console")
+    commands = [line.split()[2:] for line in console.text.splitlines() if line.startswith("$ afk ")]
+    state = fresh.warm_up()
+
+    done = [fresh.afk(*words) for words in commands]
+
+    assert commands == [["worker", "status"], ["worker", "stop"]]
+    assert [one.code for one in done] == [0, 0]
+    assert len(done[0].out.split("  ")[:5]) == len(console.text.splitlines()[1].split("  ")[:5])
+    until(lambda: has_ended(state.pid), "the end of the worker")
 
 
 def test_without_a_worker_status_says_so(fresh: WarmShell) -> None:

@@ -7,6 +7,7 @@ import json
 import shlex
 import signal
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -203,6 +204,8 @@ def test_a_retry_while_the_batch_runs_leaves_one_row_a_prompt(shell: Shell, orde
     with serving(shell, answer) as server:
         running = shell.start(*RUN, "--concurrency", "1", *order)
         server.wait_for_requests(6, LIMIT)
+        while (shell.folder / "results.jsonl").read_text().count("\n") < 5:  # it is written a moment later
+            time.sleep(0.02)
         first = {id_: row["text"] for id_, row in by_id(shell).items()}
         assert "1 prompt queued" in shell.in_process("batch", "retry", "results.jsonl", "p1", "--done").err
         go_on.set()

@@ -50,8 +50,15 @@ class Tap:
         """Return the spans, by their start and then in the order in which they came."""
         return sorted((_span(item) for item in self._received() if "spanId" in item), key=lambda span: span.start)
 
-    def metrics(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the points of each metric, as it was sent last: `attributes`, and `count` and `sum`, or `value`."""
+    def metrics(self, *names: str) -> dict[str, list[dict[str, Any]]]:
+        """Return the points of each metric, as it was sent last: `attributes`, and `count` and `sum`, or `value`.
+
+        It waits until each metric of `names` came: they are sent apart from the spans.
+        """
+        wait_until(lambda: set(names) <= self._metrics().keys(), lambda: f"{names} in {self._metrics()}")
+        return self._metrics()
+
+    def _metrics(self) -> dict[str, list[dict[str, Any]]]:
         return {item["name"]: _points(item) for item in self._received() if "spanId" not in item}
 
     def wait_for(self, *names: str) -> list[Span]:

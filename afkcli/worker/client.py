@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 
-from afkcli.host.nondumpable import hide_memory
 from afkcli.worker import place, wire
 
 TYPE_CHECKING = False
@@ -87,6 +86,8 @@ class _Client:
         try:
             if not self._is_warm(flags):
                 return
+            from afkcli.host.nondumpable import hide_memory  # not at the top: `afk --version` runs cold, most often
+
             hide_memory()  # as the one that runs the command does where tools start processes: they find this one too
             self._listen()
             packed = b"".join(descriptor.to_bytes(4, sys.byteorder) for descriptor in descriptors)

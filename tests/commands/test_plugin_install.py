@@ -357,7 +357,7 @@ class TestShown:
                 "click/core.py": "",
             },
             points={
-                "afk": {"tools.odd": "afk_tools_odd", "command.run": "afk_tools_odd", "engine.odd": "afk_tools_odd"},
+                "afk": {"tools.odd": "afk_tools_odd", "command.run": "afk_tools_odd", "planet.odd": "afk_tools_odd"},
                 "afk.models": {"odd-": "provider.odd"},
                 "console_scripts": {"odd": "afk_tools_odd:main"},
             },
@@ -371,7 +371,7 @@ class TestShown:
         assert said["scripts"] == ["odd", "own"]
         assert "it overwrites click/core.py of what is installed" in " ".join(said["warnings"])
         assert "afk run is a command of afk's own, so command.run is never called" in said["warnings"]
-        assert "engine.odd is of a kind that this afk does not know" in " ".join(said["warnings"])
+        assert "planet.odd is of a kind that this afk does not know" in " ".join(said["warnings"])
         assert "models that begin with: odd-" in done.stderr
         assert "commands of the shell: odd, own" in done.stderr
 

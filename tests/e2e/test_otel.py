@@ -104,7 +104,7 @@ def test_a_run_that_uses_a_tool_is_sent(garden: Shell, server: ModelServer, tap:
     assert "otel" not in done.err
     model = "chat gpt-5.2-mini"
     assert list(trees(tap.wait_for("invoke_agent afk")).values()) == [[model, "execute_tool garden.wait", model]]
-    assert tap.metrics()["gen_ai.invoke_agent.duration"][0]["count"] == 1
+    assert tap.metrics("gen_ai.invoke_agent.duration")["gen_ai.invoke_agent.duration"][0]["count"] == 1
     assert "canary" not in tap.output.read_text()
 
 

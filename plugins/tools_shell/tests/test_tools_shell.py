@@ -415,6 +415,8 @@ class TestWhatIsLeftRunning:
 class TestCancelled:
     @linux
     def test_nothing_is_left(self, tmp_path):
+        before = children()  # servers that other tests share
+
         async def cancelled():
             call = asyncio.ensure_future(shell().call({"argv": tree(tmp_path)}))
             noted = await asyncio.to_thread(pids, tmp_path, 5)
@@ -425,13 +427,14 @@ class TestCancelled:
 
         noted = asyncio.run(cancelled())
         wait_until(lambda: not any(runs(pid) for pid in noted))
-        assert children() == []
+        assert children() == before
 
     @linux
     @pytest.mark.parametrize("seconds", [0.2, 0.0])
     def test_at_any_moment(self, monkeypatch, seconds):
         """Also before the command has started, while it is being stopped, and if nothing waits for the supervisor."""
         monkeypatch.setattr("afkcli.processes.supervised.CLOSE_SECONDS", seconds)
+        before = children()
 
         async def cancelled(after):
             call = asyncio.ensure_future(shell().call({"argv": ["sh", "-c", "setsid sleep 600 & sleep 600"]}))
@@ -441,7 +444,7 @@ class TestCancelled:
 
         for moment in range(20):
             asyncio.run(cancelled(moment / 200))
-        wait_until(lambda: children() == [])
+        wait_until(lambda: children() == before)
         found = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, text=True).stdout.splitlines()
         assert [line for line in found if str(supervised.SUPERVISOR) in line] == []
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.answers import CLAUDE_MODEL, MODEL
-from benchmarks.measure import Measured, ProgramFailedError, environment, interleaved, run
+from benchmarks.measure import RUN_SECONDS, Measured, ProgramFailedError, environment, interleaved, run
 from benchmarks.peers.conversations import UnknownFormError
 from benchmarks.peers.installing import Installed
 from benchmarks.peers.pointing import AGAINST, NEXT_TURNS, POINTING, TURNS
@@ -59,9 +59,16 @@ class Bench:
         }
         return environment(home, **variables, **self.network)
 
-    def side(self, command: Sequence[str | Path], env: dict[str, str], *, requests: bool = True) -> Side:
-        """Return the call that measures one run of `command`."""
-        return lambda: run(command, env, self.server if requests else None, cwd=self.folder)
+    def side(
+        self,
+        command: Sequence[str | Path],
+        env: dict[str, str],
+        *,
+        requests: bool = True,
+        seconds: float = RUN_SECONDS,
+    ) -> Side:
+        """Return the call that measures one run of `command`, which may take so many seconds."""
+        return lambda: run(command, env, self.server if requests else None, cwd=self.folder, seconds=seconds)
 
     def interleave(self, sides: dict[str, Side]) -> dict[str, list[Measured]]:
         return interleaved(sides, self.runs, self.say)

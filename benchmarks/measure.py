@@ -60,9 +60,14 @@ def environment(home: Path, **variables: str) -> dict[str, str]:
 
 
 def run(
-    command: Sequence[str | Path], env: Mapping[str, str], server: BenchmarkServer | None = None, *, cwd: Path
+    command: Sequence[str | Path],
+    env: Mapping[str, str],
+    server: BenchmarkServer | None = None,
+    *,
+    cwd: Path,
+    seconds: float = RUN_SECONDS,
 ) -> Measured:
-    """Run `command` to its end, reading its stdout through a pipe.
+    """Run `command` to its end, reading its stdout through a pipe; after `seconds` it is taken to hang.
 
     Raises:
         ProgramFailedError: its exit code is not 0, or it sent no request to the `server` that was given.
@@ -85,7 +90,7 @@ def run(
                 server.sender = process.pid
             assert process.stdout is not None
             with process.stdout:
-                return _measure(process, process.stdout.fileno(), begin, release, server, errors)
+                return _measure(process, process.stdout.fileno(), begin, release, server, errors, seconds)
 
 
 def run_on_terminal(
@@ -150,12 +155,13 @@ def _measure(
     release: Callable[[], None],
     server: BenchmarkServer | None = None,
     errors: BinaryIO | None = None,
+    seconds: float = RUN_SECONDS,
 ) -> Measured:
     """Read what a process writes to `output`, and wait for its end; it has its own group, which a limit ends.
 
     `release` lets the signals through that were held back while the process was started.
     """
-    limit = threading.Timer(RUN_SECONDS, _end, (process,))
+    limit = threading.Timer(seconds, _end, (process,))
     limit.start()
     try:
         release()
@@ -174,7 +180,7 @@ def _measure(
         if errors is not None:
             errors.seek(0)
             last = errors.read()
-        raise ProgramFailedError(_failure(process, end - begin, last))
+        raise ProgramFailedError(_failure(process, end - begin, last, seconds))
     arrival = arrivals[-1] if arrivals else Arrival(at=end, cpu=math.nan)
     return Measured(
         wall=end - begin,
@@ -202,9 +208,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _failure(process: subprocess.Popen[bytes], seconds: float, shown: bytes) -> str:
-    if seconds >= RUN_SECONDS:
-        what = f"it was killed after {RUN_SECONDS} s"
+def _failure(process: subprocess.Popen[bytes], lasted: float, shown: bytes, most: float) -> str:
+    if lasted >= most:
+        what = f"it was killed after {most:g} s"
     else:
         what = f"exit code {process.returncode}" if process.returncode else "no request"
     line = " ".join(str(part) for part in cast("Sequence[object]", process.args))

@@ -13,9 +13,11 @@ terminal is quicker on a pseudo-terminal (`tests/e2e/attended.py`).
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
+import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -105,9 +107,14 @@ class Terminal:
         self._tmux("paste-buffer", "-p", "-d")
 
     def resize(self, columns: int, lines: int) -> None:
-        """Change the size of the terminal; the program gets SIGWINCH."""
+        """Change the size of the terminal; the program gets SIGWINCH.
+
+        tmux tells the program up to 250 ms later where it has told it another size just before. What is drawn between
+        is for the wrong width, so this returns when the program can see the new size.
+        """
         self._tmux("resize-window", "-x", str(columns), "-y", str(lines))
         self.columns, self.lines = columns, lines
+        self.wait_until(lambda: self._told_size() == (lines, columns), "new size")
 
     def screen(self, *, colours: bool = False) -> str:
         """Return the rows on the screen without the blank ones at its end; with escape sequences for `colours`."""
@@ -170,6 +177,14 @@ class Terminal:
     def _captured(self, *options: str) -> str:
         shown = self._tmux("capture-pane", "-p", *options)
         return shown.rstrip("\n") + "\n" if shown.strip("\n") else ""
+
+    def _told_size(self) -> tuple[int, int]:
+        """Return the rows and columns that the program's terminal has."""
+        descriptor = os.open(self._asked("pane_tty"), os.O_RDONLY | os.O_NOCTTY)
+        try:
+            return termios.tcgetwinsize(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _asked(self, name: str) -> str:
         return self._tmux("display-message", "-p", f"#{{{name}}}").strip()

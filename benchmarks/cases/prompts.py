@@ -13,7 +13,7 @@ from operator import attrgetter
 
 from benchmarks.answers import MODEL, answer
 from benchmarks.bench import AFK, PROGRAMS, PYTHON, Bench, Side, benchmark, figures, ms
-from benchmarks.measure import Measured
+from benchmarks.measure import RUN_SECONDS, Measured
 from benchmarks.report import Row, compare
 
 PROMPTS = int(os.environ.get("BENCH_PROMPTS", "10000"))
@@ -76,7 +76,7 @@ def _batch(bench: Bench, env: dict[str, str], number: int, at_once: int) -> Side
     def measure() -> Measured:
         results = bench.folder / f"results-{next(_RUNS)}.jsonl"
         options = ["-o", results, "-m", f"openai/{MODEL}", "--concurrency", str(at_once)]
-        measured = bench.side([AFK, "batch", "run", file, *options], env)()
+        measured = bench.side([AFK, "batch", "run", file, *options], env, seconds=max(RUN_SECONDS, number / 50))()
         assert sum(1 for _ in results.open("rb")) == number
         results.unlink()
         return measured

@@ -86,12 +86,13 @@ def test_resizing_lays_the_open_block_out_anew_and_leaves_what_is_finished(keyed
 
 def test_resizing_again_and_again_while_streaming_doubles_nothing(keyed: Shell, server: ModelServer) -> None:
     words = [f"w{number}" for number in range(600)]
-    text = "".join(f"{word}{chr(10) * 2 if not number % 40 else ' '}" for number, word in enumerate(words))
-    pieces = [text[at : at + 7] for at in range(0, len(text), 7)]
-    server.script(Step(text=pieces, delay_between=0.004))
+    spaced = [f"{word}{' ' if number % 40 else chr(10) * 2}" for number, word in enumerate(words)]
+    pieces = ["".join(spaced[start : start + 60]) for start in range(0, len(spaced), 60)]
+    # The pauses are for the terminal: a drawing on its way while it wraps its lines anew is for the old width.
+    server.script(Step(text=pieces, delay_between=0.7))
     with on_terminal(keyed, "hi", columns=60, lines=15) as terminal:
         for number, size in enumerate([(33, 12), (70, 20), (20, 9), (50, 15)] * 2):
-            terminal.wait_for(f"w{number * 60 + 1} ")
+            terminal.wait_for(f"w{number * 60 + 59}")
             terminal.resize(*size)
         assert terminal.wait_for_end() == 0
         assert re.findall(r"w\d+", terminal.copied()) == words

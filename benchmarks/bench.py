@@ -44,6 +44,11 @@ class Bench:
     before: Path | None = None
     failures: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def rounds(self) -> int:
+        """How often `interleave` runs each side: the first round does not count."""
+        return self.runs + 1
+
     def home(self, name: str) -> dict[str, str]:
         """Make an empty home and return the environment of a program that lives there."""
         home = self.folder / name

@@ -34,8 +34,8 @@ def family(pid: int) -> list[int]:
     """Return a process and all processes below it."""
     found = [pid]
     for one in found:
-        for file in Path(f"/proc/{one}/task").glob("*/children"):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it has ended
+            for file in Path(f"/proc/{one}/task").glob("*/children"):
                 found += map(int, file.read_text().split())
     return found
 

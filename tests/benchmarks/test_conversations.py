@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -88,5 +89,5 @@ def test_message_costs_what_a_long_turn_takes_more_than_a_short_one() -> None:
         ]
 
     messages = 2 * (thread.LONG_TURNS - thread.SHORT_TURNS)
-    added = thread._added({"long a": cpu(1.5, 2), "short a": cpu(0.5, 0.5), "short b": cpu(1)})
+    added = thread._added({"long a": cpu(1.5, 2), "short a": cpu(0.5, 0.5), "short b": cpu(1)}, attrgetter("cpu"))
     assert added == {"a": [pytest.approx(1000 / messages), pytest.approx(1500 / messages)]}

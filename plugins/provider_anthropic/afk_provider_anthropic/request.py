@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from urllib.parse import urlsplit
 
 from afk_provider_anthropic.blocks import COMPACTION
@@ -188,14 +189,25 @@ def origin(server: Server, model: str) -> Origin:
 
 def _messages(request: ModelRequest, names: ToolNames, own: OwnBlocks) -> Iterator[JsonObject]:
     ids = WireIds(LEGAL_ID, lambda call: own.origin.own(call.provider_data) is not None)
+    user, assistant, tool = Role.USER, Role.ASSISTANT, Role.TOOL
     for message in request.messages:
-        if message.role is Role.USER:
-            yield {"role": "user", "content": list(_blocks(request, message.parts))}
-        elif message.role is Role.ASSISTANT:
-            yield {"role": "assistant", "content": list(_answer(message.parts, names, own, ids))}
-        elif message.role is Role.TOOL:
-            results = [_result(request, part, ids) for part in message.parts if isinstance(part, ToolResultPart)]
+        role, parts = message.role, message.parts
+        if role is user:
+            yield {"role": "user", "content": _text_block(parts) or list(_blocks(request, parts))}
+        elif role is assistant:
+            yield {"role": "assistant", "content": _text_block(parts) or list(_answer(parts, names, own, ids))}
+        elif role is tool:
+            results = [_result(request, part, ids) for part in parts if isinstance(part, ToolResultPart)]
             yield {"role": "user", "content": results}
+
+
+def _text_block(parts: Sequence[Part]) -> list[JsonObject] | None:
+    """Return the block of a message that is one text, as nearly every message of a long thread is; None for others."""
+    if len(parts) == 1:
+        part = parts[0]
+        if type(part) is TextPart and part.provider_data is None and part.text and not part.text.isspace():
+            return [{"type": "text", "text": part.text}]
+    return None
 
 
 def message_at(request: ModelRequest, names: ToolNames, own: OwnBlocks, named: NamedMessage) -> int | None:
@@ -224,26 +236,36 @@ def _merged(messages: Iterable[JsonObject]) -> list[JsonObject]:
     request; so does one that ends with thinking, which the API refuses. Results of tools come first in their message;
     the API refuses text before them (https://platform.claude.com/docs/en/agents-and-tools/tool-use/handle-tool-calls).
     """
-    merged: list[JsonObject] = []
-    for message in messages:
-        is_answer = message["role"] == "assistant"
-        if not message["content"] and not is_answer:
-            continue
-        if is_answer and not merged and not any(block["type"] == COMPACTION for block in message["content"]):
-            continue  # the first message is a user's, or one that stands for those before it
-        if merged and merged[-1]["role"] == message["role"]:
-            merged[-1]["content"] += message["content"]
-        else:
-            merged.append(message)
+    merged = _alternating(messages)
     if merged and merged[-1] == {"role": "assistant", "content": []}:
         merged.pop()
     for message in merged:
         content = message["content"]
+        if len(content) == 1 and content[0]["type"] == "text":  # nearly every message
+            continue
         if message["role"] == "user":
-            if len(content) > 1:
-                content.sort(key=lambda block: block["type"] != "tool_result")
+            content.sort(key=lambda block: block["type"] != "tool_result")
         elif not content or content[-1]["type"] in _NEVER_LAST:
             content.append({"type": "text", "text": EMPTY_ANSWER})
+    return merged
+
+
+def _alternating(messages: Iterable[JsonObject]) -> list[JsonObject]:
+    """Return the messages with neighbours of one role joined; the first is a user's, or stands for those before it."""
+    merged: list[JsonObject] = []
+    last = None
+    for message in messages:
+        role, content = message["role"], message["content"]
+        if role == last:
+            merged[-1]["content"] += content
+            continue
+        if role == "user":
+            if not content:
+                continue
+        elif not merged and not any(block["type"] == COMPACTION for block in content):
+            continue
+        merged.append(message)
+        last = role
     return merged
 
 
@@ -267,10 +289,7 @@ def _blocks(request: ModelRequest, parts: Iterable[Part]) -> Iterator[JsonObject
         ProviderError: `bad_request`, for a file of another kind.
     """
     for part in parts:
-        if type(part) is TextPart:  # as `_texts`, without a generator for each part
-            if part.text.strip():
-                yield {"type": "text", "text": part.text}
-        elif isinstance(part, ImagePart) or (isinstance(part, FilePart) and part.media_type == PDF):
+        if isinstance(part, ImagePart) or (isinstance(part, FilePart) and part.media_type == PDF):
             source = {"type": "base64", "media_type": part.media_type, "data": base64_content(request, part)}
             named = {"title": part.name} if isinstance(part, FilePart) and part.name else {}
             yield {"type": "image" if isinstance(part, ImagePart) else "document", "source": source, **named}
@@ -284,9 +303,6 @@ def _answer(parts: Sequence[Part], names: ToolNames, own: OwnBlocks, ids: WireId
         block = own.of(part.provider_data) if part.provider_data is not None else None
         if block is not None:
             yield block
-        elif type(part) is TextPart:  # as in `_blocks`
-            if part.text.strip():
-                yield {"type": "text", "text": part.text}
         elif isinstance(part, ToolCallPart):
             call = {"id": ids.of_call(part), "name": names.to_wire(part.name), "input": sent_arguments(part)}
             yield {"type": "tool_use", **call}
@@ -340,6 +356,6 @@ def _mark(tools: list[JsonObject], system: list[JsonObject], messages: list[Json
     mark, stable = CACHE_MARKS[ttl], system or tools
     if stable:
         stable[-1]["cache_control"] = mark
-    asked = [message for message in messages if message["role"] == "user"]
-    for message in asked[-MARKED_MESSAGES:]:
+    asked = (message for message in reversed(messages) if message["role"] == "user")
+    for message in islice(asked, MARKED_MESSAGES):
         message["content"][-1]["cache_control"] = mark

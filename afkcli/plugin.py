@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from afkcli.core.contract.batch_totals import BatchTotals, PromptUse
     from afkcli.core.contract.codecs import (
         owner_from_json,
         owner_to_json,
@@ -258,6 +259,7 @@ _NAMES = {
         "TakenOver",
         "Used",
     ),
+    "afkcli.core.contract.batch_totals": ("BatchTotals", "PromptUse"),
     "afkcli.core.contract.shared_limits": ("SharedLimits",),
     "afkcli.core.contract.errors": (
         "EngineError",
@@ -487,6 +489,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "EngineError",
     "BatchInfo",
     "BatchLimits",
+    "BatchTotals",
     "Claimed",
     "ClaimedPrompt",
     "Engine",
@@ -495,6 +498,7 @@ __all__ = [  # written out for type checkers; a test compares it with the table 
     "Outcome",
     "PromptInfo",
     "PromptState",
+    "PromptUse",
     "QueuedPrompt",
     "Reservation",
     "SETTLED_STATES",

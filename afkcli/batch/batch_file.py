@@ -11,6 +11,26 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from afkcli.batch.batch_tables import (
+    CANCELLED,
+    INFO,
+    LIMITS,
+    NUMBER,
+    PARKED,
+    QUEUED,
+    RUNNING,
+    SENT,
+    SETTLED,
+    STATES,
+    TOTALS,
+    VERSION,
+    Totals,
+    columns_of,
+    encoded,
+    info_of,
+    settled_of,
+    use_of,
+)
 from afkcli.core.contract.engine import (
     SETTLED_STATES,
     BatchInfo,
@@ -30,66 +50,9 @@ from afkcli.core.contract.engine import (
 )
 from afkcli.core.contract.errors import EngineError
 from afkcli.core.contract.jsonform import JsonObject, dumps, loads_object
-from afkcli.core.contract.shared_limits import SharedLimits
-from afkcli.core.contract.structs import Struct, field, msgspec
-from afkcli.host.files import private_file
-
-VERSION = 1
-"""Of the tables below; a file of a greater version is refused."""
 
 BUSY_SECONDS = 10
 """How long a read waits while another process opens the file after a crash, or is the last one to close it."""
-
-_STATES = tuple(PromptState)
-_NUMBER = {state: number for number, state in enumerate(_STATES)}
-_QUEUED, _RUNNING, _PARKED, _CANCELLED, _SENT = 0, 1, 4, 5, 6
-"""The places of states in `PromptState`, by which files have them. SQLite uses a partial index for literals only."""
-_TABLES = """
-PRAGMA page_size = 4096;
-PRAGMA journal_mode = WAL;
-CREATE TABLE batch (
-  one INTEGER PRIMARY KEY CHECK (one = 1), name TEXT NOT NULL, created TEXT NOT NULL,
-  settings TEXT NOT NULL, limits TEXT NOT NULL, paused TEXT, totals BLOB NOT NULL
-);
-CREATE TABLE prompts (
-  number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, place INTEGER NOT NULL, digest TEXT NOT NULL,
-  state INTEGER NOT NULL, worker TEXT, claim TEXT, sent INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0,
-  reserved_usd REAL NOT NULL DEFAULT 0, used_usd REAL NOT NULL DEFAULT 0,
-  reserved_tokens INTEGER NOT NULL DEFAULT 0, reserved_at INTEGER NOT NULL DEFAULT 0,
-  cost_usd REAL, sequence INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE requests (number INTEGER PRIMARY KEY, request TEXT NOT NULL);
-CREATE TABLE results (number INTEGER PRIMARY KEY, result TEXT NOT NULL);
-CREATE INDEX by_place ON prompts (place);
-CREATE INDEX queued ON prompts (place) WHERE state = 0;
-CREATE INDEX running ON prompts (worker) WHERE state = 1;
-CREATE INDEX by_sequence ON prompts (sequence) WHERE sequence > 0;
-PRAGMA user_version = 1;
-"""
-
-
-class Totals(Struct):
-    """What is counted of a batch. `counts` has the number of prompts by the place of their state in `PromptState`.
-
-    In US dollars: `cost_usd` is what settled prompts cost, `used_usd` what the ended requests of running prompts cost
-    and what parked prompts may have cost, `reserved_usd` what requests may cost that are in progress.
-    """
-
-    counts: list[int] = field(default_factory=lambda: [0] * len(_STATES))
-    cost_usd: float = 0.0
-    used_usd: float = 0.0
-    reserved_usd: float = 0.0
-    tokens: int = 0
-    requests: int = 0
-    unknown_costs: int = 0
-    sequence: int = 0
-    claims: int = 0
-    limits: SharedLimits = field(default_factory=SharedLimits)
-
-
-_TOTALS = msgspec.json.Decoder(Totals)
-_LIMITS = msgspec.json.Decoder(BatchLimits)
-_encoded = msgspec.json.Encoder().encode
 
 
 class BatchFile:
@@ -137,12 +100,12 @@ class BatchFile:
         finally:
             self._db.execute(f"PRAGMA busy_timeout = {1000 * BUSY_SECONDS}")
         row = self._db.execute("SELECT limits, paused, totals FROM batch").fetchone()
-        self.limits, self.paused, self.totals = _LIMITS.decode(row[0]), row[1], _TOTALS.decode(row[2])
+        self.limits, self.paused, self.totals = LIMITS.decode(row[0]), row[1], TOTALS.decode(row[2])
         return True
 
     def commit(self) -> None:
         """Write the totals and end the transaction. It survives the death of the process, not power loss."""
-        self._db.execute("UPDATE batch SET totals = ?", (_encoded(self.totals),))
+        self._db.execute("UPDATE batch SET totals = ?", (encoded(self.totals),))
         self._db.execute("COMMIT")
 
     def roll_back(self) -> None:
@@ -157,26 +120,10 @@ class BatchFile:
     # -- the batch ---------------------------------------------------------------------------------------------------
 
     def info(self) -> BatchInfo:
-        name, created, settings, limits, paused, totals = self._db.execute(
-            "SELECT name, created, settings, limits, paused, totals FROM batch"
-        ).fetchone()
-        counted = _TOTALS.decode(totals)
-        return BatchInfo(
-            name=name,
-            created=created,
-            settings=loads_object(settings),
-            limits=_LIMITS.decode(limits),
-            counts={state: count for state, count in zip(_STATES, counted.counts, strict=True) if count},
-            cost_usd=counted.cost_usd,
-            reserved_usd=counted.reserved_usd + counted.used_usd,
-            tokens=counted.tokens,
-            requests=counted.requests,
-            paused=paused,
-            unknown_costs=counted.unknown_costs,
-        )
+        return info_of(self._db.execute(INFO).fetchone())
 
     def set(self, settings: JsonObject, limits: BatchLimits) -> None:
-        row = (dumps(settings), _encoded(limits).decode())
+        row = (dumps(settings), encoded(limits).decode())
         self._db.execute("UPDATE batch SET settings = ?, limits = ?, paused = NULL", row)
         self.limits, self.paused = limits, None
 
@@ -197,7 +144,7 @@ class BatchFile:
             if row["digest"] == prompt.digest:
                 if row["place"] != prompt.index:
                     self._db.execute("UPDATE prompts SET place = ? WHERE number = ?", (prompt.index, row["number"]))
-            elif replaces and row["state"] not in (_RUNNING, _SENT):
+            elif replaces and row["state"] not in (RUNNING, SENT):
                 self._replace(row, prompt)
                 new += 1
             else:
@@ -205,10 +152,10 @@ class BatchFile:
         return Submitted(new=new, changed=changed)
 
     def _insert(self, prompt: QueuedPrompt) -> None:
-        values = (prompt.id, prompt.index, prompt.digest, _QUEUED)
+        values = (prompt.id, prompt.index, prompt.digest, QUEUED)
         cursor = self._db.execute("INSERT INTO prompts (id, place, digest, state) VALUES (?, ?, ?, ?)", values)
         self._db.execute("INSERT INTO requests VALUES (?, ?)", (cursor.lastrowid, dumps(prompt.request)))
-        self.totals.counts[_QUEUED] += 1
+        self.totals.counts[QUEUED] += 1
 
     def _replace(self, row: sqlite3.Row, prompt: QueuedPrompt) -> None:
         self._queue(row, attempts=0)
@@ -223,36 +170,36 @@ class BatchFile:
             (after, limit),
         )
         return [
-            PromptInfo(id=id_, index=place, digest=digest, state=_STATES[state], attempts=attempts, sequence=sequence)
+            PromptInfo(id=id_, index=place, digest=digest, state=STATES[state], attempts=attempts, sequence=sequence)
             for id_, place, digest, state, attempts, sequence in rows
         ]
 
     def outcomes(self, ids: Sequence[str]) -> list[SettledPrompt]:
-        query = f"{_SETTLED} WHERE p.id = ? AND (p.sequence > 0 OR p.state = {_SENT})"
+        query = f"{SETTLED} WHERE p.id = ? AND (p.sequence > 0 OR p.state = {SENT})"
         rows = (self._db.execute(query, (id_,)).fetchone() for id_ in ids)
-        return [_settled(row) for row in rows if row is not None]
+        return [settled_of(row) for row in rows if row is not None]
 
     def watch(self, after: int, limit: int) -> News:
         """Return the outcomes after a sequence, and the batch, both of one moment."""
         self._db.execute("BEGIN")
         try:
-            query = f"{_SETTLED} WHERE p.sequence > ? AND p.sequence > 0 ORDER BY p.sequence LIMIT ?"
+            query = f"{SETTLED} WHERE p.sequence > ? AND p.sequence > 0 ORDER BY p.sequence LIMIT ?"
             rows = self._db.execute(query, (after, limit)).fetchall()
-            return News(batch=self.info(), outcomes=[_settled(row) for row in rows])
+            return News(batch=self.info(), outcomes=[settled_of(row) for row in rows])
         finally:
             self._db.execute("COMMIT")
 
     def retry(self, states: Collection[PromptState], ids: Collection[str] | None) -> int:
-        wanted = [_NUMBER[state] for state in states if state in SETTLED_STATES]
+        wanted = [NUMBER[state] for state in states if state in SETTLED_STATES]
         rows = list(self._rows(wanted, ids))
         for row in rows:
             self._queue(row)
         return len(rows)
 
     def cancel(self, ids: Collection[str] | None) -> int:
-        rows = list(self._rows([_QUEUED], ids))
+        rows = list(self._rows([QUEUED], ids))
         for row in rows:
-            self._settle(row, _CANCELLED, "{}", 0.0)
+            self._settle(row, CANCELLED, "{}", 0.0)
         return len(rows)
 
     # -- the workers -------------------------------------------------------------------------------------------------
@@ -266,14 +213,12 @@ class BatchFile:
         """Return how many prompts a worker may get now."""
         if self.paused is not None:
             return 0
-        most = self.limits.concurrency
-        room = limit if most is None else most - self.totals.counts[_RUNNING]
-        return max(min(limit, room, self.totals.counts[_QUEUED]), 0)
+        return self.totals.claimable(self.limits, limit)
 
     def is_over(self) -> bool:
         """Return whether nothing will be claimed any more, as far as is known in this transaction."""
         counts = self.totals.counts
-        return self.paused is not None or counts[_QUEUED] + counts[_RUNNING] == 0
+        return self.paused is not None or counts[QUEUED] + counts[RUNNING] == 0
 
     def claim(self, worker: str, limit: int) -> list[ClaimedPrompt]:
         rows = self._db.execute(
@@ -290,7 +235,7 @@ class BatchFile:
                 (worker, claim, number),
             )
             claimed.append(ClaimedPrompt(id=id_, claim=claim, attempt=attempts + 1, request=loads_object(request)))
-        self._count(_QUEUED, _RUNNING, len(rows))
+        self.totals.move(QUEUED, RUNNING, len(rows))
         return claimed
 
     def reserve(self, asked: Reservation, now: float) -> Grant:
@@ -299,68 +244,31 @@ class BatchFile:
             return Grant(refused="lost")
         if self.paused is not None and not row["sent"]:
             return Grant(refused="paused")
-        totals = self.totals
-        grant = self._within_cost(asked)
+        grant, use = self.totals.reserve(self.limits, asked, use_of(row), now)
         if grant.allowed:
-            grant = totals.limits.grant(self.limits, asked, now)
-        if not grant.allowed:
-            return grant
-        second = int(now)
-        if asked.more:
-            usd, tokens = row["reserved_usd"] + asked.cost_usd, row["reserved_tokens"] + asked.tokens
-            used, second = row["used_usd"], row["reserved_at"]
-        else:
-            usd, tokens, used = asked.cost_usd, asked.tokens, row["used_usd"] + row["reserved_usd"]
-            totals.used_usd += row["reserved_usd"]
-            totals.reserved_usd -= row["reserved_usd"]
-            totals.requests += 1
-        totals.reserved_usd += asked.cost_usd
-        totals.tokens += asked.tokens
-        self._db.execute(
-            "UPDATE prompts SET sent = 1, attempts = ?, reserved_usd = ?, used_usd = ?, reserved_tokens = ?,"
-            " reserved_at = ? WHERE number = ?",
-            (row["attempts"] + (not row["sent"]), usd, used, tokens, second, row["number"]),
-        )
+            self._db.execute(
+                "UPDATE prompts SET sent = 1, attempts = ?, reserved_usd = ?, used_usd = ?, reserved_tokens = ?,"
+                " reserved_at = ? WHERE number = ?",
+                (row["attempts"] + (not row["sent"]), *columns_of(use), row["number"]),
+            )
         return grant
 
-    def _within_cost(self, asked: Reservation) -> Grant:
-        """Return whether a request fits below the most that the batch may cost.
-
-        It waits where other requests may turn out to cost less than they reserved. What `more` is asked for does not
-        wait, because such requests would wait for each other.
-        """
-        most, totals = self.limits.max_cost_usd, self.totals
-        if most is None:
-            return Grant(allowed=True)
-        spent = totals.cost_usd + totals.used_usd + asked.cost_usd
-        room = most * (1 + 1e-12)
-        if spent + totals.reserved_usd <= room:
-            return Grant(allowed=True)
-        return Grant(wait_s=0.2) if spent <= room and not asked.more else Grant(refused="max_cost")
-
     def use(self, used: Used) -> None:
-        row = self._claimed(used.id, used.claim, (_RUNNING, _SENT))
-        if row is None:
-            return
-        tokens = row["reserved_tokens"]
-        if used.tokens is not None:
-            self.totals.limits.correct(row["reserved_at"], used.tokens - tokens)
-            self.totals.tokens += used.tokens - tokens
-            tokens = used.tokens
-        usd = row["reserved_usd"] if used.cost_usd is None else used.cost_usd
-        self.totals.reserved_usd = max(self.totals.reserved_usd - row["reserved_usd"], 0.0)
-        self.totals.used_usd += usd
-        self._db.execute(
-            "UPDATE prompts SET reserved_usd = 0, used_usd = ?, reserved_tokens = ? WHERE number = ?",
-            (row["used_usd"] + usd, tokens, row["number"]),
-        )
+        row = self._claimed(used.id, used.claim, (RUNNING, SENT))
+        if row is not None:
+            use = self.totals.correct(used, use_of(row))
+            self._db.execute(
+                "UPDATE prompts SET reserved_usd = ?, used_usd = ?, reserved_tokens = ?, reserved_at = ?"
+                " WHERE number = ?",
+                (*columns_of(use), row["number"]),
+            )
 
     def hold(self, model: str, seconds: float, now: float) -> None:
         self.totals.limits.hold(model, seconds, now)
 
     def settle(self, outcome: Outcome) -> bool:
         """Keep an outcome; return False if its claim is not the present one."""
-        row = self._claimed(outcome.id, outcome.claim, (_RUNNING, _SENT))
+        row = self._claimed(outcome.id, outcome.claim, (RUNNING, SENT))
         if row is None:
             return False
         if outcome.state is PromptState.QUEUED:
@@ -369,16 +277,11 @@ class BatchFile:
         if outcome.state is PromptState.SENT:
             self._send(row, dumps(outcome.result))
             return True
-        held = self._take_held(row)
         if outcome.state is PromptState.PARKED:
-            self.totals.used_usd += held
-            self._settle(row, _PARKED, dumps(outcome.result), None, held)
+            self._settle(row, PARKED, dumps(outcome.result), None, self.totals.park(use_of(row)))
             return True
-        self.totals.cost_usd += held if outcome.cost_usd is None else outcome.cost_usd
-        self.totals.unknown_costs += outcome.cost_usd is None
-        if not row["reserved_tokens"]:
-            self.totals.tokens += outcome.tokens or 0
-        self._settle(row, _NUMBER[outcome.state], dumps(outcome.result), outcome.cost_usd)
+        self.totals.end(outcome, use_of(row))
+        self._settle(row, NUMBER[outcome.state], dumps(outcome.result), outcome.cost_usd)
         return True
 
     def take_over(self, workers: Iterable[str]) -> TakenOver:
@@ -387,9 +290,7 @@ class BatchFile:
             query = "SELECT * FROM prompts WHERE state = 1 AND worker = ?"
             for row in self._dicts(query, (worker,)):
                 if row["sent"]:
-                    held = self._take_held(row)
-                    self.totals.used_usd += held
-                    self._settle(row, _PARKED, "{}", None, held)
+                    self._settle(row, PARKED, "{}", None, self.totals.park(use_of(row)))
                     parked += 1
                 else:
                     self._queue(row)
@@ -407,7 +308,7 @@ class BatchFile:
         rows = self._dicts("SELECT * FROM prompts WHERE id = ?", (id_,))
         return rows[0] if rows else None
 
-    def _claimed(self, id_: str, claim: str, states: Sequence[int] = (_RUNNING,)) -> sqlite3.Row | None:
+    def _claimed(self, id_: str, claim: str, states: Sequence[int] = (RUNNING,)) -> sqlite3.Row | None:
         row = self._row(id_)
         return row if row is not None and row["state"] in states and row["claim"] == claim else None
 
@@ -419,33 +320,22 @@ class BatchFile:
         marks = ", ".join("?" * len(states))
         yield from self._dicts(f"SELECT * FROM prompts WHERE state IN ({marks})", states)  # noqa: S608
 
-    def _count(self, before: int, after: int, number: int = 1) -> None:
-        self.totals.counts[before] -= number
-        self.totals.counts[after] += number
-
     def _queue(self, row: sqlite3.Row, attempts: int | None = None) -> None:
         """Queue a prompt again. What it cost or may have cost stays counted, as spent."""
-        self.totals.cost_usd += self._take_held(row)
+        self.totals.queue_again(use_of(row))
         self._db.execute(
             "UPDATE prompts SET state = 0, worker = NULL, claim = NULL, sent = 0, attempts = ?, reserved_usd = 0,"
             " used_usd = 0, reserved_tokens = 0, cost_usd = NULL, sequence = 0 WHERE number = ?",
             (row["attempts"] if attempts is None else attempts, row["number"]),
         )
         self._db.execute("DELETE FROM results WHERE number = ?", (row["number"],))
-        self._count(row["state"], _QUEUED)
-
-    def _take_held(self, row: sqlite3.Row) -> float:
-        """Return what a prompt used and reserved, and take it out of the totals."""
-        self.totals.reserved_usd = max(self.totals.reserved_usd - row["reserved_usd"], 0.0)
-        self.totals.used_usd = max(self.totals.used_usd - row["used_usd"], 0.0)
-        held: float = row["reserved_usd"] + row["used_usd"]
-        return held
+        self.totals.move(row["state"], QUEUED)
 
     def _send(self, row: sqlite3.Row, result: str) -> None:
         """Take a prompt from its worker, and keep its claim and what was reserved for it."""
-        self._db.execute("UPDATE prompts SET state = ?, worker = NULL WHERE number = ?", (_SENT, row["number"]))
+        self._db.execute("UPDATE prompts SET state = ?, worker = NULL WHERE number = ?", (SENT, row["number"]))
         self._db.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", (row["number"], result))
-        self._count(row["state"], _SENT)
+        self.totals.move(row["state"], SENT)
 
     def _settle(self, row: sqlite3.Row, state: int, result: str, cost: float | None, used_usd: float = 0.0) -> None:
         self.totals.sequence += 1
@@ -455,54 +345,4 @@ class BatchFile:
             (state, cost, self.totals.sequence, used_usd, row["number"]),
         )
         self._db.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", (row["number"], result))
-        self._count(row["state"], state)
-
-
-_SETTLED = (
-    "SELECT p.sequence, p.id, p.place, p.digest, p.state, p.attempts, r.result, p.cost_usd"
-    " FROM prompts p JOIN results r USING (number)"
-)
-
-
-def _settled(row: Sequence[Any]) -> SettledPrompt:
-    sequence, id_, place, digest, state, attempts, result, cost = row
-    return SettledPrompt(
-        sequence=sequence,
-        id=id_,
-        index=place,
-        digest=digest,
-        state=_STATES[state],
-        attempts=attempts,
-        result=loads_object(result),
-        cost_usd=cost,
-    )
-
-
-def create_file(path: Path, name: str, created: str, settings: JsonObject, limits: BatchLimits) -> None:
-    """Make the file of a new batch, 0600, whole or not at all; nothing happens if there is one by now.
-
-    Raises:
-        sqlite3.Error, OSError: it cannot be written.
-    """
-    import os
-
-    making = path.with_name(f".{path.name}.{os.getpid()}")
-    os.close(private_file(making))
-    try:
-        db = sqlite3.connect(making, isolation_level=None)
-        try:
-            db.executescript(_TABLES)
-            row = (name, created, dumps(settings), _encoded(limits).decode(), _encoded(Totals()))
-            db.execute("INSERT INTO batch VALUES (1, ?, ?, ?, ?, NULL, ?)", row)
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        finally:
-            db.close()
-        with open(making, "rb") as file:  # noqa: PTH123
-            os.fsync(file.fileno())
-        try:
-            os.link(making, path)
-        except FileExistsError:
-            return
-    finally:
-        for suffix in ("", "-wal", "-shm"):
-            making.with_name(making.name + suffix).unlink(missing_ok=True)
+        self.totals.move(row["state"], state)

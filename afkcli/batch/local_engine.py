@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from afkcli.batch.batch_file import BatchFile, create_file
+from afkcli.batch.batch_file import BatchFile
+from afkcli.batch.batch_tables import create_file
 from afkcli.batch.group_commit import GroupCommit, engine_error
 from afkcli.batch.spare_room import keep_spare_room
 from afkcli.batch.worker_locks import WorkerLocks

@@ -10,12 +10,12 @@ import msgspec
 from afkcli.plugin import (
     BatchInfo,
     BatchLimits,
+    BatchTotals,
     PromptInfo,
     PromptState,
+    PromptUse,
     SettledPrompt,
-    SharedLimits,
     Struct,
-    field,
     loads_object,
 )
 
@@ -36,32 +36,12 @@ COLUMNS: Final = (
     "number, id, place, digest, state, round, worker, claim, sent, attempts, reserved_usd, used_usd, reserved_tokens,"
     " reserved_at, cost_usd, sequence"
 )
+USE: Final = ("reserved_usd", "used_usd", "reserved_tokens", "reserved_at")
+"""Those of them that `PromptUse` has."""
 INFO: Final = "number, name, created, afk, settings, limits, paused, totals"
 
 
-class Totals(Struct):
-    """What is counted of a batch, in one row. `counts` has the number of prompts by the number of their state.
-
-    In US dollars: `cost_usd` is what settled prompts cost, `used_usd` what the ended requests of running prompts cost
-    and what parked prompts may have cost, `reserved_usd` what requests may cost that are in progress.
-    """
-
-    counts: list[int] = field(default_factory=lambda: [0] * len(STATES))
-    cost_usd: float = 0.0
-    used_usd: float = 0.0
-    reserved_usd: float = 0.0
-    tokens: int = 0
-    requests: int = 0
-    unknown_costs: int = 0
-    sequence: int = 0
-    limits: SharedLimits = field(default_factory=SharedLimits)
-
-    def count(self, before: int, after: int) -> None:
-        self.counts[before] -= 1
-        self.counts[after] += 1
-
-
-TOTALS = msgspec.json.Decoder(Totals)
+TOTALS = msgspec.json.Decoder(BatchTotals)
 LIMITS = msgspec.json.Decoder(BatchLimits)
 encoded = msgspec.json.Encoder().encode
 
@@ -79,10 +59,7 @@ class Row(Struct):
     claim: str | None
     sent: bool
     attempts: int
-    reserved_usd: float
-    used_usd: float
-    reserved_tokens: int
-    reserved_at: int
+    use: PromptUse
     cost_usd: float | None
     sequence: int
     was: int = 0
@@ -92,7 +69,11 @@ class Row(Struct):
 
 def row_of(values: Sequence[Any]) -> Row:
     number, id_, place, digest, state, *rest = values
-    row = Row(number, _text(id_), place, _text(digest), state, *rest)
+    round_, worker, claim, sent, attempts, *use, cost_usd, sequence = rest
+    held = PromptUse(**dict(zip(USE, use, strict=True)))
+    row = Row(
+        number, _text(id_), place, _text(digest), state, round_, worker, claim, sent, attempts, held, cost_usd, sequence
+    )
     row.was = state
     return row
 

@@ -23,6 +23,7 @@ from afk_engine_dbos.rows import (
     SENT,
     STATES,
     TOTALS,
+    USE,
     Row,
     encoded,
     paused_of,
@@ -33,12 +34,14 @@ from afk_engine_dbos.workflows import Workflows
 from afkcli.plugin import (
     SETTLED_STATES,
     BatchLimits,
+    BatchTotals,
     ClaimedPrompt,
     EngineError,
     Grant,
     JsonObject,
     Outcome,
     PromptState,
+    PromptUse,
     QueuedPrompt,
     Reservation,
     Submitted,
@@ -46,6 +49,7 @@ from afkcli.plugin import (
     UnknownNameError,
     Used,
     dumps,
+    replace,
 )
 
 _ENDED: Final = (DONE, FAILED)
@@ -157,24 +161,18 @@ class BatchUnit:
 
     def _write(self, rows: Sequence[Row]) -> None:
         columns = [
-            [getattr(row, name) for row in rows] if name != "digest" else [to_bytes(row.digest) for row in rows]
-            for name in (
-                "number",
-                "place",
-                "digest",
-                "state",
-                "round",
-                "worker",
-                "claim",
-                "sent",
-                "attempts",
-                "reserved_usd",
-                "used_usd",
-                "reserved_tokens",
-                "reserved_at",
-                "cost_usd",
-                "sequence",
-            )
+            [row.number for row in rows],
+            [row.place for row in rows],
+            [to_bytes(row.digest) for row in rows],
+            [row.state for row in rows],
+            [row.round for row in rows],
+            [row.worker for row in rows],
+            [row.claim for row in rows],
+            [row.sent for row in rows],
+            [row.attempts for row in rows],
+            *([getattr(row.use, name) for row in rows] for name in USE),
+            [row.cost_usd for row in rows],
+            [row.sequence for row in rows],
         ]
         self._execute(_UPDATE, *columns, self.number)
 
@@ -304,9 +302,7 @@ class BatchUnit:
         """Return how many prompts a worker may get now."""
         if self.paused is not None:
             return 0
-        most = self.limits.concurrency
-        room = limit if most is None else most - self.totals.counts[RUNNING]
-        return max(min(limit, room, self.totals.counts[QUEUED]), 0)
+        return self.totals.claimable(self.limits, limit)
 
     def is_over(self) -> bool:
         counts = self.totals.counts
@@ -334,7 +330,7 @@ class BatchUnit:
         for count, row in enumerate(rows):
             row.state = row.was = RUNNING
             row.worker, row.claim, row.sent, row.changed = worker, f"{tag}.{count}", False, True
-            self.totals.count(QUEUED, RUNNING)
+            self.totals.move(QUEUED, RUNNING)
         return self._given(rows)
 
     def _given(self, rows: Sequence[Row]) -> list[ClaimedPrompt]:
@@ -355,57 +351,18 @@ class BatchUnit:
             return Grant(refused="lost")
         if self.paused is not None and not row.sent:
             return Grant(refused="paused")
-        totals = self.totals
-        grant = self._within_cost(asked)
+        grant, use = self.totals.reserve(self.limits, asked, row.use, self.now)
         if grant.allowed:
-            grant = totals.limits.grant(self.limits, asked, self.now)
-        if not grant.allowed:
-            return grant
-        if asked.more:
-            row.reserved_usd += asked.cost_usd
-            row.reserved_tokens += asked.tokens
-        else:
-            totals.used_usd += row.reserved_usd
-            totals.reserved_usd -= row.reserved_usd
-            totals.requests += 1
-            row.used_usd += row.reserved_usd
-            row.reserved_usd, row.reserved_tokens, row.reserved_at = asked.cost_usd, asked.tokens, int(self.now)
-        totals.reserved_usd += asked.cost_usd
-        totals.tokens += asked.tokens
-        row.attempts += not row.sent
-        row.sent = row.changed = True
+            row.use = use
+            row.attempts += not row.sent
+            row.sent = row.changed = True
         return grant
-
-    def _within_cost(self, asked: Reservation) -> Grant:
-        """Return whether a request fits below the most that the batch may cost.
-
-        It waits where other requests may turn out to cost less than they reserved. What `more` is asked for does not
-        wait, because such requests would wait for each other.
-        """
-        most, totals = self.limits.max_cost_usd, self.totals
-        if most is None:
-            return Grant(allowed=True)
-        spent = totals.cost_usd + totals.used_usd + asked.cost_usd
-        room = most * (1 + 1e-12)
-        if spent + totals.reserved_usd <= room:
-            return Grant(allowed=True)
-        return Grant(wait_s=0.2) if spent <= room and not asked.more else Grant(refused="max_cost")
 
     def use(self, used: Used) -> None:
         row = self._claimed(used.id, used.claim, (RUNNING, SENT))
-        if row is None:
-            return
-        if used.tokens is not None:
-            more = used.tokens - row.reserved_tokens
-            self.totals.limits.correct(row.reserved_at, more)
-            self.totals.tokens += more
-            row.reserved_tokens = used.tokens
-        usd = row.reserved_usd if used.cost_usd is None else used.cost_usd
-        self.totals.reserved_usd = max(self.totals.reserved_usd - row.reserved_usd, 0.0)
-        self.totals.used_usd += usd
-        row.used_usd += usd
-        row.reserved_usd = 0.0
-        row.changed = True
+        if row is not None:
+            row.use = self.totals.correct(used, row.use)
+            row.changed = True
 
     def slow_down(self, model: str, seconds: float) -> None:
         self.totals.limits.hold(model, seconds, self.now)
@@ -421,15 +378,10 @@ class BatchUnit:
         if outcome.state is PromptState.SENT:
             self._send(row, outcome.result)
             return True
-        held = self._take_held(row)
         if outcome.state is PromptState.PARKED:
-            self.totals.used_usd += held
-            self._settle(row, PARKED, outcome.result, None, held)
+            self._settle(row, PARKED, outcome.result, None, self.totals.park(row.use))
             return True
-        self.totals.cost_usd += held if outcome.cost_usd is None else outcome.cost_usd
-        self.totals.unknown_costs += outcome.cost_usd is None
-        if not row.reserved_tokens:
-            self.totals.tokens += outcome.tokens or 0
+        self.totals.end(outcome, row.use)
         self._settle(row, NUMBER[outcome.state], outcome.result, outcome.cost_usd)
         return True
 
@@ -465,9 +417,7 @@ class BatchUnit:
             if row.state != RUNNING:  # it was settled in this transaction
                 continue
             if row.sent:
-                held = self._take_held(row)
-                self.totals.used_usd += held
-                self._settle(row, PARKED, {}, None, held)
+                self._settle(row, PARKED, {}, None, self.totals.park(row.use))
                 parked += 1
             else:
                 self._queue(row)
@@ -479,31 +429,23 @@ class BatchUnit:
 
     def _queue(self, row: Row, attempts: int | None = None) -> None:
         """Queue a prompt again. What it cost or may have cost stays counted, as spent."""
-        self.totals.cost_usd += self._take_held(row)
-        self.totals.count(row.state, QUEUED)
+        self.totals.queue_again(row.use)
+        self.totals.move(row.state, QUEUED)
         row.state, row.worker, row.claim, row.sent = QUEUED, None, None, False
         row.attempts = row.attempts if attempts is None else attempts
-        row.reserved_tokens, row.cost_usd, row.sequence, row.result = 0, None, 0, None
+        row.use, row.cost_usd, row.sequence, row.result = PromptUse(), None, 0, None
         row.changed = True
-
-    def _take_held(self, row: Row) -> float:
-        """Return what a prompt used and reserved, and take it out of the totals."""
-        self.totals.reserved_usd = max(self.totals.reserved_usd - row.reserved_usd, 0.0)
-        self.totals.used_usd = max(self.totals.used_usd - row.used_usd, 0.0)
-        held = row.reserved_usd + row.used_usd
-        row.reserved_usd = row.used_usd = 0.0
-        return held
 
     def _send(self, row: Row, result: JsonObject) -> None:
         """Take a prompt from its worker, and keep its claim and what was reserved for it."""
-        self.totals.count(row.state, SENT)
+        self.totals.move(row.state, SENT)
         row.state, row.worker, row.result, row.changed = SENT, None, dumps(result), True
 
     def _settle(self, row: Row, state: int, result: JsonObject, cost: float | None, used_usd: float = 0.0) -> None:
         self.totals.sequence += 1
-        self.totals.count(row.state, state)
+        self.totals.move(row.state, state)
         row.state, row.worker, row.cost_usd, row.sequence = state, None, cost, self.totals.sequence
-        row.reserved_usd, row.used_usd, row.result, row.changed = 0.0, used_usd, dumps(result), True
+        row.use, row.result, row.changed = replace(row.use, reserved_usd=0.0, used_usd=used_usd), dumps(result), True
 
 
 def key_of(name: str) -> bytes:
@@ -526,8 +468,6 @@ def create(
     workflows: Workflows, layout: Layout, name: str, created: str, afk: str, settings: JsonObject, limits: BatchLimits
 ) -> None:
     """Make a batch and its queue; nothing happens if it is there."""
-    from afk_engine_dbos.rows import Totals
-
     query = (
         "INSERT INTO {s}.batch (key, name, created, afk, settings, limits, totals) VALUES (%s, %s, %s, %s, %s, %s, %s)"
         " ON CONFLICT (key) DO NOTHING RETURNING number"
@@ -539,7 +479,7 @@ def create(
         afk,
         dumps(settings),
         encoded(limits).decode(),
-        encoded(Totals()).decode(),
+        encoded(BatchTotals()).decode(),
     )
     rows = workflows.connection.execute(layout.query(query), values).fetchall()
     if rows:

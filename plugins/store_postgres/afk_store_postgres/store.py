@@ -14,6 +14,7 @@ from afk_store_postgres.layout import Layout
 from afk_store_postgres.listing import Among, Listing
 from afk_store_postgres.problems import is_passing
 from afk_store_postgres.unit import Unit, Wanted, wanted
+from afk_store_postgres.unsynced import Unsynced
 from afkcli.plugin import (
     NO_CONTENTS,
     Acquire,
@@ -61,6 +62,7 @@ class PostgresStore:
     def __init__(self, url: str = "", *, schema: str = "afk", wait_timeout: float = 60.0) -> None:
         self._connections = Connections(url, wait_timeout)
         self._layout = Layout(schema)
+        self._unsynced = Unsynced()
         self._connections.use(lambda connection, _: self._layout.prepare(connection))
 
     # leases
@@ -112,7 +114,9 @@ class PostgresStore:
         return bytes(found[0][0]) if found else None
 
     def delete(self, lease: Lease) -> None:
-        self._connections.use(lambda connection, again: Unit(connection, self._layout, is_repeated=again).delete(lease))
+        self._connections.use(
+            lambda connection, again: Unit(connection, self._layout, self._unsynced, is_repeated=again).delete(lease)
+        )
 
     # lists
 
@@ -200,7 +204,7 @@ class PostgresStore:
         self, connection: WatchedConnection, items: Sequence[Wanted], *, again: bool, alone: bool = False
     ) -> Sequence[OperationResult]:
         try:
-            return Unit(connection, self._layout, is_repeated=again).carry_out(items)
+            return Unit(connection, self._layout, self._unsynced, is_repeated=again).carry_out(items)
         except psycopg.Error as error:
             if alone and len(items) > 1 and not is_passing(error):
                 connection.execute("ROLLBACK")

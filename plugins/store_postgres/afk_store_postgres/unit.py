@@ -1,7 +1,8 @@
 """One transaction that writes: it locks the rows of its threads, checks each operation, and writes all at its end.
 
 Every operation is checked against the locked rows, so one that fails has written nothing, and needs no savepoint. What
-is written waits in a list and goes to the server in one go.
+is written waits in a list and goes to the server in one go, with the end of the transaction. So a transaction takes two
+round trips: the journal of an answer is late by each one that has to wait for a processor or a network.
 
 An operation may come a second time, when the connection was lost while its transaction ended. Then it finds what it
 has done: its own last record as the head, its own token as the lease, its own mark at the counter.
@@ -12,15 +13,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
 from typing import Any, NamedTuple
 
-from psycopg import sql
+from psycopg import Cursor, sql
 
 from afk_store_postgres import rows
 from afk_store_postgres.connections import REPLY_SECONDS, WatchedConnection
 from afk_store_postgres.damage import info_again
 from afk_store_postgres.layout import Layout
+from afk_store_postgres.unsynced import Unsynced, needs_sync
 from afkcli.plugin import (
     DURABLE_KINDS,
     KEPT_KINDS,
@@ -50,12 +51,13 @@ from afkcli.plugin import (
 )
 
 _BEGIN = (
-    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
-    " SET LOCAL synchronous_commit = on;"
-    f" SET LOCAL lock_timeout = {int(REPLY_SECONDS * 800)};"
-    f" SET LOCAL idle_in_transaction_session_timeout = {int(REPLY_SECONDS * 1000)}"
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+    f"SET LOCAL lock_timeout = {int(REPLY_SECONDS * 800)}",
+    f"SET LOCAL idle_in_transaction_session_timeout = {int(REPLY_SECONDS * 1000)}",
 )
 """A transaction of a process that cannot be reached any more gives its locks back in time."""
+_SYNCED = "SET LOCAL synchronous_commit = on"
+_NOT_SYNCED = "SET LOCAL synchronous_commit = off"
 
 SLOWEST_BYTES = 250_000
 """The bytes a second of the slowest connection that a large attachment or answer is sent by."""
@@ -125,16 +127,19 @@ class Unit:
     Args:
         connection: the connection; it has no transaction.
         layout: the tables.
+        unsynced: what the server may have forgotten when it lost its power.
         is_repeated: whether the operations may have been carried out already.
     """
 
-    def __init__(self, connection: WatchedConnection, layout: Layout, *, is_repeated: bool) -> None:
+    def __init__(self, connection: WatchedConnection, layout: Layout, unsynced: Unsynced, *, is_repeated: bool) -> None:
         self._connection = connection
         self._layout = layout
+        self._unsynced = unsynced
         self._is_repeated = is_repeated
         self._rows: dict[str, rows.ThreadRow | None] = {}
         self._keys: dict[str, str | None] = {}
         self._writes: list[_Write] = []
+        self._returned: list[tuple[Cursor[tuple[Any, ...]], Callable[[Any], None]]] = []
 
     def carry_out(self, operations: Sequence[Wanted]) -> list[OperationResult]:
         """Carry out operations in one transaction; return a result for each.
@@ -142,12 +147,16 @@ class Unit:
         Raises:
             psycopg.Error: the transaction has failed.
         """
-        self._connection.execute(_BEGIN)
-        self._lock(operations)
-        results = [self._result(item) for item in operations]
-        self._flush()
-        self._connection.execute("COMMIT")
-        return [result() if callable(result) else result for result in results]
+        is_synced = any(needs_sync(operation) for operation, _ in operations)
+        with self._connection.pipeline():
+            self._begin(is_synced=is_synced)
+            self._lock(operations)
+            results = [self._result(item) for item in operations]
+            self._end()
+        self._take_returned()
+        done = [result() if callable(result) else result for result in results]
+        self._unsynced.note([operation for operation, _ in operations], done, is_synced=is_synced)
+        return done
 
     def delete(self, lease: Lease) -> None:
         """Delete the thread of a lease, in a transaction.
@@ -157,17 +166,21 @@ class Unit:
             psycopg.Error: the transaction has failed.
         """
         key = lease.thread.key
-        self._connection.execute(_BEGIN)
-        self._read([key], [])
-        if not (self._is_repeated and self._rows[key] is None):
-            try:
-                self._held(lease)
-            except LeaseLostError:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._write(_DELETE, key)
-        self._flush()
-        self._connection.execute("COMMIT")
+        with self._connection.pipeline():
+            self._begin(is_synced=True)
+            self._read([key], [])
+            if not (self._is_repeated and self._rows[key] is None):
+                try:
+                    self._held(lease)
+                except LeaseLostError:
+                    self._connection.execute("ROLLBACK")
+                    raise
+                self._write(_DELETE, key)
+            self._end()
+
+    def _begin(self, *, is_synced: bool) -> None:
+        for statement in (*_BEGIN, _SYNCED if is_synced else _NOT_SYNCED):
+            self._connection.execute(statement)
 
     def _lock(self, operations: Sequence[Wanted]) -> None:
         keys, names = set[str](), set[str]()
@@ -262,14 +275,18 @@ class Unit:
         if self._is_repeated and row is not None and records and self._info(row).head == records[-1].hash:
             return  # the try before this one was carried out
         row = self._held(append.lease)
-        before = self._info(row)
-        if before.head != append.expected_head:
-            raise HeadMismatchError(f"thread {thread.name!r} has changed since it was read")
+        head, contents = self._info(row).head, append.contents
+        if head != append.expected_head:
+            forgotten = self._unsynced.behind(append.lease.token, head)
+            if not forgotten or forgotten[-1].records[-1].hash != append.expected_head:
+                raise HeadMismatchError(f"thread {thread.name!r} has changed since it was read")
+            records = [record for each in (*forgotten, append) for record in each.records]
+            contents = {sha256: data for each in (*forgotten, append) for sha256, data in each.contents.items()}
         bodies = [record.body.encode() for record in records]  # raises before anything is written
         if thread.name != row.name:
             self._rename(row, thread.name)
         self._put_records(row.key, records, bodies)
-        for sha256, data in append.contents.items():
+        for sha256, data in contents.items():
             self._write(_CONTENT, row.key, sha256, data)
         row.info = thread
         self._save(thread, is_journal=bool(records) and all(record.kind not in DURABLE_KINDS for record in records))
@@ -360,21 +377,20 @@ class Unit:
     def _write(self, query: str, *values: object, take: Callable[[Any], None] | None = None) -> None:
         self._writes.append(_Write(self._layout.query(query), values, take))
 
-    def _flush(self) -> None:
-        """Write what waits, in one go where it is more than one statement."""
+    def _end(self) -> None:
+        """Send what waits, and the end of the transaction: it is not carried out if something before it fails."""
         size = sum(len(value) for write in self._writes for value in write.values if isinstance(value, bytes))
         if size > SLOWEST_BYTES:  # it may take longer to send than a reply may take else
             seconds = REPLY_SECONDS + size / SLOWEST_BYTES
             self._connection.reply_seconds = seconds
             self._connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = {int(seconds * 1000)}".encode())
-        returned = []
-        with ExitStack() as together:
-            if len(self._writes) > 1:
-                together.enter_context(self._connection.pipeline())
-            for write in self._writes:
-                cursor = self._connection.execute(write.query, write.values)
-                if write.take is not None:
-                    returned.append((cursor, write.take))
+        for write in self._writes:
+            cursor = self._connection.execute(write.query, write.values)
+            if write.take is not None:
+                self._returned.append((cursor, write.take))
         self._writes.clear()
-        for cursor, take in returned:
+        self._connection.execute("COMMIT")
+
+    def _take_returned(self) -> None:
+        for cursor, take in self._returned:
             take(cursor.fetchall()[0][0])

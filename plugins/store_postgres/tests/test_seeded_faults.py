@@ -67,18 +67,15 @@ class ReadAndWrittenCounter(ChangedStore):
 class NeverDurableStore(ChangedStore):
     """Commits before the server has written its log."""
 
-    def __init__(self, url: str, schema: str) -> None:
-        super().__init__(url, schema)
-        self._unit_begin = unit._BEGIN
-
     def _unit(
         self, connection: WatchedConnection, items: Sequence[unit.Wanted], **options: bool
     ) -> Sequence[OperationResult]:
-        vars(unit)["_BEGIN"] = self._unit_begin.replace("synchronous_commit = on", "synchronous_commit = off")
+        synced = unit._SYNCED
+        vars(unit)["_SYNCED"] = unit._NOT_SYNCED
         try:
             return super()._unit(connection, items, **options)
         finally:
-            vars(unit)["_BEGIN"] = self._unit_begin
+            vars(unit)["_SYNCED"] = synced
 
 
 class StaleStore(ChangedStore):

@@ -12,94 +12,26 @@ import random
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from afkcli.testing.model_script import Step
-from afkcli.testing.model_server import ModelServer, RecordedRequest
+from afkcli.testing.model_server import RecordedRequest
 from tests.e2e.shell import LIMIT, Shell
-from tests.postgres_server import PostgresServer, postgres_server, schema_of
+from tests.many_machines import KEY, Process, Serve, said, wait_for
+from tests.postgres_server import PostgresServer
 
 KILLS = int(os.environ.get("AFK_DBOS_KILLS", "4"))
 PROMPTS_A_KILL, AT_ONCE, WORKERS = 25, 6, 2
 RUN = ("batch", "run", "prompts.jsonl", "-o", "results.jsonl", "--engine", "dbos")
 WORKER = ("batch", "worker", "--engine", "dbos", "--concurrency", str(AT_ONCE))
-KEY = "sk-secret-of-the-worker"
-Process = subprocess.Popen[bytes]
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[PostgresServer]:
-    """A server with a database of its own for the test."""
-    server, name = postgres_server(), schema_of(tmp_path)
-    server.execute(f"CREATE DATABASE {name}")
-    yield server
-    server.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture
-def url(database: PostgresServer, tmp_path: Path) -> str:
-    return f"postgresql://postgres@/{schema_of(tmp_path)}?host={database.socket_folder}"
-
-
-@pytest.fixture
-def shell(tmp_path: Path, url: str) -> Shell:
-    home, folder = tmp_path / "user", tmp_path / "work"
-    folder.mkdir()
-    config = home / "afk" / "config" / "config.toml"
-    config.parent.mkdir(parents=True)
-    config.write_text("[engines.dbos]\ngrace = 2\n")
-    return Shell(home=home, folder=folder, env={"AFK_DATABASE_URL": url})
-
-
-def said(request: RecordedRequest) -> str:
-    return str(request.body["messages"][-1]["content"])
 
 
 def answer(request: RecordedRequest) -> Step:
     text = said(request)
     return Step(text=[f"answer to {text}"], delay_headers=random.Random(text).uniform(0, 0.05))
-
-
-Serve = Callable[[Callable[[RecordedRequest], Step]], ModelServer]
-
-
-@pytest.fixture
-def serve(shell: Shell) -> Iterator[Serve]:
-    """Start the model server with what it answers."""
-    servers: list[ModelServer] = []
-
-    def begin(answer: Callable[[RecordedRequest], Step]) -> ModelServer:
-        server = ModelServer(answer=answer)
-        servers.append(server)
-        server.__enter__()
-        shell.env.update(OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY=KEY, AFK_MODEL="openai/gpt-5.2-mini")
-        return server
-
-    yield begin
-    for server in servers:
-        server.__exit__(None, None, None)
-
-
-@pytest.fixture
-def start(shell: Shell, tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    """Start a command whose output goes to a file; what still runs at the end is killed."""
-    started: list[Process] = []
-
-    def begin(*arguments: str) -> Process:
-        with (tmp_path / f"said-{len(started)}").open("wb") as said_to:
-            started.append(shell.start(*arguments, stdout=subprocess.DEVNULL, stderr=said_to))
-        return started[-1]
-
-    yield begin
-    for process in started:
-        with suppress(ProcessLookupError):
-            process.kill()
-        process.wait(LIMIT)
 
 
 def write_prompts(shell: Shell, number: int) -> None:
@@ -109,14 +41,6 @@ def write_prompts(shell: Shell, number: int) -> None:
 
 def rows(shell: Shell) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (shell.folder / "results.jsonl").read_bytes().splitlines()]
-
-
-def wait_for(server: ModelServer, count: int, *unless_ended: Process) -> None:
-    """Wait until so many requests have come, or one of the processes has ended."""
-    while all(process.poll() is None for process in unless_ended):
-        with suppress(TimeoutError):
-            server.wait_for_requests(count, 0.05)
-            return
 
 
 def test_kills_at_random_moments_lose_nothing_and_pay_nothing_twice(

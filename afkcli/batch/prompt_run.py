@@ -157,7 +157,7 @@ class PromptRunner:
     def _settled(prompt: ClaimedPrompt, turn: Turn, state: PromptState, form: JsonObject, cost: float | None) -> Ran:
         tokens = tokens_of(form)
         outcome = Outcome(id=prompt.id, claim=prompt.claim, state=state, result=form, cost_usd=cost, tokens=tokens)
-        return Ran(outcome, _STOPS.get(turn.refused or ""))
+        return Ran(outcome, turn.stops_others or _STOPS.get(turn.refused or ""))
 
     async def _run(self, request: JsonObject, turn: Turn) -> _Ended:
         """Return how the run of a prompt ended. Those of one thread run one after the other, in the order of claims."""

@@ -11,6 +11,7 @@ from typing import Final
 
 from afkcli.batch.batching_providers import discounted
 from afkcli.batch.gated_provider import INPUT_MARGIN, OUTPUT_TOKENS, unknown_price
+from afkcli.batch.output_limit import limited, output_limit, said_limit, usd_of
 from afkcli.batch.provider_chunks import new_key
 from afkcli.batch.provider_requests import ONE_STEP, Requests, Taken, failed
 from afkcli.core.contract.engine import BatchLimits, ClaimedPrompt, Engine, Outcome, PromptState, Used
@@ -147,7 +148,9 @@ class Collector:
             names = ", ".join(tool.name for tool in taken.request.tools[:3])
             raise UsageError(f"{ONE_STEP}, so its agent has no tools (it has {names}); leave out --via provider")
         provider, batches = self._provider_of(taken.provider)
-        usd = await self._usd(provider, batches, taken) if gathered.limit is not None else 0.0
+        usd = 0.0
+        if gathered.limit is not None:
+            usd, taken = await self._limited(provider, batches, taken, gathered.limit)
         if not gathered.takes(usd):
             gathered.short.append(prompt)
             return
@@ -177,8 +180,13 @@ class Collector:
         has_schema = taken.request.output_schema is not None
         chunk.members.append(Member(prompt, taken.request.model, has_schema, usd))
 
-    async def _usd(self, provider: Provider, batches: ProviderBatches, taken: Taken) -> float:
-        """Return the most that a request may cost, about: its input is estimated."""
+    async def _limited(
+        self, provider: Provider, batches: ProviderBatches, taken: Taken, limit: float
+    ) -> tuple[float, Taken]:
+        """Return the most that a request may cost, and the request with the limit of its answer.
+
+        Its input is estimated.
+        """
         request = taken.request
         capabilities = provider.capabilities(request.model)
         name = f"{taken.provider}/{request.model}"
@@ -188,12 +196,15 @@ class Collector:
         price = self._found_prices[name]
         if price is None:
             raise UsageError(f"{unknown_price(name)}, so --max-cost cannot hold")
-        said = request.options.get("max_output_tokens")
-        most = said if isinstance(said, int) else capabilities.max_output_tokens or OUTPUT_TOKENS
         sent = int(_input_tokens(request) * INPUT_MARGIN) + 1
-        rate = price.of(sent)
-        dearest = max(rate.input, rate.cache_write or 0.0, rate.cache_write_1h or 0.0)
-        return (sent * dearest + most * rate.output) / 1_000_000
+        most = said_limit(request)
+        if most is None:
+            most = output_limit(capabilities, price, sent, limit)
+            if most is None:
+                most = capabilities.max_output_tokens or OUTPUT_TOKENS
+            else:
+                taken = Taken(taken.provider, limited(request, most))
+        return usd_of(price, sent, most), taken
 
 
 class Collected(Struct):

@@ -99,7 +99,7 @@ class Worker:
             def price(full_name: str) -> Price | None:
                 return prices(full_name, provider.capabilities(full_name.partition("/")[2]))
 
-            return GatedProvider(provider, self._engine, batch, self._gate, info.limits, price)
+            return GatedProvider(provider, self._engine, batch, self._gate, info.limits, price, setup.notify)
 
         def make(store: PassingStore | None) -> Runner:
             sinks, config = None if store is None else (), runner_config(setup, "wait", _THREAD_WAIT_S)

@@ -77,6 +77,40 @@ class LimitTests(EngineCase):
         assert (info.tokens, info.requests) == (1000, 2)
 
     @with_engine
+    async def test_requests_without_a_limit_of_their_answer_are_counted_by_the_answers_before(
+        self, engine: Engine, path: Path
+    ) -> None:
+        await batch_of(engine, 12, tokens_per_minute=10_000)
+        first, *others = await claimed_by(engine)
+        (grant,) = await engine.reserve("b", [asked_for(first, tokens=10, open_ended=True)])
+        assert grant.allowed
+        assert grant.tokens == 10_000, "nothing is known, so it may take all that the minute has"
+        (grant,) = await engine.reserve("b", [asked_for(others[0], tokens=10, open_ended=True)])
+        assert not grant.allowed
+        assert grant.refused is None
+        await engine.use("b", [Used(id=first.id, claim=first.claim, tokens=2000, output_tokens=1990)])
+        grants = await engine.reserve("b", [asked_for(each, tokens=10, open_ended=True) for each in others])
+        sent = [grant.tokens for grant in grants if grant.allowed]
+        assert 2 <= len(sent) <= 4, "each counts as the one before, and a little more"
+        assert min(sent) >= 2000
+        assert 2000 + sum(sent) <= 10_000
+        (grant,) = await engine.reserve("b", [asked_for(others[-1], tokens=10_001, open_ended=True)])
+        assert grant.refused == "tokens_per_minute"
+
+    @with_engine
+    async def test_the_first_answer_without_a_limit_is_awaited_where_the_cost_has_one(
+        self, engine: Engine, path: Path
+    ) -> None:
+        await batch_of(engine, 4, max_cost_usd=1.0)
+        one, two, three, four = await claimed_by(engine)
+        asked = [asked_for(each, cost_usd=0.1, open_ended=True) for each in (one, two, three)]
+        assert allowed(await engine.reserve("b", asked)) == [True, False, False]
+        await engine.use("b", [Used(id=one.id, claim=one.claim, tokens=20, cost_usd=0.2, output_tokens=15)])
+        assert allowed(await engine.reserve("b", asked[1:])) == [True, True]
+        (grant,) = await engine.reserve("b", [asked_for(four, cost_usd=0.9, open_ended=True)])
+        assert (grant.refused, grant.longest_output) == ("max_cost", 15)
+
+    @with_engine
     async def test_a_model_is_slowed_down_for_all_workers_and_others_are_not(self, engine: Engine, path: Path) -> None:
         await batch_of(engine, 3)
         other = self.make_engine(path)

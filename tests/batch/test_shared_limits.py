@@ -85,3 +85,13 @@ def test_what_an_answer_takes_in_addition_holds_back_the_next_requests() -> None
     assert not shared.grant(limits, asked(1), START + 30).allowed
     shared.correct(int(START), -60)
     assert shared.grant(limits, asked(50), START + 30).allowed
+
+
+def test_one_long_answer_does_not_slow_down_all_others_for_ever() -> None:
+    shared, limits = SharedLimits(), BatchLimits(tokens_per_minute=100_000)
+    open_ended = Reservation(id="p", claim="1", model="m", tokens=10, open_ended=True)
+    shared.learn(40_000)
+    assert shared.grant(limits, open_ended, START).tokens >= 40_000
+    for _ in range(200):
+        shared.learn(100)
+    assert shared.grant(limits, open_ended, START + 1).tokens < 2_000

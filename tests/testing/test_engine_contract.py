@@ -98,6 +98,13 @@ class CountsCostWhenItIsKnown(LocalEngine):
         return await super().reserve(name, [replace(item, cost_usd=0.0) for item in reservations])
 
 
+class CountsTheInputOnly(LocalEngine):
+    """What an answer without a limit may take is not counted before it is there."""
+
+    async def reserve(self, name: str, reservations: Sequence[Reservation]) -> Sequence[Grant]:
+        return await super().reserve(name, [replace(item, open_ended=False) for item in reservations])
+
+
 class KeepsReservations(LocalEngine):
     """What a request did not use stays reserved."""
 
@@ -151,6 +158,8 @@ class NeverSaysThatItIsOver(LocalEngine):
         (CountsByTheMinuteOfTheClock, "test_no_minute_has_more_requests_than_the_limit"),
         (SlowsDownItselfAlone, "test_a_model_is_slowed_down_for_all_workers_and_others_are_not"),
         (CountsCostWhenItIsKnown, "test_the_cost_of_a_batch_is_never_more_than_its_limit"),
+        (CountsTheInputOnly, "test_requests_without_a_limit_of_their_answer_are_counted_by_the_answers_before"),
+        (CountsTheInputOnly, "test_the_first_answer_without_a_limit_is_awaited_where_the_cost_has_one"),
         (KeepsReservations, "test_tokens_that_were_not_used_are_free_again"),
         (IgnoresTheConcurrency, "test_workers_together_have_no_more_prompts_than_the_concurrency"),
         (ReplacesSilently, "test_a_changed_prompt_is_named_and_left_or_replaced"),

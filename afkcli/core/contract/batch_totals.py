@@ -78,12 +78,12 @@ class BatchTotals(Struct):
         if not grant.allowed:
             return grant, use
         self.reserved_usd += asked.cost_usd
-        self.tokens += asked.tokens
+        self.tokens += grant.tokens
         if asked.more:
             return grant, PromptUse(
                 reserved_usd=use.reserved_usd + asked.cost_usd,
                 used_usd=use.used_usd,
-                reserved_tokens=use.reserved_tokens + asked.tokens,
+                reserved_tokens=use.reserved_tokens + grant.tokens,
                 reserved_at=use.reserved_at,
             )
         self.requests += 1
@@ -92,7 +92,7 @@ class BatchTotals(Struct):
         return grant, PromptUse(
             reserved_usd=asked.cost_usd,
             used_usd=use.used_usd + use.reserved_usd,
-            reserved_tokens=asked.tokens,
+            reserved_tokens=grant.tokens,
             reserved_at=int(now),
         )
 
@@ -100,19 +100,27 @@ class BatchTotals(Struct):
         """Return whether a request fits below the most that the batch may cost.
 
         It waits where other requests may turn out to cost less than they reserved. What `more` is asked for does not
-        wait, because such requests would wait for each other.
+        wait, because such requests would wait for each other. Before the first answer shows whether the server keeps to
+        the limit of an answer, open-ended requests are in progress one at a time.
         """
         if limits.max_cost_usd is None:
             return Grant(allowed=True)
+        longest = self.limits.longest_output
+        if asked.open_ended and not longest and self.reserved_usd > 0:
+            return Grant(wait_s=_WAIT_FOR_MONEY_S)
         spent = self.cost_usd + self.used_usd + asked.cost_usd
         most = limits.max_cost_usd * _ROUNDING
         if spent + self.reserved_usd <= most:
             return Grant(allowed=True)
-        return Grant(wait_s=_WAIT_FOR_MONEY_S) if spent <= most and not asked.more else Grant(refused="max_cost")
+        if spent <= most and not asked.more:
+            return Grant(wait_s=_WAIT_FOR_MONEY_S)
+        return Grant(refused="max_cost", longest_output=longest)
 
     def correct(self, used: Used, use: PromptUse) -> PromptUse:
         """Count what the last request really used, and return what is counted for the prompt from now on."""
         tokens = use.reserved_tokens
+        if used.output_tokens:
+            self.limits.learn(used.output_tokens)
         if used.tokens is not None:
             self.limits.correct(use.reserved_at, used.tokens - tokens)
             self.tokens += used.tokens - tokens

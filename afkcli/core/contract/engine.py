@@ -96,6 +96,10 @@ class Reservation(FrozenStruct, kw_only=True):
 
     `id` and `claim` are those of the prompt. `model` is `provider/model`. With `more` no request is sent: it adds
     `tokens` and `cost_usd` to the last one, whose answer is longer than what was reserved for it.
+
+    With `open_ended` it is not known how long its answer may be: `tokens` are those of the input, and the engine adds
+    what answers of the batch took so far. Until it knows one, such a request takes all that the minute has left, and
+    where the cost has a limit none is allowed beside another.
     """
 
     id: str
@@ -104,30 +108,37 @@ class Reservation(FrozenStruct, kw_only=True):
     tokens: int = 0
     cost_usd: float = 0.0
     more: bool = False
+    open_ended: bool = False
 
 
 class Grant(FrozenStruct, kw_only=True):
     """The answer to a reservation: sent now if `allowed`, else asked again after `wait_s` seconds.
 
     `refused` is why it can never be allowed: "max_cost", "tokens_per_minute" (more than fit into a minute), "lost"
-    (the claim was taken over) or "paused" (the batch is to stop, and nothing of this prompt was sent).
+    (the claim was taken over) or "paused" (the batch is to stop, and nothing of this prompt was sent). `tokens` is how
+    many were counted for it. With "max_cost", `longest_output` is how many tokens the longest answers had so far, by
+    which a smaller request may be made; 0 if none is known.
     """
 
     allowed: bool = False
     wait_s: float = 0.0
     refused: str | None = None
+    tokens: int = 0
+    longest_output: int = 0
 
 
 class Used(FrozenStruct, kw_only=True):
     """What the last request of a claimed prompt really used, in place of what was reserved for it.
 
-    None where it is unknown: what was reserved counts then.
+    None where it is unknown: what was reserved counts then. `tokens` are input and output, `output_tokens` those of
+    them that are output.
     """
 
     id: str
     claim: str
     tokens: int | None = None
     cost_usd: float | None = None
+    output_tokens: int | None = None
 
 
 class Outcome(FrozenStruct, kw_only=True):

@@ -17,6 +17,11 @@ WINDOW: Final = 62
 LONGEST_HOLD_S: Final = 3600.0
 """The longest time for which `Retry-After` holds back the requests of a model."""
 
+OUTPUT_MARGIN: Final = 1.25
+"""What the output of the longest answer is multiplied by, as the next one may be longer."""
+FORGETTING: Final = 0.98
+"""What the longest output is multiplied by at each shorter one, so that a single one does not slow down all others."""
+
 Seconds = dict[int, int]
 """A count by the second in which it was made."""
 
@@ -25,7 +30,8 @@ class SharedLimits(Struct):
     """What was allowed in the last minute. `next_at` spaces requests, so that a minute's do not leave at once.
 
     `held` has the moment until which no request of a model is allowed, and `spans` the number of seconds that this was
-    said for: where the clock was set back meanwhile, they are counted from then on.
+    said for: where the clock was set back meanwhile, they are counted from then on. `longest_output` is the output of
+    the longest answers so far, 0 before the first one.
     """
 
     requests: Seconds = field(default_factory=dict)
@@ -33,6 +39,7 @@ class SharedLimits(Struct):
     next_at: float = 0.0
     held: dict[str, float] = field(default_factory=dict)
     spans: dict[str, float] = field(default_factory=dict)
+    longest_output: int = 0
 
     def hold(self, model: str, seconds: float, now: float) -> None:
         self.forget(now)
@@ -52,22 +59,36 @@ class SharedLimits(Struct):
         """Return whether a request may be sent by what was sent in the last minute; what is allowed is counted."""
         if asked.more:  # it was sent; what it takes in addition counts, and holds back the next ones
             self._count(0, asked.tokens, now)
-            return Grant(allowed=True)
+            return Grant(allowed=True, tokens=asked.tokens)
         if limits.tokens_per_minute is not None and asked.tokens > limits.tokens_per_minute:
             return Grant(refused="tokens_per_minute")
         self.forget(now)
+        tokens = self._tokens_of(limits, asked)
         waits = [self.held.get(asked.model, 0.0) - now]
         if limits.requests_per_minute is not None:
             waits += [self.next_at - now, _wait(self.requests, 1, limits.requests_per_minute, now)]
         if limits.tokens_per_minute is not None:
-            waits.append(_wait(self.tokens, asked.tokens, limits.tokens_per_minute, now))
+            waits.append(_wait(self.tokens, tokens, limits.tokens_per_minute, now))
         wait = max(waits)
         if wait > 0:
             return Grant(wait_s=max(wait, 0.001))
         if limits.requests_per_minute is not None:
             self._space(limits.requests_per_minute, now)
-        self._count(1, asked.tokens, now)
-        return Grant(allowed=True)
+        self._count(1, tokens, now)
+        return Grant(allowed=True, tokens=tokens)
+
+    def _tokens_of(self, limits: BatchLimits, asked: Reservation) -> int:
+        """Return how many tokens a request is counted with until its answer is there."""
+        most = limits.tokens_per_minute
+        if not asked.open_ended or most is None:
+            return asked.tokens
+        if self.longest_output:
+            return min(asked.tokens + int(self.longest_output * OUTPUT_MARGIN) + 1, most)
+        return max(asked.tokens, most // 2, most - sum(self.tokens.values()))
+
+    def learn(self, output_tokens: int) -> None:
+        """Take note of the output of an answer, by which open-ended requests are counted."""
+        self.longest_output = max(output_tokens, int(self.longest_output * FORGETTING), 1)
 
     def correct(self, second: int, tokens: int) -> None:
         """Add `tokens`, which may be negative, to what was allowed in a second of the last minute."""

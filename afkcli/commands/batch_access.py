@@ -110,11 +110,14 @@ def _unknown(typed: str, batches: Sequence[BatchInfo]) -> str:
 
 
 def complete_batch(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the batches whose name begins so: as they are listed in the folder, or their whole names."""
+    """Return the batches whose name begins so: as they are listed in the folder, or their whole names.
+
+    They are those of the engine that the line names before.
+    """
     start = ctx.find_object(Invocation) or Invocation.of_process()
 
     async def batches() -> Sequence[BatchInfo]:
-        engine = engine_maker(load_setup(start), LOCAL)()
+        engine = engine_maker(load_setup(start), ctx.params.get("engine") or LOCAL)()
         try:
             return await engine.batches()
         finally:

@@ -16,6 +16,7 @@ from afkcli.commands.context import invocation
 from afkcli.commands.json_option import json_option
 from afkcli.commands.thread_access import command_owner, opened_stores
 from afkcli.core.contract.errors import (
+    EXIT_BUSY,
     EXIT_OK,
     EXIT_USAGE,
     ConflictError,
@@ -32,7 +33,13 @@ from afkcli.screen.streams import Stdout
 if TYPE_CHECKING:
     from afkcli.core.contract.protocols import Store, ThreadInfo
 
-_WORDS = {"imported": "copied", "appended": "continued there", "present": "already there", "refused": "refused"}
+_WORDS = {
+    "imported": "copied",
+    "appended": "continued there",
+    "present": "already there",
+    "refused": "refused",
+    "busy": "in use",
+}
 
 
 @click.command(
@@ -50,8 +57,9 @@ def copy(names: tuple[str, ...], target: str, as_json: bool) -> None:
     """Copy threads from the store in use into STORE: those named NAME, or all.
 
     They keep their keys, turns and attachments, and stay where they are. A thread that is there already is not changed,
-    but turns that it does not have yet are added. A thread is refused (exit code 2) if STORE has another one of its
-    name, if a run uses it, or if it is damaged. Budgets and rules that were allowed for a thread are not copied.
+    but turns that it does not have yet are added. A thread is refused if STORE has another one of its name or if it is
+    damaged (exit code 2), or if a run uses it (exit code 5). Budgets and rules that were allowed for a thread are not
+    copied.
     """
     messages = Messages(invocation())
     stdout = Stdout(invocation()) if as_json else None
@@ -64,7 +72,7 @@ def copy(names: tuple[str, ...], target: str, as_json: bool) -> None:
         finally:
             said = ", ".join(f"{count} {_WORDS[outcome]}" for outcome, count in counts.items() if count)
             messages.say(said or "there are no threads to copy")
-    raise click.exceptions.Exit(EXIT_USAGE if counts["refused"] else EXIT_OK)
+    raise click.exceptions.Exit(EXIT_USAGE if counts["refused"] else EXIT_BUSY if counts["busy"] else EXIT_OK)
 
 
 def _copy(copier: Copier, info: ThreadInfo, counts: dict[str, int], messages: Messages, stdout: Stdout | None) -> None:
@@ -74,7 +82,7 @@ def _copy(copier: Copier, info: ThreadInfo, counts: dict[str, int], messages: Me
     except UnknownNameError:  # it was deleted meanwhile
         return
     except (ConflictError, ThreadBusyError, UnsupportedRecordError) as error:
-        counts["refused"] += 1
+        counts["busy" if isinstance(error, ThreadBusyError) else "refused"] += 1
         messages.error(str(error))
         return
     counts[restored.outcome] += 1

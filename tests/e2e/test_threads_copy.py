@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from afkcli.testing.model_script import Step
+from afkcli.testing.model_server import ModelServer
 from tests.e2e.shell import Shell, kill
 from tests.postgres_server import HAS_SERVER, postgres_server, schema_of
 
@@ -72,6 +74,23 @@ def test_a_name_that_is_taken_is_refused_and_the_others_are_copied(shared: Shell
         "afk: 1 copied, 1 refused",
     ]
     assert "theirs" in shared.afk("threads", "show", "trip", AFK_STORE="postgres").out
+
+
+def test_a_thread_that_a_run_uses_is_left_for_later_and_the_others_are_copied(shared: Shell) -> None:
+    for name in ("trip", "soup"):
+        assert shared.afk("run", "-q", "-t", name, "hi").code == 0
+    with ModelServer([Step(delay_headers=600)]) as server:
+        shared.env["OPENAI_BASE_URL"] = server.base_url
+        running = shared.start("run", "-q", "-t", "trip", "more")
+        server.wait_for_requests(1)
+
+        done = shared.afk("threads", "copy", "--to", "postgres")
+
+        kill(running)
+    assert done.code == 5
+    assert "'trip'" in done.err
+    assert done.err.splitlines()[-1] == "afk: 1 copied, 1 in use"
+    assert shared.afk("threads", "copy", "--to", "postgres").code == 0
 
 
 @pytest.mark.parametrize(

@@ -210,3 +210,18 @@ def test_a_worker_of_another_version_refuses_a_batch_and_says_so(
     assert server.requests == []
     submitter.send_signal(signal.SIGINT)
     submitter.wait(LIMIT)
+
+
+def test_the_tab_key_completes_the_batches_of_the_engine_that_the_line_names(shell: Shell, serve: Serve) -> None:
+    serve(answer)
+    write_prompts(shell, 1)
+    assert shell.afk(*RUN, "--workers", "1").code == 0
+
+    def completed(*words: str) -> list[str]:
+        done = shell.in_process(*words, _AFK_COMPLETE="zsh")
+        return [line.split("\t")[1] for line in done.out.splitlines()]
+
+    assert completed("batch", "status", "--engine", "dbos", "res") == ["results.jsonl"]
+    assert completed("batch", "rm", "--engine=dbos", "") == ["results.jsonl"]
+    assert completed("batch", "status", "res") == []
+    assert completed("batch", "status", "--engine", "nope", "res") == []

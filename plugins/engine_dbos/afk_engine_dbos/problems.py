@@ -23,6 +23,8 @@ _STARTING = re.compile(
     r"starting up|shutting down|recovery mode|too many (clients|connections)|remaining connection slots"
 )
 """What a server says, before it knows a code for it, while it will soon take connections again."""
+_UNTRUSTED = re.compile(r"certificate|does not support SSL|SSL error: (?!unexpected eof)")
+"""What libpq says of a server that it does not trust."""
 
 _LINES: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     (
@@ -75,6 +77,8 @@ def engine_error(error: BaseException, where: str) -> AfkError:
     for kinds, line in _LINES:
         if isinstance(error, kinds):
             return EngineError(line.format(where=where, error=text))
+    if isinstance(error, psycopg.OperationalError) and _UNTRUSTED.search(text):
+        return EngineError(f"{where} is not trusted ({text}); check sslrootcert, sslmode and the name of the server")
     if is_lost(error):
         return EngineError(f"{where} cannot be reached ({text}); check that the server runs, and AFK_DATABASE_URL")
     return EngineError(f"{where} failed ({type(error).__name__}: {text})")

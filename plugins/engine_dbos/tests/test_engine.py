@@ -26,6 +26,7 @@ from afkcli.plugin import (
     TakenOver,
 )
 from tests.postgres_server import postgres_server, schema_of
+from tests.postgres_tls import TlsServer, certificate
 
 DBOS = "shared_dbos"
 
@@ -134,6 +135,25 @@ def test_a_server_that_cannot_be_reached_is_said_without_the_password() -> None:
     assert "cannot be reached" in said
     assert "AFK_DATABASE_URL" in said
     assert "hunter2" not in said
+
+
+def test_a_batch_is_kept_over_tls_and_a_server_that_is_not_trusted_is_refused(schema: str, tmp_path: Path) -> None:
+    server, shown, other = postgres_server(), certificate(tmp_path, "database"), certificate(tmp_path, "impostor")
+
+    async def names(root: Path, port: int) -> list[str]:
+        url = f"postgresql://postgres@localhost:{port}/postgres?sslmode=verify-full&sslrootcert={root}"
+        engine = DbosEngine(url, schema=schema, dbos_schema=DBOS, wait_timeout=3600)
+        try:
+            await engine.create("b", {}, BatchLimits())
+            return [batch.name for batch in await engine.batches()]
+        finally:
+            await engine.aclose()
+
+    with TlsServer(f"{server.socket_folder}/.s.PGSQL.5432", shown) as tls:
+        assert asyncio.run(names(shown.certificate, tls.port)) == ["b"]
+        assert tls.ciphers
+        with pytest.raises(EngineError, match=r"at localhost:.* is not trusted .*verify failed.*check sslrootcert"):
+            asyncio.run(names(other.certificate, tls.port))
 
 
 def test_tables_of_a_newer_afk_are_refused(schema: str) -> None:

@@ -67,7 +67,8 @@ def write_prompts(shell: Shell, batch: str, number: int) -> None:
     """Write prompts of some hundred bytes, whose answers have a known limit."""
     text = "word " * 70
     lines = (
-        json.dumps({"message": f"{batch} {n} {text}", "options": {"max_output_tokens": OUTPUT}}) for n in range(number)
+        json.dumps({"id": f"{batch} {n}", "message": f"{batch} {n} {text}", "options": {"max_output_tokens": OUTPUT}})
+        for n in range(number)
     )
     (shell.folder / f"{batch}.jsonl").write_text("\n".join(lines))
 
@@ -84,7 +85,7 @@ def submit(shell: Shell, start: Callable[..., Process]) -> Callable[..., Process
 
 
 def test_no_limit_is_passed_while_a_worker_is_killed(
-    shell: Shell, serve: Serve, start: Callable[..., Process], submit: Callable[..., Process]
+    shell: Shell, serve: Serve, start: Callable[..., Process], submit: Callable[..., Process], url: str
 ) -> None:
     with (shell.home / "afk" / "config" / "config.toml").open("a") as config:
         config.write(f'[prices."{MODEL}"]\ninput = 1000.0\noutput = 2000.0\n')
@@ -114,7 +115,7 @@ def test_no_limit_is_passed_while_a_worker_is_killed(
     assert len(repeated) <= 1, "only the prompt that was refused is asked again"
     states = {batch: Counter(row["state"] for row in rows(shell, batch)) for batch in ("rpm", "tpm", "cost")}
     assert set(states["rpm"]) <= {"done", "parked"}
-    figures = _figures(counted)
+    figures = _figures(counted) | {"seconds from permission to arrival": latest_arrival(url, counted)}
     print("".join(f"\n{name}: {value}" for name, value in [*figures.items(), *states.items()]))
     assert figures["rpm in 60 s"] <= RPM
     assert figures["rpm in 5 s"] <= RPM / 60 * 5 + 2 * RPM / 60 + 1, "they are spread over the minute"
@@ -139,6 +140,17 @@ def _figures(counted: Server) -> dict[str, float]:
         "rpm while held": len(held),
         "rpm while held, from 2 s on": sum(at > 2 for at in held),
     }
+
+
+def latest_arrival(url: str, counted: Server) -> float:
+    """Return how long after its permission a request came at most, up to a second too much."""
+    import psycopg
+
+    came = {text.split(" word")[0]: at for text, at in counted.requests}
+    query = "SELECT convert_from(id, 'UTF8'), reserved_at FROM afk_batches.prompt WHERE reserved_at > 0"
+    with psycopg.connect(url) as connection:
+        allowed = connection.execute(query).fetchall()
+    return max(came[id_] - second for id_, second in allowed if id_ in came)
 
 
 def rows(shell: Shell, batch: str) -> list[dict[str, Any]]:

@@ -31,6 +31,8 @@ _STARTING = re.compile(
     r"starting up|shutting down|recovery mode|too many (clients|connections)|remaining connection slots"
 )
 """What a server says, before it knows a code for it, while it will soon take connections again."""
+_UNTRUSTED = re.compile(r"certificate|does not support SSL|SSL error: (?!unexpected eof)")
+"""What libpq says of a server that it does not trust; no try after it says anything else."""
 
 _READ_ONLY = "{where} is read-only ({error}); connect to the primary server (target_session_attrs=read-write)"
 _LINES: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
@@ -98,6 +100,8 @@ def as_store_error(error: Exception, where: str) -> AfkError:
     for kinds, line in _LINES:
         if isinstance(error, kinds):
             return StoreError(line.format(where=where, error=text))
+    if isinstance(error, psycopg.OperationalError) and _UNTRUSTED.search(text):
+        return StoreError(f"{where} is not trusted ({text}); check sslrootcert, sslmode and the name of the server")
     if isinstance(error, psycopg.Error) and is_lost(error):
         return StoreError(f"{where} cannot be reached ({text}); check that the server runs, and AFK_DATABASE_URL")
     if isinstance(error, MemoryError):

@@ -74,6 +74,8 @@ class Identity:
         self._watch = Watch(paths)  # before the state is asked, so that no change comes between
         self.stamps = {path: stamp(path) for path in paths}
         self._asked = {path: self.stamps.get(path) or stamp(path) for path in self._watch.asked}
+        self._folders = {path: self.stamps.get(path) or stamp(path) for path in self._watch.folders}
+        self._has_asked_folders = False
         self.variables = {name: environment.get(name) for name in read}
         self.added = {name: value for name, value in os.environ.items() if environment.get(name) != value}
         """What the imports have set, as they do in a cold run."""
@@ -83,9 +85,22 @@ class Identity:
 
     def changed_path(self) -> str | None:
         """Return a file or folder that has changed, or None."""
-        if self._watch.is_quiet and _changed(self._asked) is None:
-            return None
-        return _changed(self.stamps)
+        return None if self._is_as_before() else _changed(self.stamps)
+
+    def look_ahead(self) -> None:
+        """Ask already now for what need not be asked at the hand-over unless something is mounted meanwhile."""
+        self._watch.watch_mounts()
+        self._has_asked_folders = _changed(self._folders) is None
+        self._is_as_before()
+        self.changed_variable(os.environ)
+        self.differing_state(os.getpid())
+
+    def _is_as_before(self) -> bool:
+        """Return whether it is known that nothing has changed, without asking for the state of each file."""
+        if not self._watch.is_quiet or _changed(self._asked) is not None:
+            return False
+        is_known = self._has_asked_folders and self._watch.has_same_mounts
+        return is_known or _changed(self._folders) is None
 
     def changed_since(self, before: Mapping[str, Stamp]) -> str | None:
         """Return a file that is another one than it was before the imports: it may be imported as it was.

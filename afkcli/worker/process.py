@@ -75,7 +75,12 @@ def _main(command: Callable[[Callable[[], Invocation]], Ending]) -> None:
     listener, identity, rehearsal = _prepared(command, order)
     began, holds = time.time(), held_modules(order["modules"])
     write_state(lock, State(began=began, served=0, reason="", holds=holds))
-    child = StandBy(listener, identity, command, lambda: rehearsal.run(1))
+
+    def rehearse() -> None:
+        rehearsal.run(1)
+        identity.look_ahead()
+
+    child = StandBy(listener, identity, command, rehearse)
     address = order["socket"]
     here = _numbers(address)
 

@@ -153,6 +153,11 @@ class Exchange:
 _current: ContextVar[Exchange | None] = ContextVar("afk_litellm_exchange", default=None)
 
 
+def is_in_call() -> bool:
+    """Return whether what is sent now is part of a call; see `Exchange.current`."""
+    return _current.get() is not None
+
+
 class Transport(httpx.AsyncBaseTransport):
     """Sends by the current call's `Exchange`; outside of a call as LiteLLM would have sent."""
 

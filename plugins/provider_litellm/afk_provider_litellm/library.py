@@ -10,7 +10,8 @@ import sys
 import threading
 from typing import Any
 
-from afk_provider_litellm.exchange import Transport
+from afk_provider_litellm.exchange import Transport, is_in_call
+from afk_provider_litellm.sdk import send_as_given
 from afkcli.plugin import PluginError
 
 # In its other mode the import reads the `.env` file of the working directory. Without the others it fetches the prices,
@@ -46,11 +47,17 @@ def load() -> Any:
             litellm = importlib.import_module("litellm")
             _route_requests(litellm)
             _silence(litellm)
+            send_as_given(is_in_call)
             importlib.import_module("litellm.main").encoding = _Encoding()  # type: ignore[attr-defined]
             for name in _FIRST_CALL_MODULES:
                 with contextlib.suppress(ImportError):
                     importlib.import_module(name)
             _loaded = litellm
+    return _loaded
+
+
+def loaded() -> Any:
+    """Return the module `litellm` if `load` has imported it, else None; it does not wait for the import."""
     return _loaded
 
 

@@ -12,7 +12,7 @@ from afk_provider_litellm import models
 from afk_provider_litellm.answer import Answer
 from afk_provider_litellm.call import Call
 from afk_provider_litellm.exchange import Exchange
-from afk_provider_litellm.library import load
+from afk_provider_litellm.library import load, loaded
 from afk_provider_litellm.request import arguments, is_mistral_route
 from afk_provider_litellm.route import Route
 from afk_provider_litellm.settings import Settings, checked
@@ -69,7 +69,7 @@ class LiteLLMProvider:
         Raises:
             ProviderError: the call failed, or its stream ended without the model's finish reason.
         """
-        litellm = await asyncio.to_thread(load)
+        litellm = loaded() or await asyncio.to_thread(load)
         route = await self._route(litellm, request.model)
         names = ToolNames.of(request)
         asked = arguments(self._settings, route, request, names)
@@ -94,7 +94,7 @@ class LiteLLMProvider:
 
     async def preview(self, request: ModelRequest) -> SentRequest:
         """Return what LiteLLM would send; see `afkcli.plugin.PreviewingProvider`."""
-        litellm = await asyncio.to_thread(load)
+        litellm = loaded() or await asyncio.to_thread(load)
         route = await self._route(litellm, request.model)
         keeper = RequestKeeper(httpx)
         client = make_http_client(httpx, "", self._timeout(), None, transport=keeper.transport)
@@ -151,7 +151,7 @@ class LiteLLMProvider:
 
     async def list_models(self) -> Sequence[ModelInfo]:
         """Return the models of the providers whose keys are in the environment, as LiteLLM lists them."""
-        litellm = await asyncio.to_thread(load)
+        litellm = loaded() or await asyncio.to_thread(load)
         names = await asyncio.to_thread(litellm.get_valid_models)
         return [ModelInfo(id=name) for name in sorted(set(names))]
 
@@ -165,7 +165,8 @@ class LiteLLMProvider:
 
     async def prepare(self) -> None:
         """Import LiteLLM, off the event loop."""
-        await asyncio.to_thread(load)
+        if loaded() is None:
+            await asyncio.to_thread(load)
 
     async def aclose(self) -> None:
         clients, self._clients = self._clients, {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -240,6 +241,99 @@ class TestStamps:
 
     def test_other_variables_do_not_matter(self, identity: Identity) -> None:
         assert identity.changed_variable({"READ": "yes", "OPENAI_API_KEY": "x", "TERM": "xterm"}) is None
+
+
+class TestFolders:
+    """A module is in folders below one that Python searches: what they lead to is another file once one is replaced."""
+
+    @pytest.fixture(params=["asked at once", "asked ahead"])
+    def identity(self, tmp_path: Path, request: pytest.FixtureRequest) -> Identity:
+        for name in ("site", "other"):
+            (tmp_path / name / "package" / "inner" / "deep").mkdir(parents=True)
+            (tmp_path / name / "package" / "inner" / "deep" / "module.py").write_text(f"a = {name!r}\n")
+            (tmp_path / name / "package" / "__init__.py").write_text("")
+        site = tmp_path / "site"
+        module = site / "package" / "inner" / "deep" / "module.py"
+        # Python keeps a list of the entries of `inner`, which has no module of its own.
+        paths = [site, site / "package" / "inner", site / "package" / "__init__.py", module]
+        identity = Identity(map(str, paths), [], {}, "/bin")
+        if request.param == "asked ahead":
+            identity.look_ahead()
+        return identity
+
+    def test_nothing_has_changed(self, identity: Identity) -> None:
+        assert identity.changed_path() is None
+
+    @pytest.mark.parametrize("way", ["moved", "linked"])
+    @pytest.mark.parametrize("folder", ["site", "site/package", "site/package/inner", "site/package/inner/deep"])
+    def test_another_folder_in_the_place_of_one_is_seen(
+        self, identity: Identity, tmp_path: Path, folder: str, way: str
+    ) -> None:
+        other = tmp_path / folder.replace("site", "other", 1)
+        (tmp_path / folder).rename(tmp_path / "old")
+        if way == "moved":
+            other.rename(tmp_path / folder)
+        else:
+            (tmp_path / folder).symlink_to(other)
+
+        assert identity.changed_path() is not None
+
+    def test_a_removed_folder_is_seen(self, identity: Identity, tmp_path: Path) -> None:
+        shutil.rmtree(tmp_path / "site" / "package" / "inner" / "deep")
+
+        assert identity.changed_path() is not None
+
+    def test_a_new_entry_is_seen_in_a_folder_whose_entries_count(self, identity: Identity, tmp_path: Path) -> None:
+        inner = tmp_path / "site" / "package" / "inner"
+        (inner / "portion").mkdir()
+
+        assert identity.changed_path() == str(inner)
+
+    def test_a_new_file_beside_a_module_changes_nothing(self, identity: Identity, tmp_path: Path) -> None:
+        (tmp_path / "site" / "package" / "inner" / "deep" / "unused.py").write_text("")
+
+        assert identity.changed_path() is None
+
+    def test_a_change_is_seen_after_one_that_does_not_matter(self, identity: Identity, tmp_path: Path) -> None:
+        deep = tmp_path / "site" / "package" / "inner" / "deep"
+        (deep / "unused.py").write_text("")
+        assert identity.changed_path() is None
+
+        (deep / "module.py").write_text("a = 'changed'\n")
+
+        assert identity.changed_path() == str(deep / "module.py")
+
+
+MOUNT = """
+import ctypes, os, sys
+from afkcli.worker.identity import Identity
+libc = ctypes.CDLL(None, use_errno=True)
+site, user, group = sys.argv[1], os.getuid(), os.getgid()
+if libc.unshare(0x10020000):  # CLONE_NEWUSER | CLONE_NEWNS
+    sys.exit(77)
+for name, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
+    with open(f"/proc/self/{name}", "w") as file:
+        file.write(text)
+os.mkdir(f"{site}/package")
+with open(f"{site}/package/module.py", "w"):
+    pass
+identity = Identity([site, f"{site}/package/module.py"], [], {}, "/bin")
+if sys.argv[2] == "ahead":
+    identity.look_ahead()
+print(identity.changed_path())
+if libc.mount(b"none", f"{site}/package".encode(), b"tmpfs", 0, None):
+    sys.exit(77)
+print(identity.changed_path())
+"""
+
+
+@pytest.mark.parametrize("asked", ["at once", "ahead"])
+def test_what_is_mounted_over_the_folder_of_a_module_is_seen(tmp_path: Path, asked: str) -> None:
+    done = subprocess.run([sys.executable, "-c", MOUNT, tmp_path, asked], capture_output=True, text=True)
+
+    if done.returncode == 77:
+        pytest.skip("this system lets no user make a mount of its own")
+    assert (done.stdout.split(), done.stderr) == (["None", f"{tmp_path}/package/module.py"], "")
 
 
 class TestCommands:

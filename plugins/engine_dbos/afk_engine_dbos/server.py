@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, TypeVar
+from urllib.parse import quote
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -61,13 +62,15 @@ class Server:
         self.layout = Layout(schema)
         self.dbos_schema = dbos_schema
         self.wait_timeout = wait_timeout
-        keep_secret(address_secrets(url))
         try:
             given = conninfo_to_dict(url)
         except psycopg.Error as error:
+            keep_secret(address_secrets(url))
             where = "the connection string of PostgreSQL (AFK_DATABASE_URL, or url in [engines.dbos])"
             raise engine_error(error, where) from None
-        keep_secret(str(given.get("password") or ""))
+        for name in ("password", "sslpassword"):  # not the user, whose name says who was refused
+            secret = str(given.get(name) or "")
+            keep_secret([secret, quote(secret), quote(secret, safe="")])
         left_to_libpq = "service" in given or any(name in os.environ for name in ("PGSERVICE", "PGCONNECT_TIMEOUT"))
         self._arguments = {**_ALWAYS, **({} if left_to_libpq else _UNLESS_GIVEN), **given}
         self.where = _where(given)

@@ -24,6 +24,7 @@ from afkcli.plugin import (
     QueuedPrompt,
     Reservation,
     TakenOver,
+    mask_secrets,
 )
 from tests.postgres_server import postgres_server, schema_of
 from tests.postgres_tls import TlsServer, certificate
@@ -134,6 +135,21 @@ def test_a_server_that_cannot_be_reached_is_said_without_the_password() -> None:
     said = asyncio.run(body())
     assert "cannot be reached" in said
     assert "AFK_DATABASE_URL" in said
+    assert "hunter2" not in said
+
+
+def test_a_role_that_is_refused_is_named(schema: str) -> None:
+    """Who is refused is what the reader needs; the password is not."""
+    engine = DbosEngine(postgres_server().url().replace("postgres@", "nobody:hunter2@"), schema=schema, wait_timeout=0)
+
+    async def body() -> str:
+        with pytest.raises(EngineError) as error:
+            await engine.batches()
+        await engine.aclose()
+        return mask_secrets(str(error.value))
+
+    said = asyncio.run(body())
+    assert 'role "nobody" does not exist' in said
     assert "hunter2" not in said
 
 

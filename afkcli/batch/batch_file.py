@@ -55,6 +55,13 @@ BUSY_SECONDS = 10
 """How long a read waits while another process opens the file after a crash, or is the last one to close it."""
 
 
+def _may_be_replaced(row: sqlite3.Row, replaces: bool) -> bool:
+    """Return whether a changed prompt takes the place of an old one: always, if nothing of that was ever sent."""
+    if row["state"] == QUEUED and not row["attempts"]:
+        return True
+    return replaces and row["state"] not in (RUNNING, SENT)
+
+
 class BatchFile:
     """The file of one batch, open. Synchronous; every method but the readers is called within a transaction.
 
@@ -144,7 +151,7 @@ class BatchFile:
             if row["digest"] == prompt.digest:
                 if row["place"] != prompt.index:
                     self._db.execute("UPDATE prompts SET place = ? WHERE number = ?", (prompt.index, row["number"]))
-            elif replaces and row["state"] not in (RUNNING, SENT):
+            elif _may_be_replaced(row, replaces):
                 self._replace(row, prompt)
                 new += 1
             else:

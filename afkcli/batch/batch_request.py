@@ -38,6 +38,7 @@ class BatchRequest(FrozenStruct, kw_only=True):
         workers: how many processes run prompts.
         via: `provider` if batches of the providers answer the prompts.
         poll: the longest time between two questions about such a batch, in seconds.
+        no_wait: whether the command ends once such batches are sent, and what is ready was taken.
 
     Since: 0.2.
     """
@@ -75,3 +76,4 @@ class BatchRequest(FrozenStruct, kw_only=True):
     workers: int | None = None
     via: str | None = None
     poll: float | None = None
+    no_wait: bool = False

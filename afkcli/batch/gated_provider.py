@@ -106,7 +106,7 @@ class GatedProvider(ProviderWrapper):
         try:
             async for event in events:
                 if isinstance(event, ModelResponse):
-                    call.check_length(event)
+                    await call.check_length(event)
                     await call.end(event.usage)
                 elif call.is_counted:
                     await call.grow(event)
@@ -228,7 +228,7 @@ class _Call:
         self._is_cut = self._limit != capabilities.max_output_tokens
         return limited(request, self._limit)
 
-    def check_length(self, response: ModelResponse) -> None:
+    async def check_length(self, response: ModelResponse) -> None:
         """Say why an answer was cut here, and stop the batch where the server does not keep to the limit."""
         output = 0 if response.usage is None else response.usage.output_tokens
         if self._price is not None and self._limit is not None and output > self._limit:
@@ -236,6 +236,8 @@ class _Call:
                 f"{self.model} was asked for at most {self._limit:,} tokens and has answered with {output:,}, "
                 "so --max-cost cannot hold; set --option max_output_tokens to more"
             )
+            with suppress(EngineError):  # before others learn that this one is over, and begin
+                await self._provider._engine.pause(self._provider._batch, self._turn.stops_others)
         if self._is_cut and response.finish_reason is FinishReason.LENGTH:
             self._provider._notify(
                 f"an answer was cut at {self._limit:,} tokens, so that --max-cost holds; "

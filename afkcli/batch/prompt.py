@@ -86,21 +86,32 @@ class Digests:
     """Makes the digests of the prompts of one batch.
 
     A digest covers the request (the message with the prompt file and its variables, the contents of files by their
-    hashes, a URL by itself) and the defaults, but no limit and nothing that the config says.
+    hashes, a URL by itself) and the defaults, but no limit, that of the answer included, and nothing that the config
+    says.
     """
 
     def __init__(self, defaults: Defaults) -> None:
-        form = {name: value for name, value in defaults.to_json().items() if name not in _NOT_ASKED_BY_ALL and value}
+        form = _without_limit(defaults.to_json())
+        form = {name: value for name, value in form.items() if name not in _NOT_ASKED_BY_ALL and value}
         self._base = hashlib.sha256(canonical(form).encode())
 
     def of(self, request: Mapping[str, Any]) -> str:
         """Return the digest of a request, 64 hexadecimal digits."""
         digest = self._base.copy()
-        asked = {name: value for name, value in request.items() if name not in _NOT_ASKED}
+        asked = _without_limit({name: value for name, value in request.items() if name not in _NOT_ASKED})
         if "attachments" in asked or "history" in asked:
             asked = _without_paths(asked)
         digest.update(canonical(asked).encode())
         return digest.hexdigest()
+
+
+def _without_limit(form: JsonObject) -> JsonObject:
+    options = form.get("options")
+    if not options or "max_output_tokens" not in options:
+        return form
+    left = {name: value for name, value in options.items() if name != "max_output_tokens"}
+    others = {name: value for name, value in form.items() if name != "options"}
+    return {**others, "options": left} if left else others
 
 
 def _without_paths(value: Any) -> Any:

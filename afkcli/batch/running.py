@@ -88,12 +88,16 @@ class Submission(Struct):
         file: its file of results, open.
         removed: how many prompts were cancelled because the input does not have them any more.
         shares_threads: whether two prompts name the same thread.
+        before: the batch as it was before the command; None if it is new.
+        has_new_file: whether there was no file of results before.
     """
 
     batch: BatchInfo
     file: ResultsFile
     removed: int = 0
     shares_threads: bool = False
+    before: BatchInfo | None = None
+    has_new_file: bool = False
 
 
 async def check_place(engine: Engine, plan: BatchPlan) -> None:
@@ -129,6 +133,7 @@ async def submit_batch(engine: Engine, plan: BatchPlan, prompts: Iterable[Prompt
     await check_place(engine, plan)
     before = await engine.batch(plan.name)
     settings = kept_settings(plan.settings, before)
+    has_new_file = not plan.results.exists()
     await engine.create(plan.name, settings, plan.limits)
     try:
         await engine.pause(plan.name, _SUBMITTING)
@@ -143,7 +148,22 @@ async def submit_batch(engine: Engine, plan: BatchPlan, prompts: Iterable[Prompt
         await _put_back(engine, plan.name, before)
         raise
     batch = await engine.create(plan.name, settings, plan.limits)
-    return Submission(batch, file, removed, read.shares_threads)
+    return Submission(batch, file, removed, read.shares_threads, before, has_new_file)
+
+
+async def take_back(engine: Engine, plan: BatchPlan, submission: Submission) -> None:
+    """Leave nothing of a command that was refused after its prompts were submitted, if no request of it was allowed."""
+    before, now = submission.before, await engine.batch(plan.name)
+    if now is None or now.requests > (0 if before is None else before.requests):
+        return
+    if before is None and not set(now.counts) <= {PromptState.QUEUED, PromptState.RUNNING}:
+        return
+    await engine.take_over(plan.name)
+    await _put_back(engine, plan.name, before)
+    if before is None and submission.has_new_file:
+        with suppress(OSError):
+            if not plan.results.stat().st_size:
+                plan.results.unlink()
 
 
 class _Read:

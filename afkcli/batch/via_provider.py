@@ -65,6 +65,8 @@ class Via(FrozenStruct, kw_only=True):
         defaults: what the command line says for all prompts.
         folder: where files of requests are kept until they are sent.
         poll_s: the longest time between two questions about a batch, in seconds.
+        waits: whether it works until all is answered; else it ends once it has looked at what was sent before, and has
+            sent what it could.
     """
 
     batch: str
@@ -72,6 +74,7 @@ class Via(FrozenStruct, kw_only=True):
     defaults: Defaults
     folder: Path
     poll_s: float = MOST_POLL_S
+    waits: bool = True
 
 
 class ProviderDriver:
@@ -104,6 +107,7 @@ class ProviderDriver:
         self._open: dict[str, OpenChunk] = {}
         self._collect_at: float | None = 0.0
         self._is_short = False
+        self._is_held_up = False
 
     def drain(self) -> None:
         """Send nothing more and ask nothing more; what was sent stays at the provider."""
@@ -145,9 +149,16 @@ class ProviderDriver:
             for chunk in [chunk for chunk in self._open.values() if now >= chunk.due]:
                 if not self._draining.is_set():
                     await self._look(chunk)
-            if not self._ready and not self._open and self._collect_at is None:
+            if self._is_over():
                 return
             await self._rest()
+
+    def _is_over(self) -> bool:
+        """Return whether nothing is left to do, or nothing that can be done without a wait."""
+        if self._ready or self._collect_at is not None:
+            return not self._via.waits and self._is_held_up
+        now = time.monotonic()
+        return all(chunk.due > now for chunk in self._open.values()) if not self._via.waits else not self._open
 
     async def _rest(self) -> None:
         """Wait until something is due, or `drain` is called."""
@@ -251,7 +262,9 @@ class ProviderDriver:
         else:
             seconds = self._pause_after(ready.failures, error.retry_after)
             ready.due = time.monotonic() + seconds
-            self._say(f"{error}; sending it again in {seconds:.0f} s")
+            self._is_held_up = True
+            later = f"sending it again in {seconds:.0f} s" if self._via.waits else "the same command sends it again"
+            self._say(f"{error}; {later}")
 
     async def _drop_ready(self, ready: ReadyChunk) -> None:
         """Give the prompts of a chunk back that was not taken."""
@@ -278,6 +291,7 @@ class ProviderDriver:
                 await self._forget(key)
             elif record.batch:
                 self._follow(key, places_of(prompts))
+                self._open[key].due = time.monotonic()  # what is ready is taken at once
             else:
                 await self._find(key, places_of(prompts))
 
@@ -376,8 +390,10 @@ class ProviderDriver:
                 chunk.key, (await sent_prompts(self._engine, self._via.batch)).get(chunk.key, [])
             )
             seconds = self._pause_after(6, error.retry_after)
-            self._say(f"{error}; {record.count:,} prompts are sent again in {seconds:.0f} s")
+            later = f"in {seconds:.0f} s" if self._via.waits else "by the same command"
+            self._say(f"{error}; {record.count:,} prompts are sent again {later}")
             self._collect_at = time.monotonic() + seconds
+            self._is_held_up = True
             return
         await self._end(chunk, lambda prompt: failed(prompt, error, record.made, time.time()))
         if error.kind is ErrorKind.AUTH:

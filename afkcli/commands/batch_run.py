@@ -165,6 +165,11 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: float | None) ->
     metavar="TIME",
     help="The longest time between two questions about such a batch: seconds, or 90s, 5m; 60 seconds by default.",
 )
+@option(
+    "--no-wait",
+    is_flag=True,
+    help="With --via provider: take what is ready, send the rest, and end; the same command goes on later.",
+)
 @option("--debug", group=TESTING, is_flag=True, help="Show the traceback of an error.")
 def run(**options: Any) -> Ending:
     """Ask all PROMPTS of a file, and write their results to another.

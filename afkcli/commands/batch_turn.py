@@ -13,7 +13,7 @@ from afkcli.batch.batch_request import BatchRequest
 from afkcli.batch.engines import LOCAL, MakeEngine, batches_folder, engine_maker
 from afkcli.batch.local_engine import LocalEngine
 from afkcli.batch.prompt import Defaults, Prompt
-from afkcli.batch.running import Attendant, Attended, BatchPlan, Submission, submit_batch, work, worker_name
+from afkcli.batch.running import Attendant, Attended, BatchPlan, Submission, submit_batch, take_back, work, worker_name
 from afkcli.batch.worker import WorkerPlan
 from afkcli.batch.worker_processes import Orders, fork_workers, held_back
 from afkcli.commands.batch_command import options_of
@@ -73,6 +73,9 @@ def _run(invocation: Invocation, request: BatchRequest) -> Ending:
         try:
             with held_back(invocation.stop_signals):
                 return _attended(setup, request, plan, make, found.defaults, submission, messages)
+        except UsageError:
+            asyncio.run(_taken_back(make, plan, submission))
+            raise
         finally:
             submission.file.close()
     finally:
@@ -147,9 +150,18 @@ def _locked(setup: Setup, request: BatchRequest, plan: BatchPlan, messages: Mess
 async def _submitted(make: MakeEngine, request: BatchRequest, plan: BatchPlan, prompts: Iterable[Prompt]) -> Submission:
     engine = make()
     try:
-        submission = await submit_batch(engine, plan, prompts)
-        check_sent(request, submission.batch)
-        return submission
+        before = await engine.batch(plan.name)
+        if before is not None:
+            check_sent(request, before)
+        return await submit_batch(engine, plan, prompts)
+    finally:
+        await engine.aclose()
+
+
+async def _taken_back(make: MakeEngine, plan: BatchPlan, submission: Submission) -> None:
+    engine = make()
+    try:
+        await take_back(engine, plan, submission)
     finally:
         await engine.aclose()
 
@@ -248,7 +260,10 @@ def _ending(attended: Attended, plan: BatchPlan, request: BatchRequest, messages
         messages.error(f"stopped early: {problem}; run the same command again to go on")
     if attended.signal is not None:
         return Ending(EXIT_FAILED, attended.signal)
-    whole = set(counts) <= {PromptState.DONE} and problem is None
+    if request.no_wait and counts.get(PromptState.SENT):
+        messages.say("the provider answers within a day; run the same command again to take the results")
+    good = {PromptState.DONE, PromptState.SENT} if request.no_wait else {PromptState.DONE}
+    whole = set(counts) <= good and problem is None
     return Ending(EXIT_OK if whole else EXIT_FAILED)
 
 

@@ -32,6 +32,8 @@ def check_options(request: BatchRequest) -> None:
     if request.via is None:
         if request.poll is not None:
             raise UsageError("--poll is for batches of a provider; add --via provider, or leave it out")
+        if request.no_wait:
+            raise UsageError("--no-wait is for batches of a provider; add --via provider, or leave it out")
         return
     given = {
         "--threads": request.keeps_threads,
@@ -83,6 +85,7 @@ def attendance_via(
         defaults=defaults,
         folder=batches_folder(setup.invocation) / "chunks",
         poll_s=MOST_POLL_S if request.poll is None else request.poll,
+        waits=not request.no_wait,
     )
 
     async def attend(observe: Callable[[News], object]) -> Attended:

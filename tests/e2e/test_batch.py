@@ -243,6 +243,37 @@ def test_a_changed_prompt_is_refused_or_asked_anew(keyed: Shell, server: ModelSe
     assert states(keyed) == {"p0": "done", "p1": "done", "p2": "done"}
 
 
+@pytest.mark.parametrize("more", [("-m", "openai/another"), ("--instructions", "Be brief."), ("--option", "seed=3")])
+def test_prompts_that_were_never_asked_are_asked_with_another_command_line(
+    keyed: Shell, server: ModelServer, more: tuple[str, str]
+) -> None:
+    """What was asked is refused: it was paid with the old one."""
+    write_prompts(keyed, 4)
+    assert keyed.afk(*RUN, "--sample", "1").code == 0
+    assert keyed.afk("batch", "retry", "results.jsonl", "--done").code == 0
+    assert keyed.afk(*RUN, "--sample", "1", *more).code == 2, "it was asked before, and is queued again"
+    assert keyed.afk(*RUN, "--rerun-changed", "--sample", "1", *more).code == 0
+    assert keyed.afk(*RUN, *more).code == 0
+    assert len(server.requests) == 5
+
+
+def test_a_batch_that_was_stopped_before_its_first_request_takes_another_model(shell: Shell) -> None:
+    write_prompts(shell, 3)
+    with serving(shell, lambda request: Step()) as server:
+        shell.env["AFK_MODEL"] = "openai/no-price"
+        assert shell.afk(*RUN, "--max-cost", "1").code == 4
+        assert shell.afk(*RUN, "-m", "openai/gpt-5.2-mini").code == 0
+        assert {request.body["model"] for request in server.requests} == {"gpt-5.2-mini"}
+        assert set(states(shell).values()) == {"done"}
+
+
+def test_another_limit_of_the_answers_is_no_other_prompt(keyed: Shell, server: ModelServer) -> None:
+    write_prompts(keyed, 3)
+    assert keyed.afk(*RUN, "--sample", "1").code == 0
+    assert keyed.afk(*RUN, "--option", "max_output_tokens=50").code == 0
+    assert len(server.requests) == 3
+
+
 def test_a_wrong_line_refuses_the_whole_file_before_anything_is_asked(keyed: Shell, server: ModelServer) -> None:
     write_prompts(keyed, 3)
     with (keyed.folder / "prompts.jsonl").open("a") as file:

@@ -459,3 +459,74 @@ def test_no_more_is_sent_than_the_batch_may_cost(openai: Shell, server: ModelSer
 
 def test_a_price_that_is_not_known_is_refused_with_max_cost(openai: Shell, server: ModelServer) -> None:
     assert "the price of" in refuses(openai, server, "--max-cost", "1")
+
+
+# -- without waiting ---------------------------------------------------------------------------------------------------
+
+
+def test_no_wait_sends_and_ends_and_the_same_command_takes_what_is_ready(asked: Shell, server: ModelServer) -> None:
+    server.batches.script(polls=10**6)
+    for _ in range(2):
+        done = asked.afk(*VIA, "--no-wait")
+        assert done.code == 0, done.err
+        assert "5 sent" in done.err
+        assert "run the same command again" in done.err
+        assert len(server.batches.made) == 1
+    server.batches.end()
+    done = asked.afk(*VIA, "--no-wait")
+    assert done.code == 0, done.err
+    assert "run the same command again" not in done.err
+    assert states(asked) == ["done"] * NUMBER
+    assert set(texts(server.batches).values()) == {1}
+
+
+def test_no_wait_does_not_wait_for_a_provider_that_is_busy(openai: Shell, server: ModelServer) -> None:
+    busy = Step(status=429, headers={"Retry-After": "600"}, body={"error": {"message": "mark-busy"}})
+    server.batches.script(create=[busy])
+    done = openai.afk(*VIA, "--no-wait")
+    assert done.code == 4
+    assert "mark-busy" in done.err
+    assert "5 queued" in done.err
+    assert openai.afk(*VIA).code == 0
+    assert states(openai) == ["done"] * NUMBER
+
+
+def test_no_wait_without_via_is_refused(openai: Shell, server: ModelServer) -> None:
+    done = openai.afk(*VIA[:5], "--no-wait")
+    assert (done.code, server.requests) == (2, [])
+    assert "--via provider" in done.err
+
+
+# -- what a refused command leaves -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("why", ["thread", "tools", "price"])
+def test_a_refused_command_leaves_no_batch_and_no_file(openai: Shell, server: ModelServer, why: str) -> None:
+    more: tuple[str, ...] = ()
+    if why == "thread":
+        write_prompts(openai, 3, thread="t-1")
+    elif why == "tools":
+        config = openai.home / "afk" / "config" / "config.toml"
+        config.parent.mkdir(parents=True, exist_ok=True)
+        config.write_text(f'[tools.files]\nroots = ["{openai.folder}"]\n[agents.worker]\ntools = ["files.read"]\n')
+        more = ("-a", "worker")
+    else:
+        more = ("--max-cost", "1")
+    assert openai.afk(*VIA, *more).code == 2
+    assert not (openai.folder / "results.jsonl").exists()
+    assert openai.afk("batch", "list").out == ""
+    write_prompts(openai)
+    done = openai.afk(*VIA[:5])
+    assert done.code == 0, done.err
+    assert states(openai) == ["done"] * NUMBER
+
+
+def test_a_command_that_is_refused_leaves_a_batch_as_it_was(openai: Shell, server: ModelServer) -> None:
+    server.batches.script(polls=10**6)
+    assert openai.afk(*VIA, "--no-wait").code == 0
+    before = openai.afk("batch", "status", "results.jsonl", "--json").out
+    refused = openai.afk(*VIA[:5])
+    assert refused.code == 2
+    assert "were sent to a provider" in refused.err
+    assert openai.afk("batch", "status", "results.jsonl", "--json").out == before
+    assert server.requests == []

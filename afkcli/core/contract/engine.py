@@ -268,8 +268,9 @@ class Engine(Protocol):
     async def submit(self, name: str, prompts: Sequence[QueuedPrompt], *, replace: bool = False) -> Submitted:
         """Add prompts, durably. An id that the batch has with the same digest is left as it is; only its index is set.
 
-        A prompt with another digest is left as it is too, and named in the answer. With `replace` it takes the place
-        of the old one and is queued, unless that one is running.
+        A prompt with another digest takes the place of one that is queued and of which nothing was ever sent. Else it
+        is left as it is too, and named in the answer; with `replace` it takes the place of the old one and is queued,
+        unless that one is running or `sent`.
         """
         ...
 

@@ -250,7 +250,7 @@ class BatchUnit:
             elif row.digest == prompt.digest:
                 row.changed = row.changed or row.place != prompt.index
                 row.place = prompt.index
-            elif replaces and row.state not in (RUNNING, SENT):
+            elif (row.state == QUEUED and not row.attempts) or (replaces and row.state not in (RUNNING, SENT)):
                 replaced.append((row, prompt))
             else:
                 changed.append(prompt.id)

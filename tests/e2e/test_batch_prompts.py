@@ -302,6 +302,7 @@ def test_a_reader_of_events_that_goes_away_parks_nothing(shell: Shell) -> None:
         running = shell.start(*RUN, "--json", "--concurrency", "4")
         assert running.stdout is not None
         assert b"batch_started" in running.stdout.readline()
+        assert any(b'"prompt_ended"' in line for line in running.stdout)
         running.stdout.close()
         with running:
             assert running.wait(LIMIT) == -signal.SIGPIPE

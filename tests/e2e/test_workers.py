@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from afkcli.testing.model_script import Step
 from afkcli.testing.model_server import ModelServer
 from afkcli.worker import place
+from afkcli.worker.caller import stat_of
+from afkcli.worker.state import read_state
 from tests.e2e.shell import AFK, Shell
 from tests.e2e.workers import Workers
+from tests.worker.warm.conftest import until
+
+SESSION = """
+import json, os, signal, sys
+from pathlib import Path
+from tests.e2e.workers import Workers
+
+program, environment = sys.argv[1:]
+workers = Workers(Path(program))
+environment = json.loads(environment)
+environment |= workers.variables(environment)
+workers.wait_for(environment)
+print(environment["AFK_WORKER_SOCKET"], flush=True)
+signal.pause()
+"""
+"""Tests that have a worker, until they are ended by a signal."""
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the worker is for Linux")
 
@@ -63,3 +86,42 @@ def test_what_runs_cold_does_not_count_and_the_reason_is_kept(kept: Kept) -> Non
 
     assert (workers.served, workers.commands) == (0, 1)
     assert dict(workers.reasons) == {"`afk plugins` runs cold": 1}
+
+
+def test_a_config_that_was_written_since_is_that_of_another_worker(kept: Kept, server: ModelServer) -> None:
+    workers = kept.workers
+    assert workers is not None
+    workers.wait_for(kept.environment())
+    config = kept.home / "afk" / "config" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('instructions = "Be kind."\n')
+
+    workers.wait_for(kept.environment())
+    ran = kept.afk("run", "-q", "hi")
+    workers.stop()
+
+    assert ran.code == 0
+    assert "Be kind." in str(server.bodies[-1]["messages"])
+    assert workers.served == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_worker_ends_when_the_tests_are_ended_by_a_signal(kept: Kept, number: int) -> None:
+    environment = {**kept.environment(), place.SOCKET_VARIABLE: ""}
+    with subprocess.Popen(
+        [sys.executable, "-c", SESSION, str(AFK), json.dumps(environment)],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "AFK_WORKER": "off"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as tests:
+        assert tests.stdout is not None
+        address = tests.stdout.readline().strip()
+        state = read_state(address)
+        assert state is not None
+
+        tests.send_signal(number)
+
+    until(lambda: stat_of(state.pid)[:1] in ([], ["Z"]), "the end of the worker")
+    until(lambda: not Path(address).parents[1].exists(), "the end of its folder")

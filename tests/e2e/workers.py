@@ -1,7 +1,8 @@
 """Keeps a warm worker for each home of a test, so that its commands run warm: the option `--warm` of pytest.
 
 A worker is started before the first command of a home, and again where a test has changed what it depends on. Which
-commands run warm is afk's own decision; how many did is counted.
+commands run warm is afk's own decision; how many did is counted, and why the others did not. However the tests end, the
+folder of the sockets is removed then, and with it the workers end.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from afkcli.host.paths import config_file
 from afkcli.testing.model_server import ModelServer
 from afkcli.worker import place
 from afkcli.worker.starting import spawn
@@ -46,6 +50,17 @@ main(write_order)
 """
 """A run, which writes the order for a worker that imports what the run did."""
 
+_AT_THE_END = 'trap "" INT TERM HUP; cat; [ -e "$0" ] || exit 0; rm -rf "$0"; sleep 10; rm -rf "$0"'
+"""Removes a folder when the process that has the other end of its stdin has ended, in any way.
+
+It does so again later: a worker that sees that its socket is not there may have written something meanwhile.
+"""
+
+_FOLDERS = re.compile(r"/\S*/(?=\S+ has changed)")
+"""What is another one in each test."""
+NO_ANSWER = "no answer within a second, or the worker was not asked"
+OUT_OF_DATE = "the worker was out of date, and the command started another one"
+
 
 @dataclass
 class _Home:
@@ -53,9 +68,13 @@ class _Home:
 
     folder: Path
     started: list[int] = field(default_factory=list)
+    config: tuple[int, int] | None = None
+    """Time and size of the config that its worker has read."""
+    commands: int = 0
     served: dict[int, int] = field(default_factory=dict)
-    reasons: set[tuple[int, str]] = field(default_factory=set)
+    reasons: Counter[str] = field(default_factory=Counter)
     changing: threading.Lock = field(default_factory=threading.Lock)
+    _last: str = NO_ANSWER
 
     @property
     def address(self) -> str:
@@ -63,16 +82,21 @@ class _Home:
 
     def state(self) -> State | None:
         """Return what the worker tells of itself."""
-        self._note()
+        self.note()
         return read_state(self.address)
 
-    def _note(self) -> None:
-        """Note how many commands the worker has run, and why one ran cold; it may have ended because of that."""
+    def note(self) -> None:
+        """Note how many commands the worker has run, and why others ran cold; it may have ended because of that."""
+        reason = NO_ANSWER
         with contextlib.suppress(OSError, ValueError):
             told = json.loads(Path(f"{self.address}.lock").read_bytes())
+            replaced = bool(self.served) and told["pid"] not in {*self.served, *self.started}
             self.served[told["pid"]] = told["served"]
-            if told["reason"]:
-                self.reasons.add((told["pid"], told["reason"]))
+            reason = told["reason"] or (OUT_OF_DATE if replaced else NO_ANSWER)
+            reason = _FOLDERS.sub("", reason)
+        cold = self.commands - sum(self.served.values()) - self.reasons.total()
+        self._last = reason if cold > 0 else self._last
+        self.reasons[self._last] += cold  # less than 0 where one was counted that had only begun
 
 
 class Workers:
@@ -84,12 +108,16 @@ class Workers:
 
     def __init__(self, program: Path) -> None:
         self._program = program
-        self._root = tempfile.TemporaryDirectory(prefix="afk-w-")  # the path of a socket has at most 107 bytes
+        self._root = tempfile.mkdtemp(prefix="afk-w-")  # the path of a socket has at most 107 bytes
+        self._remover = subprocess.Popen(
+            ["/bin/sh", "-c", _AT_THE_END, self._root],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         self._homes: defaultdict[tuple[str, str], _Home] = defaultdict(self._new)
         self._order: dict[str, object] = {}
         self._lock = threading.Lock()
-        self.commands = 0
-        """How many commands were started that might run warm."""
 
     def variables(self, environment: Mapping[str, str]) -> dict[str, str]:
         """Return the variables by which a command finds the worker of its home."""
@@ -101,14 +129,17 @@ class Workers:
         if environment.get(place.SOCKET_VARIABLE) != home.address or place.is_off(environment):
             return
         with self._lock:
-            self.commands += 1
             if not self._order:
                 self._order = _order_of_a_run(self._program)
         with home.changing:
+            if home.config != (config := _config(environment)):
+                _replace(home)
+                home.config = config
             if home.state() is None and not place.is_held(home.address):
                 pid = spawn({**self._order, "socket": home.address}, environment)
                 home.started += [] if pid is None else [pid]
             _wait(home)
+            home.commands += 1
 
     def stop(self, below: Path | None = None) -> None:
         """End the workers of the homes below a folder, else all."""
@@ -124,21 +155,29 @@ class Workers:
         return sum(sum(home.served.values()) for home in self._homes.values())
 
     @property
+    def commands(self) -> int:
+        """How many commands were started that might run warm."""
+        return sum(home.commands for home in self._homes.values())
+
+    @property
     def reasons(self) -> Counter[str]:
-        """Why commands ran cold, each reason once for each worker."""
-        return Counter(reason for home in self._homes.values() for _, reason in home.reasons)
+        """Why commands ran cold, and how many."""
+        return +sum((home.reasons for home in self._homes.values()), Counter())
 
     def close(self) -> None:
         """End all workers, and remove their sockets."""
         self.stop()
-        self._root.cleanup()
+        shutil.rmtree(self._root)
+        assert self._remover.stdin is not None
+        self._remover.stdin.close()
+        self._remover.wait()
 
     def _home(self, environment: Mapping[str, str]) -> _Home:
         with self._lock:
             return self._homes[environment.get("HOME", ""), environment.get("AFK_HOME", "")]
 
     def _new(self) -> _Home:
-        return _Home(Path(tempfile.mkdtemp(dir=self._root.name)))
+        return _Home(Path(tempfile.mkdtemp(dir=self._root)))
 
 
 def _order_of_a_run(program: Path) -> dict[str, object]:
@@ -161,6 +200,24 @@ def _wait(home: _Home) -> None:
             return
         if not place.is_held(home.address) and not any(map(_runs, home.started)):
             return
+        time.sleep(0.02)
+
+
+def _config(environment: Mapping[str, str]) -> tuple[int, int] | None:
+    """Return the time and the size of the user's config; None where there is none."""
+    try:
+        status = config_file(environment).stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def _replace(home: _Home) -> None:
+    """Have a worker take no more commands; it ends with those that it runs."""
+    end = time.monotonic() + SECONDS
+    while (state := home.state()) is not None and time.monotonic() < end:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(state.pid, signal.SIGTERM)
         time.sleep(0.02)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import struct
 from functools import cached_property
 
@@ -60,6 +61,14 @@ class Caller:
         """Return whether it was stopped by a signal."""
         fields = stat_of(self.pid)
         return bool(fields) and fields[_STATE] == _STOPPED
+
+    def may_be_terminal(self, descriptor: int) -> bool:
+        """Return whether an open descriptor of it may be a terminal: it is another device than the null device."""
+        try:
+            status = os.stat(f"/proc/{self.pid}/fd/{descriptor}")  # noqa: PTH116
+        except OSError:
+            return True
+        return stat.S_ISCHR(status.st_mode) and status.st_rdev != os.stat(os.devnull).st_rdev  # noqa: PTH116
 
     def is_traced(self) -> bool:
         """Return whether a debugger or strace looks into it, which has to see what the command does."""

@@ -82,7 +82,7 @@ def _main(command: Callable[[Callable[[], Invocation]], Ending]) -> None:
 
     child = StandBy(listener, identity, command, rehearse)
     address = order["socket"]
-    here = _numbers(address)
+    here, homes = _numbers(address), _homes()
 
     def leave() -> None:
         with contextlib.suppress(OSError):
@@ -93,7 +93,7 @@ def _main(command: Callable[[Callable[[], Invocation]], Ending]) -> None:
     Serving(
         listener,
         child.run,
-        is_wanted=lambda: _numbers(address) == here,
+        is_wanted=lambda: _numbers(address) == here and all(map(os.path.isdir, homes)),
         idle_s=60.0 * float(wanted.get("idle_minutes", IDLE_MINUTES)),
         leave=leave,
         note=lambda served, reason: write_state(lock, State(began=began, served=served, reason=reason, holds=holds)),
@@ -208,6 +208,11 @@ def _listener(address: str) -> socket.socket:
             os.unlink(new)  # noqa: PTH108
         raise
     return listener
+
+
+def _homes() -> list[str]:
+    """Return the homes that are there; once one is removed, there will be no other command for this worker."""
+    return [path for path in map(os.environ.get, ("HOME", "AFK_HOME")) if path and os.path.isdir(path)]  # noqa: PTH112
 
 
 def _numbers(path: str) -> tuple[int, int] | None:

@@ -159,7 +159,8 @@ class Rehearsal:
         forget()
 
     def _take(self, part: Part, home: str, number: int) -> None:
-        os.makedirs(f"{home}/config", mode=0o700, exist_ok=True)  # noqa: PTH103
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(f"{home}/config", 0o700)  # noqa: PTH102 - not the folders above, which may have been removed
         with open(f"{home}/config/config.toml", "w") as file:  # noqa: PTH123
             file.write(part.config)
         variables = {**part.variables, "AFK_HOME": home}

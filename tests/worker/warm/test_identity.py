@@ -344,6 +344,8 @@ class TestCommands:
         [
             ["chat"],
             ["batch", "run", "x"],
+            ["batch", "worker"],
+            ["batch", "retry", "x"],
             ["trust"],
             ["plugins", "install", "x"],
             ["worker", "stop"],
@@ -361,16 +363,14 @@ class TestCommands:
     def test_a_terminal_that_is_named_runs_cold(self, word: str) -> None:
         assert deciding._of_command(["run", word], order()) is not None
 
-    @pytest.mark.parametrize("words", [["run", "-"], ["run", "-", "-q"], ["run", "--attach", "-", "x"]], ids=" ".join)
-    def test_a_run_that_reads_the_terminal_runs_cold(self, words: list[str]) -> None:
-        assert deciding._reads_stdin(words)
-
     @pytest.mark.parametrize("word", ["/dev/fd/63", "/proc/self/fd/3", "--attach=/dev/fd/9", "/dev/stdin"])
     def test_a_descriptor_that_is_not_sent_runs_cold(self, word: str) -> None:
         assert deciding._of_command(["run", word], order(flags=wire.HAS_OTHERS)) is not None
 
     @pytest.mark.parametrize(
-        "words", [["run", "hi"], ["threads"], ["run", "--approvals", "deny", "hi"], ["--help"], []], ids=" ".join
+        "words",
+        [["run", "hi"], ["threads"], ["run", "--approvals", "deny", "hi"], ["--help"], [], ["batch", "status", "x"]],
+        ids=" ".join,
     )
     def test_it_may_run_warm(self, words: list[str]) -> None:
         assert deciding._of_command(words, order()) is None

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from afkcli.worker import place
+from afkcli.worker.caller import stat_of
 from tests.docs.pages import REPOSITORY, blocks
 from tests.worker.warm.conftest import WarmShell, until
 
 
 def has_ended(pid: int) -> bool:
-    return not Path(f"/proc/{pid}").exists()
+    """Return whether a process has ended; whoever adopts it may take its exit status later."""
+    return stat_of(pid)[:1] in ([], ["Z"])
 
 
 def test_status_shows_the_worker_and_stop_ends_it(fresh: WarmShell) -> None:
@@ -62,6 +64,15 @@ def test_a_worker_ends_when_its_folder_vanishes(fresh: WarmShell) -> None:
     shutil.rmtree(fresh.runtime / "afk")
 
     until(lambda: has_ended(state.pid), "the end of the worker")
+
+
+def test_a_worker_ends_when_the_home_of_its_commands_vanishes(fresh: WarmShell) -> None:
+    state = fresh.warm_up()
+
+    shutil.rmtree(fresh.home)
+
+    until(lambda: has_ended(state.pid), "the end of the worker")
+    assert not Path(fresh.address).exists()
 
 
 def test_a_worker_ends_when_it_is_idle(fresh: WarmShell) -> None:

@@ -202,8 +202,14 @@ def forget() -> None:
 
 @contextlib.contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Add variables; undo also what a turn sets itself, as LiteLLM does, or the worker would differ from its caller."""
+    """Add variables; undo also what a turn sets itself, as LiteLLM does, or the worker would differ from its caller.
+
+    No proxy is set meanwhile: it would be sent what only the server in memory may get.
+    """
     before = dict(os.environ)
+    for name in before:
+        if name.lower().endswith("_proxy"):
+            del os.environ[name]
     os.environ.update(variables)
     try:
         yield

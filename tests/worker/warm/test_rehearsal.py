@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 
 from afkcli.host.ending import Ending
 from afkcli.host.invocation import Invocation
+from afkcli.testing.model_server import ModelServer
 from afkcli.worker.rehearsal import PARTS, Part, Rehearsal
+from tests.worker.warm.conftest import WarmShell
 
 
 @pytest.mark.parametrize("module", PARTS)
@@ -77,3 +80,15 @@ def test_what_a_turn_left_in_an_sdk_is_forgotten_also_when_a_turn_failed(
         Rehearsal(lambda make: Ending(1), ["plugin_with_an_sdk.provider"], str(tmp_path)).run(1)
 
     assert called == ["forget"]
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_a_rehearsal_sends_nothing_to_a_proxy(fresh: WarmShell, server: ModelServer, variable: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.setblocking(False)
+        fresh.env.update({variable: f"http://127.0.0.1:{proxy.getsockname()[1]}", "NO_PROXY": "localhost"})
+        fresh.env["OPENAI_BASE_URL"] = server.base_url.replace("127.0.0.1", "localhost")
+
+        assert fresh.warm(lambda: fresh.afk("run", "-n", "hi")).code == 0
+        with pytest.raises(BlockingIOError):
+            proxy.accept()

@@ -15,6 +15,7 @@ from typing import Any
 
 from afkcli.testing.model_server import ModelServer, Step
 from tests.e2e.shell import AFK, LIMIT, Finished, Shell, wait_for_output
+from tests.e2e.workers import workers
 from tests.provider_faults.apis import KEY, Api
 from tests.provider_faults.faults import MAX_MEGABYTES, WORDS, Fault, Host, Sent
 from tests.provider_faults.hosts import base_url
@@ -24,7 +25,7 @@ RETRY_DELAY = 0.05
 
 FIRST, SECOND = "mark-first", "mark-second"
 RESOLVER = {"RES_OPTIONS": "timeout:1 attempts:1"}
-"""Where no resolver answers, the C library gives up soon."""
+"""Where no resolver answers, the C library gives up soon. No command runs warm with it."""
 
 
 @dataclass(slots=True)
@@ -51,7 +52,8 @@ def observe(fault: Fault, api: Api) -> Found:
     """Run a turn into the fault and another one after it, each a process of its own, in a clean home."""
     found = Found(fault, api)
     with tempfile.TemporaryDirectory(prefix="afk-faults-") as folder, ModelServer() as server:
-        shell = Shell(home=Path(folder, "home"), folder=Path(folder, "work"), env=RESOLVER)
+        env = dict(RESOLVER) if workers() is None else {}
+        shell = Shell(home=Path(folder, "home"), folder=Path(folder, "work"), env=env)
         shell.folder.mkdir()
         config = shell.home / "afk" / "config" / "config.toml"
         config.parent.mkdir(parents=True)

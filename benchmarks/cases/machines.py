@@ -50,6 +50,10 @@ def machines(bench: Bench) -> list[Row]:
     return [*_slow_rows(slow), *_fast_rows(fast)]
 
 
+def _named(workers: int) -> str:
+    return f"{workers} worker{'' if workers == 1 else 's'}"
+
+
 def _slow_prompts(workers: int) -> int:
     return workers * AT_ONCE * WAVES
 
@@ -62,14 +66,14 @@ def _slow_rows(measured: Mapping[str, Sequence[Measured]]) -> list[Row]:
     ideal, rows = ANSWER_S * WAVES, []
     one = [_slow_prompts(1) / each.after_first for each in measured["1"]]
     for number in WORKERS:
-        case = f"{_slow_prompts(number)} prompts of {ANSWER_S:g} s, {number} workers with {AT_ONCE} in flight each"
+        case = f"{_slow_prompts(number)} prompts of {ANSWER_S:g} s, {_named(number)} with {AT_ONCE} in flight each"
         spent = [each.after_first for each in measured[str(number)]]
         rates = [_slow_prompts(number) / seconds for seconds in spent]
         rows.append(compare(case, f"{ideal:g} s", "s", spent, [ideal] * len(spent)))
         rows.append(compare(f"{case}, prompts a second", "1 worker", "/s", rates, one, more_is_better=True))
     for number in WORKERS:
         starts, of_one = ([each.wall - each.after_first for each in measured[name]] for name in (str(number), "1"))
-        rows.append(compare(f"start of {number} workers, to the first request", "1 worker", "s", starts, of_one))
+        rows.append(compare(f"start of {_named(number)}, to the first request", "1 worker", "s", starts, of_one))
     return rows
 
 
@@ -78,7 +82,7 @@ def _fast_rows(measured: Mapping[str, Sequence[Measured]]) -> list[Row]:
     one = [PROMPTS / each.after_first for each in measured["1"]]
     for number in WORKERS:
         rates = [PROMPTS / each.after_first for each in measured[str(number)]]
-        case = f"{PROMPTS:,} prompts without delay, {number} workers"
+        case = f"{PROMPTS:,} prompts without delay, {_named(number)}"
         rows.append(compare(case, "1 worker", "/s", rates, one, more_is_better=True))
         cpu = ms([each.cpu / PROMPTS for each in measured[str(number)]])
         rows.append(compare(f"{case}, CPU a prompt without the database", "10 ms", "ms", cpu, [10.0] * len(cpu)))

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from afkcli.batch.awake_clock import count_awake_time
 from afkcli.batch.prompt import Prompt, request_size
 from afkcli.batch.provider_chunks import kept_settings
 from afkcli.batch.results_file import ResultsFile
@@ -274,6 +275,7 @@ def _chunks(prompts: Iterable[Prompt]) -> Iterable[Sequence[Prompt]]:
 async def work(make: MakeEngine, setup: Setup, plan: WorkerPlan, orders: Orders) -> str | None:
     """Do the work of one worker process; return why it stopped early, or None."""
     allow_descriptors(_FILES + _FILES_A_PROMPT * plan.at_once)
+    count_awake_time(asyncio.get_running_loop())
     engine = make()
     try:
         worker = Worker(setup, engine, plan)

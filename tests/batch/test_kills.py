@@ -10,6 +10,8 @@ import os
 import random
 import signal
 import subprocess
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -148,6 +150,36 @@ def test_a_batch_that_was_asleep_goes_on(shell: Shell, server: ModelServer) -> N
         _, err = running.communicate(timeout=LIMIT)
     assert running.returncode == 0, err
     assert Counter(map(said, server.requests)) == Counter(f"ask {n}" for n in range(60))
+    assert {row["state"] for row in rows(shell)} == {"done"}
+
+
+def test_a_sleep_that_is_longer_than_all_timeouts_sends_nothing_again(shell: Shell) -> None:
+    config = shell.home / "afk" / "config" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text("[providers.openai]\nfirst_byte_timeout = 3\nidle_timeout = 3\nconnect_timeout = 3\n")
+    config.chmod(0o600)
+    answers = threading.Event()
+
+    def answer(request: RecordedRequest) -> Step:
+        answers.wait(LIMIT)
+        return Step(text=["yes"] * 3)
+
+    with ModelServer(answer=answer) as server:
+        shell.env.update(OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY="none", AFK_MODEL="openai/gpt-5.2-mini")
+        write_prompts(shell, 40)
+        running = shell.start(*COMMAND)
+        wait_for(running, server, AT_ONCE)
+        stopped = [running.pid, *children(running.pid)]
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        answers.set()
+        time.sleep(5)  # longer than the timeouts, by which nothing is proven: without them the test passes
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+        with running:
+            _, err = running.communicate(timeout=LIMIT)
+        assert running.returncode == 0, err
+        assert Counter(map(said, server.requests)) == Counter(f"ask {n}" for n in range(40))
     assert {row["state"] for row in rows(shell)} == {"done"}
 
 

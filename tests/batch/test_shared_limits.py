@@ -87,6 +87,16 @@ def test_what_an_answer_takes_in_addition_holds_back_the_next_requests() -> None
     assert shared.grant(limits, asked(50), START + 30).allowed
 
 
+def test_a_few_short_answers_do_not_open_the_minute_to_all() -> None:
+    shared, limits = SharedLimits(), BatchLimits(tokens_per_minute=60_000)
+    open_ended = Reservation(id="p", claim="1", model="m", tokens=10, open_ended=True)
+    shared.learn(10)
+    assert sum(shared.grant(limits, open_ended, START).allowed for _ in range(50)) == 5
+    for _ in range(50):
+        shared.learn(10)
+    assert shared.grant(limits, open_ended, START + WINDOW + 2).tokens < 1_000
+
+
 def test_one_long_answer_does_not_slow_down_all_others_for_ever() -> None:
     shared, limits = SharedLimits(), BatchLimits(tokens_per_minute=100_000)
     open_ended = Reservation(id="p", claim="1", model="m", tokens=10, open_ended=True)

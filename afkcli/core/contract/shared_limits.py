@@ -22,6 +22,9 @@ OUTPUT_MARGIN: Final = 1.25
 FORGETTING: Final = 0.98
 """What the longest output is multiplied by at each shorter one, so that a single one does not slow down all others."""
 
+FIRST_PARTS: Final = 4
+"""Into how many parts a minute is shared at least when the first answer is known; each further answer adds two."""
+
 Seconds = dict[int, int]
 """A count by the second in which it was made."""
 
@@ -31,7 +34,7 @@ class SharedLimits(Struct):
 
     `held` has the moment until which no request of a model is allowed, and `spans` the number of seconds that this was
     said for: where the clock was set back meanwhile, they are counted from then on. `longest_output` is the output of
-    the longest answers so far, 0 before the first one.
+    the longest answers so far, 0 before the first one, and `answers` the number of answers.
     """
 
     requests: Seconds = field(default_factory=dict)
@@ -40,6 +43,7 @@ class SharedLimits(Struct):
     held: dict[str, float] = field(default_factory=dict)
     spans: dict[str, float] = field(default_factory=dict)
     longest_output: int = 0
+    answers: int = 0
 
     def hold(self, model: str, seconds: float, now: float) -> None:
         self.forget(now)
@@ -83,11 +87,14 @@ class SharedLimits(Struct):
         if not asked.open_ended or most is None:
             return asked.tokens
         if self.longest_output:
-            return min(asked.tokens + int(self.longest_output * OUTPUT_MARGIN) + 1, most)
+            # A few short answers do not prove that there are no long ones, so the first requests have a greater part.
+            output = max(int(self.longest_output * OUTPUT_MARGIN) + 1, most // (FIRST_PARTS + 2 * self.answers))
+            return min(asked.tokens + output, most)
         return max(asked.tokens, most // 2, most - sum(self.tokens.values()))
 
     def learn(self, output_tokens: int) -> None:
         """Take note of the output of an answer, by which open-ended requests are counted."""
+        self.answers += 1
         self.longest_output = max(output_tokens, int(self.longest_output * FORGETTING), 1)
 
     def correct(self, second: int, tokens: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -14,11 +13,11 @@ import pytest
 
 from afkcli.testing.model_server import ModelServer
 from tests.e2e.shell import AFK, LIMIT, Shell
+from tests.other_user import other_user
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="system calls and modes of Linux")
 
 _CALL = re.compile(r"^\d+\s+(\w+)\((.*)\)\s+= (\S+)")
-_NOBODY = 65534
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 
@@ -135,31 +134,25 @@ def _private(path: Path) -> int:
     return 0o700 if path.is_dir() else 0o600
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="becoming another user needs root")
 def test_runs_of_a_user_work_under_umask_0777(server: ModelServer) -> None:
     """Root may read any file; a user cannot read what has no permission."""
-    with tempfile.TemporaryDirectory(prefix="afk-umask-") as name:
+    with other_user() as user, tempfile.TemporaryDirectory(prefix="afk-umask-") as name:
         root = Path(name)
         shell = Shell(home=root / "home", folder=root / "work")
         shell.env.update(OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY="sk-canary-0123456789", AFK_MODEL="openai/m")
         for folder in (root, shell.home, shell.folder):
             folder.mkdir(exist_ok=True)
-            os.chown(folder, _NOBODY, _NOBODY)
+            user.gives(folder)
 
         def as_user(*command: str) -> subprocess.CompletedProcess[bytes]:
             return subprocess.run(
-                command,
-                cwd=shell.folder,
+                user.command(*command, folder=shell.folder),
                 env=shell.environment(),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=LIMIT,
-                user=_NOBODY,
-                group=_NOBODY,
             )
 
-        if as_user("sh", "-c", '"$0" --version', str(AFK)).returncode != 0:
-            pytest.skip("another user cannot run this installation")
         script = 'umask 0777; for n in 1 2; do "$0" run -t t $n || exit; done; "$0" threads show t'
         done = as_user("sh", "-c", script, str(AFK))
 

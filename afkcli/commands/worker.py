@@ -13,7 +13,15 @@ from afkcli.screen.messages import Messages
 from afkcli.screen.streams import Stdout
 from afkcli.screen.tables import write_table
 from afkcli.screen.times import ago
-from afkcli.worker.listing import Listed, end_worker, listed_workers
+from afkcli.worker.failures import Failure
+from afkcli.worker.listing import (
+    Listed,
+    end_worker,
+    failed_starts,
+    forget_ended,
+    listed_workers,
+    start_refusal,
+)
 
 _NONE = "no warm worker runs; a run starts one for the next command, where it may (docs/how-to/warm-worker.md)"
 
@@ -36,21 +44,33 @@ def command() -> None:
 @command.command("status", examples=(("afk worker status", "age, memory, commands, and what it has imported"),))
 @json_option
 def status(as_json: bool) -> None:
-    """Show the warm workers that run: their age, memory, number of commands, and the packages they have imported."""
+    """Show the warm workers that run: their age, memory, number of commands, and the packages they have imported.
+
+    Of one that could not start, it shows why.
+    """
     stdout = Stdout(invocation())
     found = listed_workers(invocation().environment)
+    failed = failed_starts(invocation().environment)
     if as_json:
-        stdout.objects(_object(one) for one in found)
-    elif found:
+        stdout.objects([*map(_object, found), *(_failed_object(*each) for each in failed.items())])
+        return
+    for failure in failed.values():
+        Messages(invocation()).warn(_failed_text(failure))
+    if found:
         rows = [_row(one) for one in found]
         write_table(stdout, ("PID", "SINCE", "MEMORY", "COMMANDS", "LAST COLD", "HOLDS"), rows)
-    else:
+    if refusal := start_refusal(invocation().environment, found):
+        Messages(invocation()).say(refusal)
+    elif not found and not failed:
         Messages(invocation()).say(_NONE)
 
 
 @command.command("stop", examples=(("afk worker stop", "a command that runs now is not touched"),))
 def stop() -> None:
-    """End all warm workers of yours. Commands that run in them go on until they end."""
+    """End all warm workers of yours. Commands that run in them go on until they end.
+
+    What killed workers left is removed, and a worker that could not start may be tried again at once.
+    """
     messages = Messages(invocation())
     found = listed_workers(invocation().environment)
     for one in found:
@@ -58,6 +78,7 @@ def stop() -> None:
             messages.warn(f"the warm worker {one.state.pid} has not ended; end it with: kill -9 {one.state.pid}")
     if not found:
         messages.say("no warm worker runs")
+    forget_ended(invocation().environment)
 
 
 def _row(one: Listed) -> tuple[str, ...]:
@@ -78,4 +99,23 @@ def _object(one: Listed) -> dict[str, object]:
         "last_cold": state.reason,
         "holds": list(state.holds),
         "socket": one.address,
+    }
+
+
+def _failed_text(failure: Failure) -> str:
+    reason = failure.reason or "there was no room to write the reason"
+    again = (
+        f"a run tries again in {failure.remaining_s:.0f} s" if failure.remaining_s > 0 else "the next run tries again"
+    )
+    return f"a warm worker could not start: {reason}; {again}"
+
+
+def _failed_object(address: str, failure: Failure) -> dict[str, object]:
+    return {
+        "v": 1,
+        "type": "failed_worker",
+        "failed_at": rfc3339(failure.at),
+        "reason": failure.reason,
+        "retry_after_s": round(max(failure.remaining_s, 0.0), 1),
+        "socket": address,
     }

@@ -100,28 +100,40 @@ def is_writable(descriptor: int) -> bool:
 
 
 class WriteWorker:
-    """A thread that writes to one descriptor, piece by piece; it does not keep the process from ending."""
+    """A thread that writes to one descriptor, piece by piece; it does not keep the process from ending.
+
+    Where the system starts no thread, because the limit of processes is reached, the caller writes, and waits.
+    """
 
     def __init__(self, descriptor: int) -> None:
         from queue import SimpleQueue
 
         self._descriptor = descriptor
         self._pieces: SimpleQueue[tuple[bytes, Callable[[OSError | None], None]]] = SimpleQueue()
-        threading.Thread(target=self._run, name="afk-stdout", daemon=True).start()
+        self._has_thread = True
+        try:
+            threading.Thread(target=self._run, name="afk-stdout", daemon=True).start()
+        except RuntimeError:
+            self._has_thread = False
 
     def put(self, data: bytes, done: Callable[[OSError | None], None]) -> None:
         """Write `data` after what was put before; `done` is called on the worker, with the error if there is one."""
-        self._pieces.put((data, done))
+        if self._has_thread:
+            self._pieces.put((data, done))
+        else:
+            self._write(data, done)
 
     def _run(self) -> None:
         while True:
-            data, done = self._pieces.get()
-            try:
-                write_all(self._descriptor, data)
-            except OSError as error:
-                done(error)
-            else:
-                done(None)
+            self._write(*self._pieces.get())
+
+    def _write(self, data: bytes, done: Callable[[OSError | None], None]) -> None:
+        try:
+            write_all(self._descriptor, data)
+        except OSError as error:
+            done(error)
+        else:
+            done(None)
 
 
 class LinesForPeople(io.RawIOBase):
@@ -251,8 +263,15 @@ class LinesForPeople(io.RawIOBase):
         else:
             self._kept += data
         if self._worker is None:
-            self._worker = threading.Thread(target=self._write_kept, name=f"afk-{self.name}", daemon=True)
-            self._worker.start()
+            worker = threading.Thread(target=self._write_kept, name=f"afk-{self.name}", daemon=True)
+            try:
+                worker.start()
+            except RuntimeError:  # the limit of processes is reached: the reader is waited for here
+                kept = bytes(self._kept)
+                self._kept.clear()
+                write_all(self._descriptor if self._own is None else self._own, kept)
+            else:
+                self._worker = worker
 
     def _write_kept(self) -> None:
         while piece := self._next_piece():

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 0.2
 """How often a child looks whether its client was stopped: SIGSTOP cannot be passed on by it."""
 
+REHEARSAL_SECONDS = 60.0
+"""After so long a child that still rehearses ends by SIGALRM; it takes a few hundredths of a second."""
+
 _MAX_DESCRIPTORS = 4
 _ALWAYS_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 """Python ignores them from its start on."""
@@ -71,7 +74,10 @@ class StandBy:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # until there is a command, of which it is
         if not _is_readable(self._listener):
+            # A turn that hangs, as one may that gets no thread, would keep the place of the worker for ever.
+            signal.setitimer(signal.ITIMER_REAL, REHEARSAL_SECONDS)
             self._rehearse()
+            signal.setitimer(signal.ITIMER_REAL, 0)
         connection = self._accepted(worker)
         if connection is None:
             return

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 _LIBRARIES = ("httpx", "httpx2")
+_ZONES = "/usr/share/zoneinfo"
 
 
 def keep_discovery() -> list[str]:
@@ -29,3 +30,15 @@ def keep_tls(modules: Sequence[str]) -> list[str]:
     if certifi is not None:
         paths.append(certifi.where())
     return [path for path in paths if path]
+
+
+def time_zone_files(environment: Mapping[str, str]) -> list[str]:
+    """Return the files and the folder from which the C library and Python read the time zone (tzset(3)).
+
+    Args:
+        environment: of the worker. A command with another `TZ` reads the file of that one itself.
+    """
+    folder = environment.get("TZDIR") or _ZONES
+    zone = environment.get("TZ", "").removeprefix(":")
+    own = [zone if zone.startswith("/") else f"{folder}/{zone}"] if zone else []
+    return ["/etc/localtime", "/etc/timezone", folder, *own]

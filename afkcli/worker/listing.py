@@ -6,11 +6,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from afkcli.core.contract.errors import ConfigError
 from afkcli.core.contract.structs import FrozenStruct
-from afkcli.worker import place
+from afkcli.worker import failures, place
+from afkcli.worker.failures import Failure, read_failure
+from afkcli.worker.leftovers import remove_leftovers
+from afkcli.worker.starting import is_enabled
 from afkcli.worker.state import State, read_state
 
 END_SECONDS = 5.0
@@ -32,11 +36,8 @@ class Listed(FrozenStruct, kw_only=True):
 
 def listed_workers(environment: Mapping[str, str]) -> list[Listed]:
     """Return the workers of this user whose sockets are in the folder that `environment` names."""
-    if sys.platform != "linux":
-        return []
-    given = environment.get(place.SOCKET_VARIABLE)
-    folder = os.path.dirname(given) if given else place.folder(environment)  # noqa: PTH120
-    if not place.is_own(folder):
+    folder = _folder(environment)
+    if folder is None:
         return []
     states = [(address, read_state(address)) for address in place.held(folder)]
     return [
@@ -44,6 +45,48 @@ def listed_workers(environment: Mapping[str, str]) -> list[Listed]:
         for address, state in states
         if state is not None
     ]
+
+
+def failed_starts(environment: Mapping[str, str]) -> dict[str, Failure]:
+    """Return the last failures of workers of this user that could not start, by socket; only where none runs now."""
+    folder = _folder(environment)
+    if folder is None:
+        return {}
+    ending = f"{place.ENDING}{failures.ENDING}"
+    addresses = [str(path).removesuffix(failures.ENDING) for path in sorted(Path(folder).glob(f"*{ending}"))]
+    found = [(address, read_failure(address)) for address in addresses if not place.is_held(address)]
+    return {address: failure for address, failure in found if failure is not None}
+
+
+def start_refusal(environment: Mapping[str, str], found: Sequence[Listed]) -> str:
+    """Return why no run starts another worker than those that were found; "" where it may."""
+    if place.is_off(environment):
+        return f"no warm worker is used: {place.SWITCH}={environment[place.SWITCH]}"
+    try:
+        if not is_enabled(environment):
+            return "no warm worker is started: the config has `enabled = false` in `[worker]`"
+    except ConfigError as error:
+        return f"no warm worker is started: {error}"
+    if len(found) >= place.MAX_WORKERS:
+        return f"no other warm worker is started: {place.MAX_WORKERS} at most run at once"
+    return ""
+
+
+def forget_ended(environment: Mapping[str, str]) -> None:
+    """Remove what workers that have ended left, and have the next run start one, whatever failed before."""
+    folder = _folder(environment)
+    if folder is None:
+        return
+    for address in failed_starts(environment):
+        failures.forget_failure(address)
+    remove_leftovers(folder)
+
+
+def _folder(environment: Mapping[str, str]) -> str | None:
+    """Return the folder of the sockets; None where it is not the user's own."""
+    given = environment.get(place.SOCKET_VARIABLE)
+    folder = os.path.dirname(given) if given else place.folder(environment)  # noqa: PTH120
+    return folder if sys.platform == "linux" and place.is_own(folder) else None
 
 
 def memory_of(pid: int) -> int:

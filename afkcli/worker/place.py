@@ -17,6 +17,8 @@ SWITCH = "AFK_WORKER"
 SOCKET_VARIABLE = "AFK_WORKER_SOCKET"
 """Names the socket itself, for tests that share one worker."""
 ENDING = ".sock"
+MAX_WORKERS = 4
+"""Of one user; each takes about as much memory as a run."""
 FROM_START = (
     "PYTHONCOERCECLOCALE",
     "PYTHONDONTWRITEBYTECODE",
@@ -103,7 +105,10 @@ def is_held(address: str) -> bool:
 
 def held(folder_: str) -> list[str]:
     """Return the sockets in a folder for which there is a worker."""
-    names = sorted(os.listdir(folder_))  # noqa: PTH208
+    try:
+        names = sorted(os.listdir(folder_))  # noqa: PTH208
+    except OSError:
+        return []
     addresses = [f"{folder_}/{name.removesuffix('.lock')}" for name in names if name.endswith(f"{ENDING}.lock")]
     return [address for address in addresses if is_held(address)]
 

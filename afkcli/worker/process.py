@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import importlib
 import json
@@ -19,22 +18,24 @@ from afkcli.config.reading import load_user_config
 from afkcli.host.collecting import pause_collecting
 from afkcli.host.invocation import Invocation
 from afkcli.host.paths import config_file
-from afkcli.worker import place
+from afkcli.worker import locks, place
 from afkcli.worker.child import StandBy
+from afkcli.worker.failures import Attempt
 from afkcli.worker.identity import Identity, imported_paths, recorded, stamp
-from afkcli.worker.keeping import keep_discovery, keep_tls
-from afkcli.worker.rehearsal import Rehearsal, remove_left_behind
+from afkcli.worker.keeping import keep_discovery, keep_tls, time_zone_files
+from afkcli.worker.leftovers import remove_leftovers
+from afkcli.worker.rehearsal import Rehearsal
 from afkcli.worker.serving import Serving
 from afkcli.worker.state import State, held_modules, write_state
 
 if TYPE_CHECKING:
     from afkcli.host.ending import Ending
 
-MAX_WORKERS = 4
-"""Of one user; each takes about as much memory as a run."""
 IDLE_MINUTES = 10
 """After so many minutes without a command, a worker ends; `idle_minutes` of the config counts before it."""
 REHEARSALS = 10
+START_SECONDS = 300.0
+"""After so long a worker that is not ready ends by SIGALRM; it takes about a second of CPU."""
 _MAX_ORDER = 1 << 22
 _BACKLOG = 256
 _THREAD_SECONDS = 5.0
@@ -72,7 +73,15 @@ def _main(command: Callable[[Callable[[], Invocation]], Ending]) -> None:
     lock = _locked(order["socket"])
     if lock is None:
         return
-    listener, identity, rehearsal = _prepared(command, order)
+    attempt = Attempt(order["socket"], order.get("conditions", ""))
+    signal.setitimer(signal.ITIMER_REAL, START_SECONDS)  # what hangs would keep the place for ever
+    try:
+        listener, identity, rehearsal = _prepared(command, order)
+    except BaseException as error:
+        attempt.fail(f"{type(error).__name__}: {error}")
+        raise
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    attempt.succeed()
     began, holds = time.time(), held_modules(order["modules"])
     write_state(lock, State(began=began, served=0, reason="", holds=holds))
 
@@ -90,7 +99,7 @@ def _main(command: Callable[[Callable[[], Invocation]], Ending]) -> None:
                 os.unlink(address)  # noqa: PTH108
         os.close(lock)
 
-    Serving(
+    failure = Serving(
         listener,
         child.run,
         is_wanted=lambda: _numbers(address) == here and all(map(os.path.isdir, homes)),
@@ -98,6 +107,8 @@ def _main(command: Callable[[Callable[[], Invocation]], Ending]) -> None:
         leave=leave,
         note=lambda served, reason: write_state(lock, State(began=began, served=served, reason=reason, holds=holds)),
     ).run()
+    if failure:
+        attempt.fail(failure)
 
 
 def _order() -> dict[str, Any]:
@@ -116,22 +127,16 @@ def _order() -> dict[str, Any]:
 
 
 def _locked(address: str) -> int | None:
-    """Take the place of the worker; None if there is one, or too many of other installations.
-
-    The lock ends with the process, so the file may stay.
-    """
+    """Take the place of the worker; None if there is one, or too many of other installations."""
     folder = os.path.dirname(address)  # noqa: PTH120
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, 0o700)  # noqa: PTH102
     if not place.is_own(folder):
         return None
-    lock = os.open(f"{address}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
+    lock = locks.take_lock(address, create=True)
+    if lock is None:
         return None
-    if len(place.held(folder)) > MAX_WORKERS:
+    if len(place.held(folder)) > place.MAX_WORKERS:
         os.close(lock)
         return None
     os.ftruncate(lock, 0)  # what it says is of a worker that was killed
@@ -150,7 +155,7 @@ def _prepared(
     initial = dict(os.environ)
     end_noting = recorded(read, _is_importing)
     folder = os.path.dirname(order["socket"])  # noqa: PTH120
-    remove_left_behind(folder)
+    remove_leftovers(folder)
     rehearsal = Rehearsal(command, order["modules"], folder)
     rehearsal.load()
     rehearsal.run(1)  # before the other modules: a plugin may have something to set before it imports its SDK
@@ -162,7 +167,7 @@ def _prepared(
     rehearsal.run(REHEARSALS)
     end_noting()
     _wait_for_threads()
-    paths = [*imported_paths(), *found, *authorities, os.fspath(config_file())]
+    paths = [*imported_paths(), *found, *authorities, *time_zone_files(initial), os.fspath(config_file())]
     identity = Identity(paths, read, initial, order["program_folder"])
     if changed := identity.changed_since(before):
         raise RuntimeError(f"{changed} has changed meanwhile")

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from afkcli.host.invocation import Invocation, Stream
+from afkcli.worker.leftovers import REHEARSAL, hold_rehearsal
 
 if TYPE_CHECKING:
     from afkcli.host.ending import Ending
 
 RunCommand = "Callable[[Callable[[], Invocation]], Ending]"
-_PREFIX = "rehearsal-"
 _KEY = "sk-rehearsal-has-no-key"
 _URL = "http://127.0.0.1:9/v1"
 
@@ -142,13 +142,15 @@ class Rehearsal:
             RuntimeError: a turn failed, so that what it would have executed was not.
             OSError: there is no room for its thread.
         """
-        home = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=self._folder)
+        home = tempfile.mkdtemp(prefix=f"{REHEARSAL}{os.getpid()}-", dir=self._folder)
+        held = hold_rehearsal(home)
         try:
             for number in range(times):
                 for part in self._parts:
                     self._take(part, home, number)
         finally:
             shutil.rmtree(home, ignore_errors=True)
+            os.close(held)
             self._forget()
 
     def _forget(self) -> None:
@@ -182,14 +184,6 @@ def _invocation(words: Sequence[str]) -> Invocation:
         stderr=Stream(2, sys.stderr),
         owns_process=False,
     )
-
-
-def remove_left_behind(folder: str) -> None:
-    """Remove the folders of rehearsals whose processes were killed."""
-    for name in os.listdir(folder):  # noqa: PTH208
-        pid = name.removeprefix(_PREFIX).partition("-")[0]
-        if name.startswith(_PREFIX) and pid.isdecimal() and not os.path.exists(f"/proc/{pid}"):  # noqa: PTH110
-            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)  # noqa: PTH118
 
 
 def forget() -> None:

@@ -30,7 +30,7 @@ FOLLOWING = signal.SIGTTIN
 
 MAX_REASON = 500
 MAX_FAILED = 20
-"""How often in a row the worker tries to fork."""
+"""How often in a row the worker forks a child in vain: the system does not fork, or the child ends without a word."""
 
 LOOK_SECONDS = 5.0
 """How often the worker looks whether its socket is still there."""
@@ -72,9 +72,10 @@ class Serving:
         self._running: dict[int, socket.socket] = {}
         self._stopped: set[int] = set()
         self._failed = 0
+        self._failure = ""
 
-    def run(self) -> None:
-        """Serve until the end; return once no child runs any more."""
+    def run(self) -> str:
+        """Serve until the end; return once no child runs any more: why no child can stand by, or ""."""
         woken, wake = os.pipe()
         for end in (woken, wake):
             os.set_blocking(end, False)
@@ -86,7 +87,7 @@ class Serving:
             self._reap()
             self._look()
             if self._ends and not self._running:
-                return
+                return self._failure if self._failed > MAX_FAILED else ""
             self._fork_if_needed(woken, wake)
             self._wait(woken)
 
@@ -117,10 +118,11 @@ class Serving:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             child = fork_alone()
-        except OSError:  # the table of processes is full, or the memory: commands run cold meanwhile
+        except OSError as error:  # the table of processes is full, or the memory: commands run cold meanwhile
             ours.close()
             theirs.close()
             self._failed += 1
+            self._failure = f"fork: {error.strerror or error}"
             return
         if child == 0:
             signal.set_wakeup_fd(-1)
@@ -131,7 +133,7 @@ class Serving:
                 connection.close()
             self._stand_by(theirs)
         theirs.close()
-        self._child, self._says, self._failed = child, ours, 0
+        self._child, self._says = child, ours
 
     def _wait(self, woken: int) -> None:
         poll = select.poll()
@@ -141,7 +143,8 @@ class Serving:
         stopped = {self._running[child].fileno(): child for child in self._stopped & self._running.keys()}
         for descriptor in stopped:
             poll.register(descriptor, 0)  # its client has ended
-        for descriptor, _ in poll.poll(LOOK_SECONDS * 1000):
+        seconds = LOOK_SECONDS if self._ends or self._child is not None else 0.0  # a fork that failed is tried again
+        for descriptor, _ in poll.poll(seconds * 1000):
             if descriptor in stopped:  # the child sees it as soon as it runs again, and ends
                 self._stopped.discard(stopped[descriptor])
                 os.kill(stopped[descriptor], signal.SIGCONT)
@@ -156,6 +159,9 @@ class Serving:
             said, descriptors, _, _ = socket.recv_fds(self._says, MAX_REASON + 1, 1, socket.MSG_CMSG_CLOEXEC)
         except OSError:
             said, descriptors = b"", []
+        self._failed = 0 if said else self._failed + 1
+        if not said:
+            self._failure = "the child that stands by ends at once"
         if said == TAKEN and descriptors and self._child is not None:
             self._running[self._child] = socket.socket(fileno=descriptors.pop())
             self._used = time.monotonic()

@@ -11,9 +11,13 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from afkcli.config.reading import load_user_config
+from afkcli.core.contract.errors import ConfigError
+from afkcli.host.paths import config_file
 from afkcli.worker import place
 from afkcli.worker.client import is_looked_into
-from afkcli.worker.identity import files_of_modules
+from afkcli.worker.failures import is_to_wait
+from afkcli.worker.identity import files_of_modules, stamp
 from afkcli.worker.surroundings import may_outlive
 
 _PROVIDER = re.compile(r"afk_provider_\w+\.provider|afkcli\.providers\.base")
@@ -37,10 +41,13 @@ def start_worker(environment: Mapping[str, str], program: str) -> None:
         environment: of this process.
         program: what was executed.
     """
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, ConfigError):
         address = _wanted(environment, program)
-        if address is not None:
-            spawn(order_of(address, program), environment)
+        if address is None:
+            return
+        conditions = conditions_of(environment)
+        if not is_to_wait(address, conditions):
+            spawn({**order_of(address, program), "conditions": conditions}, environment)
 
 
 def _wanted(environment: Mapping[str, str], program: str) -> str | None:
@@ -55,9 +62,36 @@ def _wanted(environment: Mapping[str, str], program: str) -> str | None:
     if not may_outlive(environment):
         return None
     address = place.socket_path(environment, program)
-    if address is None or place.is_held(address):
+    if address is None or place.is_held(address) or not is_enabled(environment):
         return None
-    return address
+    others = place.held(os.path.dirname(address))  # noqa: PTH120
+    return address if len(others) < place.MAX_WORKERS else None
+
+
+def is_enabled(environment: Mapping[str, str]) -> bool:
+    """Return whether the user's config lets a worker start.
+
+    Raises:
+        ConfigError: it is malformed: a worker could not read it either.
+    """
+    return bool(load_user_config(config_file(environment)).table.get("worker", {}).get("enabled", True))
+
+
+def conditions_of(environment: Mapping[str, str]) -> str:
+    """Return what a start depends on, as 64 hexadecimal digits: where it has changed, one that failed may succeed.
+
+    That is the environment of the worker, the config, the interpreter, the folders of its packages, and the providers
+    that the run has used.
+    """
+    import hashlib
+
+    paths = (os.fspath(config_file(environment)), sys.executable, f"{sys.prefix}/pyvenv.cfg", *sys.path)
+    found = {
+        "environment": sorted((environment_of(environment) or {}).items()),
+        "files": [(path, stamp(path)) for path in paths],
+        "providers": sorted(name for name in tuple(sys.modules) if _PROVIDER.fullmatch(name)),
+    }
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
 def is_passed_on(name: str) -> bool:

@@ -125,13 +125,19 @@ class SinkWorker:
     def _hand_on(self) -> None:
         if self._waiting:
             events, self._waiting = self._waiting, []
-            self._started()
-            self._queue.put(events)
+            if self._started() is not None:
+                self._queue.put(events)
 
-    def _started(self) -> threading.Thread:
+    def _started(self) -> threading.Thread | None:
+        """Return the sink's thread; None, and leave the sink out, where the system starts none."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=f"afk-sink-{self._sink.name}", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name=f"afk-sink-{self._sink.name}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the limit of processes may be reached
+                self._leave_out(str(error))
+                return None
+            self._thread = thread
         return self._thread
 
     async def flush(self) -> None:
@@ -177,6 +183,8 @@ class SinkWorker:
         """Close the sink. Wait as `flush` does, and not at all for a sink that is left out."""
         self._hand_on()
         thread = self._started()  # also of a sink that got nothing: its `close` may not end
+        if thread is None:
+            return
         self._queue.put(None)
         for seconds in self._patience() if not self._left_out else (0,):
             thread.join(seconds)

@@ -183,13 +183,24 @@ class StoreWorker(StoreCalls):
         return StoreCalls(self, key)
 
     def put(self, job: _Job) -> None:
-        """Have `job` run after those that wait for its key."""
+        """Have `job` run after those that wait for its key.
+
+        Raises:
+            StoreError: the system starts no thread, so that nothing would run it.
+        """
         with self._changed:
-            self._waiting.setdefault(job.key, deque()).append(job)
             if self._worker is None:
-                self._worker = threading.Thread(target=self._run, name="afk-store", daemon=True)
-                self._worker.start()
+                self._worker = self._started()
+            self._waiting.setdefault(job.key, deque()).append(job)
             self._changed.notify()
+
+    def _started(self) -> threading.Thread:
+        worker = threading.Thread(target=self._run, name="afk-store", daemon=True)
+        try:
+            worker.start()
+        except RuntimeError as error:
+            raise StoreError(f"{error}: the limit of processes may be reached (ulimit -u)") from None
+        return worker
 
     def listen(self, key: str, listener: WaitListener) -> None:
         """Tell `listener` when calls of the thread `key` wait inside the store."""

@@ -103,6 +103,26 @@ def test_a_sink_that_raises_is_reported_once_and_left_out(number: int) -> None:
     assert good.events == events
 
 
+def test_a_sink_whose_thread_cannot_be_started_is_reported_once_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the limit of processes is reached: the runs go on, and end."""
+    start = threading.Thread.start
+
+    def no_thread_for_sinks(thread: threading.Thread) -> None:
+        if thread.name == "afk-sink-alone":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread_for_sinks)
+    alone, good = ListSink("alone"), ListSink("good")
+
+    events, said = run_with(alone, good, turns=2)
+
+    assert types(events).count("completed") == 2
+    [told] = reports(events, said)
+    assert "'alone' is left out from now on: can't start new thread" in told
+    assert (alone.events, good.events) == ([], events)
+
+
 class BatchedSink(ListSink):
     """Takes several events at once, and notes how many."""
 

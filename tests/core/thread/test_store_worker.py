@@ -57,6 +57,25 @@ def test_calls_run_in_order_on_one_thread(calls: StoreWorker) -> None:
     assert seen == [(number, "afk-store") for number in range(100)]
 
 
+def test_where_the_system_starts_no_thread_a_call_fails_and_does_not_wait(
+    calls: StoreWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the limit of processes is reached; the next call tries again."""
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="can't start new thread: the limit of processes may be reached"):
+            calls.submit(lambda: 1)
+    assert calls.close()
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert calls.submit(lambda: 2).result() == 2
+
+
+def no_thread(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def test_what_a_call_returns_or_raises_is_handed_back(calls: StoreWorker) -> None:
     async def run() -> None:
         assert await calls.call(int, "3") == 3

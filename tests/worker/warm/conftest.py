@@ -19,6 +19,7 @@ from afkcli.testing.model_server import ModelServer
 from afkcli.worker import place
 from afkcli.worker.state import State, read_state
 from tests.e2e.shell import AFK, Finished, Shell
+from tests.worker.warm.processes import processes_of, with_key
 
 collect_ignore_glob = [] if sys.platform == "linux" else ["*"]
 
@@ -94,6 +95,12 @@ class WarmShell(Shell):
                 return ran
         raise AssertionError(f"the command runs cold: {self.worker}")
 
+    def left_behind(self) -> set[int]:
+        """Return the processes of this shell that are neither its worker nor the child that stands by."""
+        state = self.worker
+        kept = {state.pid, *standing_by(state.pid)} if state is not None else set()
+        return processes_of(self.runtime) - kept
+
     def stop_worker(self) -> None:
         """End the worker, and wait until it has gone."""
         with contextlib.suppress(FileNotFoundError):
@@ -110,6 +117,19 @@ class WarmShell(Shell):
         return not place.is_held(address)
 
 
+def standing_by(pid: int) -> list[int]:
+    """Return the child of a worker that has taken no command: it is in the worker's process group."""
+    try:
+        children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    found = []
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            found += [child] if os.getpgid(child) == os.getpgid(pid) else []
+    return found
+
+
 def warm_shell(folder: Path, server: ModelServer) -> Iterator[WarmShell]:
     """Give a shell whose model is the server's, and end its worker."""
     for name in ("home", "work"):
@@ -122,6 +142,17 @@ def warm_shell(folder: Path, server: ModelServer) -> Iterator[WarmShell]:
             yield shell
         finally:
             shell.stop_worker()
+            until(lambda: not processes_of(shell.runtime), "the end of all processes")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each test no process is left but a worker and its child, and no process has the key."""
+    shells = [request.getfixturevalue(name) for name in ("shell", "fresh") if name in request.fixturenames]
+    yield
+    for one in shells:
+        until(lambda one=one: not one.left_behind(), "the end of all processes of the test")  # type: ignore[misc]
+        assert not with_key(processes_of(one.runtime))
 
 
 @pytest.fixture(scope="module")

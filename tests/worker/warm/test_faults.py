@@ -354,6 +354,30 @@ def test_a_full_disk_in_the_runtime_folder_leaves_the_answer(own: WarmShell) -> 
     assert (done.returncode, done.stdout) == (0, b"Hello\nHello\n"), done.stderr
 
 
+@needs_root
+def test_a_disk_that_fills_up_under_a_worker_leaves_the_answer_and_no_process(own: WarmShell) -> None:
+    """The child that stands by has no room to rehearse: the worker ends, and no run tries again at once."""
+    script = f"""
+        mount -t tmpfs -o size=1m,mode=700 tmpfs {own.runtime}
+        lock={own.address}.lock
+        "$0" run -n -q hi || exit 1
+        until grep -qs '"pid"' $lock; do sleep 0.1; done
+        head -c 1000000 /dev/zero > {own.runtime}/full 2>/dev/null
+        cat /dev/zero > {own.runtime}/more 2>/dev/null
+        "$0" run -n -q hi || exit 1
+        until flock -n $lock true; do sleep 0.1; done
+        test -e {own.address}.failed || exit 2
+        "$0" run -n -q hi || exit 1
+        flock -n $lock true || exit 3
+    """
+    command = ["unshare", "-m", "sh", "-c", script, AFK]
+    done = subprocess.run(command, env=own.environment(), capture_output=True, timeout=LIMIT, check=False)
+    if b"unshare failed" in done.stderr:
+        pytest.skip("this system lets nobody mount")
+
+    assert (done.returncode, done.stdout) == (0, b"Hello\n" * 3), done.stderr
+
+
 def test_a_socket_of_someone_else_in_the_place_of_the_worker_gets_no_key(own: WarmShell) -> None:
     """A listener that is no worker, of the same user: it is given the call, as a worker is, and answers nonsense."""
     Path(own.address).parent.mkdir(mode=0o700)

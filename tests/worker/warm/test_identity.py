@@ -16,6 +16,7 @@ import pytest
 from afkcli.worker import deciding, wire
 from afkcli.worker.caller import Caller
 from afkcli.worker.identity import Identity
+from afkcli.worker.keeping import time_zone_files
 from tests.worker.warm.conftest import WarmShell, until
 
 PLUGIN = """
@@ -155,6 +156,38 @@ def test_another_limit_of_the_process_runs_cold(shell: WarmShell, limit: str) ->
         process.communicate()
 
     assert replaced(shell, call)
+
+
+def test_another_time_zone_of_the_machine_runs_cold(fresh: WarmShell, tmp_path: Path) -> None:
+    """By a file that `TZ` names, as /etc/localtime is the one where it is not set."""
+    zone = tmp_path / "zone"
+    zone.write_bytes(b"")
+    fresh.env["TZ"] = f":{zone}"
+    fresh.warm(lambda: fresh.afk("threads"))
+
+    def change() -> None:
+        (tmp_path / "other").write_bytes(b"another zone")
+        (tmp_path / "other").rename(zone)
+        assert fresh.afk("run", "-n", "hi").code == 0
+
+    assert replaced(fresh, change)
+
+
+@pytest.mark.parametrize(
+    ("environment", "zone"),
+    [
+        ({}, None),
+        ({"TZ": ""}, None),
+        ({"TZ": "Europe/Paris"}, "/usr/share/zoneinfo/Europe/Paris"),
+        ({"TZ": ":Europe/Paris", "TZDIR": "/zones"}, "/zones/Europe/Paris"),
+        ({"TZ": ":/srv/zone"}, "/srv/zone"),
+    ],
+)
+def test_the_files_of_the_time_zone_are_part_of_a_worker(environment: dict[str, str], zone: str | None) -> None:
+    found = time_zone_files(environment)
+
+    assert found[:3] == ["/etc/localtime", "/etc/timezone", environment.get("TZDIR", "/usr/share/zoneinfo")]
+    assert found[3:] == ([zone] if zone else [])
 
 
 def test_another_priority_runs_cold(shell: WarmShell) -> None:

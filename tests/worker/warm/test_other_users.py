@@ -1,0 +1,187 @@
+"""Workers of several users, and a user whose table of processes is full.
+
+The limit of processes (RLIMIT_NPROC) does not bind root, so that another user reaches it.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from afkcli.testing.model_server import ModelServer
+from afkcli.worker import place, wire
+from tests.e2e.shell import AFK, LIMIT
+from tests.other_user import OtherUser, other_user
+from tests.worker.warm.conftest import WarmShell, until
+from tests.worker.warm.processes import processes_of, with_key
+from tests.worker.warm.user_shell import UserShell, user_shell
+
+PROCESSES = 40
+
+
+@pytest.fixture(scope="module")
+def user() -> Iterator[OtherUser]:
+    with other_user() as user:
+        yield user
+
+
+@pytest.fixture(scope="module")
+def theirs(user: OtherUser, server: ModelServer) -> Iterator[UserShell]:
+    """A shell of another user, who may have so many processes."""
+    with user_shell(user, server, f"--nproc={PROCESSES}") as shell:
+        yield shell
+
+
+@contextmanager
+def all_but(free: int, shell: UserShell) -> Iterator[None]:
+    """Fill the user's table of processes up to some places."""
+    with ExitStack() as stack:
+        until(lambda: shell.tasks() <= 2, "the end of other processes")
+        for _ in range(PROCESSES - free - shell.tasks()):
+            sleeper = stack.enter_context(subprocess.Popen(shell.command("sleep", str(LIMIT))))
+            stack.callback(sleeper.kill)
+        until(lambda: shell.tasks() >= PROCESSES - free, "a full table")
+        yield
+
+
+def test_a_user_without_rights_has_a_worker(theirs: UserShell) -> None:
+    done = theirs.warm(lambda: theirs.afk("run", "-n", "-q", "hi"))
+
+    assert (done.code, done.out[-3:]) == (0, "hi\n")
+    pids = processes_of(theirs.runtime)
+    assert {Path(f"/proc/{pid}").stat().st_uid for pid in pids} == {theirs.user.uid}
+    assert not with_key(pids)
+
+
+def test_with_a_full_table_of_processes_a_command_ends_as_a_cold_one_does(theirs: UserShell) -> None:
+    """A run needs threads, which have places in the table too. No part of it waits for a place."""
+    theirs.warm_up()
+    with all_but(2, theirs):
+        warm = theirs.afk("run", "-n", "-q", "hi")
+        cold = theirs.afk("run", "-n", "-q", "hi", AFK_WORKER="off")
+    assert (warm.code, warm.out) == (cold.code, cold.out) == (1, "")
+    assert "can't start new thread" in warm.err
+    assert "can't start new thread" in cold.err
+
+    until(lambda: theirs.tasks() <= 2, "no process but the worker and its child")
+    done = theirs.warm(lambda: theirs.afk("run", "-n", "-q", "hi"))
+    assert (done.code, done.out[-3:]) == (0, "hi\n")
+
+
+def test_a_worker_that_finds_no_place_for_the_next_child_does_not_keep_the_run_from_its_answer(
+    theirs: UserShell,
+) -> None:
+    theirs.warm_up()
+    with all_but(8, theirs):
+        done = theirs.afk("run", "-n", "-q", "-t", "kept", "hi")
+
+    assert (done.code, done.out[-3:]) == (0, "hi\n")
+    assert "hi" in theirs.afk("threads", "show", "kept").out
+    until(lambda: theirs.tasks() <= 2, "no process but the worker and its child")
+
+
+_ASK = """
+import ctypes, os, socket, sys
+path, uid = sys.argv[1], int(sys.argv[2])
+frame = sys.stdin.buffer.read()
+libc = ctypes.CDLL(None)
+assert libc.prctl(28, 1 << 2) == 0  # PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP: it may still enter every folder
+os.setgroups([])
+os.setresgid(uid, uid, uid)
+os.setresuid(uid, uid, uid)
+with socket.socket(socket.AF_UNIX) as client:
+    client.connect(path)
+    client.send(frame.replace(b"PID!", os.getpid().to_bytes(4, "little")))
+    print(client.recv(1))
+"""
+"""Asks the worker at a socket as another user, with the rights to enter every folder."""
+
+
+def asked(address: str, uid: int, program: str) -> bytes:
+    """Return what a worker answers a process of the user `uid` that sends a call as its own client does."""
+    marker = int.from_bytes(b"PID!", "little")
+    order = wire.Order(
+        pid=marker, flags=0, umask=0o22, ignored=0, blocked=0, arguments=[program.encode(), b"threads"], environment={}
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", _ASK, address, str(uid)], input=wire.frame(order), capture_output=True, timeout=LIMIT
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_worker_of_root_does_not_serve_another_user(fresh: WarmShell, user: OtherUser) -> None:
+    """Whose process got past the rights of the folder."""
+    state = fresh.warm_up()
+    program = str(AFK)
+
+    assert asked(fresh.address, user.uid, program) == b"b'C'"
+
+    until(lambda: (now := fresh.worker) is not None and now.reason, "the reason")
+    assert fresh.worker is not None
+    assert fresh.worker.reason == "the client has ended"
+    assert fresh.worker.served == state.served
+    fresh.warm(lambda: fresh.afk("threads"))  # its own user is served
+    assert fresh.warm_up().pid == state.pid
+
+
+def test_a_worker_of_another_user_does_not_serve_root(theirs: UserShell) -> None:
+    """Root may enter every folder, and may connect to every socket."""
+    state = theirs.warm_up()
+    served = theirs.served
+    program = str(AFK)
+
+    assert asked(theirs.address, 0, program) == b"b'C'"
+    assert theirs.served == served
+
+    theirs.warm(lambda: theirs.afk("threads"))
+    assert theirs.warm_up().pid == state.pid
+
+
+def test_a_command_of_root_does_not_send_its_key_to_a_worker_of_another_user(
+    fresh: WarmShell, theirs: UserShell
+) -> None:
+    theirs.warm_up()
+    served = theirs.served
+    done = subprocess.run(
+        [AFK, "run", "-n", "-q", "hi"],
+        env={**fresh.environment(), place.SOCKET_VARIABLE: theirs.address},
+        cwd=fresh.folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=LIMIT,
+    )
+
+    assert (done.returncode, done.stdout[-3:]) == (0, b"hi\n")
+    assert theirs.served == served
+
+
+def test_a_command_of_another_user_sends_nothing_to_a_socket_of_root(theirs: UserShell) -> None:
+    """The client asks who listens, also where the folder is its user's own."""
+    theirs.warm_up()
+    address = theirs.runtime / "afk" / "of-root.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(address))
+        theirs.user.gives(address)
+        listener.listen()
+        listener.settimeout(LIMIT)
+        done = subprocess.run(
+            theirs.command(AFK, "threads"),
+            env={**theirs.environment(), place.SOCKET_VARIABLE: str(address)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=LIMIT,
+        )
+        connection, _ = listener.accept()
+        with connection:
+            received = connection.recv(1)
+        address.unlink()
+
+    assert done.returncode == 0
+    assert received == b""

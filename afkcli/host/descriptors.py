@@ -256,22 +256,20 @@ class LinesForPeople(io.RawIOBase):
         return b""
 
     def _keep(self, data: bytes) -> None:
+        if self._worker is None:  # nothing else is kept then
+            worker = threading.Thread(target=self._write_kept, name=f"afk-{self.name}", daemon=True)
+            try:
+                worker.start()
+            except RuntimeError:  # the limit of processes is reached: the reader is waited for here
+                write_all(self._descriptor if self._own is None else self._own, data)
+                return
+            self._worker = worker
         if self._missing or len(self._kept) + len(data) > MAX_KEPT_BYTES:
             lines = max(1, data.count(b"\n"))
             self._missing += lines
             self.left_out += lines
         else:
             self._kept += data
-        if self._worker is None:
-            worker = threading.Thread(target=self._write_kept, name=f"afk-{self.name}", daemon=True)
-            try:
-                worker.start()
-            except RuntimeError:  # the limit of processes is reached: the reader is waited for here
-                kept = bytes(self._kept)
-                self._kept.clear()
-                write_all(self._descriptor if self._own is None else self._own, kept)
-            else:
-                self._worker = worker
 
     def _write_kept(self) -> None:
         while piece := self._next_piece():

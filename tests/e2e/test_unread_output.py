@@ -22,6 +22,7 @@ from afkcli.testing.model_script import ScriptedCall, Step
 from afkcli.testing.model_server import ModelServer
 from tests.e2e.attended import attended_terminal
 from tests.e2e.shell import LIMIT, Shell
+from tests.e2e.workers import runs_in
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="pipes and signals of POSIX")
 
@@ -421,16 +422,18 @@ class TestOtherCommands:
 
 
 def waits_in_a_write(process: subprocess.Popen[bytes]) -> bool:
-    """Return whether a process sleeps in the write to a pipe, by proc(5)."""
+    """Return whether a command sleeps in the write to a pipe, by proc(5); with `--warm` a child of the worker does."""
     if not Path("/proc/self/wchan").exists():
         pytest.skip("where a process sleeps is read from /proc")
     if process.poll() is not None:
         pytest.fail(f"it ended with {process.returncode}")
     try:
-        call = Path(f"/proc/{process.pid}/syscall").read_text().split()
+        calls = [Path(f"/proc/{pid}/syscall").read_text().split() for pid in runs_in(process.pid)]
+    except ProcessLookupError:
+        return False
     except OSError:
         pytest.skip("where a process sleeps cannot be read here")
-    return call[0] == "1" and call[1] == "0x1"  # write(1, ...)
+    return any(call[:2] == ["1", "0x1"] for call in calls)  # write(1, ...)
 
 
 def waiting_in(descriptor: int) -> int:

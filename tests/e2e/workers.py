@@ -149,6 +149,10 @@ class Workers:
                     _stop(home)
                     home.state()
 
+    def running(self) -> list[int]:
+        """Return the process ids of the workers that take commands."""
+        return [state.pid for home in list(self._homes.values()) if (state := home.state()) is not None]
+
     @property
     def served(self) -> int:
         """How many commands ran warm."""
@@ -270,6 +274,16 @@ def are_used_by(command: Sequence[str | Path], program: Path, options: Mapping[s
         return False
     _kept[0].wait_for(options.get("env") or os.environ)
     return True
+
+
+def runs_in(pid: int) -> list[int]:
+    """Return the ids of the processes in which a command may run: its own, and the children of the workers."""
+    found = [pid]
+    for kept in _kept:
+        for worker in kept.running():
+            with contextlib.suppress(OSError):
+                found += map(int, Path(f"/proc/{worker}/task/{worker}/children").read_text().split())
+    return found
 
 
 def stop(below: Path) -> None:

@@ -15,6 +15,7 @@ from afkcli.config.reading import load_user_config
 from afkcli.core.contract.errors import ConfigError
 from afkcli.host.paths import config_file
 from afkcli.worker import place
+from afkcli.worker.caller import Caller
 from afkcli.worker.client import is_looked_into
 from afkcli.worker.failures import is_to_wait
 from afkcli.worker.identity import files_of_modules, stamp
@@ -57,6 +58,7 @@ def _wanted(environment: Mapping[str, str], program: str) -> str | None:
         or not any(map(_PROVIDER.fullmatch, tuple(sys.modules)))
         or place.is_off(environment)
         or is_looked_into()
+        or Caller(os.getpid()).is_traced()  # strace -f would wait for the end of the worker
     ):
         return None
     if not may_outlive(environment):

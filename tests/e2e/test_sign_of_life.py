@@ -18,6 +18,7 @@ import pytest
 from afkcli.testing.model_server import Fault, ModelServer, ScriptedCall, Step
 from tests.e2e.attended import attended_terminal
 from tests.e2e.shell import AFK, LIMIT, Shell, kill, wait_for_output
+from tests.e2e.workers import runs_in
 from tests.terminal import Terminal
 
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -252,7 +253,8 @@ def test_a_thread_that_another_process_holds_is_named(keyed: Shell, server: Mode
     holder = keyed.start("run", "-t", "t", "hi")
     wait_for_output(holder, b"Hello")
     with terminal(keyed, "run", "-t", "t", "again", columns=100) as own:
-        own.wait_for(f"waiting for the thread 't', which is in use by process {holder.pid} on ")
+        said = [f"the thread 't', which is in use by process {pid} on " for pid in runs_in(holder.pid)]
+        own.wait_until(lambda: any(line in own.text() for line in said), f"one of {said}")
         assert waiting_line(own)
         server.release()
         text = final_text(own)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from afkcli.worker import place
 from afkcli.worker.caller import stat_of
 from tests.docs.pages import REPOSITORY, blocks
+from tests.e2e.shell import AFK, LIMIT
 from tests.worker.warm.conftest import WarmShell, until
 
 
@@ -102,6 +105,21 @@ def test_it_is_not_started_where_it_must_not_be(fresh: WarmShell, variables: dic
     fresh.afk("run", "-n", "hi", AFK_WORKER="", NO_PROXY="127.0.0.1", **variables)
 
     assert not (fresh.runtime / "afk").exists()
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_run_under_strace_starts_none_and_strace_ends_with_it(fresh: WarmShell) -> None:
+    done = subprocess.run(
+        ["strace", "-f", "-o", os.devnull, "-e", "signal=none", "-e", "trace=none", AFK, "run", "-n", "hi"],
+        cwd=fresh.folder,
+        env=fresh.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=LIMIT,
+    )
+
+    assert done.returncode == 0
+    assert not place.is_held(fresh.address)
 
 
 def test_the_config_turns_it_off(fresh: WarmShell) -> None:

@@ -13,8 +13,8 @@ from afkcli.worker import failures, locks, place
 
 REHEARSAL = "rehearsal-"
 _LOCK = f"{place.ENDING}{locks.ENDING}"
-_SECONDS_OLD = 3600.0
-"""After so long a rehearsal has ended, though another process has its process id."""
+_SECONDS_OLD = 60.0
+"""After so long a folder is locked if it is in use, whatever process has the process id in its name by now."""
 
 
 def remove_leftovers(folder: str) -> None:

@@ -157,6 +157,7 @@ def test_stop_removes_what_a_killed_worker_left(fresh: WarmShell) -> None:
     os.kill(state.pid, signal.SIGKILL)
     until(lambda: has_ended(state.pid) and fresh.worker is None, "the end of the worker")
     (folder / f"rehearsal-{state.pid}-x").mkdir()
+    os.utime(folder / f"rehearsal-{state.pid}-x", (time.time() - 7200,) * 2)  # its process id may be another's already
     assert f"{Path(fresh.address).name}.lock" in names(folder)
 
     assert fresh.afk("worker", "stop").code == 0

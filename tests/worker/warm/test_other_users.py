@@ -74,18 +74,6 @@ def test_with_a_full_table_of_processes_a_command_ends_as_a_cold_one_does(theirs
     assert (done.code, done.out[-3:]) == (0, "hi\n")
 
 
-def test_a_worker_that_finds_no_place_for_the_next_child_does_not_keep_the_run_from_its_answer(
-    theirs: UserShell,
-) -> None:
-    theirs.warm_up()
-    with all_but(8, theirs):
-        done = theirs.afk("run", "-n", "-q", "-t", "kept", "hi")
-
-    assert (done.code, done.out[-3:]) == (0, "hi\n")
-    assert "hi" in theirs.afk("threads", "show", "kept").out
-    until(lambda: theirs.tasks() <= 2, "no process but the worker and its child")
-
-
 _ASK = """
 import ctypes, os, socket, sys
 path, uid = sys.argv[1], int(sys.argv[2])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import isolation, measure
+from benchmarks import isolation
 from benchmarks.cases.log import write_log
 from benchmarks.isolation import NoNamespaceError, leave_network
 from benchmarks.measure import ProgramFailedError, environment, run, run_on_terminal
@@ -41,13 +41,10 @@ def test_program_that_fails_is_named_with_what_it_says(tmp_path: Path, env: Mapp
         run(python("import sys; sys.stderr.write('it is broken'); sys.exit(3)"), env, cwd=tmp_path)
 
 
-def test_program_that_hangs_is_killed_with_what_it_started(
-    tmp_path: Path, env: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(measure, "RUN_SECONDS", 1)
+def test_program_that_hangs_is_killed_with_what_it_started(tmp_path: Path, env: Mapping[str, str]) -> None:
     code = "import subprocess, time; subprocess.Popen(['sleep', '1000']); time.sleep(1000)"
     with pytest.raises(ProgramFailedError, match="it was killed after 1 s"):
-        run(python(code), env, cwd=tmp_path)
+        run(python(code), env, cwd=tmp_path, seconds=1)
 
 
 def test_program_on_a_terminal_sees_its_size(tmp_path: Path, env: Mapping[str, str]) -> None:

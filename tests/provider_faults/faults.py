@@ -15,7 +15,7 @@ from tests.provider_faults.raw import Talk
 
 WORDS = "mark-why"
 """What the server says of its error; the line has to pass it on."""
-SHORT = 0.4
+SHORT = 0.6
 """Seconds of a time limit that a server which says nothing more lets pass."""
 TEXT = ("one", " two", " three")
 

@@ -43,10 +43,15 @@ def all_but(free: int, shell: UserShell) -> Iterator[None]:
     """Fill the user's table of processes up to some places."""
     with ExitStack() as stack:
         until(lambda: shell.tasks() <= 2, "the end of other processes")
-        for _ in range(PROCESSES - free - shell.tasks()):
-            sleeper = stack.enter_context(subprocess.Popen(shell.command("sleep", str(LIMIT))))
-            stack.callback(sleeper.kill)
-        until(lambda: shell.tasks() >= PROCESSES - free, "a full table")
+
+        def is_full() -> bool:
+            """Add what is missing: the worker may have been forking when its processes were counted."""
+            for _ in range(PROCESSES - free - shell.tasks()):
+                sleeper = stack.enter_context(subprocess.Popen(shell.command("sleep", str(LIMIT))))
+                stack.callback(sleeper.kill)
+            return shell.tasks() >= PROCESSES - free
+
+        until(is_full, "a full table")
         yield
 
 
@@ -60,14 +65,20 @@ def test_a_user_without_rights_has_a_worker(theirs: UserShell) -> None:
 
 
 def test_with_a_full_table_of_processes_a_command_ends_as_a_cold_one_does(theirs: UserShell) -> None:
-    """A run needs threads, which have places in the table too. No part of it waits for a place."""
+    """A run needs threads, which have places in the table too. No part of it waits for a place.
+
+    Which thread has no place depends on the moment: with the sink's left out the run is complete, with another one it
+    is not. Where even the program has no place, the code is that of a command that cannot be run. It is always said.
+    """
     theirs.warm_up()
     with all_but(2, theirs):
-        warm = theirs.afk("run", "-n", "-q", "hi")
-        cold = theirs.afk("run", "-n", "-q", "hi", AFK_WORKER="off")
-    assert (warm.code, warm.out) == (cold.code, cold.out) == (1, "")
-    assert "can't start new thread" in warm.err
-    assert "can't start new thread" in cold.err
+        for variables in ({}, {"AFK_WORKER": "off"}):
+            done = theirs.afk("run", "-n", "-q", "hi", **variables)
+            assert done.code in (0, 1, 126)
+            assert done.out[-3:] in ("", "hi\n")
+            assert done.out or done.code
+            said = "Resource temporarily unavailable" if done.code == 126 else "can't start new thread"
+            assert said in done.err
 
     until(lambda: theirs.tasks() <= 2, "no process but the worker and its child")
     done = theirs.warm(lambda: theirs.afk("run", "-n", "-q", "hi"))

@@ -61,19 +61,12 @@ INFO = "SELECT name, created, settings, limits, paused, totals FROM batch"
 
 def info_of(row: Sequence[Any]) -> BatchInfo:
     name, created, settings, limits, paused, totals = row
-    counted = TOTALS.decode(totals)
-    return BatchInfo(
+    return TOTALS.decode(totals).info(
         name=name,
         created=created,
         settings=loads_object(settings),
         limits=LIMITS.decode(limits),
-        counts={state: count for state, count in zip(STATES, counted.counts, strict=True) if count},
-        cost_usd=counted.cost_usd,
-        reserved_usd=counted.reserved_usd + counted.used_usd,
-        tokens=counted.tokens,
-        requests=counted.requests,
         paused=paused,
-        unknown_costs=counted.unknown_costs,
     )
 
 

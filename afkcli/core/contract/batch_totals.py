@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from afkcli.core.contract.engine import BatchLimits, Grant, Outcome, PromptState, Reservation, Used
+from afkcli.core.contract.engine import BatchInfo, BatchLimits, Grant, Outcome, PromptState, Reservation, Used
+from afkcli.core.contract.jsonform import JsonObject
 from afkcli.core.contract.shared_limits import SharedLimits
 from afkcli.core.contract.structs import FrozenStruct, Struct, field
 
@@ -147,6 +148,37 @@ class BatchTotals(Struct):
     def queue_again(self, use: PromptUse) -> None:
         """Count what a prompt cost or may have cost as spent, because it is queued again."""
         self.cost_usd += self._release(use)
+
+    def info(
+        self, *, name: str, created: str, settings: JsonObject, limits: BatchLimits, paused: str | None
+    ) -> BatchInfo:
+        """Return the batch as an engine shows it: what the engine keeps beside the totals, and what they count.
+
+        Args:
+            name: the name of the batch.
+            created: when it was submitted, in RFC 3339.
+            settings: plain JSON of whoever submitted it.
+            limits: the limits of the batch.
+            paused: why nothing is claimed, or None.
+
+        Returns:
+            The batch. Its `reserved_usd` is what is reserved and used of prompts that are not settled.
+
+        Since: 0.2.
+        """
+        return BatchInfo(
+            name=name,
+            created=created,
+            settings=settings,
+            limits=limits,
+            counts={state: count for state, count in zip(PromptState, self.counts, strict=True) if count},
+            cost_usd=self.cost_usd,
+            reserved_usd=self.reserved_usd + self.used_usd,
+            tokens=self.tokens,
+            requests=self.requests,
+            paused=paused,
+            unknown_costs=self.unknown_costs,
+        )
 
     def _release(self, use: PromptUse) -> float:
         """Take what a prompt used and reserved out of the totals, and return it."""

@@ -89,18 +89,11 @@ def _text(data: bytes) -> str:
 
 def info_of(values: Sequence[Any]) -> BatchInfo:
     _, name, created, _, settings, limits, paused, totals = values
-    counted = TOTALS.decode(totals)
-    return BatchInfo(
+    return TOTALS.decode(totals).info(
         name=_text(name),
         created=created,
         settings=loads_object(settings),
         limits=LIMITS.decode(limits),
-        counts={state: count for state, count in zip(STATES, counted.counts, strict=True) if count},
-        cost_usd=counted.cost_usd,
-        reserved_usd=counted.reserved_usd + counted.used_usd,
-        tokens=counted.tokens,
-        requests=counted.requests,
-        unknown_costs=counted.unknown_costs,
         paused=paused_of(paused),
     )
 

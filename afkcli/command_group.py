@@ -6,8 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from afkcli.commands.base import Group
-from afkcli.front_page import COMMANDS, EXAMPLES, INTRODUCTION, command_sections, plugin_commands
+from afkcli.commands.base import SHOWS_AND_EXITS, Group, option
+from afkcli.front_page import (
+    COMMANDS,
+    EXAMPLES,
+    INTRODUCTION,
+    command_sections,
+    plugin_commands,
+)
 from afkcli.host.collecting import collect_again
 from afkcli.screen.help_text import MAX_COLUMNS
 from afkcli.version import __version__
@@ -51,13 +57,19 @@ class Commands(Group):
                 formatter.write_dl(rows)
 
 
+def _print_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"afk {__version__}")
+        ctx.exit()
+
+
 @click.group(
     cls=Commands,
     help=INTRODUCTION,
     examples=EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": MAX_COLUMNS},
 )
-@click.version_option(__version__, "--version", "-V", prog_name="afk", message="%(prog)s %(version)s")
+@option("--version", "-V", help="Show the version and exit.", callback=_print_version, **SHOWS_AND_EXITS)
 def cli() -> None:
     """Hold the commands; the group itself does nothing."""
 

@@ -43,7 +43,7 @@ def invocation(*arguments: str, **environment: str) -> Invocation:
 def test_the_help_is_what_click_would_print(monkeypatch: pytest.MonkeyPatch, names: list[str], columns: int) -> None:
     for module in ("front_page", "command_group"):
         monkeypatch.setattr(f"afkcli.{module}.plugin_commands", lambda: names)
-    monkeypatch.setattr(cli, "_help_option", None, raising=False)  # click keeps it, also of another context
+    monkeypatch.setattr(cli, "_shows_help", None)  # it is kept, also of another context
     monkeypatch.setenv("COLUMNS", str(columns))
     with cli.make_context("afk", [], resilient_parsing=True) as context:
         expected = f"{cli.get_help(context)}\n"

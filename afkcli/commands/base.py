@@ -10,7 +10,7 @@ Since: 0.2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -34,6 +34,13 @@ _GROUPS = (MESSAGE, CONVERSATION, MODEL, TOOLS, OUTPUT, RUN_LIMITS, TESTING)
 """The order in which a help shows the groups of options. Those that are not listed follow, and `OTHER` is last."""
 
 _SHORT_HELP_CHARS = 400
+
+SHOWS_AND_EXITS: Mapping[str, Any] = {"is_flag": True, "expose_value": False, "is_eager": True}
+"""What `option` is given for an option that shows something and ends the command, as `--help` does.
+
+click's own `version_option` and `help_option` look for a translation of their text in the folders of the system, at
+each start and for each command.
+"""
 
 
 class HelpFormatter(click.HelpFormatter):
@@ -102,6 +109,14 @@ class Command(click.Command):
     def __init__(self, *arguments: Any, examples: Examples = (), **attributes: Any) -> None:
         super().__init__(*arguments, **attributes)
         self.examples = tuple(examples)
+        self._shows_help: click.Option | None = None
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """Return the option that shows the help, the same one each time; None for a command without one."""
+        names = self.get_help_option_names(ctx)
+        if names and self.add_help_option and self._shows_help is None:
+            self._shows_help = Option(names, help="Show this message and exit.", callback=_show_help, **SHOWS_AND_EXITS)
+        return self._shows_help
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments; refuse what click would take for something else than was meant."""
@@ -167,6 +182,12 @@ class Group(Command, click.Group):
         rows = [(name, found.get_short_help_str(_SHORT_HELP_CHARS)) for name, found in commands if found is not None]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def _show_help(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(ctx.get_help())
+        ctx.exit()
 
 
 def _may_be_mistaken(arguments: Sequence[str]) -> bool:

@@ -8,7 +8,6 @@ Since: 0.2.
 from __future__ import annotations
 
 import os
-import shlex
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -157,8 +156,12 @@ def _hops(path: Path) -> Iterator[Path]:
 
 
 def _owned_by_another(what: str, path: Path) -> str:
+    import shlex  # not at the top: every command checks files, and few are refused
+
     return f"another user owns {what}; make it yours with: chown -h {os.geteuid()} {shlex.quote(str(path))}"
 
 
 def _written_by_others(what: str, path: Path) -> str:
+    import shlex
+
     return f"others can write {what}; mend it with: chmod go-w {shlex.quote(str(path))}"

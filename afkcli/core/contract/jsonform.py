@@ -6,7 +6,6 @@ read again. If a key occurs twice in one object, the last value counts, as in mo
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum, StrEnum
@@ -83,7 +82,7 @@ def _encoded(value: object) -> str:
             return _encode_fast(value).decode()
         except ValueError:  # a lone surrogate
             pass
-    return _encode(value)
+    return _python().encode(value)
 
 
 CHANGEABLE, LONG, UNLIKE = 1, 2, 4
@@ -202,9 +201,10 @@ def _slices(piece: str | _LongText) -> Iterator[str]:
     if isinstance(piece, str):
         yield piece
         return
+    encode = _python().encode
     yield '"'
     for start in range(0, len(piece.text), _SLICE):
-        yield _encode(piece.text[start : start + _SLICE])[1:-1]
+        yield encode(piece.text[start : start + _SLICE])[1:-1]
     yield '"'
 
 
@@ -223,6 +223,8 @@ def _fields(value: object) -> Mapping[str, object]:
 
 def canonical(value: object) -> str:
     """Return `value` as JSON that is the same for equal values, whatever the order of their keys; raises as `dumps`."""
+    import json
+
     return json.dumps(json.loads(dumps(value)), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -240,7 +242,7 @@ def loads(text: str | bytes, *, exactly: bool = False) -> Any:
         raise JsonError(f"longer than {MAX_LINE_BYTES} bytes")
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else text
-        value = _decode_exactly(clean_text(text)) if exactly else _decoded(text)
+        value = _python().decode_exactly(clean_text(text)) if exactly else _decoded(text)
     except RecursionError:
         raise JsonError(f"nested deeper than {MAX_DEPTH}") from None
     except ValueError as error:
@@ -263,7 +265,7 @@ def _decoded(text: str) -> Any:
         ValueError,
         TypeError,
     ):  # no JSON, a lone surrogate, a subclass of str: the other reader takes it or says why
-        return _decode(clean_text(text))
+        return _python().decode(clean_text(text))
 
 
 def loads_object(text: str | bytes, *, exactly: bool = False) -> JsonObject:
@@ -337,16 +339,33 @@ def _unique_keys(pairs: list[tuple[str, Json]]) -> JsonObject:
     return value
 
 
-# Made once: `json.dumps` and `json.loads` with options of one's own make them anew for every call.
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_leaf_to_plain).encode
 _encode_fast = msgspec.json.Encoder().encode
 _ALIKE = (bool, type(None))
 _MOST_WHOLE = 2**63
 _decode_fast = msgspec.json.Decoder().decode
-_decode = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
-_decode_exactly = json.JSONDecoder(
-    parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique_keys
-).decode
+
+
+class _Python:
+    """The writer and the readers of Python's library, which few values need.
+
+    They are made once: `json.dumps` and `json.loads` with options of one's own make them anew for every call.
+    """
+
+    def __init__(self) -> None:
+        import json
+
+        self.encode = json.JSONEncoder(
+            ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_leaf_to_plain
+        ).encode
+        self.decode = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
+        self.decode_exactly = json.JSONDecoder(
+            parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique_keys
+        ).decode
+
+
+@cache
+def _python() -> _Python:
+    return _Python()
 
 
 def _check_depth(value: Json, depth: int) -> None:

@@ -58,6 +58,8 @@ _PLACES = "SELECT key, rowid FROM Cache WHERE raw = 1 AND key >= ? AND key < ? O
 _PLACE = "SELECT key, mode, filename, value FROM Cache WHERE rowid = ?"
 _KEYS = "SELECT key FROM Cache WHERE raw = 1 AND key >= ? AND key < ? ORDER BY key"
 _LAST_KEY = f"{_KEYS} DESC LIMIT 1"
+SETTLED_SECONDS = 3.0
+"""How old the last write has to be for `ThreadCache.files`: the coarsest clock of a file system, of FAT, has 2 s."""
 _CHANGES = (  # the key is `changed/`, 16 digits, and more; see rows.py
     "SELECT count(*), total(CAST(substr(key, 9, 16) AS INTEGER)) FROM Cache WHERE raw = 1 AND key >= ? AND key < ?"
 )
@@ -254,12 +256,32 @@ class ThreadCache:
     def snapshot(self) -> Iterator[None]:
         """Make what is read inside one moment's state."""
         con = self._con
+        self._local.began = time.time()
         con.execute("BEGIN")
         try:
             yield
         finally:
             if con.in_transaction:
                 con.execute("ROLLBACK")
+
+    def files(self) -> tuple[str, bool]:
+        """Return a text that tells the state of the database's files, and whether any later write changes it.
+
+        A write changes the times of a file, but two writes within one tick of the clock of a file system leave the
+        same times. So the text is sure only where the last write was a while before the snapshot began in which this
+        is called.
+        """
+        found, newest = [], 0.0
+        for file in (self._log, self.file):  # in this order: what leaves the log changes the database after that
+            try:
+                status = file.stat()
+            except FileNotFoundError:
+                continue
+            if file is self.file or status.st_size:  # each process that reads makes an empty log
+                about = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+                found.append(":".join(map(str, about)))
+                newest = max(newest, status.st_mtime, status.st_ctime)
+        return " ".join(found), newest + SETTLED_SECONDS <= self._local.began
 
     def text(self, key: str) -> str | None:
         """Return the text of the row `key`, or None where there is none; `StoreError` if it is not text of ours."""

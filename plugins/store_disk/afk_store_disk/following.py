@@ -5,6 +5,9 @@ follows it keeps the number up to which it knows each thread in a table `thread 
 behind the last one that it knows, and these threads. Then it compares how many rows there are, the sum of their numbers
 and the last one; where they differ (a thread was deleted, the file is damaged or of another database) it compares all
 rows.
+
+The sums cost what there is of threads. So a file that has a table `seen` keeps what the files of the database looked
+like when both agreed, and how many rows there were: while these look the same, nothing has changed.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from afkcli.plugin import FrozenStruct, private_file
 T = TypeVar("T")
 
 MEMORY = ":memory:"
+SEEN_TABLE = "CREATE TABLE seen (files TEXT, threads INTEGER, last TEXT)"
 
 _NOT_DAMAGE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
 
@@ -160,6 +164,36 @@ def difference(con: sqlite3.Connection, cache: ThreadCache, *, compare: bool = F
     return Difference(frozenset(known.keys() - now.keys()), changed)
 
 
+def is_unchanged(con: sqlite3.Connection, files: str) -> bool:
+    """Return whether the database is known to be as the table `thread` has it, without a look at its rows.
+
+    Args:
+        con: a file that has the table `seen`.
+        files: what the files of the database look like, see `ThreadCache.files`.
+    """
+    seen = con.execute("SELECT threads, last FROM seen WHERE files = ?", (files,)).fetchone()
+    return seen is not None and seen == (_count(con), _last_known(con))
+
+
+def keep_seen(con: sqlite3.Connection, files: str, seconds: float) -> None:
+    """Keep that the database is as the table `thread` has it; if others write to the file just now, not this time.
+
+    Args:
+        con: a file that has the table `seen`, which keeps waiting `seconds` for others with its next statements.
+        files: what the files of the database look like.
+        seconds: how long it waits.
+    """
+    con.execute("PRAGMA busy_timeout = 0")
+    try:
+        with transaction(con):
+            con.execute("DELETE FROM seen")
+            con.execute("INSERT INTO seen VALUES (?, ?, ?)", (files, _count(con), _last_known(con)))
+    except sqlite3.Error as error:
+        if _is_damage(error):
+            raise
+    con.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+
+
 def newer_threads(con: sqlite3.Connection, cache: ThreadCache, most: int) -> dict[str, int]:
     """Return up to `most` threads with a number behind the last one that is known, the least number first."""
     return rows.changed_threads(islice(cache.keys_after(rows.CHANGED, _last_known(con)), most))
@@ -168,6 +202,11 @@ def newer_threads(con: sqlite3.Connection, cache: ThreadCache, most: int) -> dic
 def _changes(con: sqlite3.Connection) -> Changes:
     ((count, total),) = con.execute("SELECT count(*), total(number) FROM thread").fetchall()
     return Changes(count, total, _last_known(con))
+
+
+def _count(con: sqlite3.Connection) -> int:
+    ((count,),) = con.execute("SELECT count(*) FROM thread").fetchall()  # by itself: SQLite counts pages then
+    return int(count)
 
 
 def _last_known(con: sqlite3.Connection) -> str:

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from afk_store_disk.cache import ThreadCache
-from afk_store_disk.following import Difference, FollowingFile, checked_text, difference, transaction
+from afk_store_disk.following import (
+    NO_DIFFERENCE,
+    SEEN_TABLE,
+    FollowingFile,
+    checked_text,
+    difference,
+    is_unchanged,
+    keep_seen,
+    transaction,
+)
 from afk_store_disk.lookups import names_meant, names_near, short_names, tags_text, where
 from afk_store_disk.problems import BUSY_SECONDS
 from afk_store_disk.repair import read_info
@@ -21,9 +30,10 @@ from afkcli.plugin import ThreadFilter, is_unnamed, reversed_end
 
 T = TypeVar("T")
 
-INDEX_VERSION = 4
+INDEX_VERSION = 5
 
-_TABLES = """
+_TABLES = f"""
+{SEEN_TABLE};
 CREATE TABLE thread (
     id INTEGER PRIMARY KEY, key TEXT UNIQUE, number INTEGER, used TEXT, folder TEXT, name TEXT,
     agent TEXT, model TEXT, tags TEXT, tail TEXT
@@ -125,7 +135,12 @@ class Index:
 
     def follow(self, cache: ThreadCache, *, compare: bool = False) -> None:
         """Take over what changed in the database; with `compare` all rows are compared."""
-        if difference(self.con, cache, compare=compare) == Difference(frozenset(), {}):
+        files, is_settled = cache.files()
+        if not compare and is_unchanged(self.con, files):
+            return
+        if difference(self.con, cache, compare=compare) == NO_DIFFERENCE:
+            if is_settled:
+                keep_seen(self.con, files, BUSY_SECONDS)
             return
         with transaction(self.con):
             found = difference(self.con, cache, compare=compare)  # another process may have been faster

@@ -9,7 +9,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from afk_store_disk import index
+from afk_store_disk import cache, index
 from afk_store_disk.store import DiskStore
 
 from afkcli.plugin import ThreadFilter
@@ -241,3 +241,108 @@ def test_the_index_is_private(filled: DiskStore, folder: Path) -> None:
     finally:
         os.umask(mask)
     assert (folder / "index.db").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.fixture
+def sums(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """One entry for each time that the sums of all threads of a database are read."""
+    taken: list[str] = []
+    real = cache.ThreadCache.changes
+
+    def changes(self: cache.ThreadCache) -> cache.Changes:
+        taken.append(str(self.file))
+        return real(self)
+
+    monkeypatch.setattr(cache.ThreadCache, "changes", changes)
+    return taken
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch, filled: DiskStore) -> DiskStore:
+    """The store of three threads, whose last write counts as long ago."""
+    monkeypatch.setattr(cache, "SETTLED_SECONDS", -60.0)
+    check(filled)
+    return filled
+
+
+def test_a_list_reads_no_sums_while_the_files_of_the_database_are_as_they_were(
+    settled: DiskStore, folder: Path, sums: list[str]
+) -> None:
+    settled.list()
+    settled.close()
+    first = DiskStore(folder)  # the last writer has moved the log to the database
+    first.list()
+    first.close()
+    sums.clear()
+
+    again = DiskStore(folder)
+    assert len(again.list()) == 3
+    again.close()
+    assert sums == []
+
+
+def test_what_another_process_writes_is_listed_though_it_is_still_in_the_log(
+    settled: DiskStore, folder: Path, sums: list[str]
+) -> None:
+    settled.list()
+    other = DiskStore(folder)
+    use(other, "newest", 20)
+    assert settled.list()[0].name == "newest"
+    use(other, "older", 10)
+    use(other, "older", 30)
+    assert [info.name for info in settled.list(limit=2)] == ["older", "newest"]
+    settled.list()
+    sums.clear()
+    assert len(settled.list()) == 5
+    assert sums == []
+    other.delete(acquired(other, "older"))
+    other.delete(acquired(other, "newest"))
+    assert [info.name for info in settled.list()] == ["about okapi", "about quokka", "about zebra"]
+    other.close()
+
+
+def test_what_was_written_just_now_is_not_taken_for_settled(filled: DiskStore, sums: list[str]) -> None:
+    filled.list()
+    sums.clear()
+    filled.list()
+    assert sums != []  # another write in the same tick of the clock would leave the same times
+
+
+def test_a_database_that_was_put_back_with_its_times_is_followed(
+    settled: DiskStore, folder: Path, tmp_path: Path
+) -> None:
+    settled.close()
+    shutil.copy2(folder / "threads.db", tmp_path / "backup")
+    size = (folder / "threads.db").stat().st_size
+    use(settled, "later", 9)
+    assert len(settled.list()) == 4
+    settled.close()
+    shutil.copy2(tmp_path / "backup", folder / "threads.db")
+    assert (folder / "threads.db").stat().st_size == size
+    check(DiskStore(folder))
+
+
+def test_an_index_that_lost_a_thread_finds_it_though_the_database_is_as_it_was(
+    settled: DiskStore, folder: Path
+) -> None:
+    settled.list()
+    con = sqlite3.connect(folder / "index.db")
+    con.execute("DELETE FROM thread WHERE name = 'about quokka'")
+    con.commit()
+    con.close()
+    check(settled)
+
+
+def test_a_list_does_not_wait_for_an_index_that_another_process_writes_to(
+    settled: DiskStore, folder: Path, sums: list[str]
+) -> None:
+    settled.list()
+    con = sqlite3.connect(folder / "index.db", isolation_level=None)
+    con.execute("DELETE FROM seen")
+    con.execute("BEGIN IMMEDIATE")
+    began = sums.copy()
+    assert len(settled.list()) == 3
+    assert len(sums) > len(began)
+    assert con.execute("SELECT count(*) FROM seen").fetchone() == (0,)
+    con.execute("ROLLBACK")
+    con.close()

@@ -659,6 +659,14 @@ static void stop(struct run *run)
     tell_signal(run, SIGCONT);
 }
 
+/* Stop by SIGSTOP, as the child was, in a process group without a shell too. */
+static void suspend(struct run *run)
+{
+    raise(SIGSTOP); /* it stops here */
+    wake(run);
+    tell_signal(run, SIGCONT);
+}
+
 /* End by this signal, as the child did, so that a shell sees the same. */
 __attribute__((noreturn)) static void die(int number)
 {
@@ -692,6 +700,8 @@ static enum next take_byte(struct run *run, unsigned char byte)
         die(byte);
     if (byte == 'T')
         stop(run);
+    else if (byte == 'U')
+        suspend(run);
     else if (byte == 'X' || byte == 'K')
         run->last = byte;
     else

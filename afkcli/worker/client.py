@@ -164,6 +164,9 @@ class _Client:
             said = self._next(1)
             if said == wire.STOPPING:
                 self._stop()
+            elif said == wire.SUSPENDED:
+                os.kill(os.getpid(), signal.SIGSTOP)
+                self._wake()
             elif said == wire.EXITED and (code := self._next(1)):
                 os._exit(code[0])
             elif said == wire.KILLED and (number := self._next(1)):

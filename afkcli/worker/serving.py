@@ -201,7 +201,7 @@ class Serving:
         if connection is None:
             return
         if number != FOLLOWING:
-            _send(connection, wire.STOPPING)
+            _send(connection, wire.SUSPENDED if number == signal.SIGSTOP else wire.STOPPING)
         elif not _has_stopped_client(connection):  # it was continued before its child had stopped
             os.kill(child, signal.SIGCONT)
 

@@ -12,8 +12,8 @@ with it the descriptors (SCM_RIGHTS): those of 0, 1 and 2 that are open, then on
 late because what is sent to a process that does not read cannot be taken back: a pipe would not end. Then comes
 `BEGUN`, or `COLD` again: until `BEGUN` nothing was read, written or started. After it, the client sends `SIGNAL` and a
 number (u8) for each signal that it gets. What comes then is of the child, or of the worker once the child cannot say
-it: `STOPPING` (it stops, and its client has to), and at the end `EXITED` and the exit code (u8), or `KILLED` and the
-number of the signal (u8).
+it: `STOPPING` (it stops as by Ctrl-Z, and its client has to), `SUSPENDED` (it was stopped by SIGSTOP), and at the end
+`EXITED` and the exit code (u8), or `KILLED` and the number of the signal (u8).
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ VERSION = 1
 MAX_PAYLOAD = 4 << 20
 """In bytes: twice what Linux allows for arguments and environment by default (execve(2))."""
 
-WARM, COLD, GO, BEGUN, SIGNAL, STOPPING, EXITED, KILLED = b"W", b"C", b"G", b"B", b"S", b"T", b"X", b"K"
+WARM, COLD, GO, BEGUN, SIGNAL = b"W", b"C", b"G", b"B", b"S"
+STOPPING, SUSPENDED, EXITED, KILLED = b"T", b"U", b"X", b"K"
 
 HAS_FOLDER = 1 << 4
 """Flag: a descriptor of the working folder comes last. The flags 1, 2 and 4 say that 0, 1 and 2 are open."""

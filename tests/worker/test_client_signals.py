@@ -321,6 +321,36 @@ def test_in_a_group_without_a_shell_ctrl_z_stops_nothing(client: Client) -> None
     assert heard == [b"S" + bytes([signal.SIGTSTP]), b"S" + bytes([signal.SIGCONT])]
 
 
+def test_a_suspended_run_suspends_the_client_in_a_group_without_a_shell_too(
+    client: Client, sleeper: subprocess.Popen[bytes]
+) -> None:
+    heard = []
+
+    def rest(call: Call) -> None:
+        sleeper.send_signal(signal.SIGSTOP)
+        call.say(b"U")
+        heard.append(call.hear(2))
+        assert sleeper.stdin is not None
+        assert sleeper.stdout is not None
+        sleeper.stdin.write(b"x")
+        sleeper.stdin.flush()
+        heard.append(sleeper.stdout.read(1))  # it runs again
+        call.say(b"X\x06")
+
+    script = Staged(lambda call: (call.take(sleeper.pid), call.say(b"B")), rest)
+    with ScriptedWorker(script) as worker:
+        process = client.start(env=worker.environment, start_new_session=True)
+        script.goes_on.set()
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        assert os.WSTOPSIG(status) == signal.SIGSTOP
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(LIMIT) == 6
+
+    process.communicate()
+    assert heard == [b"S" + bytes([signal.SIGCONT]), b"."]
+
+
 def play_terminal(call: Call) -> None:
     """Act as a run that says each signal on its stdout, stops by Ctrl-Z and ends by Ctrl-C."""
     begin(call)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,14 +111,17 @@ def run(shell: WarmShell, *arguments: str) -> Finished:
     return shell.afk("run", "-n", "-q", *arguments)
 
 
-def hold(shell: WarmShell, held: Held, *options: str) -> tuple[subprocess.Popen[bytes], int]:
+def hold(
+    shell: WarmShell, held: Held, *options: str, start_new_session: bool = False
+) -> tuple[subprocess.Popen[bytes], int]:
     """Start a warm run that waits for its answer; return its client, and the child that runs it."""
+    # In a group of its own, whose parent is of the same session, so that it can be stopped as a shell stops its jobs.
+    group: dict[str, Any] = {"start_new_session": True} if start_new_session else {"process_group": 0}
     for _ in range(5):
         pid = worker_pid(shell)
         until(lambda pid=pid: children(pid), "a child that stands by")  # type: ignore[misc]
         served = shell.served
-        # In a group of its own, whose parent is of the same session, so that it can be stopped.
-        process = shell.start("run", "-n", "-q", *options, "hold", process_group=0)
+        process = shell.start("run", "-n", "-q", *options, "hold", **group)
         held.wait()
         if shell.served > served:
             [child] = [one for one in children(pid) if os.getpgid(one) == one]
@@ -228,9 +232,10 @@ def test_killing_a_stopped_client_ends_its_stopped_run(shared: WarmShell, held: 
     until(lambda: is_gone(child), "the end of the child")
 
 
-def test_a_run_that_is_stopped_from_outside_stops_its_client(shared: WarmShell, held: Held) -> None:
+@pytest.mark.parametrize("session", [False, True], ids=["beside a shell", "without a shell"])
+def test_a_run_that_is_stopped_from_outside_stops_its_client(shared: WarmShell, held: Held, session: bool) -> None:
     """As a tool can do that stops its caller: a shell then sees a stopped job, as without a worker."""
-    process, child = hold(shared, held)
+    process, child = hold(shared, held, start_new_session=session)
     os.kill(child, signal.SIGSTOP)
     until(lambda: state_of(process.pid) == "T", "a stopped client")
     held.go.set()

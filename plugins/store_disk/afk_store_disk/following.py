@@ -186,12 +186,23 @@ def keep_seen(con: sqlite3.Connection, files: str, seconds: float) -> None:
     con.execute("PRAGMA busy_timeout = 0")
     try:
         with transaction(con):
-            con.execute("DELETE FROM seen")
-            con.execute("INSERT INTO seen VALUES (?, ?, ?)", (files, _count(con), _last_known(con)))
+            put_seen(con, files)
     except sqlite3.Error as error:
         if _is_damage(error):
             raise
     con.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+
+
+def put_seen(con: sqlite3.Connection, files: str) -> None:
+    """Keep that the database is as the table `thread` has it, inside a transaction; `files` as of `is_unchanged`."""
+    con.execute("DELETE FROM seen")
+    con.execute("INSERT INTO seen VALUES (?, ?, ?)", (files, _count(con), _last_known(con)))
+
+
+def data_version(con: sqlite3.Connection) -> int:
+    """Return a number that is another one once another connection has changed the file."""
+    ((version,),) = con.execute("PRAGMA data_version").fetchall()
+    return int(version)
 
 
 def newer_threads(con: sqlite3.Connection, cache: ThreadCache, most: int) -> dict[str, int]:

@@ -18,9 +18,11 @@ from afk_store_disk.following import (
     SEEN_TABLE,
     FollowingFile,
     checked_text,
+    data_version,
     difference,
     is_unchanged,
     keep_seen,
+    put_seen,
     transaction,
 )
 from afk_store_disk.lookups import names_meant, names_near, short_names, tags_text, where
@@ -138,16 +140,21 @@ class Index:
         files, is_settled = cache.files()
         if not compare and is_unchanged(self.con, files):
             return
-        if difference(self.con, cache, compare=compare) == NO_DIFFERENCE:
+        version = data_version(self.con)
+        found = difference(self.con, cache, compare=compare)
+        if found == NO_DIFFERENCE:
             if is_settled:
                 keep_seen(self.con, files, BUSY_SECONDS)
             return
         with transaction(self.con):
-            found = difference(self.con, cache, compare=compare)  # another process may have been faster
+            if data_version(self.con) != version:  # another process was faster
+                found = difference(self.con, cache, compare=compare)
             for key in found.gone:
                 self.forget(key)
             for key, number in found.changed.items():
                 self._take(cache, key, number)
+            if is_settled:
+                put_seen(self.con, files)
 
     def keys(self, wanted: ThreadFilter, among: Among, limit: int | None) -> list[str]:
         """Return the keys of the threads that are wanted, the last used first."""

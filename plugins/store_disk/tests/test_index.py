@@ -287,7 +287,9 @@ def test_what_another_process_writes_is_listed_though_it_is_still_in_the_log(
     settled.list()
     other = DiskStore(folder)
     use(other, "newest", 20)
+    sums.clear()
     assert settled.list()[0].name == "newest"
+    assert len(sums) == 1
     use(other, "older", 10)
     use(other, "older", 30)
     assert [info.name for info in settled.list(limit=2)] == ["older", "newest"]
@@ -346,3 +348,21 @@ def test_a_list_does_not_wait_for_an_index_that_another_process_writes_to(
     assert con.execute("SELECT count(*) FROM seen").fetchone() == (0,)
     con.execute("ROLLBACK")
     con.close()
+
+
+def test_two_processes_that_list_after_the_same_change_take_it_over_once(
+    filled: DiskStore, folder: Path, sums: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(filled, "newest", 20)
+    other, real = DiskStore(folder), index.transaction
+
+    def transaction(con: sqlite3.Connection) -> object:
+        monkeypatch.setattr(index, "transaction", real)
+        assert other.list()[0].name == "newest"
+        return real(con)
+
+    monkeypatch.setattr(index, "transaction", transaction)
+    sums.clear()
+    assert filled.list()[0].name == "newest"
+    assert len(sums) == 3  # of the other process, and before and after it
+    other.close()

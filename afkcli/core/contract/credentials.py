@@ -37,7 +37,16 @@ def _spellings(forms: frozenset[str]) -> Spellings:
 
 
 def secret_forms(value: str) -> list[str]:
-    """Return the forms of a secret: without the blanks around it, and of `Bearer TOKEN` and the like the token too."""
+    """Return the forms of a secret: without the blanks around it, and of `Bearer TOKEN` and the like the token too.
+
+    Of a connection string only what is secret in it: messages name its host, its user and its database.
+    """
+    if "=" in value.rstrip("=") or "://" in value:
+        from afkcli.core.contract.connection_strings import connection_secrets
+
+        found = connection_secrets(value)
+        if found is not None:
+            return found
     words = value.split()
     return [value, value.strip(), *(words[1:] if len(words) == 2 else [])]
 

@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 from afk_engine_dbos.layout import STEPS, Layout
 from afk_engine_dbos.problems import engine_error, is_lost, is_passing, is_starting, origin
 from afk_engine_dbos.workflows import Workflows, migrate
-from afkcli.plugin import AfkError, EngineError, address_secrets, keep_secret
+from afkcli.plugin import AfkError, EngineError, keep_secret
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -65,7 +65,7 @@ class Server:
         try:
             given = conninfo_to_dict(url)
         except psycopg.Error as error:
-            keep_secret(address_secrets(url))
+            keep_secret(url)
             where = "the connection string of PostgreSQL (AFK_DATABASE_URL, or url in [engines.dbos])"
             raise engine_error(error, where) from None
         for name in ("password", "sslpassword"):  # not the user, whose name says who was refused

@@ -24,7 +24,8 @@ def main() -> NoReturn:
     from afkcli.worker.client import hand_over
 
     hand_over()
-    _run(interrupted, _start_worker)
+    given = _given_environment()
+    _run(interrupted, lambda: _start_worker(given))
 
 
 def cold() -> NoReturn:
@@ -52,13 +53,20 @@ def _run(interrupted: Any, at_end: Callable[[], None]) -> NoReturn:
     run(at_end)
 
 
-def _start_worker() -> None:
+def _given_environment() -> dict[str, str]:
+    """Return the environment before a plugin or an SDK sets something in it: a worker gets what a client has."""
     import os
 
+    from afkcli.worker.place import given_environment
+
+    return given_environment(os.environ)
+
+
+def _start_worker(given: dict[str, str]) -> None:
     if "afkcli.core.run.loop" in sys.modules:  # a model was asked
         from afkcli.worker.starting import start_worker
 
-        start_worker(os.environ, sys.argv[0])
+        start_worker(given, sys.argv[0])
 
 
 def show_deprecations() -> None:

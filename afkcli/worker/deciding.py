@@ -112,6 +112,8 @@ def _of_environment(program: str, environment: Mapping[str, str], identity: Iden
     if place.is_off(environment):
         return Decision.cold("it is turned off")
     cold = [name for name in environment if place.keeps_cold(name) or name == "_AFK_COMPLETE"]
+    if environment.get("PYTHONCOERCECLOCALE") == "warn":  # Python itself writes a line at its start
+        cold.append("PYTHONCOERCECLOCALE")
     if cold:
         return Decision.cold(f"{cold[0]} is set")
     if os.path.dirname(os.path.realpath(program)) != identity.program_folder:  # noqa: PTH120

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from afkcli.worker.caller import scheduling_of
+from afkcli.worker.place import COERCED
 from afkcli.worker.watching import Watch
 
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
@@ -63,8 +64,8 @@ class Identity:
     Args:
         paths: files and folders.
         read: the names of the variables that were read while something was imported.
-        environment: the worker's own, as it was before it imported anything.
-        arguments_folder: the folder of the program, which Python puts on its path.
+        environment: the worker's own, as it was given to it: see `given_environment`.
+        program_folder: the folder of the program, which Python puts on its path.
     """
 
     def __init__(
@@ -78,8 +79,9 @@ class Identity:
         self._has_asked_folders = False
         self.variables = {name: environment.get(name) for name in read}
         self.added = {name: value for name, value in os.environ.items() if environment.get(name) != value}
-        """What the imports have set, as they do in a cold run."""
+        """What Python has set at its start, and the imports, as they do in a cold run."""
         self.own = {name: value for name, value in environment.items() if MATTERS.fullmatch(name)}
+        self._coerced = self.added.get(COERCED)
         self.program_folder = program_folder
         self.process = process_state("self")
 
@@ -115,6 +117,7 @@ class Identity:
 
     def changed_variable(self, environment: Mapping[str, str]) -> str | None:
         """Return a variable that differs from the worker's and matters to what was imported, or None."""
+        environment = self._without_coerced(environment)
         for name, value in self.variables.items():
             if environment.get(name) != value:
                 return name
@@ -122,6 +125,13 @@ class Identity:
         if theirs != self.own:
             return min(name for name in {*theirs, *self.own} if theirs.get(name) != self.own.get(name))
         return None
+
+    def _without_coerced(self, environment: Mapping[str, str]) -> Mapping[str, str]:
+        """Return an environment as it was given to a client that is Python: it sends the locale that it has set."""
+        if self._coerced is None or environment.get(COERCED) != self._coerced:
+            return environment
+        given = {name: value for name, value in environment.items() if name != COERCED}
+        return {**given, COERCED: self.own[COERCED]} if COERCED in self.own else given
 
     def differing_state(self, pid: int) -> str | None:
         """Return in what the process of a client differs from this one, or None."""

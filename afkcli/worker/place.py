@@ -35,6 +35,9 @@ FROM_START = (
 
 With any other variable of Python a command runs cold.
 """
+COERCED = "LC_CTYPE"
+"""The variable that Python sets at its start where the locale is "C" or is not installed (PEP 538)."""
+_COERCED_TO = ("C.UTF-8", "C.utf8", "UTF-8")
 _LOOK_INTO = ("COV_", "COVERAGE_")
 ON = ("on", "1", "yes", "true")
 _OFF = ("off", "0", "no", "false")
@@ -49,6 +52,27 @@ def is_off(environment: Mapping[str, str]) -> bool:
 def keeps_cold(name: str) -> bool:
     """Return whether a command runs cold because a variable is set: it is of an interpreter's start, or of coverage."""
     return name.startswith(_LOOK_INTO) or (name.startswith("PYTHON") and name not in FROM_START)
+
+
+def given_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of this process as it was given to it: without the locale that Python has set.
+
+    The compiled client has none set: a worker that got it from a cold run would differ from each of its clients.
+
+    Args:
+        environment: of this process, early: once it hides its memory, what it was given cannot be read any more.
+    """
+    given = dict(environment)
+    if given.get(COERCED) not in _COERCED_TO:
+        return given
+    del given[COERCED]
+    try:
+        with open("/proc/self/environ", "rb") as file:  # noqa: PTH123
+            items = [item.partition(b"=") for item in file.read().split(b"\0")]
+    except OSError:
+        return dict(environment)
+    found = [os.fsdecode(value) for name, _, value in items if os.fsdecode(name) == COERCED]
+    return {**given, COERCED: found[0]} if found else given
 
 
 def folder(environment: Mapping[str, str]) -> str:

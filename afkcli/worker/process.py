@@ -152,7 +152,7 @@ def _prepared(
     sys.path[:] = order["path"]
     before = {path: stamp(path) for path in order["files"]}
     read: set[str] = set()
-    initial = dict(os.environ)
+    initial = place.given_environment(os.environ)
     end_noting = recorded(read, _is_importing)
     folder = os.path.dirname(order["socket"])  # noqa: PTH120
     remove_leftovers(folder)

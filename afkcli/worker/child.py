@@ -59,17 +59,22 @@ class StandBy:
         self._command = command
         self._rehearse = rehearse
 
-    def run(self, worker: socket.socket) -> NoReturn:
-        """Wait for a client, and run its command if it may run warm. `worker` is the pipe to the worker."""
+    def run(self, worker: socket.socket, running: int) -> NoReturn:
+        """Wait for a client, and run its command if it may run warm.
+
+        Args:
+            worker: the pipe to the worker.
+            running: how many other commands run in the worker.
+        """
         code = 0
         try:
-            self._serve(worker)
+            self._serve(worker, running)
         except BaseException:
             code = 1
         finally:
             os._exit(code)
 
-    def _serve(self, worker: socket.socket) -> None:
+    def _serve(self, worker: socket.socket, running: int) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # until there is a command, of which it is
@@ -88,7 +93,9 @@ class StandBy:
             _say(worker, SPENT)
             return
         caller = Caller.of(connection, order)
-        decision = Decision.cold("the client has ended") if caller is None else decide(order, caller, self._identity)
+        decision = Decision.cold("the client has ended")
+        if caller is not None:
+            decision = decide(order, caller, self._identity, running)
         if caller is None or not decision.is_warm:
             said = STALE if decision.is_stale else SPENT
             _say(worker, said + decision.reason.encode("utf-8", "replace")[:MAX_REASON])

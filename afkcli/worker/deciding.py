@@ -10,7 +10,7 @@ from afkcli.config.project import find_project_file
 from afkcli.core.contract.structs import FrozenStruct
 from afkcli.host.paths import config_file
 from afkcli.host.permissions import MAX_OWN_BYTES
-from afkcli.worker import place, wire
+from afkcli.worker import place, room, wire
 from afkcli.worker.caller import Caller
 from afkcli.worker.identity import Identity
 from afkcli.worker.starting import is_passed_on
@@ -74,8 +74,8 @@ class Decision(FrozenStruct):
 WARM = Decision(is_warm=True)
 
 
-def decide(order: wire.Order, caller: Caller, identity: Identity) -> Decision:
-    """Return whether the command of a client may run in this process."""
+def decide(order: wire.Order, caller: Caller, identity: Identity, running: int) -> Decision:
+    """Return whether the command of a client may run in this process, while so many others run in the worker."""
     words = [os.fsdecode(text) for text in order.arguments]
     environment = {os.fsdecode(name): os.fsdecode(value) for name, value in order.environment.items()}
     return (
@@ -83,6 +83,7 @@ def decide(order: wire.Order, caller: Caller, identity: Identity) -> Decision:
         or _of_environment(words[0], environment, identity)
         or _of_process(caller, identity)
         or _of_terminal(words[1:], order, caller, environment)
+        or _of_room(running)
         or _of_files(identity)
         or WARM
     )
@@ -130,6 +131,10 @@ def _of_process(caller: Caller, identity: Identity) -> Decision | None:
         return Decision.cold("it is traced")
     state = identity.differing_state(caller.pid)
     return Decision.stale(f"{state} differs") if state is not None else None
+
+
+def _of_room(running: int) -> Decision | None:
+    return None if room.is_ample(running) else Decision.stale(room.FULL)
 
 
 def _of_files(identity: Identity) -> Decision | None:

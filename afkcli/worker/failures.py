@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Sequence
 
 from afkcli.core.contract.structs import FrozenStruct
 
@@ -20,7 +21,7 @@ UNKNOWN_SECONDS = 60.0
 """How long an empty or damaged file makes runs wait."""
 _KILLED = "the worker ended while it started"
 _MAX_REASON = 300
-_MAX_BYTES = 1 << 12
+_MAX_BYTES = 1 << 16
 _OLD_SECONDS = 86400.0
 
 
@@ -32,12 +33,19 @@ class Failure(FrozenStruct, kw_only=True):
         pause: for how many seconds no run starts another one.
         reason: why it failed; "" if there was no room to write it.
         conditions: what the start depended on: where that has changed, nothing waits. "" if it is not known.
+        places: the files and folders of the installation and its homes; none if they are not known.
     """
 
     at: float
     pause: float
     reason: str
     conditions: str
+    places: tuple[str, ...] = ()
+
+    @property
+    def is_of_no_use(self) -> bool:
+        """Whether its installation or a home of it is gone, so that no run can start this worker again."""
+        return not all(map(os.path.exists, self.places))
 
     @property
     def remaining_s(self) -> float:
@@ -52,11 +60,13 @@ class Attempt:
     Args:
         address: the path of the socket.
         conditions: what the start depends on.
+        places: the files and folders without which no run starts this worker: the installation, and its homes.
     """
 
-    def __init__(self, address: str, conditions: str) -> None:
+    def __init__(self, address: str, conditions: str, places: Sequence[str] = ()) -> None:
         self._path = f"{address}{ENDING}"
         self._conditions = conditions
+        self._places = list(places)
         before = read_failure(address)
         again = before is not None and before.conditions == conditions
         self._pause = min(before.pause * 2, MAX_SECONDS) if before is not None and again else FIRST_SECONDS
@@ -64,7 +74,12 @@ class Attempt:
 
     def fail(self, reason: str) -> None:
         """Note why the start failed; a full disk is no error."""
-        table = {"pause": self._pause, "reason": reason[:_MAX_REASON], "conditions": self._conditions}
+        table = {
+            "pause": self._pause,
+            "reason": reason[:_MAX_REASON],
+            "conditions": self._conditions,
+            "places": self._places,
+        }
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         with contextlib.suppress(OSError):
             file = os.open(self._path, flags, 0o600)
@@ -90,9 +105,10 @@ def read_failure(address: str) -> Failure | None:
     try:
         table = json.loads(data)
         pause, reason, conditions = float(table["pause"]), str(table["reason"]), str(table["conditions"])
+        places = tuple(map(str, table.get("places", ())))
     except (ValueError, KeyError, TypeError):
         return Failure(at=at, pause=UNKNOWN_SECONDS, reason="", conditions="")
-    return Failure(at=at, pause=min(pause, MAX_SECONDS), reason=reason, conditions=conditions)
+    return Failure(at=at, pause=min(pause, MAX_SECONDS), reason=reason, conditions=conditions, places=places)
 
 
 def is_to_wait(address: str, conditions: str) -> bool:
@@ -106,14 +122,11 @@ def forget_failure(address: str) -> None:
     _remove(f"{address}{ENDING}")
 
 
-def remove_old(path: str) -> None:
-    """Remove a file of a failure that is a day old.
-
-    Raises:
-        OSError: it is not there, or cannot be removed.
-    """
-    if time.time() - os.lstat(path).st_mtime > _OLD_SECONDS:
-        os.unlink(path)  # noqa: PTH108
+def remove_outdated(address: str) -> None:
+    """Remove the failure of a worker for this socket if it is a day old, or no run can start that worker again."""
+    failure = read_failure(address)
+    if failure is not None and (failure.is_of_no_use or time.time() - failure.at > _OLD_SECONDS):
+        forget_failure(address)
 
 
 def _remove(path: str) -> None:

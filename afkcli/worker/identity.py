@@ -74,8 +74,7 @@ class Identity:
         paths = list(paths)
         self._watch = Watch(paths)  # before the state is asked, so that no change comes between
         self.stamps = {path: stamp(path) for path in paths}
-        self._asked = {path: self.stamps.get(path) or stamp(path) for path in self._watch.asked}
-        self._folders = {path: self.stamps.get(path) or stamp(path) for path in self._watch.folders}
+        self._ask_unwatched()
         self._has_asked_folders = False
         self.variables = {name: environment.get(name) for name in read}
         self.added = {name: value for name, value in os.environ.items() if environment.get(name) != value}
@@ -88,6 +87,24 @@ class Identity:
     def changed_path(self) -> str | None:
         """Return a file or folder that has changed, or None."""
         return None if self._is_as_before() else _changed(self.stamps)
+
+    def renew(self) -> str | None:
+        """Return a file or folder that has changed, or None; what has changed without counting is not asked again.
+
+        It is for the worker itself, before it forks a child: a child that was killed between the two steps would leave
+        a change that no one has seen.
+        """
+        if not self._watch.is_on or self._is_as_before():
+            return None
+        self._watch.close()
+        self._watch = Watch(self.stamps)
+        self._ask_unwatched()
+        return _changed(self.stamps)
+
+    def _ask_unwatched(self) -> None:
+        """Take the state of what is not watched, or may be hidden by a mount, as the one before."""
+        self._asked = {path: self.stamps.get(path) or stamp(path) for path in self._watch.asked}
+        self._folders = {path: self.stamps.get(path) or stamp(path) for path in self._watch.folders}
 
     def look_ahead(self) -> None:
         """Ask already now for what need not be asked at the hand-over unless something is mounted meanwhile."""

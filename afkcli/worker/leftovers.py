@@ -34,7 +34,7 @@ def remove_leftovers(folder: str) -> None:
             elif name.startswith(REHEARSAL):
                 _remove_rehearsal(path)
             elif name.endswith(f"{place.ENDING}{failures.ENDING}"):
-                failures.remove_old(path)
+                failures.remove_outdated(path.removesuffix(failures.ENDING))
 
 
 def hold_rehearsal(path: str) -> int:

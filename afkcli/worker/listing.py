@@ -11,7 +11,7 @@ from pathlib import Path
 
 from afkcli.core.contract.errors import ConfigError
 from afkcli.core.contract.structs import FrozenStruct
-from afkcli.worker import failures, place
+from afkcli.worker import failures, place, room
 from afkcli.worker.failures import Failure, read_failure
 from afkcli.worker.leftovers import remove_leftovers
 from afkcli.worker.starting import is_enabled
@@ -48,12 +48,17 @@ def listed_workers(environment: Mapping[str, str]) -> list[Listed]:
 
 
 def failed_starts(environment: Mapping[str, str]) -> dict[str, Failure]:
-    """Return the last failures of workers of this user that could not start, by socket; only where none runs now."""
+    """Return the last failures of workers of this user that could not start, by socket; only where none runs now.
+
+    Those of installations that are gone are removed.
+    """
     folder = _folder(environment)
     if folder is None:
         return {}
     ending = f"{place.ENDING}{failures.ENDING}"
     addresses = [str(path).removesuffix(failures.ENDING) for path in sorted(Path(folder).glob(f"*{ending}"))]
+    for address in addresses:
+        failures.remove_outdated(address)
     found = [(address, read_failure(address)) for address in addresses if not place.is_held(address)]
     return {address: failure for address, failure in found if failure is not None}
 
@@ -69,6 +74,8 @@ def start_refusal(environment: Mapping[str, str], found: Sequence[Listed]) -> st
         return f"no warm worker is started: {error}"
     if len(found) >= place.MAX_WORKERS:
         return f"no other warm worker is started: {place.MAX_WORKERS} at most run at once"
+    if not room.is_ample():
+        return f"no warm worker is started: {room.FULL} (ulimit -u): {room.PLACES} places have to be free"
     return ""
 
 

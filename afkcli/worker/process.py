@@ -18,7 +18,7 @@ from afkcli.config.reading import load_user_config
 from afkcli.host.collecting import pause_collecting
 from afkcli.host.invocation import Invocation
 from afkcli.host.paths import config_file
-from afkcli.worker import locks, place
+from afkcli.worker import locks, place, room
 from afkcli.worker.child import StandBy
 from afkcli.worker.failures import Attempt
 from afkcli.worker.identity import Identity, imported_paths, recorded, stamp
@@ -73,7 +73,8 @@ def _main(command: Callable[[Callable[[], Invocation]], Ending]) -> None:
     lock = _locked(order["socket"])
     if lock is None:
         return
-    attempt = Attempt(order["socket"], order.get("conditions", ""))
+    homes = _homes()
+    attempt = Attempt(order["socket"], order.get("conditions", ""), [sys.prefix, __file__, *homes])
     signal.setitimer(signal.ITIMER_REAL, START_SECONDS)  # what hangs would keep the place for ever
     try:
         listener, identity, rehearsal = _prepared(command, order)
@@ -89,9 +90,15 @@ def _main(command: Callable[[Callable[[], Invocation]], Ending]) -> None:
         rehearsal.run(1)
         identity.look_ahead()
 
+    def obstacle(running: int) -> str:
+        if not room.is_ample(running):
+            return room.FULL
+        changed = identity.renew()
+        return f"{changed} has changed" if changed is not None else ""
+
     child = StandBy(listener, identity, command, rehearse)
     address = order["socket"]
-    here, homes = _numbers(address), _homes()
+    here = _numbers(address)
 
     def leave() -> None:
         with contextlib.suppress(OSError):
@@ -103,6 +110,7 @@ def _main(command: Callable[[Callable[[], Invocation]], Ending]) -> None:
         listener,
         child.run,
         is_wanted=lambda: _numbers(address) == here and all(map(os.path.isdir, homes)),
+        obstacle=obstacle,
         idle_s=60.0 * float(wanted.get("idle_minutes", IDLE_MINUTES)),
         leave=leave,
         note=lambda served, reason: write_state(lock, State(began=began, served=served, reason=reason, holds=holds)),

@@ -41,8 +41,10 @@ class Serving:
 
     Args:
         listener: the socket that clients connect to; it does not block.
-        stand_by: what a child does, with its end of the pipe to the worker; it does not return.
+        stand_by: what a child does, with its end of the pipe to the worker and the number of commands that run; it does
+            not return.
         is_wanted: whether the socket is still this worker's.
+        obstacle: called with the number of commands that run; returns why no other child is to stand by, or "".
         idle_s: after so many seconds without a command, the worker ends.
         leave: gives the place of the worker free; called once.
         note: called with the number of commands that were run, and why the last one that was not ran cold.
@@ -51,9 +53,10 @@ class Serving:
     def __init__(
         self,
         listener: socket.socket,
-        stand_by: Callable[[socket.socket], NoReturn],
+        stand_by: Callable[[socket.socket, int], NoReturn],
         *,
         is_wanted: Callable[[], bool],
+        obstacle: Callable[[int], str],
         idle_s: float,
         leave: Callable[[], None],
         note: Callable[[int, str], None],
@@ -61,6 +64,7 @@ class Serving:
         self._listener = listener
         self._stand_by = stand_by
         self._is_wanted = is_wanted
+        self._obstacle = obstacle
         self._idle_s = idle_s
         self._leave = leave
         self._note = note
@@ -97,12 +101,19 @@ class Serving:
     def _look(self) -> None:
         """End where nothing was run for long, or the socket is not there any more."""
         idle = not self._running and time.monotonic() - self._used >= self._idle_s
-        if not self._ends and (idle or self._failed > MAX_FAILED or not self._is_wanted()):
+        if not self._ends and (idle or self._failed > MAX_FAILED or not self._is_wanted() or self._has_obstacle()):
             self._ends = True
         if self._ends and self._listener.fileno() >= 0:
             self._leave()
             self._listener.close()
             self._dismiss()
+
+    def _has_obstacle(self) -> bool:
+        """Return whether no other child is to stand by; asked before each one is forked."""
+        found = self._obstacle(len(self._running)) if self._child is None else ""
+        if found:
+            self._note(self._served, found)
+        return bool(found)
 
     def _dismiss(self) -> None:
         """Have the child that stands by end: its pipe to the worker ends."""
@@ -131,7 +142,7 @@ class Serving:
             ours.close()
             for connection in self._running.values():
                 connection.close()
-            self._stand_by(theirs)
+            self._stand_by(theirs, len(self._running))
         theirs.close()
         self._child, self._says = child, ours
 

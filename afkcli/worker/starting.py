@@ -14,7 +14,7 @@ from typing import Any
 from afkcli.config.reading import load_user_config
 from afkcli.core.contract.errors import ConfigError
 from afkcli.host.paths import config_file
-from afkcli.worker import place
+from afkcli.worker import place, room
 from afkcli.worker.caller import Caller
 from afkcli.worker.client import is_looked_into
 from afkcli.worker.failures import is_to_wait
@@ -67,7 +67,7 @@ def _wanted(environment: Mapping[str, str], program: str) -> str | None:
     if address is None or place.is_held(address) or not is_enabled(environment):
         return None
     others = place.held(os.path.dirname(address))  # noqa: PTH120
-    return address if len(others) < place.MAX_WORKERS else None
+    return address if len(others) < place.MAX_WORKERS and room.is_ample() else None
 
 
 def is_enabled(environment: Mapping[str, str]) -> bool:

@@ -77,9 +77,14 @@ class Watch:
             add(folder, _ENTRIES)
 
     @property
+    def is_on(self) -> bool:
+        """Whether files are watched."""
+        return self._descriptor >= 0
+
+    @property
     def is_quiet(self) -> bool:
         """Whether no watched file or folder has changed; False where nothing is watched."""
-        return self._descriptor >= 0 and not select.select([self._descriptor], [], [], 0)[0]
+        return self.is_on and not select.select([self._descriptor], [], [], 0)[0]
 
     def watch_mounts(self) -> None:
         """Have the kernel tell this process of changes of its mounts from here on (proc(5), /proc/PID/mounts)."""

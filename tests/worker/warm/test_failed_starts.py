@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from afkcli.worker.failures import (
     is_to_wait,
     read_failure,
 )
+from afkcli.worker.leftovers import remove_leftovers
 from tests.worker.warm.conftest import WarmShell, until, warm_shell
 
 
@@ -64,7 +66,57 @@ def test_a_start_that_failed_is_tried_again_later_and_status_says_why(cramped: W
     assert "a warm worker could not start: OSError: AF_UNIX path too long; a run tries again in " in shown.err
     assert (told["type"], told["reason"]) == ("failed_worker", "OSError: AF_UNIX path too long")
     assert table["pause"] == FIRST_SECONDS
+    assert {sys.prefix, str(cramped.home)} <= set(table["places"])
     assert log.read_text().count("Traceback") == 2  # three runs, two starts
+
+
+class TestGone:
+    """What is known of an installation that is not there any more."""
+
+    @pytest.fixture
+    def noted(self, fresh: WarmShell, tmp_path: Path) -> dict[str, Path]:
+        """Failures of four workers, in the folder of the sockets, by what has become of their installation since."""
+        folder = fresh.runtime / "afk"
+        folder.mkdir(mode=0o700)
+        places = {"there": [sys.prefix, str(tmp_path)], "unknown": []}
+        for name in ("no-venv", "no-package", "no-home"):
+            places[name] = [sys.prefix, str(tmp_path / name)]
+        for name, paths in places.items():
+            Attempt(f"{folder}/{name}.sock", "", paths).fail(f"the reason of {name}")
+        return {name: folder / f"{name}.sock.failed" for name in places}
+
+    def test_status_shows_and_keeps_only_failures_of_what_is_there(
+        self, fresh: WarmShell, noted: dict[str, Path]
+    ) -> None:
+        told = fresh.afk("worker", "status", "--json")
+        shown = fresh.afk("worker", "status")
+
+        reasons = [json.loads(line)["reason"] for line in told.out.splitlines()]
+        assert reasons == ["the reason of there", "the reason of unknown"]
+        assert [line.split("the reason of ")[1].split(";")[0] for line in shown.err.splitlines()[:2]] == [
+            "there",
+            "unknown",
+        ]
+        assert [name for name, path in noted.items() if path.exists()] == ["there", "unknown"]
+
+    def test_the_next_worker_removes_the_others(self, fresh: WarmShell, noted: dict[str, Path]) -> None:
+        remove_leftovers(str(fresh.runtime / "afk"))
+
+        assert [name for name, path in noted.items() if path.exists()] == ["there", "unknown"]
+
+    def test_a_failure_counts_as_long_as_its_installation_is_there(self, fresh: WarmShell, tmp_path: Path) -> None:
+        address = str(fresh.runtime / "w.sock")
+        place = tmp_path / "venv"
+        place.mkdir()
+        Attempt(address, "same", [str(place)])
+        before = fresh.runtime / "w.sock.failed"
+
+        remove_leftovers(str(fresh.runtime))
+        assert before.exists()
+        place.rmdir()
+        remove_leftovers(str(fresh.runtime))
+
+        assert not before.exists()
 
 
 class TestPause:
@@ -216,7 +268,7 @@ class TestForks:
 
         monkeypatch.setattr(serving, "fork_alone", fork)
 
-        said = served(listener, lambda says: os._exit(0), lambda: len(tried))
+        said = served(listener, lambda says, running: os._exit(0), lambda: len(tried))
 
         assert said == {"failure": "fork: Resource temporarily unavailable", "counted": serving.MAX_FAILED + 1}
 
@@ -232,7 +284,7 @@ class TestForks:
 
         monkeypatch.setattr(serving, "fork_alone", counted)
 
-        said = served(listener, lambda says: os._exit(1), lambda: len(forked))
+        said = served(listener, lambda says, running: os._exit(1), lambda: len(forked))
 
         assert said == {"failure": "the child that stands by ends at once", "counted": serving.MAX_FAILED + 1}
 
@@ -251,7 +303,7 @@ class TestForks:
 
         monkeypatch.setattr(serving, "fork_alone", sometimes)
 
-        def answer(says: socket.socket) -> NoReturn:
+        def answer(says: socket.socket, running: int) -> NoReturn:
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(listener.getsockname())
             connection, _ = listener.accept()
@@ -263,7 +315,7 @@ class TestForks:
 
 
 def served(
-    listener: socket.socket, stand_by: Callable[[socket.socket], NoReturn], count: Callable[[], int]
+    listener: socket.socket, stand_by: Callable[[socket.socket, int], NoReturn], count: Callable[[], int]
 ) -> dict[str, Any]:
     """Serve in a process of its own until the end; return why it ended, and what it has counted."""
     reader, writer = os.pipe()
@@ -275,6 +327,7 @@ def served(
                 listener,
                 stand_by,
                 is_wanted=lambda: True,
+                obstacle=lambda running: "",
                 idle_s=60.0,
                 leave=lambda: None,
                 note=lambda served, reason: None,

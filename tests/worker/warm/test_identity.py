@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
 import shutil
@@ -17,6 +18,7 @@ from afkcli.worker import deciding, wire
 from afkcli.worker.caller import Caller
 from afkcli.worker.identity import Identity
 from afkcli.worker.keeping import time_zone_files
+from afkcli.worker.watching import Watch
 from tests.worker.warm.conftest import WarmShell, until
 
 PLUGIN = """
@@ -127,6 +129,18 @@ def test_a_config_that_was_not_there_counts_at_once(fresh: WarmShell) -> None:
     config.write_text('no_such_key = "x"\n')
 
     assert fresh.afk("run", "-n", "hi").code == 2
+
+
+def test_a_worker_that_is_out_of_date_ends_before_it_forks_another_child(fresh: WarmShell) -> None:
+    """Also after a command that runs cold whatever has changed."""
+    fresh.warm_up()
+    config = fresh.home / "afk" / "config" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('instructions = "Be short."\n')
+
+    assert fresh.afk("plugins").code == 0
+
+    until(lambda: fresh.worker is None, "the end of the worker")
 
 
 def test_the_project_file_of_the_folder_counts(shell: WarmShell) -> None:
@@ -281,7 +295,7 @@ class TestStamps:
 class TestFolders:
     """A module is in folders below one that Python searches: what they lead to is another file once one is replaced."""
 
-    @pytest.fixture(params=["asked at once", "asked ahead"])
+    @pytest.fixture(params=["asked at once", "asked ahead", "renewed"])
     def identity(self, tmp_path: Path, request: pytest.FixtureRequest) -> Identity:
         for name in ("site", "other"):
             (tmp_path / name / "package" / "inner" / "deep").mkdir(parents=True)
@@ -292,7 +306,10 @@ class TestFolders:
         # Python keeps a list of the entries of `inner`, which has no module of its own.
         paths = [site, site / "package" / "inner", site / "package" / "__init__.py", module]
         identity = Identity(map(str, paths), [], {}, "/bin")
-        if request.param == "asked ahead":
+        if request.param == "renewed":
+            (site / "package" / "inner" / "deep" / "other.py").write_text("")
+            assert identity.renew() is None
+        if request.param != "asked at once":
             identity.look_ahead()
         return identity
 
@@ -323,6 +340,47 @@ class TestFolders:
         (inner / "portion").mkdir()
 
         assert identity.changed_path() == str(inner)
+
+    @pytest.mark.parametrize("change", ["new file", "new folder", "removed file", "touched"])
+    def test_after_a_change_that_does_not_count_the_files_are_asked_once(
+        self, identity: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+    ) -> None:
+        deep = tmp_path / "site" / "package" / "inner" / "deep"
+        if change == "touched":
+            os.utime(deep)
+        elif change == "new folder":
+            (deep / "__pycache__").mkdir()
+        else:
+            (deep / "unused.py").write_text("")
+            if change == "removed file":
+                (deep / "unused.py").unlink()
+        asked: list[str] = []
+        stat = os.stat
+        monkeypatch.setattr(os, "stat", lambda path, **options: (asked.append(str(path)), stat(path, **options))[1])
+
+        found = identity.renew()
+        once = [*asked]
+        asked.clear()
+        again = identity.renew(), identity.changed_path()
+
+        assert (found, again) == (None, (None, None))
+        assert str(deep / "module.py") in once
+        assert str(deep / "module.py") not in asked
+
+    def test_where_nothing_can_be_watched_all_files_are_asked_each_time(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refused(self: Watch, paths: list[str]) -> None:
+            raise OSError(errno.EMFILE, "inotify_init1")
+
+        monkeypatch.setattr(Watch, "_watch", refused)
+        (tmp_path / "module.py").write_text("a = 1\n")
+        identity = Identity([str(tmp_path / "module.py")], [], {}, "/bin")
+        assert (identity.renew(), identity.changed_path()) == (None, None)
+
+        (tmp_path / "module.py").write_text("a = 2\n")
+
+        assert identity.changed_path() == str(tmp_path / "module.py")
 
     def test_a_new_file_beside_a_module_changes_nothing(self, identity: Identity, tmp_path: Path) -> None:
         (tmp_path / "site" / "package" / "inner" / "deep" / "unused.py").write_text("")

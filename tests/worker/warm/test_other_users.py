@@ -1,15 +1,17 @@
 """Workers of several users, and a user whose table of processes is full.
 
-The limit of processes (RLIMIT_NPROC) does not bind root, so that another user reaches it.
+The limit of processes (RLIMIT_NPROC) does not bind root, so that another user reaches it. `AFK_TEST_FREE_PLACES=13`
+tries each number of free places below 13.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,8 @@ from tests.worker.warm.conftest import WarmShell, until
 from tests.worker.warm.processes import processes_of, with_key
 from tests.worker.warm.user_shell import UserShell, user_shell
 
-PROCESSES = 40
+PROCESSES = 120
+FREE = range(int(os.environ["AFK_TEST_FREE_PLACES"])) if "AFK_TEST_FREE_PLACES" in os.environ else (2, 5, 7)
 
 
 @pytest.fixture(scope="module")
@@ -38,21 +41,43 @@ def theirs(user: OtherUser, server: ModelServer) -> Iterator[UserShell]:
         yield shell
 
 
+_FILL = """
+import sys, threading
+threading.stack_size(1 << 16)
+for line in sys.stdin:
+    for _ in range(int(line)):
+        try:
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
+        except RuntimeError:
+            break
+    print("done", flush=True)
+"""
+"""Starts as many threads as each line of stdin says, or as there are places for."""
+
+
 @contextmanager
 def all_but(free: int, shell: UserShell) -> Iterator[None]:
     """Fill the user's table of processes up to some places."""
-    with ExitStack() as stack:
-        until(lambda: shell.tasks() <= 2, "the end of other processes")
+    until(lambda: shell.tasks() <= 2, "the end of other processes")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(shell.command(sys.executable, "-c", _FILL), text=True, **pipes) as filler:
 
         def is_full() -> bool:
             """Add what is missing: the worker may have been forking when its processes were counted."""
-            for _ in range(PROCESSES - free - shell.tasks()):
-                sleeper = stack.enter_context(subprocess.Popen(shell.command("sleep", str(LIMIT))))
-                stack.callback(sleeper.kill)
+            missing = PROCESSES - free - shell.tasks()
+            if missing > 0:
+                assert filler.stdin is not None
+                assert filler.stdout is not None
+                filler.stdin.write(f"{missing}\n")
+                filler.stdin.flush()
+                assert filler.stdout.readline() == "done\n"
             return shell.tasks() >= PROCESSES - free
 
-        until(is_full, "a full table")
-        yield
+        try:
+            until(is_full, "a full table")
+            yield
+        finally:
+            filler.kill()
 
 
 def test_a_user_without_rights_has_a_worker(theirs: UserShell) -> None:
@@ -64,24 +89,45 @@ def test_a_user_without_rights_has_a_worker(theirs: UserShell) -> None:
     assert not with_key(pids)
 
 
-def test_with_a_full_table_of_processes_a_command_ends_as_a_cold_one_does(theirs: UserShell) -> None:
-    """A run needs threads, which have places in the table too. No part of it waits for a place.
+@pytest.mark.parametrize("free", FREE)
+def test_with_a_full_table_of_processes_a_command_ends_as_a_cold_one_does(
+    theirs: UserShell, server: ModelServer, free: int
+) -> None:
+    """A run needs threads, which have places in the table too. The worker takes none of those that a cold run has.
 
-    Which thread has no place depends on the moment: with the sink's left out the run is complete, with another one it
-    is not. Where even the program has no place, the code is that of a command that cannot be run. It is always said.
+    Which thread has no place depends on the moment: without the sink's the run is complete, without another one it is
+    not. Where even the program has no place, the code is that of a command that cannot be run. It is always said.
     """
     theirs.warm_up()
-    with all_but(2, theirs):
-        for variables in ({}, {"AFK_WORKER": "off"}):
-            done = theirs.afk("run", "-n", "-q", "hi", **variables)
-            assert done.code in (0, 1, 126)
-            assert done.out[-3:] in ("", "hi\n")
-            assert done.out or done.code
-            said = "Resource temporarily unavailable" if done.code == 126 else "can't start new thread"
-            assert said in done.err
+    with all_but(free, theirs):
+        before = len(server.requests)
+        cold = theirs.afk("run", "-n", "-q", "hi", AFK_WORKER="off")
+        between = len(server.requests)
+        warm = theirs.afk("run", "-n", "-q", "hi")
+        after = len(server.requests)
+        if warm.code != 126:  # it has asked the worker
+            until(lambda: theirs.worker is None, "the end of the worker")
+        again = theirs.afk("run", "-n", "-q", "hi")
 
-    until(lambda: theirs.tasks() <= 2, "no process but the worker and its child")
+    for done in (cold, warm, again):
+        assert done.code in (0, 1, 126)
+        assert done.out[-3:] == "hi\n" if done.code == 0 else done.err
+    if cold.code == 0:
+        assert (warm.code, warm.out[-3:]) == (0, "hi\n")
+        assert ("can't start new thread" in warm.err) <= ("can't start new thread" in cold.err)
+        assert (between - before, after - between) == (1, 1)
+    assert theirs.worker is None or 126 in (warm.code, again.code)  # no other one was started
+    assert not with_key(processes_of(theirs.runtime))
+
+
+def test_where_the_table_of_processes_is_nearly_full_status_says_so(theirs: UserShell) -> None:
+    theirs.warm_up()
+    with all_but(40, theirs):
+        shown = theirs.afk("worker", "status")
+        until(lambda: theirs.worker is None, "the end of the worker, which could not fork its next child")
     done = theirs.warm(lambda: theirs.afk("run", "-n", "-q", "hi"))
+
+    assert "no warm worker is started: the table of processes is nearly full (ulimit -u)" in shown.err
     assert (done.code, done.out[-3:]) == (0, "hi\n")
 
 

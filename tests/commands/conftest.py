@@ -23,13 +23,17 @@ Install = Callable[..., None]
 
 @pytest.fixture(scope="session")
 def talked_home(tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    """A shell in which the threads `trip` (two turns) and `soup` were talked in; only to be copied."""
+    """A shell in which the threads `trip` (two turns) and `soup` were talked in; only to be copied.
+
+    Its log is one file, of the day on which it was made: what a test adds may be in that of the next day.
+    """
     home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("work")
     talked = Shell(home=home, folder=folder)
     with ModelServer() as model_server:
         talked.env.update(OPENAI_BASE_URL=model_server.base_url, OPENAI_API_KEY="sk-canary-0123456789")
         for thread, message in (("trip", "To Paris"), ("trip", "By train"), ("soup", "Onion soup")):
             assert talked.afk("run", "-m", "gpt-5.2-mini", "-t", thread, message).code == 0
+    talked.one_log()
     return talked
 
 

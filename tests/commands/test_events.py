@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,12 @@ from tests.e2e.shell import Shell, kill, wait_for_output
 
 
 def log_file(shell: Shell, day: int = 0, number: int = 0) -> Path:
-    name = (datetime.now(UTC) + timedelta(days=day)).strftime("%Y-%m-%d") + (f"-{number}" if number else "")
+    """Return the path of a file of the log: of the day of the oldest file, or `day` days later.
+
+    Midnight may have come since that file was written, so the day of now is that of an empty log alone.
+    """
+    days = [path.name[:10] for path in shell.logs()] or [datetime.now(UTC).date().isoformat()]
+    name = f"{date.fromisoformat(days[0]) + timedelta(days=day)}" + (f"-{number}" if number else "")
     return shell.home / "afk" / "state" / "events" / f"{name}.jsonl"
 
 
@@ -63,7 +68,7 @@ class TestTail:
 
     def test_says_why_a_name_means_no_thread(self, talked: Shell) -> None:
         talked.in_process("threads", "rename", "soup", "trout")
-        log = next(talked.home.rglob("events/*.jsonl"))
+        log = talked.one_log()
         for command in (("events", "tail"), ("replay", str(log))):
             several = talked.in_process(*command, "-t", "tr")
             assert (several.code, several.out) == (2, "")
@@ -80,7 +85,7 @@ class TestTail:
         of_trip = talked.in_process("events", "tail", "--json", "-n", "99", "-t", "trip").events
         talked.env["AFK_STORE"] = "nowhere"
         assert talked.in_process("events", "tail", "--json", "-n", "99", "-t", "trip").events == of_trip
-        log = next(talked.home.rglob("events/*.jsonl"))
+        log = talked.one_log()
         assert "trip, turn 1" in talked.in_process("replay", str(log), "-t", "trip").err
 
     def test_is_of_several_types_with_commas_or_options(self, talked: Shell) -> None:

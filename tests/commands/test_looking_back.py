@@ -281,7 +281,7 @@ class TestAPartOfAThread:
     def test_of_its_name_chooses_events_and_usage(self, talked: Shell, text: str) -> None:
         events = talked.in_process("events", "tail", "--json", "-n", "1000", "-t", text).events
         assert {event["thread_id"] for event in events} == {"trip"}
-        (log,) = (talked.home / "afk" / "state" / "events").glob("*.jsonl")
+        log = talked.one_log()
         assert "To Paris" in talked.in_process("replay", str(log), "-t", text).err
         (row,) = talked.in_process("usage", "--json", "-t", text, "--by", "thread").events
         assert (row["thread"], row["turns"]) == ("trip", 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from pathlib import Path
@@ -18,17 +17,12 @@ from tests.commands.conftest import on_terminal
 from tests.e2e.shell import Shell, wait_for_output
 
 
-def logs(shell: Shell) -> list[Path]:
-    return sorted((shell.home / "afk" / "state" / "events").glob("*.jsonl"))
-
-
 def logged(shell: Shell) -> dict[str, int]:
     """Return how many events of each thread the log has."""
     found: dict[str, int] = {}
-    for log in logs(shell):
-        for line in log.read_text().splitlines():
-            name = json.loads(line)["thread_id"]
-            found[name] = found.get(name, 0) + 1
+    for event in shell.log():
+        name = event["thread_id"]
+        found[name] = found.get(name, 0) + 1
     return found
 
 
@@ -54,7 +48,7 @@ def rescue_file(shell: Shell, thread: str, run: str, state: RunState = RunState.
 
 
 def test_says_which_files_of_the_log_still_have_runs_of_it(talked: Shell) -> None:
-    (log,) = logs(talked)
+    log = talked.one_log()
     done = talked.in_process("threads", "rm", "-y", "trip", "--json")
     (row,) = done.events
     assert row["logs"] == [{"file": str(log), "runs": 2}]
@@ -66,7 +60,7 @@ def test_says_which_files_of_the_log_still_have_runs_of_it(talked: Shell) -> Non
 
 
 def test_logs_takes_its_lines_out_and_leaves_all_others_as_they_are(talked: Shell) -> None:
-    (log,) = logs(talked)
+    log = talked.one_log()
     log.write_bytes(log.read_bytes() + b'{"torn": "tri')
     others = [line for line in log.read_bytes().split(b"\n") if b'"thread_id":"trip"' not in line]
     done = talked.in_process("threads", "rm", "-y", "--logs", "trip", "--json")
@@ -86,7 +80,7 @@ def test_logs_of_a_thread_that_is_gone_can_be_taken_out_by_name_or_key(talked: S
     assert talked.in_process("threads", "rm", "-y", "--logs", "trip").code == 2
     assert talked.in_process("threads", "rm", "-y", "soup").code == 2
     assert talked.in_process("threads", "rm", "-y", "--logs", "soup").code == 0
-    assert logs(talked) == []
+    assert talked.logs() == []
     assert row["thread_key"]
 
 
@@ -108,7 +102,11 @@ def test_a_log_that_a_run_writes_to_is_left_as_it_is(talked: Shell, server: Mode
     server.script(Step(text=["So far ", "so good"], fault=Fault.HANG, fault_after=1))
     process = talked.start("run", "-t", "busy", "Go")
     wait_for_output(process, b"So far")
-    (log,) = logs(talked)
+    *older, log = talked.logs()
+    for file in older:  # midnight came since the other threads were talked in
+        with log.open("ab") as busy:
+            busy.write(file.read_bytes())
+        file.unlink()
     done = talked.in_process("threads", "rm", "-y", "--logs", "trip", "--json")
     assert done.code == 1
     assert f"afk: the log {log} is left as it is: a run writes to it" in done.err

@@ -108,9 +108,24 @@ class Shell:
 
     def log(self) -> list[dict[str, Any]]:
         """Return all events of the event log; a line that a process is still writing is left out."""
-        files = sorted((self.home / "afk" / "state" / "events").glob("*.jsonl"))
-        lines = [line for file in files for line in file.read_text().splitlines(keepends=True)]
+        lines = [line for file in self.logs() for line in file.read_text().splitlines(keepends=True)]
         return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def logs(self) -> list[Path]:
+        """Return the files of the event log, the oldest first: one a day, and more around midnight."""
+        return sorted((self.home / "afk" / "state" / "events").glob("*.jsonl"))
+
+    def one_log(self) -> Path:
+        """Return the file of the event log. Where midnight came between two events, the newest file gets all of them.
+
+        No process may be writing to the log.
+        """
+        *older, newest = self.logs()
+        if older:
+            newest.write_bytes(b"".join(file.read_bytes() for file in (*older, newest)))
+        for file in older:
+            file.unlink()
+        return newest
 
 
 def _finished(process: subprocess.Popen[bytes], stdin: bytes | None = None) -> Finished:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -89,11 +90,14 @@ class TestTheFolderOfTheLog:
     @pytest.mark.parametrize("kind", ["link", "FIFO", "folder"])
     def test_something_in_the_place_of_todays_file_is_left_alone(self, keyed: Shell, kind: str) -> None:
         keyed.afk("run", "-t", "t", "hi")
-        [log] = (keyed.home / "afk" / "state" / "events").iterdir()
+        log = keyed.one_log()
         log.unlink()
         aside = keyed.home / "aside"
         aside.write_text("precious\n")
-        {"link": lambda: log.symlink_to(aside), "FIFO": lambda: os.mkfifo(log), "folder": log.mkdir}[kind]()
+        tomorrow = log.with_name(f"{date.fromisoformat(log.stem[:10]) + timedelta(days=1)}.jsonl")
+        for place in (log, tomorrow):  # midnight may come before the next run
+            plant = {"link": lambda at: at.symlink_to(aside), "FIFO": os.mkfifo, "folder": Path.mkdir}[kind]
+            plant(place)
 
         done = keyed.afk("run", "-t", "t", "more")
         shown = keyed.afk("events", "tail")
@@ -124,7 +128,7 @@ class TestTheFolderOfTheLog:
         (keyed.home / "afk" / "state" / "events").symlink_to(elsewhere)
 
         assert keyed.afk("run", "-t", "t", "hi").err == ""
-        assert len(list(elsewhere.iterdir())) == 1
+        assert list(elsewhere.iterdir())
 
 
 def test_a_link_in_the_place_of_the_record_of_trusted_files_is_replaced(keyed: Shell) -> None:

@@ -124,7 +124,7 @@ class TestOnATerminal:
 
     def test_lines_in_the_log_from_other_programs_are_shown_safely(self, keyed: Shell) -> None:
         keyed.afk("run", "-t", "t", "hi")
-        [log] = (keyed.home / "afk" / "state" / "events").iterdir()
+        log = keyed.one_log()
         fields = ("type", "thread_id", "run_id", "ts", "message", "error", "result", "model")
         lines = [json.dumps(dict.fromkeys(fields, EVIL), ensure_ascii=escaped) for escaped in (True, False)]
         lines += [json.dumps({"type": "completed", "result": {"state": EVIL, "final_text": [EVIL]}})]

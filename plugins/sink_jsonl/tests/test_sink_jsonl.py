@@ -164,8 +164,15 @@ def test_a_full_file_is_followed_by_another(tmp_path):
     assert json.loads(lines(files[2])[-1])["seq"] == 25
 
 
-def test_old_days_are_deleted_and_nothing_else(tmp_path):
-    today = datetime.now(UTC).date()
+class Noon(datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def test_old_days_are_deleted_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr("afk_sink_jsonl.logfolder.datetime", Noon)  # midnight may come during the test
+    today = Noon.now().date()
     old, kept = (today - timedelta(days=8)).isoformat(), (today - timedelta(days=7)).isoformat()
     others = [f"{old}.txt", f"my-{old}.jsonl", f"{old}.jsonl.gz", f"{old}-a.jsonl", "notes.jsonl"]
     for name in (f"{old}.jsonl", f"{old}-3.jsonl", f"{kept}.jsonl", *others):

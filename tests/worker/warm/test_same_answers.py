@@ -153,7 +153,7 @@ def test_what_runs_cold_beside_a_worker_answers_the_same(shell: WarmShell, line:
 
 
 def words_of(line: str, shell: WarmShell) -> list[str]:
-    log = next((shell.home / "afk" / "state" / "events").glob("*.jsonl"))
+    log = shell.logs()[0]
     return [str(log) if word == "LOG" else word for word in line.split()]
 
 

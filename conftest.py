@@ -38,7 +38,7 @@ if not HAS_SCHEMA_TOOLS:
 
 # No example has a time limit, which a busy machine would break.
 settings.register_profile("small", deadline=None, max_examples=25)
-settings.register_profile("full", deadline=None, max_examples=200)
+settings.register_profile("full", deadline=None, max_examples=int(os.environ.get("AFK_TEST_EXAMPLES", "70")))
 
 WARM = pytest.StashKey[list[tuple[int, int, dict[str, int]]]]()
 """Of each process of tests: how many commands ran warm, how many were started, and why some ran cold."""

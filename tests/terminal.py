@@ -27,7 +27,8 @@ from typing import Self
 from tests.e2e.warm import on_terminal
 
 LIMIT = 120  # seconds after which a command hangs; never a measure of speed
-_POLL_SECONDS = 0.03
+_POLL_SECONDS = (0.03, 0.2)
+"""The shortest and the longest pause between two looks, each of which starts a tmux."""
 _WAITING = """trap : INT QUIT HUP TERM; "$@"; echo $? >"$0" """
 _CONFIG = """\
 set -g status off
@@ -148,9 +149,11 @@ class Terminal:
             AssertionError: it does not hold after `LIMIT` seconds.
         """
         deadline = time.monotonic() + LIMIT
+        pause, longest = _POLL_SECONDS
         while not condition():
             assert time.monotonic() < deadline, f"no {what} on the terminal:\n{self.text()}"
-            time.sleep(_POLL_SECONDS)
+            time.sleep(pause)
+            pause = min(pause * 1.3, longest)
 
     def wait_for_end(self) -> int:
         """Wait until the command has ended; return its exit code as a shell gives it (128 and the signal)."""

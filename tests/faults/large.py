@@ -125,12 +125,19 @@ class _Place:
         return [row for row in shown.events if row["type"] == "turn"] if shown.code == 0 else []
 
 
-def large_turns(seed: str, size_mb: int) -> Row:
-    """Each shape of a large turn: the run ends `degraded`, what fits is in the thread, and the thread continues."""
+def large_turns(seed: str, text_mb: int, other_mb: int | None = None) -> Row:
+    """Each shape of a large turn: the run ends `degraded`, what fits is in the thread, and the thread continues.
+
+    The text has `text_mb`, past the limit that a turn has by default. So has each other shape, or it has `other_mb` and
+    a limit that is 1 MB less: the same way through the same code, in less time.
+    """
     row = Row(case="large-turns")
     for what, (make, is_cut) in SHAPES.items():
+        size_mb = text_mb if other_mb is None or what == "text" else other_mb
         with tempfile.TemporaryDirectory(prefix="afk-large-") as root, ModelServer([make(size_mb)]) as server:
             place = _Place(_shell(Path(root), server), server, row)
+            if size_mb == other_mb:
+                place.shell.env["AFK_MAX_TURN_MB"] = str(size_mb - 1)
             server.script(make(size_mb), Step(text="done"))
             plugin = place.shell.folder / "big.py"
             plugin.write_text(PLUGIN)

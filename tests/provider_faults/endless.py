@@ -259,4 +259,14 @@ def _in_an_answer() -> Iterator[Fault]:
 ENDLESS_IN_A_CONNECTION = tuple(_in_a_connection())
 ENDLESS_IN_AN_ANSWER = tuple(_in_an_answer())
 ENDLESS = (*ENDLESS_IN_A_CONNECTION, *ENDLESS_IN_AN_ANSWER)
-__all__ = ["ENDLESS", "ENDLESS_IN_AN_ANSWER", "Sent", "bomb", "chunk", "event", "first_piece", "head"]
+__all__ = [
+    "ENDLESS",
+    "ENDLESS_IN_AN_ANSWER",
+    "ENDLESS_IN_A_CONNECTION",
+    "Sent",
+    "bomb",
+    "chunk",
+    "event",
+    "first_piece",
+    "head",
+]

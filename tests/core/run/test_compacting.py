@@ -99,16 +99,16 @@ class TestCompact:
 
     def test_of_tool_calls_keeps_pairs_whole(self) -> None:
         model = Summarising()
-        turns = Talk(model).ask(*(f"look 1 {number}" for number in range(300)), tools=[look], context=COMPACT)
+        turns = Talk(model).ask(*(f"look 1 {number}" for number in range(80)), tools=[look], context=COMPACT)
         assert {result_of(events).state for events in turns} == {RunState.COMPLETED}
-        assert (len(model.requests), model.refused) == (600, [])  # pairs are checked in each request
-        assert shared_prefixes(model.requests) >= 599 - 2 * len(model.asked)
+        assert (len(model.requests), model.refused) == (160, [])  # pairs are checked in each request
+        assert shared_prefixes(model.requests) >= 159 - 2 * len(model.asked)
         assert "Result of look: seen seen" in model.asked[0].messages[-1].text
 
     def test_of_attachments_names_them_and_does_not_load_them(self) -> None:
         model = Summarising()
         talk = Talk(model)
-        talk.ask(*map(str, range(300)), attachment=b"text " * 100, context=COMPACT)
+        talk.ask(*map(str, range(100)), attachment=b"text " * 100, context=COMPACT)
         assert model.refused == []
         assert "[attached file note.txt, text/plain, 50" in model.asked[0].messages[-1].text
         assert not any("text text" in form_of(request.messages) for request in model.asked)

@@ -52,6 +52,7 @@ def flags_of_prompt(defaults: Defaults, request: Mapping[str, Any]) -> Flags:
         schema=request.get("schema", defaults.schema),
         context=defaults.context,
         context_model=defaults.context_model,
+        default_model=request.get("default_model"),
     )
 
 

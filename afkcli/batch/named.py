@@ -5,6 +5,7 @@ Since: 0.2.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,32 @@ from afkcli.batch.rows import RowError
 from afkcli.config.merging import DEFAULT_AGENT
 from afkcli.core.contract.errors import AfkError, UsageError
 from afkcli.core.contract.jsonform import JsonError, JsonObject, canonical, loads
+from afkcli.core.contract.structs import replace
 from afkcli.core.contract.structured import MAX_SCHEMA_BYTES, usable_schema
 from afkcli.loading.discovery import missing_line
 from afkcli.wiring.agents import agent_for
 from afkcli.wiring.models import full_model_name
-from afkcli.wiring.plugin_objects import make_provider
+from afkcli.wiring.plugin_objects import make_provider, make_provider_without_key
 from afkcli.wiring.setup import Setup
+
+
+def fixed_defaults(setup: Setup, defaults: Defaults) -> Defaults:
+    """Return the defaults so that a worker with another config asks the model that they, or `AFK_MODEL`, name here.
+
+    Raises:
+        UnknownNameError: nothing claims the model.
+    """
+    model = defaults.model or setup.invocation.environment.get("AFK_MODEL")
+    return replace(defaults, model=_with_name(setup, full_model_name(setup, model))) if model else defaults
+
+
+def _with_name(setup: Setup, model: str) -> str:
+    """Return `provider/model` for a model of the form `provider/`, or its provider if that has no default model."""
+    provider, _, name = model.partition("/")
+    if name or f"provider.{provider}" not in setup.plugins.found:
+        return model.removesuffix("/")
+    default = make_provider_without_key(setup, provider).default_model
+    return f"{provider}/{default}" if default else provider
 
 
 class NamedThings:
@@ -38,7 +59,7 @@ class NamedThings:
         self._defaults = defaults
         self._needs_keys = needs_keys
         self._providers: set[str] = set()
-        self._default_models: set[str | None] = set()
+        self._default_models: dict[str | None, str] = {}
         self._models: dict[tuple[str, str | None], str] = {}
         self._agents = {DEFAULT_AGENT, *setup.config.agents()}
         self._schemas: dict[str, JsonObject] = {}
@@ -68,21 +89,31 @@ class NamedThings:
         except UsageError as error:
             raise RowError(str(error)) from None
 
-    def check_default_model(self, agent: str | None) -> None:
-        """Check the model of prompts that name none, once for each agent.
+    def default_model(self, agent: str | None) -> str:
+        """Return the model of prompts that name none, as `provider/` or `provider/model`; checked once for each agent.
 
         Raises:
             UsageError: nothing names a model that can be asked.
         """
         if agent in self._default_models:
-            return
+            return self._default_models[agent]
         said = flags_of_prompt(self._defaults, {} if agent is None else {"agent": agent})
         model = agent_for(self._setup, said, None).model or ""
         try:
             self._check_provider(model.partition("/")[0])
         except RowError as error:
             raise UsageError(str(error)) from None
-        self._default_models.add(agent)
+        self._default_models[agent] = model
+        return model
+
+    def fixed_model(self, request: Mapping[str, Any]) -> JsonObject:
+        """Return what a request says so that a worker with another config asks the model that is asked with this one.
+
+        It is nothing where the prompt or the command line names the model.
+        """
+        if "model" in request or self._defaults.model is not None:
+            return {}
+        return {"default_model": _with_name(self._setup, self.default_model(request.get("agent")))}
 
     def _check_provider(self, name: str) -> None:
         """Raise `RowError` if a provider is not installed, or cannot be made: it has no key, for example."""

@@ -8,6 +8,8 @@ has these fields, each only where the prompt has it:
 - `attachments`: `{"path" | "url" | "data": ..., "name", "media_type", "size", "sha256"}`; `data` is base64, a `path`
   is absolute, with the hash of the contents that were read with the prompt; a `url` has a `name` at most.
 - `instructions`, `agent`, `model`, `options`, `schema`, `limits`, `thread`: as `afk run` has them.
+- `default_model`: what a prompt without a model is asked if its thread has none, as the config of the submitter says;
+  only where workers of other machines ask it.
 - `metadata`: what comes back with the result, and `custom_id`: whether its id was called that.
 
 Since: 0.2.
@@ -23,7 +25,7 @@ from afkcli.core.contract.jsonform import JsonObject, canonical, to_plain
 from afkcli.core.contract.structs import FrozenStruct, field
 from afkcli.core.contract.typed_json import from_json
 
-_NOT_ASKED = frozenset({"metadata", "custom_id", "limits"})
+_NOT_ASKED = frozenset({"metadata", "custom_id", "limits", "default_model"})
 """Fields of a request that change nothing in what a model is asked."""
 _NOT_ASKED_BY_ALL = frozenset({"limits", "context", "context_model"})
 ID_CHARS = 16

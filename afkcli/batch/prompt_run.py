@@ -91,7 +91,7 @@ class PromptRunner:
         self._store = PassingStore(lambda: open_store(setup))
         self._runners: dict[bool, Runner] = {}
         self._log = PromptLog(setup)
-        self._agent: Agent | None = None
+        self._agents: dict[str | None, Agent] = {}
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def aclose(self) -> None:
@@ -207,11 +207,12 @@ class PromptRunner:
     def _agent_of(self, request: JsonObject, thread: ThreadInfo) -> tuple[Agent, float | None]:
         """Return the agent of a prompt, and how long it may take from its first request on, which is counted here."""
         own = _OF_AN_AGENT.intersection(request) or "thread" in request
-        agent = None if own else self._agent
+        default = request.get("default_model")
+        agent = None if own else self._agents.get(default)
         if agent is None:
             agent = agent_for(self._setup, flags_of_prompt(self._defaults, request), thread)
             if not own:
-                self._agent = agent
+                self._agents[default] = agent
         seconds = agent.fail_safe.max_wall_time_s
         if seconds is not None:
             agent = dataclasses.replace(agent, fail_safe=dataclasses.replace(agent.fail_safe, max_wall_time_s=None))

@@ -21,7 +21,13 @@ from afkcli.wiring.setup import Setup
 
 
 def read_prompts(
-    source: Source, setup: Setup, defaults: Defaults, template: Template | None = None, *, needs_keys: bool = True
+    source: Source,
+    setup: Setup,
+    defaults: Defaults,
+    template: Template | None = None,
+    *,
+    needs_keys: bool = True,
+    fixes_models: bool = False,
 ) -> Iterator[Prompt]:
     """Yield the prompts of a batch in their order, each when it is asked for.
 
@@ -33,6 +39,8 @@ def read_prompts(
         defaults: what the command line says for all of them.
         template: the prompt file that makes their messages.
         needs_keys: whether the providers of the models must have their keys, because they are to be asked.
+        fixes_models: whether each prompt says its model, because workers with other configs ask it. The model that the
+            config names is not in its digest, so the same prompt is not a changed one when the config changes.
 
     Raises:
         UsageError: a prompt cannot be used; the message has its file and line. Nothing may be asked before the last
@@ -49,7 +57,10 @@ def read_prompts(
             id_ = ids.of(row, request.pop("id", None))
         except RowError as error:
             raise UsageError(f"{row.where}: {error}") from None
-        yield Prompt(id=id_, index=index, digest=digests.of(request), request=request, where=row.where)
+        digest = digests.of(request)
+        if fixes_models:
+            request |= named.fixed_model(request)
+        yield Prompt(id=id_, index=index, digest=digest, request=request, where=row.where)
     if not count:
         raise UsageError(f"{source.name} has no prompts")
 

@@ -96,7 +96,7 @@ class RequestMaker:
         if fields.get("model") is not None:
             request["model"] = self._named.model(text_of("model", fields["model"]), fields.get(_PROVIDER))
         if "model" not in request:
-            self._named.check_default_model(request.get("agent"))
+            self._named.default_model(request.get("agent"))
         return {name: value for name, value in request.items() if value not in (None, {}, [])}
 
     def _known_fields(self, row: Row) -> JsonObject:

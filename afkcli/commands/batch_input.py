@@ -87,12 +87,16 @@ class BatchInput(NamedTuple):
     defaults: Defaults
     template: Template | None
 
-    def prompts(self, setup: Setup, *, sample: int | None = None, needs_keys: bool = True) -> Iterable[Prompt]:
+    def prompts(
+        self, setup: Setup, *, sample: int | None = None, needs_keys: bool = True, fixes_models: bool = False
+    ) -> Iterable[Prompt]:
         """Return the prompts as they are read, or a sample of them; raises as `read_prompts`."""
         from afkcli.batch.reading import read_prompts
         from afkcli.batch.sample import sampled
 
-        found = read_prompts(self.source, setup, self.defaults, self.template, needs_keys=needs_keys)
+        found = read_prompts(
+            self.source, setup, self.defaults, self.template, needs_keys=needs_keys, fixes_models=fixes_models
+        )
         return found if sample is None else sampled(found, sample)
 
 

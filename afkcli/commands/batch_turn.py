@@ -12,6 +12,7 @@ from afkcli.batch.batch_lock import lock_batch
 from afkcli.batch.batch_request import BatchRequest
 from afkcli.batch.engines import LOCAL, MakeEngine, batches_folder, engine_maker
 from afkcli.batch.local_engine import LocalEngine
+from afkcli.batch.named import fixed_defaults
 from afkcli.batch.prompt import Defaults, Prompt
 from afkcli.batch.running import Attendant, Attended, BatchPlan, Submission, submit_batch, take_back, work, worker_name
 from afkcli.batch.worker import WorkerPlan
@@ -62,12 +63,13 @@ def _run(invocation: Invocation, request: BatchRequest) -> Ending:
             via_provider=request.via is not None,
         )
         return Ending(EXIT_OK)
-    plan = _plan(request, found.defaults)
+    plan = _plan(request, found.defaults if request.engine == LOCAL else fixed_defaults(setup, found.defaults))
     make = engine_maker(setup, request.engine)
     lock = _locked(setup, request, plan, messages)
     try:
         with shown_activity(invocation, messages, "reading prompts", plain=request.plain):
-            submission = asyncio.run(_submitted(make, request, plan, found.prompts(setup, sample=request.sample)))
+            prompts = found.prompts(setup, sample=request.sample, fixes_models=request.engine != LOCAL)
+            submission = asyncio.run(_submitted(make, request, plan, prompts))
         if submission.removed:
             messages.say(_removed(submission.removed, request))
         try:

@@ -21,7 +21,8 @@ class Flags(FrozenStruct, kw_only=True):
     """What the command line says about a run; None for an option that was not given.
 
     `limits` has only the limits that were given, by their fields in `FailSafeConfig`. A value of `options` that is None
-    removes what the config sets.
+    removes what the config sets. `default_model` is what the config of another machine names for runs without a model:
+    it goes before the one of this config and of its agents, and no variable of this environment goes before it.
     """
 
     model: str | None = None
@@ -33,6 +34,7 @@ class Flags(FrozenStruct, kw_only=True):
     schema: JsonObject | None = None
     context: str | None = None
     context_model: str | None = None
+    default_model: str | None = None
 
 
 def choose_agent(setup: Setup, explicit: Choice | None, thread: ThreadInfo | None) -> AgentConfig:
@@ -65,9 +67,14 @@ def agent_and_model(setup: Setup, flags: Flags, thread: ThreadInfo | None) -> tu
     named = _choice(flags.agent, "--agent") or environment_choice("AFK_AGENT", setup.invocation.environment)
     described = choose_agent(setup, named, thread)
     own = _choice(described.model, f"the agent {described.name!r}")
-    explicit = _choice(flags.model, "--model") or environment_choice("AFK_MODEL", setup.invocation.environment)
+    explicit = _choice(flags.model, "--model")
+    if flags.default_model is None:
+        explicit = explicit or environment_choice("AFK_MODEL", setup.invocation.environment)
+    elif own is not None:
+        own = _choice(flags.default_model, "the batch")
     switched = named is not None and (thread is None or thread.agent != described.name)
-    return described, choose_model(setup, explicit or (own if switched else None), thread, own)
+    last = own or _choice(flags.default_model, "the batch")
+    return described, choose_model(setup, explicit or (own if switched else None), thread, last)
 
 
 def agent_for(setup: Setup, flags: Flags, thread: ThreadInfo | None) -> Agent:

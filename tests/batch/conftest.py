@@ -55,6 +55,7 @@ def read(tmp_path: Path) -> Read:
         variables: dict[str, str] | None = None,
         form: Any = None,
         needs_keys: bool = True,
+        fixes_models: bool = False,
         **defaults: Any,
     ) -> list[Prompt]:
         path = content if isinstance(content, Path) else tmp_path / name
@@ -65,6 +66,14 @@ def read(tmp_path: Path) -> Read:
             template = Template(read_prompt(prompt.encode(), tmp_path / "template.md", "template"), variables or {})
         invocation = Invocation.of_process()
         source = Source(file=str(path), stdin=invocation.stdin, form=form)
-        return list(read_prompts(source, load_setup(invocation), Defaults(**defaults), template, needs_keys=needs_keys))
+        found = read_prompts(
+            source,
+            load_setup(invocation),
+            Defaults(**defaults),
+            template,
+            needs_keys=needs_keys,
+            fixes_models=fixes_models,
+        )
+        return list(found)
 
     return read_all

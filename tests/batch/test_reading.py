@@ -19,6 +19,7 @@ from afkcli.batch.sources import Source
 from afkcli.core.contract.errors import UsageError
 from afkcli.core.contract.jsonform import MAX_LINE_BYTES
 from afkcli.host.invocation import Invocation, Stream
+from afkcli.host.paths import config_file
 from afkcli.wiring.assembly import load_setup
 from tests.batch.conftest import Read
 
@@ -304,6 +305,24 @@ class TestDigest:
     def test_changes_with_what_is_asked(self, read: Read, changed: dict[str, Any]) -> None:
         before = read(lines({"id": "1", "message": "a"}))[0].digest
         assert read(lines({"id": "1", "message": "a", **changed}))[0].digest != before
+
+    @pytest.mark.parametrize(
+        ("row", "fixed"),
+        [
+            ({}, {"default_model": "openai/gpt-5.1"}),
+            ({"agent": "judge"}, {"default_model": "openai/gpt-5.2-mini"}),
+            ({"model": "openai/gpt-5.2"}, {"model": "openai/gpt-5.2"}),
+        ],
+    )
+    def test_does_not_change_with_the_model_that_the_config_names_for_other_machines(
+        self, read: Read, row: dict[str, Any], fixed: dict[str, Any]
+    ) -> None:
+        file = config_file(dict(os.environ))
+        file.write_text('model = "openai/gpt-5.1"\n[agents.judge]\nmodel = "gpt-5.2-mini"\n')
+        content = lines({"id": "1", "message": "a", **row})
+        (before,), (after,) = read(content), read(content, fixes_models=True)
+        assert after.digest == before.digest
+        assert {name: after.request[name] for name in ("model", "default_model") if name in after.request} == fixed
 
     def test_does_not_change_with_the_rest(self, read: Read) -> None:
         before = read(lines({"id": "1", "message": "a"}))[0].digest

@@ -185,6 +185,48 @@ def test_no_key_is_in_the_database_and_no_content_is_left_after_rm(
     assert "an answer to keep" not in after
 
 
+def test_prompts_without_a_model_are_asked_the_one_of_the_submitter(shell: Shell, serve: Serve, tmp_path: Path) -> None:
+    """Each batch is submitted with another config; the worker has another model everywhere."""
+    server = serve(lambda request: Step(text=[str(request.body["model"])]))
+    environment = {**shell.env, "AFK_MODEL": ""}
+    submitters = {
+        "config": ('model = "openai/of-the-config"\n', (), ""),
+        "alias": ('[models]\nquick = "openai/of-the-alias"\n', ("-m", "quick"), ""),
+        "variable": ('model = "openai/of-the-config"\n', (), "openai/of-the-variable"),
+        "agent": ('agent = "cook"\n[agents.cook]\nmodel = "openai/of-the-agent"\n', (), ""),
+        "provider": ('[providers.openai]\ndefault_model = "of-the-provider"\n', (), ""),
+        "named": ('[providers.openai]\ndefault_model = "of-the-named-provider"\n', ("-m", "openai"), ""),
+    }
+
+    def machine(name: str, config: str, model: str) -> Shell:
+        made = Shell(home=tmp_path / name, folder=tmp_path / f"{name}-work", env={**environment, "AFK_MODEL": model})
+        made.folder.mkdir()
+        file = made.home / "afk" / "config" / "config.toml"
+        file.parent.mkdir(parents=True)
+        file.write_text(config)
+        write_prompts(made, 2)
+        return made
+
+    config = (
+        'model = "openai/of-the-worker"\n[agents.cook]\nmodel = "openai/of-the-cook"\n[models]\nquick = "openai/slow"\n'
+    )
+    worker = machine("worker", config, "openai/of-the-workers-variable").start(*WORKER)
+    machines = {name: machine(name, config, model) for name, (config, _, model) in submitters.items()}
+    processes = {name: made.start(*RUN, *submitters[name][1]) for name, made in machines.items()}
+    try:
+        for name, process in processes.items():
+            assert process.wait(LIMIT) == 0, (name, process.stderr and process.stderr.read())
+    finally:
+        for process in (worker, *processes.values()):
+            process.kill()
+            process.communicate()
+    asked = {name: {row["text"] for row in rows(made)} for name, made in machines.items()}
+    assert asked == {name: {f"of-the-{'named-provider' if name == 'named' else name}"} for name in submitters}, (
+        "the answer is the model that was asked"
+    )
+    assert len(server.requests) == 2 * len(submitters)
+
+
 def test_a_worker_of_another_version_refuses_a_batch_and_says_so(
     shell: Shell, serve: Serve, start: Callable[..., Process], url: str, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.e2e.shell import AFK, LIMIT, Shell
+from tests.e2e.warm import shim
 
 READY = "READY> "
 _START = {
@@ -27,7 +28,7 @@ _PREPARED = {
     "zsh": 'unsetopt prompt_sp; eval "$(afk completion zsh)"; PS1="READY"; PS1="$PS1> "',
     "fish": 'afk completion fish | source; function fish_prompt; echo -n READY; echo -n "> "; end',
 }
-_WRAPPER = """#!{python}
+_WRAPPER = """#!{python} -IS
 import os, sys
 if "_AFK_COMPLETE" in os.environ or sys.argv[1:2] == ["completion"]:
     os.execv({afk!r}, [{afk!r}, *sys.argv[1:]])
@@ -90,8 +91,11 @@ def interactive(shell: Shell, name: str, folder: Path) -> Iterator[InteractiveSh
     """Start the shell `name` (bash, zsh or fish) with the home and the folder of `shell`; end it afterwards."""
     programs, out = folder / "programs", folder / "arguments"
     programs.mkdir()
-    wrapper = programs / "afk"
-    wrapper.write_text(_WRAPPER.format(python=sys.executable, afk=str(AFK), out=str(out)))
+    wrapper, warm = programs / "afk", folder / "warm-afk"
+    if name != "bash":  # which asks afk as it is installed
+        shim(warm)
+    afk = warm if warm.exists() else AFK
+    wrapper.write_text(_WRAPPER.format(python=sys.executable, afk=str(afk), out=str(out)))
     wrapper.chmod(0o755)
     main, side = pty.openpty()
     environment = shell.environment(TERM="xterm", COLUMNS="100", LANG="C.UTF-8", LC_ALL="C.UTF-8", HISTFILE="")

@@ -1,4 +1,4 @@
-"""Print the table of provider faults: `python -m tests.provider_faults [--api NAME] [FAULT ...]`.
+"""Print the table of provider faults: `python -m tests.provider_faults [--short] [--api NAME] [FAULT ...]`.
 
 It ends with 1 where something is not as the design says. FAULT is the beginning of a fault's name.
 """
@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.interrupts import allow_interrupts
 from tests.provider_faults.apis import APIS, Api, installed
-from tests.provider_faults.endless import ENDLESS
+from tests.provider_faults.endless import ENDLESS, ENDLESS_IN_A_CONNECTION, ENDLESS_IN_AN_ANSWER
 from tests.provider_faults.faults import FAULTS as ORDINARY
 from tests.provider_faults.faults import Fault
 from tests.provider_faults.observe import Found, observe
@@ -25,13 +25,15 @@ _HEADINGS = ("fault", "api", "exit", "state", "kind", "requests", "next turn sen
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.provider_faults", description=__doc__)
     parser.add_argument("faults", nargs="*", metavar="FAULT")
+    parser.add_argument("--short", action="store_true", help="of what the shared connection ends, try a fourth")
     parser.add_argument("--api", action="append", choices=[api.name for api in APIS], help="only this one")
     options = parser.parse_args()
     apis = [api for api in installed() if not options.api or api.name in options.api]
     missing = sorted({api.name for api in APIS if not options.api or api.name in options.api} - {a.name for a in apis})
     if missing and (options.api or not apis):
         parser.error(f"not installed here: {', '.join(missing)}")
-    chosen = [fault for fault in FAULTS if not options.faults or fault.name.startswith(tuple(options.faults))]
+    faults = (*ORDINARY, *ENDLESS_IN_A_CONNECTION[::4], *ENDLESS_IN_AN_ANSWER) if options.short else FAULTS
+    chosen = [fault for fault in faults if not options.faults or fault.name.startswith(tuple(options.faults))]
     if not chosen:
         parser.error(f"no such fault; there are: {'; '.join(fault.name for fault in FAULTS)}")
     allow_interrupts()

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlencode, urlsplit
 
-from afkcli.plugin import ConfigError, FrozenStruct, MissingKeyError, address_secrets, setting_source
+from afkcli.plugin import FrozenStruct, MissingKeyError, address_secrets, setting_source
 from afkcli.providers.base_url import checked_host, split_base_url
+from afkcli.providers.checked_settings import check_above_zero, check_choice, checked_key
 from afkcli.providers.network import check_network
 from afkcli.providers.provider_errors import ProviderErrors
 
@@ -77,17 +78,9 @@ def server_from(settings: Settings) -> Server:
     url, query = split_base_url(url)
     url = url.removesuffix("/v1") + (f"?{urlencode(query)}" if query else "")
     is_anthropic = host == ANTHROPIC_HOST or host.endswith(f".{ANTHROPIC_HOST}")
-    if settings.thinking_display not in ("", "summarized", "omitted"):
-        source = setting_source(settings, "thinking_display", TABLE)
-        raise ConfigError(f"{source} is {settings.thinking_display!r}; it can be summarized or omitted")
-    if settings.cache_ttl not in ("5m", "1h"):
-        source = setting_source(settings, "cache_ttl", TABLE)
-        raise ConfigError(f"{source} is {settings.cache_ttl!r}; it can be 5m or 1h")
-    for name in _ABOVE_ZERO:
-        if not getattr(settings, name) > 0:
-            raise ConfigError(
-                f"{setting_source(settings, name, TABLE)} is {getattr(settings, name)!r}; it is a number above 0"
-            )
+    check_choice(settings, "thinking_display", ("", "summarized", "omitted"), TABLE)
+    check_choice(settings, "cache_ttl", ("5m", "1h"), TABLE)
+    check_above_zero(settings, _ABOVE_ZERO, TABLE)
     key = _key(settings, is_anthropic=is_anthropic)
     name = "Anthropic" if is_anthropic else f"the server at {urlsplit(url).netloc.rpartition('@')[2]}"
     errors = ProviderErrors(
@@ -110,9 +103,7 @@ def _where_to_look(settings: Settings) -> str:
 
 
 def _key(settings: Settings, *, is_anthropic: bool) -> str:
-    key = settings.api_key.strip()
+    key = checked_key(settings, TABLE)
     if not key and is_anthropic:
         raise MissingKeyError(f"no key for Anthropic: {_HOW_TO_SET} in the config")
-    if not (key.isascii() and (key.isprintable() or not key)):
-        raise ConfigError(f"{setting_source(settings, 'api_key', TABLE)} holds a character that a key cannot have")
     return key or PLACEHOLDER_KEY

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from afkcli.plugin import ConfigError, setting_source
+from afkcli.plugin import setting_source
 from afkcli.providers.base_url import checked_host
+from afkcli.providers.checked_settings import check_above_zero, checked_key
 from afkcli.providers.network import check_network
 
 TABLE = "[providers.litellm]"
@@ -36,16 +37,10 @@ def checked(settings: Settings) -> Settings:
     Raises:
         ConfigError: one is not usable.
     """
-    for name in ("connect_timeout", "first_byte_timeout", "idle_timeout"):
-        if not getattr(settings, name) > 0:
-            raise ConfigError(
-                f"{setting_source(settings, name, TABLE)} is {getattr(settings, name)!r}; it is a number above 0"
-            )
+    check_above_zero(settings, ("connect_timeout", "first_byte_timeout", "idle_timeout"), TABLE)
     url = settings.base_url.strip()
     if url:
         checked_host(url, str(setting_source(settings, "base_url", TABLE)), "http://127.0.0.1:8080/v1")
         check_network(url)
-    key = settings.api_key.strip()
-    if not (key.isascii() and (key.isprintable() or not key)):
-        raise ConfigError(f"{setting_source(settings, 'api_key', TABLE)} holds a character that a key cannot have")
+    checked_key(settings, TABLE)
     return settings

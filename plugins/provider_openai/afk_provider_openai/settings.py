@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
-from afkcli.plugin import ConfigError, FrozenStruct, MissingKeyError, address_secrets, setting_source
+from afkcli.plugin import FrozenStruct, MissingKeyError, address_secrets, setting_source
 from afkcli.providers.base_url import checked_host
+from afkcli.providers.checked_settings import check_above_zero, check_choice, checked_key
 from afkcli.providers.network import check_network
 from afkcli.providers.provider_errors import ProviderErrors
 
@@ -87,15 +88,8 @@ def server_from(settings: Settings) -> Server:
     host = checked_host(url, str(source), "http://127.0.0.1:8080/v1")
     # api.openai.com and its regional forms, such as eu.api.openai.com; anything else speaks Chat Completions.
     is_openai = _is_or_is_below(host, OPENAI_HOST)
-    if settings.api not in ("auto", "chat", "responses"):
-        raise ConfigError(
-            f"{setting_source(settings, 'api', TABLE)} is {settings.api!r}; it can be auto, chat or responses"
-        )
-    for name in ("connect_timeout", "first_byte_timeout", "idle_timeout"):
-        if not getattr(settings, name) > 0:
-            raise ConfigError(
-                f"{setting_source(settings, name, TABLE)} is {getattr(settings, name)!r}; it is a number above 0"
-            )
+    check_choice(settings, "api", ("auto", "chat", "responses"), TABLE)
+    check_above_zero(settings, ("connect_timeout", "first_byte_timeout", "idle_timeout"), TABLE)
     api: ApiName = settings.api if settings.api != "auto" else "responses" if is_openai else "chat"
     key = _key(settings, is_openai=is_openai)
     name = "OpenAI" if is_openai else f"the server at {urlsplit(url).netloc.rpartition('@')[2]}"
@@ -138,9 +132,7 @@ def _where_to_look(settings: Settings) -> str:
 
 
 def _key(settings: Settings, *, is_openai: bool) -> str:
-    key = settings.api_key.strip()
+    key = checked_key(settings, TABLE)
     if not key and is_openai:
         raise MissingKeyError(f"no key for OpenAI: {_HOW_TO_SET} in the config")
-    if not (key.isascii() and (key.isprintable() or not key)):
-        raise ConfigError(f"{setting_source(settings, 'api_key', TABLE)} holds a character that a key cannot have")
     return key or PLACEHOLDER_KEY

@@ -13,7 +13,9 @@ from afkcli.providers.connection import Connection
 from afkcli.providers.event_stream import EventStream
 from afkcli.providers.merged_events import EventMerger
 from afkcli.providers.named_message import NamedMessage
+from afkcli.providers.wire import decode_events
 
+_DONE = "[DONE]"
 AFTER_FINISH_SECONDS = 5.0
 """How long a server may take from the finish reason to the usage and the end of the stream."""
 
@@ -40,6 +42,26 @@ class Reader(Protocol):
     def response(self) -> ModelResponse: ...
 
     def message_at(self, named: NamedMessage) -> int | None: ...
+
+
+def event_objects(reader: Reader, events: Iterable[str]) -> Iterator[JsonObject]:
+    """Yield the JSON objects in some events' data, for the `feed` of a reader.
+
+    At `[DONE]`, the end marker of Chat Completions that gateways also add to other streams, it says that the reader has
+    `ended` and stops.
+
+    Raises:
+        ValueError: the data of an event is not JSON.
+
+    Since: 0.2.
+    """
+    for data in events:
+        if data.startswith(_DONE):
+            reader.ended = True
+            return
+        found = decode_events(data)
+        del data  # it may be long, and its text is used now
+        yield from found
 
 
 class AfterFinish:

@@ -29,11 +29,11 @@ from afkcli.plugin import (
     Usage,
     clean_text,
 )
-from afkcli.providers.answer_stream import after_answer
+from afkcli.providers.answer_stream import after_answer, event_objects
 from afkcli.providers.error_signs import is_error
 from afkcli.providers.named_message import NamedMessage
 from afkcli.providers.tool_names import ToolNames
-from afkcli.providers.wire import TokenCounts, decode_events, tool_call, word_of
+from afkcli.providers.wire import TokenCounts, tool_call, word_of
 
 # https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
 _WORDS: Mapping[FinishReason, str] = {
@@ -51,7 +51,6 @@ _WARNINGS = {
     "compaction": "the server paused the answer behind a compaction; ask it to go on",
     "pause_turn": "a tool that runs at the server paused the answer; ask it to go on",
 }
-DONE = "[DONE]"
 
 
 class AnswerReader:
@@ -89,14 +88,8 @@ class AnswerReader:
             ProviderError: the server reported an error before its answer was whole.
             ValueError: the data of an event is not JSON.
         """
-        for data in events:
-            if data.startswith(DONE):  # gateways end every stream so
-                self.ended = True
-                return
-            found = decode_events(data)
-            del data  # it may be long, and its text is used now
-            for event in found:
-                yield from self._take(event)
+        for event in event_objects(self, events):
+            yield from self._take(event)
 
     def _take(self, event: JsonObject) -> Iterator[ModelEvent]:
         kind = event.get("type")

@@ -11,18 +11,16 @@ from afk_provider_openai.models import is_mistral_model
 from afk_provider_openai.settings import Server
 from afk_provider_openai.structured import schema_format
 from afkcli.plugin import JsonObject, ModelEvent, ModelRequest, ModelResponse, TextDelta
-from afkcli.providers.answer_stream import after_answer
+from afkcli.providers.answer_stream import after_answer, event_objects
 from afkcli.providers.base_url import split_base_url
 from afkcli.providers.chat import OPTIONS, chat_message_at, chat_messages, chat_tool, wire_ids
 from afkcli.providers.chat_answer import ChatAnswer, error_in
 from afkcli.providers.named_message import NamedMessage
 from afkcli.providers.origin import Origin
 from afkcli.providers.tool_names import ToolNames
-from afkcli.providers.wire import decode_events
 from afkcli.providers.wire_ids import SHORT, WireIds
 
 PATH = "/chat/completions"
-DONE = "[DONE]"
 
 
 def request_body(server: Server, request: ModelRequest, names: ToolNames) -> JsonObject:
@@ -87,23 +85,17 @@ class ChatReader:
             ProviderError: the server reported an error.
             ValueError: the data of an event is not JSON.
         """
-        for data in events:
-            if data.startswith(DONE):
-                self.ended = True
-                return
-            chunks = decode_events(data)
-            del data  # it may be long, and its text is used now
-            for chunk in chunks:
-                plain = self._answer.plain_text(chunk)
-                if plain is not None:  # most chunks: nothing else is looked for in them
-                    yield TextDelta(plain)
-                    continue
-                yield from self._answer.chunk(chunk)
-                if (told := error_in(chunk)) is not None:
-                    error = self._server.errors.event(self._model, told)
-                    if not self._answer.is_whole:
-                        raise error
-                    yield after_answer(str(error))
+        for chunk in event_objects(self, events):
+            plain = self._answer.plain_text(chunk)
+            if plain is not None:  # most chunks: nothing else is looked for in them
+                yield TextDelta(plain)
+                continue
+            yield from self._answer.chunk(chunk)
+            if (told := error_in(chunk)) is not None:
+                error = self._server.errors.event(self._model, told)
+                if not self._answer.is_whole:
+                    raise error
+                yield after_answer(str(error))
 
     def close(self) -> Iterator[ModelEvent]:
         """Yield what was held back; raises as `ChatAnswer.close`."""

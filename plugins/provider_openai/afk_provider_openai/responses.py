@@ -36,14 +36,14 @@ from afkcli.plugin import (
     dumps,
     field,
 )
+from afkcli.providers.answer_stream import event_objects
 from afkcli.providers.error_signs import is_error
 from afkcli.providers.named_message import NamedMessage, index_in_request
 from afkcli.providers.tool_names import ToolNames
-from afkcli.providers.wire import TextPieces, TokenCounts, decode_events, index_of, json_size, tool_call, word_of
+from afkcli.providers.wire import TextPieces, TokenCounts, index_of, json_size, tool_call, word_of
 
 PATH = "/responses"
 COMPACT_PATH = "/responses/compact"
-DONE = "[DONE]"
 
 MAX_ITEMS = 10_000
 """Of one answer."""
@@ -106,14 +106,8 @@ class ResponsesReader:
             ProviderError: the server reported an error.
             ValueError: the data of an event is not JSON.
         """
-        for data in events:
-            if data.startswith(DONE):  # the end marker of Chat Completions, which gateways add
-                self.ended = True
-                return
-            found = decode_events(data)
-            del data  # it may be long, and its text is used now
-            for event in found:
-                yield from self._take(event)
+        for event in event_objects(self, events):
+            yield from self._take(event)
 
     def _take(self, event: JsonObject) -> Iterator[ModelEvent]:
         kind = event.get("type")

@@ -21,6 +21,20 @@ _SINGLE = (
     "unevaluatedItems",
 )
 
+ANNOTATIONS = frozenset(
+    {
+        "title",
+        "default",
+        "examples",
+        "$schema",
+        "$comment",
+        "deprecated",
+        "readOnly",
+        "writeOnly",
+    }
+)
+"""Keywords that say nothing of which values fit, so that they can be left out."""
+
 
 class UnfitSchemaError(ValueError):
     """A schema says what an API cannot be told."""
@@ -68,6 +82,12 @@ def closed(schema: JsonObject) -> JsonObject:
     if "properties" not in schema and "additionalProperties" not in schema:
         raise UnfitSchemaError("an object of any properties")
     return {"properties": {}, **schema, "additionalProperties": False}
+
+
+def has_boolean(schema: JsonObject) -> bool:
+    """Return whether a schema directly in this one is `true` or `false`."""
+    inner = [schema.get("items"), *schema.get("anyOf", ()), *schema.get("properties", {}).values()]
+    return any(isinstance(item, bool) for item in inner)
 
 
 def allows_null(schema: Json) -> bool:

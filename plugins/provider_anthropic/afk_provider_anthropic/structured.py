@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from afkcli.plugin import Json, JsonObject, ModelRequest, dumps, replace, told
-from afkcli.providers.schemas import UnfitSchemaError, closed, rewritten, schemas_in
+from afkcli.providers.schemas import ANNOTATIONS, UnfitSchemaError, closed, has_boolean, rewritten, schemas_in
 
 MAX_OPTIONAL = 24
 MAX_UNIONS = 16
@@ -29,18 +29,6 @@ _SAID = frozenset(
         "description",
         "format",
         "minItems",
-    }
-)
-_LEFT_OUT = frozenset(
-    {
-        "title",
-        "default",
-        "examples",
-        "$schema",
-        "$comment",
-        "deprecated",
-        "readOnly",
-        "writeOnly",
     }
 )
 _DESCRIBED = frozenset(
@@ -105,13 +93,13 @@ def format_schema(schema: JsonObject) -> JsonObject | None:
 
 
 def _said(schema: JsonObject) -> JsonObject:
-    new = {name: value for name, value in schema.items() if name not in _LEFT_OUT}
+    new = {name: value for name, value in schema.items() if name not in ANNOTATIONS}
     if "oneOf" in new and "anyOf" not in new:
         new["anyOf"] = new.pop("oneOf")
     if "$ref" in new and not new.keys() & {"$defs", "definitions"}:
         return {"$ref": new["$ref"]}
     bounds = {name: new.pop(name) for name in list(new) if _is_bound(name, new[name])}
-    if not new.keys() <= _SAID or _has_boolean(new):
+    if not new.keys() <= _SAID or has_boolean(new):
         raise UnfitSchemaError("a keyword")
     if not new.keys() & {"type", "anyOf", "enum", "const", "$ref"}:
         raise UnfitSchemaError("a value of any type")
@@ -133,11 +121,6 @@ def _is_bound(name: str, value: Json) -> bool:
 def _is_object(schema: JsonObject) -> bool:
     kind = schema.get("type")
     return kind == "object" or (isinstance(kind, list) and "object" in kind)
-
-
-def _has_boolean(schema: JsonObject) -> bool:
-    inner = [schema.get("items"), *schema.get("anyOf", ()), *schema.get("properties", {}).values()]
-    return any(isinstance(item, bool) for item in inner)
 
 
 def _is_recursive(schema: JsonObject) -> bool:

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from afk_provider_openai.settings import Server
 from afkcli.plugin import Json, JsonObject, ModelRequest, replace, told
-from afkcli.providers.schemas import UnfitSchemaError, allows_null, closed, rewritten, schemas_in
+from afkcli.providers.schemas import (
+    ANNOTATIONS,
+    UnfitSchemaError,
+    allows_null,
+    closed,
+    has_boolean,
+    rewritten,
+    schemas_in,
+)
 
 NAME = "answer"
 
@@ -39,18 +47,6 @@ _SAID = frozenset(
         "exclusiveMaximum",
         "minItems",
         "maxItems",
-    }
-)
-_LEFT_OUT = frozenset(
-    {
-        "title",
-        "default",
-        "examples",
-        "$schema",
-        "$comment",
-        "deprecated",
-        "readOnly",
-        "writeOnly",
     }
 )
 _FORMATS = frozenset(
@@ -103,8 +99,8 @@ def strict_schema(schema: JsonObject) -> JsonObject | None:
 
 
 def _strict(schema: JsonObject) -> JsonObject:
-    new = {name: value for name, value in schema.items() if name not in _LEFT_OUT}
-    if not new.keys() <= _SAID or _has_boolean(new):
+    new = {name: value for name, value in schema.items() if name not in ANNOTATIONS}
+    if not new.keys() <= _SAID or has_boolean(new):
         raise UnfitSchemaError("a keyword")
     if "$ref" in new:
         return _reference(new)
@@ -131,11 +127,6 @@ def _all_required(schema: JsonObject) -> JsonObject:
     if not set(required) <= set(schema["properties"]):
         raise UnfitSchemaError("a required property without a schema")
     return {**schema, "required": list(schema["properties"])}
-
-
-def _has_boolean(schema: JsonObject) -> bool:
-    inner = [schema.get("items"), *schema.get("anyOf", ()), *schema.get("properties", {}).values()]
-    return any(isinstance(item, bool) for item in inner)
 
 
 def _types(schema: JsonObject) -> list[Json]:

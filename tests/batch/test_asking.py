@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +21,11 @@ from afkcli.batch.result_table import COLUMNS, header_line, table_line
 from afkcli.batch.results import refused, result_of, row_of
 from afkcli.core.contract.engine import PromptState, SettledPrompt
 from afkcli.core.contract.errors import UsageError
-from afkcli.core.contract.ids import uuid7
+from afkcli.core.contract.ids import rfc3339, uuid7
 from afkcli.core.contract.jsonform import JsonObject, dumps, loads
+from afkcli.core.contract.protocols import ThreadInfo
 from afkcli.core.thread.memory_store import MemoryStore
+from afkcli.host.paths import config_file
 from afkcli.testing.model_server import ModelServer, RecordedRequest, Step
 from afkcli.wiring.agents import agent_for
 from afkcli.wiring.assembly import load_setup
@@ -186,3 +189,35 @@ class TestTable:
         line = table_line(row(PromptState.DONE, result))
         assert line == 'p-1,done,,"{""a"":1}",,,,,,,3,,,0,1,,,,"{""x"":""y""}"'
         assert header_line().split(",") == list(COLUMNS)
+
+
+class TestDefaultModel:
+    """What a prompt without a model is asked on a machine whose config has other models."""
+
+    @pytest.fixture(autouse=True)
+    def other_config(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        config_file(dict(os.environ)).write_text('model = "openai/own"\n[agents.judge]\nmodel = "openai/of-judge"\n')
+        monkeypatch.setenv("AFK_MODEL", "openai/of-the-variable")
+
+    @pytest.mark.parametrize(
+        ("request_", "of_thread", "model"),
+        [
+            ({"default_model": "openai/sent"}, None, "openai/sent"),
+            ({"default_model": "openai"}, None, "openai/"),
+            ({"default_model": "openai/sent"}, "openai/last", "openai/last"),
+            ({"default_model": "openai/sent", "agent": "judge"}, None, "openai/sent"),
+            ({"default_model": "openai/sent", "agent": "judge"}, "openai/last", "openai/sent"),
+            ({"default_model": "openai/sent", "model": "openai/named"}, "openai/last", "openai/named"),
+            ({}, None, "openai/of-the-variable"),
+        ],
+    )
+    def test_is_the_one_that_was_sent_unless_the_prompt_or_its_thread_has_one(
+        self, request_: JsonObject, of_thread: str | None, model: str
+    ) -> None:
+        now = rfc3339(time.time())
+        thread = ThreadInfo(key=uuid7(), name="t", created=now, used=now, model=of_thread, agent="afk")
+        assert agent_for(load_setup(), flags_of_prompt(Defaults(), request_), thread).model == model
+
+    def test_of_the_command_line_goes_before_it(self) -> None:
+        flags = flags_of_prompt(Defaults(model="openai/named"), {"default_model": "openai/sent"})
+        assert agent_for(load_setup(), flags, None).model == "openai/named"

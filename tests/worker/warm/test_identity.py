@@ -75,15 +75,15 @@ def test_another_value_of_a_variable_that_matters_runs_cold(
     ("name", "value"), [("LD_PRELOAD", ""), ("OPENAI_LOG", "info"), ("PYDANTIC_DISABLE_PLUGINS", "1"), ("LD_AUDIT", "")]
 )
 def test_a_variable_that_no_worker_gets_runs_cold_and_starts_no_other_worker(
-    fresh: WarmShell, name: str, value: str
+    shell: WarmShell, name: str, value: str
 ) -> None:
-    before = fresh.warm_up()
+    before = shell.warm_up()
 
     for _ in range(2):
-        assert fresh.afk("run", "-n", "hi", **{name: value}).code == 0
+        assert shell.afk("run", "-n", "hi", **{name: value}).code == 0
 
-    until(lambda: (state := fresh.worker) is not None and name in state.reason, "the reason")
-    assert fresh.warm_up().pid == before.pid
+    until(lambda: (state := shell.worker) is not None and name in state.reason, "the reason")
+    assert shell.warm_up().pid == before.pid
 
 
 def test_what_a_debugger_looks_into_runs_cold() -> None:

@@ -40,6 +40,42 @@ if not HAS_SCHEMA_TOOLS:
 settings.register_profile("small", deadline=None, max_examples=25)
 settings.register_profile("full", deadline=None, max_examples=int(os.environ.get("AFK_TEST_EXAMPLES", "70")))
 
+TESTS_A_SECOND = 8
+SLOW_FILES = {
+    "plugins/engine_dbos/tests/test_many_machines.py": 60,
+    "plugins/provider_local/tests/test_provider_local.py": 60,
+    "plugins/provider_openai/tests/test_llama_cpp.py": 30,
+    "plugins/store_disk/tests/test_text_index.py": 40,
+    "plugins/store_postgres/tests/test_contract.py": 50,
+    "plugins/tools_mcp/tests/test_endings.py": 30,
+    "plugins/tools_mcp/tests/test_http.py": 40,
+    "tests/commands/test_looking_back.py": 40,
+    "tests/commands/test_plugin_install.py": 120,
+    "tests/docs/test_documented_commands.py": 250,
+    "tests/e2e/test_batch.py": 45,
+    "tests/e2e/test_batch_via_provider.py": 40,
+    "tests/e2e/test_chat.py": 50,
+    "tests/e2e/test_completion.py": 60,
+    "tests/e2e/test_sign_of_life.py": 70,
+    "tests/e2e/test_tool_images.py": 80,
+    "tests/e2e/test_unread_output.py": 40,
+    "tests/safety/test_bound_starts.py": 40,
+    "tests/safety/test_clock.py": 40,
+    "tests/safety/test_keys.py": 40,
+    "tests/sandbox/test_sandbox_table.py": 60,
+    "tests/screen/test_activity.py": 30,
+    "tests/screen/test_markdown.py": 40,
+    "tests/worker/test_client_signals.py": 120,
+    "tests/worker/warm/test_faults.py": 50,
+    "tests/worker/warm/test_identity.py": 90,
+    "tests/worker/warm/test_other_users.py": 40,
+    "tests/worker/warm/test_same_answers.py": 60,
+    "tests/worker/warm/test_warm_runs.py": 50,
+    "tests/worker/warm/test_worker_command.py": 60,
+    "tests/worker/warm/test_worker_faults.py": 80,
+}
+"""About how many seconds the files take whose tests take longer than those of others, of which a second has some."""
+
 WARM = pytest.StashKey[list[tuple[int, int, dict[str, int]]]]()
 """Of each process of tests: how many commands ran warm, how many were started, and why some ran cold."""
 
@@ -106,7 +142,7 @@ def _everything(config: pytest.Config) -> bool:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the long suites to CI and to `--full`, unless they are named; begin with the files that take longest."""
     if _everything(config):
-        items.sort(key=_longest_files_first(items))
+        items.sort(key=_longest_files_first(config, items))
     if _full(config) or not _everything(config):
         return
     left_out = [item for item in items if item.get_closest_marker("long") is not None]
@@ -114,14 +150,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=left_out)
 
 
-def _longest_files_first(items: list[pytest.Item]) -> Callable[[pytest.Item], tuple[bool, int]]:
-    """Return the key that sorts tests by their files: those of long suites first, then by their number of tests.
+def _longest_files_first(config: pytest.Config, items: list[pytest.Item]) -> Callable[[pytest.Item], tuple[bool, int]]:
+    """Return the key that sorts tests by their files: those of long suites first, then by what a file takes.
 
     A file is run by one process, so that a long one that begins last keeps all others waiting.
     """
+    slow = {config.rootpath / name: seconds for name, seconds in SLOW_FILES.items()}
+    if missing := [str(path) for path in slow if not path.exists()]:
+        raise pytest.UsageError(f"SLOW_FILES in conftest.py names files that are not there: {', '.join(missing)}")
     counts = Counter(item.path for item in items)
     long = {item.path for item in items if item.get_closest_marker("long") is not None}
-    return lambda item: (item.path not in long, -counts[item.path])
+    return lambda item: (item.path not in long, -slow.get(item.path, counts[item.path] // TESTS_A_SECOND))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -138,6 +138,8 @@ def _of_room(running: int) -> Decision | None:
 
 
 def _of_files(identity: Identity) -> Decision | None:
+    if not identity.is_of_today():
+        return Decision.stale("the date has changed")
     path = identity.changed_path()
     return Decision.stale(f"{path} has changed") if path is not None else None
 

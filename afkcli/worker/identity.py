@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -83,6 +84,7 @@ class Identity:
         self._coerced = self.added.get(COERCED)
         self.program_folder = program_folder
         self.process = process_state("self")
+        self._day = _today()
 
     def changed_path(self) -> str | None:
         """Return a file or folder that has changed, or None."""
@@ -105,6 +107,10 @@ class Identity:
         """Take the state of what is not watched, or may be hidden by a mount, as the one before."""
         self._asked = {path: self.stamps.get(path) or stamp(path) for path in self._watch.asked}
         self._folders = {path: self.stamps.get(path) or stamp(path) for path in self._watch.folders}
+
+    def is_of_today(self) -> bool:
+        """Return whether the date is the same as when the modules were imported: one may have kept it."""
+        return self._day == _today()
 
     def look_ahead(self) -> None:
         """Ask already now for what need not be asked at the hand-over unless something is mounted meanwhile."""
@@ -190,6 +196,10 @@ def process_state(pid: int | str) -> dict[str, object]:
     state["root"] = _numbers(f"/proc/{pid}/root")
     state["scheduling"] = scheduling_of(pid)
     return state
+
+
+def _today() -> str:
+    return time.strftime("%Y-%m-%d")
 
 
 def _read(pid: int | str, name: str) -> bytes:

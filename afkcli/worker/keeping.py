@@ -17,6 +17,14 @@ def keep_discovery() -> list[str]:
     return entry_points.keep_found()
 
 
+def plugin_packages() -> set[str]:
+    """Return the names of the packages of installed plugins."""
+    from afkcli.loading import entry_points
+
+    found = entry_points.claims(("afk",)).values()
+    return {point.value.partition(":")[0].partition(".")[0].strip() for points in found for point in points}
+
+
 def keep_tls(modules: Sequence[str]) -> list[str]:
     """Keep the TLS contexts of the HTTP libraries that were imported; return the files of certificates in them."""
     from afkcli.providers import certificates

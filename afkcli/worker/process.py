@@ -22,7 +22,8 @@ from afkcli.worker import locks, place, room
 from afkcli.worker.child import StandBy
 from afkcli.worker.failures import Attempt
 from afkcli.worker.identity import Identity, imported_paths, recorded, stamp
-from afkcli.worker.keeping import keep_discovery, keep_tls, time_zone_files
+from afkcli.worker.importing import observed
+from afkcli.worker.keeping import keep_discovery, keep_tls, plugin_packages, time_zone_files
 from afkcli.worker.leftovers import remove_leftovers
 from afkcli.worker.rehearsal import Rehearsal
 from afkcli.worker.serving import Serving
@@ -165,17 +166,20 @@ def _prepared(
     folder = os.path.dirname(order["socket"])  # noqa: PTH120
     remove_leftovers(folder)
     rehearsal = Rehearsal(command, order["modules"], folder)
-    rehearsal.load()
-    rehearsal.run(1)  # before the other modules: a plugin may have something to set before it imports its SDK
-    for name in order["modules"]:
-        with contextlib.suppress(Exception):
-            importlib.import_module(name)
+    with observed(plugin_packages()) as seen:
+        rehearsal.load()
+        rehearsal.run(1)  # before the other modules: a plugin may have something to set before it imports its SDK
+        for name in order["modules"]:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+    if seen.doubt:
+        raise RuntimeError(seen.doubt)
     found = keep_discovery()
     authorities = keep_tls(order["modules"])
     rehearsal.run(REHEARSALS)
     end_noting()
     _wait_for_threads()
-    paths = [*imported_paths(), *found, *authorities, *time_zone_files(initial), os.fspath(config_file())]
+    paths = [*imported_paths(), *seen.paths, *found, *authorities, *time_zone_files(initial), os.fspath(config_file())]
     identity = Identity(paths, read, initial, order["program_folder"])
     if changed := identity.changed_since(before):
         raise RuntimeError(f"{changed} has changed meanwhile")

@@ -101,6 +101,17 @@ def test_what_a_debugger_looks_into_runs_cold() -> None:
     assert not decision.is_stale
 
 
+def test_the_next_day_a_command_runs_cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = Identity([], [], {}, "/bin")
+    assert deciding._of_files(identity) is None
+
+    monkeypatch.setattr("time.strftime", lambda form: "2000-01-01")
+    decision = deciding._of_files(identity)
+
+    assert decision is not None
+    assert decision.is_stale
+
+
 def test_the_old_value_of_a_plugin_file_is_never_used(shell: WarmShell, tmp_path: Path) -> None:
     plugin = tmp_path / "marked.py"
     for version in (1, 2, 3):

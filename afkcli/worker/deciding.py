@@ -78,6 +78,8 @@ def decide(order: wire.Order, caller: Caller, identity: Identity, running: int) 
     """Return whether the command of a client may run in this process, while so many others run in the worker."""
     words = [os.fsdecode(text) for text in order.arguments]
     environment = {os.fsdecode(name): os.fsdecode(value) for name, value in order.environment.items()}
+    if not order.flags & wire.HAS_FOLDER:  # one that was deleted can be opened, one that it may not enter cannot
+        return Decision.cold("its working folder cannot be opened")
     return (
         _of_command(words[1:], order)
         or _of_environment(words[0], environment, identity)

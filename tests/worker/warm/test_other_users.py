@@ -89,6 +89,28 @@ def test_a_user_without_rights_has_a_worker(theirs: UserShell) -> None:
     assert not with_key(pids)
 
 
+def test_in_a_folder_that_may_not_be_entered_a_command_reads_no_other_folder(theirs: UserShell) -> None:
+    theirs.warm_up()
+    inner = theirs.folder / "inner"
+    inner.mkdir()
+    theirs.user.gives(inner)
+    script = 'cd inner && chmod 0 . && "$0" run -n -q --attach etc/passwd hi'  # there is /etc/passwd
+    ends = []
+    for switch in ("off", "on"):
+        done = subprocess.run(
+            theirs.command("sh", "-c", script, AFK),
+            env=theirs.environment(AFK_WORKER=switch),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=LIMIT,
+        )
+        inner.chmod(0o700)
+        ends.append((done.returncode, done.stdout, done.stderr))
+
+    assert ends[0][0] == 2
+    assert ends[0] == ends[1]
+
+
 @pytest.mark.parametrize("free", FREE)
 def test_with_a_full_table_of_processes_a_command_ends_as_a_cold_one_does(
     theirs: UserShell, server: ModelServer, free: int

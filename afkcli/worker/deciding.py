@@ -82,7 +82,7 @@ def decide(order: wire.Order, caller: Caller, identity: Identity, running: int) 
         return Decision.cold("its working folder cannot be opened")
     return (
         _of_command(words[1:], order)
-        or _of_environment(words[0], environment, identity)
+        or _of_environment(_program(words[0], caller), environment, identity)
         or _of_process(caller, identity)
         or _of_terminal(words[1:], order, caller, environment)
         or _of_room(running)
@@ -101,6 +101,14 @@ def _of_command(words: Sequence[str], order: wire.Order) -> Decision | None:
     if any(name in word for word in words for name in named):
         return Decision.cold("an argument names a descriptor")
     return None
+
+
+def _program(called: str, caller: Caller) -> str:
+    """Return the path of what was executed; a relative one is of the folder of the caller, not of this process."""
+    try:
+        return called if called.startswith("/") else os.path.join(os.readlink(f"/proc/{caller.pid}/cwd"), called)  # noqa: PTH115, PTH118
+    except OSError:
+        return called
 
 
 def _approvals(words: Sequence[str]) -> list[str]:

@@ -68,6 +68,28 @@ def test_every_command_answers_the_same_warm(both: Callable[..., Both], argument
     assert (done.warm.code, done.warm.out, done.warm.err) == (done.cold.code, done.cold.out, done.cold.err)
 
 
+@pytest.mark.parametrize("name", ["./linked", "./.venv/bin/afk", "sub/../linked"])
+def test_a_program_that_is_called_by_a_relative_path_runs_warm(shell: WarmShell, name: str) -> None:
+    (shell.folder / ".venv/bin").mkdir(parents=True, exist_ok=True)
+    (shell.folder / "sub").mkdir(exist_ok=True)
+    for link in ("linked", ".venv/bin/afk"):
+        if not (shell.folder / link).is_symlink():
+            (shell.folder / link).symlink_to(AFK)
+
+    def run(**env: str) -> tuple[int, bytes, bytes]:
+        done = subprocess.run(
+            [name, "run", "--no-such-option"],
+            env=shell.environment(**env),
+            cwd=shell.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=LIMIT,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    assert run(AFK_WORKER="off") == shell.warm(run)
+
+
 def test_what_is_piped_in_is_read_by_the_warm_run(both: Callable[..., Both], server: ModelServer) -> None:
     both("run", "Review this", stdin=b"a diff")
 

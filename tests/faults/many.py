@@ -19,18 +19,21 @@ _SECONDS = 1800
 _MOST_LOG_BYTES = 64 * 1024 * 1024
 
 
-def at_once(seed: str, runs: int, threads: int, rounds: int = 1, cold: bool = False) -> Row:
-    """Start `runs` runs, 50 at a time, beside two busy loops; each on a thread of its own, or all on `threads` threads.
+def at_once(
+    seed: str, runs: int, threads: int, rounds: int = 1, cold: bool = False, busy_loops: int = _BUSY_LOOPS
+) -> Row:
+    """Start `runs` runs, 50 at a time, beside busy loops; each on a thread of its own, or all on `threads` threads.
 
     It is what `seq RUNS | xargs -P50 -I{} afk run -t t{} ...` does.
 
     Args:
         cold: whether each run is a new process that imports everything, as from a shell.
+        busy_loops: how many processes keep a core busy; one is enough where other tests do it too.
     """
     where = f"{threads} threads" if threads else "threads of their own"
-    row = Row(case=f"{runs} runs, {_AT_ONCE} at once, on {where}", tries=runs * rounds)
+    row = Row(case=f"{runs} runs, {min(runs, _AT_ONCE)} at once, on {where}", tries=runs * rounds)
     for number in range(rounds):
-        with new_world(f"{seed}/{number}", numbered(40, 0.02)) as world, _busy():
+        with new_world(f"{seed}/{number}", numbered(40, 0.02)) as world, _busy(busy_loops):
 
             def run(at: int, world: World = world) -> Running:
                 thread = f"t{at % threads if threads else at}"
@@ -63,9 +66,9 @@ def _check(world: World, done: list[Running], row: Row) -> None:
 
 
 @contextlib.contextmanager
-def _busy() -> Iterator[None]:
+def _busy(count: int) -> Iterator[None]:
     """Keep the machine busy with something else."""
-    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(_BUSY_LOOPS)]
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield
     finally:

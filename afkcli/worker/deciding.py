@@ -94,7 +94,7 @@ def decide(order: wire.Order, caller: Caller, identity: Identity, running: int) 
 def _of_command(words: Sequence[str], order: wire.Order) -> Decision | None:
     command = command_of(words)
     if command[:1] and (command[0] in NEVER or (command[0] == "batch" and _may_read("batch", words))):
-        return Decision.cold(f"`afk {command[0]}` runs cold")
+        return Decision.cold("" if command[0] == "worker" else f"`afk {command[0]}` runs cold")
     if "--edit" in words or "ask" in _approvals(words):
         return Decision.cold("a person is asked")
     named = _OTHER_FILES if order.flags & wire.HAS_OTHERS else _TERMINALS

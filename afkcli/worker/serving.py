@@ -177,7 +177,8 @@ class Serving:
             self._running[self._child] = socket.socket(fileno=descriptors.pop())
             self._used = time.monotonic()
             self._served += 1
-        self._note(self._served, said[1:].decode("utf-8", "replace"))
+        if said == TAKEN or said[1:]:  # else it was not a command, or the one that shows the last reason
+            self._note(self._served, said[1:].decode("utf-8", "replace"))
         for descriptor in descriptors:
             os.close(descriptor)
         if said[:1] == STALE:

@@ -52,6 +52,16 @@ def test_the_documented_commands_work(fresh: WarmShell) -> None:
     until(lambda: has_ended(state.pid), "the end of the worker")
 
 
+def test_status_says_why_another_command_ran_cold_and_not_that_it_did_itself(fresh: WarmShell) -> None:
+    fresh.warm_up()
+    assert fresh.afk("completion", "bash").code == 0
+    until(lambda: fresh.worker is not None and fresh.worker.reason, "the reason")
+
+    shown = [json.loads(fresh.afk("worker", "status", "--json").out)["last_cold"] for _ in range(3)]
+
+    assert shown == ["`afk completion` runs cold"] * 3
+
+
 def test_without_a_worker_status_says_so(fresh: WarmShell) -> None:
     done = fresh.afk("worker", "status")
 
@@ -64,7 +74,7 @@ def test_without_a_worker_status_says_so(fresh: WarmShell) -> None:
 def test_a_worker_ends_when_its_folder_vanishes(fresh: WarmShell) -> None:
     state = fresh.warm_up()
 
-    shutil.rmtree(fresh.runtime / "afk")
+    shutil.rmtree(fresh.runtime / "afk", ignore_errors=True)  # a child may rehearse in it
 
     until(lambda: has_ended(state.pid), "the end of the worker")
 

@@ -147,13 +147,16 @@ class SharingContract(StoreCase):
             return save(store, lease, with_seal(lease.thread, [text_message(Role.USER, "question")]))
 
         lease = append(lease)  # what is made once is made now
+        peaks = []
         tracemalloc.start()
         try:
-            append(lease)
-            peak = tracemalloc.get_traced_memory()[1]
+            for _ in range(3):  # other threads of the tests' process may take memory meanwhile
+                tracemalloc.clear_traces()
+                lease = append(lease)
+                peaks.append(tracemalloc.get_traced_memory()[1])
         finally:
             tracemalloc.stop()
-        assert peak < LONG_THREAD / 10
+        assert min(peaks) < LONG_THREAD / 10
 
     # several processes
 

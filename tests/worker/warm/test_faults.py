@@ -283,13 +283,13 @@ def test_a_signal_ends_a_warm_run_as_a_cold_one(shared: WarmShell, held: Held, n
 def test_on_a_terminal_ctrl_z_stops_a_warm_run_and_ctrl_c_ends_it(
     shared: WarmShell, held: Held, tmp_path: Path
 ) -> None:
-    pid = worker_pid(shared)
     environment = {**shared.environment(), "PS1": "$ "}
     with Terminal(["bash", "--norc", "--noprofile", "-i"], environment=environment, folder=tmp_path) as terminal:
         for _ in range(5):
+            pid = worker_pid(shared)  # another one, if something that it had imported has changed
+            until(lambda pid=pid: children(pid), "a child that stands by")  # type: ignore[misc]
             served = shared.served
             terminal.wait_for("$")
-            until(lambda: children(pid), "a child that stands by")
             terminal.type(f"{AFK} run -n hold </dev/null\n")
             held.wait()
             if shared.served > served:

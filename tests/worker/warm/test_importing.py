@@ -43,7 +43,7 @@ def observe(folder: Path, text: str) -> tuple[str, str]:
         ("import sys; IS_TERMINAL = sys.stdout.isatty()", "asks for a terminal"),
         ("import os; FOLDER = os.getcwd()", "asks for the working folder"),
         ("from pathlib import Path; FOLDER = Path.cwd()", "asks for the working folder"),
-        ("KEY = open('/root/key').read()", "reads /root/key"),
+        ("KEY = open('/home/u/key').read()", "reads /home/u/key"),
         ("from pathlib import Path; KEY = Path('key').read_text()", "reads key in the working folder"),
         ("import os; NAMES = os.listdir('/home')", "reads /home"),
         ("open('/var/tmp/noted', 'a').close()", "writes /var/tmp/noted"),
@@ -69,7 +69,7 @@ def test_a_file_beside_a_module_counts_as_the_module_does(tmp_path: Path) -> Non
 
 
 def test_what_is_done_later_does_not_count(tmp_path: Path) -> None:
-    assert observe(tmp_path, "def later():\n    print(open('/root/key').read())") == ("", "[]")
+    assert observe(tmp_path, "def later():\n    print(open('/home/u/key').read())") == ("", "[]")
 
 
 def test_a_library_may_ask_for_the_folder_and_the_terminal_and_a_plugin_for_that_of_temporary_files(

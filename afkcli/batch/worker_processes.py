@@ -18,10 +18,12 @@ from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from typing import Any, Final, NoReturn, Protocol
 
 from afkcli.core.contract.structs import Struct
+from afkcli.host.threads import other_threads_end
 
 _PR_SET_PDEATHSIG: Final = 1
 _DRAIN: Final = b"d"
 _MAX_PROBLEM_BYTES: Final = 8192
+_THREAD_SECONDS: Final = 2.0
 
 
 class BatchWorker(Protocol):
@@ -112,9 +114,11 @@ def held_back(signals: Collection[int]) -> Iterator[None]:
     """Let signals wait inside the block, until `release_signals` or its end.
 
     One that comes while workers are forked would be lost, or end this process before it can wait for what they sent.
+    So it must not be delivered to another thread either, such as one that wrote to the disk and is just ending.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
+        other_threads_end(_THREAD_SECONDS)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -18,6 +18,7 @@ from afkcli.config.reading import load_user_config
 from afkcli.host.collecting import pause_collecting
 from afkcli.host.invocation import Invocation
 from afkcli.host.paths import config_file
+from afkcli.host.threads import other_threads_end
 from afkcli.worker import locks, place, room
 from afkcli.worker.child import StandBy
 from afkcli.worker.failures import Attempt
@@ -178,7 +179,8 @@ def _prepared(
     authorities = keep_tls(order["modules"])
     rehearsal.run(REHEARSALS)
     end_noting()
-    _wait_for_threads()
+    if not other_threads_end(_THREAD_SECONDS):
+        raise RuntimeError("a thread does not end")  # a library has started it
     paths = [*imported_paths(), *seen.paths, *found, *authorities, *time_zone_files(initial), os.fspath(config_file())]
     identity = Identity(paths, read, initial, order["program_folder"])
     if changed := identity.changed_since(before):
@@ -195,19 +197,6 @@ def _is_importing() -> bool:
             return True
         frame = frame.f_back  # type: ignore[assignment]
     return False
-
-
-def _wait_for_threads() -> None:
-    """Wait until no other thread is left.
-
-    Raises:
-        RuntimeError: one does not end: a library has started it.
-    """
-    for _ in range(int(_THREAD_SECONDS / 0.05)):
-        if len(os.listdir("/proc/self/task")) == 1:  # noqa: PTH208
-            return
-        time.sleep(0.05)
-    raise RuntimeError("a thread does not end")
 
 
 def _listener(address: str) -> socket.socket:

@@ -19,7 +19,7 @@ from afkcli.screen.wrapping import wrapped
 WIDTHS = (20, 40, 80, 200)
 COMMAND = CommandPreview(argv="argv", folder="cwd")
 CHANGE = ChangePreview(path="path", text="text")
-HOME = "/home/u/work"
+HOME = "/home/u/garden"
 
 
 def command(*argv: str, **others: Any) -> ShownCall:

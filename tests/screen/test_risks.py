@@ -6,7 +6,7 @@ import pytest
 
 from afkcli.screen.risks import risks_of_command, risks_of_script, risks_of_text
 
-HOME = "/home/u/work"
+HOME = "/home/u/garden"
 
 
 def reasons(*argv: str) -> str:
@@ -58,7 +58,7 @@ def test_a_command_is_pointed_out(argv: list[str], said: str) -> None:
         ["rm", "notes.txt"],
         ["/usr/bin/python3", "script.py"],
         ["cat", "./a/b.txt"],
-        ["cat", "/home/u/work/a.txt"],
+        ["cat", "/home/u/garden/a.txt"],
         ["grep", "-r", "a..b", "src"],
         ["curl", "https://example.org/a/../b"],
         ["echo", "a > b | c"],  # no shell reads it

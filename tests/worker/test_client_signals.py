@@ -246,6 +246,22 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
+def answer_of(sleeper: subprocess.Popen[bytes]) -> bytes:
+    """Ask the sleeper for a byte, and return it: a stopped one gives none."""
+    assert sleeper.stdin is not None
+    assert sleeper.stdout is not None
+    sleeper.stdin.write(b"x")
+    sleeper.stdin.flush()
+    return sleeper.stdout.read(1)
+
+
+def wait_for_stop(process: subprocess.Popen[bytes]) -> int:
+    """Wait until a child process stops, and return the signal that stopped it."""
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    return os.WSTOPSIG(status)
+
+
 def test_ctrl_z_stops_the_client_with_the_run_and_both_continue(
     client: Client, sleeper: subprocess.Popen[bytes]
 ) -> None:
@@ -256,11 +272,7 @@ def test_ctrl_z_stops_the_client_with_the_run_and_both_continue(
         sleeper.send_signal(signal.SIGSTOP)
         call.say(b"T")
         heard.append(call.hear(2))
-        assert sleeper.stdin is not None
-        assert sleeper.stdout is not None
-        sleeper.stdin.write(b"x")
-        sleeper.stdin.flush()
-        heard.append(sleeper.stdout.read(1))  # it runs again
+        heard.append(answer_of(sleeper))  # it runs again
         call.say(b"X\x06")
 
     script = Staged(lambda call: (call.take(sleeper.pid), call.say(b"B")), rest)
@@ -269,9 +281,7 @@ def test_ctrl_z_stops_the_client_with_the_run_and_both_continue(
         assert script.reached.wait(LIMIT)
         process.send_signal(signal.SIGTSTP)
         script.goes_on.set()
-        _, status = os.waitpid(process.pid, os.WUNTRACED)
-        assert os.WIFSTOPPED(status)
-        assert os.WSTOPSIG(status) == signal.SIGTSTP
+        assert wait_for_stop(process) == signal.SIGTSTP
         process.send_signal(signal.SIGCONT)
         assert process.wait(LIMIT) == 6
 
@@ -330,20 +340,14 @@ def test_a_suspended_run_suspends_the_client_in_a_group_without_a_shell_too(
         sleeper.send_signal(signal.SIGSTOP)
         call.say(b"U")
         heard.append(call.hear(2))
-        assert sleeper.stdin is not None
-        assert sleeper.stdout is not None
-        sleeper.stdin.write(b"x")
-        sleeper.stdin.flush()
-        heard.append(sleeper.stdout.read(1))  # it runs again
+        heard.append(answer_of(sleeper))  # it runs again
         call.say(b"X\x06")
 
     script = Staged(lambda call: (call.take(sleeper.pid), call.say(b"B")), rest)
     with ScriptedWorker(script) as worker:
         process = client.start(env=worker.environment, start_new_session=True)
         script.goes_on.set()
-        _, status = os.waitpid(process.pid, os.WUNTRACED)
-        assert os.WIFSTOPPED(status)
-        assert os.WSTOPSIG(status) == signal.SIGSTOP
+        assert wait_for_stop(process) == signal.SIGSTOP
         process.send_signal(signal.SIGCONT)
         assert process.wait(LIMIT) == 6
 

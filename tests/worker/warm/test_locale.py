@@ -25,6 +25,11 @@ def afk_tools(settings):
 """
 
 
+def pid_of_worker(shell: WarmShell) -> int:
+    assert shell.worker is not None
+    return shell.worker.pid
+
+
 @pytest.mark.parametrize(
     "variables",
     [
@@ -51,9 +56,7 @@ def test_a_run_is_warm_and_has_the_locale_of_a_cold_one(
 
     assert "'LC_CTYPE'" in cold.err
     assert (warm.code, warm.out, warm.err) == (cold.code, cold.out, cold.err)
-    current = fresh.worker
-    assert current is not None
-    assert current.pid == state.pid
+    assert pid_of_worker(fresh) == state.pid
 
 
 def test_a_locale_that_a_parent_in_python_has_set_is_that_of_the_worker(
@@ -65,9 +68,7 @@ def test_a_locale_that_a_parent_in_python_has_set_is_that_of_the_worker(
 
     fresh.warm(lambda: fresh.afk("threads", LC_CTYPE="C.UTF-8"))
 
-    current = fresh.worker
-    assert current is not None
-    assert current.pid == state.pid
+    assert pid_of_worker(fresh) == state.pid
 
 
 def test_what_python_says_of_a_locale_that_it_replaces_is_said(

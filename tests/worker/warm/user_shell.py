@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,14 +52,27 @@ class UserShell(WarmShell):
 
     def tasks(self) -> int:
         """Return how many processes and threads the user has."""
-        found = 0
+        return sum(threads for _, threads in self._processes())
+
+    def is_at_rest(self) -> bool:
+        """Return whether a worker and the child that stands by wait for a command, or there is no process at all."""
+        return all(self._is_waiting() for _ in range(5))
+
+    def _is_waiting(self) -> bool:
+        time.sleep(0.02)
+        found = self._processes()
+        return len(found) in (0, 2) and all(process == ("S", 1) for process in found)
+
+    def _processes(self) -> list[tuple[str, int]]:
+        """Return the state (proc_pid_status(5)) and the number of threads of each process of the user."""
+        found = []
         for status in Path("/proc").glob("[0-9]*/status"):
             try:
                 lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
             except (OSError, ValueError):
                 continue
-            if lines["Uid"].split()[0] == str(self.user.uid) and not lines["State"].strip().startswith("Z"):
-                found += int(lines["Threads"])
+            if lines["Uid"].split()[0] == str(self.user.uid):
+                found.append((lines["State"].split()[0], int(lines["Threads"])))
         return found
 
 

@@ -102,13 +102,15 @@ def _main(command: Callable[[Callable[[], Invocation]], Ending]) -> None:
     address = order["socket"]
     here = _numbers(address)
 
-    def leave() -> None:
+    def leave(failure: str) -> None:
+        if failure:
+            attempt.fail(failure)  # before the place is free: the next run looks there, while a command still runs here
         with contextlib.suppress(OSError):
             if _numbers(address) == here:
                 os.unlink(address)  # noqa: PTH108
         os.close(lock)
 
-    failure = Serving(
+    Serving(
         listener,
         child.run,
         is_wanted=lambda: _numbers(address) == here and all(map(os.path.isdir, homes)),
@@ -117,8 +119,6 @@ def _main(command: Callable[[Callable[[], Invocation]], Ending]) -> None:
         leave=leave,
         note=lambda served, reason: write_state(lock, State(began=began, served=served, reason=reason, holds=holds)),
     ).run()
-    if failure:
-        attempt.fail(failure)
 
 
 def _order() -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Serving:
         is_wanted: whether the socket is still this worker's.
         obstacle: called with the number of commands that run; returns why no other child is to stand by, or "".
         idle_s: after so many seconds without a command, the worker ends.
-        leave: gives the place of the worker free; called once.
+        leave: gives the place of the worker free; called once, with why no child can stand by, or "".
         note: called with the number of commands that were run, and why the last one that was not ran cold.
     """
 
@@ -58,7 +58,7 @@ class Serving:
         is_wanted: Callable[[], bool],
         obstacle: Callable[[int], str],
         idle_s: float,
-        leave: Callable[[], None],
+        leave: Callable[[str], None],
         note: Callable[[int, str], None],
     ) -> None:
         self._listener = listener
@@ -78,8 +78,8 @@ class Serving:
         self._failed = 0
         self._failure = ""
 
-    def run(self) -> str:
-        """Serve until the end; return once no child runs any more: why no child can stand by, or ""."""
+    def run(self) -> None:
+        """Serve until the end; return once no child runs any more."""
         woken, wake = os.pipe()
         for end in (woken, wake):
             os.set_blocking(end, False)
@@ -91,7 +91,7 @@ class Serving:
             self._reap()
             self._look()
             if self._ends and not self._running:
-                return self._failure if self._failed > MAX_FAILED else ""
+                return
             self._fork_if_needed(woken, wake)
             self._wait(woken)
 
@@ -104,7 +104,7 @@ class Serving:
         if not self._ends and (idle or self._failed > MAX_FAILED or not self._is_wanted() or self._has_obstacle()):
             self._ends = True
         if self._ends and self._listener.fileno() >= 0:
-            self._leave()
+            self._leave(self._failure if self._failed > MAX_FAILED else "")
             self._listener.close()
             self._dismiss()
 

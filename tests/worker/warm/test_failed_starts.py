@@ -313,9 +313,40 @@ class TestForks:
 
         assert served(listener, answer, lambda: len(tried)) == {"failure": "", "counted": serving.MAX_FAILED}
 
+    def test_why_no_child_can_stand_by_is_known_once_the_place_is_free(
+        self, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also where a command still runs in the worker, however long it takes: the next run looks at the place."""
+        tried, fork, (waits, goes_on) = [], serving.fork_alone, os.pipe()
+
+        def once() -> int:
+            tried.append(1)
+            if len(tried) > 1:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            return fork()
+
+        monkeypatch.setattr(serving, "fork_alone", once)
+
+        def run(says: socket.socket, running: int) -> NoReturn:
+            signal.alarm(60)
+            connection, _ = socket.socketpair()
+            socket.send_fds(says, [serving.TAKEN], [connection.fileno()])
+            os.read(waits, 1)
+            os._exit(0)
+
+        said = served(listener, run, lambda: len(tried), leave=lambda failure: os.write(goes_on, b"x"))
+
+        assert said == {"failure": "fork: Resource temporarily unavailable", "counted": serving.MAX_FAILED + 2}
+        os.close(waits)
+        os.close(goes_on)
+
 
 def served(
-    listener: socket.socket, stand_by: Callable[[socket.socket, int], NoReturn], count: Callable[[], int]
+    listener: socket.socket,
+    stand_by: Callable[[socket.socket, int], NoReturn],
+    count: Callable[[], int],
+    *,
+    leave: Callable[[str], object] = lambda failure: None,
 ) -> dict[str, Any]:
     """Serve in a process of its own until the end; return why it ended, and what it has counted."""
     reader, writer = os.pipe()
@@ -323,16 +354,22 @@ def served(
     if child == 0:
         try:
             signal.alarm(60)
-            failure = serving.Serving(
+            failures: list[str] = []
+
+            def left(failure: str) -> None:
+                failures.append(failure)
+                leave(failure)
+
+            serving.Serving(
                 listener,
                 stand_by,
                 is_wanted=lambda: True,
                 obstacle=lambda running: "",
                 idle_s=60.0,
-                leave=lambda: None,
+                leave=left,
                 note=lambda served, reason: None,
             ).run()
-            os.write(writer, json.dumps({"failure": failure, "counted": count()}).encode())
+            os.write(writer, json.dumps({"failure": failures[0], "counted": count()}).encode())
         finally:
             os._exit(0)
     os.close(writer)

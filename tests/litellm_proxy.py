@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from afkcli.testing.model_server import ModelServer
 from tests.e2e.shell import LIMIT
+from tests.free_port import on_free_port
 
 COMMAND = os.environ.get("AFK_TEST_LITELLM_PROXY", "")
 KEY = "sk-master-0123456789"
@@ -49,23 +49,25 @@ def running() -> Iterator[LiteLLMProxy]:
     """Run the proxy, and the model server behind it; both end with the context."""
     assert COMMAND, "AFK_TEST_LITELLM_PROXY has to name the command of LiteLLM's proxy: .ci/litellm makes it"
     with ModelServer() as upstream, tempfile.TemporaryDirectory(prefix="afk-litellm-proxy-") as folder:
-        port, log = _free_port(), Path(folder) / "log"
+        log = Path(folder) / "log"
         config = Path(folder) / "config.yaml"
         config.write_text(json.dumps(_config(upstream)))  # JSON is YAML too
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
-        with log.open("wb") as file:
-            process = subprocess.Popen(
-                [COMMAND, "--config", config, "--host", "127.0.0.1", "--port", str(port)],
-                cwd=folder,
-                env={**kept, **_ENVIRONMENT, "HOME": folder},
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-            )
+
+        def start(port: int) -> subprocess.Popen[bytes]:
+            with log.open("wb") as file:
+                return subprocess.Popen(
+                    [COMMAND, "--config", config, "--host", "127.0.0.1", "--port", str(port)],
+                    cwd=folder,
+                    env={**kept, **_ENVIRONMENT, "HOME": folder},
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                )
+
+        process, port = on_free_port(start, lambda process, port: _answers(process, port, log))
         try:
-            origin = f"http://127.0.0.1:{port}"
-            _wait_until_it_answers(process, origin, log)
-            yield LiteLLMProxy(origin, upstream)
+            yield LiteLLMProxy(f"http://127.0.0.1:{port}", upstream)
         finally:
             process.terminate()
             process.wait(LIMIT)
@@ -88,17 +90,15 @@ def _config(upstream: ModelServer) -> dict[str, object]:
     }
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def _wait_until_it_answers(process: subprocess.Popen[bytes], origin: str, log: Path) -> None:
+def _answers(process: subprocess.Popen[bytes], port: int, log: Path) -> bool:
+    """Wait until the proxy answers, and return True; False where it has ended."""
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
-        assert process.poll() is None, f"LiteLLM's proxy has ended:\n{log.read_text()}"
+        if process.poll() is not None:
+            print(f"LiteLLM's proxy has ended:\n{log.read_text()}")
+            return False
         with contextlib.suppress(OSError, urllib.error.URLError):
-            urllib.request.urlopen(f"{origin}/health/liveliness", timeout=LIMIT).close()
-            return
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health/liveliness", timeout=LIMIT).close()
+            return True
         time.sleep(0.1)
     raise AssertionError(f"LiteLLM's proxy does not answer:\n{log.read_text()}")

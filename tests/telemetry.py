@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +13,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from tests.free_port import on_free_port
 
 LIMIT = 120  # seconds after which something does not come; never a measure of speed
 
@@ -78,14 +79,17 @@ def wait_until(is_so: Callable[[], bool], words: Callable[[], str] = lambda: "")
 @contextmanager
 def tapped(output: Path) -> Iterator[Tap]:
     """Run oteltap on a free port of this machine."""
-    with output.open("wb") as file, socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        process = subprocess.Popen([sys.executable, "-u", "-m", "oteltap", "--port", str(port)], stdout=file)
-    try:
+
+    def start(port: int) -> subprocess.Popen[bytes]:
+        with output.open("wb") as file:
+            return subprocess.Popen([sys.executable, "-u", "-m", "oteltap", "--port", str(port)], stdout=file)
+
+    def is_ready(process: subprocess.Popen[bytes], port: int) -> bool:
         wait_until(lambda: b"Listening" in output.read_bytes() or process.poll() is not None)
-        assert process.poll() is None
+        return process.poll() is None
+
+    process, port = on_free_port(start, is_ready)
+    try:
         yield Tap(f"http://127.0.0.1:{port}", output)
     finally:
         process.kill()

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from afkcli.plugin import ToolError
+from tests.free_port import on_free_port
 
 
 def everything(npm_servers: Path, *arguments: str) -> list[str]:
@@ -24,21 +24,24 @@ def everything(npm_servers: Path, *arguments: str) -> list[str]:
 @pytest.fixture
 def url(npm_servers: Path) -> Iterator[str]:
     """The address of server-everything, speaking streamable HTTP."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    command = ["node", *everything(npm_servers, "streamableHttp")]
-    environment = {**os.environ, "PORT": str(port)}
-    with subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    ) as server:
-        try:
-            assert server.stderr is not None
-            for line in server.stderr:
-                if b"listening" in line:
-                    break
-            yield f"http://127.0.0.1:{port}/mcp"
-        finally:
-            server.kill()
+
+    def start(port: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            ["node", *everything(npm_servers, "streamableHttp")],
+            env={**os.environ, "PORT": str(port)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+
+    def is_ready(server: subprocess.Popen[bytes], port: int) -> bool:
+        assert server.stderr is not None
+        return any(b"listening" in line for line in server.stderr)
+
+    server, port = on_free_port(start, is_ready)
+    with server:
+        yield f"http://127.0.0.1:{port}/mcp"
+        server.kill()
 
 
 @pytest.fixture(params=["stdio", "http"])

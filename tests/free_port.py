@@ -1,0 +1,31 @@
+"""Servers of others on a port of this machine that they cannot choose themselves."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Callable
+
+_TRIES = 5
+
+
+def on_free_port(
+    start: Callable[[int], subprocess.Popen[bytes]], is_ready: Callable[[subprocess.Popen[bytes], int], bool]
+) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a server on a free port, and return its process and the port once it is ready.
+
+    Another process may take the port before the server does. Then the server ends, and is started on another port.
+
+    Args:
+        start: starts the server on a port.
+        is_ready: waits until the server is ready, and returns False where it has ended.
+    """
+    for _ in range(_TRIES):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port: int = listener.getsockname()[1]
+        process = start(port)
+        if is_ready(process, port):
+            return process, port
+        process.kill()
+        process.communicate()
+    raise AssertionError(f"the server has ended {_TRIES} times")

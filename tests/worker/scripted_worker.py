@@ -47,11 +47,11 @@ class Client:
         return subprocess.Popen([self.program, *arguments], **options)
 
 
-def compile_client(folder: Path) -> Path:
-    """Compile the client with every warning an error, and return the program."""
+def compile_client(folder: Path, *options: str) -> Path:
+    """Compile the client with every warning an error, and with these options; return the program."""
     program = folder / "afk"
     warnings = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
-    subprocess.run(["cc", "-std=c11", "-O2", *warnings, "-o", program, SOURCE], check=True, timeout=LIMIT)
+    subprocess.run(["cc", "-std=c11", "-O2", *warnings, *options, "-o", program, SOURCE], check=True, timeout=LIMIT)
     return program
 
 

@@ -106,7 +106,7 @@ def test_a_core_file_is_left_by_the_child_alone(client: Client, tmp_path: Path) 
     process.communicate()
 
 
-def test_a_worker_that_never_answers_is_left_and_hears_the_end(client: Client) -> None:
+def test_a_worker_that_never_answers_is_left_and_hears_the_end(installed: Client) -> None:
     heard = []
 
     def late(call: Call) -> None:
@@ -122,29 +122,29 @@ def test_a_worker_that_never_answers_is_left_and_hears_the_end(client: Client) -
 
     ended = threading.Event()
     with ScriptedWorker(late) as worker:
-        done = client.run("one", "two", env=worker.environment)
+        done = installed.run("one", "two", env=worker.environment)
         ended.set()
 
     assert (done.returncode, done.stdout) == COLD
     assert heard == [b""]  # and not `G`, which would begin a second run
 
 
-def test_a_worker_that_does_not_read_is_left(client: Client) -> None:
+def test_a_worker_that_does_not_read_is_left(installed: Client) -> None:
     """The call is larger than the buffer of a socket, and nobody takes it out."""
     stopped = ScriptedWorker(write, backlog=5)
     stopped._accept = lambda: None  # type: ignore[method-assign]
     with stopped:
         large = {f"LARGE_{number}": "x" * 100_000 for number in range(10)}
-        done = client.run("one", "two", env={**stopped.environment, **large})
+        done = installed.run("one", "two", env={**stopped.environment, **large})
 
     assert (done.returncode, done.stdout) == COLD
 
 
-def test_a_worker_without_room_is_left_at_once(client: Client) -> None:
+def test_a_worker_without_room_is_left_at_once(installed: Client) -> None:
     full = ScriptedWorker(write, backlog=0)
     full._accept = lambda: None  # type: ignore[method-assign]
     with full, ThreadPoolExecutor(4) as pool:
-        done = list(pool.map(lambda _: client.run("one", "two", env=full.environment), range(4)))
+        done = list(pool.map(lambda _: installed.run("one", "two", env=full.environment), range(4)))
 
     assert [(each.returncode, each.stdout) for each in done] == [COLD] * 4
 
@@ -253,6 +253,7 @@ def test_many_clients_at_once_each_get_their_own_answer(client: Client) -> None:
     with ScriptedWorker(code, backlog=16) as worker, ThreadPoolExecutor(50) as pool:
         done = list(pool.map(lambda number: client.run(str(number), env=worker.environment), range(200)))
 
+    # A worker whose backlog is full is not waited for.
     answers = {(each.returncode, each.stdout) for each in done}
     assert answers <= {(0, b"%d" % number) for number in range(200)} | {
         (COLD_CODE, b"cold %d" % number) for number in range(200)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from afkcli.worker.caller import Caller
 from tests.terminal import Terminal
 from tests.worker.scripted_worker import COLD_CODE, LIMIT, Call, Client, ScriptedWorker
 
@@ -384,18 +385,19 @@ def test_on_a_terminal_ctrl_z_fg_bg_and_ctrl_c_do_what_they_do_to_any_command(cl
             terminal.type("bg\n")
             terminal.wait_for("got SIGCONT")
             terminal.type("fg\n")
-            terminal.wait_for("fg")
+            job = Caller(worker.calls[0].pid)
+            terminal.wait_until(job.is_in_foreground, "job in the foreground")
             terminal.key("C-c")
             terminal.wait_for("got SIGINT")
             terminal.type("echo code $?\n")
             terminal.wait_for(f"code {128 + signal.SIGINT}")
 
 
-def test_the_callers_pipe_ends_although_a_hung_worker_was_asked(client: Client) -> None:
+def test_the_callers_pipe_ends_although_a_hung_worker_was_asked(installed: Client) -> None:
     """A worker that does not read has no descriptor of the caller, which would keep its pipe open."""
     script = Staged(lambda call: None, is_gone)
     with ScriptedWorker(script) as worker:
-        process = client.start("hi", env=worker.environment)
+        process = installed.start("hi", env=worker.environment)
         assert process.stdout is not None
         ready, _, _ = select.select([process.stdout], [], [], LIMIT)
         assert ready

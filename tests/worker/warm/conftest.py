@@ -18,15 +18,15 @@ import pytest
 from afkcli.testing.model_server import ModelServer
 from afkcli.worker import place
 from afkcli.worker.state import State, read_state
-from tests.e2e.shell import AFK, Finished, Shell
-from tests.worker.warm.processes import processes_of, with_key
+from tests.e2e.shell import AFK, LIMIT, Finished, Shell
+from tests.worker.warm.processes import children_of, has_ended, processes_of, with_key
 
 collect_ignore_glob = [] if sys.platform == "linux" else ["*"]
 
 
 def until(is_so: Callable[[], object], what: str) -> None:
     """Wait until something is so."""
-    assert is_so_within(30, is_so), f"not within 30 s: {what}"
+    assert is_so_within(LIMIT, is_so), f"not within {LIMIT} s: {what}"
 
 
 def is_so_within(seconds: float, is_so: Callable[[], object]) -> bool:
@@ -118,15 +118,11 @@ class WarmShell(Shell):
 
 
 def standing_by(pid: int) -> list[int]:
-    """Return the child of a worker that has taken no command: it is in the worker's process group."""
-    try:
-        children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
+    """Return the child of a worker that has taken no command and runs: it is in the worker's process group."""
     found = []
-    for child in children:
+    for child in children_of(pid):
         with contextlib.suppress(ProcessLookupError):
-            found += [child] if os.getpgid(child) == os.getpgid(pid) else []
+            found += [child] if os.getpgid(child) == os.getpgid(pid) and not has_ended(child) else []
     return found
 
 

@@ -1,9 +1,11 @@
-"""The processes of a shell, and what everyone who may look at them sees."""
+"""The processes of a shell and of its worker, and what everyone who may look at them sees."""
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+
+from afkcli.worker.caller import stat_of
 
 CANARY = b"sk-canary-0123456789"
 """The key of the tests: it may be in a command that runs, and nowhere else."""
@@ -19,6 +21,24 @@ def with_key(pids: set[int]) -> set[int]:
     """Return those processes whose environment or arguments have the key."""
     environments = _environments()
     return {pid for pid in pids if CANARY in environments.get(pid, b"") + _read(f"/proc/{pid}/cmdline")}
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes that one has started, those that have ended and were not waited for included."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def has_ended(pid: int) -> bool:
+    """Return whether a process has ended; whoever adopts it may take its exit status later."""
+    return stat_of(pid)[:1] in ([], ["Z"])
+
+
+def state_of(pid: int) -> str:
+    """Return the letter that says what a process does: T for stopped, Z for ended; empty if there is none."""
+    return "".join(stat_of(pid)[:1])
 
 
 def _environments() -> dict[int, bytes]:

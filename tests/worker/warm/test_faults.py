@@ -25,7 +25,8 @@ from afkcli.testing.model_script import Step
 from afkcli.testing.model_server import ModelServer, RecordedRequest
 from tests.e2e.shell import AFK, LIMIT, Finished
 from tests.terminal import Terminal
-from tests.worker.warm.conftest import WarmShell, until
+from tests.worker.warm.conftest import WarmShell, is_so_within, standing_by, until
+from tests.worker.warm.processes import children_of, has_ended, state_of
 
 KILLS = int(os.environ.get("AFK_TEST_WORKER_KILLS", "2"))
 RUNS = int(os.environ.get("AFK_TEST_WORKER_RUNS", "10"))
@@ -83,24 +84,18 @@ def shared(shell: WarmShell, held: Held) -> WarmShell:
 
 
 def children(pid: int) -> list[int]:
-    """Return the processes that this one has started and that have not ended."""
-    found = []
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            found += [int(child) for child in file.read_text().split()]
-    return [child for child in found if state_of(child) not in ("Z", "")]
+    """Return the processes that a worker has started and that have not ended."""
+    return [child for child in children_of(pid) if not has_ended(child)]
 
 
-def state_of(pid: int) -> str:
-    """Return the letter that says what a process does: T for stopped, Z for ended; empty if there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
-    except OSError:
-        return ""
+def child_of_run(pid: int) -> int:
+    """Return the child of a worker that runs a command, of which there is one."""
 
+    def found() -> list[int]:
+        return [child for child in children(pid) if child not in standing_by(pid)]
 
-def is_gone(pid: int) -> bool:
-    return state_of(pid) in ("Z", "")
+    until(lambda: len(found()) == 1, "one child that runs a command")
+    return found()[0]
 
 
 def worker_pid(shell: WarmShell) -> int:
@@ -119,13 +114,12 @@ def hold(
     group: dict[str, Any] = {"start_new_session": True} if start_new_session else {"process_group": 0}
     for _ in range(5):
         pid = worker_pid(shell)
-        until(lambda pid=pid: children(pid), "a child that stands by")  # type: ignore[misc]
+        until(lambda pid=pid: standing_by(pid), "a child that stands by")  # type: ignore[misc]
         served = shell.served
         process = shell.start("run", "-n", "-q", *options, "hold", **group)
         held.wait()
-        if shell.served > served:
-            [child] = [one for one in children(pid) if os.getpgid(one) == one]
-            return process, child
+        if is_so_within(5, lambda served=served: shell.served > served):  # type: ignore[misc]
+            return process, child_of_run(pid)
         process.kill()  # it ran cold, since the machine is busy
         process.communicate()
     raise AssertionError(f"the run is cold: {shell.worker}")
@@ -143,7 +137,7 @@ def test_killing_the_worker_does_nothing_to_the_run(own: WarmShell, held: Held) 
     held.go.set()
 
     assert finished(process) == (0, b"Hello\n")
-    until(lambda: is_gone(child), "the end of the child")
+    until(lambda: has_ended(child), "the end of the child")
     assert run(own, "again").out == "Hello\n"  # cold, and it starts the next one
     assert own.warm(lambda: run(own, "warm")).out == "Hello\n"
 
@@ -158,7 +152,7 @@ def test_killing_the_worker_at_any_moment_leaves_the_answer(own: WarmShell, serv
             os.kill(pid, signal.SIGKILL)
         assert finished(process) == (0, b"Hello\n")
         assert len(server.requests) == asked + 1
-        until(lambda pid=pid: is_gone(pid), "the end of the worker")  # type: ignore[misc]
+        until(lambda pid=pid: has_ended(pid), "the end of the worker")  # type: ignore[misc]
 
 
 def test_killing_the_child_that_stands_by_leaves_the_answer(shared: WarmShell, server: ModelServer) -> None:
@@ -169,7 +163,7 @@ def test_killing_the_child_that_stands_by_leaves_the_answer(shared: WarmShell, s
     chance = random.Random(41)
     for _ in range(KILLS):
         pid, asked = worker_pid(shared), len(server.requests)
-        until(lambda pid=pid: children(pid), "a child that stands by")  # type: ignore[misc]
+        until(lambda pid=pid: standing_by(pid), "a child that stands by")  # type: ignore[misc]
         process = shared.start("run", "-n", "-q", "-t", "trip", "hi")
         time.sleep(chance.uniform(0, 0.1))
         for child in children(pid):
@@ -198,8 +192,8 @@ def test_a_killed_child_ends_the_client_as_a_killed_run_ends(shared: WarmShell, 
 
 def test_a_stopped_worker_is_not_waited_for(own: WarmShell) -> None:
     pid = worker_pid(own)
-    until(lambda: children(pid), "a child that stands by")
-    stopped = [pid, *children(pid)]
+    until(lambda: standing_by(pid), "a child that stands by")
+    stopped = [pid, *standing_by(pid)]
     for one in stopped:
         os.kill(one, signal.SIGSTOP)
     try:
@@ -216,7 +210,7 @@ def test_killing_the_client_ends_the_run(shared: WarmShell, held: Held) -> None:
     process.kill()
     process.communicate()
 
-    until(lambda: is_gone(child), "the end of the child")
+    until(lambda: has_ended(child), "the end of the child")
     held.go.set()
     assert run(shared, "-t", "trip", "and now").out == "Hello\n"
 
@@ -239,7 +233,7 @@ def test_killing_a_stopped_client_ends_its_stopped_run(shared: WarmShell, held: 
     process.kill()
     process.communicate()
 
-    until(lambda: is_gone(child), "the end of the child")
+    until(lambda: has_ended(child), "the end of the child")
 
 
 @pytest.mark.parametrize("session", [False, True], ids=["beside a shell", "without a shell"])
@@ -277,7 +271,7 @@ def test_a_signal_ends_a_warm_run_as_a_cold_one(shared: WarmShell, held: Held, n
     cold.send_signal(number)
 
     assert warm == finished(cold)
-    until(lambda: is_gone(child), "the end of the child")
+    until(lambda: has_ended(child), "the end of the child")
 
 
 def test_on_a_terminal_ctrl_z_stops_a_warm_run_and_ctrl_c_ends_it(
@@ -287,23 +281,23 @@ def test_on_a_terminal_ctrl_z_stops_a_warm_run_and_ctrl_c_ends_it(
     with Terminal(["bash", "--norc", "--noprofile", "-i"], environment=environment, folder=tmp_path) as terminal:
         for _ in range(5):
             pid = worker_pid(shared)  # another one, if something that it had imported has changed
-            until(lambda pid=pid: children(pid), "a child that stands by")  # type: ignore[misc]
+            until(lambda pid=pid: standing_by(pid), "a child that stands by")  # type: ignore[misc]
             served = shared.served
             terminal.wait_for("$")
             terminal.type(f"{AFK} run -n hold </dev/null\n")
             held.wait()
-            if shared.served > served:
+            if is_so_within(5, lambda served=served: shared.served > served):  # type: ignore[misc]
                 break
             terminal.key("C-c")
         assert shared.served > served
-        [child] = [one for one in children(pid) if os.getpgid(one) == one]
+        child = child_of_run(pid)
         terminal.key("C-z")
         terminal.wait_for("Stopped")
         assert state_of(child) == "T"
         terminal.type("fg\n")
         until(lambda: state_of(child) != "T", "a child that runs again")
         terminal.key("C-c")
-        until(lambda: is_gone(child), "the end of the child")
+        until(lambda: has_ended(child), "the end of the child")
         terminal.type("echo code $?\n")
         terminal.wait_for("code 130")
 
@@ -314,7 +308,7 @@ def test_a_socket_that_was_replaced_is_not_used_and_the_worker_ends(own: WarmShe
     Path(own.address).mkdir()
 
     assert run(own, "hi").out == "Hello\n"
-    until(lambda: is_gone(pid), "the end of the worker")
+    until(lambda: has_ended(pid), "the end of the worker")
     Path(own.address).rmdir()
     assert own.warm(lambda: run(own, "warm")).out == "Hello\n"
 
@@ -330,7 +324,7 @@ def test_when_its_folder_vanishes_the_worker_ends(own: WarmShell) -> None:
     until(is_removed, "no folder")
 
     assert run(own, "hi").out == "Hello\n"
-    until(lambda: is_gone(pid), "the end of the worker")
+    until(lambda: has_ended(pid), "the end of the worker")
 
 
 def test_many_runs_at_once_all_answer(shared: WarmShell) -> None:

@@ -34,15 +34,6 @@ def afk_tools(settings):
 """
 
 
-def cold_reason(shell: WarmShell, call: Callable[[], object]) -> str:
-    """Return why a call of a command ran cold."""
-    state = shell.warm_up()
-    call()
-    until(lambda: shell.worker is None or shell.worker.pid != state.pid or shell.worker.reason, "a reason")
-    found = shell.worker
-    return found.reason if found is not None else ""
-
-
 def replaced(shell: WarmShell, call: Callable[[], object]) -> bool:
     """Return whether the worker has ended because of a command, and another one was started."""
     before = shell.warm_up()

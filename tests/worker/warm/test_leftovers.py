@@ -19,7 +19,7 @@ from afkcli.worker.leftovers import hold_rehearsal, remove_leftovers
 from afkcli.worker.locks import take_lock
 from tests.worker.scripted_worker import safe_folder
 from tests.worker.warm.conftest import WarmShell, until
-from tests.worker.warm.test_worker_command import has_ended
+from tests.worker.warm.processes import has_ended, processes_of
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_stop_removes_what_a_killed_worker_left(fresh: WarmShell) -> None:
     state = fresh.warm_up()
     folder = fresh.runtime / "afk"
     os.kill(state.pid, signal.SIGKILL)
-    until(lambda: has_ended(state.pid) and fresh.worker is None, "the end of the worker")
+    until(lambda: has_ended(state.pid) and not processes_of(fresh.runtime), "the end of the worker and of its child")
     (folder / f"rehearsal-{state.pid}-x").mkdir()
     os.utime(folder / f"rehearsal-{state.pid}-x", (time.time() - 7200,) * 2)  # its process id may be another's already
     assert f"{Path(fresh.address).name}.lock" in names(folder)

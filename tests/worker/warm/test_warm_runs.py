@@ -14,9 +14,8 @@ import pytest
 
 from afkcli.testing.model_server import ModelServer
 from tests.e2e.shell import AFK, LIMIT
-from tests.worker.warm.conftest import Both, WarmShell, until
-
-CANARY = b"sk-canary-0123456789"
+from tests.worker.warm.conftest import Both, WarmShell, standing_by, until
+from tests.worker.warm.processes import CANARY, children_of
 
 
 def without_ids(text: str) -> str:
@@ -193,13 +192,9 @@ def test_the_key_is_in_no_process_that_outlives_its_run(shell: WarmShell) -> Non
     state = shell.warm_up()
     assert shell.warm(lambda: shell.afk("run", "-n", "hi")).code == 0
 
-    until(lambda: len(children_of(state.pid)) == 1, "the end of the run")
-    for pid in [state.pid, *children_of(state.pid)]:
+    until(lambda: children_of(state.pid) == standing_by(state.pid) != [], "no child but the one that stands by")
+    for pid in [state.pid, *standing_by(state.pid)]:
         assert CANARY not in memory_of(pid)
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def memory_of(pid: int) -> bytes:

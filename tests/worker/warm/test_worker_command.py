@@ -11,15 +11,10 @@ from pathlib import Path
 import pytest
 
 from afkcli.worker import place
-from afkcli.worker.caller import stat_of
 from tests.docs.pages import REPOSITORY, blocks
 from tests.e2e.shell import AFK, LIMIT
 from tests.worker.warm.conftest import WarmShell, until
-
-
-def has_ended(pid: int) -> bool:
-    """Return whether a process has ended; whoever adopts it may take its exit status later."""
-    return stat_of(pid)[:1] in ([], ["Z"])
+from tests.worker.warm.processes import has_ended
 
 
 def test_status_shows_the_worker_and_stop_ends_it(fresh: WarmShell) -> None:

@@ -17,22 +17,18 @@ import pytest
 from afkcli.testing.model_script import Fault, Step
 from afkcli.testing.model_server import ModelServer
 from tests.e2e.shell import LIMIT, Finished
-from tests.worker.warm.conftest import WarmShell, is_so_within, until
-from tests.worker.warm.test_worker_command import has_ended
-
-
-def children_of(pid: int) -> list[int]:
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
+from tests.worker.warm.conftest import WarmShell, is_so_within, standing_by, until
+from tests.worker.warm.processes import children_of, has_ended, state_of
 
 
 def standby(shell: WarmShell) -> int:
     """Return the child that stands by."""
-    pid = shell.warm_up().pid
-    until(lambda: len(children_of(pid)) == 1, "one child")
-    return children_of(pid)[0]
+
+    def found() -> list[int]:
+        return standing_by(shell.warm_up().pid)
+
+    until(found, "a child that stands by")
+    return found()[0]
 
 
 def finished(process: subprocess.Popen[bytes]) -> Finished:
@@ -227,14 +223,10 @@ def test_a_caller_that_is_stopped_stops_the_run_and_continues_it(
     until(lambda: state_of(child) == "T", "the run stops")
     until(lambda: state_of(process.pid) == "T", "the caller stops")
     process.send_signal(signal.SIGCONT)
-    until(lambda: state_of(child) != "T" and state_of(process.pid) != "T", "the run continues")
+    until(lambda: "T" not in (state_of(child), state_of(process.pid)), "the run continues")
     slow.release()
 
     assert finished(process).code == 0
-
-
-def state_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_many_runs_at_once_all_answer(shell: WarmShell) -> None:

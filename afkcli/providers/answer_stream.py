@@ -50,6 +50,10 @@ def event_objects(reader: Reader, events: Iterable[str]) -> Iterator[JsonObject]
     At `[DONE]`, the end marker of Chat Completions that gateways also add to other streams, it says that the reader has
     `ended` and stops.
 
+    Args:
+        reader: whose stream it is.
+        events: the data of each event, as text.
+
     Raises:
         ValueError: the data of an event is not JSON.
 

@@ -21,7 +21,6 @@ from afkcli.worker.leftovers import REHEARSAL, hold_rehearsal
 if TYPE_CHECKING:
     from afkcli.host.ending import Ending
 
-RunCommand = "Callable[[Callable[[], Invocation]], Ending]"
 _KEY = "sk-rehearsal-has-no-key"
 _URL = "http://127.0.0.1:9/v1"
 

@@ -39,7 +39,7 @@ def start_worker(environment: Mapping[str, str], program: str) -> None:
     """Start a worker for the next command, if one is of use here and none is there.
 
     Args:
-        environment: of this process.
+        environment: of this process, as it was given to it: see `given_environment`.
         program: what was executed.
     """
     with contextlib.suppress(OSError, ValueError, ConfigError):

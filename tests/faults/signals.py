@@ -80,12 +80,12 @@ def twice(seed: str) -> Row:
 def stop_and_continue(seed: str) -> Row:
     """SIGTSTP and SIGCONT in the middle of an answer: it continues and is complete."""
     row = Row(case="SIGTSTP, SIGCONT", tries=1)
-    with new_world(seed, _STREAM) as world:
+    with new_world(seed, numbered(250, 0.02)) as world:
         running = world.start("t", "m", process_group=0)  # an orphaned group would ignore SIGTSTP
         world.asked(running)
         time.sleep(0.3)
         running.send(signal.SIGTSTP)
-        stopped = wait_until(lambda: process_state(running) == "T", 5)
+        stopped = wait_until(lambda: process_state(running) == "T")
         time.sleep(0.5)
         running.send(signal.SIGCONT)
         if running.wait() != 0 or not stopped:

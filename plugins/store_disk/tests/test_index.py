@@ -303,7 +303,10 @@ def test_what_another_process_writes_is_listed_though_it_is_still_in_the_log(
     other.close()
 
 
-def test_what_was_written_just_now_is_not_taken_for_settled(filled: DiskStore, sums: list[str]) -> None:
+def test_what_was_written_just_now_is_not_taken_for_settled(
+    filled: DiskStore, sums: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "SETTLED_SECONDS", 3600.0)
     filled.list()
     sums.clear()
     filled.list()

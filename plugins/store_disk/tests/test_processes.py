@@ -14,12 +14,14 @@ from afkcli.core.thread.operations import seal_interrupted
 from afkcli.plugin import HeadMismatchError, LeaseLostError, RecordKind, current_owner
 from afkcli.testing.store_steps import acquired, asked, save, save_turn, with_journal
 
+LIMIT = 120  # seconds after which a process hangs; never a measure of speed
+
 
 def finished(processes: list) -> list[str]:
     """Wait for processes; return what they printed. None may fail."""
     outputs = []
     for process in processes:
-        output, errors = process.communicate(timeout=50)
+        output, errors = process.communicate(timeout=LIMIT)
         assert process.returncode == 0, errors
         outputs.append(output)
     return outputs

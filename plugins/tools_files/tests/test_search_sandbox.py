@@ -84,7 +84,11 @@ class TestFinds:
     def test_until_its_time_is_over(self, notes: Path) -> None:
         (notes / "a").write_text("aX\n" + "a" * 50 + "!\n")
 
-        assert search(notes, "^(a+)+X?$", timeout_s=2.0).startswith("a:1: aX\n[... the search took longer than 2 s;")
+        for seconds in (2, 10, 25):  # its process has to start in this time
+            said = search(notes, "^(a+)+X?$", timeout_s=seconds)
+            if "aX" in said:
+                break
+        assert said.startswith(f"a:1: aX\n[... the search took longer than {seconds} s;")
 
 
 def test_the_kernel_confines_the_process_of_a_search(mechanism: str, notes: Path) -> None:

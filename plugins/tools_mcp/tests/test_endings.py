@@ -55,7 +55,7 @@ def test_the_server_and_its_children_end_with_the_toolset(scripted: Any, at_star
         pids: list[int] = json.loads(await bench.call("s.spawn"))
         assert all(map(runs, pids))
         await bench.toolset.aclose()
-        assert not any(map(runs, pids))
+        assert await asyncio.to_thread(gone, pids)
         return pids
 
     assert len(scripted.use(scenario, at_start=at_start)) == 4
@@ -72,7 +72,7 @@ def test_a_server_that_does_not_read_is_ended_too(scripted: Any) -> None:
             call.cancel()
         await asyncio.wait(calls)
         await bench.toolset.aclose()
-        assert not any(map(runs, scripted.pids))
+        assert await asyncio.to_thread(gone, scripted.pids)
 
     scripted.use(scenario)
     assert scripted.pids
@@ -86,7 +86,7 @@ def test_a_server_that_was_given_up_is_ended(scripted: Any) -> None:
         except Exception as failed:
             error = str(failed)
         assert "did not start" in error
-        assert not any(map(runs, scripted.pids))  # before the toolset is closed
+        assert await asyncio.to_thread(gone, scripted.pids)  # before the toolset is closed
 
     scripted.use(scenario, at_start="hang", start_timeout=2)
     assert scripted.pids
@@ -95,7 +95,7 @@ def test_a_server_that_was_given_up_is_ended(scripted: Any) -> None:
 def test_the_child_of_a_server_that_ended_is_ended(scripted: Any) -> None:
     async def scenario(bench: Any) -> None:
         await bench.error("s.leave_child")
-        assert not any(map(runs, scripted.pids))
+        assert await asyncio.to_thread(gone, scripted.pids)
 
     scripted.use(scenario)
     assert len(scripted.pids) == 2
@@ -108,7 +108,7 @@ def test_a_cancelled_start_leaves_nothing(scripted: Any) -> None:
         listing.cancel()
         await asyncio.wait({listing})
         await bench.toolset.aclose()
-        assert not any(map(runs, scripted.pids))
+        assert await asyncio.to_thread(gone, scripted.pids)
 
     scripted.use(scenario, at_start="hang")
     assert scripted.pids
@@ -136,7 +136,7 @@ def test_a_call_that_is_cancelled_with_the_run_leaves_nothing(scripted: Any) -> 
         call.cancel()
         await asyncio.wait({call})
         await bench.toolset.aclose()
-        assert not any(map(runs, scripted.pids))
+        assert await asyncio.to_thread(gone, scripted.pids)
 
     scripted.use(scenario)
 

@@ -153,7 +153,7 @@ def test_a_provider_that_cannot_count_tokens_is_estimated() -> None:
 
 
 def test_a_call_that_was_cancelled_before_its_answer_costs_an_unknown_amount() -> None:
-    result, _ = limited(Scripted([asyncio.Event()], price=PRICE), max_wall_time_s=0.01)
+    result, _ = limited(Scripted([asyncio.Event()], price=PRICE), max_wall_time_s=0.5)
     assert is_cut_by(result, "max_wall_time_s")
     assert result.total_cost_usd is None
 
@@ -164,7 +164,7 @@ def test_an_abandoned_call_costs_an_unknown_amount() -> None:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(3600)
 
-    result, _ = limited(Scripted([stays], price=PRICE), max_wall_time_s=0.01)
+    result, _ = limited(Scripted([stays], price=PRICE), max_wall_time_s=0.5)
     assert is_cut_by(result, "max_wall_time_s")
     assert result.total_cost_usd is None
 

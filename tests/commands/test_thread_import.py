@@ -48,7 +48,8 @@ class TestBackup:
     def test_of_a_run_that_is_writing_has_the_text_so_far(self, keyed: Shell, server: ModelServer) -> None:
         server.script(Step(text="word ", repeat=1000, delay_between=0.05))
         process = keyed.start("run", "-t", "t", "hi")
-        wait_for_output(process, b"word " * 12)
+        wait_for_output(process, b"word ")
+        keyed.wait_until_kept("t", "word ")
         backup = keyed.in_process("threads", "export", "--all").out
         kill(process, signal.SIGTERM)
         other = elsewhere(keyed)

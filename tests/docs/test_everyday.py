@@ -146,7 +146,8 @@ def test_a_killed_run_is_resumed(tmp_path: Path, server: ModelServer) -> None:
     shell = Shell(home=tmp_path, folder=tmp_path / "work", env=variables)
     server.script(Step(text="leeks ", repeat=1000, delay_between=0.05))
     running = shell.start("run", "-n", "-t", "garden", "Where do leeks grow?", stdout=subprocess.PIPE)
-    wait_for_output(running, b"leeks " * 12)  # the first of it is in the journal, which is written every 0.1 s
+    wait_for_output(running, b"leeks leeks")
+    shell.wait_until_kept("garden", "leeks leeks")
     kill(running)
     server.script(Step(text="in deep soil."))
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,12 @@ class Shell:
     def python(self, script: Path, **env: str) -> Finished:
         """Run a Python script with the interpreter that has afk installed."""
         return _finished(self.start_python(script, **env))
+
+    def wait_until_kept(self, thread: str, text: str) -> None:
+        """Wait until a text is in a thread, so that it is kept if the run that has shown it is killed."""
+        deadline = time.monotonic() + LIMIT
+        while text not in (exported := self.in_process("threads", "export", thread).out):
+            assert time.monotonic() < deadline, exported
 
     def log(self) -> list[dict[str, Any]]:
         """Return all events of the event log; a line that a process is still writing is left out."""

@@ -13,7 +13,7 @@ from afkcli.testing.model_server import ModelServer
 from tests.e2e.shell import LIMIT, Shell, kill, roles_and_texts, wait_for_output
 
 AGENT = """
-import sys
+import os, sqlite3, sys, time
 from pathlib import Path
 from afkcli import Agent, Runner, tool
 
@@ -23,8 +23,9 @@ def pay(amount: int) -> str:
     with Path("calls").open("a") as file:
         file.write(f"pay {{amount}}\\n")
     if amount > 100 and len(sys.argv) == 1:
-        import os, time
-        time.sleep(0.6)  # what finished before is journaled
+        threads = sqlite3.connect(Path(os.environ["AFK_HOME"], "data", "threads.db"))
+        while not threads.execute("SELECT 1 FROM Cache WHERE value LIKE '%paid 1%'").fetchone():
+            time.sleep(0.01)  # until what finished before is journaled
         os._exit(9)
     return f"paid {{amount}}"
 
@@ -34,7 +35,6 @@ def look(place: str) -> str:
     with Path("calls").open("a") as file:
         file.write(f"look {{place}}\\n")
     if len(sys.argv) == 1:
-        import time
         time.sleep(60)
     return f"seen {{place}}"
 
@@ -52,7 +52,8 @@ def cut_by(keyed: Shell, server: ModelServer, number: int) -> None:
     """Have a run of thread `t` end by a signal in the middle of its answer."""
     server.script(Step(text="word ", repeat=1000, delay_between=0.05))
     process = keyed.start("run", "-t", "t", "hi")
-    wait_for_output(process, b"word " * 12)  # 0.6 s: the first of it is journaled
+    wait_for_output(process, b"word word")
+    keyed.wait_until_kept("t", "word word")
     kill(process, number)
     server.script(Step(text="the rest"), Step(text="ok"))
 

@@ -20,7 +20,7 @@ from afkcli.host.ending import Ending
 from afkcli.testing.model_script import Fault, Step
 from afkcli.testing.model_server import ModelServer
 from tests.commands.conftest import on_terminal
-from tests.e2e.shell import Shell
+from tests.e2e.shell import LIMIT, Shell
 from tests.in_process import call_in_process
 
 Turn = Callable[..., tuple[Ending, str, str]]
@@ -106,7 +106,12 @@ def test_a_stop_signal_is_returned_and_the_handlers_are_as_before(turn: Turn, se
     try:
         mine = signal.getsignal(signal.SIGTERM)
         server.script(Step(text="a b c d e", fault=Fault.HANG, fault_after=2))
-        killing = threading.Thread(target=lambda: server.wait_for_requests(1) and os.kill(os.getpid(), signal.SIGTERM))
+
+        def kill() -> None:
+            server.wait_for_requests(1, LIMIT)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        killing = threading.Thread(target=kill)
         killing.start()
         ending, _, _ = turn(TurnRequest(words=("hi",), thread="t"), stop_signals=(signal.SIGTERM,))
         killing.join()

@@ -398,7 +398,7 @@ class TestAlways:
         count = len(server.requests)
         server.script(Step(text="4", fault=Fault.HANG), wants("a"), Step(text="5"))
         holding = pen.start(*RUN, "Write")
-        server.wait_for_requests(count + 1)
+        server.wait_for_requests(count + 1, LIMIT)
         assert run(pen, "--busy", "fork").code == 0
         assert written(pen) == ["a", "a"]
         kill(holding)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from afkcli.testing.model_server import Fault, ModelServer, Step
-from tests.e2e.shell import Shell, kill
+from tests.e2e.shell import LIMIT, Shell, kill
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR and so on"
 PDF = b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n"
@@ -89,7 +89,7 @@ class TestWhatIsSent:
         assert keyed.afk("threads", "rename", "t", "other").code == 0
         server.script(Step(text=["one"], fault=Fault.HANG, fault_after=1), Step(text="two"))
         running = keyed.start("run", "-t", "other", "hold it")
-        assert server.wait_for_requests(2)
+        assert server.wait_for_requests(2, LIMIT)
         forked = keyed.afk("run", "-t", "other", "--busy", "fork", "and now?")
         kill(running)
         assert forked.code == 0, forked.err
@@ -124,7 +124,7 @@ class TestWhatIsKept:
     ) -> None:
         server.script(Step(fault=Fault.HANG_BEFORE_HEADERS), Step(text="again"))
         running = keyed.start("run", "-t", "t", "--attach", "photo.png", "--attach", "notes.txt", "what is it?")
-        assert server.wait_for_requests(1)
+        assert server.wait_for_requests(1, LIMIT)
         kill(running)
         (folder / "photo.png").unlink()
         assert keyed.afk("run", "-t", "t", "and now?").code == 0
@@ -133,7 +133,7 @@ class TestWhatIsKept:
     def test_resuming_sends_it_again(self, keyed: Shell, server: ModelServer, folder: Path) -> None:
         server.script(Step(text=["one"], fault=Fault.HANG, fault_after=1), Step(text="two"))
         running = keyed.start("run", "-t", "t", "--attach", "photo.png", "what is it?")
-        assert server.wait_for_requests(1)
+        assert server.wait_for_requests(1, LIMIT)
         kill(running)
         assert keyed.afk("threads", "resume", "t").code == 0
         assert content(server, 1)[0] == SENT_IMAGE

@@ -7,6 +7,7 @@ import os
 import signal
 import stat
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -174,7 +175,7 @@ def test_a_prompt_that_takes_longer_than_the_timeout_fails_alone(shell: Shell) -
 
     write_prompts(shell, 3)
     with serving(shell, answer):
-        assert shell.afk(*RUN, "--timeout", "1").code == 4
+        assert shell.afk(*RUN, "--timeout", "5").code == 4
     found = {row["id"]: row for row in rows(shell)}
     assert {id_: row["state"] for id_, row in found.items()} == {"p0": "done", "p1": "failed", "p2": "done"}
     assert found["p1"]["error"]["kind"] == "max_wall_time_s"
@@ -303,22 +304,31 @@ def test_a_torn_last_line_is_repaired(keyed: Shell, server: ModelServer, torn: b
 
 def test_results_that_are_deleted_or_cut_while_the_batch_runs_are_written_again(shell: Shell) -> None:
     results = shell.folder / "results.jsonl"
-    write_prompts(shell, 12)
-    with serving(shell, lambda request: Step(delay_headers=0.2)) as server:
+    harmed, harmless = threading.Event(), [0]
+
+    def answer(request: RecordedRequest) -> Step:
+        """Hold the last prompts back until the file is harmed."""
+        if int(said(request).split()[1]) >= harmless[0]:
+            harmed.wait(LIMIT)
+        return Step()
+
+    def harmed_by(number: int, harm: Callable[[], object]) -> tuple[int, str]:
+        """Run a batch of so many prompts, the file of whose results is harmed meanwhile; return how it ended."""
+        write_prompts(shell, number)
+        harmed.clear()
+        harmless[0] = number - 4
+        running = shell.start(*RUN, "--concurrency", "2")
+        server.wait_for_requests(number - 2, LIMIT)
+        harm()
+        harmed.set()
+        return ended(running)
+
+    with serving(shell, answer) as server:
         for number, harm in ((12, results.unlink), (24, lambda: results.write_text(""))):
-            write_prompts(shell, number)
-            running = shell.start(*RUN, "--concurrency", "2")
-            server.wait_for_requests(number - 4, LIMIT)
-            harm()
-            code, err = ended(running)
+            code, err = harmed_by(number, harm)
             assert code == 0, err
             assert states(shell) == {f"p{n}": "done" for n in range(number)}
-        write_prompts(shell, 36)
-        running = shell.start(*RUN, "--concurrency", "2")
-        server.wait_for_requests(32, LIMIT)
-        results.unlink()
-        results.mkdir()
-        code, err = ended(running)
+        code, err = harmed_by(36, lambda: (results.unlink(), results.mkdir()))
         assert (code, "results.jsonl cannot be written" in err) == (4, True), err
         results.rmdir()
         assert shell.afk(*RUN).code == 0
@@ -622,18 +632,18 @@ def test_retry_after_of_one_holds_all_requests_of_the_model(shell: Shell) -> Non
         if not refused:
             refused.append(request.at)
             return Step(status=429, headers={"retry-after": "2"}, body={"error": {"message": "slow down"}})
-        return Step(delay_headers=0.3)
+        return Step(delay_headers=1)
 
     with serving(shell, answer) as server:
         assert shell.afk(*RUN, "--concurrency", "2").code == 0
-        later = sorted(request.at - refused[0] for request in server.requests)
-    assert not [seconds for seconds in later if 0.25 < seconds < 1.9], "a request left while all had to wait"
+        later = [request.at - refused[0] for request in server.requests]
+    assert sum(seconds < 1.9 for seconds in later) <= 2, "a request left while all had to wait"
 
 
 def test_rpm_spaces_the_requests(shell: Shell) -> None:
-    write_prompts(shell, 6)
+    write_prompts(shell, 10)
     with serving(shell, lambda request: Step()) as server:
         assert shell.afk(*RUN, "--rpm", "120").code == 0
         times = [request.at for request in server.requests]
-    assert len(times) == 6
+    assert len(times) == 10
     assert times[-1] - times[0] >= 3 * 0.4, "two a second leave, and not all at once"

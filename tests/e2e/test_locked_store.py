@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from afkcli.testing.model_script import Step
+from afkcli.testing.model_script import Fault, Step
 from afkcli.testing.model_server import ModelServer
 from tests.e2e.shell import LIMIT, Shell
 
@@ -76,13 +76,14 @@ def test_scripts_get_the_wait_before_the_start_as_a_warning(used: Shell, server:
 def test_a_run_that_ends_while_the_store_is_locked_warns_its_reader_and_is_saved(
     used: Shell, server: ModelServer
 ) -> None:
-    server.script(Step(text=["t", "wo"], delay_between=0.5))
+    server.script(Step(text=["t", "wo"], fault=Fault.HANG, fault_after=1))
     process = used.start("run", "--json", "-t", "t", "second")
     assert process.stdout is not None
     events = [json.loads(process.stdout.readline())]
     while events[-1]["type"] != "text_delta":
         events.append(json.loads(process.stdout.readline()))
     with locked(used):
+        server.release()
         while not (events[-1]["type"] == "warning" and events[-1]["code"] == "store_locked"):
             events.append(json.loads(process.stdout.readline()))
         assert WAITS in events[-1]["message"]

@@ -46,7 +46,7 @@ def answering(*answers: bytes, reset: bool = False) -> Iterator[tuple[str, list[
                     asked.append(connection.recv(65536))
                     connection.sendall(answers[min(len(asked), len(answers)) - 1])
                     if reset:
-                        time.sleep(0.3)  # a reset takes along what the client has not read yet
+                        time.sleep(1)  # a reset takes along what the client has not read yet
                         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
 
         threading.Thread(target=serve, daemon=True).start()

@@ -12,7 +12,7 @@ import pytest
 
 from afkcli.testing.model_script import Step
 from afkcli.testing.model_server import ModelServer
-from tests.e2e.shell import Shell, kill
+from tests.e2e.shell import LIMIT, Shell, kill
 from tests.postgres_server import HAS_SERVER, postgres_server, schema_of
 
 pytestmark = pytest.mark.skipif(not HAS_SERVER, reason="the server comes for Linux")
@@ -82,7 +82,7 @@ def test_a_thread_that_a_run_uses_is_left_for_later_and_the_others_are_copied(sh
     with ModelServer([Step(delay_headers=600)]) as server:
         shared.env["OPENAI_BASE_URL"] = server.base_url
         running = shared.start("run", "-q", "-t", "trip", "more")
-        server.wait_for_requests(1)
+        server.wait_for_requests(1, LIMIT)
 
         done = shared.afk("threads", "copy", "--to", "postgres")
 

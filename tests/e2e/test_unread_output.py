@@ -157,7 +157,7 @@ class TestStderr:
         server.script(Step(text="word ", repeat=10_000, delay_between=0.05))
         reader, writer = full_pipe()
         process = keyed.start("run", "hi", stderr=writer)
-        server.wait_for_requests(1)
+        server.wait_for_requests(1, LIMIT)
 
         process.send_signal(number)
 
@@ -209,7 +209,7 @@ class TestStderr:
         arguments = ("--plugin", str(plugin), "--tool", "noisy.noise", "-t", "t", "hi")
         process = keyed.start("run", *arguments, stdout=subprocess.DEVNULL, stderr=writer)
         os.close(writer)
-        server.wait_for_requests(2)  # the tool has returned
+        server.wait_for_requests(2, LIMIT)  # the tool has returned
         until(lambda: any(event.get("code") == "stderr_unread" for event in keyed.log()))
 
         with reading(reader) as read:
@@ -249,7 +249,7 @@ class TestStdout:
         filled = waiting_in(reader)
         process = keyed.start("run", "-t", "t", "hi", stdout=writer)
         os.close(writer)
-        server.wait_for_requests(1)
+        server.wait_for_requests(1, LIMIT)
 
         with reading(reader) as read:
             assert ended(process) == 0
@@ -264,7 +264,7 @@ class TestStdout:
         server.script(Step(text="word ", repeat=20))
         reader, writer = full_pipe()
         process = keyed.start("run", *form, "-t", "t", "hi", stdout=writer)
-        server.wait_for_requests(1)
+        server.wait_for_requests(1, LIMIT)
         until(lambda: len(keyed.log()) > 3)
 
         process.send_signal(number)
@@ -281,7 +281,7 @@ class TestStdout:
         server.script(Step(text="word ", repeat=10_000, delay_between=0.01))
         reader, writer = full_pipe()
 
-        process = keyed.start("run", *form, "--timeout", "1", "-t", "t", "hi", stdout=writer)
+        process = keyed.start("run", *form, "--timeout", "5", "-t", "t", "hi", stdout=writer)
 
         assert ended(process) == 3
         assert state(keyed) == "degraded"
@@ -297,7 +297,7 @@ class TestStdout:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             process = keyed.start("run", "-t", "t", "hi", stdout=theirs.fileno())
-            server.wait_for_requests(1)
+            server.wait_for_requests(1, LIMIT)
             until(lambda: streamed(keyed) > 60_000)
 
             process.send_signal(signal.SIGTERM)
@@ -310,7 +310,7 @@ class TestStdout:
         server.script(Step(text="x" * 3000, repeat=2000))
         reader, writer = os.pipe()
         processes = [keyed.start("run", "-t", f"t{number}", "hi", stdout=writer) for number in range(4)]
-        server.wait_for_requests(4)
+        server.wait_for_requests(4, LIMIT)
         until(lambda: streamed(keyed) > 4 * 60 * 3000)
         for _ in range(20):  # each time one of them may write
             os.read(reader, 4096)
@@ -346,7 +346,7 @@ class TestTerminals:
         with attended_terminal() as terminal:
             termios.tcflow(terminal.side, termios.TCOOFF)
             process = terminal.start(keyed, "run", "-t", "t", "hi")
-            server.wait_for_requests(1)
+            server.wait_for_requests(1, LIMIT)
             termios.tcflow(terminal.side, termios.TCOON)  # Ctrl-Q
             while process.poll() is None:
                 if select.select([terminal.main], [], [], 0.05)[0]:
@@ -377,7 +377,7 @@ class TestTerminals:
         server.script(Step(text="x" * 3000, repeat=1000))
         main, side = pty.openpty()
         process = keyed.start("run", "-t", "t", "hi", stdout=side, stderr=side)
-        server.wait_for_requests(1)
+        server.wait_for_requests(1, LIMIT)
         until(lambda: streamed(keyed) > 60 * 3000)
 
         process.send_signal(signal.SIGTERM)

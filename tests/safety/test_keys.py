@@ -204,9 +204,9 @@ def test_a_server_that_spells_the_key_in_another_way_reveals_nothing(
         Step(status=401, headers=NO_WAIT, body=f"you sent {spelt}"),
         Step(fault=Fault.ERROR_EVENT, body={"message": f"you sent {spelt}", "type": "server_error", "code": "bad"}),
     )
-    run = ("run", "-t", "t", "-m", "openai/m", "--timeout", "2", "--debug", "hi")
+    run = ("run", "-t", "t", "-m", "openai/m", "--debug", "hi")
 
-    said = [shell.afk(*run) for _ in range(3)]
+    said = [shell.afk(*run), shell.afk(*run), shell.afk(*run, "--timeout", "2")]
 
     assert all("you sent" in done.err for done in said[:2]), said
     assert_nowhere(shell, (KEY, KEY[:16], spelt, json.dumps(spelt)[1:-1]), said)

@@ -23,6 +23,7 @@ from afkcli.plugin import (
 )
 from afkcli.providers.tool_names import ToolNames
 from afkcli.testing.model_server import ModelServer
+from tests.provider_faults.raw import RawServer
 
 QUESTION = text_message(Role.USER, "q")
 TOOLS = [
@@ -88,7 +89,7 @@ CHAT_ANSWER = (
 STREAM = {"Content-Type": "text/event-stream"}
 
 
-def ask(server: ModelServer, *requests: ModelRequest, **settings: Any) -> list[ModelEvent]:
+def ask(server: ModelServer | RawServer, *requests: ModelRequest, **settings: Any) -> list[ModelEvent]:
     async def run() -> list[ModelEvent]:
         provider = afk_provider(Settings(base_url=server.base_url, api="chat", **settings))
         try:

@@ -25,7 +25,8 @@ class Reader(Protocol):
 
     `finished` says that the answer is whole, `ended` that nothing more comes. `close` yields what was held back, and
     raises `ProviderError` where the answer ended as one that failed. `message_at` is as in `Connection.stream`. A
-    reader may count in `unshown` the pieces that it took and that no event shows: these are progress, too.
+    reader may count in `unshown` the pieces that it took and that no event shows: these are progress, too. It may say
+    in `goes_on` that a piece of the answer came although it was whole, so that only the server tells its end.
 
     Since: 0.2.
     """
@@ -102,12 +103,12 @@ async def answer_events(
         until_end, merger = AfterFinish(), EventMerger()
         while not reader.ended:
             try:
-                events = await stream.read(until_end.seconds(reader.finished))
+                events = await stream.read(until_end.seconds(reader.finished and not _goes_on(reader)))
             except ProviderError as error:
                 if not reader.finished:
                     raise
-                if error is stream.failure:
-                    yield after_answer(str(error))
+                if error is stream.failure or _goes_on(reader):
+                    yield after_answer(str(error), goes_on=_goes_on(reader))
                 break
             if events is None:
                 break
@@ -141,6 +142,11 @@ def _read(reader: Reader, events: Iterable[str], stream: EventStream, merger: Ev
         yield after_answer(f"what came behind it {what}")
 
 
-def after_answer(what: str) -> ModelWarning:
-    """Return the warning for something that came behind a whole answer. Since: 0.2."""
-    return ModelWarning("after_answer", f"the answer is whole, but: {what}")
+def _goes_on(reader: Reader) -> bool:
+    return getattr(reader, "goes_on", False)
+
+
+def after_answer(what: str, *, goes_on: bool = False) -> ModelWarning:
+    """Return the warning for something that came behind a whole answer, or behind one that went on. Since: 0.2."""
+    begins = "the answer went on behind its finish reason, and may be cut" if goes_on else "the answer is whole, but"
+    return ModelWarning("after_answer", f"{begins}: {what}")

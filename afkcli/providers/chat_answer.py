@@ -60,6 +60,8 @@ _BROKE = frozenset(
 )
 """Finish reasons that say that the server failed; the same request may succeed."""
 
+_NO_REASON = frozenset({"null", "none"})
+"""What some servers write as text in the chunks before the last one, where the API has null."""
 
 _ABOUT_TEXT = frozenset({"id", "object", "created", "model", "choices", "system_fingerprint", "service_tier"})
 _CHOICE_OF_TEXT = frozenset({"index", "delta", "finish_reason", "logprobs"})
@@ -81,8 +83,9 @@ class _Choice:
 class ChatAnswer:
     """One answer, made of its chunks.
 
-    `finished` says that the model's finish reason was seen, which is the end of the answer. `close` has to be called
-    once nothing more comes, then `response`. `unshown` counts the pieces that no event shows.
+    `finished` says that the model's finish reason was seen, which is the end of the answer, unless `goes_on` says that
+    a piece of the answer came behind it. `close` has to be called once nothing more comes, then `response`. `unshown`
+    counts the pieces that no event shows.
 
     Args:
         names: the request's tool names.
@@ -115,10 +118,8 @@ class ChatAnswer:
         self._later = 0
         self._counted = 0
         self._usage: Usage | None = None
-
-    @property
-    def finished(self) -> bool:
-        return any(choice.reason for choice in self._choices.values())
+        self.finished = False
+        self.goes_on = False
 
     @property
     def unshown(self) -> int:
@@ -169,6 +170,8 @@ class ChatAnswer:
         if text:
             state.said.append(text)
             self._text.append(text)
+            if self.finished:
+                self._note(text)
         return text
 
     def close(self) -> Iterator[ModelEvent]:
@@ -251,7 +254,9 @@ class ChatAnswer:
         elif isinstance(choice.get("text"), str):
             yield from self._show(state.pieces.take(choice["text"]), state)
         yield from self._opaque()
-        state.reason = word_of(choice.get("finish_reason")) or state.reason
+        reason = word_of(choice.get("finish_reason"))
+        if reason and reason.lower() not in _NO_REASON:
+            state.reason, self.finished = reason, True
 
     def _choice(self, number: int) -> _Choice:
         if number not in self._choices:
@@ -296,12 +301,14 @@ class ChatAnswer:
             yield from self._show(state.pieces.take(content), state, marked=is_thought(delta))
         calls = delta.get("tool_calls")
         if calls:
+            self._note("call")
             yield from state.calls.take(calls)
         elif isinstance(delta.get("function_call"), dict):  # the API's older form, of one call
             yield from state.calls.take([{"index": 0, "function": delta["function_call"]}])
 
     def _think(self, thought: str, state: _Choice) -> Iterator[ModelEvent]:
         if thought:
+            self._note(thought)
             yield from self._sorted(state.tags.stop())
             thought = state.reasoning_pieces.take(thought)
             self._reasoning.append(thought)
@@ -312,12 +319,17 @@ class ChatAnswer:
         if not text:
             return
         state.said.append(text)
+        self._note(text)
         self._speaker = self._speaker or state
         if self._speaker is state:
             yield from self._sorted(state.tags.take(text, marked=marked))
         else:
             state.later.append(text)
             self._later += bool(text.strip())
+
+    def _note(self, piece: str) -> None:
+        """Note that a piece of the answer came, maybe behind a finish reason; what is blank there is no piece."""
+        self.goes_on = self.goes_on or (self.finished and not piece.isspace())
 
     def _sorted(self, events: Iterable[TextDelta | ReasoningDelta]) -> Iterator[ModelEvent]:
         for event in events:

@@ -98,7 +98,10 @@ WARNINGS: tuple[WarningRow, ...] = (
     WarningRow("context_trimmed", "the local model's context is full, so the oldest messages were left out"),
     WarningRow("finish_reason", "the server stopped for an unknown or unusual reason"),
     WarningRow(
-        "after_answer", "the answer is whole, but the server sent an error or something unreadable behind it", "0.2"
+        "after_answer",
+        "the answer is whole, but the server sent an error or something unreadable behind it; or it went on behind its "
+        "finish reason, and then broke off",
+        "0.2",
     ),
     WarningRow(
         "answer_differs", "a server's last message differs from what it streamed; what was streamed is kept", "0.2"

@@ -78,6 +78,10 @@ class ChatReader:
     def finished(self) -> bool:
         return self._answer.finished
 
+    @property
+    def goes_on(self) -> bool:
+        return self._answer.goes_on
+
     def feed(self, events: Iterable[str]) -> Iterator[ModelEvent]:
         """Yield the model events of some events' data.
 

@@ -20,9 +20,11 @@ from afkcli.plugin import (
     ReasoningPart,
     TextDelta,
 )
+from afkcli.providers import answer_stream
 from afkcli.providers.tool_names import ToolNames
 from afkcli.testing.model_server import ModelServer, Step
-from tests.chat_chunks import REQUEST, URL, ask, delta, read
+from tests.chat_chunks import REQUEST, URL, A, ask, calls_of, delta, piece, pieces, read
+from tests.provider_faults.raw import Peer, raw_server
 
 FIRST, LAST = json.dumps(delta(content="o")), json.dumps(delta("stop", content="k"))
 
@@ -90,6 +92,93 @@ def test_a_blank_finish_reason_is_no_end(reason: Any) -> None:
     _, response = read(blank, blank, delta("stop"))
 
     assert response.message.text == "aa"
+
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+
+
+def events_of(*chunks: dict[str, object]) -> bytes:
+    return b"".join(f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks)
+
+
+GOES_ON = {
+    "stop with each piece": [delta("stop", content="o"), delta("stop", content="k"), delta("stop", content=".")],
+    "stop behind reasoning": [
+        delta("stop", reasoning_content="I think"),
+        delta(content="ok"),
+        delta("stop", content="."),
+    ],
+    "stop with the role": [
+        delta("stop", role="assistant", content=""),
+        delta(content="ok"),
+        delta("stop", content="."),
+    ],
+    "another choice": [delta("stop", content="o"), delta(index=1, content="k"), delta("stop", index=1, content=".")],
+    "a reason that is the text null": [
+        delta("null", content="o"),
+        delta("null", content="k"),
+        delta("stop", content="."),
+    ],
+    "a reason that is the text None": [
+        delta("None", content="o"),
+        delta("None", content="k"),
+        delta("stop", content="."),
+    ],
+}
+
+
+@pytest.mark.parametrize("form", GOES_ON)
+def test_an_answer_that_goes_on_behind_a_finish_reason_is_read_to_its_end(
+    monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.setattr(answer_stream, "AFTER_FINISH_SECONDS", 0.05)
+    *early, last = GOES_ON[form]
+
+    def talk(peer: Peer) -> None:
+        peer.send(HEAD + events_of(*early))
+        peer.pause(0.5)
+        peer.send(events_of(last) + b"data: [DONE]\n\n")
+
+    with raw_server(talk) as server:
+        events = ask(server)
+
+    assert isinstance(events[-1], ModelResponse)
+    assert (
+        texts(events).split()
+        == events[-1].message.text.split()
+        == (["o", "k."] if form == "another choice" else ["ok."])
+    )
+    assert not codes(events)
+
+
+def test_a_call_behind_a_finish_reason_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer_stream, "AFTER_FINISH_SECONDS", 0.05)
+
+    def talk(peer: Peer) -> None:
+        peer.send(HEAD + events_of(delta("stop", content="ok"), pieces(piece(A[:3], id="x", index=0, name="look"))))
+        peer.pause(0.5)
+        peer.send(events_of(pieces(piece(A[3:], index=0)), delta("tool_calls")) + b"data: [DONE]\n\n")
+
+    with raw_server(talk) as server:
+        *_, response = ask(server)
+
+    assert isinstance(response, ModelResponse)
+    assert calls_of(response) == [("look", {"a": 1})]
+
+
+def test_an_answer_that_went_on_behind_its_finish_reason_and_stalls_is_kept_with_a_warning() -> None:
+    def talk(peer: Peer) -> None:
+        peer.send(HEAD + events_of(delta("stop", content="o"), delta("stop", content="k")))
+        peer.hang()
+
+    with raw_server(talk) as server:
+        events = ask(server, idle_timeout=0.2)
+
+    assert texts(events) == "ok"
+    assert codes(events) == ["after_answer"]
+    (warning,) = (event.message for event in events if isinstance(event, ModelWarning))
+    assert "may be cut" in warning
+    assert "stalled for 0.2 s" in warning
 
 
 @pytest.mark.parametrize(

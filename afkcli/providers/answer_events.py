@@ -89,7 +89,7 @@ class AnswerEvents:
                 self.error = _loaded(data) or data or "an error without words"
                 break
             data = event.data
-            if data and not data.isspace() and not (len(data) < 16 and data.strip().lower() in _KEEP_ALIVE):
+            if data.startswith("{") or not _keeps_alive(data):
                 found.append(data)
         self._has_events = self._has_events or bool(found)
         for line in self._parser.strays[self._seen_strays :]:
@@ -97,6 +97,15 @@ class AnswerEvents:
                 self.error = readable(line.removeprefix(_ERROR_FIELD).strip())
         self._seen_strays = len(self._parser.strays)
         return found
+
+
+def _keeps_alive(data: str) -> bool:
+    """Return whether the data of an event says nothing.
+
+    Some gateways wrap the comment of another server into an event, as `data: : keepalive`. No JSON begins with a colon.
+    """
+    said = data.strip()
+    return not said or said.startswith(":") or (len(said) < 16 and said.lower() in _KEEP_ALIVE)
 
 
 def _is_whole(text: str) -> bool:

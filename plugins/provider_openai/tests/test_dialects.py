@@ -398,7 +398,10 @@ def test_a_namespace_of_another_tool_stays_in_the_name() -> None:
     assert calls_of(response) == [("functions.other", {"a": 1})]
 
 
-@pytest.mark.parametrize("data", ["null", "ping", " heartbeat ", "keep-alive"])
+@pytest.mark.parametrize(
+    "data",
+    ["null", "ping", " heartbeat ", "keep-alive", ":", ": keepalive", "  : ping - 2026-11-28 04:50:00.123456+00:00"],
+)
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_keep_alive_with_a_word_is_no_fault(model_server: ModelServer, data: str, place: int) -> None:
     events = [OK, STOP]

@@ -25,6 +25,9 @@ MAX_CALLS = 1000
 """Of one answer."""
 
 _OWN_FIELDS = frozenset({"id", "index", "type", "function", "name", "arguments"})
+_NOTHING = frozenset({"null", "None"})
+"""What some servers write as text in the later pieces of a call, where the API has null or nothing."""
+
 _MARK = re.compile(r'\\.|\\$|["{}\[\]]', re.DOTALL)
 _SIGNATURE = re.compile("signature", re.IGNORECASE)
 
@@ -135,11 +138,12 @@ class ToolCallPieces:
     def _piece(self, piece: JsonObject, *, alone: bool) -> Iterator[ToolCallDelta]:
         given = piece.get("function")
         function: JsonObject = given if isinstance(given, dict) else {}
-        name = function.get("name") or piece.get("name")
-        name = clean_text(name).strip() if isinstance(name, str) else ""
+        name = self._name_in(function.get("name") or piece.get("name"))
         arguments = _text(function.get("arguments", piece.get("arguments")))
         server_id = piece.get("id")
         server_id = clean_text(str(server_id)[:MAX_ID]) if isinstance(server_id, (str, int)) else ""
+        if server_id in _NOTHING:
+            server_id = ""
         call = self._call_of(server_id, index_of(piece.get("index")), name, arguments, alone=alone)
         if server_id and not call.server_id:
             self._identify(call, server_id)
@@ -154,6 +158,11 @@ class ToolCallPieces:
         if extra and self._origin is not None:
             self.kept += replace_values(call.extra, extra)
         yield from self._announced(call, arguments)
+
+    def _name_in(self, value: Json) -> str:
+        """Return the name in a piece, "" where it has none."""
+        name = clean_text(value).strip() if isinstance(value, str) else ""
+        return "" if name in _NOTHING and not self._names.is_known(name) else name
 
     def _announced(self, call: _Call, arguments: str) -> Iterator[ToolCallDelta]:
         """Yield the event of a piece; what came before the name comes with it."""

@@ -87,6 +87,12 @@ ASSEMBLED = {
         pieces(piece(B, index=1, id="y", name="find")),
         pieces(piece("", index=1, id=None, name=None)),
     ],
+    "an empty name that is text": [
+        pieces(piece('{"a"', index=0, id="x", name="look")),
+        pieces(piece(": 1}", index=0, id="", name="null")),
+        pieces(piece('{"b"', index=1, id="y", name="find")),
+        pieces(piece(": 2}", index=1, id="null", name="None")),
+    ],
     "a name that comes late": [
         pieces(piece('{"a"', index=0, id="x")),
         pieces(piece(": 1}", index=0, name="look")),

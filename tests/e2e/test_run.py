@@ -482,6 +482,23 @@ class TestBrokenStore:
         rescued = json.loads(next((keyed.home / "afk" / "state" / "rescue").iterdir()).read_text())
         assert [message["parts"][0]["text"] for message in rescued["turn"]["messages"]] == ["more", "reply 2: more"]
 
+    def test_a_database_that_is_deleted_meanwhile_does_not_cost_the_turn(
+        self, keyed: Shell, server: ModelServer
+    ) -> None:
+        keyed.afk("run", "-t", "t", "hi")
+        server.script(Step(text=["part ", "rest"], fault=Fault.HANG, fault_after=1))
+        process = keyed.start("run", "-t", "t", "more")
+        wait_for_output(process, b"part ")
+        (keyed.home / "afk" / "data" / "threads.db").unlink()
+        server.release()
+        _, err = process.communicate(timeout=LIMIT)
+
+        assert process.returncode == 1
+        assert b"threads.db was deleted or replaced" in err
+        (rescued,) = (keyed.home / "afk" / "state" / "rescue").iterdir()
+        assert keyed.afk("threads", "import", str(rescued)).code == 0
+        assert "assistant: part rest" in keyed.afk("threads", "show", "t").out
+
     def test_an_unwritable_folder_does_not_cost_the_answer(self, keyed: Shell) -> None:
         keyed.home.joinpath("afk").write_text("a file where the folder should be")
 

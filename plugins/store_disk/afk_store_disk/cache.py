@@ -132,6 +132,7 @@ class ThreadCache:
             self._local.inherited = con
             self._local.con = con = self._connect()
             self._local.pid = os.getpid()
+            self._local.place = self._place()
         return con
 
     def _connect(self) -> Connection:
@@ -141,6 +142,25 @@ class ThreadCache:
             if error.sqlite_errorcode & 0xFF not in _CANNOT_SHARE or not self._is_at_rest():
                 raise
         return self._open("mode=ro&immutable=1")  # a folder that cannot be written can still be read
+
+    def _place(self) -> tuple[int, int] | None:
+        """Return which file is at the path of the database now, None if there is none."""
+        try:
+            found = os.stat(self.file)  # noqa: PTH116 - once in each transaction
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _check_place(self) -> None:
+        """Raise `StoreError` if the database was deleted or replaced: what is written to the open file would be lost.
+
+        SQLite does not notice, as it writes to the file that it has opened.
+        """
+        if self._place() != self._local.place:
+            raise StoreError(
+                f"{self.file} was deleted or replaced while afk had it open, so nothing was written; "
+                "put it back, or start afk again"
+            )
 
     def _is_at_rest(self) -> bool:
         """Return whether all of the database is in its one file, so that it can be read without shared memory."""
@@ -181,6 +201,7 @@ class ThreadCache:
         place = self.lock.take(con, at_once=at_once, keep=keep)
         try:
             check_version(con, self.file)  # it may have been brought to a newer one since it was opened
+            self._check_place()
             yield
             con.execute("COMMIT")
         except BaseException:

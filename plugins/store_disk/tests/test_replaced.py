@@ -1,0 +1,129 @@
+"""The database is deleted, moved away or put back from a copy, as people and other programs do with files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from afk_store_disk import creation
+from afk_store_disk.store import DiskStore
+
+from afkcli.core.contract.messages import Role, text_message
+from afkcli.plugin import Lease, Release, StoreError
+from afkcli.testing.store_steps import acquired, appended, asked, save, save_turn, with_journal, with_seal
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows deletes and replaces no file that is open")
+
+OTHER = """
+store = DiskStore(folder)
+save_turn(store, acquired(store, 'other'), 'question', 'answer')
+print('written', flush=True)
+time.sleep(60)
+"""
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names of the threads in a store that is opened for this."""
+    creation._opened.clear()  # the number of a deleted file is given to the next one
+    store = DiskStore(folder)
+    try:
+        return sorted(info.name for info in store.list())
+    finally:
+        store.close()
+
+
+def is_sound(folder: Path) -> bool:
+    con = sqlite3.connect(folder / "threads.db")
+    try:
+        return con.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    finally:
+        con.close()
+
+
+def unlink(folder: Path) -> None:
+    (folder / "threads.db").unlink()
+
+
+def unlink_all(folder: Path) -> None:
+    for file in folder.glob("threads.db*"):
+        file.unlink()
+
+
+def move_folder(folder: Path) -> None:
+    folder.rename(folder.with_name("moved"))
+
+
+def replace_file(folder: Path) -> None:
+    (folder.with_name("copy") / "threads.db").replace(folder / "threads.db")
+
+
+def replace_folder(folder: Path) -> None:
+    shutil.rmtree(folder)
+    shutil.copytree(folder.with_name("copy"), folder)
+
+
+HARM = [unlink, unlink_all, shutil.rmtree, move_folder, replace_file, replace_folder]
+
+
+class TestADatabaseThatIsDeletedOrReplacedWhileItIsOpen:
+    @pytest.fixture
+    def lease(self, store: DiskStore, folder: Path) -> Lease:
+        """The lease of an open turn; a copy of another store is beside its folder."""
+        copy = DiskStore(folder.with_name("copy"))
+        save_turn(copy, acquired(copy, "of the copy"), "question", "answer")
+        copy.close()
+        return asked(store)
+
+    @pytest.mark.parametrize("harm", HARM, ids=lambda harm: harm.__name__)
+    def test_takes_no_turn_that_would_be_lost(
+        self, store: DiskStore, folder: Path, lease: Lease, harm: Callable[[Path], None]
+    ) -> None:
+        harm(folder)
+
+        messages = (text_message(Role.USER, "question"), text_message(Role.ASSISTANT, "answer"))
+        for records in (with_journal(lease.thread, "text"), with_seal(lease.thread, messages)):
+            with pytest.raises(StoreError, match=r"threads\.db was deleted or replaced"):
+                save(store, lease, records)
+        for operation in (acquire_another, release):
+            with pytest.raises(StoreError, match=r"threads\.db was deleted or replaced"):
+                operation(store, lease)
+
+    def test_takes_no_turn_that_another_process_would_not_find(
+        self, store: DiskStore, folder: Path, lease: Lease, start_python
+    ) -> None:
+        """The other process has made a log of its own, which is there to be synced."""
+        replace_folder(folder)
+        process = start_python(OTHER)
+        assert process.stdout.readline() == "written\n"
+
+        messages = (text_message(Role.USER, "question"), text_message(Role.ASSISTANT, "answer"))
+        seal = with_seal(lease.thread, messages)
+        with pytest.raises(StoreError, match="deleted or replaced"):
+            save(store, lease, seal)
+        with pytest.raises(StoreError, match="deleted or replaced"):
+            store.apply([appended(lease, seal), Release(lease)])
+        process.kill()
+        process.wait()
+
+        assert names(folder) == ["of the copy", "other"]
+        assert is_sound(folder)
+
+    def test_takes_turns_again_once_it_was_put_back(self, store: DiskStore, folder: Path, lease: Lease) -> None:
+        move_folder(folder)
+        with pytest.raises(StoreError, match="put it back"):
+            save(store, lease, with_journal(lease.thread, "text"))
+        folder.with_name("moved").rename(folder)
+
+        save(store, lease, with_journal(lease.thread, "text"))
+
+
+def acquire_another(store: DiskStore, lease: Lease) -> None:
+    store.acquire("another", store.holder(lease.thread.name))  # type: ignore[arg-type]
+
+
+def release(store: DiskStore, lease: Lease) -> None:
+    store.release(lease)

@@ -82,6 +82,7 @@ def _create(file: Path) -> None:
     """Build the database beside `file` and put it there in one step, so that no process ever sees half of it."""
     from afk_store_disk.disk import NewCache
 
+    _put_aside_logs(file)
     new = file.with_suffix(".new")
     for suffix in ("", "-wal", "-shm", "-journal"):
         Path(f"{new}{suffix}").unlink(missing_ok=True)
@@ -89,6 +90,28 @@ def _create(file: Path) -> None:
     NewCache(new).close()
     new.replace(file)
     sync_folder(file.parent)
+
+
+def _put_aside_logs(file: Path) -> None:
+    """Put aside the logs of a database that was `file` once and was deleted or moved away, and say so.
+
+    SQLite knows a log by its name alone: it would write the pages of the old database over those of the new one.
+    """
+    file.with_name(f"{file.name}-shm").unlink(missing_ok=True)
+    for log in (file.with_name(f"{file.name}-{suffix}") for suffix in ("wal", "journal")):
+        if not log.exists():
+            continue
+        if not log.stat().st_size:
+            log.unlink()
+            continue
+        import logging  # takes 3 ms, and this is rare
+        import time
+
+        kept = log.with_name(f"{log.name}.left-{int(time.time())}")
+        log.replace(kept)
+        logging.getLogger("afkcli").warning(
+            "afk: %s is a log of an earlier %s, which is not there any more; it is kept at %s", log, file.name, kept
+        )
 
 
 @contextmanager

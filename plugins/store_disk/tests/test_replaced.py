@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+import signal
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,13 @@ from afkcli.testing.store_steps import acquired, appended, asked, save, save_tur
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows deletes and replaces no file that is open")
 
+KILLED = """
+store = DiskStore(folder)
+for number in range(20):
+    save_turn(store, acquired(store, f'thread {number}'), 'question', 'answer ' * 500)
+asked(store, 'open')
+os.kill(os.getpid(), signal.SIGKILL)
+"""
 OTHER = """
 store = DiskStore(folder)
 save_turn(store, acquired(store, 'other'), 'question', 'answer')
@@ -42,6 +51,60 @@ def is_sound(folder: Path) -> bool:
         return con.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     finally:
         con.close()
+
+
+class TestALogThatAKilledProcessLeft:
+    @pytest.fixture
+    def killed(self, start_python, folder: Path) -> Path:
+        """The folder of a process that was killed before its log was moved to the database."""
+        assert start_python(KILLED).wait(50) == -signal.SIGKILL
+        assert (folder / "threads.db-wal").stat().st_size > 0
+        return folder
+
+    @pytest.mark.parametrize("with_index", [True, False])
+    def test_is_no_part_of_a_new_database_once_the_old_one_was_moved_away(
+        self, killed: Path, caplog: pytest.LogCaptureFixture, with_index: bool
+    ) -> None:
+        """To move the database away is what afk advises where it is damaged."""
+        log = (killed / "threads.db-wal").read_bytes()
+        (killed / "threads.db").rename(killed / "away.db")
+        if not with_index:
+            (killed / "threads.db-shm").unlink()
+
+        with caplog.at_level(logging.WARNING, "afkcli"):
+            assert names(killed) == []
+        store = DiskStore(killed)
+        save_turn(store, acquired(store, "new"), "question", "answer")
+        store.close()
+
+        assert names(killed) == ["new"]
+        assert is_sound(killed)
+        (kept,) = killed.glob("threads.db-wal.left-*")
+        assert kept.read_bytes() == log
+        (said,) = caplog.messages
+        assert str(kept) in said
+
+    def test_is_still_that_of_the_old_database_when_both_are_put_back(self, killed: Path) -> None:
+        (killed / "threads.db").rename(killed / "away.db")
+        names(killed)
+        (killed / "away.db").replace(killed / "threads.db")
+        (kept,) = killed.glob("threads.db-wal.left-*")
+        kept.replace(killed / "threads.db-wal")
+
+        assert names(killed) == sorted([*(f"thread {number}" for number in range(20)), "open"])
+
+    def test_of_another_kind_is_put_aside_and_an_empty_one_is_removed(
+        self, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        folder.mkdir()
+        (folder / "threads.db-journal").write_bytes(b"an old journal" * 100)
+        (folder / "threads.db-wal").touch()
+
+        with caplog.at_level(logging.WARNING, "afkcli"):
+            assert names(folder) == []
+
+        assert len(list(folder.glob("*.left-*"))) == len(caplog.messages) == 1
+        assert next(folder.glob("*.left-*")).read_bytes() == b"an old journal" * 100
 
 
 def unlink(folder: Path) -> None:

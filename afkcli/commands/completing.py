@@ -52,7 +52,17 @@ def complete(root: click.Group, invocation: Invocation, shell: str) -> None:
         found = candidates(root, invocation, words, unquoted(typed) if shell == "fish" else typed)
     out = invocation.stdout.text
     if out is not None:
-        out.writelines(f"{item.kind}\t{item.value}\t{item.help}\n" for item in found)
+        out.writelines(_lines(found, out.encoding or "utf-8", out.errors or "strict"))
+
+
+def _lines(found: Iterator[Candidate], encoding: str, errors: str) -> Iterator[str]:
+    """Yield a line for each candidate that can be written in the shell's encoding; one that cannot hides no other."""
+    for item in found:
+        try:
+            item.value.encode(encoding, errors)
+        except UnicodeEncodeError:
+            continue
+        yield f"{item.kind}\t{item.value}\t{item.help.encode(encoding, 'replace').decode(encoding)}\n"
 
 
 def candidates(root: click.Group, invocation: Invocation, words: Sequence[str], incomplete: str) -> Iterator[Candidate]:

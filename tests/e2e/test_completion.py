@@ -186,6 +186,23 @@ def test_a_line_of_the_completion_has_kind_value_and_help(named: Shell) -> None:
     assert named.in_process("replay", "", _AFK_COMPLETE="zsh").out == "file\t-\t\n"
 
 
+@pytest.mark.parametrize(
+    "locale", [{"PYTHONIOENCODING": "latin-1"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}]
+)
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_name_that_the_locale_has_no_characters_for_hides_no_other(
+    named: Shell, shell: str, locale: dict[str, str]
+) -> None:
+    words = ["afk run -t ", " "] if shell == "bash" else ["run", "-t", ""]
+    environment = named.environment(_AFK_COMPLETE=shell, **locale)
+    done = subprocess.run([AFK, *words], env=environment, cwd=named.folder, capture_output=True, timeout=LIMIT)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    values = [line.split(b"\t")[1] for line in done.stdout.splitlines()]
+    assert b"trip" in values
+    assert len(values) == len(NAMES) - 1
+
+
 def test_the_scripts_of_the_last_version_still_complete(named: Shell) -> None:
     out = named.afk(_AFK_COMPLETE="zsh_complete", COMP_WORDS="afk run -t tri", COMP_CWORD="3").out
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +17,7 @@ from afkcli.front_page import (
     plugin_commands,
 )
 from afkcli.host.collecting import collect_again
+from afkcli.host.ending import EndedError, Ending
 from afkcli.screen.help_text import MAX_COLUMNS
 from afkcli.version import __version__
 
@@ -27,6 +30,14 @@ _IMPORT_MORE = ("chat", "run", "threads")
 
 class Commands(Group):
     """The group of commands. Showing its help loads no command; an unknown name may be a command of a plugin."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _quiet_without_a_reader():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _quiet_without_a_reader():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*COMMANDS, *plugin_commands()]
@@ -55,6 +66,17 @@ class Commands(Group):
         for group, rows in command_sections(plugin_commands()).items():
             with formatter.section(group):
                 formatter.write_dl(rows)
+
+
+@contextmanager
+def _quiet_without_a_reader() -> Iterator[None]:
+    """End the command by SIGPIPE where stdout has no reader any more; click would make exit code 1 of it."""
+    try:
+        yield
+    except BrokenPipeError:
+        from afkcli.host.signals import SIGPIPE
+
+        raise EndedError(Ending(signal=SIGPIPE)) from None
 
 
 def _print_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from pathlib import Path
 
@@ -139,3 +140,19 @@ def test_a_page_that_cannot_be_written_is_an_error(
     assert process.returncode == 1
     assert len(lines) == 1
     assert "No space left" in lines[0]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--version"], ["--help"], ["run", "--help"], ["threads", "--help"], ["threads", "show", "-h"]],
+    ids=" ".join,
+)
+def test_a_page_whose_reader_has_gone_ends_it_by_sigpipe_without_a_message(shell: Shell, arguments: list[str]) -> None:
+    shell.cold = True
+    process = shell.start(*arguments)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+
+    assert process.wait(LIMIT) == -signal.SIGPIPE
+    assert process.stderr.read() == b""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from afkcli.core.contract.text import one_line
+from afkcli.core.contract.text import prose_line
 from afkcli.screen.shell_words import Cursor, bash_replacement, cursor_of, unquoted
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _candidate(item: CompletionItem, prefix: str) -> Candidate:
         return Candidate(FILES, prefix or "-")
     value = f"{prefix}{item.value}"
     kind = "part" if value.endswith(("=", "/")) else "plain"
-    return Candidate(kind, value, one_line(item.help or "").replace("\t", " ")[:_HELP_CHARS])
+    return Candidate(kind, value, prose_line(item.help or "").replace("\t", " ")[:_HELP_CHARS])
 
 
 def _in_bash(found: Iterator[Candidate], cursor: Cursor, breaks: str) -> Iterator[Candidate]:

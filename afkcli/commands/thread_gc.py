@@ -63,7 +63,7 @@ def gc(dry_run: bool, as_json: bool) -> None:
         stdout.objects(_forms(threads, files, dropped, dry_run=dry_run))
     elif threads:
         rows = [(info.name, ago(info.used), str(info.turns), info.title or "") for info in threads]
-        write_table(stdout, ("NAME", "USED", "TURNS", "TITLE"), rows)
+        write_table(stdout, ("NAME", "USED", "TURNS", "TITLE"), rows, prose=True)
     _say(messages, days, threads, files, dropped, dry_run=dry_run)
 
 

@@ -36,7 +36,7 @@ _COLUMNS = (
     Column("STATE", needs=_WIDE),
     Column("MODEL", needs=_WIDE, least=12),
     Column("COST", right=True),
-    Column("TITLE"),
+    Column("TITLE", prose=True),
 )
 _LONGEST_NAME = 40
 """The columns of a terminal that a name takes at most, however wide it is."""

@@ -95,7 +95,7 @@ def _write(stdout: Stdout, found: Sequence[FoundTurn], short: Mapping[str, str],
         stdout.lines(line for turn in found for line in _lines(stdout, turn, short))
     elif found:
         rows = [(turn.thread.name, _number(turn), local_time(turn.date), turn.kind, _text(turn)[0]) for turn in found]
-        write_table(stdout, ("THREAD", "TURN", "BEGUN", "IN", "TEXT"), rows)
+        write_table(stdout, ("THREAD", "TURN", "BEGUN", "IN", "TEXT"), rows, prose=True)
 
 
 def _lines(stdout: Stdout, found: FoundTurn, short: Mapping[str, str]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from afkcli.core.contract.structs import FrozenStruct
-from afkcli.core.contract.text import one_line
+from afkcli.core.contract.text import one_line, prose_line
 from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import BOLD
 from afkcli.screen.tables import GAP
@@ -26,12 +26,14 @@ class Column(FrozenStruct):
         least: the width to which a terminal may cut it; 0 for one that is never cut.
         needs: the width of a terminal from which it is shown; in a pipe it always is.
         right: whether it stands at the right, as numbers do.
+        prose: whether it has sentences of a person, not names.
     """
 
     head: str
     least: int = 0
     needs: int = 0
     right: bool = False
+    prose: bool = False
 
 
 class Columns:
@@ -57,7 +59,8 @@ class Columns:
             styles: an SGR parameter for each row, "" for none.
             head: whether a terminal gets the names of the columns.
         """
-        cells = [[one_line(row[at]) or "-" for at in self._places] for row in rows]
+        safe = [prose_line if column.prose else one_line for column in self._columns]
+        cells = [[line(row[at]) or "-" for at, line in zip(self._places, safe, strict=True)] for row in rows]
         if not self._terminal:
             widths = [max(map(width_of, column)) for column in zip(*cells, strict=True)]
             return [self._line(row, widths) for row in cells]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from afkcli.core.contract.text import one_line
+from afkcli.core.contract.text import one_line, prose_line
 from afkcli.screen.streams import Stdout
 from afkcli.screen.styles import BOLD
 from afkcli.screen.text import shortened, width_of
@@ -23,6 +23,8 @@ def write_table(
     styles: Sequence[str] = (),
     whole: int = 0,
     spare: Sequence[int] = (),
+    *,
+    prose: bool = False,
 ) -> None:
     """Write columns. Only a terminal gets the head, and its last column cut to the width.
 
@@ -32,8 +34,10 @@ def write_table(
         styles: one SGR parameter for each row; "" for no style.
         whole: how many of the first columns are never cut, because a person copies what is in them.
         spare: which columns, from 0, a terminal leaves out, one after another, until the others fit into its width.
+        prose: whether the last column has sentences of a person, not names.
     """
-    cells = [[one_line(cell) or "-" for cell in row] for row in rows]
+    safe = prose_line if prose else one_line
+    cells = [[*(one_line(cell) or "-" for cell in row[:-1]), safe(row[-1]) or "-"] for row in rows]
     if stdout.is_terminal:
         cells = [[*row[:whole], *(shortened(cell, _WIDEST) for cell in row[whole:-1]), row[-1]] for row in cells]
         kept = _fitting([head, *cells], spare, stdout.columns())

@@ -55,6 +55,27 @@ class TestList:
         talked.folder = tmp_path
         assert talked.in_process("threads", "--here").out == ""
 
+    @pytest.mark.parametrize(
+        "title",
+        [
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \u06a9\u062a\u0627\u0628",  # Persian
+            "\u0915\u094d\u200d\u0937",  # Hindi
+            "\U0001f468\u200d\U0001f469\u200d\U0001f467 and \u2764\ufe0f\u200d\U0001f525",
+        ],
+    )
+    def test_a_title_keeps_the_joiners_of_its_words(self, keyed: Shell, title: str) -> None:
+        keyed.in_process("run", "-t", "t", title)
+
+        assert title in keyed.in_process("threads").out
+        assert title in keyed.in_process("threads", "search", title.split()[0]).out
+        assert title in on_terminal(keyed, "threads")[1]
+        assert keyed.in_process("run", "-t", "", _AFK_COMPLETE="zsh").out == f"plain\tt\t{title}\n"
+
+    def test_a_title_shows_other_characters_without_width(self, keyed: Shell) -> None:
+        keyed.in_process("run", "-t", "t", "a\u200db \u200cc d\u200b\ufeff\u200d")
+
+        assert "a<U+200D>b <U+200C>c d<U+200B><U+FEFF><U+200D>" in keyed.in_process("threads").out
+
     def test_on_a_terminal_has_a_head_and_fits_the_width(self, keyed: Shell) -> None:
         keyed.in_process("run", "-t", "wide", "日本語 " * 60)
         code, seen = on_terminal(keyed, "threads", NO_COLOR="1", columns=80)

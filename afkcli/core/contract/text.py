@@ -13,6 +13,12 @@ _UNSAFE = LazyPattern("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u202
 # Characters without width, which make two names look alike. Prose keeps them: Persian, Khmer and emoji need some.
 _HIDDEN = LazyPattern("[\xad\u180e\u200b-\u200d\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
 
+# The same without the joiners that are between two characters of such a script, or of an emoji.
+_HIDDEN_IN_PROSE = LazyPattern(
+    "[\xad\u180e\u200b\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+    "|(?<![^\0-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\0-\x7f])"
+)
+
 
 def collapsed(text: str, length: int | None = None) -> str:
     """Return `text` with each run of white space as one blank, cut to `length` characters where one is given.
@@ -73,6 +79,17 @@ def one_line(text: str) -> str:
     """Return `text` on one line, safe for a terminal, with characters without width made visible too."""
     line = visible(collapsed(text))
     return line if line.isascii() else _HIDDEN.compiled.sub(_picture, line)
+
+
+def prose_line(text: str) -> str:
+    """Return a sentence of a person on one line, safe for a terminal; as `one_line`, but joiners in words stay.
+
+    Words of Persian, Hindi or Khmer, and families of emoji, have them: with `<U+200C>` in it a title cannot be read.
+
+    Since: 0.2.
+    """
+    line = visible(collapsed(text))
+    return line if line.isascii() else _HIDDEN_IN_PROSE.compiled.sub(_picture, line)
 
 
 # Characters that are drawn as nothing or as a blank, though Unicode does not count them among the controls or spaces.

@@ -12,9 +12,9 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from afk_store_disk.problems import BUSY_SECONDS, INDEX_DAMAGED, damaged, is_too_large, spoils_a_row
+from afk_store_disk.problems import BUSY_SECONDS, INDEX_DAMAGED, damaged, is_locked, is_too_large, spoils_a_row
 from afk_store_disk.rows import CHANGED, LargeText, all_under, row_text
-from afk_store_disk.write_lock import QUEUE, Connection, WriteLock
+from afk_store_disk.write_lock import QUEUE, SHORT_SECONDS, Connection, WriteLock, wait_at_most
 from afkcli.plugin import MAX_LINE_BYTES, FrozenStruct, StoreError, while_waiting
 
 SCHEMA_VERSION = 2
@@ -133,6 +133,7 @@ class ThreadCache:
             self._local.con = con = self._connect()
             self._local.pid = os.getpid()
             self._local.place = self._place()
+            self._local.has_log = None
         return con
 
     def _connect(self) -> Connection:
@@ -142,6 +143,20 @@ class ThreadCache:
             if error.sqlite_errorcode & 0xFF not in _CANNOT_SHARE or not self._is_at_rest():
                 raise
         return self._open("mode=ro&immutable=1")  # a folder that cannot be written can still be read
+
+    def _keep_log(self, con: Connection) -> None:
+        """Have the database keep a log, if it does not: a copy by VACUUM INTO does not, and other programs end it.
+
+        While another process uses it without a log, that cannot be changed, and SQLite syncs the database itself.
+        """
+        wait_at_most(con, SHORT_SECONDS)
+        try:
+            ((mode,),) = con.execute("PRAGMA journal_mode = WAL").fetchall()
+        except sqlite3.OperationalError as error:
+            if not is_locked(error):
+                raise
+            return
+        self._local.has_log = mode == "wal"
 
     def _place(self) -> tuple[int, int] | None:
         """Return which file is at the path of the database now, None if there is none."""
@@ -198,6 +213,8 @@ class ThreadCache:
             at_once, keep: as in `WriteLock.take`.
         """
         con = self._con
+        if self._local.has_log is None:
+            self._keep_log(con)
         place = self.lock.take(con, at_once=at_once, keep=keep)
         try:
             check_version(con, self.file)  # it may have been brought to a newer one since it was opened
@@ -220,6 +237,8 @@ class ThreadCache:
             return  # SQLite has done it
         with suppress(StoreError):  # who wanted this may have given up, but it is written
             while_waiting()  # the lock is free
+        if self._local.has_log is None and not self._log.exists():
+            return
         descriptor = os.open(self._log, os.O_RDWR | os.O_CLOEXEC)  # no lock of SQLite's is on this file
         try:
             sync(descriptor)

@@ -132,6 +132,70 @@ def replace_folder(folder: Path) -> None:
 HARM = [unlink, unlink_all, shutil.rmtree, move_folder, replace_file, replace_folder]
 
 
+def journal_of(mode: str, folder: Path) -> str:
+    """Change how a database keeps its journal, as a tool for SQLite does, and return how it does now."""
+    con = sqlite3.connect(folder / "threads.db", timeout=0)
+    ((found,),) = con.execute(f"PRAGMA journal_mode {mode}").fetchall()
+    con.close()
+    return str(found)
+
+
+def vacuum_into(folder: Path) -> None:
+    con = sqlite3.connect(folder / "threads.db")
+    con.execute("VACUUM INTO ?", (str(folder / "copy.db"),))
+    con.close()
+    (folder / "copy.db").replace(folder / "threads.db")
+
+
+COPIES: dict[str, Callable[[Path], object]] = {
+    "VACUUM INTO": vacuum_into,
+    "another program": lambda folder: journal_of("= DELETE", folder),
+}
+
+
+class TestADatabaseWithoutALog:
+    """A copy by VACUUM INTO is one, and so is a database whose log was ended by another program."""
+
+    @pytest.fixture(params=COPIES)
+    def copy(self, request: pytest.FixtureRequest, folder: Path) -> Path:
+        store = DiskStore(folder)
+        save_turn(store, acquired(store, "old"), "question", "answer")
+        store.close()
+        COPIES[request.param](folder)
+        return folder
+
+    def test_takes_turns_and_has_a_log_again(self, copy: Path) -> None:
+        store = DiskStore(copy)
+        save_turn(store, acquired(store, "new"), "question", "answer")
+        assert (copy / "threads.db-wal").stat().st_size > 0
+        store.close()
+
+        assert names(copy) == ["new", "old"]
+        assert journal_of("", copy) == "wal"
+
+    def test_is_not_changed_by_a_list(self, copy: Path) -> None:
+        before = (copy / "threads.db").read_bytes()
+
+        assert names(copy) == ["old"]
+        assert (copy / "threads.db").read_bytes() == before
+
+    def test_takes_turns_while_another_process_reads_it(self, copy: Path) -> None:
+        reader = sqlite3.connect(copy / "threads.db", isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM Cache").fetchall()
+        store = DiskStore(copy, lock_timeout=0.2)
+        with pytest.raises(StoreError, match="locked"):
+            acquired(store, "new")
+        reader.execute("COMMIT")
+        store = DiskStore(copy)
+        lease = asked(store, "new")
+        reader.close()
+        save(store, lease, with_journal(lease.thread, "text"))
+        store.close()
+
+        assert journal_of("", copy) == "wal"
+
+
 class TestADatabaseThatIsDeletedOrReplacedWhileItIsOpen:
     @pytest.fixture
     def lease(self, store: DiskStore, folder: Path) -> Lease:

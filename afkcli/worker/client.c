@@ -289,11 +289,20 @@ static void put_name(char name[NAME_MAX + 1], const struct place *place)
     snprintf(name, NAME_MAX + 1, "%016llx.sock", (unsigned long long)hash);
 }
 
+/* Whether this process may look into another one. It may not from within a sandbox of Landlock (landlock(7)), of which
+ * nothing else tells: a command that ran in a process outside would get past it. */
+static bool may_look_into(pid_t pid)
+{
+    char path[PATH_MAX], target[PATH_MAX];
+    return put(path, "/proc/%ld/ns/mnt", (long)pid) && read_link(path, target);
+}
+
 static bool is_own_peer(int connection)
 {
     struct ucred peer;
     socklen_t size = sizeof peer;
-    return getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == getuid();
+    return getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == getuid() &&
+           may_look_into(peer.pid);
 }
 
 /* Open the folder of the socket and write the socket's name in it; -1 where the folder is not safe. */

@@ -66,10 +66,24 @@ def _connected(path: str) -> Any:
     except OSError:
         connection.close()
         return None
-    if int.from_bytes(there[4:8], sys.byteorder) != os.getuid():
+    pid, user = int.from_bytes(there[:4], sys.byteorder), int.from_bytes(there[4:8], sys.byteorder)
+    if user != os.getuid() or not _may_look_into(pid):
         connection.close()
         return None
     return connection
+
+
+def _may_look_into(pid: int) -> bool:
+    """Return whether this process may look into another one.
+
+    It may not from within a sandbox of Landlock (landlock(7)), of which nothing else tells: a command that ran in a
+    process outside would get past it.
+    """
+    try:
+        os.readlink(f"/proc/{pid}/ns/mnt")  # noqa: PTH115
+    except OSError:
+        return False
+    return True
 
 
 class _Client:

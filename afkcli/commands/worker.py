@@ -75,10 +75,16 @@ def stop() -> None:
     found = listed_workers(invocation().environment)
     for one in found:
         if not end_worker(one):
-            messages.warn(f"the warm worker {one.state.pid} has not ended; end it with: kill -9 {one.state.pid}")
+            messages.warn(_unended_text(one))
     if not found:
         messages.say("no warm worker runs")
     forget_ended(invocation().environment)
+
+
+def _unended_text(one: Listed) -> str:
+    if not one.state.is_here:
+        return f"the warm worker {one.state.pid} of another container has not ended; end it there"
+    return f"the warm worker {one.state.pid} has not ended; end it with: kill -9 {one.state.pid}"
 
 
 def _row(one: Listed) -> tuple[str, ...]:

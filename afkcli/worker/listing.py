@@ -14,10 +14,11 @@ from afkcli.core.contract.structs import FrozenStruct
 from afkcli.worker import failures, place, room
 from afkcli.worker.failures import Failure, read_failure
 from afkcli.worker.leftovers import remove_leftovers
+from afkcli.worker.serving import LOOK_SECONDS
 from afkcli.worker.starting import is_enabled
 from afkcli.worker.state import State, read_state
 
-END_SECONDS = 5.0
+END_SECONDS = LOOK_SECONDS + 5.0
 
 
 class Listed(FrozenStruct, kw_only=True):
@@ -41,7 +42,7 @@ def listed_workers(environment: Mapping[str, str]) -> list[Listed]:
         return []
     states = [(address, read_state(address)) for address in place.held(folder)]
     return [
-        Listed(address=address, state=state, memory=memory_of(state.pid))
+        Listed(address=address, state=state, memory=memory_of(state.pid) if state.is_here else 0)
         for address, state in states
         if state is not None
     ]
@@ -117,8 +118,8 @@ def _share_of(pid: str) -> int:
 def end_worker(one: Listed) -> bool:
     """Have a worker end; return whether it has given its place free in time."""
     try:
-        os.kill(one.state.pid, signal.SIGTERM)
-    except ProcessLookupError:
+        _ask_to_end(one)
+    except (ProcessLookupError, FileNotFoundError):
         return True
     end = time.monotonic() + END_SECONDS
     while place.is_held(one.address):
@@ -126,3 +127,10 @@ def end_worker(one: Listed) -> bool:
             return False
         time.sleep(0.02)
     return True
+
+
+def _ask_to_end(one: Listed) -> None:
+    if one.state.is_here:
+        os.kill(one.state.pid, signal.SIGTERM)
+    else:
+        os.unlink(one.address)  # noqa: PTH108 - it ends once it sees that; its process has another id here

@@ -23,6 +23,7 @@ class State(FrozenStruct, kw_only=True):
         served: how many commands it has run.
         reason: why the last command that asked it ran cold; "" if it ran warm, or none has asked.
         holds: the packages that it has imported, without those of Python itself.
+        pid_namespace: of which namespace its process id is; "" if that is not known.
     """
 
     pid: int = 0
@@ -30,6 +31,12 @@ class State(FrozenStruct, kw_only=True):
     served: int
     reason: str
     holds: tuple[str, ...]
+    pid_namespace: str = ""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its process id names the worker here: a container that shares the folder has ids of its own."""
+        return self.pid_namespace == _pid_namespace()
 
 
 def write_state(lock: int, state: State) -> None:
@@ -40,6 +47,7 @@ def write_state(lock: int, state: State) -> None:
         "served": state.served,
         "reason": state.reason,
         "holds": list(state.holds),
+        "pid_namespace": _pid_namespace(),
     }
     with contextlib.suppress(OSError):
         os.pwrite(lock, json.dumps(table).encode().ljust(os.fstat(lock).st_size), 0)
@@ -58,9 +66,17 @@ def read_state(address: str) -> State | None:
             served=int(table["served"]),
             reason=str(table["reason"]),
             holds=tuple(map(str, table["holds"])),
+            pid_namespace=str(table.get("pid_namespace", "")),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _pid_namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")  # noqa: PTH115
+    except OSError:
+        return ""
 
 
 def held_modules(modules: Sequence[str]) -> tuple[str, ...]:

@@ -16,6 +16,8 @@ from tests.e2e.shell import AFK, LIMIT
 from tests.worker.warm.conftest import WarmShell, until
 from tests.worker.warm.processes import has_ended
 
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="making a namespace of processes needs root")
+
 
 def test_status_shows_the_worker_and_stop_ends_it(fresh: WarmShell) -> None:
     state = fresh.warm_up()
@@ -55,6 +57,33 @@ def test_status_says_why_another_command_ran_cold_and_not_that_it_did_itself(fre
     shown = [json.loads(fresh.afk("worker", "status", "--json").out)["last_cold"] for _ in range(3)]
 
     assert shown == ["`afk completion` runs cold"] * 3
+
+
+@needs_root
+def test_stop_ends_a_worker_of_another_container_and_no_process_that_has_its_number_here(fresh: WarmShell) -> None:
+    """Containers may share the folder of the sockets; each has process ids of its own."""
+    state = fresh.warm_up()
+    script = f"""
+        echo {state.pid - 1} > /proc/sys/kernel/ns_last_pid
+        sleep 600 & bystander=$!
+        test $bystander = {state.pid} || exit 3
+        "$0" worker status --json
+        "$0" worker stop || exit 4
+        kill $bystander || exit 5
+    """
+    done = subprocess.run(
+        ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", script, AFK],
+        env=fresh.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=LIMIT,
+    )
+    if b"unshare failed" in done.stderr:
+        pytest.skip("this system lets nobody make a namespace")
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout)["memory_bytes"] == 0  # of another process it would be wrong
+    until(lambda: has_ended(state.pid), "the end of the worker")
 
 
 def test_without_a_worker_status_says_so(fresh: WarmShell) -> None:

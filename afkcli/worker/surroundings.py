@@ -9,6 +9,15 @@ from afkcli.worker import place
 from afkcli.worker.caller import stat_of
 
 _TIMERS = ("cron", "crond", "anacron", "atd", "fcron", "dcron", "bcron", "systemd-cron")
+_JOBS = (
+    ("JENKINS_URL", "BUILD_ID"),
+    ("TEAMCITY_VERSION",),
+    ("TF_BUILD",),
+    ("CODEBUILD_BUILD_ID",),
+    ("bamboo_buildKey",),
+    ("GO_PIPELINE_NAME",),
+)
+"""What systems of CI set that do not set `CI`: Jenkins, TeamCity, Azure Pipelines, AWS CodeBuild, Bamboo, GoCD."""
 _MAX_PARENTS = 64
 _SESSIONS = "/run/systemd/sessions"
 
@@ -17,9 +26,13 @@ def may_outlive(environment: Mapping[str, str]) -> bool:
     """Return whether a worker may be started from here; `AFK_WORKER=on` says yes."""
     if environment.get(place.SWITCH, "").lower() in place.ON:
         return True
-    if environment.get("CI", "").lower() not in ("", "0", "false"):
+    if environment.get("CI", "").lower() not in ("", "0", "false") or _is_job(environment):
         return False
     return not is_service(_cgroup()) and not any(name in _TIMERS for name in _names_of_parents())
+
+
+def _is_job(environment: Mapping[str, str]) -> bool:
+    return any(all(map(environment.get, names)) for names in _JOBS)
 
 
 def is_service(cgroup: str) -> bool:

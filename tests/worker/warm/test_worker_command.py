@@ -14,7 +14,7 @@ from afkcli.worker import place
 from tests.docs.pages import REPOSITORY, blocks
 from tests.e2e.shell import AFK, LIMIT
 from tests.worker.warm.conftest import WarmShell, until
-from tests.worker.warm.processes import has_ended
+from tests.worker.warm.processes import has_ended, processes_of
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="making a namespace of processes needs root")
 
@@ -133,11 +133,23 @@ def test_the_variable_turns_it_off(fresh: WarmShell, switch: str) -> None:
 
 @pytest.mark.parametrize(
     "variables",
-    [{"CI": "true"}, {"CI": "1"}, {"PYTHONPATH": "/nonexistent"}, {"HTTPS_PROXY": "http://me:pw@127.0.0.1:1"}],
+    [
+        {"CI": "true"},
+        {"CI": "1"},
+        {"JENKINS_URL": "https://ci.example/", "BUILD_ID": "12"},
+        {"TEAMCITY_VERSION": "2026.1"},
+        {"TF_BUILD": "True"},
+        {"CODEBUILD_BUILD_ID": "afk:1"},
+        {"bamboo_buildKey": "AFK-MAIN"},
+        {"GO_PIPELINE_NAME": "afk"},
+        {"PYTHONPATH": "/nonexistent"},
+        {"HTTPS_PROXY": "http://me:pw@127.0.0.1:1"},
+    ],
 )
 def test_it_is_not_started_where_it_must_not_be(fresh: WarmShell, variables: dict[str, str]) -> None:
     fresh.afk("run", "-n", "hi", AFK_WORKER="", NO_PROXY="127.0.0.1", **variables)
 
+    assert not processes_of(fresh.runtime)  # also none that has not begun yet
     assert not (fresh.runtime / "afk").exists()
 
 

@@ -75,8 +75,8 @@ def _main(command: Callable[[Callable[[], Invocation]], Ending]) -> None:
     lock = _locked(order["socket"])
     if lock is None:
         return
-    homes = _homes()
-    attempt = Attempt(order["socket"], order.get("conditions", ""), [sys.prefix, __file__, *homes])
+    places = [sys.prefix, __file__, *_homes()]
+    attempt = Attempt(order["socket"], order.get("conditions", ""), places)
     signal.setitimer(signal.ITIMER_REAL, START_SECONDS)  # what hangs would keep the place for ever
     try:
         listener, identity, rehearsal = _prepared(command, order)
@@ -113,7 +113,7 @@ def _main(command: Callable[[Callable[[], Invocation]], Ending]) -> None:
     Serving(
         listener,
         child.run,
-        is_wanted=lambda: _numbers(address) == here and all(map(os.path.isdir, homes)),
+        is_wanted=lambda: _numbers(address) == here and all(map(os.path.exists, places)),
         obstacle=obstacle,
         idle_s=60.0 * float(wanted.get("idle_minutes", IDLE_MINUTES)),
         leave=leave,
@@ -141,6 +141,7 @@ def _locked(address: str) -> int | None:
     folder = os.path.dirname(address)  # noqa: PTH120
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, 0o700)  # noqa: PTH102
+        os.chmod(folder, 0o700)  # noqa: PTH101 - without the setgid bit of the folder above, which no client accepts
     if not place.is_own(folder):
         return None
     lock = locks.take_lock(address, create=True)

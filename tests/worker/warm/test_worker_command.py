@@ -6,14 +6,18 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from afkcli.worker import place
+from afkcli.worker.caller import stat_of
+from afkcli.worker.state import read_state
 from tests.docs.pages import REPOSITORY, blocks
 from tests.e2e.shell import AFK, LIMIT
-from tests.worker.warm.conftest import WarmShell, until
+from tests.worker.warm.conftest import WarmShell, standing_by, until
 from tests.worker.warm.processes import has_ended, processes_of
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="making a namespace of processes needs root")
@@ -110,6 +114,59 @@ def test_a_worker_ends_when_the_home_of_its_commands_vanishes(fresh: WarmShell) 
 
     until(lambda: has_ended(state.pid), "the end of the worker")
     assert not Path(fresh.address).exists()
+
+
+def test_a_folder_above_that_gives_its_group_to_others_does_not_keep_commands_cold(fresh: WarmShell) -> None:
+    """By the setgid bit, which a folder made in it gets too; the compiled client takes none with such a bit."""
+    fresh.runtime.chmod(0o2700)
+
+    fresh.warm(lambda: fresh.afk("threads"))
+
+
+def test_a_worker_ends_when_its_installation_is_removed(fresh: WarmShell, tmp_path: Path) -> None:
+    """As that of a run in an environment for this run alone: it would take the place of a worker that is of use."""
+    made = environment(tmp_path / "made")
+    done = subprocess.run(
+        [made / "bin" / "afk", "run", "-n", "-q", "hi"],
+        env=fresh.environment(),
+        cwd=fresh.folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=LIMIT,
+    )
+    assert (done.returncode, done.stdout[-3:]) == (0, b"hi\n")
+    folder = str(fresh.runtime / "afk")
+    until(lambda: is_waiting(folder), "a child that stands by")
+
+    shutil.rmtree(made)
+
+    until(lambda: not place.held(folder), "the end of the worker")
+
+
+def is_waiting(folder: str) -> bool:
+    """Return whether there is a worker in a folder whose child waits for a command, and does nothing else."""
+    for _ in range(10):
+        time.sleep(0.02)
+        states = [state for address in place.held(folder) if (state := read_state(address)) is not None]
+        if not states or [stat_of(child)[:1] for child in standing_by(states[0].pid)] != [["S"]]:
+            return False
+    return True
+
+
+def environment(folder: Path) -> Path:
+    """Make an environment of Python that has what this one has, and the console script."""
+    packages = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    packages.mkdir(parents=True)
+    (folder / "bin").mkdir()
+    base = Path(sys.executable).resolve()
+    (folder / "bin" / "python").symlink_to(base)
+    (folder / "pyvenv.cfg").write_text(f"home = {base.parent}\n")
+    here = [entry for entry in sys.path if entry.endswith("site-packages")]
+    (packages / "others.pth").write_text("".join(f"import site; site.addsitedir({entry!r})\n" for entry in here))
+    script = folder / "bin" / "afk"
+    script.write_text(f"#!{folder}/bin/python\nfrom afkcli.entry import main\nmain()\n")
+    script.chmod(0o755)
+    return folder
 
 
 def test_a_worker_ends_when_it_is_idle(fresh: WarmShell) -> None:

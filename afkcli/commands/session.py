@@ -11,8 +11,9 @@ import dataclasses
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
-from types import FrameType
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING
 
 from afkcli.commands.approvals import Approver, approver, interaction_mode
@@ -75,7 +76,12 @@ class Session:
             setup=setup,
             tapes=tapes,
         )
-        self.signals = StopSignals(invocation.stop_signals, patience=patience, before_death=invocation.erase_transient)
+        self.signals = StopSignals(
+            invocation.stop_signals,
+            patience=patience,
+            before_death=invocation.erase_transient,
+            passed_on=invocation.passed_on,
+        )
         self.observe: Callable[[Event], object] | None = None
         self.names_resume = True
 
@@ -99,7 +105,8 @@ class Session:
 class StopSignals:
     """The stop signals while a session is open: the first one stops what runs now, one more ends the process at once.
 
-    Work that does not react to the first signal does not return, so nothing else could end it.
+    Work that does not react to the first signal does not return, so nothing else could end it. What is sent to all
+    processes reaches one twice to which another passes its signals on (`Invocation.passed_on`), and counts once.
 
     `number` is the signal that came, or that stands for what ended the work; None for none. `stop` is called with it,
     and `before_death` just before a signal ends the process.
@@ -111,6 +118,7 @@ class StopSignals:
         *,
         patience: float = 0.0,
         before_death: Callable[[], object] = lambda: None,
+        passed_on: Mapping[int, int] = MappingProxyType({}),
     ) -> None:
         self.number: int | None = None
         self.stop: Callable[[int], object] = lambda number: None
@@ -119,6 +127,8 @@ class StopSignals:
         self._came = 0.0
         self._unserved = False
         self._before_death = before_death
+        self._passed_on = passed_on
+        self._seen: Counter[int] = Counter()
 
     def listen(self) -> None:
         """Take the signals in the running event loop, until the loop is closed or somebody else takes them."""
@@ -147,6 +157,7 @@ class StopSignals:
 
     def _on_unserved(self, number: int, frame: FrameType | None) -> None:
         """Die of the second signal if the event loop has not handled the first: a tool blocks it."""
+        self._seen[number] += 1
         if not self._unserved:
             self._unserved, self._came = True, time.monotonic()
         elif self.number is None and self._is_over():
@@ -163,7 +174,13 @@ class StopSignals:
             os._exit(128 + number) if os.name == "nt" else die_of(number)
 
     def _is_over(self) -> bool:
-        return time.monotonic() - self._came >= self._patience
+        return time.monotonic() - self._came >= self._patience and not self._was_sent_once()
+
+    def _was_sent_once(self) -> bool:
+        """Return whether all that came is one signal, which came here and was passed on by another process, too."""
+        passed_on = self._passed_on
+        sent = [max(passed_on.get(number, 0), seen - passed_on.get(number, 0)) for number, seen in self._seen.items()]
+        return bool(passed_on) and sum(sent) == 1
 
 
 async def are_left_behind(*, stopped: bool) -> bool:

@@ -133,6 +133,11 @@ class Invocation:
         """Returns whether the process is in the foreground of the terminal of a descriptor; `OSError` if that is not
         the controlling terminal. Since: 0.2.
         """
+        self.passed_on: Mapping[int, int] = {}
+        """How often each signal was passed on to this process by one that may have got it together with this one.
+
+        Since: 0.2.
+        """
 
     @classmethod
     def of_process(cls, *, owns_process: bool = False) -> Invocation:

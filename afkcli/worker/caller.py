@@ -26,6 +26,8 @@ class Caller:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self.passed_on: dict[int, int] = {}
+        """How often each signal that it got was passed on to this process."""
 
     @classmethod
     def of(cls, connection: socket.socket, order: Order) -> Caller | None:
@@ -93,6 +95,7 @@ class Caller:
         invocation = Invocation.of_process(owns_process=True)
         invocation.terminal = self.terminal or NO_TERMINAL
         invocation.foreground_of = self.foreground_of
+        invocation.passed_on = self.passed_on
         return invocation
 
 

@@ -273,6 +273,7 @@ class Watch:
             _say(self._connection, wire.STOPPING)
             os.kill(os.getpid(), signal.SIGSTOP)
         else:
+            self._caller.passed_on[number] = self._caller.passed_on.get(number, 0) + 1
             os.kill(os.getpid(), number)
 
 

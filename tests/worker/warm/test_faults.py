@@ -274,6 +274,20 @@ def test_a_signal_ends_a_warm_run_as_a_cold_one(shared: WarmShell, held: Held, n
     until(lambda: has_ended(child), "the end of the child")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_to_all_processes_ends_a_warm_run_in_order(
+    shared: WarmShell, held: Held, number: signal.Signals
+) -> None:
+    """As one of `pkill -f afk`, or at the end of a session: it reaches the run, and once more by its client."""
+    before = len(shared.log())
+    process, child = hold(shared, held, "-t", "trip")
+    for pid in (process.pid, child):
+        os.kill(pid, number)
+
+    assert finished(process) == (-number, b"")
+    assert [event["type"] for event in shared.log()[before:]][-1] == "completed"
+
+
 def test_on_a_terminal_ctrl_z_stops_a_warm_run_and_ctrl_c_ends_it(
     shared: WarmShell, held: Held, tmp_path: Path
 ) -> None:

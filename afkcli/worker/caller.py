@@ -11,10 +11,14 @@ from functools import cached_property
 from afkcli.host.invocation import Invocation
 from afkcli.worker.wire import Order
 
-_STATE, _GROUP, _TERMINAL, _FOREGROUND, _NICE, _POLICY = 0, 2, 4, 5, 16, 38
-"""Fields 3, 5, 7, 8, 19 and 41 of /proc/PID/stat (proc(5)), counted from behind the name."""
+_STATE, _GROUP, _TERMINAL, _FOREGROUND, _NICE, _PRIORITY, _POLICY = 0, 2, 4, 5, 16, 37, 38
+"""Fields 3, 5, 7, 8, 19, 40 and 41 of /proc/PID/stat (proc(5)), counted from behind the name."""
 _STOPPED = "T"
 """Not "t": what a debugger stops is continued without a signal."""
+
+_IOPRIO_GET = {"x86_64": 252, "aarch64": 31, "riscv64": 31}
+_OF_PROCESS = 1
+"""The number of the call in the tables of the kernel, and the kind of its id (linux/ioprio.h)."""
 
 
 class Caller:
@@ -112,10 +116,20 @@ def stat_of(pid: int | str) -> list[str]:
         return []
 
 
-def scheduling_of(pid: int | str) -> tuple[str, str]:
-    """Return the nice value and the scheduling policy of a process."""
+def scheduling_of(pid: int | str) -> tuple[str, ...]:
+    """Return the nice value, the priority in real time and the scheduling policy of a process; () if not known."""
     fields = stat_of(pid)
-    return (fields[_NICE], fields[_POLICY]) if len(fields) > _POLICY else ("", "")
+    return (fields[_NICE], fields[_PRIORITY], fields[_POLICY]) if len(fields) > _POLICY else ()
+
+
+def disk_priority_of(pid: int | str) -> int:
+    """Return with which class and level the disk serves a process, as ioprio_get(2) has it; -1 if it is not known."""
+    import ctypes
+
+    number = _IOPRIO_GET.get(os.uname().machine)
+    if number is None:
+        return -1
+    return int(ctypes.CDLL(None).syscall(number, _OF_PROCESS, os.getpid() if pid == "self" else int(pid)))
 
 
 def terminal_path(number: int) -> str | None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from afkcli.worker.caller import scheduling_of
+from afkcli.worker.caller import disk_priority_of, scheduling_of
 from afkcli.worker.place import COERCED
 from afkcli.worker.watching import Watch
 
@@ -35,14 +35,32 @@ _STATUS = (
     b"THP_enabled:",
 )
 """The lines of /proc/PID/status (proc(5)) that limit what a process may do."""
-_FILES = ("limits", "cgroup", "oom_score_adj", "personality", "attr/current")
+_FILES = (
+    "limits",
+    "cgroup",
+    "oom_score_adj",
+    "personality",
+    "attr/current",
+    "loginuid",
+    "sessionid",
+    "coredump_filter",
+)
 
 MATTERS = re.compile(
     r"(?i:(http|https|all|no|ftp|ws|wss)_proxy|request_method)"
     r"|(PYTHON|LD_|MALLOC_|GLIBC_|LC_|OPENSSL_|GCONV_|LOCPATH|NLSPATH|RES_OPTIONS|LOCALDOMAIN|HOSTALIASES|SSL|PYDANTIC_).*"
-    r"|LANG|LANGUAGE|TZDIR|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|VIRTUAL_ENV|CONDA_PREFIX|XDG_CONFIG_HOME|AFK_DEBUG",
+    r"|LANG|LANGUAGE|TZDIR|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|VIRTUAL_ENV|CONDA_PREFIX|XDG_CONFIG_HOME|AFK_DEBUG"
+    r"|TMPDIR|SQLITE_TMPDIR",
 )
-"""The variables that the interpreter, the loader, the C library and TLS read, whether or not Python asks for them."""
+"""The variables that the interpreter and C libraries read, whether or not Python asks for them.
+
+SQLite asks once where temporary files are to be, as it opens the first database of a process.
+"""
+
+_OF_LOADER = ("/etc/ld.so.cache", "/etc/ld.so.preload")
+"""By which the loader finds shared libraries (ld.so(8))."""
+_DELETED = " (deleted)"
+"""How /proc/PID/maps ends a path that leads to another file now, or to none."""
 
 Stamp = tuple[int, int, int, int, int] | None
 
@@ -195,6 +213,7 @@ def process_state(pid: int | str) -> dict[str, object]:
         state[name] = _numbers(f"/proc/{pid}/ns/{name}")
     state["root"] = _numbers(f"/proc/{pid}/root")
     state["scheduling"] = scheduling_of(pid)
+    state["priority of the disk"] = disk_priority_of(pid)
     return state
 
 
@@ -228,7 +247,22 @@ def imported_paths() -> list[str]:
         found.update(dict.fromkeys(_folders_of(module)))
     config = os.path.join(sys.prefix, "pyvenv.cfg")  # noqa: PTH118
     found.update(dict.fromkeys((os.path.realpath(sys.executable), sys.executable, config)))
+    found.update(dict.fromkeys((*_mapped_files(), *_OF_LOADER)))
     return [path for path in found if path]
+
+
+def _mapped_files() -> list[str]:
+    """Return the files that this process has mapped: the shared libraries, which no module names, and locales.
+
+    Raises:
+        RuntimeError: a library was replaced since this process has loaded it.
+    """
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
+        found = {line.rstrip("\n").split(None, 5)[5] for line in file if "/" in line}
+    replaced = sorted(path for path in found if path.endswith(_DELETED) and ".so" in path)
+    if replaced:
+        raise RuntimeError(f"{replaced[0].removesuffix(_DELETED)} has changed meanwhile")
+    return [path for path in found if path.startswith("/") and not path.endswith(_DELETED)]
 
 
 def files_of_modules() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,14 +27,19 @@ def plugin_packages() -> set[str]:
 
 
 def keep_tls(modules: Sequence[str]) -> list[str]:
-    """Keep the TLS contexts of the HTTP libraries that were imported; return the files of certificates in them."""
+    """Keep the TLS contexts of the HTTP libraries that were imported.
+
+    Returns:
+        The files of certificates in them, and the config of OpenSSL (config(5ssl)).
+    """
     from afkcli.providers import certificates
 
     for name in _LIBRARIES:
         if name in modules and name in sys.modules:
             certificates.keep_tls_context(sys.modules[name])
     found = ssl.get_default_verify_paths()
-    paths = [found.cafile, found.capath, found.openssl_cafile, found.openssl_capath]
+    config = os.environ.get("OPENSSL_CONF") or f"{os.path.dirname(found.openssl_cafile)}/openssl.cnf"  # noqa: PTH120
+    paths = [found.cafile, found.capath, found.openssl_cafile, found.openssl_capath, config]
     certifi = sys.modules.get("certifi")
     if certifi is not None:
         paths.append(certifi.where())

@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from afkcli.worker import deciding, wire
-from afkcli.worker.caller import Caller
+from afkcli.worker.caller import _IOPRIO_GET, Caller
 from afkcli.worker.identity import Identity
 from afkcli.worker.keeping import time_zone_files
 from afkcli.worker.watching import Watch
 from tests.worker.warm.conftest import WarmShell, until
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becoming the user of a login needs root")
 
 PLUGIN = """
 from afkcli import hookimpl
@@ -52,6 +54,7 @@ def replaced(shell: WarmShell, call: Callable[[], object]) -> bool:
         ("LD_LIBRARY_PATH", "/nonexistent"),
         ("MALLOC_ARENA_MAX", "2"),
         ("XDG_CONFIG_HOME", "/nonexistent"),
+        ("TMPDIR", "/var/tmp"),
     ],
 )
 def test_another_value_of_a_variable_that_matters_runs_cold(
@@ -63,11 +66,19 @@ def test_another_value_of_a_variable_that_matters_runs_cold(
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("LD_PRELOAD", ""), ("OPENAI_LOG", "info"), ("PYDANTIC_DISABLE_PLUGINS", "1"), ("LD_AUDIT", "")]
+    ("name", "value"),
+    [
+        ("LD_PRELOAD", ""),
+        ("OPENAI_LOG", "info"),
+        ("PYDANTIC_DISABLE_PLUGINS", "1"),
+        ("LD_AUDIT", ""),
+        ("SQLITE_TMPDIR", "/var/tmp"),
+    ],
 )
 def test_a_variable_that_no_worker_gets_runs_cold_and_starts_no_other_worker(
     shell: WarmShell, name: str, value: str
 ) -> None:
+    shell.warm(lambda: shell.afk("threads"))  # the worker of another test may have other variables
     before = shell.warm_up()
 
     for _ in range(2):
@@ -208,6 +219,49 @@ def test_the_files_of_the_time_zone_are_part_of_a_worker(environment: dict[str, 
 
 def test_another_priority_runs_cold(shell: WarmShell) -> None:
     assert replaced(shell, lambda: shell.start("run", "-n", "hi", preexec_fn=lambda: os.nice(3)).communicate())
+
+
+def test_another_priority_of_the_disk_runs_cold(shell: WarmShell) -> None:
+    def become_idle() -> None:
+        number = _IOPRIO_GET[os.uname().machine] - 1  # ioprio_set
+        assert ctypes.CDLL(None).syscall(number, 1, 0, 3 << 13) == 0
+
+    shell.warm(lambda: shell.afk("threads"))
+    assert replaced(shell, lambda: shell.start("run", "-n", "hi", preexec_fn=become_idle).communicate())
+
+
+@needs_root
+def test_another_user_of_the_login_runs_cold(shell: WarmShell) -> None:
+    """By whom the audit log says that something was done: who has become this user by `su` remains who they were."""
+
+    def log_in() -> None:
+        Path("/proc/self/loginuid").write_text("4711")
+
+    shell.warm(lambda: shell.afk("threads"))
+    assert replaced(shell, lambda: shell.start("run", "-n", "hi", preexec_fn=log_in).communicate())
+
+
+def test_another_filter_of_core_files_runs_cold(shell: WarmShell) -> None:
+    def choose() -> None:
+        before = int(Path("/proc/self/coredump_filter").read_text(), 16)
+        Path("/proc/self/coredump_filter").write_text(hex(before ^ 1))
+
+    shell.warm(lambda: shell.afk("threads"))
+    assert replaced(shell, lambda: shell.start("run", "-n", "hi", preexec_fn=choose).communicate())
+
+
+def test_another_config_of_openssl_runs_cold(fresh: WarmShell, tmp_path: Path) -> None:
+    """Which the imports have read: it says, for example, which versions of TLS count."""
+    config = tmp_path / "openssl.cnf"
+    config.write_text("")
+    fresh.env["OPENSSL_CONF"] = str(config)
+    fresh.warm(lambda: fresh.afk("threads"))
+
+    def change() -> None:
+        config.write_text("# another one\n")
+        assert fresh.afk("run", "-n", "hi").code == 0
+
+    assert replaced(fresh, change)
 
 
 @pytest.mark.parametrize("name", ["PYTHONWARNINGS", "PYTHONPATH", "COV_CORE_SOURCE", "COVERAGE_PROCESS_START"])

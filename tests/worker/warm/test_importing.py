@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from afkcli.testing.model_server import ModelServer
@@ -106,6 +108,21 @@ def test_no_worker_keeps_what_must_not_be_kept_and_says_why(own: WarmShell) -> N
     start_with(own, "print('loaded')")
 
     until(lambda: (failure := read_failure(own.address)) is not None and "noted" in failure.reason, "the failure")
+    until(lambda: own.worker is None, "the end of the worker")
+
+
+def test_after_an_upgrade_of_a_library_that_a_module_has_loaded_a_command_runs_cold(own: WarmShell) -> None:
+    """As of those of the system, in which gaps are closed: a cold run has the new one."""
+    library = own.home / "library.so"
+    shutil.copy(msgspec._core.__file__, library)
+    start_with(own, f"import ctypes; LIBRARY = ctypes.CDLL({str(library)!r})")
+    until(lambda: own.worker is not None and Path(own.address).is_socket(), "the worker")
+    own.warm(lambda: own.afk("threads"))
+
+    shutil.copy(library, own.home / "new.so")
+    (own.home / "new.so").replace(library)
+    assert own.afk("threads").code == 0
+
     until(lambda: own.worker is None, "the end of the worker")
 
 

@@ -122,6 +122,9 @@ def _of_environment(program: str, environment: Mapping[str, str], identity: Iden
         return Decision.cold("a person is asked")
     if place.is_off(environment):
         return Decision.cold("it is turned off")
+    relative = place.relative_path(environment)
+    if relative is not None:
+        return Decision.cold(f"{relative} is not a full path")
     cold = [name for name in environment if place.keeps_cold(name) or name == "_AFK_COMPLETE"]
     if environment.get("PYTHONCOERCECLOCALE") == "warn":  # Python itself writes a line at its start
         cold.append("PYTHONCOERCECLOCALE")

@@ -41,6 +41,8 @@ _COERCED_TO = ("C.UTF-8", "C.utf8", "UTF-8")
 _LOOK_INTO = ("COV_", "COVERAGE_")
 ON = ("on", "1", "yes", "true")
 _OFF = ("off", "0", "no", "false")
+_PATHS = ("AFK_HOME", "HOME", "XDG_CONFIG_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "OPENSSL_CONF")
+"""The variables that name places on which a worker depends."""
 _OFFSET, _PRIME, _MASK = 0xCBF29CE484222325, 0x100000001B3, (1 << 64) - 1  # FNV-1a, 64 bits
 
 
@@ -52,6 +54,15 @@ def is_off(environment: Mapping[str, str]) -> bool:
 def keeps_cold(name: str) -> bool:
     """Return whether a command runs cold because a variable is set: it is of an interpreter's start, or of coverage."""
     return name.startswith(_LOOK_INTO) or (name.startswith("PYTHON") and name not in FROM_START)
+
+
+def relative_path(environment: Mapping[str, str]) -> str | None:
+    """Return a variable that names a place below the working folder, which is another one for each command."""
+    for name in _PATHS:
+        value = environment.get(name)
+        if value and value[0] != "/" and not (name == "AFK_HOME" and value[0] == "~"):
+            return name
+    return None
 
 
 def given_environment(environment: Mapping[str, str]) -> dict[str, str]:

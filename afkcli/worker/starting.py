@@ -57,6 +57,7 @@ def _wanted(environment: Mapping[str, str], program: str) -> str | None:
         sys.platform != "linux"
         or not any(map(_PROVIDER.fullmatch, tuple(sys.modules)))
         or place.is_off(environment)
+        or place.relative_path(environment) is not None
         or is_looked_into()
         or Caller(os.getpid()).is_traced()  # strace -f would wait for the end of the worker
     ):
@@ -66,8 +67,17 @@ def _wanted(environment: Mapping[str, str], program: str) -> str | None:
     address = place.socket_path(environment, program)
     if address is None or place.is_held(address) or not is_enabled(environment):
         return None
-    others = place.held(os.path.dirname(address))  # noqa: PTH120
-    return address if len(others) < place.MAX_WORKERS and room.is_ample() else None
+    folder = os.path.dirname(address)  # noqa: PTH120
+    if not _can_be_own(folder):
+        return None
+    return address if len(place.held(folder)) < place.MAX_WORKERS and room.is_ample() else None
+
+
+def _can_be_own(folder: str) -> bool:
+    """Return whether the folder of the sockets is the user's own, or can be made, and can be written."""
+    if os.path.lexists(folder):
+        return place.is_own(folder) and os.access(folder, os.W_OK | os.X_OK)
+    return os.access(os.path.dirname(folder), os.W_OK | os.X_OK)  # noqa: PTH120
 
 
 def is_enabled(environment: Mapping[str, str]) -> bool:

@@ -28,6 +28,7 @@ from afkcli.worker.failures import (
     read_failure,
 )
 from afkcli.worker.leftovers import remove_leftovers
+from tests.e2e.shell import AFK
 from tests.worker.warm.conftest import WarmShell, until, warm_shell
 
 
@@ -206,11 +207,11 @@ class TestConditions:
         assert len(set(seen)) == 4
 
 
-def wanted(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str | None:
+def wanted(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, program: str = "/bin/afk") -> str | None:
     """Return where a run that has asked a model would have a worker start."""
     monkeypatch.setattr(starting, "is_looked_into", lambda: False)
     monkeypatch.setitem(starting.sys.modules, "afk_provider_openai.provider", starting)
-    return starting._wanted({**environment, "AFK_WORKER": "on"}, "/bin/afk")
+    return starting._wanted({**environment, "AFK_WORKER": "on"}, program)
 
 
 def test_no_process_is_started_where_the_config_turns_it_off(
@@ -244,6 +245,27 @@ def test_no_process_is_started_where_there_are_enough_workers(
     for descriptor in held:
         os.close(descriptor)
     assert wanted(environment, monkeypatch) is not None
+
+
+@pytest.mark.parametrize("kind", ["a file", "a link", "with rights for others", "not to be made"])
+def test_no_process_is_started_where_no_safe_folder_can_be_made(
+    fresh: WarmShell, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    folder = fresh.runtime / "afk"
+    environment = {"HOME": str(fresh.home), "XDG_RUNTIME_DIR": str(fresh.runtime)}
+    assert wanted(environment, monkeypatch, str(AFK)) is not None
+
+    if kind == "a file":
+        folder.touch()
+    elif kind == "a link":
+        folder.symlink_to(fresh.home)
+    elif kind == "with rights for others":
+        folder.mkdir()
+        folder.chmod(0o755)
+    else:
+        monkeypatch.setattr("os.access", lambda path, mode: Path(path) != fresh.runtime)  # a file system to read only
+
+    assert wanted(environment, monkeypatch, str(AFK)) is None
 
 
 class TestForks:

@@ -264,6 +264,16 @@ def test_another_config_of_openssl_runs_cold(fresh: WarmShell, tmp_path: Path) -
     assert replaced(fresh, change)
 
 
+@pytest.mark.parametrize("name", ["AFK_HOME", "XDG_CONFIG_HOME", "SSL_CERT_FILE", "OPENSSL_CONF"])
+def test_where_a_variable_names_a_place_in_the_working_folder_a_command_runs_cold(name: str) -> None:
+    identity = Identity([], [], {}, "/bin")
+
+    decision = deciding._of_environment("/bin/afk", {name: "here"}, identity)
+
+    assert decision is not None
+    assert (decision.reason, decision.is_stale) == (f"{name} is not a full path", False)
+
+
 @pytest.mark.parametrize("name", ["PYTHONWARNINGS", "PYTHONPATH", "COV_CORE_SOURCE", "COVERAGE_PROCESS_START"])
 def test_what_belongs_to_a_tool_does_not_ask_the_worker(shell: WarmShell, name: str) -> None:
     state = shell.warm_up()

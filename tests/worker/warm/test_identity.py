@@ -9,7 +9,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -304,6 +304,18 @@ def test_python_with_afk_as_a_module_runs_cold(shell: WarmShell) -> None:
     assert shell.served == state.served
 
 
+@pytest.fixture
+def watches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """End what has the kernel tell of changes: a user has 128 of them, with those of all workers."""
+    made: list[Watch] = []
+    begin = Watch._watch
+    monkeypatch.setattr(Watch, "_watch", lambda self, paths: (made.append(self), begin(self, paths))[1])
+    yield
+    for watch in made:
+        watch.close()
+
+
+@pytest.mark.usefixtures("watches")
 class TestStamps:
     """What is compared of a file: a change of any of it is seen."""
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from afkcli.testing.model_script import Fault, Step
 from afkcli.testing.model_server import ModelServer
 from afkcli.worker import place, wire
 from tests.e2e.shell import AFK, LIMIT
@@ -80,6 +81,35 @@ def test_a_user_without_rights_has_a_worker(theirs: UserShell) -> None:
     pids = processes_of(theirs.runtime)
     assert {Path(f"/proc/{pid}").stat().st_uid for pid in pids} == {theirs.user.uid}
     assert not with_key(pids)
+
+
+def test_a_process_that_a_tool_starts_does_not_read_the_keys_of_the_client(theirs: UserShell) -> None:
+    """What the user's other processes were given it can read; root could read both."""
+
+    def read(pid: int) -> subprocess.CompletedProcess[str]:
+        command = theirs.command("cat", f"/proc/{pid}/environ")
+        return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+
+    def read_of_run() -> subprocess.CompletedProcess[str]:
+        with ModelServer() as slow:
+            slow.script(Step(text="hi", fault=Fault.HANG_BEFORE_HEADERS))
+            process = theirs.start("run", "-n", "-q", "hi", env=theirs.environment(OPENAI_BASE_URL=slow.base_url))
+            slow.wait_for_requests(1, LIMIT)
+            found = read(process.pid)
+            slow.release()
+            process.communicate(timeout=LIMIT)
+        assert process.returncode == 0
+        return found
+
+    found = theirs.warm(read_of_run)
+    with subprocess.Popen(theirs.command("sleep", "60"), env=theirs.environment()) as sleeper:
+        until(lambda: "sleep" in Path(f"/proc/{sleeper.pid}/comm").read_text(), "the start of another program")
+        other = read(sleeper.pid)
+        sleeper.kill()
+
+    assert "sk-canary" not in found.stdout
+    assert "Permission denied" in found.stderr
+    assert "sk-canary" in other.stdout
 
 
 def test_in_a_folder_that_may_not_be_entered_a_command_reads_no_other_folder(theirs: UserShell) -> None:

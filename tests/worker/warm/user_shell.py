@@ -43,7 +43,7 @@ class UserShell(WarmShell):
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(self.command(AFK, *arguments), env=self.environment(), **{**pipes, **options})
+        return subprocess.Popen(self.command(AFK, *arguments), **{"env": self.environment(), **pipes, **options})
 
     @property
     def address(self) -> str:

@@ -24,8 +24,13 @@ def on_free_port(
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port: int = listener.getsockname()[1]
         process = start(port)
-        if is_ready(process, port):
+        ready = False
+        try:
+            ready = is_ready(process, port)
+        finally:
+            if not ready:
+                process.kill()
+                process.communicate()
+        if ready:
             return process, port
-        process.kill()
-        process.communicate()
     raise AssertionError(f"the server has ended {_TRIES} times")

@@ -23,6 +23,8 @@ from tests.e2e.shell import LIMIT
 from tests.free_port import on_free_port
 
 COMMAND = os.environ.get("AFK_TEST_LITELLM_PROXY", "")
+START_LIMIT = 5 * LIMIT
+"""Its first start compiles all that it imports, which takes minutes on a slow machine."""
 KEY = "sk-master-0123456789"
 OPENAI_MODEL = "garden"
 CLAUDE_MODEL = "thinker"
@@ -92,7 +94,7 @@ def _config(upstream: ModelServer) -> dict[str, object]:
 
 def _answers(process: subprocess.Popen[bytes], port: int, log: Path) -> bool:
     """Wait until the proxy answers, and return True; False where it has ended."""
-    deadline = time.monotonic() + LIMIT
+    deadline = time.monotonic() + START_LIMIT
     while time.monotonic() < deadline:
         if process.poll() is not None:
             print(f"LiteLLM's proxy has ended:\n{log.read_text()}")

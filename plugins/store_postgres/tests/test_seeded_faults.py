@@ -145,6 +145,9 @@ class Contract(StoreContract):
         postgres_server().lose_power()
 
 
+TRIES = 5
+"""A server that was idle for ten seconds writes its log at once where it need not, which hides a fault."""
+
 FAULTS: Sequence[tuple[type[ChangedStore], Test]] = [
     (ReadAndWrittenCounter, StoreContract.test_no_addition_of_several_processes_is_lost),
     (UnlockedStore, StoreContract.test_of_several_processes_that_want_a_thread_one_gets_it),
@@ -164,7 +167,9 @@ def test_a_store_with_one_fault_fails_the_test_of_it(kind: type[ChangedStore], t
     contract._time.start()
     try:
         with pytest.raises((AssertionError, StoreError)):
-            test(contract, tmp_path / "store")
+            for _ in range(TRIES):
+                test(contract, tmp_path / "store")
+                contract.drop_store(tmp_path / "store")
     finally:
         contract._time.stop()
         contract.drop_store(tmp_path / "store")

@@ -178,7 +178,11 @@ class DiskStore:
         return lease
 
     def _is_held(self, name: str) -> bool:
-        """Return whether another owner holds the thread now; its lease may end before the next call."""
+        """Return whether another owner holds the thread now; its lease may end before the next call.
+
+        A lease that is put aside as ended may be brought into the database between the two reads of one look; the
+        second look finds it there.
+        """
 
         def look() -> bool:
             with self._cache.snapshot():
@@ -186,7 +190,7 @@ class DiskStore:
                 holder = self._leases.holder(row.info.key) if row is not None else None
                 return row is not None and holder is not None and not self._leases.may_be_replaced(row, holder)
 
-        return patiently(self.file, self._lock_timeout, look)
+        return all(patiently(self.file, self._lock_timeout, look) for _ in range(2))
 
     @_reading
     def holder(self, name: str) -> Owner | None:

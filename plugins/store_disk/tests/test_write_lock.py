@@ -138,6 +138,29 @@ def test_a_release_does_not_wait_for_the_lock_and_the_thread_is_free_at_once(
     other.close()
 
 
+def test_a_thread_is_free_while_another_process_brings_its_release_into_the_database(
+    store: DiskStore, holder: sqlite3.Connection, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder.execute("ROLLBACK")
+    lease = save_turn(store, acquired(store), "question", "answer")
+    holder.execute("BEGIN IMMEDIATE")
+    store.release(lease)
+    holder.execute("ROLLBACK")
+    other, wanting = DiskStore(folder), DiskStore(folder)
+    read = wanting._spool.read
+
+    def read_after_another(name: str) -> bytes:
+        for _ in range(2):  # one ends it in the database and the next one removes the file, between two reads here
+            other._aside.sweep()
+        return read(name)
+
+    monkeypatch.setattr(wanting._spool, "read", read_after_another)
+    taken = wanting.acquire("t-42", current_owner("next"))
+    assert taken is not None
+    for one in (other, wanting):
+        one.close()
+
+
 def test_a_release_after_a_seal_that_waited_in_vain_keeps_the_turn(
     store: DiskStore, holder: sqlite3.Connection, folder: Path
 ) -> None:
